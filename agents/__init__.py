@@ -1,0 +1,1 @@
+"""One Faust app a role: distribution, processing, statistics. `faust -A agents.<role> worker` runs one."""

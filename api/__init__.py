@@ -1,0 +1,1 @@
+"""The front: HTTP API, its read view, and the `ebs` command."""

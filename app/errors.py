@@ -1,0 +1,63 @@
+"""Everything this project raises, drawn as a tree.
+
+    EbsError
+    ├── SettingsError            a setting cannot be used; names the variable and the fix      exit 1
+    ├── BrokerError
+    │   ├── BrokerUnavailable    nobody answers at EBS_BROKER                                  retried with back-off
+    │   ├── TopicMismatch        a topic exists with another shape; names the fix              exit 1
+    │   └── EmbeddedBrokerError  the broker that we start ourselves did not come up            exit 1
+    ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
+    └── StreamingError
+        ├── StepFailed           a transaction whose outcome is in doubt                       ends the process
+        ├── Fenced               another worker owns the partitions now                        ends the process
+        └── RestoreFailed        a changelog could not be read to its end                      ends the process
+
+Crash only (design, section 2): the last group is never handled inside a worker. The process ends, the supervisor
+starts it again, and the stable committed offsets say where to go on.
+"""
+
+from __future__ import annotations
+
+
+class EbsError(Exception):
+    """Base of all errors of this project; `str()` of one is a sentence for people."""
+
+
+class SettingsError(EbsError):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+class BrokerError(EbsError):
+    """Something about the Kafka broker."""
+
+
+class BrokerUnavailable(BrokerError):
+    """No broker answers at the configured address."""
+
+
+class TopicMismatch(BrokerError):
+    """A topic exists, but not as this application needs it."""
+
+
+class EmbeddedBrokerError(BrokerError):
+    """The broker started by `ebs up` or by the tests did not become ready."""
+
+
+class DecodeError(EbsError):
+    """A record's bytes are not a valid event; the record belongs into the dead letters."""
+
+
+class StreamingError(EbsError):
+    """Base of the errors that end a worker process."""
+
+
+class StepFailed(StreamingError):
+    """A transaction failed or its outcome is unknown."""
+
+
+class Fenced(StreamingError):
+    """The group coordinator refused this worker: its member id or generation is from the past (KIP-447)."""
+
+
+class RestoreFailed(StreamingError):
+    """A table's changelog could not be read up to its high watermark."""

@@ -1,0 +1,160 @@
+"""The events, as they stand on the topics: JSON objects told apart by `type` (design, section 3).
+
+Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
+UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
+does not break an older reader; a required one that is missing, or a value out of range, raises `DecodeError`.
+
+Event ids are functions of what happened, never random: a replay after a crash writes the same id again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from app.errors import DecodeError
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
+Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+Duration = Annotated[int, Meta(ge=0)]
+Ordinal = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class ObjectCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
+    """An object came in. An outside producer may leave out `id`, `kind` and `task_count`."""
+
+    object_id: Identifier
+    at_ms: Instant
+    name: str
+    content: str
+    id: str = ""
+    kind: Kind = "default"
+    task_count: Count | None = None
+
+
+class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
+    """A task of an object exists: a request on `task-requests` (with the object's name and content), a fact on `task-events`."""
+
+    id: str
+    object_id: Identifier
+    task_id: Identifier
+    object_partition: Ordinal
+    kind: Kind
+    sequence: Ordinal
+    task_count: Count
+    attempt: Count
+    at_ms: Instant
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    content: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
+    """A worker's handler began with a task; `wait_ms` is what the task waited since it was created."""
+
+    id: str
+    object_id: Identifier
+    task_id: Identifier
+    object_partition: Ordinal
+    kind: Kind
+    sequence: Ordinal
+    task_count: Count
+    attempt: Count
+    at_ms: Instant
+    worker: str
+    wait_ms: Duration
+
+
+class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_FINISHED"):
+    """A handler returned; `spent_ms` is the time that it really took."""
+
+    id: str
+    object_id: Identifier
+    task_id: Identifier
+    object_partition: Ordinal
+    kind: Kind
+    sequence: Ordinal
+    task_count: Count
+    attempt: Count
+    at_ms: Instant
+    worker: str
+    wait_ms: Duration
+    spent_ms: Duration
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
+    id: str
+    object_id: Identifier
+    task_id: Identifier
+    object_partition: Ordinal
+    kind: Kind
+    sequence: Ordinal
+    task_count: Count
+    attempt: Count
+    at_ms: Instant
+    worker: str
+    wait_ms: Duration
+    spent_ms: Duration
+    error: str
+
+
+class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):
+    """One attempt failed; `error` says why. TASK_RETRIED or TASK_DEAD follows."""
+
+
+class TaskRetried(_Failure, frozen=True, gc=False, tag="TASK_RETRIED"):
+    """A failed task waits for its next attempt."""
+
+
+class TaskDead(_Failure, frozen=True, gc=False, tag="TASK_DEAD"):
+    """A task failed for good and lies in `dead-letters`."""
+
+
+class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CANCELLED"):
+    """A task was cancelled before it finished."""
+
+    id: str
+    object_id: Identifier
+    task_id: Identifier
+    object_partition: Ordinal
+    kind: Kind
+    sequence: Ordinal
+    task_count: Count
+    attempt: Count
+    at_ms: Instant
+
+
+TaskEvent = TaskCreated | TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
+
+encode = msgspec.json.Encoder().encode
+"""Turn an event into the JSON bytes that go onto a topic."""
+
+decode_object = msgspec.json.Decoder(ObjectCreated).decode
+"""Turn bytes of `objects` into `ObjectCreated`; raises what `DECODE_ERRORS` lists (`explain_decode_error` words it)."""
+decode_task_request = msgspec.json.Decoder(TaskCreated).decode
+"""The same for `task-requests`."""
+decode_task_event = msgspec.json.Decoder(TaskEvent).decode
+"""The same for `task-events`."""
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, TypeError)
+"""What the decoders raise on bytes that are no event; TypeError is a value of None, a tombstone."""
+
+
+def explain_decode_error(topic: str, error: Exception) -> DecodeError:
+    """Word a decoder's exception for the dead letter's headers and for the log."""
+    reason = "the value is empty (a tombstone)" if isinstance(error, TypeError) else str(error)
+    return DecodeError(f"not a valid record of {topic}: {reason}")
+
+
+def object_created_id(object_id: str) -> str:
+    """Return the id of an object's OBJECT_CREATED event."""
+    return f"o-{object_id}"
+
+
+def task_id_of(object_id: str, sequence: int) -> str:
+    """Return the id of an object's task; `sequence` counts from 0."""
+    return f"{object_id}-{sequence}"

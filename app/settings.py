@@ -1,0 +1,143 @@
+"""Every knob, in one frozen object, read once from the environment.
+
+Each field is the environment variable `EBS_<FIELD NAME IN CAPITALS>`; a unit ends the name of every number that has
+one. `load()` turns whatever is wrong into one `SettingsError` whose text names the variables and what they may be.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+
+PREFIX = "EBS_"
+
+_PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
+_BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")
+
+
+class ProcessTime(NamedTuple):
+    """How long the default handler works on a task, in seconds, drawn evenly from low to high (both inclusive)."""
+
+    low_s: float
+    high_s: float
+
+
+def _parse_process_time(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _PROCESS_TIME.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("must be seconds or a range of seconds, such as 0, 0.2 or 3-5")
+    low = float(match["low"])
+    high = float(match["high"] or low)
+    if high < low:
+        raise ValueError("a range goes from the smaller to the larger number, such as 3-5")
+    return ProcessTime(low, high)
+
+
+def _parse_brokers(value: object) -> object:
+    if isinstance(value, str) and _BROKERS.fullmatch(value.strip()) is None:
+        raise ValueError("must be HOST:PORT, several separated by commas, such as 127.0.0.1:9092")
+    return value.strip() if isinstance(value, str) else value
+
+
+def _parse_log_level(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower()
+    return {"warning": "warn", "critical": "crit"}.get(name, name)
+
+
+class Settings(BaseSettings):
+    """The configuration of one process; frozen, so that it can be handed around freely."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
+        "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
+    )
+    partitions: int = Field(8, ge=1, le=1_000, description="Partitions of every topic except control")
+    replication_factor: int = Field(1, ge=1, le=15, description="Replicas of every topic that is made")
+    min_insync_replicas: int = Field(1, ge=1, le=15, description="Replicas that must have a write before it counts")
+    retention_days: int = Field(7, ge=1, le=3_650, description="How long objects, requests and events are kept")
+    data_dir: Path = Field(Path(".ebs"), description="Embedded broker's data, local stores, the API's view")
+    worker_id: str = Field(
+        "",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Stable name of a worker instance; empty: a random one for each process life",
+    )
+    session_timeout_s: float = Field(10.0, ge=1, le=3_600, description="Silence after which a worker counts as dead")
+    transaction_timeout_s: float = Field(
+        10.0, ge=1, le=900, description="After which the broker aborts a transaction that a worker left open"
+    )
+    restart_backoff_s: float = Field(0.5, ge=0, le=60, description="First pause before a dead process starts again")
+
+    tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")
+    max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
+    seen_retention_h: float = Field(24.0, gt=0, le=24 * 365, description="How long a repeated object id is recognised")
+
+    process_time: Annotated[ProcessTime, BeforeValidator(_parse_process_time)] = Field(
+        ProcessTime(3.0, 5.0), description="What the default handler takes, in seconds: 0, 0.2 or a range 3-5"
+    )
+    concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker works on at once")
+    commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Longest wait before finished work is committed")
+    drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
+
+    ledger: bool = Field(True, description="Keep a row for each object; off only to measure what it costs")
+    window_retention_h: float = Field(1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept")
+
+    api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
+    api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
+    api_url: str = Field("http://127.0.0.1:8000", description="Where the `ebs` commands find the API")
+    max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
+    stats_db: Path = Field(Path("stats.db"), description="SQLite file that the API keeps up to date once a second")
+
+    web_port: int | None = Field(
+        None, ge=0, le=65_535, description="Port of a worker's own pages; unset: the first free one from 6066 on"
+    )
+    log_level: Annotated[Literal["crit", "error", "warn", "info", "debug"], BeforeValidator(_parse_log_level)] = Field(
+        "info", description="crit, error, warn, info or debug"
+    )
+
+
+def load(**overrides: object) -> Settings:
+    """Read the environment; `overrides` (command line options) win over it. Raises `SettingsError`."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    if settings.min_insync_replicas > settings.replication_factor:
+        raise SettingsError(
+            f"EBS_MIN_INSYNC_REPLICAS={settings.min_insync_replicas} can never be met with "
+            f"EBS_REPLICATION_FACTOR={settings.replication_factor}: lower the first or raise the second"
+        )
+    if settings.tasks_per_object > settings.max_tasks_per_object:
+        raise SettingsError(
+            f"EBS_TASKS_PER_OBJECT={settings.tasks_per_object} is over "
+            f"EBS_MAX_TASKS_PER_OBJECT={settings.max_tasks_per_object}: lower the first or raise the second"
+        )
+    return settings
+
+
+@lru_cache(maxsize=1)
+def current() -> Settings:
+    """Return the settings of this process, read at the first call."""
+    return load()
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+        reason = problem["msg"].removeprefix("Value error, ")
+        reason = reason[:1].lower() + reason[1:]
+        lines.append(f"{name}={problem.get('input')!s}: {reason}")
+    return "; ".join(lines)

@@ -1,0 +1,76 @@
+"""The catalogue of topics: the only place where a topic's name and shape are spelt (design, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.settings import Settings
+
+OBJECTS = "objects"
+TASK_REQUESTS = "task-requests"
+TASK_EVENTS = "task-events"
+DEAD_LETTERS = "dead-letters"
+CONTROL = "control"
+RETRY_TIERS_S = (1, 10, 60)
+
+DISTRIBUTION_APP = "ebs-distribution"
+PROCESSING_APP = "ebs-processing"
+STATISTICS_APP = "ebs-statistics"
+
+SEEN_TABLE = "seen"
+LEDGER_TABLE = "ledger"
+WINDOWS_TABLE = "windows"
+
+_DAY_MS = 86_400_000
+
+
+def retry_topic(delay_s: int) -> str:
+    """Return the name of the retry tier that waits `delay_s` seconds."""
+    return f"{TASK_REQUESTS}-retry-{delay_s}s"
+
+
+def changelog_topic(app_id: str, table: str) -> str:
+    """Return the name of a table's changelog, as Faust names it."""
+    return f"{app_id}-{table}-changelog"
+
+
+SEEN_CHANGELOG = changelog_topic(DISTRIBUTION_APP, SEEN_TABLE)
+LEDGER_CHANGELOG = changelog_topic(STATISTICS_APP, LEDGER_TABLE)
+WINDOWS_CHANGELOG = changelog_topic(STATISTICS_APP, WINDOWS_TABLE)
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What a topic must look like: partition count and the configuration that it is made with."""
+
+    name: str
+    partition_count: int
+    replication_factor: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return every topic of the system, in the order in which it is made."""
+    durable = {"min.insync.replicas": str(settings.min_insync_replicas)}
+    streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
+    kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
+    compacted = durable | {"cleanup.policy": "compact"}
+
+    def spec(name: str, config: Mapping[str, str], partition_count: int = settings.partitions) -> TopicSpec:
+        return TopicSpec(name, partition_count, settings.replication_factor, config)
+
+    return (
+        spec(OBJECTS, streams),
+        spec(TASK_REQUESTS, streams),
+        spec(TASK_EVENTS, streams),
+        *(spec(retry_topic(delay_s), streams) for delay_s in RETRY_TIERS_S),
+        spec(DEAD_LETTERS, kept),
+        spec(CONTROL, compacted, partition_count=1),
+        spec(SEEN_CHANGELOG, compacted),
+        spec(LEDGER_CHANGELOG, compacted),
+        spec(WINDOWS_CHANGELOG, compacted),
+    )
