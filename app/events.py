@@ -16,90 +16,98 @@ from msgspec import Meta
 
 from app.errors import DecodeError
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
+ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
+TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 Duration = Annotated[int, Meta(ge=0)]
 Ordinal = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
+Sequence = Annotated[int, Meta(ge=0, lt=10_000)]
+TaskCount = Annotated[int, Meta(ge=1, le=10_000)]
+Attempt = Annotated[int, Meta(ge=1, le=16)]
+Redrive = Annotated[int, Meta(ge=0, le=3)]
 
 
-class ObjectCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
+class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
     """An object came in. An outside producer may leave out `id`, `kind` and `task_count`."""
 
-    object_id: Identifier
-    at_ms: Instant
+    id: str = ""
+    object_id: ObjectId
+    kind: Kind = "default"
+    task_count: TaskCount | None = None
     name: str
     content: str
-    id: str = ""
-    kind: Kind = "default"
-    task_count: Count | None = None
+    at_ms: Instant
 
 
 class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """A task of an object exists: a request on `task-requests` (with the object's name and content), a fact on `task-events`."""
+    """A task exists: a request on `task-requests` (with the object's name and content), a fact on `task-events`."""
 
     id: str
-    object_id: Identifier
-    task_id: Identifier
+    object_id: ObjectId
+    task_id: TaskId
     object_partition: Ordinal
-    kind: Kind
-    sequence: Ordinal
-    task_count: Count
-    attempt: Count
+    kind: str
+    sequence: Sequence
+    task_count: TaskCount
+    attempt: Attempt
     at_ms: Instant
     name: str | msgspec.UnsetType = msgspec.UNSET
     content: str | msgspec.UnsetType = msgspec.UNSET
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
     """A worker's handler began with a task; `wait_ms` is what the task waited since it was created."""
 
     id: str
-    object_id: Identifier
-    task_id: Identifier
+    object_id: ObjectId
+    task_id: TaskId
     object_partition: Ordinal
-    kind: Kind
-    sequence: Ordinal
-    task_count: Count
-    attempt: Count
+    kind: str
+    sequence: Sequence
+    task_count: TaskCount
+    attempt: Attempt
     at_ms: Instant
     worker: str
     wait_ms: Duration
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_FINISHED"):
     """A handler returned; `spent_ms` is the time that it really took."""
 
     id: str
-    object_id: Identifier
-    task_id: Identifier
+    object_id: ObjectId
+    task_id: TaskId
     object_partition: Ordinal
-    kind: Kind
-    sequence: Ordinal
-    task_count: Count
-    attempt: Count
+    kind: str
+    sequence: Sequence
+    task_count: TaskCount
+    attempt: Attempt
     at_ms: Instant
     worker: str
     wait_ms: Duration
     spent_ms: Duration
     result: msgspec.Raw = msgspec.Raw(b"null")
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     id: str
-    object_id: Identifier
-    task_id: Identifier
+    object_id: ObjectId
+    task_id: TaskId
     object_partition: Ordinal
-    kind: Kind
-    sequence: Ordinal
-    task_count: Count
-    attempt: Count
+    kind: str
+    sequence: Sequence
+    task_count: TaskCount
+    attempt: Attempt
     at_ms: Instant
     worker: str
     wait_ms: Duration
     spent_ms: Duration
     error: str
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):
@@ -118,14 +126,15 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     """A task was cancelled before it finished."""
 
     id: str
-    object_id: Identifier
-    task_id: Identifier
+    object_id: ObjectId
+    task_id: TaskId
     object_partition: Ordinal
-    kind: Kind
-    sequence: Ordinal
-    task_count: Count
-    attempt: Count
+    kind: str
+    sequence: Sequence
+    task_count: TaskCount
+    attempt: Attempt
     at_ms: Instant
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
 TaskEvent = TaskCreated | TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled

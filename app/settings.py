@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Longest wait before finished work is committed")
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
-    ledger: bool = Field(True, description="Keep a row for each object; off only to measure what it costs")
+    ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")
     window_retention_h: float = Field(1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept")
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
 def load(**overrides: object) -> Settings:
     """Read the environment; `overrides` (command line options) win over it. Raises `SettingsError`."""
     try:
-        settings = Settings(**overrides)
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     if settings.min_insync_replicas > settings.replication_factor:
