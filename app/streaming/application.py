@@ -1,0 +1,185 @@
+"""A Faust application whose agents work in exactly-once steps.
+
+    app = create_streaming_app("my-group", input_topics=["in"], options=StreamingOptions(...))
+    table = app.Table("counts", partitions=8, help="rows of ...")
+
+    @app.agent(app.input)
+    async def count(stream):
+        async for step in app.transactions.steps(stream):
+            async with step:
+                for batch in step.batches:
+                    for record in batch.records:
+                        step.rows("counts", batch.partition).put(record.key, ...)
+                        step.send("out", batch.partition, record.key, ...)
+
+Every topic must exist, with the same number of partitions, before the worker starts (`preflight` is the place).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import faust
+from aiokafka import errors
+
+from app.errors import EbsError, Fenced
+from app.streaming.batching import BatchSchema
+from app.streaming.consumer import Consumer
+from app.streaming.fencing import FencedProducer
+from app.streaming.ownership import Ownership
+from app.streaming.tables import StepTableManager, TransactionalTable
+from app.streaming.transactions import Transactions
+from app.streaming.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from app.streaming.fencing import Membership
+
+log = logging.getLogger(__name__)
+
+EXIT_CONFIGURATION = 1
+"""The worker cannot run as it is configured; starting it again does not help."""
+EXIT_STEP_FAILED = 70
+"""A step failed or is in doubt; starting again is the cure (sysexits.h: EX_SOFTWARE)."""
+EXIT_FENCED = 71
+"""The group gave this worker's partitions to another one; starting again joins anew."""
+
+_FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
+_STREAM_BUFFER_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class StreamingOptions:
+    """How a streaming app reaches Kafka and where it keeps its stores. Times in milliseconds."""
+
+    bootstrap_servers: str
+    data_dir: Path
+    worker_id: str = ""
+    session_timeout_ms: int = 10_000
+    transaction_timeout_ms: int = 10_000
+    request_timeout_ms: int = 30_000
+    web_port: int = 6066
+    security: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The options that every aiokafka client of this worker shares."""
+        return {"bootstrap_servers": self.bootstrap_servers, **self.security}
+
+
+class StreamingApp(faust.App):
+    """A Faust app with `transactions`; made by `create_streaming_app`."""
+
+    options: StreamingOptions
+    transactions: Transactions
+    preflight: Callable[[], Awaitable[None]]
+    drain: Callable[[], Awaitable[None]]
+    worker_name: str
+
+    async def on_start(self) -> None:
+        """Wait for what the worker needs, before any of Faust's services starts."""
+        try:
+            await self.preflight()
+        except EbsError as error:
+            _end_process(error, EXIT_CONFIGURATION)
+        await self.transactions.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Finish the step in hand, then leave the group at once."""
+        await self.drain()
+        await self.transactions.stop()
+        await super().on_stop()
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
+        """Return a queue that keeps what it has when a rebalance ends: Faust would drop it, records would vanish."""
+        return super().FlowControlQueue(maxsize, clear_on_resume=False)
+
+
+def create_streaming_app(
+    app_id: str,
+    *,
+    input_topics: Sequence[str],
+    partition_count: int,
+    options: StreamingOptions,
+    preflight: Callable[[], Awaitable[None]],
+    fatal: Callable[[BaseException], NoReturn] | None = None,
+) -> StreamingApp:
+    """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process."""
+    fatal = fatal or end_process
+    app = StreamingApp(
+        app_id,
+        broker=f"kafka://{options.bootstrap_servers}",
+        store="memory://",
+        datadir=str(options.data_dir / "faust"),
+        topic_partitions=partition_count,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        stream_buffer_maxsize=_STREAM_BUFFER_BATCHES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        broker_session_timeout=options.session_timeout_ms / 1000,
+        broker_request_timeout=max(90.0, options.session_timeout_ms / 1000 + 1),
+        web_port=options.web_port,
+        Table=TransactionalTable,
+        TableManager=StepTableManager,
+    )
+    instance = options.worker_id or uuid.uuid4().hex[:12]
+    ownership = Ownership(
+        group_id=app_id,
+        input_topics=input_topics,
+        tables=lambda: app.tables.values(),  # noqa: PLW0108  # app.tables is made at first use, after this
+        stores=Workspace(options.data_dir / "stores" / app_id, instance),
+        connection=options.connection,
+        fatal=fatal,
+    )
+    app.options = options
+    app.worker_name = options.worker_id or f"{app_id.removeprefix('ebs-')}-{instance}"
+    app.preflight = preflight
+    app.drain = _nothing_to_drain
+    app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app, instance), fatal=fatal)
+    app.transport.Consumer = Consumer
+    app.input = app.topic(*input_topics, partitions=partition_count, schema=BatchSchema())
+    return app
+
+
+def _producer_factory(app: StreamingApp, instance: str) -> Callable[[Callable[[], Membership]], FencedProducer]:
+    def new_producer(membership: Callable[[], Membership]) -> FencedProducer:
+        return FencedProducer(
+            membership=membership,
+            **app.options.connection,
+            transactional_id=f"{app.conf.id}-{instance}",
+            transaction_timeout_ms=app.options.transaction_timeout_ms,
+            request_timeout_ms=app.options.request_timeout_ms,
+            max_batch_size=Transactions.max_batch_bytes,
+            linger_ms=0,
+        )
+
+    return new_producer
+
+
+async def _nothing_to_drain() -> None:
+    """Stand in for `StreamingApp.drain` where an app has no work of its own in flight."""
+
+
+def end_process(error: BaseException) -> NoReturn:
+    """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt."""
+    _end_process(error, EXIT_FENCED if isinstance(error, _FENCING_ERRORS) else EXIT_STEP_FAILED)
+
+
+def _end_process(error: BaseException, code: int) -> NoReturn:
+    if code == EXIT_CONFIGURATION:
+        print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201  # logging may not be set up yet
+    else:
+        log.critical("the worker ends (exit code %d): %s: %s", code, type(error).__name__, error, exc_info=error)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

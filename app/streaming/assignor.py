@@ -1,0 +1,129 @@
+"""Which worker gets which partitions: balanced, sticky, co-partitioned.
+
+Co-partitioned: partition p of every topic of a group goes to the same worker, so that a table's changelog and all of
+its inputs meet. Balanced: two workers never differ by more than one partition number (Faust's own assignor was
+measured to give 2, 2 and 0 of 4 partitions to three workers). Sticky: a worker keeps what it had as far as balance
+allows, because each partition that moves is a table to restore (aiokafka's range assignor moves more).
+
+The rule is `assign_numbers`, a pure function; `CopartitionedAssignor` speaks aiokafka's protocol around it. It runs on
+the group's leader and needs no state there: each member says what it owns in the user data of its join request.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aiokafka.cluster import ClusterMetadata
+
+_PROTOCOL_VERSION = 0
+
+
+class Claim(NamedTuple):
+    """What a member says it owned when it joined: partition numbers, and the generation in which it got them."""
+
+    generation: int
+    numbers: frozenset[int]
+
+
+NO_CLAIM = Claim(-1, frozenset())
+
+
+def assign_numbers(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
+    """Divide the partition numbers 0 to `partition_count` - 1 among the members of `claims`; each gets a sorted list.
+
+    A number that two members claim goes to the one with the newer generation: the other one was away.
+    """
+    kept = _uncontested(partition_count, claims)
+    # Who has most is served first, so that the odd partitions stay where they are.
+    members = sorted(claims, key=lambda member: (-len(kept[member]), member))
+    quota, odd = divmod(partition_count, len(members))
+    assigned: dict[str, list[int]] = {}
+    for place, member in enumerate(members):
+        limit = quota + (1 if place < odd else 0)
+        assigned[member] = sorted(kept[member])[:limit]
+    taken = {number for numbers in assigned.values() for number in numbers}
+    free = [number for number in range(partition_count) if number not in taken]
+    for place, member in enumerate(members):
+        wanted = quota + (1 if place < odd else 0) - len(assigned[member])
+        assigned[member] = sorted(assigned[member] + free[:wanted])
+        free = free[wanted:]
+    return assigned
+
+
+def _uncontested(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, set[int]]:
+    kept: dict[str, set[int]] = {member: set() for member in claims}
+    for number in range(partition_count):
+        claimants = [member for member, claim in claims.items() if number in claim.numbers]
+        if claimants:
+            kept[min(claimants, key=lambda member: (-claims[member].generation, member))].add(number)
+    return kept
+
+
+class CopartitionedAssignor(AbstractPartitionAssignor):
+    """The group protocol `ebs-copartitioned`: one instance for each consumer, which remembers what it owns."""
+
+    name = "ebs-copartitioned"
+
+    def __init__(self) -> None:
+        self._claim = NO_CLAIM
+
+    def remember(self, generation: int, numbers: Iterable[int]) -> None:
+        """Note what this member was assigned, to be claimed when it joins again."""
+        self._claim = Claim(generation, frozenset(numbers))
+
+    def forget(self) -> None:
+        """Claim nothing at the next join: this member was away, and what it had belongs to others now."""
+        self._claim = NO_CLAIM
+
+    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        """Return the join request of this member (an instance's method where aiokafka has a class method)."""
+        user_data = msgspec.json.encode([self._claim.generation, sorted(self._claim.numbers)])
+        return ConsumerProtocolMemberMetadata(_PROTOCOL_VERSION, sorted(topics), user_data)
+
+    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
+        """Do nothing: the generation is not known here, `remember` is called where it is."""
+
+    @classmethod
+    def assign(
+        cls, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """Divide all topics among the members; topics that the same members read are divided alike."""
+        claims = {member: _decode_claim(metadata.user_data) for member, metadata in members.items()}
+        subscribers: dict[str, set[str]] = defaultdict(set)
+        for member, metadata in members.items():
+            for topic in metadata.subscription:
+                subscribers[topic].add(member)
+        topics_of_group: dict[frozenset[str], list[str]] = defaultdict(list)
+        for topic, members_reading in subscribers.items():
+            topics_of_group[frozenset(members_reading)].append(topic)
+
+        assignment: dict[str, dict[str, list[int]]] = {member: {} for member in members}
+        for readers, topics in topics_of_group.items():
+            counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
+            numbers = assign_numbers(max(counts.values()), {member: claims[member] for member in readers})
+            for member in readers:
+                for topic in topics:
+                    mine = [number for number in numbers[member] if number < counts[topic]]
+                    if mine:
+                        assignment[member][topic] = mine
+        return {
+            member: ConsumerProtocolMemberAssignment(_PROTOCOL_VERSION, sorted(topics.items()), b"")
+            for member, topics in assignment.items()
+        }
+
+
+def _decode_claim(user_data: bytes) -> Claim:
+    try:
+        generation, numbers = msgspec.json.decode(user_data, type=tuple[int, list[int]])
+    except (msgspec.DecodeError, TypeError):
+        # A member of another version: it claims nothing, and keeps what balance gives it.
+        return NO_CLAIM
+    return Claim(generation, frozenset(numbers))

@@ -1,0 +1,133 @@
+"""Records in batches: what a worker takes from Kafka at once, and how a batch travels through Faust.
+
+Faust's unit is one record: 127 us each, so 7,900 a second (measured 2026-10, 2 cores). Here one Faust event carries a
+`RecordBatch`, all that was fetched of a partition, and its records are looked at inside the agent only. Bytes come
+in: decoding happens per record there, so a bad record costs one record, never the batch or the worker.
+
+A batch knows which stretch of the log it covers, `start` to `end`. Transaction markers and aborted records take
+offsets but are never delivered, so only that stretch can tell a harmless gap from a lost record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import faust
+from aiokafka.consumer.fetcher import FetchResult
+from faust.types import ConsumerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from aiokafka import TopicPartition
+    from aiokafka.consumer.fetcher import Fetcher
+    from aiokafka.structs import ConsumerRecord
+    from faust.types import TP
+
+
+class RecordBatch(NamedTuple):
+    """Consecutive committed records of one partition.
+
+    `start` is the offset that was asked for, `end` the one to go on from (exclusive); `records` holds what is between
+    them, in order, and may be empty. `assignment` is the group assignment under which it was fetched, by identity.
+    """
+
+    topic: str
+    partition: int
+    records: list[ConsumerRecord]
+    start: int
+    end: int
+    assignment: object
+
+    def since(self, offset: int) -> RecordBatch:
+        """Return the batch without what lies below `offset`."""
+        if offset <= self.start:
+            return self
+        records = [record for record in self.records if record.offset >= offset]
+        return self._replace(records=records, start=offset, end=max(self.end, offset))
+
+
+class BatchSchema(faust.Schema):
+    """Hands a `RecordBatch` through to the agent untouched."""
+
+    def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> None:
+        """Return no key: a batch has many."""
+
+    def loads_value(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> RecordBatch:
+        """Return the batch itself."""
+        batch: RecordBatch = message.value
+        return batch
+
+
+def message_of(batch: RecordBatch, tp: TP, generation: int) -> ConsumerMessage:
+    """Wrap a batch as the one Faust message that carries it; its offset is the last one covered."""
+    no_timestamp, no_headers, no_checksum, no_size = 0.0, None, None, 0
+    return ConsumerMessage(
+        batch.topic,
+        batch.partition,
+        batch.end - 1,
+        no_timestamp,
+        0,
+        no_headers,
+        None,
+        batch,
+        no_checksum,
+        no_size,
+        no_size,
+        tp,
+        generation_id=generation,
+    )
+
+
+async def take_batches(
+    fetcher: Fetcher, assignment: Any, wanted: AbstractSet[TopicPartition], *, timeout_s: float, max_records: int
+) -> list[RecordBatch]:
+    """Take what the fetcher has of the `wanted` partitions, at most `max_records`; waits up to `timeout_s` for some.
+
+    The same as aiokafka's `Fetcher.fetched_records`, which drops the stretch of offsets that a batch covers, returns
+    every partition when none is wanted, and blocks while a rebalance goes on. Runs in the consumer's own event loop.
+    """
+    taken = _take_fetched(fetcher, assignment, wanted, max_records)
+    if taken or not assignment.active:
+        return taken
+    waiter = fetcher._create_fetch_waiter()  # noqa: SLF001  # aiokafka has no public way to wait for a fetch
+    done, _ = await asyncio.wait([waiter], timeout=timeout_s)
+    if not done:
+        waiter.cancel()
+        return []
+    waiter.result()
+    return _take_fetched(fetcher, assignment, wanted, max_records)
+
+
+def _take_fetched(
+    fetcher: Fetcher, assignment: Any, wanted: AbstractSet[TopicPartition], max_records: int
+) -> list[RecordBatch]:
+    batches: list[RecordBatch] = []
+    fetched = fetcher._records  # noqa: SLF001  # see take_batches
+    for tp in list(fetched):
+        if tp not in wanted or not assignment.active:
+            continue
+        result = fetched[tp]
+        if not isinstance(result, FetchResult):
+            if batches:
+                # The error is raised at the next call: first these records, which are gone from the fetcher.
+                break
+            del fetched[tp]
+            fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
+            result.check_raise()
+            continue
+        start = assignment.state_value(tp).position if result.check_assignment(tp) else None
+        records = result.getall(max_records)
+        if not result.has_more():
+            del fetched[tp]
+            fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
+        if start is None:
+            continue
+        end = assignment.state_value(tp).position
+        if end > start:
+            batches.append(RecordBatch(tp.topic, tp.partition, records, start, end, assignment))
+        max_records -= len(records)
+        if max_records <= 0:
+            break
+    return batches

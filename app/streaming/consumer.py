@@ -1,0 +1,192 @@
+"""Faust's consumer with its commits, seeks and dropping of records taken out.
+
+Faust keeps driving it: it joins the group, calls the rebalance hooks, starts and stops the fetcher. What changes:
+
+- a rebalance goes to `Transactions` first (finish the step in hand, hold the lock) and last (claim, let go);
+- records come in `RecordBatch`es, of the open partitions only, and none is ever dropped on the way to the agent;
+- Faust's commit does nothing, its acknowledgements are bookkeeping: the step commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from app.streaming.assignor import CopartitionedAssignor
+from app.streaming.batching import RecordBatch, message_of, take_batches
+from app.streaming.fencing import Membership
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from app.streaming.application import StreamingApp
+
+log = logging.getLogger(__name__)
+
+_TAKE_TIMEOUT_S = 1.0
+_TAKE_RECORDS = 8_000
+_FETCH_WAIT_MS = 100
+"""A partition that becomes fetchable waits for the fetch in flight; aiokafka has one at a time for each broker."""
+_PARTITION_FETCH_BYTES = 1 << 20
+_NEVER_IDLE_MS = 24 * 3_600_000
+"""Waiting for running tasks must not count as idleness: aiokafka would leave the group. The watchdog looks after us."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that owns the aiokafka consumer and keeps the heartbeat going while the main loop works."""
+
+    app: StreamingApp
+    consumer: Consumer
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        options = self.app.options
+        return AIOKafkaConsumer(
+            **options.connection,
+            group_id=self.app.conf.id,
+            partition_assignment_strategy=[self.consumer.assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_poll_interval_ms=_NEVER_IDLE_MS,
+            session_timeout_ms=options.session_timeout_ms,
+            heartbeat_interval_ms=max(100, options.session_timeout_ms // 10),
+            rebalance_timeout_ms=options.session_timeout_ms,
+            request_timeout_ms=options.request_timeout_ms,
+        )
+
+    def present_membership(self) -> Membership:
+        """Return what the coordinator calls us now; meaningful inside a rebalance hook only."""
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001  # aiokafka has no public view of it
+        return Membership(coordinator.generation, coordinator.member_id)
+
+    def present_assignment(self) -> Any:
+        """Return aiokafka's present assignment object; a new one for each generation."""
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001  # as above
+        return subscription.assignment if subscription is not None else None
+
+    async def take(self) -> list[RecordBatch]:
+        """Take fetched batches; called from the main loop, waits a second at most."""
+        batches: list[RecordBatch] = await self.call_thread(self._take)
+        return batches
+
+    async def _take(self) -> list[RecordBatch]:
+        fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001  # as above
+        if fetcher._closed:  # noqa: SLF001  # as above
+            raise ConsumerStoppedError
+        assignment = self.present_assignment()
+        wanted = self.consumer.wanted
+        if assignment is None or not assignment.active or not wanted:
+            await asyncio.sleep(0.05)
+            return []
+        with fetcher._subscriptions.fetch_context():  # noqa: SLF001  # as above
+            return await take_batches(fetcher, assignment, wanted, timeout_s=_TAKE_TIMEOUT_S, max_records=_TAKE_RECORDS)
+
+    async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Seek what is still assigned."""
+        await self.call_thread(self._seek_to, offsets)
+
+    async def _seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp, offset in offsets.items():
+            if tp in assigned:
+                consumer.seek(tp, offset)
+
+
+class Consumer(driver.Consumer):
+    """The consumer of a worker; implements `ownership.Reader`."""
+
+    app: StreamingApp
+    _thread: ConsumerThread
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.assignor = CopartitionedAssignor()
+        self.wanted: frozenset[TopicPartition] = frozenset()
+        super().__init__(*args, **options)
+        self.app.transactions.ownership.reader = self
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
+        """Take records of these partitions from now on, and of no others; read by the consumer's thread."""
+        self.wanted = partitions
+
+    async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go on from these offsets."""
+        await self._thread.seek_to(offsets)
+
+    async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the first offset that each partition's log still has."""
+        offsets: Mapping[TopicPartition, int] = await self._thread.earliest_offsets(*partitions)
+        return offsets
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the step in hand finish before anything else can own our partitions."""
+        try:
+            await self.app.transactions.suspend()
+            await super().on_partitions_revoked(revoked)
+        except Exception as error:  # noqa: BLE001  # aiokafka would only log it and go on
+            self.app.transactions.fatal(error)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Claim the new assignment, then let Faust resume its streams."""
+        try:
+            membership = self._thread.present_membership()
+            numbers = {tp.partition for tp in assigned if tp.topic in self.app.transactions.ownership.input_topics}
+            self.assignor.remember(membership.generation, numbers)
+            self.app.transactions.resume(numbers, membership, self._thread.present_assignment())
+            await super().on_partitions_assigned(assigned, generation_id)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.app.transactions.fatal(error)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        deliver = self.callback
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow)
+                    continue
+                for batch in await self._thread.take():
+                    tp = TP(batch.topic, batch.partition)
+                    # Waits while the agent's queue is full: that is all the back-pressure there is, and nothing
+                    # is taken back or dropped when a rebalance comes between.
+                    await deliver(message_of(batch, tp, self.app.consumer_generation_id))
+        except ConsumerStoppedError:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+        except Exception as error:  # noqa: BLE001  # a worker that reads no more must not stay in the group
+            self.app.transactions.fatal(error)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: a full queue makes the delivery wait."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Do nothing, as above."""
+
+    async def perform_seek(self) -> None:
+        """Do nothing: aiokafka starts at the committed offsets, `Ownership` seeks where that is not enough."""
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002  # Faust's signature
+        """Commit nothing: the step did."""
+        return False
+
+    def ack(self, message: Any) -> bool:
+        """Mark a message as done."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust looks at commits and fetches that are ours now."""

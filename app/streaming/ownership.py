@@ -1,0 +1,259 @@
+"""What a worker owns: its partitions, each with committed offsets and table stores, from claim to release.
+
+A claim after a rebalance is quick, so that it never holds up the group: partitions that stay with the worker go on at
+once; new ones are closed until they are restored in the background (stable offsets, then tables, then a seek), one
+rebalance or several later. A restore of minutes therefore costs the other workers nothing, and no session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiokafka import TopicPartition
+
+from app.streaming.fencing import Membership, fetch_stable_offsets
+from app.streaming.restore import restore_stores
+from app.streaming.tables import StoreMemory, TableStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import NoReturn
+
+    from aiokafka.client import AIOKafkaClient
+
+    from app.streaming.tables import TransactionalTable
+    from app.streaming.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+_STABLE_RETRY_S = 0.1
+_STABLE_REPORT_S = 3.0
+_RESTORE_STALL_S = 60.0
+
+
+class Partition:
+    """One partition number of this worker, over all of its input topics.
+
+    `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
+    beside it. Not `active` until restored.
+    """
+
+    __slots__ = ("active", "metadata", "next_offsets", "number", "stores")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.next_offsets: dict[str, int] = {}
+        self.metadata: dict[str, str] = {}
+        self.stores: dict[str, TableStore] = {}
+        self.active = False
+
+
+class Reader(Protocol):
+    """The part of the consumer that ownership needs."""
+
+    async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the first offset that each partition's log still has."""
+
+    async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go on from these offsets; a partition that is not assigned any more is passed over."""
+
+    def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
+        """Take records of these partitions from now on, and of no others."""
+
+
+class Observer(Protocol):
+    """Somebody who keeps books by partition, such as a processing engine."""
+
+    def partition_ready(self, partition: Partition) -> None:
+        """Hear that a partition's records are about to flow, with its committed offsets and metadata."""
+
+    def partition_lost(self, partition: Partition) -> None:
+        """Hear that a partition is gone: nothing of it can be committed any more."""
+
+
+class Ownership:
+    """The partitions of one worker.
+
+    Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
+    first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
+    """
+
+    def __init__(
+        self,
+        *,
+        group_id: str,
+        input_topics: Sequence[str],
+        tables: Callable[[], Iterable[TransactionalTable]],
+        stores: Workspace,
+        connection: Mapping[str, Any],
+        fatal: Callable[[BaseException], NoReturn],
+    ) -> None:
+        self.group_id = group_id
+        self.input_topics = tuple(input_topics)
+        self.partitions: dict[int, Partition] = {}
+        self.membership: Membership | None = None
+        self.assignment: object = None
+        self.observers: list[Observer] = []
+        self.reader: Reader | None = None
+        self._tables = tables
+        self._stores = stores
+        self._store_count = 0
+        self._memory: StoreMemory | None = None
+        self._connection = connection
+        self._fatal = fatal
+        self._suspended = False
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._restores: set[asyncio.Task[None]] = set()
+
+    def suspend(self) -> None:
+        """Take no more records: a rebalance has begun."""
+        self._suspended = True
+        self._publish()
+
+    def claim(self, numbers: Iterable[int], membership: Membership, assignment: object, client: AIOKafkaClient) -> None:
+        """Take over a new assignment; what this worker had without a break is kept, all else is claimed anew.
+
+        A generation that did not advance by exactly one, or another member id, says that the worker was away: others
+        may have worked its partitions meanwhile, even those that it seems to have kept.
+        """
+        before = self.membership
+        self.membership, self.assignment = membership, assignment
+        if before is not None and membership != (before.generation + 1, before.member_id):
+            log.warning("membership went from %s to %s: all partitions are claimed anew", before, membership)
+            self._release(set(self.partitions))
+        wanted = set(numbers)
+        self._release(set(self.partitions) - wanted)
+        claimed = [Partition(number) for number in sorted(wanted - set(self.partitions))]
+        self.partitions.update((partition.number, partition) for partition in claimed)
+        self._suspended = False
+        self._publish()
+        log.info(
+            "owns partitions %s of generation %d, %d of them claimed now",
+            sorted(self.partitions),
+            membership.generation,
+            len(claimed),
+        )
+        if claimed:
+            task = asyncio.create_task(self._restore_or_end(claimed, client))
+            self._restores.add(task)
+            task.add_done_callback(self._restores.discard)
+
+    def hold(self, partitions: frozenset[TopicPartition]) -> None:
+        """Take no records of these partitions for now (back-pressure), whatever was held before is let go."""
+        self._held = partitions
+        self._publish()
+
+    async def stop(self) -> None:
+        """Release everything."""
+        self.suspend()
+        for task in list(self._restores):
+            task.cancel()
+        await asyncio.gather(*self._restores, return_exceptions=True)
+        self._release(set(self.partitions))
+
+    def _publish(self) -> None:
+        if self.reader is None:
+            return
+        numbers = () if self._suspended else [number for number, one in self.partitions.items() if one.active]
+        wanted = frozenset(TopicPartition(topic, number) for number in numbers for topic in self.input_topics)
+        self.reader.open_partitions(wanted - self._held)
+
+    def _release(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            partition = self.partitions.pop(number)
+            if partition.active:
+                partition.active = False
+                for observer in self.observers:
+                    observer.partition_lost(partition)
+            for table in self._tables():
+                if table.stores.get(number) is partition.stores.get(table.name):
+                    table.stores.pop(number, None)
+            for store in partition.stores.values():
+                store.close()
+
+    def _owns(self, partition: Partition) -> bool:
+        return self.partitions.get(partition.number) is partition
+
+    async def _restore_or_end(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> None:
+        try:
+            await self._restore(partitions, client)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever it is: a partition that cannot be restored ends us
+            self._fatal(error)
+
+    async def _restore(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> None:
+        loop = asyncio.get_running_loop()
+        began_at_s = loop.time()
+        starts = await self._starting_points(partitions, client)
+        owned = [partition for partition in partitions if self._owns(partition)]
+        if starts is None or not owned:
+            return
+        targets = {}
+        for table in self._tables():
+            for partition in owned:
+                store = partition.stores[table.name] = self._new_store(table.name, partition.number)
+                targets[TopicPartition(table.changelog_name, partition.number)] = store
+        by_number = {partition.number: partition for partition in owned}
+        row_count = await restore_stores(
+            self._connection,
+            targets,
+            wanted=lambda tp: self._owns(by_number[tp.partition]),
+            stall_timeout_s=_RESTORE_STALL_S,
+        )
+        owned = [partition for partition in owned if self._owns(partition)]
+        await self._activate(owned, starts)
+        log.info(
+            "partitions %s are ready: %d rows restored in %.2f s",
+            [partition.number for partition in owned],
+            row_count,
+            loop.time() - began_at_s,
+        )
+
+    async def _starting_points(
+        self, partitions: Sequence[Partition], client: AIOKafkaClient
+    ) -> dict[TopicPartition, int] | None:
+        """Set each partition's committed offsets; returns where to read from, None if all partitions went away."""
+        assert self.reader is not None
+        inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
+        attempt = 0
+        while (committed := await fetch_stable_offsets(client, self.group_id, inputs)) is None:
+            if not any(self._owns(partition) for partition in partitions):
+                return None
+            attempt += 1
+            if attempt % round(_STABLE_REPORT_S / _STABLE_RETRY_S) == 0:
+                log.info("waiting for an open transaction of another worker to end")
+            await asyncio.sleep(_STABLE_RETRY_S)
+        earliest = await self.reader.earliest_offsets_of(inputs)
+        starts = {}
+        for partition in partitions:
+            for topic in self.input_topics:
+                tp = TopicPartition(topic, partition.number)
+                offset, first = committed[tp].offset, earliest[tp]
+                if 0 <= offset < first:
+                    log.error("records %d to %d of %s were deleted before they were worked", offset, first - 1, tp)
+                starts[tp] = partition.next_offsets[topic] = max(offset, first)
+                partition.metadata[topic] = committed[tp].metadata
+        return starts
+
+    async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:
+        assert self.reader is not None
+        numbers = {partition.number for partition in partitions}
+        await self.reader.seek_to({tp: offset for tp, offset in starts.items() if tp.partition in numbers})
+        for partition in partitions:
+            if not self._owns(partition):
+                continue
+            partition.active = True
+            for table in self._tables():
+                table.stores[partition.number] = partition.stores[table.name]
+            for observer in self.observers:
+                observer.partition_ready(partition)
+        self._publish()
+
+    def _new_store(self, table: str, number: int) -> TableStore:
+        # Every store gets a directory of its own: rocksdb may hold the lock of a closed one for a moment.
+        self._store_count += 1
+        self._memory = self._memory or StoreMemory()
+        return TableStore(self._stores.path / f"{table}-{number}-{self._store_count}", self._memory)

@@ -1,0 +1,301 @@
+"""One Kafka transaction for each step of a worker: outputs, table rows and input offsets commit together or not at all.
+
+A step takes all that is waiting, of all partitions of the worker; while one step commits, the next one gathers. So
+batches grow with load and latency stays low, and the number of transactions does not grow with partitions (why Kafka
+Streams left its first exactly-once). One producer a worker; its transactions are fenced by the group (`fencing`).
+
+Why nothing is lost and nothing counts twice:
+
+- A step's offsets, outputs and rows are one transaction, and every transaction carries offsets, so the coordinator
+  refuses it once the worker has lost its place in the group.
+- A step works a record only if its offset is at or above the partition's committed one; whatever a rebalance delivers
+  again is cut off. A batch that starts above it would be a hole: the process ends instead.
+- A rebalance waits for the step in hand, and no step begins before the new assignment is known.
+- What another worker may have had meanwhile is claimed anew: stable offsets first, then the tables (`restore`).
+- Any doubt about a transaction ends the process (crash only); stores are written after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from app.errors import StepFailed
+from app.streaming.tables import StepRows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import NoReturn
+
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.producer.message_accumulator import BatchBuilder
+
+    from app.streaming.batching import RecordBatch
+    from app.streaming.fencing import Membership
+    from app.streaming.ownership import Ownership, Partition
+
+log = logging.getLogger(__name__)
+
+MAX_STEP_RECORDS = 16_000
+"""Records that one step takes at most: bounds its memory and the time that a rebalance waits for it."""
+
+Headers = list[tuple[str, bytes]]
+
+
+class Step:
+    """One transaction in the making: what it read, what it sends, what it changes.
+
+    Use it as `async with step:`. Inside, `batches` holds the records to work, each exactly once for good; what the
+    body sends and puts is committed with their offsets when the block ends. An exception that leaves the block ends
+    the process before anything is committed.
+    """
+
+    def __init__(self, transactions: Transactions, gathered: Iterable[RecordBatch] = ()) -> None:
+        self._transactions = transactions
+        self._gathered = gathered
+        self._builders: dict[tuple[str, int], BatchBuilder] = {}
+        self._full: list[tuple[str, int, BatchBuilder]] = []
+        self._rows: dict[tuple[str, int], StepRows] = {}
+        self._timestamp_ms = 0
+        self.batches: list[RecordBatch] = []
+        self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+
+    def partition(self, number: int) -> Partition | None:
+        """Return a partition that this worker owns and may commit for, None if it does not."""
+        partition = self._transactions.ownership.partitions.get(number)
+        return partition if partition is not None and partition.active else None
+
+    def send(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> None:
+        """Send a record with this step."""
+        builder = self._builders.get((topic, partition))
+        if builder is None:
+            builder = self._builders[topic, partition] = self._transactions.new_batch()
+        if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
+            self._full.append((topic, partition, builder))
+            builder = self._builders[topic, partition] = self._transactions.new_batch()
+            if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
+                raise StepFailed(f"a record for {topic} is larger than {self._transactions.max_batch_bytes} bytes")
+
+    def rows(self, table: str, partition: int) -> StepRows:
+        """Return a table's rows in a partition, to be read and changed with this step."""
+        rows = self._rows.get((table, partition))
+        if rows is None:
+            owned = self._transactions.ownership.partitions[partition]
+            rows = StepRows(owned.stores[table], self._transactions.changelog_of(table), partition)
+            self._rows[table, partition] = rows
+        return rows
+
+    def commit_offset(self, topic: str, partition: int, offset: int, metadata: str = "") -> None:
+        """Commit `offset` (the next one to read) and metadata of an input with this step."""
+        self.offsets[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata)
+
+    async def __aenter__(self) -> Self:
+        await self._transactions.begin()
+        self._timestamp_ms = time.time_ns() // 1_000_000
+        for batch in self._gathered:
+            admitted = self._transactions.admit(batch, self.offsets)
+            if admitted is not None:
+                self.offsets[TopicPartition(batch.topic, batch.partition)] = OffsetAndMetadata(admitted.end, "")
+                if admitted.records:
+                    self.batches.append(admitted)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._transactions.fatal(error)
+        await self._transactions.end(self)
+
+    def outputs(self) -> list[tuple[str, int, BatchBuilder]]:
+        """Return everything to be sent, the changed table rows included, as batches by topic and partition."""
+        for rows in self._rows.values():
+            for key, value in rows.changed.items():
+                self.send(rows.changelog, rows.partition, key, value)
+        open_builders = [(topic, partition, builder) for (topic, partition), builder in self._builders.items()]
+        return self._full + open_builders
+
+    def apply(self) -> None:
+        """Make the committed step visible: advance the partitions' offsets, write the rows to the stores."""
+        partitions = self._transactions.ownership.partitions
+        for tp, committed in self.offsets.items():
+            partition = partitions[tp.partition]
+            partition.next_offsets[tp.topic] = committed.offset
+            partition.metadata[tp.topic] = committed.metadata
+        for rows in self._rows.values():
+            rows.apply()
+
+
+class Transactions:
+    """The transactions of one worker process: gathers steps, commits them, stands still during rebalances.
+
+    Guarantee: exactly once from input topics to output topics and tables, through crashes, pauses and rebalances.
+    """
+
+    max_batch_bytes = 2_000_000
+
+    def __init__(
+        self,
+        *,
+        ownership: Ownership,
+        new_producer: Callable[[Callable[[], Membership]], AIOKafkaProducer],
+        fatal: Callable[[BaseException], NoReturn],
+    ) -> None:
+        self.ownership = ownership
+        self.fatal = fatal
+        self.committed_count = 0
+        self._new_producer = new_producer
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+        self._suspended = False
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Connect the producer; an open transaction of an earlier life under the same id is aborted by this."""
+        self._producer = self._new_producer(self._membership)
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Let the step in hand finish, begin no other, and let go of everything."""
+        self._stopped = True
+        await self.suspend()
+        await self.ownership.stop()
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def suspend(self) -> None:
+        """Wait for the step in hand and let none begin: a rebalance has begun, or the worker stops."""
+        if not self._suspended:
+            self._suspended = True
+            self.ownership.suspend()
+            await self._lock.acquire()
+
+    def resume(self, numbers: Iterable[int], membership: Membership, assignment: object) -> None:
+        """Take over a new assignment and let steps begin again."""
+        assert self._producer is not None
+        if self._stopped:
+            # A rebalance that ends while we stop must not let a step begin.
+            return
+        self.ownership.claim(numbers, membership, assignment, self._producer.client)
+        if self._suspended:
+            self._suspended = False
+            self._lock.release()
+
+    def step(self) -> Step:
+        """Return a step that takes no records of its own: its body says which offsets it commits."""
+        return Step(self)
+
+    async def steps(self, stream: Any, max_records: int = MAX_STEP_RECORDS) -> AsyncIterator[Step]:
+        """Yield a step whenever records wait: all of them, of all partitions, up to `max_records` and one batch."""
+        gathered = _Gathered(max_records)
+        gathering = asyncio.create_task(gathered.fill_from(stream))
+        try:
+            while batches := await gathered.take(gathering):
+                yield Step(self, batches)
+        finally:
+            gathering.cancel()
+
+    async def begin(self) -> None:
+        """Begin a transaction; used by `Step`."""
+        await self._lock.acquire()
+        assert self._producer is not None
+        await self._producer.begin_transaction()
+
+    async def end(self, step: Step) -> None:
+        """Commit a step; used by `Step`. Anything but success ends the process."""
+        try:
+            await self._commit(step)
+        except BaseException as error:  # noqa: BLE001  # a cancelled commit is as much in doubt as a failed one
+            self.fatal(error)
+        self._lock.release()
+
+    def admit(self, batch: RecordBatch, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> RecordBatch | None:
+        """Return what of a batch is still to be worked, given what the step has taken so far; None if nothing is."""
+        if batch.assignment is not self.ownership.assignment:
+            # Fetched before a rebalance; fetching began anew at the committed offset since.
+            return None
+        partition = self.ownership.partitions.get(batch.partition)
+        if partition is None or not partition.active:
+            return None
+        taken = offsets.get(TopicPartition(batch.topic, batch.partition))
+        next_offset = taken.offset if taken else partition.next_offsets[batch.topic]
+        if batch.start > next_offset:
+            raise StepFailed(
+                f"records {next_offset} to {batch.start - 1} of {batch.topic}-{batch.partition} are missing: "
+                "they were deleted before they were worked (raise EBS_RETENTION_DAYS), or skipped"
+            )
+        return batch.since(next_offset) if batch.end > next_offset else None
+
+    def new_batch(self) -> BatchBuilder:
+        """Return an empty batch of this worker's producer."""
+        assert self._producer is not None
+        return self._producer.create_batch()
+
+    def changelog_of(self, table: str) -> str:
+        """Return the changelog topic of a table."""
+        return f"{self.ownership.group_id}-{table}-changelog"
+
+    def _membership(self) -> Membership:
+        assert self.ownership.membership is not None
+        return self.ownership.membership
+
+    async def _commit(self, step: Step) -> None:
+        producer = self._producer
+        assert producer is not None
+        outputs = step.outputs()
+        if outputs and not step.offsets:
+            # Without offsets the coordinator of the group is never asked, and a worker left behind could write.
+            raise StepFailed("a step that sends must commit offsets")
+        if step.offsets:
+            sent = [await producer.send_batch(builder, topic, partition=number) for topic, number, builder in outputs]
+            offsets = producer.send_offsets_to_transaction(step.offsets, self.ownership.group_id)
+            await asyncio.gather(offsets, *sent)
+        await producer.commit_transaction()
+        step.apply()
+        self.committed_count += 1
+
+
+class _Gathered:
+    """Batches between the stream and the next step, at most `max_records` and one batch."""
+
+    def __init__(self, max_records: int) -> None:
+        self._batches: deque[RecordBatch] = deque()
+        self._record_count = 0
+        self._max_records = max_records
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def fill_from(self, stream: Any) -> None:
+        async for event in stream.events():
+            batch: RecordBatch = event.value
+            self._batches.append(batch)
+            self._record_count += len(batch.records)
+            self._some.set()
+            if self._record_count >= self._max_records:
+                self._room.clear()
+                await self._room.wait()
+
+    async def take(self, filling: asyncio.Task[None]) -> Sequence[RecordBatch]:
+        """Wait for batches and return all; an empty sequence when the stream has ended."""
+        if not self._some.is_set():
+            waiting = asyncio.ensure_future(self._some.wait())
+            await asyncio.wait([waiting, filling], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if filling.done() and not self._batches:
+                filling.result()
+                return ()
+        taken = list(self._batches)
+        self._batches.clear()
+        self._record_count = 0
+        self._some.clear()
+        self._room.set()
+        return taken

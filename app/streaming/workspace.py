@@ -1,0 +1,61 @@
+"""The directory of a process's stores: its own while it lives, swept by the next process once it is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Workspace:
+    """A directory below `parent` for this process, made at first use and locked until the process ends.
+
+    Stores are caches, so what a dead process left is deleted, not reused. The lock is the kernel's (flock): it goes
+    with the process however that ends, so a directory that can be locked belongs to nobody.
+    """
+
+    def __init__(self, parent: Path, instance: str) -> None:
+        self._parent = parent
+        self._instance = instance
+        self._path: Path | None = None
+        self._lock: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory itself."""
+        if self._path is None:
+            self._parent.mkdir(parents=True, exist_ok=True)
+            for old in self._parent.iterdir():
+                self._sweep(old)
+            self._path = self._parent / f"{self._instance}-{os.getpid()}"
+            self._path.mkdir(exist_ok=True)
+            self._lock = _try_lock(self._path)
+        return self._path
+
+    def _sweep(self, directory: Path) -> None:
+        try:
+            lock = _try_lock(directory) if directory.is_dir() else None
+        except OSError:
+            # Another worker sweeps the same directory at this moment.
+            log.debug("could not lock %s", directory)
+            return
+        if lock is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(directory: Path) -> int | None:
+    descriptor = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
