@@ -4,8 +4,11 @@
     ├── SettingsError            a setting cannot be used; names the variable and the fix      exit 1
     ├── BrokerError
     │   ├── BrokerUnavailable    nobody answers at EBS_BROKER                                  retried with back-off
+    │   ├── OutcomeUnknown       records were sent, the broker has not said whether it has them     503, safe to repeat
+    │   ├── RecordRefused        the broker will not take a record, however often it is sent        503
     │   ├── TopicMismatch        a topic exists with another shape; names the fix              exit 1
     │   └── EmbeddedBrokerError  the broker that we start ourselves did not come up            exit 1
+    ├── ProgramFailed            a supervised program ends right after each start               exit 1
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
     └── StreamingError
         ├── StepFailed           a transaction whose outcome is in doubt                       ends the process
@@ -35,12 +38,24 @@ class BrokerUnavailable(BrokerError):
     """No broker answers at the configured address."""
 
 
+class OutcomeUnknown(BrokerError):
+    """Records were sent, but the broker did not say in time whether it has them."""
+
+
+class RecordRefused(BrokerError):
+    """The broker refused a record for good, such as for its size; nothing of it was stored."""
+
+
 class TopicMismatch(BrokerError):
     """A topic exists, but not as this application needs it."""
 
 
 class EmbeddedBrokerError(BrokerError):
     """The broker started by `ebs up` or by the tests did not become ready."""
+
+
+class ProgramFailed(EbsError):
+    """A program under the supervisor cannot work: it ended right after its start, again and again."""
 
 
 class DecodeError(EbsError):

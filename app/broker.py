@@ -1,0 +1,241 @@
+"""Waiting for a Kafka broker that is not there yet (design, section 7), and for topics of the right shape (section 3).
+
+Neither gives up unless told to: a process that starts before its broker waits, and says so every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.offset import OffsetRequest
+
+from app.broker_probe import in_words, why_unavailable
+from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
+from app.topic_shapes import TopicShape, explain_mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from app.topics import TopicSpec
+
+    Say = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.1
+_MAX_PAUSE_S = 2.0
+_SAY_EVERY_S = 5.0
+_TRIES_BEFORE_SAYING = 4  # new topics have their leaders within a second: no news
+_REQUEST_TIMEOUT_MS = 10_000
+_LATEST = -1  # ListOffsets' timestamp for the end of the log
+
+
+@dataclass(frozen=True)
+class TopicReport:
+    """A topic as it is now; `made` tells whether this call made it."""
+
+    shape: TopicShape
+    made: bool
+
+
+async def wait_for_broker(bootstrap: str, *, timeout_s: float | None = None, say: Say = _log.warning) -> None:
+    """Return when a broker at `bootstrap` (HOST:PORT, several separated by commas) is fit to work with.
+
+    Says every few seconds why it is not. Raises `BrokerUnavailable` only if `timeout_s` is given.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _wait_for_broker(bootstrap, _Throttled(say))
+    except TimeoutError:
+        reason = await why_unavailable(bootstrap)
+        if reason is not None:
+            raise BrokerUnavailable(
+                f"no Kafka broker at {bootstrap} after {timeout_s:g} s ({reason}): start it, "
+                "or name another one with --broker HOST:PORT (EBS_BROKER)"
+            ) from None
+
+
+async def ensure_topics(
+    bootstrap: str, catalogue: Iterable[TopicSpec], *, timeout_s: float | None = None, say: Say = _log.warning
+) -> tuple[TopicReport, ...]:
+    """Make the topics that are missing, check the others, return when every partition's leader answers.
+
+    Waits for the broker first. Many processes may call it at once. Raises `TopicMismatch` for a topic of another
+    shape (nothing is made then), `BrokerError` if the broker refuses, `BrokerUnavailable` if `timeout_s` is over.
+    """
+    specs = tuple(catalogue)
+    throttled = _Throttled(say)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                await _wait_for_broker(bootstrap, throttled)
+                try:
+                    return await _ensure_topics(bootstrap, specs, throttled)
+                except (KafkaError, OSError) as error:
+                    if isinstance(error, KafkaError) and not error.retriable:
+                        raise BrokerError(f"the Kafka broker at {bootstrap} refuses to make topics: {error}") from error
+                    throttled(f"the Kafka broker at {bootstrap} left while its topics were checked ({in_words(error)})")
+                    await asyncio.sleep(_MAX_PAUSE_S)
+    except TimeoutError:
+        raise BrokerUnavailable(
+            f"the topics at {bootstrap} were not ready after {timeout_s:g} s: {throttled.latest or 'no answer'}"
+        ) from None
+
+
+class _Throttled:
+    """Passes on at most one message every few seconds; remembers the latest."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._said_s: float | None = None
+        self.latest = ""
+
+    def __call__(self, message: str) -> None:
+        self.latest = message
+        now_s = asyncio.get_running_loop().time()
+        if self._said_s is None or now_s - self._said_s >= _SAY_EVERY_S:
+            self._said_s = now_s
+            self._say(message)
+
+    def conclude(self, message: str) -> None:
+        """Say that the matter is settled, but only to those who heard that there was one."""
+        if self._said_s is not None:
+            self._said_s = None
+            self._say(message)
+
+
+def _pauses_s() -> Iterator[float]:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s * random.uniform(0.75, 1.0)  # many workers that wait must not all knock at once
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+
+async def _wait_for_broker(bootstrap: str, throttled: _Throttled) -> None:
+    for pause_s in _pauses_s():
+        reason = await why_unavailable(bootstrap)
+        if reason is None:
+            throttled.conclude(f"the Kafka broker at {bootstrap} answers")
+            return
+        throttled(f"waiting for the Kafka broker at {bootstrap} ({reason})")
+        await asyncio.sleep(pause_s)
+
+
+async def _ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], throttled: _Throttled) -> tuple[TopicReport, ...]:
+    made: set[str] = set()
+    async with _admin_client(bootstrap) as admin:
+        for pause_s in _pauses_s():
+            found = await _describe(admin, specs)
+            mismatch = explain_mismatch(specs, found, bootstrap)
+            if mismatch is not None:
+                raise TopicMismatch(mismatch)
+            missing = [spec for spec in specs if spec.name not in found]
+            if not missing:
+                break
+            made |= await _make(admin, missing, throttled)
+            await asyncio.sleep(pause_s)  # until this broker's metadata shows them
+        await _wait_for_leaders(bootstrap, admin, specs, throttled)
+    return tuple(TopicReport(found[spec.name], spec.name in made) for spec in specs)
+
+
+@asynccontextmanager
+async def _admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS
+    )
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _describe(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, TopicShape]:
+    wanted = {spec.name for spec in specs}
+    # All topics are listed: asking for one that is missing would make it where auto-creation is on.
+    described = [topic for topic in await admin.describe_topics() if topic["topic"] in wanted and topic["partitions"]]
+    policies = await _cleanup_policies(admin, [topic["topic"] for topic in described])
+    return {
+        topic["topic"]: TopicShape(
+            name=topic["topic"],
+            partition_count=len(topic["partitions"]),
+            replication_factor=min(len(partition["replicas"]) for partition in topic["partitions"]),
+            cleanup_policy=policies.get(topic["topic"]),
+        )
+        for topic in described
+    }
+
+
+async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, frozenset[str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
+    policies: dict[str, frozenset[str]] = {}
+    for response in await admin.describe_configs(resources):
+        for error_code, _message, _type, name, entries in response.resources:
+            if error_code == 0:  # else we may not read it, which is no reason to refuse to work
+                policies[name] = frozenset(str(entries[0][1]).split(","))
+    return policies
+
+
+async def _make(admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], throttled: _Throttled) -> set[str]:
+    response = await admin.create_topics(
+        [
+            NewTopic(spec.name, spec.partition_count, spec.replication_factor, topic_configs=dict(spec.config))
+            for spec in missing
+        ]
+    )
+    made = set()
+    for name, error_code, *message in response.topic_errors:
+        error = for_code(error_code)
+        if error_code == 0:
+            made.add(name)
+        elif error is InvalidReplicationFactorError:
+            throttled(f"waiting for more brokers, or lower EBS_REPLICATION_FACTOR: topic {name}, {' '.join(message)}")
+        elif error is not TopicAlreadyExistsError:  # another process was faster: next time round it is described
+            raise error(f"topic {name}: {error.description}, {' '.join(filter(None, message))}")
+    return made
+
+
+async def _wait_for_leaders(
+    bootstrap: str, admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], throttled: _Throttled
+) -> None:
+    """Ask each partition's leader for its end offset: metadata names a leader before it takes requests."""
+    wanted = {spec.name for spec in specs}
+    client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    try:
+        await client.bootstrap()
+        for tries, pause_s in enumerate(_pauses_s()):
+            topics = [topic for topic in await admin.describe_topics() if topic["topic"] in wanted]
+            leaderless = await _leaderless(client, topics)
+            if not leaderless:
+                return
+            if tries >= _TRIES_BEFORE_SAYING:
+                throttled(f"waiting for leaders at {bootstrap}: {', '.join(sorted(leaderless))}")
+            await asyncio.sleep(pause_s)
+    finally:
+        await client.close()
+
+
+async def _leaderless(client: AIOKafkaClient, topics: Sequence[dict[str, Any]]) -> set[str]:
+    by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
+    for topic in topics:
+        for partition in topic["partitions"]:
+            partitions = by_leader.setdefault(partition["leader"], {}).setdefault(topic["topic"], [])
+            partitions.append((partition["partition"], _LATEST))
+    leaderless = set(by_leader.pop(-1, {}))
+    for leader, partitions_of in by_leader.items():
+        response = await client.send(leader, OffsetRequest(-1, 0, list(partitions_of.items())))
+        leaderless |= {
+            name for name, answers in response.topics for _, error_code, *_rest in answers if error_code != 0
+        }
+    return leaderless

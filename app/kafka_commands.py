@@ -1,0 +1,68 @@
+"""The settings file and the two command lines of the embedded Apache Kafka (design, section 7)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROPERTIES = """\
+# Written anew at every start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={log_dir}
+auto.create.topics.enable=false
+
+# The registration of a broker that was killed stands in the way of its next life for this long. Heartbeats come well
+# below it: at their default, also 2000, a slow moment of the machine would fence the only broker.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+
+# For first looks and tests: no waiting for more members, deaths noticed quickly.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+"""
+
+_LOG_OPTIONS = (
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+    # Or each start prints three pages of settings, and the last lines before an error are never the error.
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
+)
+
+
+def server_properties(*, host: str, port: int, controller_port: int, log_dir: Path) -> str:
+    """Return the text of `server.properties` for one node in both KRaft roles."""
+    return _PROPERTIES.format(
+        host=host,
+        port=port,
+        controller_port=controller_port,
+        log_dir=json.dumps(str(log_dir))[1:-1],  # Java reads properties as Latin-1 with the escapes that JSON has too
+    )
+
+
+def format_command(java: Path, jars: Path, properties: Path, cluster_id: str) -> list[str]:
+    """Return the command that writes the storage's `meta.properties`, once in its life."""
+    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+    return [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", *tool]
+
+
+def server_command(java: Path, jars: Path, properties: Path, *, heap_mb: int, quick_start: bool) -> list[str]:
+    """Return the command of the broker; `quick_start` uses Java's first compiler only."""
+    compiler = ["-XX:TieredStopAtLevel=1"] if quick_start else []
+    options = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", *compiler, *_LOG_OPTIONS]
+    return [str(java), *options, "-cp", f"{jars}/*", "kafka.Kafka", str(properties)]

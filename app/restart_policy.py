@@ -1,0 +1,53 @@
+"""When a program that ended is started again; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+REFUSED = 1
+"""Exit code of a program that cannot work as it is configured (`SettingsError`, `TopicMismatch`)."""
+CRASHED = frozenset({70, 71})
+"""Exit codes of workers that ended themselves because of a transaction in doubt (design, section 2: crash only)."""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How patient to be; a life of at least `healthy_after_s` wipes out the failures before it."""
+
+    first_pause_s: float = 0.5
+    max_pause_s: float = 10.0
+    healthy_after_s: float = 10.0
+    refusal_limit: int = 3
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What a program has behind it since it last ran well."""
+
+    in_a_row: int = 0
+    refusals_in_a_row: int = 0
+
+
+def after_end(
+    policy: RestartPolicy,
+    before: Failures,
+    *,
+    exit_code: int,
+    ran_s: float,
+    refused: frozenset[int] = frozenset({REFUSED}),
+) -> tuple[Failures, float | None]:
+    """Return the failures with this end counted in, and the pause before the next start; None: do not start again.
+
+    A crash-only end after a healthy life costs no pause: its partitions wait for it.
+    """
+    healthy = ran_s >= policy.healthy_after_s
+    if healthy:
+        before = Failures()
+    refusals = before.refusals_in_a_row + 1 if exit_code in refused and not healthy else 0
+    after = replace(before, in_a_row=before.in_a_row + 1, refusals_in_a_row=refusals)
+    if refusals >= policy.refusal_limit:
+        return after, None
+    if exit_code in CRASHED and before.in_a_row == 0:
+        return after, 0.0
+    doublings = min(before.in_a_row, 30)  # a float overflows at 1,024
+    return after, min(policy.first_pause_s * 2**doublings, policy.max_pause_s)

@@ -1,0 +1,192 @@
+"""Keeps programs running: starts them, passes their output on, restarts what dies, stops them all in time.
+
+Each program has its own session, so the terminal's Ctrl-C reaches only the supervisor, which asks them one by one; and
+each is tethered, so even `kill -9` of the supervisor leaves none behind. Run it in the main thread (`app/tether.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.errors import ProgramFailed
+from app.prefixed_output import lines_of
+from app.restart_policy import REFUSED, Failures, RestartPolicy, after_end
+from app.tether import tethered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Output = Callable[[str, str], None]
+
+_LINES_KEPT = 20
+_LAST_WORDS_S = 1.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command to keep running; `refused` are the exit codes that mean: not with this configuration."""
+
+    role: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    refused: frozenset[int] = frozenset({REFUSED})
+
+
+@dataclass
+class Child:
+    """A program's present state, for whoever wants to look at it or to kill it; `pid` is None between two lives."""
+
+    role: str
+    pid: int | None = None
+    start_count: int = 0
+    exit_code: int | None = None
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """What the person at the terminal wants: `stop` once, `hurry` if asked again."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self) -> None:
+        """Ask to stop; the second time: at once."""
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
+@contextmanager
+def stop_on_signals(request: StopRequest) -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into a request to stop while the block runs."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, request)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class Supervisor:
+    """Runs programs until it is asked to stop; `children` shows them by role.
+
+    `output(role, line)` gets every line that they say, and the supervisor's own word about each start and end.
+    Stopping asks with SIGTERM and kills after `grace_s`.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        *,
+        output: Output,
+        cwd: Path,
+        policy: RestartPolicy | None = None,
+        grace_s: float = 5.0,
+    ) -> None:
+        self.children = {program.role: Child(program.role) for program in programs}
+        self._programs = programs
+        self._output = output
+        self._cwd = cwd
+        self._policy = policy or RestartPolicy()
+        self._grace_s = grace_s
+
+    async def run(self, request: StopRequest) -> None:
+        """Keep the programs running until `request` says stop. Raises `ProgramFailed` if one cannot work at all.
+
+        Whatever ends it, no child is left when it returns.
+        """
+        keepers = [asyncio.create_task(self._keep(program, request)) for program in self._programs]
+        stopped = asyncio.create_task(request.stop.wait())
+        try:
+            await asyncio.wait([*keepers, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            request.stop.set()
+            results = await asyncio.gather(*keepers, return_exceptions=True)
+            stopped.cancel()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _keep(self, program: Program, request: StopRequest) -> None:
+        clock = asyncio.get_running_loop().time
+        child = self.children[program.role]
+        failures = Failures()
+        while not request.stop.is_set():
+            started_s = clock()
+            exit_code = await self._live(program, child, request)
+            if request.stop.is_set():
+                return
+            failures, pause_s = after_end(
+                self._policy, failures, exit_code=exit_code, ran_s=clock() - started_s, refused=program.refused
+            )
+            if pause_s is None:
+                raise ProgramFailed(_obituary(child))
+            self._output(child.role, f"ended {_in_words(exit_code)}, starts again in {pause_s:g} s")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(request.stop.wait(), pause_s)
+
+    async def _live(self, program: Program, child: Child, request: StopRequest) -> int:
+        """Run a program once, from start to end; return its exit code."""
+        process = await asyncio.create_subprocess_exec(
+            *tethered(program.argv),
+            env=dict(program.env),
+            cwd=self._cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        child.pid, child.exit_code, child.start_count = process.pid, None, child.start_count + 1
+        child.last_lines.clear()
+        self._output(child.role, f"started, process {process.pid}")
+        listener = asyncio.create_task(self._listen(process, child, request))
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(request.stop.wait())
+        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ended.done():
+            await self._end(process, ended, request)
+        child.pid, child.exit_code = None, await ended
+        # What it said last is still in the pipe; a grandchild may hold that open for ever.
+        await asyncio.wait([listener], timeout=_LAST_WORDS_S)
+        listener.cancel()
+        return child.exit_code
+
+    async def _listen(self, process: asyncio.subprocess.Process, child: Child, request: StopRequest) -> None:
+        if process.stdout is None:
+            return
+        async for line in lines_of(process.stdout):
+            child.last_lines.append(line)
+            try:
+                self._output(child.role, line)
+            except BrokenPipeError:  # nobody reads any more, as in `ebs up | head`
+                request.stop.set()
+
+    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int], request: StopRequest) -> None:
+        process.terminate()
+        hurried = asyncio.create_task(request.hurry.wait())
+        await asyncio.wait([ended, hurried], timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not ended.done():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its own pool of processes too
+
+
+def _in_words(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"with exit code {exit_code}"
+    return f"by {signal.Signals(-exit_code).name}"
+
+
+def _obituary(child: Child) -> str:
+    headline = f"{child.role} cannot work ({_in_words(child.exit_code or 0)} again and again); its last lines:"
+    return "\n  ".join([headline, *child.last_lines])

@@ -1,0 +1,164 @@
+"""The embedded Apache Kafka: it comes up, keeps its records, says what is wrong, and never outlives its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from app.broker import ensure_topics, wait_for_broker
+from app.broker_probe import why_unavailable
+from app.embedded_kafka import EmbeddedKafka
+from app.errors import BrokerUnavailable, EmbeddedBrokerError
+from app.topics import TopicSpec
+
+ROOT = Path(__file__).parents[2]
+MOODS = TopicSpec("moods", 1, 1)
+
+
+async def write(bootstrap: str, value: bytes) -> None:
+    """Write one acknowledged record to the topic."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+        await producer.send_and_wait(MOODS.name, value)
+
+
+async def read(bootstrap: str) -> bytes:
+    """Read the topic's first record."""
+    async with AIOKafkaConsumer(MOODS.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
+        return (await consumer.getone()).value
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_records_survive_the_broker(tmp_path, end):
+    """After a stop and after a kill, the next start on the same directory finds what was acknowledged."""
+
+    async def scenario() -> bytes:
+        broker = EmbeddedKafka(tmp_path / "dätä dir", port=0)
+        await broker.start()
+        await ensure_topics(broker.bootstrap, [MOODS])
+        await write(broker.bootstrap, b"fine")
+        if end == "stop":
+            await broker.stop()
+        else:
+            broker.kill()
+        assert broker.pid is None
+        await broker.start()
+        try:
+            return await read(broker.bootstrap)
+        finally:
+            await broker.stop()
+
+    assert b"fine" == asyncio.run(scenario())
+
+
+def test_stop_takes_a_moment_and_can_be_repeated(tmp_path):
+    """A broker stops by itself within its grace, not by a kill; a second stop is no error."""
+
+    async def scenario() -> int | None:
+        broker = EmbeddedKafka(tmp_path, port=0)
+        await broker.stop()
+        await broker.start()
+        await broker.stop()
+        await broker.stop()
+        return broker.exit_code
+
+    assert 128 + signal.SIGTERM == asyncio.run(scenario())  # Java's own way of saying that it heard
+
+
+def test_only_the_loopback_address_is_served(kafka):
+    """Other machines cannot reach it: every listening socket of the broker's process is bound to 127.0.0.1."""
+    sockets = {str(descriptor.readlink()) for descriptor in Path(f"/proc/{kafka.pid}/fd").iterdir()}
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{kafka.pid}/net/{table}").read_text().splitlines()[1:]:
+            _number, local, _remote, state, *_counters, inode = row.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:  # listening, and the broker's
+                addresses.add(local.split(":")[0][-8:])  # IPv4, or mapped into IPv6
+    assert {"0100007F"} == addresses
+
+
+def test_second_broker_on_the_same_data_is_refused(kafka):
+    """A broker that is still there, perhaps of an earlier `ebs up`, is named instead of damaged."""
+    second = EmbeddedKafka(kafka.directory.parent, port=0)
+    with pytest.raises(EmbeddedBrokerError, match=rf"another broker \(process {kafka.pid} at {kafka.bootstrap}\)"):
+        asyncio.run(second.start())
+    assert asyncio.run(why_unavailable(kafka.bootstrap)) is None
+
+
+def test_port_in_use_names_the_port_and_the_way_out(tmp_path):
+    """A taken port is one sentence, and no broker is started."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        broker = EmbeddedKafka(tmp_path, port=port)
+        with pytest.raises(EmbeddedBrokerError, match=rf"port {port} of 127.0.0.1 is taken.*--broker 127.0.0.1:{port}"):
+            asyncio.run(broker.start())
+    assert broker.pid is None
+
+
+def test_failed_start_shows_the_last_lines_of_the_log(tmp_path):
+    """When Kafka refuses its own data, its reason is in the error."""
+    log_dir = tmp_path / "kafka" / "log"
+    log_dir.mkdir(parents=True)
+    (log_dir / "meta.properties").write_text("version=1\nnode.id=7\ncluster.id=MWj_e4_-RFamYMlhg4jIXA\n")
+    broker = EmbeddedKafka(tmp_path, port=0)
+    with pytest.raises(EmbeddedBrokerError, match=r"(?s)ended with exit code 1 while it started.*node id 7"):
+        asyncio.run(broker.start())
+    assert broker.pid is None
+
+
+def test_directory_that_kafka_would_split_is_refused(tmp_path):
+    """A comma separates directories in Kafka's settings."""
+    with pytest.raises(EmbeddedBrokerError, match="without a comma"):
+        asyncio.run(EmbeddedKafka(tmp_path / "a,b", port=0).start())
+
+
+def test_paused_broker_is_seen_and_goes_on(tmp_path):
+    """A frozen broker accepts connections and answers nothing; waiting for it ends when it goes on."""
+
+    async def scenario() -> None:
+        broker = EmbeddedKafka(tmp_path, port=0)
+        await broker.start()
+        try:
+            broker.pause()
+            assert "no answer" == await why_unavailable(broker.bootstrap)
+            with pytest.raises(BrokerUnavailable, match="no answer"):
+                await wait_for_broker(broker.bootstrap, timeout_s=0.1)
+            broker.resume()
+            await wait_for_broker(broker.bootstrap, timeout_s=30)
+            broker.pause()
+        finally:
+            await broker.stop(grace_s=20)
+        assert 128 + signal.SIGTERM == broker.exit_code  # even a paused one is asked before it is killed
+
+    asyncio.run(scenario())
+
+
+def test_broker_dies_with_its_killed_parent(tmp_path):
+    """After `kill -9` of the process that started it, the broker is gone, so the next start is not in its way."""
+    code = f"""
+import asyncio
+from pathlib import Path
+from app.embedded_kafka import EmbeddedKafka
+async def main():
+    broker = EmbeddedKafka(Path({str(tmp_path)!r}), port=0)
+    await broker.start()
+    print(broker.pid, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        broker_pid = int(parent.stdout.readline())
+        assert broker_pid == os.getsid(broker_pid)  # so the terminal's Ctrl-C does not reach it
+        parent.kill()
+    deadline_s = time.monotonic() + 10
+    while Path(f"/proc/{broker_pid}/cmdline").exists() and Path(f"/proc/{broker_pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline_s, "the broker outlived its parent"
+        time.sleep(0.01)

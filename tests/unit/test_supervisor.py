@@ -1,0 +1,282 @@
+"""The supervisor with real child processes, each of them a line of Python."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.errors import ProgramFailed
+from app.prefixed_output import PrefixedOutput, lines_of
+from app.restart_policy import RestartPolicy
+from app.supervisor import Program, StopRequest, Supervisor, stop_on_signals
+
+ROOT = Path(__file__).parents[2]
+QUICK = RestartPolicy(first_pause_s=0.01, max_pause_s=0.05)
+FOREVER = "import time\nprint('up', flush=True)\ntime.sleep(60)"
+STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)"
+
+
+class Stage:
+    """A supervisor with its programs; it remembers what they say, and a test can wait for what it wants to see."""
+
+    def __init__(self, programs, *, policy=QUICK, grace_s=5.0) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.request = StopRequest()
+        self._changed = asyncio.Event()
+        self._supervisor = Supervisor(programs, output=self._hear, cwd=ROOT, policy=policy, grace_s=grace_s)
+        self.children = self._supervisor.children
+
+    def _hear(self, role: str, line: str) -> None:
+        self.lines.append((role, line))
+        self._changed.set()
+
+    async def play(self, scenario) -> None:
+        """Run the programs while the scenario plays, then stop them."""
+        running = asyncio.create_task(self._supervisor.run(self.request))
+        try:
+            await scenario(self)
+        finally:
+            self.request.stop.set()
+            await running
+
+    async def until(self, role: str, line: str, count: int = 1) -> None:
+        """Return when a role has said a line that often."""
+        async with asyncio.timeout(20):
+            while self.lines.count((role, line)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def program(role: str, code: str) -> Program:
+    """Return a program that runs some Python."""
+    return Program(role, [sys.executable, "-c", code], dict(os.environ))
+
+
+def supervise(*programs: Program, scenario, **options) -> Stage:
+    """Play a scenario and return the stage as it was left."""
+
+    async def play():
+        stage = Stage(programs, **options)
+        await stage.play(scenario)
+        return stage
+
+    return asyncio.run(play())
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists and is more than a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return when a process that is not our child has ended."""
+    deadline_s = time.monotonic() + 10
+    while is_alive(pid):
+        assert time.monotonic() < deadline_s, f"process {pid} is still there"
+        time.sleep(0.01)
+
+
+def test_output_is_passed_on_by_role():
+    """Every line of a child arrives with its role, standard error too, the last one without a line end as well."""
+    code = "import sys\nprint('one')\nsys.stdout.flush()\nsys.stderr.write('two')\nsys.stderr.flush()\nsys.stdin.read()"
+
+    async def scenario(stage):
+        await stage.until("worker", "one")
+        await stage.until("worker", "two")
+
+    supervise(program("worker", code), scenario=scenario)
+
+
+def test_killed_child_is_started_again():
+    """A child killed with -9 has a successor under another pid, and the others never notice."""
+    seen = {}
+
+    async def scenario(stage):
+        await stage.until("victim", "up")
+        await stage.until("bystander", "up")
+        seen["first"] = stage.children["victim"].pid
+        os.kill(seen["first"], signal.SIGKILL)
+        await stage.until("victim", "up", count=2)
+        seen["second"] = stage.children["victim"].pid
+
+    stage = supervise(program("victim", FOREVER), program("bystander", FOREVER), scenario=scenario)
+    assert seen["first"] != seen["second"]
+    assert 2 == stage.children["victim"].start_count
+    assert 1 == stage.children["bystander"].start_count
+    assert ("victim", "ended by SIGKILL, starts again in 0.01 s") in stage.lines
+
+
+def test_stop_ends_all_children():
+    """When the supervisor has returned, no child is left."""
+    pids = []
+
+    async def scenario(stage):
+        await stage.until("a", "up")
+        await stage.until("b", "up")
+        pids.extend(child.pid for child in stage.children.values())
+
+    supervise(program("a", FOREVER), program("b", FOREVER), scenario=scenario)
+    assert [False, False] == [is_alive(pid) for pid in pids]
+
+
+def test_child_that_ignores_sigterm_is_killed_after_the_grace():
+    """A child that does not want to stop is killed, no earlier than after the grace."""
+    times = {}
+
+    async def scenario(stage):
+        await stage.until("stubborn", "up")
+        times["asked"] = time.monotonic()
+
+    stage = supervise(program("stubborn", STUBBORN), scenario=scenario, grace_s=0.3)
+    assert -signal.SIGKILL == stage.children["stubborn"].exit_code
+    assert 0.3 <= time.monotonic() - times["asked"] < 5
+
+
+def test_second_request_does_not_wait_for_the_grace():
+    """Asking twice kills at once."""
+
+    async def scenario(stage):
+        await stage.until("stubborn", "up")
+        stage.request()
+        stage.request()
+
+    started_s = time.monotonic()
+    supervise(program("stubborn", STUBBORN), scenario=scenario, grace_s=60)
+    assert time.monotonic() - started_s < 20
+
+
+def test_paused_child_is_stopped_too():
+    """A child under SIGSTOP cannot hear SIGTERM, and goes all the same."""
+    pids = []
+
+    async def scenario(stage):
+        await stage.until("frozen", "up")
+        pids.append(stage.children["frozen"].pid)
+        os.kill(pids[0], signal.SIGSTOP)
+
+    supervise(program("frozen", FOREVER), scenario=scenario, grace_s=0.2)
+    assert not is_alive(pids[0])
+
+
+def test_refusing_child_stops_everything_with_its_last_lines():
+    """A child that ends with 1 right after three starts in a row stops everything, and its last words are shown."""
+    pids = []
+
+    async def scenario(stage):
+        await stage.until("good", "up")
+        pids.append(stage.children["good"].pid)
+        await stage.request.stop.wait()
+
+    with pytest.raises(ProgramFailed, match=r"(?s)bad cannot work.*topic objects has 4 partitions"):
+        supervise(
+            program("good", FOREVER),
+            program("bad", "import sys\nsys.exit('topic objects has 4 partitions')"),
+            scenario=scenario,
+        )
+    assert not is_alive(pids[0])
+
+
+def test_ctrl_c_reaches_only_the_supervisor():
+    """A child is in a session of its own, where no signal of the terminal goes."""
+    code = "import os\nprint(os.getpid() == os.getsid(0), flush=True)\nimport time\ntime.sleep(60)"
+
+    async def scenario(stage):
+        await stage.until("worker", "True")
+
+    supervise(program("worker", code), scenario=scenario)
+
+
+def test_signal_becomes_a_request_to_stop():
+    """SIGTERM to the supervisor asks to stop; a second one asks to hurry."""
+
+    async def play():
+        request = StopRequest()
+        with stop_on_signals(request):
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(5):
+                await request.stop.wait()
+            assert not request.hurry.is_set()
+            os.kill(os.getpid(), signal.SIGINT)
+            async with asyncio.timeout(5):
+                await request.hurry.wait()
+
+    asyncio.run(play())
+
+
+def test_children_die_with_a_killed_supervisor():
+    """`kill -9` of the supervisor leaves no child behind, not even a paused one."""
+    code = """
+import asyncio, os, sys
+from pathlib import Path
+from app.supervisor import Program, StopRequest, Supervisor
+child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+program = Program("worker", [sys.executable, "-c", child], dict(os.environ))
+supervisor = Supervisor([program], output=lambda role, line: print(line, flush=True), cwd=Path("."))
+asyncio.run(supervisor.run(StopRequest()))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as supervisor:
+        supervisor.stdout.readline()  # the supervisor's own word, said before the child is tethered
+        pid = int(supervisor.stdout.readline())
+        assert is_alive(pid)
+        os.kill(pid, signal.SIGSTOP)
+        supervisor.kill()
+    wait_until_gone(pid)
+
+
+def test_reader_that_went_away_stops_everything():
+    """As in `ebs up | head`: when nobody reads any more, the children are stopped, not blocked on a full pipe."""
+
+    def broken(_role, line):
+        if line == "up":
+            raise BrokenPipeError
+
+    async def play():
+        request = StopRequest()
+        async with asyncio.timeout(20):
+            await Supervisor([program("worker", FOREVER)], output=broken, cwd=ROOT).run(request)
+
+    asyncio.run(play())
+
+
+def test_prefixes_are_aligned_and_plain_on_a_pipe():
+    """Roles are padded to the longest; without a terminal there are no colour codes."""
+    stream = io.StringIO()
+    output = PrefixedOutput(stream, ["api", "statistics"])
+    output("api", "hello [red]")
+    output("statistics", "world")
+    assert "api        | hello [red]\nstatistics | world\n" == stream.getvalue()
+
+
+def test_prefixes_are_coloured_on_a_terminal():
+    """Each role has its own colour, and only the prefix is coloured."""
+    stream = io.StringIO()
+    output = PrefixedOutput(stream, ["api", "x"], colour=True)
+    output("api", "one")
+    output("x", "two")
+    assert "\x1b[36mapi |\x1b[0m one\n\x1b[32mx   |\x1b[0m two\n" == stream.getvalue()
+
+
+def test_lines_of_any_bytes_and_length():
+    """Long lines, bytes that are no text and a missing last line end lose nothing."""
+
+    async def read(data: bytes) -> list[str]:
+        stream = asyncio.StreamReader(limit=2**26)
+        stream.feed_data(data)
+        stream.feed_eof()
+        return [line async for line in lines_of(stream)]
+
+    expected = ["", "a\ufffd", "b", "x" * 300_000, "end"]
+    assert expected == asyncio.run(read(b"\na\xff\r\nb\n" + b"x" * 300_000 + b"\nend"))
+    assert 3_000_000 == sum(map(len, asyncio.run(read(b"y" * 3_000_000))))
