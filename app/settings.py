@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
 
@@ -30,9 +30,9 @@ class ProcessTime(NamedTuple):
 
 
 def _parse_process_time(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, ProcessTime):
         return value
-    match = _PROCESS_TIME.fullmatch(value.strip())
+    match = _PROCESS_TIME.fullmatch(str(value).strip())
     if match is None:
         raise ValueError("must be seconds or a range of seconds, such as 0, 0.2 or 3-5")
     low = float(match["low"])
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
     seen_retention_h: float = Field(24.0, gt=0, le=24 * 365, description="How long a repeated object id is recognised")
 
-    process_time: Annotated[ProcessTime, BeforeValidator(_parse_process_time)] = Field(
+    process_time: Annotated[ProcessTime, NoDecode, BeforeValidator(_parse_process_time)] = Field(
         ProcessTime(3.0, 5.0), description="What the default handler takes, in seconds: 0, 0.2 or a range 3-5"
     )
     concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker works on at once")
@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
     api_url: str = Field("http://127.0.0.1:8000", description="Where the `ebs` commands find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
+    publish_timeout_s: float = Field(
+        8.0, gt=0, le=300, description="How long a submit waits for the broker's word before it answers 503"
+    )
+    view_wait_s: float = Field(
+        5.0, ge=0, le=300, description="How long a read waits for the API's view to reach what was just written"
+    )
     stats_db: Path = Field(Path("stats.db"), description="SQLite file that the API keeps up to date once a second")
 
     web_port: int | None = Field(

@@ -1,0 +1,102 @@
+"""The HTTP API: `uvicorn api.main:http_app`.
+
+Reads: `objects`, the changelogs of ledger and windows, `dead-letters` (through `api.view_feed`).
+Writes: `objects` (through `api.publisher`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
+process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from api import problems
+from api.dependencies import Collaborators
+from api.openapi import describe
+from api.process import Shared, configure_log, exit_process, guarded
+from api.publisher import KafkaPublisher, Publisher
+from api.routes import health, objects, statistics
+from api.statistics_file import StatisticsFile, StatisticsKeeper
+from api.submission import Submitter
+from api.view import View
+from api.view_feed import ViewFeed
+from app.broker import ensure_topics
+from app.errors import SettingsError
+from app.settings import Settings, load
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+_log = logging.getLogger(__name__)
+
+_PREFIX = "/api"
+
+
+def create_http_app(
+    settings: Settings,
+    *,
+    publisher: Publisher,
+    view: View,
+    clock_ms: Callable[[], int] | None = None,
+    background: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> FastAPI:
+    """Put the application together; `background` runs from the server's start to its end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(guarded(run, exit_process)) for run in background]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    app = FastAPI(title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
+    submitter = Submitter(settings, publisher, view, clock_ms or epoch_ms)
+    app.state.collaborators = Collaborators(settings, publisher, view, submitter)
+    problems.install(app)
+    for router in (objects.router, statistics.router, health.router):
+        app.include_router(router, prefix=_PREFIX)
+        # The seed's paths: the same ones without the prefix.
+        app.include_router(router, include_in_schema=False)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def epoch_ms() -> int:
+    """Return the time now, in epoch ms."""
+    return time.time_ns() // 1_000_000
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+def _from_environment() -> FastAPI:
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.exit(f"ebs api: {error}")
+    configure_log(settings.log_level)
+
+    # Publisher and view both wait for the broker: once is enough, and is said once.
+    connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings)))
+    view = View(settings.view_wait_s)
+    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect)
+    feed = ViewFeed(settings.broker, settings.data_dir, view, connect)
+    keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
+    return create_http_app(settings, publisher=publisher, view=view, background=(publisher.run, feed.run, keeper.run))
+
+
+http_app = _from_environment()

@@ -1,0 +1,181 @@
+"""Publishes objects: an idempotent producer with acks=all, which answers only with the broker's word.
+
+Guarantee: when `publish` returns, the record is on every in-sync replica, once. When it raises `OutcomeUnknown`, the
+record may be there or not, now or later; the same record may be sent again (distribution knows an object id again).
+
+aiokafka's idempotent producer never gives up on a batch, and once one failed for good its sequence numbers have a gap
+that the broker refuses for ever. So a producer that lets a submit down is abandoned, with all that waits in it, and
+another one is made when the broker answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import BrokerResponseError, KafkaError
+
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.topics import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+Record = tuple[int, bytes, bytes]
+"""Partition, key, value."""
+
+_log = logging.getLogger(__name__)
+
+# The broker takes 1,048,588 bytes a batch by default (message.max.bytes).
+_MAX_BATCH_BYTES = 1_040_000
+_RETRY_PAUSE_S = 1.0
+
+
+class Publisher(Protocol):
+    """What the routes need of a publisher; tests bring their own."""
+
+    async def publish(self, record: Record) -> int | None:
+        """Return the record's offset (None: it is there, but the broker no longer knows where).
+
+        Raises `BrokerUnavailable` or `RecordRefused` (nothing was stored) or `OutcomeUnknown`.
+        """
+
+    async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
+        """Return by partition the offset after its last record; raises `BrokerUnavailable` or `OutcomeUnknown`."""
+
+    def trouble(self) -> str | None:
+        """Say why nothing can be published now; None if it can."""
+
+
+class KafkaPublisher:
+    """A `Publisher` on a broker that comes and goes; `run` keeps a producer at hand."""
+
+    def __init__(self, bootstrap: str, timeout_s: float, connect: Callable[[], Awaitable[object]]) -> None:
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+        self._connect = connect
+        self._producer: Any = None
+        self._lost = asyncio.Event()
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    def trouble(self) -> str | None:
+        """Say why nothing can be published now; None if it can."""
+        return None if self._producer is not None else f"not connected to the Kafka broker at {self._bootstrap}"
+
+    async def run(self) -> None:
+        """Keep a producer at hand until cancelled; raises what `connect` raises."""
+        try:
+            while True:
+                await self._connect()
+                try:
+                    producer = await self._start()
+                except (KafkaError, OSError, TimeoutError) as error:
+                    _log.warning("cannot publish to the Kafka broker at %s yet: %r", self._bootstrap, error)
+                    await asyncio.sleep(_RETRY_PAUSE_S)
+                    continue
+                self._lost.clear()
+                self._producer = producer
+                await self._lost.wait()
+        finally:
+            if self._producer is not None:
+                await self._producer.stop()
+            await asyncio.gather(*self._abandoned, return_exceptions=True)
+
+    async def publish(self, record: Record) -> int | None:
+        """See `Publisher.publish`."""
+        producer = self._available()
+        partition, key, value = record
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                future = await producer.send(OBJECTS, value=value, key=key, partition=partition)
+                metadata = await future
+        except (KafkaError, TimeoutError) as error:
+            raise self._let_down(producer, error) from error
+        return metadata.offset if metadata.offset >= 0 else None
+
+    async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
+        """See `Publisher.publish_many`."""
+        producer = self._available()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await _send_batches(producer, records)
+        except (KafkaError, TimeoutError) as error:
+            refusal = self._let_down(producer, error)
+            # What one partition refused, another one may have taken.
+            raise OutcomeUnknown(str(refusal)) from error
+
+    async def _start(self) -> Any:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id="ebs-api",
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=_MAX_BATCH_BYTES,
+            max_request_size=_MAX_BATCH_BYTES,
+            # A connection that hangs is given up within one submit's patience.
+            request_timeout_ms=max(1_000, int(self._timeout_s * 1_000)),
+        )
+        try:
+            # An idempotent producer asks for its id until somebody answers, so it needs a limit from outside.
+            async with asyncio.timeout(self._timeout_s):
+                await producer.start()
+                await producer.partitions_for(OBJECTS)
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    def _available(self) -> Any:
+        if self._producer is None:
+            raise BrokerUnavailable(self.trouble())
+        return self._producer
+
+    def _let_down(self, producer: Any, error: Exception) -> OutcomeUnknown | RecordRefused:
+        """Abandon a producer that failed; returns what to raise."""
+        if self._producer is producer:
+            _log.warning("the Kafka broker at %s did not take a record (%r); connecting anew", self._bootstrap, error)
+            self._producer = None
+            self._lost.set()
+            task = asyncio.create_task(_abandon(producer))
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+        if isinstance(error, BrokerResponseError) and not error.retriable:
+            return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
+        return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
+
+
+async def _send_batches(producer: Any, records: Iterable[Record]) -> dict[int, int]:
+    builders: dict[int, Any] = {}
+    sent: list[tuple[int, int, asyncio.Future[Any]]] = []
+
+    async def send(partition: int) -> None:
+        builder = builders.pop(partition)
+        # Closed, or single submits would be appended to it and counted as ours.
+        builder.close()
+        count = builder.record_count()
+        sent.append((partition, count, await producer.send_batch(builder, OBJECTS, partition=partition)))
+
+    for partition, key, value in records:
+        builder = builders.get(partition)
+        if builder is None:
+            builder = builders[partition] = producer.create_batch()
+        if builder.append(timestamp=None, key=key, value=value) is None:
+            await send(partition)
+            builder = builders[partition] = producer.create_batch()
+            builder.append(timestamp=None, key=key, value=value)
+    for partition in list(builders):
+        await send(partition)
+    ends: dict[int, int] = {}
+    for partition, count, future in sent:
+        metadata = await future
+        if metadata.offset >= 0:
+            ends[partition] = max(ends.get(partition, 0), metadata.offset + count)
+    return ends
+
+
+async def _abandon(producer: Any) -> None:
+    # stop() alone would first flush what the broker does not take, so for ever.
+    producer._sender.sender_task.cancel()  # noqa: SLF001  # aiokafka has no way to close without flushing
+    await producer.stop()

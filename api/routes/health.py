@@ -1,0 +1,57 @@
+"""Probes: the status code is the whole contract (200, else 503); `?verbose` explains it to people."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api import problems, schemas
+from api.dependencies import Collaborators, Parts, documented_problems, json_response
+
+router = APIRouter(tags=["health"])
+
+_MAX_SILENCE_MS = 10_000
+Verbose = Annotated[str | None, Query(description="With the checks one by one")]
+
+
+@router.get("/livez", response_model=schemas.Health, summary="Is this process alive?")
+async def read_liveness() -> Response:
+    """Answer 200 as long as the event loop turns; a broker that is away is no reason to restart this process."""
+    return json_response({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    response_model=schemas.Health,
+    responses=documented_problems(503),
+    summary="Can this process do its work?",
+)
+async def read_readiness(parts: Parts, verbose: Verbose = None) -> Response:
+    """Answer 200 when the broker is reachable, the topics are right and the view has caught up once."""
+    checks = [_check_broker(parts), _check_view(parts)]
+    if not all(check["ok"] for check in checks):
+        reasons = [check["detail"] for check in checks if not check["ok"]]
+        members = {"reasons": reasons, "checks": checks} if verbose is not None else {"reasons": reasons}
+        raise problems.unavailable("not-ready", "; ".join(map(str, reasons)), members)
+    return json_response({"status": "ok", "checks": checks} if verbose is not None else {"status": "ok"})
+
+
+def _check_broker(parts: Collaborators) -> dict[str, str | bool]:
+    trouble = parts.publisher.trouble()
+    heard_at_ms = parts.view.progress.heard_at_ms
+    if trouble is None and heard_at_ms is not None:
+        silence_ms = parts.submitter.clock_ms() - heard_at_ms
+        if silence_ms > _MAX_SILENCE_MS:
+            trouble = f"the Kafka broker has not answered for {silence_ms // 1_000} s"
+    detail = trouble or "the broker is reachable and its topics are right"
+    return {"name": "broker", "ok": trouble is None, "detail": detail}
+
+
+def _check_view(parts: Collaborators) -> dict[str, str | bool]:
+    view = parts.view
+    lag = view.progress.lag_records
+    if view.caught_up_once:
+        return {"name": "view", "ok": True, "detail": f"caught up, {lag} records behind now"}
+    how_far = "not started" if lag is None else f"{lag} records to go"
+    return {"name": "view", "ok": False, "detail": f"the read view has not caught up yet ({how_far})"}

@@ -1,0 +1,226 @@
+"""The read view: what this process knows of objects, tasks and statistics, and how far behind the topics it is.
+
+It is fed by `api.view_feed` (in tests by hand) and answers alone. One answer needs the broker: before it says that an
+object does not exist, it asks where `objects` ends now and waits until it has read that far. So a GET after a POST
+never says 404, whichever API process took the POST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from api.view_rows import (
+    RECORD_PREFIX,
+    ROW_PREFIX,
+    TOTALS_PREFIX,
+    add_records,
+    decode_object_or_none,
+    window_key_of,
+    window_prefix,
+)
+from api.view_store import new_batch
+from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
+from app.rules.ledger import ObjectRow, decode_row
+from app.topics import OBJECTS, WINDOWS_CHANGELOG
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from api.view_store import Offsets, ViewStore
+    from app.events import ObjectCreated
+
+Ends = dict[int, int]
+"""By partition the offset after the last record."""
+
+
+class ViewBehind(Exception):
+    """The view cannot tell yet; `str()` of one is a sentence for people."""
+
+
+class Found(NamedTuple):
+    """What is known of an object; never both None.
+
+    Its record (None: the topic's retention took it) and its ledger row (None: no event has been counted yet).
+    """
+
+    record: ObjectCreated | None
+    row: ObjectRow | None
+
+
+class Progress(NamedTuple):
+    """How far behind the view is; None: not known (yet).
+
+    `as_of_ms` is the last instant at which it held all that was committed, `heard_at_ms` when the broker was last
+    heard; both epoch ms.
+    """
+
+    lag_records: int | None = None
+    as_of_ms: int | None = None
+    heard_at_ms: int | None = None
+
+
+class View:
+    """Answers from a store. Until `attach` it has none, and raises `ViewBehind`."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        self._store: ViewStore | None = None
+        self._read_ends: Callable[[], Awaitable[Ends]] | None = None
+        self._offsets: Offsets = {}
+        self._written: Ends = {}
+        self._moved = asyncio.Event()
+        self._totals: dict[str, Counts] | None = None
+        self._changed_windows: set[bytes] = set()
+        self.progress = Progress()
+        self.caught_up_once = False
+        self.generation = 0
+
+    def attach(self, store: ViewStore, read_ends: Callable[[], Awaitable[Ends]]) -> None:
+        """Answer from `store` from now on; `read_ends` asks the broker where `objects` ends now."""
+        self._store = store
+        self._read_ends = read_ends
+        self._offsets = store.offsets()
+        self._written = {}
+        self._totals = None
+        self.mark_all_windows_changed()
+        self.generation += 1
+        self.progress = Progress()
+        self.caught_up_once = False
+
+    def detach(self) -> None:
+        """Close the store: it is gone, or of topics that are gone."""
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+        self.progress = Progress()
+        self.caught_up_once = False
+
+    def offsets(self) -> Offsets:
+        """Return by topic and partition the next offset to read."""
+        return self._offsets
+
+    def apply(self, records: Mapping[tuple[str, int], Sequence[Any]]) -> None:
+        """Take in records, by topic and partition in the order of their offsets, in one write."""
+        store = self._opened()
+        batch = new_batch()
+        for (topic, partition), new in records.items():
+            add_records(batch, topic, partition, new)
+            self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
+            if topic == WINDOWS_CHANGELOG:
+                self._totals = None
+                self._changed_windows |= {record.key for record in new}
+        store.write(batch, self._offsets)
+        self._wake()
+
+    def note_progress(self, progress: Progress, positions: Offsets) -> None:
+        """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""
+        self.progress = progress
+        self.caught_up_once = self.caught_up_once or progress.lag_records == 0
+        if positions != self._offsets:
+            self._offsets = positions
+            self._wake()
+
+    def remember_writes(self, ends: Ends) -> None:
+        """Take in what this process wrote to `objects`: reads wait for it even while the broker hides it.
+
+        It hides records behind the open transaction of an outside producer.
+        """
+        for partition, end in ends.items():
+            self._written[partition] = max(end, self._written.get(partition, 0))
+
+    async def find(self, object_id: str) -> Found | None:
+        """Return what is known of an object, None if it does not exist; `ViewBehind` if that is not known in time."""
+        found = self._look_up(object_id)
+        if found is None or found.record is None:
+            await self._catch_up()
+            found = self._look_up(object_id)
+        return found
+
+    def totals(self) -> dict[str, Counts]:
+        """Return the counts of all time by kind; do not change them."""
+        store = self._opened()
+        if self._totals is None:
+            self._totals = {key.kind: counts for key, counts in _merged(store.newest_first(TOTALS_PREFIX))}
+        return self._totals
+
+    def windows(self, size_ms: int, kind: str | None, limit: int) -> list[tuple[WindowKey, Counts]]:
+        """Return at most `limit` windows of a size, of one kind or of all, newest first."""
+        rows = self._opened().newest_first(window_prefix(size_ms))
+        found: list[tuple[WindowKey, Counts]] = []
+        if kind is not None:
+            rows = ((key, value) for key, value in rows if decode_window_key(window_key_of(key)).kind == kind)
+        for window in _merged(rows):
+            found.append(window)
+            if len(found) == limit:
+                break
+        return found
+
+    def mark_all_windows_changed(self) -> None:
+        """Let the next `take_changed_windows` begin with all that there are."""
+        self._changed_windows = {window_key_of(key) for key, _ in self._opened().newest_first(window_prefix())}
+
+    def take_changed_windows(self, limit: int) -> dict[WindowKey, Counts | None]:
+        """Return up to `limit` windows that changed since they were last taken, None for one that is gone."""
+        store = self._opened()
+        taken = sorted(self._changed_windows, reverse=True)[:limit]
+        self._changed_windows.difference_update(taken)
+        changed: dict[WindowKey, Counts | None] = {}
+        for data in taken:
+            merged = list(_merged(store.newest_first(window_prefix() + data)))
+            key = decode_window_key(data)
+            changed[key] = next((counts for found, counts in merged if found == key), None)
+        return changed
+
+    def _wake(self) -> None:
+        """Let those who wait for the view look again."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def _opened(self) -> ViewStore:
+        if self._store is None:
+            raise ViewBehind("the read view waits for the Kafka broker")
+        return self._store
+
+    def _look_up(self, object_id: str) -> Found | None:
+        get = self._opened().get
+        key = object_id.encode()
+        record, row = get(RECORD_PREFIX + key), get(ROW_PREFIX + key)
+        if record is None and row is None:
+            return None
+        return Found(decode_object_or_none(record), None if row is None else decode_row(row))
+
+    async def _catch_up(self) -> None:
+        """Wait until everything is read that was on `objects` when this was called."""
+        assert self._read_ends is not None  # attached together with the store
+        ends: Ends | None = None
+        try:
+            async with asyncio.timeout(self._wait_s):
+                ends = await self._read_ends()
+                for partition, end in self._written.items():
+                    ends[partition] = max(end, ends.get(partition, 0))
+                while not self._has_read(ends):
+                    await self._moved.wait()
+        except TimeoutError:
+            behind = "the Kafka broker does not answer" if ends is None else f"{self.progress.lag_records} records"
+            raise ViewBehind(f"the read view is behind ({behind})") from None
+
+    def _has_read(self, ends: Ends) -> bool:
+        offsets = self._offsets.get(OBJECTS, {})
+        return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+
+
+def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:
+    """Add up the rows of each window: every partition has one of its own."""
+    current = b""
+    total = Counts()
+    for key, value in rows:
+        window = window_key_of(key)
+        if window != current:
+            if current:
+                yield decode_window_key(current), total
+            current, total = window, Counts()
+        add_counts(total, decode_counts(value))
+    if current:
+        yield decode_window_key(current), total

@@ -1,0 +1,170 @@
+"""Reads the topics into the view, for as long as the process lives.
+
+Reads: `objects`, the changelogs of ledger and windows, `dead-letters`; all partitions, `read_committed`, no group.
+Writes: the store of this process.
+Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
+made anew are noticed by their ids; then the view is built anew too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from api.topic_identity import read_layout
+from api.view import Progress, ViewBehind
+from api.view_rows import TOPICS
+from api.view_store import Slot
+from app.topics import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from api.view import Ends, View
+    from api.view_store import Layout, Offsets
+
+_log = logging.getLogger(__name__)
+
+# More would hold the event loop for too long: requests wait meanwhile (1,000 records are about 5 ms).
+_MAX_RECORDS = 1_000
+_POLL_MS = 100
+_IDENTITY_EVERY_S = 10.0
+_RETRY_PAUSE_S = 1.0
+
+
+class TopicsReplaced(Exception):
+    """The topics are others than those that the view was built from."""
+
+
+class _Standing(NamedTuple):
+    """Where a consumer stands: next offsets, records still to read, and when the broker was last heard (epoch ms)."""
+
+    positions: Offsets
+    lag_records: int
+    heard_at_ms: int
+
+
+class ViewFeed:
+    """Feeds a view; `run` is its whole life."""
+
+    def __init__(self, bootstrap: str, data_dir: Path, view: View, connect: Callable[[], Awaitable[object]]) -> None:
+        self._bootstrap = bootstrap
+        self._data_dir = data_dir
+        self._view = view
+        self._connect = connect
+
+    async def run(self) -> None:
+        """Follow the topics until cancelled; raises what `connect` raises."""
+        slot = Slot(self._data_dir)
+        try:
+            while True:
+                await self._connect()
+                try:
+                    await self._follow(slot)
+                except TopicsReplaced as error:
+                    _log.warning("%s: the view is built anew", error)
+                except (KafkaError, OSError) as error:
+                    _log.warning("the view cannot read from the Kafka broker at %s: %r", self._bootstrap, error)
+                    await asyncio.sleep(_RETRY_PAUSE_S)
+                finally:
+                    self._view.detach()
+        finally:
+            slot.close()
+
+    async def _follow(self, slot: Slot) -> None:
+        layout = await read_layout(self._bootstrap, TOPICS)
+        partitions = [TopicPartition(name, number) for name in TOPICS for number in range(layout.topics[name][1])]
+        async with (
+            _consumer(self._bootstrap, "ebs-api-view") as consumer,
+            _consumer(self._bootstrap, "ebs-ends") as asker,
+        ):
+            self._view.attach(slot.open(layout), partial(_read_ends, asker, partitions))
+            consumer.assign(partitions)
+            offsets = self._view.offsets()
+            for tp in partitions:
+                consumer.seek(tp, offsets.get(tp.topic, {}).get(tp.partition, 0))
+            watch = asyncio.create_task(self._watch(layout))
+            try:
+                while not watch.done():
+                    await self._take_in(consumer, partitions)
+                watch.result()
+            finally:
+                watch.cancel()
+
+    async def _take_in(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
+        if records:
+            offsets = self._view.offsets()
+            for tp, new in records.items():
+                if new[0].offset < offsets.get(tp.topic, {}).get(tp.partition, 0):
+                    raise TopicsReplaced(f"topic {tp.topic} begins anew")
+            self._view.apply({(tp.topic, tp.partition): new for tp, new in records.items()})
+        standing = await _standing(consumer, partitions)
+        if standing is not None:
+            as_of_ms = standing.heard_at_ms if standing.lag_records == 0 else self._view.progress.as_of_ms
+            progress = Progress(standing.lag_records, as_of_ms, standing.heard_at_ms)
+            self._view.note_progress(progress, standing.positions)
+        # A full buffer answers without waiting; requests must have their turn.
+        await asyncio.sleep(0)
+
+    async def _watch(self, layout: Layout) -> None:
+        """Return never; raises `TopicsReplaced` when the topics are no longer those of `layout`."""
+        while True:
+            await asyncio.sleep(_IDENTITY_EVERY_S)
+            try:
+                now = await read_layout(self._bootstrap, TOPICS)
+            except (KafkaError, OSError):
+                continue  # a broker that is away has not replaced anything yet
+            if now != layout:
+                raise TopicsReplaced(f"the topics at {self._bootstrap} were made anew")
+
+
+@asynccontextmanager
+async def _consumer(bootstrap: str, client_id: str) -> AsyncIterator[Any]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        # Where retention took the next offset, reading goes on at the first record that is left.
+        auto_offset_reset="earliest",
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _read_ends(asker: Any, partitions: list[TopicPartition]) -> Ends:
+    # By a consumer of its own: a broker answers a connection's requests in turn, so the question would wait for up to
+    # half a second behind the fetch that waits for records.
+    try:
+        ends = await asker.end_offsets([tp for tp in partitions if tp.topic == OBJECTS])
+    except KafkaError as error:
+        raise ViewBehind(f"the Kafka broker does not say where {OBJECTS} ends ({error!r})") from error
+    return {tp.partition: end for tp, end in ends.items()}
+
+
+async def _standing(consumer: Any, partitions: list[TopicPartition]) -> _Standing | None:
+    """Return where the consumer stands; None until every partition has been heard of once."""
+    positions: Offsets = {}
+    lag_records = 0
+    heard_at_ms: int | None = None
+    for tp in partitions:
+        end, heard = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
+        if end is None or heard is None:
+            return None
+        position = await consumer.position(tp)
+        positions.setdefault(tp.topic, {})[tp.partition] = position
+        lag_records += max(0, end - position)
+        if heard_at_ms is None or heard < heard_at_ms:
+            heard_at_ms = heard
+    return None if heard_at_ms is None else _Standing(positions, lag_records, heard_at_ms)

@@ -1,0 +1,100 @@
+"""How records become rows of the view's store: keys, and what each topic's records do (see `api.view_store`)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from app.events import DECODE_ERRORS, ObjectCreated, decode_object
+from app.rules.counts import TOTAL_SIZE_MS
+from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS)
+"""What the view reads."""
+
+RECORD_PREFIX = b"o"
+ROW_PREFIX = b"l"
+_WINDOW_PREFIX = b"w"
+_DEAD_LETTER_PREFIX = b"d"
+_PARTITION_BYTES = 4
+_OFFSET_BYTES = 8
+_SIZE_BYTES = 4
+
+_log = logging.getLogger(__name__)
+
+
+def window_prefix(size_ms: int | None = None) -> bytes:
+    """Return how the keys of all windows begin, or of those of one size."""
+    return _WINDOW_PREFIX if size_ms is None else _WINDOW_PREFIX + size_ms.to_bytes(_SIZE_BYTES, "big")
+
+
+TOTALS_PREFIX = window_prefix(TOTAL_SIZE_MS)
+
+
+def window_key_of(key: bytes) -> bytes:
+    """Return the window's key (`encode_window_key`) of a stored row's."""
+    return key[len(_WINDOW_PREFIX) : -_PARTITION_BYTES]
+
+
+def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
+    """Return an object's record, if there is one."""
+    return None if value is None else decode_object(value)
+
+
+def add_records(batch: Any, topic: str, partition: int, records: Sequence[Any]) -> None:
+    """Put what one topic's records say into a write batch."""
+    _ADD[topic](batch, partition, records)
+
+
+def _add_objects(batch: Any, _partition: int, records: Sequence[Any]) -> None:
+    put = batch.put
+    for record in records:
+        value = record.value
+        try:
+            # The id inside counts: it is what every later event goes by, and an outside producer may forget the key.
+            object_id = decode_object(value).object_id
+        except DECODE_ERRORS:
+            continue  # distribution sends it to the dead letters, where people find it
+        put(RECORD_PREFIX + object_id.encode(), value)
+
+
+def _add_ledger_rows(batch: Any, _partition: int, records: Sequence[Any]) -> None:
+    put, delete = batch.put, batch.delete
+    for record in records:
+        key, value = record.key, record.value
+        if value is None:
+            delete(ROW_PREFIX + key)
+            # Nothing else would ever remove the object itself: its topic drops records without a word.
+            delete(RECORD_PREFIX + key)
+        else:
+            put(ROW_PREFIX + key, value)
+
+
+def _add_windows(batch: Any, partition: int, records: Sequence[Any]) -> None:
+    suffix = partition.to_bytes(_PARTITION_BYTES, "big")
+    for record in records:
+        key = _WINDOW_PREFIX + record.key + suffix
+        if record.value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, record.value)
+
+
+def _add_dead_letters(batch: Any, partition: int, records: Sequence[Any]) -> None:
+    prefix = _DEAD_LETTER_PREFIX + partition.to_bytes(_PARTITION_BYTES, "big")
+    for record in records:
+        kept = (record.timestamp, record.key, record.value, list(record.headers))
+        batch.put(prefix + record.offset.to_bytes(_OFFSET_BYTES, "big"), msgspec.msgpack.encode(kept))
+
+
+_ADD = {
+    OBJECTS: _add_objects,
+    LEDGER_CHANGELOG: _add_ledger_rows,
+    WINDOWS_CHANGELOG: _add_windows,
+    DEAD_LETTERS: _add_dead_letters,
+}

@@ -1,0 +1,163 @@
+"""The read view's rows on disk: a rocksdict store that knows up to which offset it has read (design, section 5).
+
+Rows and offsets go into one write batch, so after any crash the store is as it was at some offset, and reading goes on
+there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
+
+Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
+partition (the window's counts in that partition), `d` partition and offset (a dead letter), `m` (what the store is).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+"""Of keys and values; another one makes the store be built anew."""
+
+_LAYOUT_KEY = b"mlayout"
+_OFFSETS_KEY = b"moffsets"
+_CACHE_BYTES = 32 * 1_048_576
+_WRITE_BUFFER_BYTES = 16 * 1_048_576
+_MAX_SLOTS = 1_000
+
+Offsets = dict[str, dict[int, int]]
+"""By topic and partition the next offset to read."""
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Whose records a store holds; one of another layout is of no use. Topics are id and partition count by name."""
+
+    cluster_id: str
+    topics: dict[str, tuple[str, int]]
+    format_version: int = FORMAT_VERSION
+
+
+class Slot:
+    """A directory `view-<n>` of its own for this process: the first one that no other process holds.
+
+    The lock belongs to the process and dies with it, so a restart finds its store again.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(_MAX_SLOTS):
+            self.directory = data_dir / f"view-{number}"
+            self._lock = (data_dir / f"view-{number}.lock").open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+            else:
+                return
+        raise OSError(f"{_MAX_SLOTS} API processes hold all the view directories of {data_dir}")
+
+    def open(self, layout: Layout) -> ViewStore:
+        """Open the store, built anew if it is unreadable or of another layout."""
+        try:
+            store = ViewStore(self.directory)
+        except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
+            _log.warning("the view in %s cannot be read (%s): it is built anew", self.directory, error)
+        else:
+            if store.layout() == layout:
+                return store
+            if store.layout() is not None:
+                _log.warning("the view in %s is of other topics or of another version: built anew", self.directory)
+            store.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        store = ViewStore(self.directory)
+        store.claim(layout)
+        return store
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        self._lock.close()
+
+
+class ViewStore:
+    """Rows by key, in byte order; see the module for the keys."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = Rdict(os.fspath(directory), _options())
+        write_options = WriteOptions()
+        write_options.disable_wal = True
+        self._db.set_write_options(write_options)
+        self.get = self._db.get
+
+    def layout(self) -> Layout | None:
+        """Return whose records these are; None of a store that is new or of no readable layout."""
+        data = self._db.get(_LAYOUT_KEY)
+        try:
+            return None if data is None else msgspec.json.decode(data, type=Layout)
+        except msgspec.DecodeError:
+            return None
+
+    def claim(self, layout: Layout) -> None:
+        """Mark a new store as of this layout."""
+        self._db[_LAYOUT_KEY] = msgspec.json.encode(layout)
+        self._db.flush()
+
+    def offsets(self) -> Offsets:
+        """Return where reading goes on."""
+        data = self._db.get(_OFFSETS_KEY)
+        return {} if data is None else msgspec.msgpack.decode(data, type=Offsets)
+
+    def write(self, batch: WriteBatch, offsets: Offsets) -> None:
+        """Write rows and the offsets that they reach, together or not at all."""
+        batch.put(_OFFSETS_KEY, msgspec.msgpack.encode(offsets))
+        self._db.write(batch)
+
+    def newest_first(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values that start with a prefix, from the last one to the first. Read it to its end."""
+        rows = self._db.iter(ReadOptions())
+        rows.seek_for_prev(prefix + b"\xff" * 16)
+        while rows.valid():
+            key = rows.key()
+            if not key.startswith(prefix):
+                return
+            yield key, rows.value()
+            rows.prev()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._db.close()
+
+
+def new_batch() -> Any:
+    """Return an empty write batch."""
+    return WriteBatch(raw_mode=True)
+
+
+def _options() -> Any:
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(_CACHE_BYTES))
+    table.set_bloom_filter(10, block_based=False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)  # noqa: FBT003  # rocksdict's own signature
+    options.set_block_based_table_factory(table)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1_048_576)
+    return options
