@@ -1,1 +1,1 @@
-"""The application: settings, events, rules, the streaming layer, topics and the broker. Imports nothing of agents or api."""
+"""The application: settings, events, rules, the streaming layer, topics, the broker. Knows no agents and no api."""

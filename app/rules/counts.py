@@ -7,11 +7,14 @@ of a kind merge into its total.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from app.rules.histogram import merge_into, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 WINDOW_MS = 10_000
 TOTAL_SIZE_MS = 0
@@ -53,6 +56,19 @@ def decode_window_key(data: bytes) -> WindowKey:
         int.from_bytes(data[_SIZE_BYTES:kind_from], "big"),
         data[kind_from:].decode(),
     )
+
+
+def expired_window_keys(keys: Iterable[bytes], before_ms: int, limit: int) -> list[bytes]:
+    """Return up to `limit` keys of 10 s windows that ended at `before_ms` or earlier, from the ordered `keys`."""
+    expired: list[bytes] = []
+    for data in keys:
+        key = decode_window_key(data)
+        if key.size_ms != WINDOW_MS:
+            continue
+        if key.end_ms > before_ms or len(expired) >= limit:
+            break
+        expired.append(data)
+    return expired
 
 
 class Counts(msgspec.Struct, array_like=True, gc=False):

@@ -83,6 +83,9 @@ class StreamingApp(faust.App):
     drain: Callable[[], Awaitable[None]]
     worker_name: str
 
+    async def on_first_start(self) -> None:
+        """Make none of Faust's directories: its stores are not used."""
+
     async def on_start(self) -> None:
         """Wait for what the worker needs, before any of Faust's services starts."""
         try:

@@ -42,6 +42,8 @@ async def restore_stores(
     `connection` holds aiokafka's connection options. A partition that is no longer `wanted` (it was revoked
     meanwhile) is left alone. Raises `RestoreFailed` after `stall_timeout_s` without any progress.
     """
+    if not targets:
+        return 0
     ends = {tp: end for tp, end in (await _high_watermarks(connection, list(targets))).items() if end > 0}
     if not ends:
         return 0

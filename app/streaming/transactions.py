@@ -30,7 +30,7 @@ from app.errors import StepFailed
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from types import TracebackType
     from typing import NoReturn
 
@@ -102,9 +102,11 @@ class Step:
         await self._transactions.begin()
         self._timestamp_ms = time.time_ns() // 1_000_000
         for batch in self._gathered:
-            admitted = self._transactions.admit(batch, self.offsets)
+            tp = TopicPartition(batch.topic, batch.partition)
+            taken = self.offsets.get(tp)
+            admitted = self._transactions.admit(batch, taken.offset if taken else None)
             if admitted is not None:
-                self.offsets[TopicPartition(batch.topic, batch.partition)] = OffsetAndMetadata(admitted.end, "")
+                self.offsets[tp] = OffsetAndMetadata(admitted.end, "")
                 if admitted.records:
                     self.batches.append(admitted)
         return self
@@ -218,16 +220,19 @@ class Transactions:
             self.fatal(error)
         self._lock.release()
 
-    def admit(self, batch: RecordBatch, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> RecordBatch | None:
-        """Return what of a batch is still to be worked, given what the step has taken so far; None if nothing is."""
+    def admit(self, batch: RecordBatch, next_offset: int | None = None) -> RecordBatch | None:
+        """Return what of a batch is still to be worked from `next_offset` on (default: the committed one), if any.
+
+        Raises `StepFailed` if the batch begins above it: the records between are missing.
+        """
         if batch.assignment is not self.ownership.assignment:
             # Fetched before a rebalance; fetching began anew at the committed offset since.
             return None
         partition = self.ownership.partitions.get(batch.partition)
         if partition is None or not partition.active:
             return None
-        taken = offsets.get(TopicPartition(batch.topic, batch.partition))
-        next_offset = taken.offset if taken else partition.next_offsets[batch.topic]
+        if next_offset is None:
+            next_offset = partition.next_offsets[batch.topic]
         if batch.start > next_offset:
             raise StepFailed(
                 f"records {next_offset} to {batch.start - 1} of {batch.topic}-{batch.partition} are missing: "

@@ -1,0 +1,120 @@
+"""The statistics: an object ledger and tumbling windows, in one step.
+
+Reads: `objects`, `task-events` (co-partitioned: an object's records meet in one partition). Writes: the tables `ledger`
+and `windows`, `dead-letters`. Key: object id; a window's rows are one for each partition, readers add them up.
+Guarantee: a window counts transitions of the ledger, not events, so neither a duplicate nor any order of events
+changes a figure. A crash repeats the step: rows, windows and offsets commit together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agents.dead_letters import bury
+from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
+from app.rules.counts import (
+    TOTAL_SIZE_MS,
+    WINDOW_MS,
+    Counts,
+    WindowKey,
+    add_counts,
+    decode_counts,
+    encode_counts,
+    encode_window_key,
+    expired_window_keys,
+)
+from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event, decode_row, encode_row
+from app.topics import LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
+from app.worker import create_worker_app, load_settings
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.streaming.batching import RecordBatch
+    from app.streaming.transactions import Step
+
+EXPIRE_PER_STEP = 500
+"""Windows deleted in one step at most."""
+
+
+class Bookkeeper:
+    """Joins batches of events into the ledger and the windows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._retention_ms = round(settings.window_retention_h * 3_600_000)
+        self._stream_time_ms: dict[int, int] = {}
+
+    def record(self, step: Step) -> None:
+        """Join everything that a step has read."""
+        by_partition: dict[int, list[RecordBatch]] = {}
+        for batch in step.batches:
+            by_partition.setdefault(batch.partition, []).append(batch)
+        for partition, batches in by_partition.items():
+            tally = Tally()
+            self._join(step, partition, batches, tally)
+            self._count(step, partition, tally)
+            self._expire(step, partition, batches)
+
+    def _join(self, step: Step, partition: int, batches: list[RecordBatch], tally: Tally) -> None:
+        ledger = step.rows(LEDGER_TABLE, partition)
+        rows: dict[bytes, ObjectRow] = {}
+        get = ledger.get
+        for batch in batches:
+            # One loop for both topics, with everything bound outside of it: this is where the system's time goes.
+            is_object = batch.topic == OBJECTS
+            decode: Any = decode_object if is_object else decode_task_event
+            apply: Any = apply_object_created if is_object else apply_task_event
+            for record in batch.records:
+                try:
+                    event = decode(record.value)
+                except DECODE_ERRORS as error:
+                    bury(step, record, explain_decode_error(batch.topic, error))
+                    continue
+                key = event.object_id.encode()
+                row = rows.get(key)
+                if row is None:
+                    stored = get(key)
+                    row = rows[key] = decode_row(stored) if stored else ObjectRow()
+                apply(row, event, tally)
+        for key, row in rows.items():
+            ledger.put(key, encode_row(row))
+
+    def _count(self, step: Step, partition: int, tally: Tally) -> None:
+        totals: dict[str, Counts] = {}
+        for (start_ms, kind), delta in tally.deltas.items():
+            add_counts(totals.setdefault(kind, Counts()), delta)
+            self._add(step, partition, WindowKey(WINDOW_MS, start_ms, kind), delta)
+        for kind, delta in totals.items():
+            self._add(step, partition, WindowKey(TOTAL_SIZE_MS, 0, kind), delta)
+
+    def _add(self, step: Step, partition: int, window: WindowKey, delta: Counts) -> None:
+        windows = step.rows(WINDOWS_TABLE, partition)
+        key = encode_window_key(window)
+        stored = windows.get(key)
+        if stored:
+            counts = decode_counts(stored)
+            add_counts(counts, delta)
+            delta = counts
+        windows.put(key, encode_counts(delta))
+
+    def _expire(self, step: Step, partition: int, batches: list[RecordBatch]) -> None:
+        newest_ms = max(batch.records[-1].timestamp for batch in batches)
+        stream_time_ms = self._stream_time_ms[partition] = max(newest_ms, self._stream_time_ms.get(partition, 0))
+        keys = app.tables[WINDOWS_TABLE].stores[partition].keys()
+        windows = step.rows(WINDOWS_TABLE, partition)
+        for key in expired_window_keys(keys, stream_time_ms - self._retention_ms, EXPIRE_PER_STEP):
+            windows.delete(key)
+
+
+_settings = load_settings()
+app = create_worker_app(STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS])
+app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
+app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
+_bookkeeper = Bookkeeper(_settings)
+
+
+@app.agent(app.input)
+async def statistics(stream: Any) -> None:
+    """Count everything, once."""
+    async for step in app.transactions.steps(stream):
+        async with step:
+            _bookkeeper.record(step)

@@ -1,0 +1,92 @@
+"""How an object becomes tasks, and how long its id is remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.errors import DecodeError
+from app.events import TaskCreated, task_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.events import ObjectCreated
+
+_BUCKETS = 4
+_BUCKET_BYTES = 4
+
+
+class TaskPlan(NamedTuple):
+    """A task's two records: the request with its partition of `task-requests`, the fact for `task-events`."""
+
+    request_partition: int
+    request: TaskCreated
+    fact: TaskCreated
+
+
+def split(
+    event: ObjectCreated,
+    object_partition: int,
+    *,
+    partition_count: int,
+    default_task_count: int,
+    max_task_count: int,
+    at_ms: int,
+) -> list[TaskPlan]:
+    """Return the tasks of an object; the requests are spread over the partitions from the object's own one on.
+
+    Raises `DecodeError` for an object that asks for more than `max_task_count` tasks.
+    """
+    task_count = event.task_count or default_task_count
+    if task_count > max_task_count:
+        raise DecodeError(
+            f"object {event.object_id} asks for {task_count} tasks, at most {max_task_count} are allowed "
+            "(EBS_MAX_TASKS_PER_OBJECT)"
+        )
+    object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
+    plans = []
+    for sequence in range(task_count):
+        task_id = task_id_of(object_id, sequence)
+        common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
+        partition = (object_partition + sequence) % partition_count
+        plans.append(TaskPlan(partition, TaskCreated(*common, name, content), TaskCreated(*common)))
+    return plans
+
+
+class SeenKeys:
+    """Keys of the table of seen object ids: a coarse bucket of time, then the id.
+
+    An id is looked for in all live buckets and written into the newest; a bucket is deleted as a whole once it is
+    older than the retention. So ids expire by time without an index, at five cheap look-ups an object.
+    """
+
+    def __init__(self, retention_ms: int) -> None:
+        self._bucket_ms = max(1, -(-retention_ms // _BUCKETS))
+
+    def write_key(self, object_id: str, stream_time_ms: int) -> bytes:
+        """Return the key to remember an id under."""
+        return self._bucket(stream_time_ms) + object_id.encode()
+
+    def look_up_keys(self, object_id: str, stream_time_ms: int) -> list[bytes]:
+        """Return the keys under which an id may be remembered."""
+        suffix = object_id.encode()
+        newest = stream_time_ms // self._bucket_ms
+        oldest = max(0, newest - _BUCKETS)
+        return [bucket.to_bytes(_BUCKET_BYTES, "big") + suffix for bucket in range(newest, oldest - 1, -1)]
+
+    def is_expired(self, key: bytes, stream_time_ms: int) -> bool:
+        """Return whether a key's bucket lies wholly before the retention."""
+        return key[:_BUCKET_BYTES] < self._bucket(max(0, stream_time_ms - _BUCKETS * self._bucket_ms))
+
+    def _bucket(self, at_ms: int) -> bytes:
+        return (at_ms // self._bucket_ms).to_bytes(_BUCKET_BYTES, "big")
+
+
+def expired_keys(keys: Iterator[bytes], seen: SeenKeys, stream_time_ms: int, limit: int) -> list[bytes]:
+    """Return up to `limit` expired keys from the front of the ordered `keys`."""
+    expired: list[bytes] = []
+    for key in keys:
+        if len(expired) >= limit or not seen.is_expired(key, stream_time_ms):
+            break
+        expired.append(key)
+    return expired

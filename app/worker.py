@@ -1,0 +1,95 @@
+"""From settings to the Faust app of one role: what every `agents/*.py` begins with."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from app import settings as settings_module
+from app.broker import ensure_topics, wait_for_broker
+from app.errors import SettingsError
+from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, StreamingOptions, create_streaming_app
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.settings import Settings
+
+FIRST_WEB_PORT = 6066
+_WEB_PORTS = 200
+
+
+def load_settings() -> Settings:
+    """Return this process's settings, or end it with one clear line."""
+    try:
+        return settings_module.current()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
+        sys.exit(EXIT_CONFIGURATION)
+
+
+def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence[str]) -> StreamingApp:
+    """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
+    uvloop.install()
+    _set_up_logging(settings.log_level)
+    options = StreamingOptions(
+        bootstrap_servers=settings.broker,
+        data_dir=settings.data_dir,
+        worker_id=settings.worker_id,
+        session_timeout_ms=round(settings.session_timeout_s * 1000),
+        transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
+        web_port=_free_web_port() if settings.web_port is None else settings.web_port,
+    )
+
+    async def preflight() -> None:
+        await wait_for_broker(settings.broker)
+        await ensure_topics(settings.broker, catalogue(settings))
+
+    return create_streaming_app(
+        app_id,
+        input_topics=input_topics,
+        partition_count=settings.partitions,
+        options=options,
+        preflight=preflight,
+    )
+
+
+def _set_up_logging(level: str) -> None:
+    number = {"crit": logging.CRITICAL, "warn": logging.WARNING}.get(level) or logging.getLevelName(level.upper())
+    for name in ("app", "agents"):
+        logging.getLogger(name).setLevel(number)
+
+
+def _free_web_port() -> int:
+    """Return the first free port from 6066 on, so that several workers run on one machine without being told.
+
+    The port is bound only later, by Faust; a lock that the process holds until it ends keeps the others off it.
+    """
+    for port in range(FIRST_WEB_PORT, FIRST_WEB_PORT + _WEB_PORTS):
+        if _reserve(port):
+            return port
+    return 0
+
+
+def _reserve(port: int) -> bool:
+    lock = os.open(
+        Path(tempfile.gettempdir()) / f"ebs-web-port-{port}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666
+    )
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("0.0.0.0", port))
+    except OSError:
+        os.close(lock)
+        return False
+    return True

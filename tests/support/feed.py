@@ -1,0 +1,60 @@
+"""Writing objects straight to the topic, as an outside producer does: fast, acknowledged, at a rate or flat out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+import zlib
+
+from aiokafka import AIOKafkaProducer
+
+from app.events import ObjectCreated, encode
+from app.topics import OBJECTS
+
+CONTENT = "x" * 150
+_BATCH = 2_000
+_TICK_S = 0.05
+
+
+async def feed(
+    bootstrap: str, count: int, *, partitions: int, rate_per_s: float = 0, kind: str = "default"
+) -> list[str]:
+    """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged."""
+    accepted: list[str] = []
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
+    async with producer:
+        loop = asyncio.get_running_loop()
+        began_at_s = loop.time()
+        while len(accepted) < count:
+            size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
+            accepted += await _write(producer, size, partitions, kind)
+            if rate_per_s:
+                await asyncio.sleep(max(0.0, began_at_s + len(accepted) / rate_per_s - loop.time()))
+    return accepted
+
+
+async def _write(producer: AIOKafkaProducer, size: int, partitions: int, kind: str) -> list[str]:
+    ids = [uuid.uuid4().hex for _ in range(size)]
+    builders: dict[int, object] = {}
+    sent = []
+    for object_id in ids:
+        key = object_id.encode()
+        event = ObjectCreated(
+            id=f"o-{object_id}",
+            object_id=object_id,
+            kind=kind,
+            name=f"name {object_id[:8]}",
+            content=CONTENT,
+            at_ms=time.time_ns() // 1_000_000,
+        )
+        partition = zlib.crc32(key) % partitions
+        builder = builders.setdefault(partition, producer.create_batch())
+        if builder.append(key=key, value=encode(event), timestamp=None) is None:
+            sent.append(await producer.send_batch(builder, OBJECTS, partition=partition))
+            builder = builders[partition] = producer.create_batch()
+            builder.append(key=key, value=encode(event), timestamp=None)
+    for partition, builder in builders.items():
+        sent.append(await producer.send_batch(builder, OBJECTS, partition=partition))
+    await asyncio.gather(*sent)
+    return ids
