@@ -87,7 +87,8 @@ async def ensure_topics(
                     await asyncio.sleep(_MAX_PAUSE_S)
     except TimeoutError:
         raise BrokerUnavailable(
-            f"the topics at {bootstrap} were not ready after {timeout_s:g} s: {throttled.latest or 'no answer'}"
+            f"gave up after {timeout_s:g} s: {throttled.latest or f'no answer from {bootstrap}'}; start the broker, "
+            "or name another one with --broker HOST:PORT (EBS_BROKER)"
         ) from None
 
 

@@ -13,7 +13,9 @@ import fcntl
 import os
 import signal
 import subprocess
+import threading
 import uuid
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,7 @@ from app.ports import LOOPBACK, free_port, is_free
 from app.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from app.kafka_runtime import Progress
@@ -80,8 +82,8 @@ class EmbeddedKafka:
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
         """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout."""
-        java = await asyncio.to_thread(find_java)
-        jars = await asyncio.to_thread(ensure_jars, self._cache_dir, self._on_download)
+        java = await _in_daemon_thread(find_java)
+        jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download))
         self._prepare_directory()
         with self._sole_use() as lock_fd:
             if not is_free(self.port):
@@ -93,7 +95,7 @@ class EmbeddedKafka:
             await self._launch(java, jars, lock_fd)
         await self._wait_until_ready(timeout_s)
 
-    async def stop(self, *, grace_s: float = 4.0) -> None:
+    async def stop(self, *, grace_s: float = 3.5) -> None:
         """Stop the broker: ask it to, and kill it after `grace_s`. One that is gone already is no error."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # a paused one cannot hear
@@ -207,6 +209,21 @@ class EmbeddedKafka:
         return EmbeddedBrokerError(
             "\n  ".join([f"the embedded Kafka {what}; the last lines of {self.log_path} say why:", *lines])
         )
+
+
+async def _in_daemon_thread(work: Callable[[], Path]) -> Path:
+    """Return what blocking work returns; Ctrl-C need not wait for it, as it would for `asyncio.to_thread`."""
+    outcome: Future[Path] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001  # it is raised where the result is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,7 @@ MIN_JAVA_VERSION = 17  # Kafka 4's brokers, KIP-1013
 
 _PINS = Path(__file__).with_name("kafka_jars.txt")
 _DOWNLOAD_TRIES = 3
+_LEFT_OVER_AFTER_S = 3_600
 
 
 class Jar(NamedTuple):
@@ -130,6 +132,9 @@ def _is_intact(path: Path, jar: Jar) -> bool:
 
 
 def _fetch_all(missing: Sequence[Jar], directory: Path, on_progress: Progress, fetch: Fetch) -> None:
+    for left_over in directory.glob("incoming-*"):  # by a start that was interrupted long ago
+        if time.time() - left_over.stat().st_mtime > _LEFT_OVER_AFTER_S:
+            shutil.rmtree(left_over, ignore_errors=True)
     total_bytes = sum(jar.size_bytes for jar in missing)
     done_bytes = 0
     on_progress(0, total_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncio import StreamReader
@@ -17,7 +17,7 @@ _LONGEST_LINE_BYTES = 1_048_576
 class PrefixedOutput:
     """Writes `role | line`, aligned; in colours on a terminal, unless NO_COLOR is set (no-color.org)."""
 
-    def __init__(self, stream: TextIO, roles: Iterable[str], *, colour: bool | None = None) -> None:
+    def __init__(self, stream: IO[str], roles: Iterable[str], *, colour: bool | None = None) -> None:
         names = list(roles)
         self._stream = stream
         self._width = max(map(len, names), default=0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Output = Callable[[str, str], None]
 
 _LINES_KEPT = 20
-_LAST_WORDS_S = 1.0
+_LAST_WORDS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Supervisor:
         output: Output,
         cwd: Path,
         policy: RestartPolicy | None = None,
-        grace_s: float = 5.0,
+        grace_s: float = 4.5,
     ) -> None:
         self.children = {program.role: Child(program.role) for program in programs}
         self._programs = programs

@@ -1,0 +1,57 @@
+"""The `ebs` command. Each subcommand is a function in a `commands_*.py` beside this file; here they get their names.
+
+Exit codes: 0 done, 1 could not be done (one red line says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from api.commands_demo import demo
+from api.commands_topics import topics
+from api.commands_up import up
+from app.errors import EbsError
+
+cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=False)
+cli.command()(up)
+cli.command()(demo)
+cli.command()(topics)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # the signature of a typer callback
+    if not wanted:
+        return
+    try:
+        typer.echo(f"ebs {version('ebs')}")
+    except PackageNotFoundError:
+        typer.echo("ebs, run from its source tree without being installed")
+    raise typer.Exit
+
+
+@cli.callback()
+def ebs(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,  # typer's way to make a flag
+) -> None:
+    """Objects in over HTTP, tasks out to any number of Kafka workers, every result counted exactly once."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `ebs` program."""
+    try:
+        cli()
+    except EbsError as error:
+        typer.secho(f"ebs: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # As in `ebs up | head`. Python flushes stdout once more when it ends, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,65 @@
+"""`ebs topics`: make and check the topics of any broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.options import Broker, Partitions, settings_of
+from app.broker import ensure_topics
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.broker import TopicReport
+
+
+def topics(
+    broker: Broker = None,
+    partitions: Partitions = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the broker; left out: for ever.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
+) -> None:
+    """Make the topics that are missing and check the others; exit code 1 if one has another shape."""
+    settings = settings_of(broker=broker, partitions=partitions)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    reports = asyncio.run(ensure_topics(settings.broker, catalogue(settings), timeout_s=timeout_s, say=say))
+    if as_json:
+        typer.echo(json.dumps([_as_dict(report) for report in reports]))
+    else:
+        Console().print(_as_table(reports, settings.broker))
+
+
+def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
+    shape = report.shape
+    policy = None if shape.cleanup_policy is None else ",".join(sorted(shape.cleanup_policy))
+    return {
+        "name": shape.name,
+        "partitions": shape.partition_count,
+        "replicas": shape.replication_factor,
+        "cleanup_policy": policy,
+        "made": report.made,
+    }
+
+
+def _as_table(reports: Sequence[TopicReport], bootstrap: str) -> Table:
+    table = Table(title=f"topics at {bootstrap}")
+    for heading in ("topic", "partitions", "replicas", "clean-up", ""):
+        table.add_column(heading, justify="right" if heading in {"partitions", "replicas"} else "left")
+    for row in map(_as_dict, reports):
+        count, replicas = str(row["partitions"]), str(row["replicas"])
+        table.add_row(
+            str(row["name"]), count, replicas, str(row["cleanup_policy"] or "?"), "made" if row["made"] else "right"
+        )
+    return table

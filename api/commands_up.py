@@ -1,0 +1,66 @@
+"""`ebs up`: the whole system on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+
+from api.bars import DownloadBar
+from api.demo_play import wait_until_ready
+from api.local_system import API_ROLE, OWN_ROLE, LocalSystem, Plan, worker_names
+from api.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, settings_of
+from app.embedded_kafka import DEFAULT_PORT
+from app.ports import LOOPBACK
+from app.prefixed_output import PrefixedOutput
+from app.supervisor import StopRequest, stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def up(
+    *,
+    broker: Broker = None,
+    partitions: Partitions = None,
+    port: ApiPort = None,
+    data_dir: DataDir = None,
+    kafka_port: KafkaPort = None,
+    workers_per_role: WorkersPerRole = 1,
+) -> None:
+    """Run the whole system here: a Kafka of its own (unless --broker names one), topics, API and workers.
+
+    What dies is started again. Ctrl-C stops everything; a second one at once.
+    """
+    own_port = None if broker else kafka_port or DEFAULT_PORT
+    settings = settings_of(
+        broker=broker or f"{LOOPBACK}:{own_port}", partitions=partitions, api_port=port, data_dir=data_dir
+    )
+    asyncio.run(_up(Plan(settings, own_port, workers_per_role)))
+
+
+async def _up(plan: Plan) -> None:
+    output = PrefixedOutput(sys.stdout, [OWN_ROLE, API_ROLE, *worker_names(plan)])
+
+    def say(line: str) -> None:
+        output(OWN_ROLE, line)
+
+    request = StopRequest()
+    with stop_on_signals(request), DownloadBar() as bar:
+        system = LocalSystem(plan, output=output, say=say, on_download=bar)
+        announcing = asyncio.create_task(_announce(system, say))
+        try:
+            await system.run(request)
+        finally:
+            announcing.cancel()
+    say("everything is stopped")
+
+
+async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:
+    await system.started.wait()
+    url = system.plan.api_url
+    async with httpx.AsyncClient(base_url=url) as client:
+        await wait_until_ready(client)
+    say(f"ready: curl -X POST {url}/api/objects makes an object, curl {url}/api/statistics counts; Ctrl-C stops all")

@@ -1,0 +1,206 @@
+"""The whole system on this machine: Kafka, topics, API, and workers under a supervisor; what `ebs up` and `demo` run.
+
+Stopping takes under 10 s even if nothing reacts: programs get 4.5 s (and their last words 0.5 s), then Kafka 3.5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.broker import ensure_topics
+from app.embedded_kafka import EmbeddedKafka
+from app.errors import EmbeddedBrokerError, SettingsError
+from app.kafka_runtime import KAFKA_VERSION
+from app.ports import free_port, is_free
+from app.supervisor import Program, Supervisor
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from app.kafka_runtime import Progress
+    from app.settings import Settings
+    from app.supervisor import StopRequest
+
+    Output = Callable[[str, str], None]
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The source tree: programs run in it, so it does not matter where `ebs` is called."""
+
+WORKER_ROLES = ("distribution", "processing", "statistics")
+FIRST_WEB_PORT = 6066
+OWN_ROLE = "ebs"
+API_ROLE = "api"
+
+_DRAIN_S = 3.0  # below the supervisor's grace: what a worker has not handed back by then is killed
+_API_REFUSED = frozenset({1, 3})  # 3: uvicorn's code for an application that does not start
+_KAFKA_TRIES = 3
+_KAFKA_PAUSE_S = 1.0
+_UVICORN_LEVELS = {"crit": "critical", "error": "error", "warn": "warning", "info": "info", "debug": "debug"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run; `kafka_port` None: no Kafka of our own, `settings.broker` is one that exists."""
+
+    settings: Settings
+    kafka_port: int | None
+    workers_per_role: int = 1
+
+    @property
+    def api_url(self) -> str:
+        """Return where the API can be reached from this machine."""
+        host = self.settings.api_host
+        if host in {"0.0.0.0", "::"}:
+            host = "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
+
+
+def worker_names(plan: Plan) -> dict[str, str]:
+    """Return the name of every worker, and the role that it has."""
+    if plan.workers_per_role == 1:
+        return {role: role for role in WORKER_ROLES}
+    numbers = range(1, plan.workers_per_role + 1)
+    return {f"{role}-{number}": role for role in WORKER_ROLES for number in numbers}
+
+
+def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
+    """Return the API and the workers, and the address of each worker's own pages by its name."""
+    settings = plan.settings
+    env = environment(plan)
+    api = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--host", settings.api_host]
+    api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
+    found = [Program(API_ROLE, [*api, "--timeout-graceful-shutdown", "3"], env, _API_REFUSED)]
+    pages = {}
+    port = settings.web_port or FIRST_WEB_PORT
+    for name, role in worker_names(plan).items():
+        port = free_port(port)
+        worker = [sys.executable, "-m", "faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level]
+        found.append(Program(name, worker, {**env, "EBS_WEB_PORT": str(port)}))
+        pages[name] = f"http://127.0.0.1:{port}"
+        port += 1
+    return found, pages
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """Return the environment of every program: this process's own, with what the plan decides."""
+    settings = plan.settings
+    low_s, high_s = settings.process_time
+    inherited = {name: value for name, value in os.environ.items() if name not in {"EBS_WORKER_ID", "EBS_WEB_PORT"}}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **inherited,
+        "EBS_BROKER": settings.broker,
+        "EBS_PARTITIONS": str(settings.partitions),
+        "EBS_DATA_DIR": str(settings.data_dir.absolute()),
+        "EBS_STATS_DB": str(settings.stats_db.absolute()),
+        "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
+        "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
+        "EBS_API_HOST": settings.api_host,
+        "EBS_API_PORT": str(settings.api_port),
+        "EBS_API_URL": plan.api_url,
+        "EBS_LOG_LEVEL": settings.log_level,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class LocalSystem:
+    """Runs a plan. `supervisor` is there, and `started` set, once the programs are under way.
+
+    `output(role, line)` gets what the programs say, `say(line)` what concerns the whole.
+    """
+
+    def __init__(
+        self, plan: Plan, *, output: Output, say: Callable[[str], None], on_download: Progress | None = None
+    ) -> None:
+        self.plan = plan
+        self.supervisor: Supervisor | None = None
+        self.started = asyncio.Event()
+        self._output = output
+        self._say = say
+        self._on_download = on_download
+
+    async def run(self, request: StopRequest) -> None:
+        """Run until `request` says stop; nothing of it is left then. Raises an `EbsError` if it cannot work."""
+        settings = self.plan.settings
+        if not is_free(settings.api_port, settings.api_host):
+            raise SettingsError(
+                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}, so the API cannot listen "
+                "there: choose another one with --port"
+            )
+        async with self._kafka(request) as kafka:
+            reports = await _unless_stopped(request, ensure_topics(settings.broker, catalogue(settings), say=self._say))
+            if reports is None or request.stop.is_set():
+                return
+            made = sum(report.made for report in reports)
+            self._say(f"{len(reports)} topics of {settings.partitions} partitions are right ({made} of them made now)")
+            await self._supervise(request, kafka)
+
+    @asynccontextmanager
+    async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:
+        if self.plan.kafka_port is None:
+            yield None
+            return
+        kafka = EmbeddedKafka(self.plan.settings.data_dir, self.plan.kafka_port, on_download=self._on_download)
+        try:
+            self._say(f"starting Apache Kafka {KAFKA_VERSION} at {kafka.bootstrap}, its data in {kafka.directory}")
+            await _unless_stopped(request, kafka.start())
+            yield kafka
+        finally:
+            await kafka.stop()
+
+    async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
+        found, pages = programs(self.plan)
+        self.supervisor = Supervisor(found, output=self._output, cwd=ROOT)
+        self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
+        self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in pages.items()))
+        self.started.set()
+        running = asyncio.create_task(self.supervisor.run(request))
+        keeping = asyncio.create_task(self._keep_kafka(kafka, request))
+        try:
+            await asyncio.wait([running, keeping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            request.stop.set()
+            results = await asyncio.gather(running, keeping, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _keep_kafka(self, kafka: EmbeddedKafka | None, request: StopRequest) -> None:
+        """Start Kafka again whenever it dies; the programs wait for it meanwhile."""
+        if kafka is None:
+            await request.stop.wait()
+            return
+        while not request.stop.is_set():
+            await _unless_stopped(request, kafka.wait_until_ended())
+            for tries_left in reversed(range(_KAFKA_TRIES)):
+                if request.stop.is_set():
+                    return
+                self._say(f"Kafka ended with exit code {kafka.exit_code}, starts again")
+                try:
+                    await _unless_stopped(request, kafka.start())
+                    break
+                except EmbeddedBrokerError:
+                    if tries_left == 0:
+                        raise
+                    await asyncio.sleep(_KAFKA_PAUSE_S)
+
+
+async def _unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the work returns, or None, the work cancelled, when the request to stop comes first."""
+    working = asyncio.create_task(work)
+    stopped = asyncio.create_task(request.stop.wait())
+    try:
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, stopped):
+            task.cancel()
+        await asyncio.gather(working, stopped, return_exceptions=True)

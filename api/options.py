@@ -1,0 +1,50 @@
+"""Options that several `ebs` commands share, and how they become settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.errors import SettingsError
+from app.settings import Settings, load
+
+
+def _check_broker(value: str | None) -> str | None:
+    try:
+        return None if value is None else load(broker=value).broker
+    except SettingsError as error:
+        if "EBS_BROKER=" in str(error):
+            raise typer.BadParameter(str(error)) from None
+        return value  # another setting is wrong, which is said when all of them are read
+
+
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        envvar="EBS_BROKER",
+        metavar="HOST:PORT",
+        callback=_check_broker,
+        help="A Kafka that exists; several addresses separated by commas.",
+    ),
+]
+Partitions = Annotated[
+    int | None, typer.Option("--partitions", min=1, max=1_000, help="Partitions of every topic (EBS_PARTITIONS).")
+]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", file_okay=False, help="Where data is kept (EBS_DATA_DIR).")]
+ApiPort = Annotated[int | None, typer.Option("--port", min=1, max=65_535, help="Port of the API (EBS_API_PORT).")]
+KafkaPort = Annotated[int | None, typer.Option("--kafka-port", min=1, max=65_535, help="Port of the Kafka it brings.")]
+WorkersPerRole = Annotated[int, typer.Option("--workers-per-role", min=1, max=64, help="Workers of each role.")]
+
+
+def is_set(variable: str) -> bool:
+    """Tell whether an environment variable has a value; an empty one counts as unset, as it does for settings."""
+    return bool(os.environ.get(variable))
+
+
+def settings_of(**options: object) -> Settings:
+    """Return the settings with those options on top that were given. Raises `SettingsError`."""
+    return load(**{name: value for name, value in options.items() if value is not None})
