@@ -87,7 +87,7 @@ def _from_environment() -> FastAPI:
     try:
         settings = load()
     except SettingsError as error:
-        sys.exit(f"ebs api: {error}")
+        sys.exit(f"error: {error}")
     configure_log(settings.log_level)
 
     # Publisher and view both wait for the broker: once is enough, and is said once.

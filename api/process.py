@@ -56,6 +56,6 @@ async def guarded(run: Callable[[], Awaitable[None]], end: Callable[[str], None]
 
 def exit_process(reason: str) -> None:
     """End with exit code 1. Nothing is lost: the view's store is a copy, and the broker has what was accepted."""
-    print(f"ebs api: {reason}", file=sys.stderr, flush=True)  # noqa: T201  # the last words, whatever the log level
+    print(f"error: {reason}", file=sys.stderr, flush=True)  # noqa: T201  # the last words, whatever the log level
     # sys.exit in a task leaves the server's shutdown to chance and prints a traceback.
     os._exit(1)

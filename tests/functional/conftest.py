@@ -1,0 +1,166 @@
+"""The HTTP API without Kafka: topics in memory that publish like a broker and feed the real view."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx
+import pytest
+
+from api.main import create_http_app
+from api.view import Progress, View
+from api.view_rows import TOPICS
+from api.view_store import Layout, Slot
+from app.rules.counts import encode_counts, encode_window_key
+from app.rules.ledger import encode_row
+from app.settings import Settings
+from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from pathlib import Path
+
+    from api.publisher import Record
+    from app.rules.counts import Counts, WindowKey
+    from app.rules.ledger import ObjectRow
+
+NOW_MS = 1_795_489_276_303
+
+
+class StoredRecord(NamedTuple):
+    """What a consumer would hand out."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int = NOW_MS
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class MemoryTopics:
+    """Topics in memory: a publisher to the routes, and what the view reads; `failure` is raised instead of writing."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.records: dict[tuple[str, int], list[StoredRecord]] = defaultdict(list)
+        self.failure: Exception | None = None
+        self.fail_after_calls = 0
+        self.deliver_at_once = True
+        self._delivered: dict[tuple[str, int], int] = defaultdict(int)
+
+    async def publish(self, record: Record) -> int:
+        """Write one record to `objects`."""
+        partition, key, value = record
+        await self._maybe_fail()
+        return self.write(OBJECTS, partition, key, value)
+
+    async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
+        """Write records to `objects`."""
+        await self._maybe_fail()
+        return {partition: self.write(OBJECTS, partition, key, value) + 1 for partition, key, value in records}
+
+    def trouble(self) -> str | None:
+        """Say what the failure is, if there is one."""
+        return None if self.failure is None else str(self.failure)
+
+    def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        """Append a record as any process might; returns its offset."""
+        log = self.records[topic, partition]
+        log.append(StoredRecord(len(log), key, value))
+        if self.deliver_at_once:
+            self.deliver()
+        return len(log) - 1
+
+    def write_row(self, object_id: str, row: ObjectRow | None, partition: int = 0) -> None:
+        """Write a ledger row, or its tombstone, as the statistics agent does."""
+        self.write(LEDGER_CHANGELOG, partition, object_id.encode(), None if row is None else encode_row(row))
+
+    def write_window(self, key: WindowKey, counts: Counts | None, partition: int = 0) -> None:
+        """Write a window's counts in one partition, or their tombstone, as the statistics agent does."""
+        value = None if counts is None else encode_counts(counts)
+        self.write(WINDOWS_CHANGELOG, partition, encode_window_key(key), value)
+
+    def deliver(self) -> None:
+        """Let the view read what is new."""
+        new = {place: log[self._delivered[place] :] for place, log in self.records.items()}
+        new = {place: records for place, records in new.items() if records}
+        if new:
+            self.view.apply(new)
+        for place, records in new.items():
+            self._delivered[place] += len(records)
+        self.view.note_progress(Progress(0, NOW_MS, NOW_MS), self.view.offsets())
+
+    async def ends(self) -> dict[int, int]:
+        """Say where `objects` ends, as a broker does."""
+        if self.failure is not None:
+            await asyncio.sleep(3_600)
+        return {partition: len(log) for (topic, partition), log in self.records.items() if topic == OBJECTS}
+
+    async def _maybe_fail(self) -> None:
+        if self.failure is not None:
+            if self.fail_after_calls == 0:
+                raise self.failure
+            self.fail_after_calls -= 1
+
+
+class Api:
+    """An application with its topics, and a client of it; requests run on one event loop."""
+
+    def __init__(self, settings: Settings, *, attached: bool) -> None:
+        self._runner = asyncio.Runner()
+        self.view = View(settings.view_wait_s)
+        self.topics = MemoryTopics(self.view)
+        self.app = create_http_app(settings, publisher=self.topics, view=self.view, clock_ms=lambda: NOW_MS)
+        self._slot = Slot(settings.data_dir)
+        if attached:
+            topics = {name: (name, settings.partitions) for name in TOPICS}
+            self.view.attach(self._slot.open(Layout("memory", topics)), self.topics.ends)
+        # An unexpected error must become an answer, as it does behind a server.
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run something on the application's event loop."""
+        return self._runner.run(coroutine)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request and wait for the answer."""
+        return self.run(self.client.request(method, path, **options))
+
+    def get(self, path: str) -> httpx.Response:
+        """GET a path."""
+        return self.request("GET", path)
+
+    def post(self, path: str = "/api/objects", **options: Any) -> httpx.Response:
+        """POST to a path."""
+        return self.request("POST", path, **options)
+
+    def close(self) -> None:
+        """Close everything, so that a warning of something left open fails the test."""
+        self.run(self.client.aclose())
+        self.view.detach()
+        self._slot.close()
+        self._runner.close()
+
+
+@pytest.fixture
+def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
+    """Return a factory of APIs; keywords are settings, `attached=False` leaves the view without a store."""
+    made: list[Api] = []
+
+    def make(*, attached: bool = True, **changes: Any) -> Api:
+        defaults = {"data_dir": tmp_path / "data", "view_wait_s": 0.2, "partitions": 4}
+        made.append(Api(Settings(**(defaults | changes)), attached=attached))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def api(make_api: Callable[..., Api]) -> Api:
+    """Return an API with the default settings, whose view reads at once."""
+    return make_api()

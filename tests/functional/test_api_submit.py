@@ -1,0 +1,253 @@
+"""POST /api/objects: what is taken, what is refused, and what the topic gets."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import msgspec
+import pytest
+
+from api import schemas
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.events import ObjectCreated, decode_object
+from app.topics import OBJECTS
+
+HEX_ID = re.compile(r"[0-9a-f]{32}")
+NOW_MS = 1_795_489_276_303
+
+
+def stored(api) -> list[ObjectCreated]:
+    """Return the objects on the topic."""
+    return [decode_object(record.value) for log in api.topics.records.values() for record in log]
+
+
+@pytest.mark.parametrize("path", ["/api/objects", "/api/objects/", "/objects", "/objects/"])
+def test_post_without_payload_makes_an_object_up(api, path):
+    """Every spelling of the path answers 202 with id, status, links and Location, and stores one object."""
+    answer = api.post(path)
+    accepted = schemas.ObjectAccepted.model_validate(answer.json())
+    assert 202 == answer.status_code
+    assert HEX_ID.fullmatch(accepted.id)
+    assert f"/api/objects/{accepted.id}" == answer.headers["location"]
+    assert f"/api/objects/{accepted.id}" == accepted.links.self
+    (event,) = stored(api)
+    assert accepted.id == event.object_id
+    assert event.name
+    assert 100 <= len(event.content) <= 200
+
+
+def test_event_is_what_the_contract_says(api):
+    """The record lies in partition CRC-32 of its key modulo n, its key is the object id, its fields those asked for."""
+    answer = api.post(json={"name": "näme", "content": "c", "kind": "mail-2", "tasks": 7})
+    object_id = answer.json()["id"]
+    key = object_id.encode()
+    ((topic, partition), (record,)) = next(iter(api.topics.records.items()))
+    expected = ObjectCreated(
+        id=f"o-{object_id}",
+        object_id=object_id,
+        kind="mail-2",
+        task_count=7,
+        name="näme",
+        content="c",
+        at_ms=NOW_MS,
+    )
+    assert (OBJECTS, zlib.crc32(key) % 4, key) == (topic, partition, record.key)
+    assert expected == decode_object(record.value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ({}, {"kind": "default", "task_count": 5}),
+        ({"name": "n"}, {"name": "n", "kind": "default", "task_count": 5}),
+        ({"content": ""}, {"content": "", "task_count": 5}),
+        ({"kind": "k" * 64, "tasks": 1_000}, {"kind": "k" * 64, "task_count": 1_000}),
+    ],
+)
+def test_fields_are_optional(make_api, payload, expected):
+    """What is left out is made up, or taken from the settings; the task count is always written."""
+    api = make_api(tasks_per_object=5)
+    assert 202 == api.post(json=payload).status_code
+    (event,) = stored(api)
+    assert expected == {name: getattr(event, name) for name in expected}
+    assert "name" in payload or event.name
+
+
+@pytest.mark.parametrize(
+    ("payload", "pointers"),
+    [
+        ({"tasks": 0}, ["#/tasks"]),
+        ({"tasks": 1_001}, ["#/tasks"]),
+        ({"tasks": 10_001}, ["#/tasks"]),
+        ({"tasks": "3"}, ["#/tasks"]),
+        ({"tasks": True}, ["#/tasks"]),
+        ({"tasks": 1.5}, ["#/tasks"]),
+        ({"tasks": None}, ["#/tasks"]),
+        ({"kind": "a b"}, ["#/kind"]),
+        ({"kind": "a\n"}, ["#/kind"]),
+        ({"kind": ""}, ["#/kind"]),
+        ({"kind": "k" * 65}, ["#/kind"]),
+        ({"name": 1, "content": []}, ["#/name", "#/content"]),
+        ({"taks": 3}, ["#/taks"]),
+        ({"id": "../../etc"}, ["#/id"]),
+        ([], ["#"]),
+        ("text", ["#"]),
+        (None, ["#"]),
+    ],
+)
+def test_wrong_payload_is_named_field_by_field(api, payload, pointers):
+    """A wrong type, range or name is a 422 whose errors point at every one of them; nothing is stored."""
+    answer = api.post(content=msgspec.json.encode(payload), headers={"content-type": "application/json"})
+    document = schemas.ProblemDocument.model_validate(answer.json())
+    assert 422 == answer.status_code == document.status
+    assert "application/problem+json" == answer.headers["content-type"]
+    assert pointers == [error.pointer for error in document.errors or []]
+    assert [] == stored(api)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b'{"name": "a"', b"nonsense", b'{"name": "\xff"}', b'{"name": "\\ud800"}', b" "]
+)
+def test_malformed_json_is_a_400(api, body):
+    """A body that is not JSON, or not UTF-8, is 400."""
+    answer = api.post(content=body, headers={"content-type": "application/json"})
+    assert (400, "urn:ebs:problem:malformed-json") == (answer.status_code, answer.json()["type"])
+    assert [] == stored(api)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/json; charset=latin-1"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ],
+)
+def test_other_content_types_are_a_415(api, headers):
+    """A body that does not say it is plain JSON is 415, whatever it holds."""
+    answer = api.post(content=b'{"name": "a"}', headers=headers)
+    assert (415, "application/json") == (answer.status_code, answer.headers["accept-post"])
+    assert [] == stored(api)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/json;"])
+def test_spellings_of_json_are_taken(api, content_type):
+    """The type is compared as RFC 9110 says: any case, parameters apart."""
+    assert 202 == api.post(content=b"{}", headers={"content-type": content_type}).status_code
+
+
+def test_content_type_without_a_body_does_not_matter(api):
+    """Clients that send a type with every POST still get an object made up."""
+    assert 202 == api.post(headers={"content-type": "text/plain"}).status_code
+
+
+@pytest.mark.parametrize("announced", [None, "10", "100000000"])
+def test_body_over_the_limit_is_a_413_whatever_its_length_header_says(make_api, announced):
+    """What comes in is counted: an absent or wrong Content-Length does not help."""
+    api = make_api(max_body_bytes=2_000)
+
+    async def chunks():
+        for _ in range(30):
+            yield b"x" * 100
+
+    headers = {"content-type": "application/json"} | ({"content-length": announced} if announced else {})
+    answer = api.post(content=chunks(), headers=headers)
+    assert (413, "urn:ebs:problem:too-large") == (answer.status_code, answer.json()["type"])
+    assert [] == stored(api)
+
+
+def test_announced_length_over_the_limit_is_refused_before_reading(make_api):
+    """A client that announces too much is told at once."""
+    api = make_api(max_body_bytes=2_000)
+
+    async def never():
+        raise AssertionError("the body was read")
+        yield b""
+
+    headers = {"content-type": "application/json", "content-length": "2001"}
+    assert 413 == api.post(content=never(), headers=headers).status_code
+
+
+def test_object_that_no_topic_takes_is_a_413(make_api):
+    """An object over the broker's message size is refused here, and does not fail later in the pipeline."""
+    api = make_api(max_body_bytes=4_000_000)
+    assert 413 == api.post(json={"content": "x" * 1_000_000}).status_code
+    assert 413 == api.post("/api/objects?count=100000", json={"content": "x" * 10_000}).status_code
+    assert [] == stored(api)
+
+
+def test_count_makes_as_many_objects(api):
+    """`?count=N` makes N objects up, each with an id of its own, all named in the answer."""
+    answer = api.post("/api/objects?count=4500")
+    accepted = schemas.BulkAccepted.model_validate(answer.json())
+    assert (202, 4_500, 4_500) == (answer.status_code, accepted.count, len(set(accepted.ids)))
+    assert set(accepted.ids) == {event.object_id for event in stored(api)}
+    assert len({event.content for event in stored(api)}) > 500
+
+
+def test_count_copies_the_payload(api):
+    """With a payload the N objects differ by their ids only."""
+    answer = api.post("/objects?count=3", json={"name": "same", "kind": "k", "tasks": 2})
+    assert {("same", "k", 2)} == {(event.name, event.kind, event.task_count) for event in stored(api)}
+    assert sorted(answer.json()["ids"]) == sorted(event.object_id for event in stored(api))
+
+
+def test_count_of_one_answers_as_for_many(api):
+    """The shape of the answer follows the parameter, not the number."""
+    assert 1 == api.post("/api/objects?count=1").json()["count"]
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "100001", "many", "", "1.5"])
+def test_wrong_count_is_a_422(api, count):
+    """A count out of 1 to 100,000 is named as the wrong parameter."""
+    answer = api.post(f"/api/objects?count={count}")
+    assert (422, ["count"]) == (answer.status_code, [error["parameter"] for error in answer.json()["errors"]])
+    assert [] == stored(api)
+
+
+def test_unknown_outcome_is_a_503_with_the_id_that_makes_repeating_safe(api):
+    """The answer names the id; a repeat with it writes the same object once more, not another one."""
+    api.topics.failure = OutcomeUnknown("the broker did not confirm within 8 s")
+    answer = api.post(json={"tasks": 2})
+    document = answer.json()
+    assert (503, True) == (answer.status_code, document["safe_to_repeat"])
+    assert int(answer.headers["retry-after"]) > 0
+    assert [document["id"]] == document["ids"]
+    api.topics.failure = None
+    first = api.post(json={"tasks": 2, **document["retry_with"]})
+    second = api.post(json={"tasks": 2, **document["retry_with"]})
+    assert document["id"] == first.json()["id"] == second.json()["id"]
+    one, other = stored(api)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("path", "failure"),
+    [
+        ("/api/objects", BrokerUnavailable("nobody answers")),
+        ("/api/objects", RecordRefused("too large")),
+        ("/api/objects?count=2", BrokerUnavailable("nobody answers")),
+    ],
+)
+def test_broker_away_is_a_503_that_says_nothing_was_stored(api, path, failure):
+    """Nothing was stored, so a plain repeat is safe."""
+    api.topics.failure = failure
+    answer = api.post(path)
+    assert (503, True, []) == (answer.status_code, answer.json()["safe_to_repeat"], answer.json()["ids"])
+    assert "retry-after" in answer.headers
+
+
+def test_bulk_that_breaks_off_says_what_is_stored(api):
+    """Of 5,000 objects the first chunk of 2,000 is stored, of the second nobody knows, the rest was not sent."""
+    api.topics.failure = OutcomeUnknown("the broker did not confirm within 8 s")
+    api.topics.fail_after_calls = 1
+    answer = api.post("/api/objects?count=5000")
+    document = answer.json()
+    assert 503 == answer.status_code
+    assert [2_000, 2_000, 1_000] == [document[f"{state}_count"] for state in ("stored", "unknown", "not_stored")]
+    assert {event.object_id for event in stored(api)} == set(document["ids"][:2_000])
+    assert 4_000 == len(document["ids"])
+    assert document["safe_to_repeat"] is False

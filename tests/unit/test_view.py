@@ -1,0 +1,119 @@
+"""The view's waiting and its sums, without Kafka and without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from api.view import Progress, View, ViewBehind
+from api.view_store import Layout, Slot
+from app.events import ObjectCreated, encode
+from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+
+
+class Record(NamedTuple):
+    """A record as a consumer hands it out."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def an_object(offset: int, object_id: str) -> Record:
+    """Return a record of `objects`."""
+    event = ObjectCreated(object_id=object_id, name="n", content="c", at_ms=1)
+    return Record(offset, object_id.encode(), encode(event))
+
+
+@contextmanager
+def open_view(directory, wait_s: float, ends: dict[int, int]):
+    """Yield a view with a store; the topic `objects` ends at `ends`."""
+
+    async def read_ends() -> dict[int, int]:
+        return dict(ends)
+
+    slot = Slot(directory)
+    view = View(wait_s)
+    view.attach(slot.open(Layout("c", {})), read_ends)
+    yield view
+    view.detach()
+    slot.close()
+
+
+def test_offsets_follow_the_records_and_survive(tmp_path):
+    """After a restart reading goes on behind the last record of each partition."""
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply(
+            {(OBJECTS, 0): [an_object(4, "a"), an_object(9, "b")], (LEDGER_CHANGELOG, 2): [Record(1, b"a", None)]}
+        )
+    with open_view(tmp_path, 0, {}) as view:
+        assert {OBJECTS: {0: 10}, LEDGER_CHANGELOG: {2: 2}} == view.offsets()
+
+
+def test_waits_past_offsets_that_hold_no_record(tmp_path):
+    """A topic may end in transaction markers: the consumer's position counts, not the last record."""
+
+    async def scenario(view: View):
+        finding = asyncio.create_task(view.find("unknown"))
+        await asyncio.sleep(0)
+        view.note_progress(Progress(0, 1, 1), {OBJECTS: {0: 5}})
+        return await finding
+
+    with open_view(tmp_path, 30, {0: 5}) as view:
+        assert asyncio.run(scenario(view)) is None
+
+
+def test_own_write_is_waited_for_even_if_the_broker_hides_it(tmp_path):
+    """An outside producer's open transaction hides what lies behind it, from the end offset too."""
+    with open_view(tmp_path, 0.01, {0: 0}) as view:
+        view.remember_writes({0: 3})
+        view.remember_writes({0: 2})
+        with pytest.raises(ViewBehind):
+            asyncio.run(view.find("a"))
+        view.apply({(OBJECTS, 0): [an_object(0, "x"), an_object(1, "y")]})
+        with pytest.raises(ViewBehind):
+            asyncio.run(view.find("a"))
+        view.apply({(OBJECTS, 0): [an_object(2, "a")]})
+        found = asyncio.run(view.find("a"))
+    assert found is not None
+    assert found.record is not None
+    assert "a" == found.record.object_id
+
+
+def test_dead_letters_are_kept_as_they_came(tmp_path):
+    """Key, value, headers and time of a dead letter are kept for the dead-letter desk."""
+    letter = Record(7, None, b"\xff", 99, (("kafka_dlt-original-topic", b"objects"),))
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(DEAD_LETTERS, 3): [letter]})
+        (kept,) = [msgspec.msgpack.decode(value) for _, value in view._store.newest_first(b"d")]
+    assert [99, None, b"\xff", [["kafka_dlt-original-topic", b"objects"]]] == kept
+
+
+def test_caught_up_once_is_forgotten_with_the_store(tmp_path):
+    """A view that loses its store is not ready until the next one has caught up."""
+    with open_view(tmp_path, 0, {}) as view:
+        view.note_progress(Progress(3, None, 1), {})
+        assert not view.caught_up_once
+        view.note_progress(Progress(0, 1, 1), {})
+        view.note_progress(Progress(2, 1, 1), {})
+        assert view.caught_up_once
+        view.detach()
+        assert (False, Progress()) == (view.caught_up_once, view.progress)
+        for ask in (view.totals, lambda: view.windows(10_000, None, 1), lambda: view.take_changed_windows(1)):
+            with pytest.raises(ViewBehind):
+                ask()
+
+
+def test_windows_without_key_are_no_reason_to_stop(tmp_path):
+    """Windows of all sizes share one topic and one store; unknown sizes are kept and not shown."""
+    record = Record(0, (3_600_000).to_bytes(4, "big") + bytes(8) + b"k", b"\x90")
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(WINDOWS_CHANGELOG, 0): [record]})
+        assert [] == view.windows(10_000, None, 10)
+        assert 1 == len(view.windows(3_600_000, None, 10))

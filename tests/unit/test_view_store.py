@@ -1,0 +1,107 @@
+"""The view's store: what survives, what is built anew, and who holds which directory."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+
+from api.view_store import Layout, Slot, ViewStore, new_batch
+
+LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
+
+
+@pytest.fixture
+def slot(tmp_path):
+    """Return the first slot of an empty data directory."""
+    slot = Slot(tmp_path)
+    yield slot
+    slot.close()
+
+
+def write(store: ViewStore, rows: dict[bytes, bytes], next_offset: int) -> None:
+    """Write rows that reach up to an offset of partition 0 of `objects`."""
+    batch = new_batch()
+    for key, value in rows.items():
+        batch.put(key, value)
+    store.write(batch, {"objects": {0: next_offset}})
+
+
+def contents(store: ViewStore) -> list[tuple[bytes, bytes]]:
+    """Return the objects, last first."""
+    return list(store.newest_first(b"o"))
+
+
+def test_new_store_is_empty(slot):
+    """A new store begins at the beginning of every partition."""
+    store = slot.open(LAYOUT)
+    assert ({}, []) == (store.offsets(), contents(store))
+    store.close()
+
+
+def test_rows_and_offsets_survive_a_restart(slot):
+    """Closed and opened again, a store goes on where it was."""
+    store = slot.open(LAYOUT)
+    write(store, {b"oa": b"1", b"ob": b"2"}, 7)
+    store.close()
+    store = slot.open(LAYOUT)
+    assert ({"objects": {0: 7}}, [(b"ob", b"2"), (b"oa", b"1")]) == (store.offsets(), contents(store))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Layout("another cluster", {"objects": ("id-1", 8)}),
+        Layout("cluster", {"objects": ("id-2", 8)}),
+        Layout("cluster", {"objects": ("id-1", 9)}),
+        Layout("cluster", {"objects": ("id-1", 8)}, format_version=0),
+    ],
+)
+def test_store_of_other_topics_is_built_anew(slot, other, caplog):
+    """Another cluster, topic id, partition count or format makes the rows worthless; the log says so."""
+    store = slot.open(LAYOUT)
+    write(store, {b"oa": b"1"}, 7)
+    store.close()
+    store = slot.open(other)
+    assert ({}, []) == (store.offsets(), contents(store))
+    assert "built anew" in caplog.text
+    store.close()
+
+
+def test_unreadable_store_is_built_anew(slot, caplog):
+    """A damaged directory costs a rebuild, not the process."""
+    slot.open(LAYOUT).close()
+    (slot.directory / "CURRENT").write_bytes(b"garbage")
+    with caplog.at_level(logging.WARNING):
+        store = slot.open(LAYOUT)
+    assert {} == store.offsets()
+    assert "cannot be read" in caplog.text
+    store.close()
+
+
+def test_each_process_has_a_directory_of_its_own(tmp_path):
+    """A held directory is passed over; one that was let go is taken again, so a restart finds its store."""
+    first, second = Slot(tmp_path), Slot(tmp_path)
+    assert ["view-0", "view-1"] == [first.directory.name, second.directory.name]
+    first.close()
+    third = Slot(tmp_path)
+    assert first.directory == third.directory
+    second.close()
+    third.close()
+
+
+def test_scan_stops_at_the_prefix_and_may_be_left_early(slot):
+    """A scan sees its prefix only; one that nobody finishes does not keep the store from closing."""
+    store = slot.open(LAYOUT)
+    write(store, {b"na": b"", b"oa": b"1", b"oab": b"2", b"ob": b"3", b"p": b""}, 1)
+    assert [b"oab", b"oa"] == [key for key, _ in store.newest_first(b"oa")]
+    unfinished = store.newest_first(b"o")
+    assert b"ob" == next(unfinished)[0]
+    store.close()
+    del unfinished
+    store = slot.open(LAYOUT)
+    assert 3 == len(contents(store))
+    store.close()
+    shutil.rmtree(slot.directory)
