@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     Figures = Mapping[str, Any]
 
 POLL_S = 0.2
-_READY_POLL_S = 0.3
 _MAX_COUNT = 100_000  # objects that one call makes
-_SECOND_LOOK_S = 1.0
+_POLLS_UNTIL_SECOND_LOOK = 5
 _PATIENCE_S = 120.0
 
 
@@ -62,7 +61,7 @@ def patience_s(objects: int, tasks_per_object: int, work_s: float, concurrency: 
     return _PATIENCE_S + 3 * tasks * work_s / concurrency + tasks / 200
 
 
-async def wait_until_ready(client: httpx.AsyncClient) -> None:
+async def wait_until_ready(client: httpx.AsyncClient, poll_s: float = POLL_S) -> None:
     """Return when the API says that it can do its work."""
     while True:
         try:
@@ -70,7 +69,7 @@ async def wait_until_ready(client: httpx.AsyncClient) -> None:
                 return
         except httpx.TransportError:  # it does not listen yet
             pass
-        await asyncio.sleep(_READY_POLL_S)
+        await asyncio.sleep(poll_s)
 
 
 class DemoPlay:
@@ -89,7 +88,7 @@ class DemoPlay:
         """Return when all tasks are finished, or counted wrongly for good. Raises `DemoFailed` after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
-                await wait_until_ready(self._client)
+                await wait_until_ready(self._client, self._poll_s)
                 before = await self._read_figures()
                 self._expected = expected_figures(before, objects, tasks_per_object)
                 self._on_progress(0, objects * tasks_per_object)
@@ -118,7 +117,9 @@ class DemoPlay:
             self._on_progress(figures["tasks_finished"] - finished_before, total)
             wrong = differences(self._expected, figures)
             if not wrong:
-                await asyncio.sleep(_SECOND_LOOK_S)  # a duplicate would arrive after the last one
+                await asyncio.sleep(
+                    self._poll_s * _POLLS_UNTIL_SECOND_LOOK
+                )  # a duplicate would arrive after the last one
                 figures = await self._read_figures()
                 return Outcome(figures, differences(self._expected, figures))
             if is_over(self._expected, figures):

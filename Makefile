@@ -1,0 +1,57 @@
+# Every target sets itself up: a virtual environment in .venv with the pinned dependencies, made once and brought up to
+# date when pyproject.toml or constraints.txt change. Another Python: make PYTHON=/path/to/python3.12 ...
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHON ?= python3.11 python3.12 python3
+
+.PHONY: help demo up test check bench install clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
+	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
+	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on'
+	@echo 'make check   ruff, mypy, import-linter'
+	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
+	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
+
+demo: $(INSTALLED)
+	@$(BIN)/ebs demo $(DEMO)
+
+up: $(INSTALLED)
+	@$(BIN)/ebs up $(UP)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(TEST)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench/pipeline.py $(BENCH)
+
+install: $(INSTALLED)
+
+# A name on PATH may be a stand-in that does not run (pyenv's shims), so each is tried.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo 'Python 3.11 or 3.12 is needed and none of "$(PYTHON)" is one: install it, or name one with make PYTHON=...' >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$("$$found" --version), this takes a minute"; \
+	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  "$$found" -m venv --clear $(VENV) || { echo 'no virtual environment: is the package python3-venv installed?' >&2; exit 1; }; \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
