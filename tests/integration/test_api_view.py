@@ -1,0 +1,272 @@
+"""The API as a process of its own, with a real broker that comes late, freezes, dies and is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from app.embedded_kafka import EmbeddedKafka
+from app.events import decode_object
+from app.ports import free_port
+from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
+from app.rules.ledger import ObjectRow, encode_row
+from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PARTITIONS = 3
+PUBLISH_TIMEOUT_S = 1.5
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+    """Return the condition's value once it is true."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s} s: {what}")
+
+
+class ApiProcess:
+    """`uvicorn api.main:http_app` and a client of it."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.log_path = directory / f"api-{self.port}.log"
+        command = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--port", str(self.port), "--no-access-log"]
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(Path.cwd())} | environment
+            )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    @property
+    def log(self) -> str:
+        """Return what the process said."""
+        return self.log_path.read_text()
+
+    def status(self, path: str) -> int:
+        """GET a path; 0 as long as nobody answers."""
+        try:
+            return self.client.get(path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_until_ready(self) -> None:
+        """Return when the process is ready."""
+        until(lambda: self.status("/readyz") == 200, f"ready: {self.log}")
+
+    def stop(self) -> None:
+        """Stop it as a supervisor does."""
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(20)
+
+
+class Bench:
+    """A directory, an address for a broker, and processes that use both."""
+
+    def __init__(self, directory: Path, broker: EmbeddedKafka) -> None:
+        self.directory = directory
+        self.broker = broker
+        self.environment = {
+            "EBS_BROKER": self.broker.bootstrap,
+            "EBS_PARTITIONS": str(PARTITIONS),
+            "EBS_DATA_DIR": str(directory / "api"),
+            "EBS_STATS_DB": str(directory / "stats.db"),
+            "EBS_PUBLISH_TIMEOUT_S": str(PUBLISH_TIMEOUT_S),
+            "EBS_VIEW_WAIT_S": "3",
+        }
+
+    @contextmanager
+    def api(self, **environment: str) -> Iterator[ApiProcess]:
+        """Run an API process."""
+        api = ApiProcess(self.directory, **(self.environment | environment))
+        try:
+            yield api
+        finally:
+            api.stop()
+
+    @contextmanager
+    def ready_api(self) -> Iterator[ApiProcess]:
+        """Run an API process that is ready."""
+        with self.api() as api:
+            api.wait_until_ready()
+            yield api
+
+    def start_broker(self) -> None:
+        """Start the broker."""
+        asyncio.run(self.broker.start())
+
+    def produce(self, *records: tuple[str, int, bytes, bytes | None], commit: bool = True) -> None:
+        """Write records (topic, partition, key, value) in one transaction, as a worker does."""
+
+        async def scenario() -> None:
+            async with AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap, transactional_id="test") as producer:
+                await producer.begin_transaction()
+                for topic, partition, key, value in records:
+                    await producer.send_and_wait(topic, value, key, partition)
+                await (producer.commit_transaction() if commit else producer.abort_transaction())
+
+        asyncio.run(scenario())
+
+    def objects(self) -> list[tuple[int, bytes, str]]:
+        """Return partition, key and object id of everything on `objects`."""
+
+        async def scenario() -> list[tuple[int, bytes, str]]:
+            partitions = [TopicPartition(OBJECTS, number) for number in range(PARTITIONS)]
+            found = []
+            async with AIOKafkaConsumer(bootstrap_servers=self.broker.bootstrap) as consumer:
+                consumer.assign(partitions)
+                await consumer.seek_to_beginning(*partitions)
+                ends = await consumer.end_offsets(partitions)
+                while len(found) < sum(ends.values()):
+                    for tp, records in (await consumer.getmany(timeout_ms=100)).items():
+                        found += [(tp.partition, one.key, decode_object(one.value).object_id) for one in records]
+            return found
+
+        return asyncio.run(scenario())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Return a bench whose broker is its own and not running."""
+    bench = Bench(tmp_path, EmbeddedKafka(tmp_path, port=0))
+    yield bench
+    asyncio.run(bench.broker.stop())
+
+
+@pytest.fixture(scope="module")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """Return a running broker for the tests that leave it running."""
+    broker = EmbeddedKafka(tmp_path_factory.mktemp("broker"), port=0)
+    asyncio.run(broker.start())
+    yield broker
+    asyncio.run(broker.stop())
+
+
+@pytest.fixture
+def running(shared_broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Bench]:
+    """Return a bench on the shared broker."""
+    bench = Bench(tmp_path, shared_broker)
+    yield bench
+    bench.broker.resume()
+
+
+def test_starts_before_its_broker_and_works_when_it_comes(bench):
+    """Without a broker the process lives and answers 503; with one it accepts, stores by the contract, and reads."""
+    with bench.api() as api:
+        until(lambda: api.status("/livez") == 200, "live")
+        until(lambda: "waiting for the Kafka broker" in api.log, "the log says what it waits for")
+        assert [503, 503, 503] == [api.status(path) for path in ("/readyz", "/api/statistics", "/api/objects/a")]
+        assert 503 == api.client.post("/api/objects").status_code
+        bench.start_broker()
+        api.wait_until_ready()
+        ids = [api.client.post("/api/objects").json()["id"] for _ in range(20)]
+        ids += api.client.post("/api/objects?count=3000").json()["ids"]
+        assert 200 == api.status(f"/api/objects/{ids[-1]}")
+        assert {200} == {api.status(api.client.post("/objects").headers["location"]) for _ in range(20)}
+        assert 404 == api.status("/api/objects/unknown")
+    stored = bench.objects()
+    assert 3_040 == len(stored)
+    assert set(ids) <= {object_id for _, _, object_id in stored}
+    assert stored == [(zlib.crc32(key) % PARTITIONS, object_id.encode(), object_id) for _, key, object_id in stored]
+
+
+def test_reads_what_is_committed_and_nothing_else(running):
+    """Rows of a committed transaction are answered, those of an aborted one are not; SIGKILL costs nothing."""
+    total = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
+    row, counts = encode_row(ObjectRow("default", 3, 5)), encode_counts(Counts(objects_created=1))
+    lost = encode_counts(Counts(objects_created=100))
+    with running.ready_api() as api:
+        running.produce((LEDGER_CHANGELOG, 1, b"a", row), (WINDOWS_CHANGELOG, 0, total, counts))
+        running.produce((LEDGER_CHANGELOG, 1, b"b", row), (WINDOWS_CHANGELOG, 0, total, lost), commit=False)
+        running.produce((WINDOWS_CHANGELOG, 2, total, counts))
+        until(lambda: api.client.get("/api/statistics").json()["objects_created"] == 2, "both partitions are read")
+        assert [200, 404] == [api.status(f"/api/objects/{name}") for name in "ab"]
+        api.process.kill()
+        api.process.wait()
+    with running.ready_api() as api:
+        assert 2 == api.client.get("/api/statistics").json()["objects_created"]
+        assert [200, 404] == [api.status(f"/api/objects/{name}") for name in "ab"]
+        # The lock died with the process that was killed: the same directory serves again.
+        assert ["view-0", "view-0.lock"] == sorted(path.name for path in (running.directory / "api").iterdir())
+
+
+def test_frozen_broker_makes_a_503_in_time_and_nothing_breaks(running):
+    """A submit that a frozen broker leaves hanging is a 503 in time; repeated with its id it is one object."""
+    with running.ready_api() as api:
+        assert 202 == api.client.post("/api/objects").status_code
+        running.broker.pause()
+        asked_at = time.monotonic()
+        answer = api.client.post("/api/objects")
+        assert 503 == answer.status_code
+        assert time.monotonic() - asked_at < PUBLISH_TIMEOUT_S + 1
+        assert answer.json()["safe_to_repeat"] is True
+        assert 503 == api.client.post("/api/objects").status_code  # at once: there is no connection now
+        assert 503 == api.status("/api/objects/unknown")
+        running.broker.resume()
+        wanted = answer.json()["retry_with"]
+        until(lambda: api.client.post("/api/objects", json=wanted).status_code == 202, "accepted again")
+        api.wait_until_ready()
+        assert 200 == api.status(f"/api/objects/{answer.json()['id']}")
+
+
+def test_broker_that_dies_and_returns(running):
+    """After `kill -9` and a restart of the broker the same process accepts and reads again."""
+    with running.ready_api() as api:
+        first = api.client.post("/api/objects").headers["location"]
+        assert 200 == api.status(first)
+        running.broker.kill()
+        assert 503 == api.client.post("/api/objects").status_code
+        assert 200 == api.status(first)
+        running.start_broker()
+        until(lambda: api.client.post("/api/objects").status_code == 202, "accepted again")
+        api.wait_until_ready()
+        assert [200, 404] == [api.status(first), api.status("/api/objects/unknown")]
+
+
+def test_cluster_made_anew_makes_the_view_anew(bench):
+    """Another cluster at the same address: the running process forgets the old objects and serves the new ones."""
+    bench.start_broker()
+    with bench.ready_api() as api:
+        old = api.client.post("/api/objects").headers["location"]
+        assert 200 == api.status(old)
+        bench.broker.kill()
+        shutil.rmtree(bench.broker.directory)
+        bench.start_broker()
+        until(lambda: api.status(old) == 404, f"the old object is gone: {api.log}", 60)
+        api.wait_until_ready()
+        assert 200 == api.status(api.client.post("/api/objects").headers["location"])
+
+
+def test_wrong_topics_end_the_process_with_one_line(running):
+    """Another partition count is exit code 1 and a line that names the fix, no traceback."""
+    with running.ready_api():
+        pass
+    with running.api(EBS_PARTITIONS="5") as api:
+        assert 1 == api.process.wait(30)
+        assert f"EBS_PARTITIONS={PARTITIONS}" in api.log
+        assert "Traceback" not in api.log
+
+
+def test_wrong_setting_ends_the_process_with_one_line(bench):
+    """A setting that cannot be used is exit code 1 and one line that names it."""
+    with bench.api(EBS_PARTITIONS="many") as api:
+        assert 1 == api.process.wait(30)
+        assert ["error: EBS_PARTITIONS=many"] == [line.split(": input")[0] for line in api.log.splitlines()]
