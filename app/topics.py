@@ -26,6 +26,10 @@ LEDGER_TABLE = "ledger"
 WINDOWS_TABLE = "windows"
 
 _DAY_MS = 86_400_000
+MAX_OBJECT_BYTES = 1_048_576
+"""Largest record of `objects`."""
+_MAX_RECORD_BYTES = 2 * 1_048_576
+# A request or a dead letter adds to an object's record, and must fit whatever fitted there.
 
 
 def retry_topic(delay_s: int) -> str:
@@ -55,7 +59,10 @@ class TopicSpec:
 
 def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return every topic of the system, in the order in which it is made."""
-    durable = {"min.insync.replicas": str(settings.min_insync_replicas)}
+    durable = {
+        "min.insync.replicas": str(settings.min_insync_replicas),
+        "max.message.bytes": str(_MAX_RECORD_BYTES),
+    }
     streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
     kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
     compacted = durable | {"cleanup.policy": "compact"}
@@ -64,7 +71,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         return TopicSpec(name, partition_count, settings.replication_factor, config)
 
     return (
-        spec(OBJECTS, streams),
+        spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)}),
         spec(TASK_REQUESTS, streams),
         spec(TASK_EVENTS, streams),
         *(spec(retry_topic(delay_s), streams) for delay_s in RETRY_TIERS_S),

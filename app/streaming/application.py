@@ -33,7 +33,7 @@ from app.streaming.consumer import Consumer
 from app.streaming.fencing import FencedProducer
 from app.streaming.ownership import Ownership
 from app.streaming.tables import StepTableManager, TransactionalTable
-from app.streaming.transactions import Transactions
+from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _producer_factory(app: StreamingApp, instance: str) -> Callable[[Callable[[]
             transactional_id=f"{app.conf.id}-{instance}",
             transaction_timeout_ms=app.options.transaction_timeout_ms,
             request_timeout_ms=app.options.request_timeout_ms,
-            max_batch_size=Transactions.max_batch_bytes,
+            max_batch_size=MAX_BATCH_BYTES,
             linger_ms=0,
         )
 

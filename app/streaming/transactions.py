@@ -24,6 +24,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from aiokafka import TopicPartition
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import StepFailed
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from aiokafka import AIOKafkaProducer
-    from aiokafka.producer.message_accumulator import BatchBuilder
 
     from app.streaming.batching import RecordBatch
     from app.streaming.fencing import Membership
@@ -45,6 +45,11 @@ log = logging.getLogger(__name__)
 
 MAX_STEP_RECORDS = 16_000
 """Records that one step takes at most: bounds its memory and the time that a rebalance waits for it."""
+
+MAX_BATCH_BYTES = 900_000
+"""Size at which a batch is closed: below the 1 MiB that brokers accept unless told otherwise."""
+
+_RECORD_OVERHEAD_BYTES = 1_024
 
 Headers = list[tuple[str, bytes]]
 
@@ -81,9 +86,12 @@ class Step:
             builder = self._builders[topic, partition] = self._transactions.new_batch()
         if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
             self._full.append((topic, partition, builder))
-            builder = self._builders[topic, partition] = self._transactions.new_batch()
+            room_bytes = (
+                len(key or b"") + len(value or b"") + sum(len(name) + len(text) for name, text in headers or ())
+            )
+            builder = self._builders[topic, partition] = self._transactions.new_batch(room_bytes)
             if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
-                raise StepFailed(f"a record for {topic} is larger than {self._transactions.max_batch_bytes} bytes")
+                raise StepFailed(f"a record for {topic} of {room_bytes} bytes does not fit into a batch of its own")
 
     def rows(self, table: str, partition: int) -> StepRows:
         """Return a table's rows in a partition, to be read and changed with this step."""
@@ -142,8 +150,6 @@ class Transactions:
 
     Guarantee: exactly once from input topics to output topics and tables, through crashes, pauses and rebalances.
     """
-
-    max_batch_bytes = 2_000_000
 
     def __init__(
         self,
@@ -240,10 +246,11 @@ class Transactions:
             )
         return batch.since(next_offset) if batch.end > next_offset else None
 
-    def new_batch(self) -> BatchBuilder:
-        """Return an empty batch of this worker's producer."""
+    def new_batch(self, room_bytes: int = 0) -> BatchBuilder:
+        """Return an empty batch of this worker's producer, with room for at least one record of `room_bytes`."""
         assert self._producer is not None
-        return self._producer.create_batch()
+        size_bytes = max(MAX_BATCH_BYTES, room_bytes + room_bytes // 8 + _RECORD_OVERHEAD_BYTES)
+        return BatchBuilder(size_bytes, 0, is_transactional=1)
 
     def changelog_of(self, table: str) -> str:
         """Return the changelog topic of a table."""
