@@ -176,6 +176,10 @@ async def _send_batches(producer: Any, records: Iterable[Record]) -> dict[int, i
 
 
 async def _abandon(producer: Any) -> None:
-    # stop() alone would first flush what the broker does not take, so for ever.
-    producer._sender.sender_task.cancel()  # noqa: SLF001  # aiokafka has no way to close without flushing
-    await producer.stop()
+    # stop() flushes first: it would wait for a broker that does not take the batches, so for ever. So its parts are
+    # stopped one by one; who still waits for a batch gives up by his own clock.
+    sender_task = producer._sender.sender_task  # noqa: SLF001  # aiokafka has no way to close without flushing
+    sender_task.cancel()
+    await asyncio.wait([sender_task])
+    await producer.client.close()
+    producer._closed = True  # noqa: SLF001  # or its finalizer complains
