@@ -80,7 +80,7 @@ class KafkaPublisher:
                 await self._lost.wait()
         finally:
             if self._producer is not None:
-                await self._producer.stop()
+                await _abandon(self._producer)  # a server stops when no submit is left, so nothing waits in it
             await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     async def publish(self, record: Record) -> int | None:

@@ -166,7 +166,11 @@ class StatisticsAnswer(FiguresOfKind):
 
 
 class WindowAnswer(Figures):
-    """The figures of one tumbling window (start inclusive, end exclusive) of one kind."""
+    """The figures of one tumbling window (start inclusive, end exclusive) of one kind.
+
+    What a total tells of now (`tasks_queued`, `tasks_in_progress`, `tasks_waiting_retry`, `tasks_dead`) is here what
+    the window changed in it, so it may be negative.
+    """
 
     start_ms: EpochMs
     end_ms: EpochMs

@@ -17,6 +17,8 @@ as long as windows are kept. Columns of both (`windows` begins with `start`, UTC
     cancelled             tasks cancelled
     mean_task_ms          what a finished task took on average
 
+In `windows` the columns that tell of now hold what the window changed in them, so they may be negative.
+
 The file is a copy: nothing is lost with it. It is in WAL mode, so a reader never finds it locked.
 """
 

@@ -27,6 +27,8 @@ from rocksdict import (
     WriteOptions,
 )
 
+from app.errors import SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -61,17 +63,20 @@ class Slot:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        for number in range(_MAX_SLOTS):
-            self.directory = data_dir / f"view-{number}"
-            self._lock = (data_dir / f"view-{number}.lock").open("w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock.close()
-            else:
-                return
-        raise OSError(f"{_MAX_SLOTS} API processes hold all the view directories of {data_dir}")
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            for number in range(_MAX_SLOTS):
+                self.directory = data_dir / f"view-{number}"
+                self._lock = (data_dir / f"view-{number}.lock").open("w")
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._lock.close()
+                else:
+                    return
+        except OSError as error:
+            raise SettingsError(f"EBS_DATA_DIR={data_dir} cannot be used ({error}): choose another directory") from None
+        raise SettingsError(f"EBS_DATA_DIR={data_dir} serves {_MAX_SLOTS} API processes already: choose another one")
 
     def open(self, layout: Layout) -> ViewStore:
         """Open the store, built anew if it is unreadable or of another layout."""

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from api.view_store import Layout, Slot, ViewStore, new_batch
+from app.errors import SettingsError
 
 LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
 
@@ -90,6 +91,13 @@ def test_each_process_has_a_directory_of_its_own(tmp_path):
     assert first.directory == third.directory
     second.close()
     third.close()
+
+
+def test_data_directory_that_cannot_be_used_is_named(tmp_path):
+    """The error names the setting."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"EBS_DATA_DIR=.*file"):
+        Slot(tmp_path / "file" / "data")
 
 
 def test_scan_stops_at_the_prefix_and_may_be_left_early(slot):
