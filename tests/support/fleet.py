@@ -1,0 +1,165 @@
+"""Real workers as processes: started, killed, frozen and restarted by tests, as an operator or a bad day would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+ROLES = ("distribution", "processing", "statistics")
+SESSION_TIMEOUT_S = 3.0
+_ROOT = Path(__file__).parents[2]
+_POLL_S = 0.1
+_LOG_LINES = 25
+
+
+@dataclass
+class Worker:
+    """One `faust -A <module> worker` process, by the name that the test gave it."""
+
+    name: str
+    module: str
+    log_path: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+    frozen: bool = False
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self.process.poll()
+
+    def log(self) -> str:
+        """Everything that it has said, over all of its lives."""
+        return self.log_path.read_text(errors="replace")
+
+
+class Fleet:
+    """Workers by name; `revive` starts again what has ended, as a supervisor does."""
+
+    def __init__(self, bootstrap: str, directory: Path, env: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.workers: dict[str, Worker] = {}
+        self._env = {
+            **os.environ,
+            "EBS_BROKER": bootstrap,
+            "EBS_DATA_DIR": str(directory / "data"),
+            "EBS_PROCESS_TIME": "0",
+            "EBS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+            "EBS_TRANSACTION_TIMEOUT_S": "5",
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage")]),
+            **(env or {}),
+        }
+
+    def start(self, role: str, name: str = "", *, module: str = "", **env: str) -> Worker:
+        """Start a worker of a role; `module` runs another Faust app in its place."""
+        name = name or f"{role}-1"
+        module = module or f"agents.{role}"
+        full = {**self._env, "EBS_WEB_PORT": str(free_port()), **env}
+        log_path = self.directory / f"{name}.log"
+        worker = Worker(name, module, log_path, full, _launch(module, full, log_path))
+        self.workers[name] = worker
+        return worker
+
+    def start_all(self, workers_per_role: int = 1) -> None:
+        """Start workers of every role."""
+        for role in ROLES:
+            for number in range(1, workers_per_role + 1):
+                self.start(role, f"{role}-{number}")
+
+    def kill(self, name: str) -> None:
+        """End a worker as a crash would: kill -9."""
+        worker = self.workers[name]
+        worker.process.kill()
+        worker.process.wait()
+
+    def freeze(self, name: str) -> None:
+        """Stop a worker in its tracks: SIGSTOP."""
+        self.workers[name].process.send_signal(signal.SIGSTOP)
+        self.workers[name].frozen = True
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen worker go on: SIGCONT."""
+        self.workers[name].process.send_signal(signal.SIGCONT)
+        self.workers[name].frozen = False
+
+    async def terminate(self, name: str, timeout_s: float = 20.0) -> int:
+        """Ask a worker to stop, and return its exit code."""
+        worker = self.workers.pop(name)
+        worker.process.terminate()
+        await until(lambda: worker.exit_code is not None, f"{name} to stop", timeout_s=timeout_s, fleet=self)
+        return worker.process.returncode
+
+    def revive(self) -> list[str]:
+        """Start again what has ended; returns the names."""
+        dead = [worker for worker in self.workers.values() if worker.exit_code is not None]
+        for worker in dead:
+            worker.process = _launch(worker.module, worker.env, worker.log_path)
+        return [worker.name for worker in dead]
+
+    def stop(self) -> None:
+        """End everything at once."""
+        for worker in self.workers.values():
+            with suppress(ProcessLookupError):
+                worker.process.kill()
+        for worker in self.workers.values():
+            worker.process.wait()
+
+    def last_words(self) -> str:
+        """Return the ends of all logs, for a failure's message."""
+        return "\n".join(
+            f"--- {worker.name} (exit code {worker.exit_code})\n"
+            + "\n".join(worker.log().splitlines()[-_LOG_LINES:])
+            for worker in self.workers.values()
+        )
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]],
+    what: str,
+    *,
+    timeout_s: float = 60.0,
+    fleet: Fleet | None = None,
+    reviving: bool = False,
+) -> float:
+    """Wait for a condition and return how long it took (s); a condition that never comes fails with the logs."""
+    began_at_s = time.monotonic()
+    while time.monotonic() - began_at_s < timeout_s:
+        holds = condition()
+        if not isinstance(holds, bool):
+            holds = await holds
+        if holds:
+            return time.monotonic() - began_at_s
+        if reviving and fleet is not None:
+            fleet.revive()
+        await asyncio.sleep(_POLL_S)
+    raise AssertionError(f"waited {timeout_s:g} s in vain for {what}\n{fleet.last_words() if fleet else ''}")
+
+
+def said(workers: Iterable[Worker], text: str) -> bool:
+    """Return whether every worker has said `text`."""
+    return all(text in worker.log() for worker in workers)
+
+
+def _launch(module: str, env: dict[str, str], log_path: Path) -> subprocess.Popen[bytes]:
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "faust", "-A", module, "worker", "-l", "info"],
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=log_path.parent,
+        )

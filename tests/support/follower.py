@@ -1,0 +1,79 @@
+"""Following the events as they are committed: how far the system is, without asking the system."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.rules.ledger import decode_row
+from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_TYPE_OF = msgspec.json.Decoder(msgspec.defstruct("Event", [("type", str), ("task_id", str)])).decode
+
+
+class Follower:
+    """Counts finished tasks (from `task-events`) and finished objects (from the ledger's changelog)."""
+
+    def __init__(self, bootstrap: str, partition_count: int) -> None:
+        self.finished_tasks: set[str] = set()
+        self.started_tasks: set[str] = set()
+        self.finished_objects: set[str] = set()
+        self._partitions = [
+            TopicPartition(topic, n) for topic in (TASK_EVENTS, LEDGER_CHANGELOG) for n in range(partition_count)
+        ]
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        self._consumer.assign(self._partitions)
+        await self._consumer.seek_to_beginning(*self._partitions)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def look(self) -> None:
+        """Take in what was committed since the last look."""
+        while fetched := await self._consumer.getmany(timeout_ms=20):
+            for tp, records in fetched.items():
+                for record in records:
+                    self._note(tp.topic, record.key, record.value)
+
+    async def has_finished_objects(self, count: int) -> bool:
+        """Look, and return whether at least `count` objects are finished in the ledger."""
+        await self.look()
+        return len(self.finished_objects) >= count
+
+    async def has_finished_tasks(self, count: int) -> bool:
+        """Look, and return whether at least `count` tasks are finished."""
+        await self.look()
+        return len(self.finished_tasks) >= count
+
+    async def has_started_tasks(self, count: int) -> bool:
+        """Look, and return whether at least `count` tasks have started."""
+        await self.look()
+        return len(self.started_tasks) >= count
+
+    def _note(self, topic: str, key: bytes, value: bytes | None) -> None:
+        if topic == LEDGER_CHANGELOG:
+            if value is not None and decode_row(value).finished_at_ms:
+                self.finished_objects.add(key.decode())
+            return
+        event = _TYPE_OF(value)
+        if event.type == "TASK_FINISHED":
+            self.finished_tasks.add(event.task_id)
+        elif event.type == "TASK_STARTED":
+            self.started_tasks.add(event.task_id)
