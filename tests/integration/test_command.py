@@ -1,0 +1,151 @@
+"""`ebs up` and `ebs demo` as a user runs them: from another directory, with the broker that they bring."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from app.embedded_kafka import EmbeddedKafka
+from app.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+EBS = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from api.cli import main; main()"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
+STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
+
+
+class Running:
+    """A running `ebs`, whose output a test can wait for."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.text = ""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(process.stdout, selectors.EVENT_READ)
+
+    def until(self, pattern: str, timeout_s: float = 60.0) -> re.Match[str]:
+        """Return the first match of a pattern in all that it has said, as soon as there is one."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (found := re.search(pattern, self.text)):
+            assert self._selector.select(max(0.0, deadline_s - time.monotonic())), f"no {pattern!r} in:\n{self.text}"
+            chunk = os.read(self.process.stdout.fileno(), 65_536)
+            assert chunk, f"ended without {pattern!r}:\n{self.text}"
+            self.text += chunk.decode(errors="replace")
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes that it has said to have started."""
+        return {role: int(pid) for role, pid in STARTED.findall(self.text)}
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path):
+    """Run `ebs` while the block runs; whatever happens, nothing is left of it."""
+    command = [*EBS, *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd, env=ENVIRONMENT
+    ) as process:
+        try:
+            yield Running(process)
+        finally:
+            process.kill()  # its children are tethered to it
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists and is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Return when a condition holds; there is nothing to wait on but asking again."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition never held"
+        time.sleep(0.1)
+
+
+def test_demo_ends_with_exact_counts(tmp_path):
+    """`ebs demo --exit` works every task off once, says so, and leaves with 0."""
+    done = subprocess.run(
+        [*EBS, "demo", "--objects", "30", "--exit", "--data-dir", "data", "--timeout", "60"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "EBS_TASKS_PER_OBJECT": "4"},
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr + (tmp_path / "data" / "demo.log").read_text()
+    assert "all 120 tasks are finished, and every count is exact" in done.stdout
+    assert not [pid for pid in STARTED.findall((tmp_path / "data" / "demo.log").read_text()) if is_alive(int(pid[1]))]
+
+
+@pytest.mark.timeout(180)
+def test_up_survives_deaths_and_stops_within_ten_seconds(tmp_path):
+    """`ebs up` starts a killed broker and a killed worker again, and Ctrl-C leaves nothing behind."""
+    ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
+    with running("up", *ports, cwd=tmp_path) as system:
+        url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
+        lock = (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text()
+        broker_pid = int(re.search(r"process (\d+)", lock)[1])
+        os.kill(broker_pid, signal.SIGKILL)
+        system.until(r"Kafka ended with exit code -9, starts again")
+        worker_pid = system.pids()["distribution"]
+        os.kill(worker_pid, signal.SIGKILL)
+        system.until(rf"distribution +\| started, process (?!{worker_pid}\b)")
+
+        with httpx.Client(base_url=url, timeout=30) as client:
+            eventually(lambda: client.post("/api/objects").is_success)
+            eventually(lambda: client.get("/api/statistics").json().get("tasks_created", 0) >= 3)
+
+        started_s = time.monotonic()
+        system.process.send_signal(signal.SIGINT)
+        system.until("everything is stopped", timeout_s=10)
+        assert 0 == system.process.wait(10)
+        assert time.monotonic() - started_s < 10
+        pids = system.pids()
+    assert {"api", "distribution", "processing", "statistics"} == set(pids)
+    broker_pid = int(re.search(r"process (\d+)", (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text())[1])
+    assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
+
+
+def test_topics_of_another_shape_are_refused(tmp_path):
+    """`ebs topics` makes what `ebs up` with another partition count refuses, in one line and with exit code 1."""
+    broker = EmbeddedKafka(tmp_path, port=0)  # of its own: the shared one has these topics already
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*EBS, *arguments, "--broker", broker.bootstrap]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+
+    asyncio.run(broker.start())
+    try:
+        made = run("topics", "--json", "--partitions", "3")
+        refused = run("up", "--partitions", "5", "--port", str(free_port()))
+    finally:
+        asyncio.run(broker.stop())
+    topics = {topic["name"]: topic for topic in json.loads(made.stdout)}
+    assert (3, "delete", True) == tuple(topics["objects"][name] for name in ("partitions", "cleanup_policy", "made"))
+    assert (1, "compact", True) == tuple(topics["control"][name] for name in ("partitions", "cleanup_policy", "made"))
+    assert 1 == refused.returncode
+    assert refused.stderr.startswith("ebs: topic objects has 3 partitions")
+    assert "set EBS_PARTITIONS=3" in refused.stderr
+    assert 1 == len(refused.stderr.splitlines())
