@@ -18,6 +18,7 @@ from app.embedded_kafka import EmbeddedKafka
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_runtime import KAFKA_VERSION
 from app.ports import free_port, is_free
+from app.restart_policy import RestartPolicy
 from app.supervisor import Program, Supervisor
 from app.topics import catalogue
 
@@ -158,7 +159,8 @@ class LocalSystem:
 
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
         found, pages = programs(self.plan)
-        self.supervisor = Supervisor(found, output=self._output, cwd=ROOT)
+        policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
+        self.supervisor = Supervisor(found, output=self._output, cwd=ROOT, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
         self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in pages.items()))
         self.started.set()
