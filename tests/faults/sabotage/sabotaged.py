@@ -1,0 +1,119 @@
+"""A worker that dies or freezes at a chosen point of a step, or that has one mechanism taken out. For tests only.
+
+    SABOTAGE_ROLE    the role whose app this is: `faust -A sabotaged worker`
+    SABOTAGE_AT      POINT:N, what happens at the Nth step of the first life (a marker file tells lives apart)
+                     points: begun, sent (outputs, not offsets), offered (offsets too), committed, applied
+    SABOTAGE_BY      kill (default) or freeze (SIGSTOP)
+    SABOTAGE_BREAK   a mechanism to take out: fencing, skipping, offsets, changelog, watermark
+    SABOTAGE_MARKER  path of the marker file
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+import app.streaming.restore as restore_module
+from app.streaming.fencing import FencedProducer, Membership
+from app.streaming.transactions import Step, Transactions
+
+ROLE = os.environ["SABOTAGE_ROLE"]
+POINT, _, NTH = os.environ.get("SABOTAGE_AT", "").partition(":")
+BROKEN = os.environ.get("SABOTAGE_BREAK", "")
+MARKER = Path(os.environ["SABOTAGE_MARKER"])
+
+_steps = 0
+
+
+def reach(point: str) -> None:
+    """Do the deed if this is the point and the step, once in all lives."""
+    if point != POINT or _steps < int(NTH or 1) or MARKER.exists():
+        return
+    MARKER.touch()
+    os.kill(os.getpid(), signal.SIGSTOP if os.environ.get("SABOTAGE_BY") == "freeze" else signal.SIGKILL)
+
+
+_begin, _commit, _apply = Transactions.begin, Transactions._commit, Step.apply
+_offer, _end = FencedProducer.send_offsets_to_transaction, FencedProducer.commit_transaction
+
+
+async def commit(self: Transactions, step: Step) -> None:
+    """Count the steps that do something, and pass the points `begun`, `committed`."""
+    global _steps
+    if step.offsets:
+        _steps += 1
+        if BROKEN == "changelog":
+            await _leak_ledger(self, step)
+        reach("begun")
+    await _commit(self, step)
+
+
+async def offer(self: FencedProducer, offsets: Any, group_id: str) -> None:
+    """Pass the points `sent` and `offered`: the outputs are on their way, the offsets are not yet or are."""
+    if POINT == "sent":
+        await self.flush()
+        reach("sent")
+    if BROKEN == "offsets":
+        self.offsets_outside = (offsets, group_id)
+        return
+    await _offer(self, offsets, group_id)
+    reach("offered")
+
+
+async def end(self: FencedProducer) -> None:
+    """Pass the point `committed`; with `offsets` broken they follow outside of the transaction."""
+    await _end(self)
+    reach("committed")
+    if BROKEN == "offsets" and getattr(self, "offsets_outside", None):
+        offsets, group_id = self.offsets_outside
+        consumer = AIOKafkaConsumer(bootstrap_servers=os.environ["EBS_BROKER"], group_id=group_id)
+        await consumer.start()
+        consumer.assign(list(offsets))
+        await consumer.commit(offsets)
+        await consumer.stop()
+
+
+def apply(self: Step) -> None:
+    """Pass the point `applied`."""
+    _apply(self)
+    reach("applied")
+
+
+async def _leak_ledger(transactions: Transactions, step: Step) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=os.environ["EBS_BROKER"]) as producer:
+        for (table, partition), rows in step._rows.items():
+            if table == "ledger":
+                for key, value in rows.changed.items():
+                    await producer.send(transactions.changelog_of(table), value, key, partition)
+        await producer.flush()
+
+
+async def _stable_ends(connection: Any, partitions: Any) -> Any:
+    consumer = AIOKafkaConsumer(**connection, isolation_level="read_committed", enable_auto_commit=False)
+    await consumer.start()
+    try:
+        return await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+
+
+Transactions._commit = commit
+FencedProducer.send_offsets_to_transaction = offer
+FencedProducer.commit_transaction = end
+Step.apply = apply
+if BROKEN == "fencing":
+    # What aiokafka itself would send after it lost its membership: the coordinator lets it pass as an old client.
+    Transactions._membership = lambda _self: Membership(-1, "")
+if BROKEN == "skipping":
+    Transactions.admit = lambda self, batch, _next=None: (
+        batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
+    )
+if BROKEN == "watermark":
+    restore_module._high_watermarks = _stable_ends
+
+app = importlib.import_module(f"agents.{ROLE}").app
