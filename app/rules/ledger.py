@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 16
 MAX_REDRIVES = 3
 
-_CREATED, _FINISHED, _DEAD, _CANCELLED = 1, 2, 4, 8
+# In the order in which one end outranks another, so that comparing marks tells which end counts.
+_CREATED, _DEAD, _CANCELLED, _FINISHED = 1, 2, 4, 8
 _GENERATION_BITS = 16
 _GENERATION_MASK = (1 << _GENERATION_BITS) - 1
 _ENDED = _FINISHED | _DEAD | _CANCELLED
+_EVER_ENDED = sum(_ENDED << generation * _GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
+_EVER_DEAD = sum(_DEAD << generation * _GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 
 
 class ObjectState(StrEnum):
@@ -149,7 +152,7 @@ def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally) -> bool:
         if after is TaskState.FINISHED:
             row.finished_count += 1
             if row.finished_count == row.task_count:
-                row.finished_at_ms = max(one.ended_at_ms for one in tasks)
+                row.finished_at_ms = max(one.ended_at_ms for one in tasks) or 1
                 tally.at(row.finished_at_ms, row.kind).objects_finished += 1
                 if row.created_at_ms:
                     _count_object_time(row, tally)
@@ -162,7 +165,7 @@ def _learn(task: TaskRow, event: TaskEvent, tally: Tally) -> Counts | None:
     if isinstance(event, TaskStarted):
         return _learn_started(task, event, 1 << (shift + event.attempt - 1), tally)
     if isinstance(event, TaskFailed | TaskRetried):
-        return _learn_failed(task, event, 1 << (shift + event.attempt - 1), tally)
+        return _learn_failed(task, event, shift, tally)
     bit = _MARK_OF[type(event)] << shift
     if task.marks & bit:
         return None
@@ -174,13 +177,15 @@ def _learn(task: TaskRow, event: TaskEvent, tally: Tally) -> Counts | None:
         if not task.created_at_ms or event.at_ms < task.created_at_ms:
             task.created_at_ms = event.at_ms
         return counts
-    if event.at_ms > task.ended_at_ms:
+    # The highest end tells when, not the latest instant: clocks differ, and a death heard of late is history.
+    if task.marks & _EVER_ENDED < bit << 1:
         task.ended_at_ms = event.at_ms
     if isinstance(event, TaskFinished):
         _learn_finished(task, event, counts)
     elif isinstance(event, TaskDead):
         counts.tasks_died += 1
-        task.error = event.error
+        if task.marks & _EVER_DEAD < bit << 1 and not task.failed >> shift + _GENERATION_BITS:
+            task.error = event.error
     else:
         counts.tasks_cancelled += 1
     return counts
@@ -216,7 +221,8 @@ def _learn_started(task: TaskRow, event: TaskStarted, bit: int, tally: Tally) ->
     return counts
 
 
-def _learn_failed(task: TaskRow, event: TaskFailed | TaskRetried, bit: int, tally: Tally) -> Counts | None:
+def _learn_failed(task: TaskRow, event: TaskFailed | TaskRetried, shift: int, tally: Tally) -> Counts | None:
+    bit = 1 << (shift + event.attempt - 1)
     if isinstance(event, TaskRetried):
         if task.retried & bit:
             return None
@@ -226,7 +232,7 @@ def _learn_failed(task: TaskRow, event: TaskFailed | TaskRetried, bit: int, tall
         return counts
     if task.failed & bit:
         return None
-    if bit > task.failed:
+    if bit > task.failed and not (task.marks & _EVER_DEAD) >> shift:
         task.error = event.error
     task.failed |= bit
     task.spent_ms += event.spent_ms
@@ -288,14 +294,16 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
 def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
     """Return one task of a row as people read it; `result` is left as JSON bytes for the caller to embed."""
     task = row.tasks[sequence]
+    state = state_of_task(task)
     return {
         "id": task_id_of(object_id, sequence),
         "sequence": sequence,
-        "state": state_of_task(task).value,
+        "state": state.value,
         "attempts": task.started.bit_count(),
         "created_at_ms": task.created_at_ms or None,
         "started_at_ms": task.started_at_ms or None,
-        "ended_at_ms": task.ended_at_ms or None,
+        # A redriven task had an end, and has none now.
+        "ended_at_ms": task.ended_at_ms if state in _ENDED_STATES else None,
         "wait_ms": task.wait_ms,
         "spent_ms": task.spent_ms,
         "error": task.error or None,

@@ -1,0 +1,319 @@
+"""The ledger: a row is a join of events, and the tally hears of each transition once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from histories import BASE_MS, SEEDS, Life, delivered, histories, object_created, task_event, types_of
+from hypothesis import given, settings
+
+from app.events import (
+    ObjectCreated,
+    TaskCancelled,
+    TaskCreated,
+    TaskDead,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TaskStarted,
+)
+from app.rules.counts import WINDOW_MS, Counts, add_counts
+from app.rules.ledger import (
+    ObjectRow,
+    ObjectState,
+    Tally,
+    TaskState,
+    apply_object_created,
+    apply_task_event,
+    decode_row,
+    describe_object,
+    describe_task,
+    encode_row,
+    state_of_object,
+    state_of_task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SOME = settings(max_examples=100, deadline=None)
+
+COUNTED: dict[Any, str] = {
+    ObjectCreated: "objects_created",
+    TaskCreated: "tasks_created",
+    TaskStarted: "tasks_started",
+    TaskFinished: "tasks_finished",
+    TaskFailed: "tasks_failed",
+    TaskRetried: "tasks_retried",
+    TaskDead: "tasks_died",
+    TaskCancelled: "tasks_cancelled",
+}
+GAUGES = [name for name in Counts.__struct_fields__ if name.endswith("_now")]
+
+
+def join(events: Iterable[Any], row: ObjectRow | None = None, tally: Tally | None = None) -> tuple[ObjectRow, Tally]:
+    """Apply events to a row (default: an empty one)."""
+    row, tally = row or ObjectRow(), tally or Tally()
+    for event in events:
+        apply_one(row, event, tally)
+    return row, tally
+
+
+def apply_one(row: ObjectRow, event: Any, tally: Tally) -> bool:
+    """Apply an event of any type."""
+    if isinstance(event, ObjectCreated):
+        return apply_object_created(row, event, tally)
+    return apply_task_event(row, event, tally)
+
+
+def total(tally: Tally) -> Counts:
+    """Add up all windows."""
+    counts = Counts()
+    for delta in tally.deltas.values():
+        add_counts(counts, delta)
+    return counts
+
+
+def without_states(tally: Tally) -> dict[tuple[int, str], dict[str, Any]]:
+    """Return what happened in each window; states are left out, as they move when a move is heard of."""
+    windows = {}
+    for key, counts in tally.deltas.items():
+        happened = {name: value for name, value in msgspec.structs.asdict(counts).items() if name not in GAUGES}
+        if any(happened.values()):
+            windows[key] = happened
+    return windows
+
+
+def story(*lives: Life, at_ms: int = BASE_MS) -> list[Any]:
+    """Return the events of an object with one task, a second apart."""
+    events: list[Any] = [object_created("7f3a", at_ms=at_ms)]
+    for number, (event_type, attempt, redrive) in enumerate(types_of(lives), 1):
+        at = at_ms + number * 1_000
+        events.append(task_event(event_type, "7f3a", 0, at_ms=at, attempt=attempt, redrive=redrive))
+    return events
+
+
+@SOME
+@given(histories(), SEEDS)
+def test_any_order_and_any_repetition_give_the_same_row_and_counts(events, seed):
+    """Whatever is delivered late, early or again: the same bytes in the table, the same windows."""
+    row, tally = join(events)
+    other_row, other_tally = join(delivered(events, seed))
+    assert encode_row(row) == encode_row(other_row)
+    assert total(tally) == total(other_tally)
+    assert without_states(tally) == without_states(other_tally)
+
+
+@SOME
+@given(histories(), SEEDS)
+def test_event_that_is_known_changes_nothing(events, seed):
+    """Each event is news exactly once; applied again it is refused and leaves row and windows alone."""
+    row, tally = ObjectRow(), Tally()
+    for event in Random(seed).sample(events, len(events)):
+        assert apply_one(row, event, tally)
+        before = encode_row(row), total(tally)
+        assert not apply_one(row, event, tally)
+        assert before == (encode_row(row), total(tally))
+
+
+@SOME
+@given(histories())
+def test_each_event_counts_once_in_the_window_of_its_time(events):
+    """The windows equal a plain recount of the events by time; a redrive makes no new task."""
+    expected: dict[str, Counter[int]] = {name: Counter() for name in COUNTED.values()}
+    for event in events:
+        if not (isinstance(event, TaskCreated) and event.redrive):
+            expected[COUNTED[type(event)]][event.at_ms // WINDOW_MS * WINDOW_MS] += 1
+    _, tally = join(events)
+    for name, by_window in expected.items():
+        counted = {start_ms: getattr(counts, name) for (start_ms, _), counts in tally.deltas.items()}
+        assert by_window == Counter({start_ms: count for start_ms, count in counted.items() if count})
+
+
+@SOME
+@given(histories())
+def test_durations_add_up_to_those_of_the_events(events):
+    """Time spent is that of finished and failed attempts, waits are those of the starts."""
+    counts = total(join(events)[1])
+    finished = [event for event in events if isinstance(event, TaskFinished)]
+    spent_ms = sum(event.spent_ms for event in events if isinstance(event, TaskFailed | TaskFinished))
+    waits_ms = [event.wait_ms for event in events if isinstance(event, TaskStarted)]
+    assert spent_ms == counts.spent_ms
+    assert sum(waits_ms) == counts.wait_ms
+    assert max(waits_ms, default=0) == counts.wait_max_ms
+    assert max((event.spent_ms for event in finished), default=0) == counts.spent_max_ms
+    assert len(finished) == sum(counts.spent_histogram.values())
+    assert len(waits_ms) == sum(counts.wait_histogram.values())
+
+
+@SOME
+@given(histories())
+def test_law_holds_at_every_moment(events):
+    """Tasks created = queued + in progress + waiting for retry + finished + dead + cancelled, after each event."""
+    row, tally = ObjectRow(), Tally()
+    for event in events:
+        apply_one(row, event, tally)
+        counts = total(tally)
+        assert 0 == counts.imbalance
+        assert all(getattr(counts, name) >= 0 for name in GAUGES)
+
+
+@SOME
+@given(histories("finished"), SEEDS)
+def test_finished_object_is_counted_once_with_its_time(events, seed):
+    """An object finishes when its last task does, wherever its creation comes in the order."""
+    row, tally = join(delivered(events, seed))
+    counts = total(tally)
+    end_ms = max(event.at_ms for event in events if isinstance(event, TaskFinished))
+    spent_ms = max(0, end_ms - events[0].at_ms)
+    assert ObjectState.FINISHED is state_of_object(row)
+    assert end_ms == row.finished_at_ms
+    assert (1, spent_ms, spent_ms, 1) == (
+        counts.objects_finished,
+        counts.object_ms,
+        counts.object_max_ms,
+        sum(counts.object_histogram.values()),
+    )
+    assert 1 == tally.at(end_ms, "default").objects_finished
+
+
+@SOME
+@given(histories())
+def test_row_survives_its_table(events):
+    """What is stored is read back, in the middle of a life too."""
+    row, _ = join(events)
+    assert row == decode_row(encode_row(row))
+
+
+FINISHED, DEAD = Life(1, "finished"), Life(2, "dead")
+STORIES = [
+    ([Life(1, "queued")], TaskState.QUEUED, ObjectState.DISTRIBUTED),
+    ([Life(1, "running")], TaskState.IN_PROGRESS, ObjectState.PROCESSING),
+    ([Life(1, "waiting for retry")], TaskState.RETRYING, ObjectState.PROCESSING),
+    ([Life(2, "queued")], TaskState.RETRYING, ObjectState.PROCESSING),
+    ([Life(3, "running")], TaskState.IN_PROGRESS, ObjectState.PROCESSING),
+    ([FINISHED], TaskState.FINISHED, ObjectState.FINISHED),
+    ([Life(3, "finished")], TaskState.FINISHED, ObjectState.FINISHED),
+    ([DEAD], TaskState.DEAD, ObjectState.FAILED),
+    ([DEAD, Life(1, "queued")], TaskState.QUEUED, ObjectState.DISTRIBUTED),
+    ([DEAD, Life(1, "running")], TaskState.IN_PROGRESS, ObjectState.PROCESSING),
+    ([DEAD, FINISHED], TaskState.FINISHED, ObjectState.FINISHED),
+    ([DEAD, DEAD, DEAD, DEAD], TaskState.DEAD, ObjectState.FAILED),
+    ([DEAD, DEAD, DEAD, FINISHED], TaskState.FINISHED, ObjectState.FINISHED),
+    ([Life(1, "cancelled before the start")], TaskState.CANCELLED, ObjectState.CANCELLED),
+    ([Life(1, "cancelled while it ran")], TaskState.CANCELLED, ObjectState.CANCELLED),
+    ([DEAD, Life(1, "cancelled before the start")], TaskState.CANCELLED, ObjectState.CANCELLED),
+]
+
+
+@pytest.mark.parametrize(("lives", "task_state", "object_state"), STORIES)
+def test_state_follows_the_story(lives, task_state, object_state):
+    """Each story ends in the state that its last event says, and only there is the task counted."""
+    row, tally = join(story(*lives))
+    counts = total(tally)
+    gauges = {name: getattr(counts, name) for name in GAUGES}
+    name = {TaskState.RETRYING: "retrying_now"}.get(task_state, f"{task_state.value.lower()}_now")
+    assert (task_state, object_state) == (state_of_task(row.tasks[0]), state_of_object(row))
+    assert dict.fromkeys(GAUGES, 0) | {name: 1} == gauges
+
+
+def test_object_without_events_of_tasks_is_created():
+    """An object that nobody has distributed yet is CREATED and has no tasks to show."""
+    row, _ = join([object_created("7f3a", at_ms=BASE_MS, task_count=3)])
+    assert ObjectState.CREATED is state_of_object(row)
+    assert (3, []) == (row.task_count, row.tasks)
+
+
+def test_object_fails_only_when_all_of_its_tasks_have_ended():
+    """One dead task beside one that runs is PROCESSING; the object is FAILED once the other has ended."""
+    events = [
+        task_event(kind, "7f3a", sequence, at_ms=BASE_MS, task_count=2)
+        for sequence, kind in [(0, TaskCreated), (1, TaskCreated), (0, TaskStarted), (0, TaskDead), (1, TaskStarted)]
+    ]
+    row, tally = join(events)
+    assert ObjectState.PROCESSING is state_of_object(row)
+    join([task_event(TaskFinished, "7f3a", 1, at_ms=BASE_MS, task_count=2)], row, tally)
+    assert ObjectState.FAILED is state_of_object(row)
+    assert (0, 0) == (row.finished_at_ms, total(tally).objects_finished)
+
+
+def test_start_that_comes_before_its_creation_is_in_progress():
+    """An event that overtook the others already tells its state; what is unknown of other tasks stays so."""
+    row, _ = join([task_event(TaskStarted, "7f3a", 1, at_ms=BASE_MS, task_count=3)])
+    assert [TaskState.UNKNOWN, TaskState.IN_PROGRESS, TaskState.UNKNOWN] == [state_of_task(one) for one in row.tasks]
+    assert ObjectState.PROCESSING is state_of_object(row)
+
+
+def test_description_of_an_object_tells_counts_and_instants():
+    """People read ids, states and times under plain names."""
+    row, _ = join(story(Life(2, "finished")))
+    expected = {
+        "id": "7f3a",
+        "kind": "default",
+        "state": "FINISHED",
+        "tasks_total": 1,
+        "tasks_done": 1,
+        "tasks_in_progress": 0,
+        "tasks_dead": 0,
+        "tasks_cancelled": 0,
+        "time_spent_ms": 6_024,
+        "created_at_ms": BASE_MS,
+        "distributed_at_ms": BASE_MS + 1_000,
+        "finished_at_ms": BASE_MS + 6_000,
+    }
+    assert expected == describe_object("7f3a", row)
+
+
+def test_description_of_what_has_not_happened_is_none():
+    """An instant that has not come is None, never 0."""
+    told = describe_object("7f3a", ObjectRow())
+    assert {None} == {told[name] for name in ("created_at_ms", "distributed_at_ms", "finished_at_ms")}
+    assert ("CREATED", 0, 0) == (told["state"], told["tasks_total"], told["tasks_done"])
+
+
+def test_description_of_a_task_tells_attempts_and_the_last_error():
+    """A task shows how often it was tried over all generations, and why it last failed; redriven, it has no end."""
+    row, _ = join(story(DEAD, Life(1, "running")))
+    expected = {
+        "id": "7f3a-0",
+        "sequence": 0,
+        "state": "IN_PROGRESS",
+        "attempts": 3,
+        "created_at_ms": BASE_MS + 1_000,
+        "started_at_ms": BASE_MS + 9_000,
+        "ended_at_ms": None,
+        "wait_ms": 12,
+        "spent_ms": 6_024,
+        "error": "ValueError: no",
+    }
+    assert expected == describe_task("7f3a", row, 0)
+
+
+def test_event_at_the_beginning_of_time_counts_like_any_other():
+    """Event time 0 is legal: it leaves its mark, once."""
+    event = object_created("7f3a", at_ms=0)
+    row, tally = join([event, event])
+    assert 1 == tally.at(0, "default").objects_created
+    assert state_of_object(row) is ObjectState.CREATED
+
+
+def test_finish_at_the_beginning_of_time_counts_once():
+    """A finish at time 0 is a finish, also when the creation is heard of later."""
+    events = [task_event(kind, "7f3a", 0, at_ms=0) for kind in (TaskCreated, TaskStarted, TaskFinished)]
+    row, tally = join([*events, object_created("7f3a", at_ms=0)])
+    assert (1, 1) == (tally.at(0, "default").objects_finished, sum(total(tally).object_histogram.values()))
+    assert 1 == row.finished_at_ms
+
+
+def test_windows_are_kept_apart_by_kind():
+    """An object counts for its own kind only."""
+    mail = [
+        object_created("1", at_ms=BASE_MS, kind="mail"),
+        task_event(TaskCreated, "1", 0, at_ms=BASE_MS, kind="mail"),
+    ]
+    _, tally = join(mail)
+    assert {"mail"} == {kind for _, kind in tally.deltas}
