@@ -85,6 +85,15 @@ class PartitionWork:
         self.held = False
         self.lost = False
 
+    def may_start(self) -> bool:
+        """Return whether a record waits that may start now.
+
+        A crowded partition still starts what an earlier life knew of: without that it could wait for ever for tasks
+        to finish that nobody has started.
+        """
+        waiting = self.waiting
+        return bool(waiting) and (not self.crowded or waiting[0].offset < self.progress.known_to)
+
 
 class Attempt(NamedTuple):
     """One run of the handler: the record, its task, how long it waited (ms) and when it began (monotonic, s)."""
@@ -226,7 +235,7 @@ class Engine:
         while idle < len(turns) and self._running_count < self._concurrency and not self._draining:
             work = turns[0]
             turns.rotate(-1)
-            if not work.waiting or work.crowded:
+            if not work.may_start():
                 idle += 1
                 continue
             idle = 0

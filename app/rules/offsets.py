@@ -14,6 +14,10 @@ import base64
 import binascii
 from bisect import bisect_right
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_METADATA_BYTES = 4_096
 
@@ -30,15 +34,18 @@ class Progress:
     hour while millions finish above it.
     """
 
-    __slots__ = ("_earlier", "_heads", "_open", "taken_to")
+    __slots__ = ("_earlier", "_heads", "_open", "_record_end", "_touched_to", "taken_to")
 
     def __init__(self, watermark: int, metadata: str = "") -> None:
         """Begin at a committed offset, with the metadata that was committed beside it."""
         self.taken_to = watermark
         self._earlier = _Runs(watermark, metadata)
-        self._open: dict[int, bool] = {}
+        # By offset: 1 if it was started, plus twice the offsets before it that hold no record.
+        self._open: dict[int, int] = {}
         # Open offsets in order, some of them finished by now: its first open one is the watermark.
         self._heads: deque[int] = deque()
+        self._record_end = watermark
+        self._touched_to = watermark
 
     @property
     def watermark(self) -> int:
@@ -53,13 +60,22 @@ class Progress:
         """How many offsets were taken and are not finished."""
         return len(self._open)
 
+    @property
+    def known_to(self) -> int:
+        """The end of what an earlier life told; to start an offset below it makes the metadata no longer."""
+        return self._earlier.end
+
     def take(self, offset: int) -> bool:
         """Take the next offset, in order; returns False if it was finished in an earlier life and needs no work."""
-        self.taken_to = offset + 1
+        gap = offset - self._record_end
+        self.taken_to = self._record_end = offset + 1
         state = self._earlier.state_of(offset)
         if state == _FINISHED:
+            self._touched_to = offset + 1
             return False
-        self._open[offset] = state == _STARTED
+        self._open[offset] = gap << 1 | (state == _STARTED)
+        if state == _STARTED:
+            self._touched_to = offset + 1
         self._heads.append(offset)
         if len(self._heads) > 2 * len(self._open) + _COMPACT_SLACK:
             self._heads = deque(self._open)
@@ -71,64 +87,97 @@ class Progress:
 
     def start(self, offset: int) -> bool:
         """Note that work on an offset begins; returns False if it had begun, and said so, in an earlier life."""
-        if self._open[offset]:
+        note = self._open[offset]
+        if note & 1:
             return False
-        self._open[offset] = True
+        self._open[offset] = note | 1
+        if offset >= self._touched_to:
+            self._touched_to = offset + 1
         return True
 
     def finish(self, offset: int) -> None:
         """Note that an offset is done for good."""
         del self._open[offset]
+        if offset >= self._touched_to:
+            self._touched_to = offset + 1
 
     def encode(self) -> str | None:
         """Return the metadata to commit beside the watermark; None if it does not fit (take no more, then)."""
-        packed = bytearray()
-        position = self.watermark
-        run_state, run_length = _STARTED, 0
-        pending: list[tuple[int, int]] = []
-        for offset, started in self._open.items():
-            state = _STARTED if started else _WAITING
-            if offset > position:
-                if run_length:
-                    pending.append((run_state, run_length))
-                pending.append((_FINISHED, offset - position))
-                run_length = 0
-            elif run_length and state != run_state:
-                pending.append((run_state, run_length))
-                run_length = 0
-            run_state, run_length = state, run_length + 1
-            position = offset + 1
-        if run_length:
-            pending.append((run_state, run_length))
-        if position < self.taken_to and self._open:
-            pending.append((_FINISHED, self.taken_to - position))
-        while pending and pending[-1][0] == _WAITING:
-            pending.pop()
-        for state, length in pending:
-            _append_varint(packed, length * 4 + state)
+        runs = _RunWriter(self.watermark)
+        rest = _FINISHED
+        for offset, note in self._open.items():
+            if offset >= self._touched_to:
+                runs.extend(_FINISHED, self._touched_to)
+                rest = _WAITING
+                break
+            # A gap goes with the record behind it: as a run of its own, each transaction marker would cost two bytes.
+            runs.extend(_FINISHED, offset - (note >> 1))
+            runs.extend(note & 1, offset + 1)
+        if self._open:
+            runs.extend(rest, self._record_end)
+        # What the earlier life told of records that have not come again yet must outlive this one too.
+        for state, end in self._earlier.pairs():
+            runs.extend(state, end)
+        packed = runs.pack()
         if len(packed) > _MAX_PACKED_BYTES:
             return None
         return _FORMAT + base64.b64encode(packed).decode() if packed else ""
 
 
+class _RunWriter:
+    """Runs from a first offset on, neighbours of one state joined."""
+
+    __slots__ = ("_lengths", "_position", "_states")
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._states: list[int] = []
+        self._lengths: list[int] = []
+
+    def extend(self, state: int, end: int) -> None:
+        """Add what lies between the end of the last run and `end`, if anything."""
+        length = end - self._position
+        if length <= 0:
+            return
+        self._position = end
+        if self._states and self._states[-1] == state:
+            self._lengths[-1] += length
+        else:
+            self._states.append(state)
+            self._lengths.append(length)
+
+    def pack(self) -> bytearray:
+        packed = bytearray()
+        states, lengths = self._states, self._lengths
+        if states and states[-1] == _WAITING:
+            states.pop()
+        for state, length in zip(states, lengths, strict=False):
+            _append_varint(packed, length * 4 + state)
+        return packed
+
+
 class _Runs:
     """What an earlier life left above its watermark, to be asked in any order."""
 
-    __slots__ = ("_ends", "_states")
+    __slots__ = ("_ends", "_states", "end")
 
     def __init__(self, watermark: int, metadata: str) -> None:
         self._ends: list[int] = []
         self._states: list[int] = []
-        end = watermark
+        self.end = watermark
         for number in _read_varints(metadata):
-            end += number // 4
-            self._ends.append(end)
+            self.end += number // 4
+            self._ends.append(self.end)
             self._states.append(number % 4)
 
     def state_of(self, offset: int) -> int:
-        if not self._ends or offset >= self._ends[-1]:
+        if offset >= self.end:
             return _WAITING
         return self._states[bisect_right(self._ends, offset)]
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Return the runs as state and end."""
+        return zip(self._states, self._ends, strict=True)
 
 
 def _append_varint(packed: bytearray, number: int) -> None:
