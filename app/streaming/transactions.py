@@ -269,8 +269,10 @@ class Transactions:
             raise StepFailed("a step that sends must commit offsets")
         if step.offsets:
             sent = [await producer.send_batch(builder, topic, partition=number) for topic, number, builder in outputs]
-            offsets = producer.send_offsets_to_transaction(step.offsets, self.ownership.group_id)
-            await asyncio.gather(offsets, *sent)
+            await asyncio.gather(*sent)
+            # One after the other: the broker verifies each against the transaction (KIP-890), and of two at once it
+            # fails the first, which aiokafka then sends again 100 ms later (seen as NOT_ENOUGH_REPLICAS).
+            await producer.send_offsets_to_transaction(step.offsets, self.ownership.group_id)
         await producer.commit_transaction()
         step.apply()
         self.committed_count += 1
