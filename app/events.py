@@ -9,19 +9,23 @@ Event ids are functions of what happened, never random: a replay after a crash w
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from msgspec import Meta
 
 from app.errors import DecodeError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
 TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
-Duration = Annotated[int, Meta(ge=0)]
-Ordinal = Annotated[int, Meta(ge=0)]
+# What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
+Duration = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
 Sequence = Annotated[int, Meta(ge=0, lt=10_000)]
 TaskCount = Annotated[int, Meta(ge=1, le=10_000)]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
@@ -139,23 +143,34 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
 
 TaskEvent = TaskCreated | TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
 
+
+class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-"):
+    """What no record is. msgspec takes an object without `type` unless there are two types to choose from."""
+
+    never: Annotated[int, Meta(ge=1, le=0)]
+
+
 encode = msgspec.json.Encoder().encode
 """Turn an event into the JSON bytes that go onto a topic."""
 
-decode_object = msgspec.json.Decoder(ObjectCreated).decode
+decode_object = cast("Callable[[bytes], ObjectCreated]", msgspec.json.Decoder(ObjectCreated | _OtherType).decode)
 """Turn bytes of `objects` into `ObjectCreated`; raises what `DECODE_ERRORS` lists (`explain_decode_error` words it)."""
-decode_task_request = msgspec.json.Decoder(TaskCreated).decode
+decode_task_request = cast("Callable[[bytes], TaskCreated]", msgspec.json.Decoder(TaskCreated | _OtherType).decode)
 """The same for `task-requests`."""
 decode_task_event = msgspec.json.Decoder(TaskEvent).decode
 """The same for `task-events`."""
 
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, TypeError)
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError)
 """What the decoders raise on bytes that are no event; TypeError is a value of None, a tombstone."""
 
 
 def explain_decode_error(topic: str, error: Exception) -> DecodeError:
     """Word a decoder's exception for the dead letter's headers and for the log."""
-    reason = "the value is empty (a tombstone)" if isinstance(error, TypeError) else str(error)
+    reason = str(error)
+    if isinstance(error, TypeError):
+        reason = "the value is empty (a tombstone)"
+    elif isinstance(error, RecursionError):
+        reason = "the value is nested too deeply"
     return DecodeError(f"not a valid record of {topic}: {reason}")
 
 
