@@ -74,9 +74,8 @@ class Distributor:
             step.send(TASK_EVENTS, record.partition, object_key, encode(plan.fact))
 
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
-        keys = app.tables[SEEN_TABLE].stores[partition].keys()
         seen = step.rows(SEEN_TABLE, partition)
-        for key in expired_keys(keys, self._seen, stream_time_ms, EXPIRE_PER_STEP):
+        for key in expired_keys(seen.committed_keys(), self._seen, stream_time_ms, EXPIRE_PER_STEP):
             seen.delete(key)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.statistics_pages import register_pages
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
 from app.rules.counts import (
     TOTAL_SIZE_MS,
@@ -24,6 +25,7 @@ from app.rules.counts import (
     expired_window_keys,
 )
 from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.plain_counts import count_object, count_task_event
 from app.topics import LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
 from app.worker import create_worker_app, load_settings
 
@@ -40,6 +42,7 @@ class Bookkeeper:
     """Joins batches of events into the ledger and the windows."""
 
     def __init__(self, settings: Settings) -> None:
+        self._keep_ledger = settings.ledger
         self._retention_ms = round(settings.window_retention_h * 3_600_000)
         self._stream_time_ms: dict[int, int] = {}
 
@@ -50,9 +53,26 @@ class Bookkeeper:
             by_partition.setdefault(batch.partition, []).append(batch)
         for partition, batches in by_partition.items():
             tally = Tally()
-            self._join(step, partition, batches, tally)
+            if self._keep_ledger:
+                self._join(step, partition, batches, tally)
+            else:
+                self._count_events(step, batches, tally)
             self._count(step, partition, tally)
             self._expire(step, partition, batches)
+
+    def _count_events(self, step: Step, batches: list[RecordBatch], tally: Tally) -> None:
+        """Count events as they come, without a ledger (EBS_LEDGER=false); a duplicate counts twice."""
+        for batch in batches:
+            is_object = batch.topic == OBJECTS
+            decode: Any = decode_object if is_object else decode_task_event
+            count: Any = count_object if is_object else count_task_event
+            for record in batch.records:
+                try:
+                    event = decode(record.value)
+                except DECODE_ERRORS as error:
+                    bury(step, record, explain_decode_error(batch.topic, error))
+                    continue
+                count(event, tally)
 
     def _join(self, step: Step, partition: int, batches: list[RecordBatch], tally: Tally) -> None:
         ledger = step.rows(LEDGER_TABLE, partition)
@@ -99,9 +119,9 @@ class Bookkeeper:
     def _expire(self, step: Step, partition: int, batches: list[RecordBatch]) -> None:
         newest_ms = max(batch.records[-1].timestamp for batch in batches)
         stream_time_ms = self._stream_time_ms[partition] = max(newest_ms, self._stream_time_ms.get(partition, 0))
-        keys = app.tables[WINDOWS_TABLE].stores[partition].keys()
         windows = step.rows(WINDOWS_TABLE, partition)
-        for key in expired_window_keys(keys, stream_time_ms - self._retention_ms, EXPIRE_PER_STEP):
+        before_ms = stream_time_ms - self._retention_ms
+        for key in expired_window_keys(windows.committed_keys(), before_ms, EXPIRE_PER_STEP):
             windows.delete(key)
 
 
@@ -109,6 +129,7 @@ _settings = load_settings()
 app = create_worker_app(STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS])
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
+register_pages(app)
 _bookkeeper = Bookkeeper(_settings)
 
 

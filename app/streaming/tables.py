@@ -116,6 +116,10 @@ class StepRows:
             return self._committed.get_many(keys)
         return [changed[key] if key in changed else self._committed.get(key) for key in keys]
 
+    def committed_keys(self) -> Iterator[bytes]:
+        """Iterate over the keys that were committed before this step, in order."""
+        return self._committed.keys()
+
     def put(self, key: bytes, value: bytes) -> None:
         """Set a row; it counts from the step's commit on."""
         self.changed[key] = value
@@ -154,6 +158,13 @@ class TransactionalTable(faust.Table):
             if row is not None:
                 return row
         raise KeyError(key)
+
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """Return a committed row of any partition of this worker, or `default`."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
     def __contains__(self, key: object) -> bool:
         return any(store.get(key) is not None for store in list(self.stores.values()))
