@@ -30,9 +30,7 @@ class Load:
         self._broker = broker
         self._follower = follower
         self._count = count
-        self._feeding = asyncio.create_task(
-            feed(broker.bootstrap, count, partitions=PARTITIONS, rate_per_s=RATE_PER_S)
-        )
+        self._feeding = asyncio.create_task(feed(broker.bootstrap, count, partitions=PARTITIONS, rate_per_s=RATE_PER_S))
 
     async def reaches(self, tasks: int, fleet: Fleet) -> None:
         """Wait until `tasks` are finished: the load is under way."""

@@ -226,10 +226,9 @@ def _check_windows(topics: Topics) -> list[str]:
 
 
 def _compare(expected: dict[Any, Counter[str]], told: dict[Any, Counts], what: str) -> list[str]:
-    found = []
-    for key in sorted(set(expected) | set(told)):
-        counts = told.get(key, Counts())
-        for name in (*_COUNTED.values(), "spent_ms"):
-            if getattr(counts, name) != expected[key][name]:
-                found.append(f"{what} {key}: {name} is {getattr(counts, name)}, the events say {expected[key][name]}")
-    return found
+    return [
+        f"{what} {key}: {name} is {getattr(counts, name)}, the events say {expected[key][name]}"
+        for key, counts in ((key, told.get(key, Counts())) for key in sorted(set(expected) | set(told)))
+        for name in (*_COUNTED.values(), "spent_ms")
+        if getattr(counts, name) != expected[key][name]
+    ]

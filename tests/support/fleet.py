@@ -120,8 +120,7 @@ class Fleet:
     def last_words(self) -> str:
         """Return the ends of all logs, for a failure's message."""
         return "\n".join(
-            f"--- {worker.name} (exit code {worker.exit_code})\n"
-            + "\n".join(worker.log().splitlines()[-_LOG_LINES:])
+            f"--- {worker.name} (exit code {worker.exit_code})\n" + "\n".join(worker.log().splitlines()[-_LOG_LINES:])
             for worker in self.workers.values()
         )
 

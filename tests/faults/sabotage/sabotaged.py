@@ -1,11 +1,13 @@
 """A worker that dies or freezes at a chosen point of a step, or that has one mechanism taken out. For tests only.
 
-    SABOTAGE_ROLE    the role whose app this is: `faust -A sabotaged worker`
-    SABOTAGE_AT      POINT:N, what happens at the Nth step of the first life (a marker file tells lives apart)
-                     points: begun, sent (outputs, not offsets), offered (offsets too), committed, applied
-    SABOTAGE_BY      kill (default) or freeze (SIGSTOP)
-    SABOTAGE_BREAK   a mechanism to take out: fencing, skipping, offsets, changelog, watermark
-    SABOTAGE_MARKER  path of the marker file
+It runs as `faust -A sabotaged worker`, told by its environment:
+
+- SABOTAGE_ROLE: the role whose app this is.
+- SABOTAGE_AT: POINT:N, something happens at the Nth step of the first life (a marker file tells lives apart); points:
+  begun, sent (outputs, not offsets), offered (offsets too), committed, applied.
+- SABOTAGE_BY: kill (default) or freeze (SIGSTOP).
+- SABOTAGE_BREAK: a mechanism to take out: fencing, skipping, offsets, changelog, watermark.
+- SABOTAGE_MARKER: path of the marker file.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _offer, _end = FencedProducer.send_offsets_to_transaction, FencedProducer.commit
 
 async def commit(self: Transactions, step: Step) -> None:
     """Count the steps that do something, and pass the points `begun`, `committed`."""
-    global _steps
+    global _steps  # noqa: PLW0603  # a whole process is one sabotage
     if step.offsets:
         _steps += 1
         if BROKEN == "changelog":
