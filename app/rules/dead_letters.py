@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_STACK_TRACE_BYTES = 16_384
+MAX_MESSAGE_CHARS = 2_000
+"""Of an error's text in headers and events; a record that grows beyond the broker's limit would end the worker."""
 
 _OURS = ("kafka_dlt-", "retry_topic-", "__streams.errors.")
 
@@ -32,8 +34,9 @@ def dead_letter_headers(
 ) -> list[tuple[str, bytes]]:
     """Return the headers of a dead letter; those of an earlier death are replaced."""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    message = str(error)
-    stack = "".join(traceback.format_exception(error)).encode()[-MAX_STACK_TRACE_BYTES:]
+    message = message_of(error)
+    trace = "".join(traceback.format_exception(error))
+    stack = trace.encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
     own = [(key, value) for key, value in headers if not key.startswith(_OURS)]
     texts = (
         ("kafka_dlt-original-topic", origin.topic),
@@ -49,5 +52,14 @@ def dead_letter_headers(
         ("__streams.errors.exception", name),
         ("__streams.errors.message", message),
     )
-    encoded = [(key, text.encode("utf-8", "backslashreplace")) for key, text in texts]
+    encoded = [(key, text.encode()) for key, text in texts]
     return [*own, *encoded, ("kafka_dlt-exception-stacktrace", stack), ("__streams.errors.stacktrace", stack)]
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error's text, bounded, with halves of characters escaped; never raises."""
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001  # a handler's error class is anybody's code
+        text = f"(its text cannot be had: {type(broken).__name__})"
+    return text[:MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()

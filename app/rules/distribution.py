@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.events import ObjectCreated
 
 _BUCKETS = 4
-_BUCKET_BYTES = 4
+_BUCKET_BYTES = 6
 
 
 class TaskPlan(NamedTuple):

@@ -1,0 +1,111 @@
+"""How objects become tasks, and how long an id is remembered."""
+
+from __future__ import annotations
+
+import pytest
+from histories import BASE_MS, SEEDS, object_created
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import DecodeError
+from app.rules.distribution import SeenKeys, expired_keys, split
+
+SOME = settings(max_examples=80, deadline=None)
+LIMITS = {"partition_count": 8, "default_task_count": 3, "max_task_count": 1_000, "at_ms": BASE_MS + 5}
+DAY_MS = 86_400_000
+
+
+@SOME
+@given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 49))
+def test_tasks_are_complete_and_spread(task_count, partition_count, object_partition):
+    """Every sequence once, from the object's own partition round and round, none with more than one task extra."""
+    limits = LIMITS | {"partition_count": partition_count}
+    object_partition %= partition_count
+    plans = split(object_created("7f3a", at_ms=BASE_MS, task_count=task_count), object_partition, **limits)
+    assert list(range(task_count)) == [plan.request.sequence for plan in plans]
+    assert [f"7f3a-{sequence}" for sequence in range(task_count)] == [plan.request.task_id for plan in plans]
+    assert [(object_partition + n) % partition_count for n in range(task_count)] == [
+        plan.request_partition for plan in plans
+    ]
+    assert {(object_partition, task_count, 1)} == {
+        (plan.request.object_partition, plan.request.task_count, plan.request.attempt) for plan in plans
+    }
+
+
+def test_request_has_the_content_and_the_fact_has_not():
+    """What a handler needs goes to `task-requests` only."""
+    (plan,) = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)
+    assert ("a name", "some content", "mail", BASE_MS + 5) == (
+        plan.request.name,
+        plan.request.content,
+        plan.request.kind,
+        plan.request.at_ms,
+    )
+    assert "c-7f3a-0" == plan.request.id == plan.fact.id
+    assert not plan.fact.name
+    assert not plan.fact.content
+
+
+def test_object_that_asks_for_no_number_gets_the_default():
+    """The setting decides."""
+    assert 3 == len(split(object_created("7f3a", at_ms=BASE_MS), 0, **LIMITS))
+
+
+def test_object_that_asks_for_too_many_tasks_is_refused():
+    """The error names the object, both numbers and the setting."""
+    limits = LIMITS | {"max_task_count": 10}
+    with pytest.raises(DecodeError, match=r"7f3a asks for 11 tasks, at most 10 .*EBS_MAX_TASKS_PER_OBJECT"):
+        split(object_created("7f3a", at_ms=BASE_MS, task_count=11), 0, **limits)
+    assert 10 == len(split(object_created("7f3a", at_ms=BASE_MS, task_count=10), 0, **limits))
+
+
+@SOME
+@given(st.integers(1, 365 * DAY_MS), st.integers(0, 2 * BASE_MS), st.floats(0, 1))
+def test_id_is_found_for_the_whole_retention(retention_ms, seen_at_ms, part):
+    """From the moment it was written until the retention has passed, and it is not expired before."""
+    seen = SeenKeys(retention_ms)
+    key = seen.write_key("7f3a", seen_at_ms)
+    later_ms = seen_at_ms + round(part * retention_ms)
+    assert key in seen.look_up_keys("7f3a", later_ms)
+    assert not seen.is_expired(key, later_ms)
+
+
+@SOME
+@given(st.integers(1, 365 * DAY_MS), st.integers(0, 2 * BASE_MS), st.integers(0, 3 * 365 * DAY_MS))
+def test_id_is_expired_exactly_when_it_is_looked_for_no_more(retention_ms, seen_at_ms, age_ms):
+    """So that no row is left behind, and none is deleted that would still be found."""
+    seen = SeenKeys(retention_ms)
+    key = seen.write_key("7f3a", seen_at_ms)
+    now_ms = seen_at_ms + age_ms
+    assert seen.is_expired(key, now_ms) is (key not in seen.look_up_keys("7f3a", now_ms))
+
+
+@SOME
+@given(st.integers(4, 365 * DAY_MS), st.integers(0, 2 * BASE_MS))
+def test_id_is_forgotten_one_bucket_after_the_retention_at_the_latest(retention_ms, seen_at_ms):
+    """A quarter of the retention is how coarse it is."""
+    seen = SeenKeys(retention_ms)
+    key = seen.write_key("7f3a", seen_at_ms)
+    assert seen.is_expired(key, seen_at_ms + 5 * (retention_ms // 4 + 1))
+
+
+def test_look_ups_are_few_and_of_this_id_only():
+    """Five keys whatever the retention; at the beginning of time no more than there are."""
+    seen = SeenKeys(DAY_MS)
+    assert 5 == len(set(seen.look_up_keys("7f3a", BASE_MS)))
+    assert 1 == len(seen.look_up_keys("7f3a", 0))
+    assert all(key.endswith(b"7f3a") for key in seen.look_up_keys("7f3a", BASE_MS))
+    assert set(seen.look_up_keys("7f3a", BASE_MS)).isdisjoint(seen.look_up_keys("7f3b", BASE_MS))
+
+
+@SOME
+@given(st.lists(st.integers(0, 10 * DAY_MS), min_size=1, max_size=30), SEEDS)
+def test_expired_keys_are_the_front_of_the_table(seen_at_ms, now_ms):
+    """The table's order is that of time: all that is expired comes first, and no more than asked for is returned."""
+    seen = SeenKeys(DAY_MS)
+    now_ms %= 12 * DAY_MS
+    keys = sorted({seen.write_key(f"id-{number}", at_ms) for number, at_ms in enumerate(seen_at_ms)})
+    expired = [key for key in keys if seen.is_expired(key, now_ms)]
+    assert expired == expired_keys(iter(keys), seen, now_ms, 1_000)
+    assert expired[:2] == expired_keys(iter(keys), seen, now_ms, 2)
+    assert [] == expired_keys(iter(keys), seen, now_ms, 0)
