@@ -11,9 +11,9 @@ from starlette.responses import Response
 from api.schemas import ProblemDocument
 
 if TYPE_CHECKING:
-    from api.publisher import Publisher
-    from api.submission import Submitter
-    from api.view import View
+    from api.submit.publisher import Publisher
+    from api.submit.submission import Submitter
+    from api.view.view import View
     from app.settings import Settings
 
 

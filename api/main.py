@@ -1,7 +1,7 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
-Reads: `objects`, the changelogs of ledger and windows, `dead-letters` (through `api.view_feed`).
-Writes: `objects` (through `api.publisher`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Reads: `objects`, the changelogs of ledger and windows, `dead-letters` (through `api.view.feed`).
+Writes: `objects` (through `api.submit.publisher`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -22,12 +22,12 @@ from api import problems
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
-from api.publisher import KafkaPublisher, Publisher
 from api.routes import health, objects, statistics
-from api.statistics_file import StatisticsFile, StatisticsKeeper
-from api.submission import Submitter
-from api.view import View
-from api.view_feed import ViewFeed
+from api.submit.publisher import KafkaPublisher, Publisher
+from api.submit.submission import Submitter
+from api.view.feed import ViewFeed
+from api.view.statistics_file import StatisticsFile, StatisticsKeeper
+from api.view.view import View
 from app.broker import ensure_topics
 from app.errors import SettingsError
 from app.settings import Settings, load

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from api import body, problems, schemas
+from api import problems, schemas
 from api.dependencies import Parts, documented_problems, json_response, object_links
-from api.view import Found, ViewBehind
+from api.submit import body
+from api.view.view import Found, ViewBehind
 from app.rules.ledger import ObjectRow, describe_object, describe_task
 
 router = APIRouter(prefix="/objects", tags=["objects"])

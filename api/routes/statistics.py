@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from api import problems, schemas
 from api.dependencies import Parts, documented_problems, json_response
-from api.view import Progress, View, ViewBehind
+from api.view.view import Progress, View, ViewBehind
 from app.rules.counts import WINDOW_MS, Counts, add_counts, describe_counts
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])

@@ -9,7 +9,7 @@ import pytest
 from fleet import Fleet
 
 from app.broker import ensure_topics
-from app.embedded_kafka import EmbeddedKafka
+from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
 from app.topics import catalogue
 

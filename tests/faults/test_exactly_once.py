@@ -16,7 +16,7 @@ from fleet import ROLES, SESSION_TIMEOUT_S, Fleet, until
 from follower import Follower
 
 if TYPE_CHECKING:
-    from app.embedded_kafka import EmbeddedKafka
+    from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 3_000

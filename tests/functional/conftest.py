@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from api.main import create_http_app
-from api.view import Progress, View
-from api.view_rows import TOPICS
-from api.view_store import Layout, Slot
+from api.view.rows import TOPICS
+from api.view.store import Layout, Slot
+from api.view.view import Progress, View
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.settings import Settings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
-    from api.publisher import Record
+    from api.submit.publisher import Record
     from app.rules.counts import Counts, WindowKey
     from app.rules.ledger import ObjectRow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api import schemas
-from api.view import Progress
+from api.view.view import Progress
 from app.errors import BrokerUnavailable
 
 NOW_MS = 1_795_489_276_303

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.embedded_kafka import EmbeddedKafka
+from app.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.embedded_kafka import EmbeddedKafka
 from app.events import decode_object
-from app.ports import free_port
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.ports import free_port
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
 from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG

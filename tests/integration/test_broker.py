@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from app.broker import ensure_topics, wait_for_broker
-from app.embedded_kafka import EmbeddedKafka
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
-from app.ports import free_port
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.ports import free_port
 from app.settings import load
 from app.topics import TopicSpec, catalogue
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from app.embedded_kafka import EmbeddedKafka
-from app.ports import free_port
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

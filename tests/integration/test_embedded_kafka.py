@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.broker import ensure_topics, wait_for_broker
 from app.broker_probe import why_unavailable
-from app.embedded_kafka import EmbeddedKafka
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
+from app.local.embedded_kafka import EmbeddedKafka
 from app.topics import TopicSpec
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_broker_dies_with_its_killed_parent(tmp_path):
     code = f"""
 import asyncio
 from pathlib import Path
-from app.embedded_kafka import EmbeddedKafka
+from app.local.embedded_kafka import EmbeddedKafka
 async def main():
     broker = EmbeddedKafka(Path({str(tmp_path)!r}), port=0)
     await broker.start()

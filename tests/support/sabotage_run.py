@@ -13,7 +13,7 @@ from follower import Follower
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.embedded_kafka import EmbeddedKafka
+    from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 600

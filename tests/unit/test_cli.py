@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from api.bars import DownloadBar, TaskBar
 from api.cli import cli
-from api.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
-from api.demo_tables import statistics_table, windows_table
-from api.local_system import ROOT, Plan, environment, programs, worker_names
-from app.ports import free_port, is_free
+from api.cli.bars import DownloadBar, TaskBar
+from api.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
+from api.cli.demo_tables import statistics_table, windows_table
+from api.cli.local_system import ROOT, Plan, environment, programs, worker_names
+from app.local.ports import free_port, is_free
 from app.settings import load
 
 NOTHING = dict.fromkeys(

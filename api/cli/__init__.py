@@ -1,4 +1,4 @@
-"""The `ebs` command. Each subcommand is a function in a `commands_*.py` beside this file; here they get their names.
+"""The `ebs` command. Each subcommand is a function in a module of this package; here they get their names.
 
 Exit codes: 0 done, 1 could not be done (one red line says why), 2 wrong usage.
 """
@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from api.commands_demo import demo
-from api.commands_topics import topics
-from api.commands_up import up
+from api.cli.demo import demo
+from api.cli.topics import topics
+from api.cli.up import up
 from app.errors import EbsError
 
 cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=False)

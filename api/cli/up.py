@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from api.bars import DownloadBar
-from api.demo_play import wait_until_ready
-from api.local_system import API_ROLE, OWN_ROLE, LocalSystem, Plan, worker_names
-from api.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, settings_of
-from app.embedded_kafka import DEFAULT_PORT
-from app.ports import LOOPBACK
-from app.prefixed_output import PrefixedOutput
-from app.supervisor import StopRequest, stop_on_signals
+from api.cli.bars import DownloadBar
+from api.cli.demo_play import wait_until_ready
+from api.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, Plan, worker_names
+from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, settings_of
+from app.local.embedded_kafka import DEFAULT_PORT
+from app.local.ports import LOOPBACK
+from app.local.prefixed_output import PrefixedOutput
+from app.local.supervisor import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

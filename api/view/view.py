@@ -1,6 +1,6 @@
 """The read view: what this process knows of objects, tasks and statistics, and how far behind the topics it is.
 
-It is fed by `api.view_feed` (in tests by hand) and answers alone. One answer needs the broker: before it says that an
+It is fed by `feed` (in tests by hand) and answers alone. One answer needs the broker: before it says that an
 object does not exist, it asks where `objects` ends now and waits until it has read that far. So a GET after a POST
 never says 404, whichever API process took the POST.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from api.view_rows import (
+from api.view.rows import (
     RECORD_PREFIX,
     ROW_PREFIX,
     TOTALS_PREFIX,
@@ -19,7 +19,7 @@ from api.view_rows import (
     window_key_of,
     window_prefix,
 )
-from api.view_store import new_batch
+from api.view.store import new_batch
 from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
 from app.topics import OBJECTS, WINDOWS_CHANGELOG
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from api.view_store import Offsets, ViewStore
+    from api.view.store import Offsets, ViewStore
     from app.events import ObjectCreated
 
 Ends = dict[int, int]

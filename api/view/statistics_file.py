@@ -31,14 +31,14 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from api.view import ViewBehind
+from api.view.view import ViewBehind
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from api.view import View
+    from api.view.view import View
 
 _log = logging.getLogger(__name__)
 

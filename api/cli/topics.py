@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from api.options import Broker, Partitions, settings_of
+from api.cli.options import Broker, Partitions, settings_of
 from app.broker import ensure_topics
 from app.topics import catalogue
 

@@ -8,16 +8,17 @@ import zlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from api import generated, problems
+from api import problems
+from api.submit import generated
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import ObjectCreated, encode, object_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.publisher import Publisher, Record
     from api.schemas import ObjectRequest
-    from api.view import View
+    from api.submit.publisher import Publisher, Record
+    from api.view.view import View
     from app.settings import Settings
 
 MAX_EVENT_BYTES = 1_000_000

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from api.topic_identity import read_layout
-from api.view import Progress, ViewBehind
-from api.view_rows import TOPICS
-from api.view_store import Slot
+from api.view.rows import TOPICS
+from api.view.store import Slot
+from api.view.topic_identity import read_layout
+from api.view.view import Progress, ViewBehind
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from api.view import Ends, View
-    from api.view_store import Layout, Offsets
+    from api.view.store import Layout, Offsets
+    from api.view.view import Ends, View
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 Everything it writes is in `<data_dir>/kafka/`: `log/` the records, `server.properties`, `kafka.log` its own words
 (those of its previous life in `kafka.log.1`). It listens on the loopback address only, dies with the process that
-started it, and does not get the terminal's Ctrl-C. Start it from the main thread (see `app/tether.py`).
+started it, and does not get the terminal's Ctrl-C. Start it from the main thread (see `tether.py`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 
 from app.broker_probe import why_unavailable
 from app.errors import EmbeddedBrokerError
-from app.kafka_commands import format_command, server_command, server_properties
-from app.kafka_runtime import default_cache_dir, ensure_jars, find_java
-from app.ports import LOOPBACK, free_port, is_free
-from app.tether import tethered
+from app.local.kafka_commands import format_command, server_command, server_properties
+from app.local.kafka_runtime import default_cache_dir, ensure_jars, find_java
+from app.local.ports import LOOPBACK, free_port, is_free
+from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from app.kafka_runtime import Progress
+    from app.local.kafka_runtime import Progress
 
 DEFAULT_PORT = 9092
 

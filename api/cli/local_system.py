@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.broker import ensure_topics
-from app.embedded_kafka import EmbeddedKafka
 from app.errors import EmbeddedBrokerError, SettingsError
-from app.kafka_runtime import KAFKA_VERSION
-from app.ports import free_port, is_free
-from app.restart_policy import RestartPolicy
-from app.supervisor import Program, Supervisor
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.kafka_runtime import KAFKA_VERSION
+from app.local.ports import free_port, is_free
+from app.local.restart_policy import RestartPolicy
+from app.local.supervisor import Program, Supervisor
 from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from app.kafka_runtime import Progress
+    from app.local.kafka_runtime import Progress
+    from app.local.supervisor import StopRequest
     from app.settings import Settings
-    from app.supervisor import StopRequest
 
     Output = Callable[[str, str], None]
 

@@ -13,15 +13,15 @@ import httpx
 import typer
 from rich.console import Console
 
-from api.bars import DownloadBar, TaskBar
-from api.demo_play import DemoPlay, patience_s
-from api.demo_tables import statistics_table, windows_table
-from api.local_system import API_ROLE, LocalSystem, Plan, worker_names
-from api.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, is_set, settings_of
-from app.embedded_kafka import DEFAULT_PORT
-from app.ports import LOOPBACK, free_port
-from app.prefixed_output import PrefixedOutput
-from app.supervisor import StopRequest, stop_on_signals
+from api.cli.bars import DownloadBar, TaskBar
+from api.cli.demo_play import DemoPlay, patience_s
+from api.cli.demo_tables import statistics_table, windows_table
+from api.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
+from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, is_set, settings_of
+from app.local.embedded_kafka import DEFAULT_PORT
+from app.local.ports import LOOPBACK, free_port
+from app.local.prefixed_output import PrefixedOutput
+from app.local.supervisor import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How records become rows of the view's store: keys, and what each topic's records do (see `api.view_store`)."""
+"""How records become rows of the view's store: keys, and what each topic's records do (see `api.view.store`)."""
 
 from __future__ import annotations
 

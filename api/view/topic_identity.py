@@ -23,7 +23,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from api.view_store import Layout
+from api.view.store import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

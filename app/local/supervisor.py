@@ -1,7 +1,7 @@
 """Keeps programs running: starts them, passes their output on, restarts what dies, stops them all in time.
 
 Each program has its own session, so the terminal's Ctrl-C reaches only the supervisor, which asks them one by one; and
-each is tethered, so even `kill -9` of the supervisor leaves none behind. Run it in the main thread (`app/tether.py`).
+each is tethered, so even `kill -9` of the supervisor leaves none behind. Run it in the main thread (`tether.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.errors import ProgramFailed
-from app.prefixed_output import lines_of
-from app.restart_policy import REFUSED, Failures, RestartPolicy, after_end
-from app.tether import tethered
+from app.local.prefixed_output import lines_of
+from app.local.restart_policy import REFUSED, Failures, RestartPolicy, after_end
+from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
