@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import EmbeddedBrokerError
-from app.kafka_commands import server_command, server_properties
-from app.kafka_runtime import Jar, ensure_jars, find_java, pinned_jars
+from app.local.kafka_commands import server_command, server_properties
+from app.local.kafka_runtime import Jar, ensure_jars, find_java, pinned_jars
 
 GOOD = b"the jar as it was published"
 JAR = Jar(hashlib.sha256(GOOD).hexdigest(), len(GOOD), "org.example:thing:1.0")

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from api.statistics_file import StatisticsFile, StatisticsKeeper
-from api.view import View
-from api.view_store import Layout, Slot
+from api.view.statistics_file import StatisticsFile, StatisticsKeeper
+from api.view.store import Layout, Slot
+from api.view.view import View
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.topics import WINDOWS_CHANGELOG
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import ProgramFailed
-from app.prefixed_output import PrefixedOutput, lines_of
-from app.restart_policy import RestartPolicy
-from app.supervisor import Program, StopRequest, Supervisor, stop_on_signals
+from app.local.prefixed_output import PrefixedOutput, lines_of
+from app.local.restart_policy import RestartPolicy
+from app.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
 
 ROOT = Path(__file__).parents[2]
 QUICK = RestartPolicy(first_pause_s=0.01, max_pause_s=0.05)
@@ -220,7 +220,7 @@ def test_children_die_with_a_killed_supervisor():
     code = """
 import asyncio, os, sys
 from pathlib import Path
-from app.supervisor import Program, StopRequest, Supervisor
+from app.local.supervisor import Program, StopRequest, Supervisor
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 program = Program("worker", [sys.executable, "-c", child], dict(os.environ))
 supervisor = Supervisor([program], output=lambda role, line: print(line, flush=True), cwd=Path("."))

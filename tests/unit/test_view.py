@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from api.view import Progress, View, ViewBehind
-from api.view_store import Layout, Slot
+from api.view.store import Layout, Slot
+from api.view.view import Progress, View, ViewBehind
 from app.events import ObjectCreated, encode
 from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from api.view_store import Layout, Slot, ViewStore, new_batch
+from api.view.store import Layout, Slot, ViewStore, new_batch
 from app.errors import SettingsError
 
 LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
