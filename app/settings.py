@@ -20,6 +20,7 @@ PREFIX = "EBS_"
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")
+_MAX_PORT = 65_535
 
 
 class ProcessTime(NamedTuple):
@@ -43,9 +44,14 @@ def _parse_process_time(value: object) -> object:
 
 
 def _parse_brokers(value: object) -> object:
-    if isinstance(value, str) and _BROKERS.fullmatch(value.strip()) is None:
+    if not isinstance(value, str):
+        return value
+    brokers = value.strip()
+    if _BROKERS.fullmatch(brokers) is None:
         raise ValueError("must be HOST:PORT, several separated by commas, such as 127.0.0.1:9092")
-    return value.strip() if isinstance(value, str) else value
+    if any(int(broker.rpartition(":")[2]) > _MAX_PORT for broker in brokers.split(",")):
+        raise ValueError(f"a port is at most {_MAX_PORT}")
+    return brokers
 
 
 def _parse_log_level(value: object) -> object:

@@ -1,0 +1,71 @@
+"""The catalogue of topics: names and shapes that other programs rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.settings import load
+from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, changelog_topic, retry_topic
+
+NAMES = [
+    "objects",
+    "task-requests",
+    "task-events",
+    "task-requests-retry-1s",
+    "task-requests-retry-10s",
+    "task-requests-retry-60s",
+    "dead-letters",
+    "control",
+    "ebs-distribution-seen-changelog",
+    "ebs-statistics-ledger-changelog",
+    "ebs-statistics-windows-changelog",
+]
+
+
+@pytest.fixture
+def topics() -> dict[str, TopicSpec]:
+    """Return the catalogue by name, with 12 partitions, 3 replicas and 2 days of retention."""
+    settings = load(partitions=12, replication_factor=3, min_insync_replicas=2, retention_days=2)
+    return {spec.name: spec for spec in catalogue(settings)}
+
+
+def test_names_are_those_of_the_design(topics):
+    """Each once, in the order in which they are made."""
+    assert NAMES == list(topics)
+    assert len(NAMES) == len(catalogue(load()))
+
+
+def test_all_but_control_are_co_partitioned(topics):
+    """One partition count for all, so that an object's records meet; control is one log for everybody."""
+    assert {"control": 1} == {name: spec.partition_count for name, spec in topics.items() if spec.partition_count != 12}
+
+
+def test_only_tables_and_control_are_compacted(topics):
+    """Events must not be compacted away, rows must not be deleted by age."""
+    compacted = {name for name, spec in topics.items() if spec.config["cleanup.policy"] == "compact"}
+    assert {name for name in NAMES if name.endswith("changelog")} | {"control"} == compacted
+    assert {"delete", "compact"} == {spec.config["cleanup.policy"] for spec in topics.values()}
+
+
+def test_retention_is_the_setting_and_dead_letters_stay(topics):
+    """Streams go after the retention; a dead letter waits for somebody to look at it."""
+    assert "172800000" == topics["objects"].config["retention.ms"] == topics["task-events"].config["retention.ms"]
+    assert "-1" == topics["dead-letters"].config["retention.ms"]
+
+
+def test_every_topic_is_as_durable_as_is_asked_for(topics):
+    """Replicas and in-sync replicas are those of the settings."""
+    assert {(3, "2")} == {(spec.replication_factor, spec.config["min.insync.replicas"]) for spec in topics.values()}
+
+
+def test_what_follows_from_an_object_fits_where_it_goes(topics):
+    """A request or a dead letter is larger than its object; a topic that refused it would stop a worker."""
+    sizes = {name: int(spec.config["max.message.bytes"]) for name, spec in topics.items()}
+    assert MAX_OBJECT_BYTES == sizes.pop("objects")
+    assert min(sizes.values()) > 1.5 * MAX_OBJECT_BYTES
+
+
+def test_names_are_made_in_one_way():
+    """Retry tiers by their delay, changelogs as Faust names them."""
+    assert "task-requests-retry-10s" == retry_topic(10)
+    assert "my-app-counts-changelog" == changelog_topic("my-app", "counts")
