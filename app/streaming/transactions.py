@@ -86,9 +86,9 @@ class Step:
             builder = self._builders[topic, partition] = self._transactions.new_batch()
         if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
             self._full.append((topic, partition, builder))
-            room_bytes = (
-                len(key or b"") + len(value or b"") + sum(len(name) + len(text) for name, text in headers or ())
-            )
+            # A header of another producer may be null.
+            header_bytes = sum(len(name) + len(text or b"") for name, text in headers or ())
+            room_bytes = len(key or b"") + len(value or b"") + header_bytes
             builder = self._builders[topic, partition] = self._transactions.new_batch(room_bytes)
             if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
                 raise StepFailed(f"a record for {topic} of {room_bytes} bytes does not fit into a batch of its own")
@@ -109,14 +109,10 @@ class Step:
     async def __aenter__(self) -> Self:
         await self._transactions.begin()
         self._timestamp_ms = time.time_ns() // 1_000_000
-        for batch in self._gathered:
-            tp = TopicPartition(batch.topic, batch.partition)
-            taken = self.offsets.get(tp)
-            admitted = self._transactions.admit(batch, taken.offset if taken else None)
-            if admitted is not None:
-                self.offsets[tp] = OffsetAndMetadata(admitted.end, "")
-                if admitted.records:
-                    self.batches.append(admitted)
+        try:
+            self._admit()
+        except BaseException as error:  # noqa: BLE001  # no `__aexit__` follows, and Faust would start the agent again
+            self._transactions.fatal(error)
         return self
 
     async def __aexit__(
@@ -125,6 +121,16 @@ class Step:
         if error is not None:
             self._transactions.fatal(error)
         await self._transactions.end(self)
+
+    def _admit(self) -> None:
+        for batch in self._gathered:
+            tp = TopicPartition(batch.topic, batch.partition)
+            taken = self.offsets.get(tp)
+            admitted = self._transactions.admit(batch, taken.offset if taken else None)
+            if admitted is not None:
+                self.offsets[tp] = OffsetAndMetadata(admitted.end, "")
+                if admitted.records:
+                    self.batches.append(admitted)
 
     def outputs(self) -> list[tuple[str, int, BatchBuilder]]:
         """Return everything to be sent, the changed table rows included, as batches by topic and partition."""
@@ -216,7 +222,10 @@ class Transactions:
         """Begin a transaction; used by `Step`."""
         await self._lock.acquire()
         assert self._producer is not None
-        await self._producer.begin_transaction()
+        try:
+            await self._producer.begin_transaction()
+        except BaseException as error:  # noqa: BLE001  # the lock is held: whoever came next would wait for ever
+            self.fatal(error)
 
     async def end(self, step: Step) -> None:
         """Commit a step; used by `Step`. Anything but success ends the process."""
