@@ -1,0 +1,71 @@
+"""A step and its tables in memory, for what an agent's class does inside of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from fakes import Sent
+
+from app.streaming.tables import StepRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from app.streaming.batching import RecordBatch
+
+
+class FakeStore:
+    """A table's committed rows in one partition, in a dictionary; keys come in order, as from rocksdb."""
+
+    def __init__(self, rows: Mapping[bytes, bytes] | None = None) -> None:
+        self.rows = dict(rows or {})
+        self.get = self.rows.get
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the rows of `keys`."""
+        return [self.rows.get(key) for key in keys]
+
+    def write(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Apply committed rows; None deletes one."""
+        for key, value in rows.items():
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
+
+    def keys(self) -> Iterator[bytes]:
+        """Iterate over the keys in order."""
+        return iter(sorted(self.rows))
+
+
+class FakeStep:
+    """A step whose body a test runs by hand: what it sends is listed, its rows are committed by `commit`."""
+
+    def __init__(self, batches: Iterable[RecordBatch], stores: Mapping[tuple[str, int], FakeStore]) -> None:
+        self.batches = list(batches)
+        self.sent: list[Sent] = []
+        self.rows_of: dict[tuple[str, int], StepRows] = {}
+        self._stores = stores
+
+    def send(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any | None = None
+    ) -> None:
+        """List a record."""
+        self.sent.append(Sent(topic, partition, key, value, list(headers or ())))
+
+    def rows(self, table: str, partition: int) -> StepRows:
+        """Return a table's rows in a partition."""
+        rows = self.rows_of.get((table, partition))
+        if rows is None:
+            rows = StepRows(cast("Any", self._stores[table, partition]), f"{table}-changelog", partition)
+            self.rows_of[table, partition] = rows
+        return rows
+
+    def commit(self) -> None:
+        """Make the rows visible."""
+        for rows in self.rows_of.values():
+            rows.apply()
+
+    def sent_to(self, topic: str) -> list[Sent]:
+        """Return the records sent to a topic."""
+        return [one for one in self.sent if one.topic == topic]

@@ -1,0 +1,339 @@
+"""Steps: everything of one commits together, nothing of it before, and what is in doubt ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from fake_steps import FakeStore
+from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
+
+from app.errors import StepFailed
+from app.streaming.fencing import Membership
+from app.streaming.transactions import MAX_BATCH_BYTES, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.streaming.batching import RecordBatch
+
+IN = TopicPartition("in", 0)
+
+
+@pytest.fixture
+async def worker():
+    """Return a worker that owns partition 0 of `in` from offset 0 on, with a table `counts`."""
+    worker = FakeWorker("in")
+    await worker.start()
+    worker.ownership.give(0, stores={"counts": FakeStore()})
+    return worker
+
+
+def step_over(worker: FakeWorker, *batches) -> Step:
+    """Return a step that has gathered batches."""
+    return Step(worker.transactions, batches)
+
+
+async def run(step: Step, body: Callable[[Step], None] = lambda _step: None) -> None:
+    """Run a step from its beginning to its end."""
+    async with step:
+        body(step)
+
+
+async def run_all(worker: FakeWorker, stream: FakeStream, body: Callable[[Step], None]) -> None:
+    """Run steps over a stream until it ends, as an agent does."""
+    async for step in worker.transactions.steps(stream):
+        await run(step, body)
+
+
+def send_and_put(step: Step) -> None:
+    """Send a record and change a row."""
+    step.send("out", 0, b"key", b"value")
+    step.rows("counts", 0).put(b"row", b"1")
+
+
+async def test_step_commits_outputs_rows_and_offsets_together(worker):
+    """After the block: records, changelog and offsets are committed in one transaction."""
+    async with step_over(worker, worker.batch(0, [b"1", b"2"])) as step:
+        assert [b"1", b"2"] == [one.value for batch in step.batches for one in batch.records]
+        step.send("out", 3, b"key", b"value", [("header", b"text")])
+        step.rows("counts", 0).put(b"row", b"2")
+    assert [
+        Sent("out", 3, b"key", b"value", [("header", b"text")]),
+        Sent(f"{GROUP}-counts-changelog", 0, b"row", b"2", []),
+    ] == worker.producer.records
+    assert {IN: OffsetAndMetadata(2, "")} == worker.producer.offsets
+    assert ["start", "begin", "send", "send", "offsets", "commit"] == worker.producer.calls
+    assert 1 == worker.transactions.committed_count
+
+
+async def test_rows_and_offsets_are_visible_after_the_commit_only(worker):
+    """While the commit is under way, stores and offsets are as before: a store is never ahead of its changelog."""
+    partition = worker.ownership.partitions[0]
+    worker.producer.gate.clear()
+    running = asyncio.create_task(run(step_over(worker, worker.batch(0, [b"1"])), send_and_put))
+    await until(lambda: "commit" in worker.producer.calls)
+    assert ({}, 0) == (partition.stores["counts"].rows, partition.next_offsets["in"])
+    worker.producer.gate.set()
+    await running
+    assert ({b"row": b"1"}, 1) == (partition.stores["counts"].rows, partition.next_offsets["in"])
+
+
+async def test_step_of_its_own_commits_the_offsets_that_its_body_names(worker):
+    """A body that keeps its own books says offset and metadata."""
+    async with worker.transactions.step() as step:
+        step.commit_offset("in", 0, 7, "books")
+    partition = worker.ownership.partitions[0]
+    assert {IN: OffsetAndMetadata(7, "books")} == worker.producer.offsets
+    assert (7, "books") == (partition.next_offsets["in"], partition.metadata["in"])
+
+
+async def test_step_that_sends_without_offsets_ends_the_process(worker):
+    """Without offsets the group's coordinator is not asked, and a worker left behind could write."""
+    with pytest.raises(ProcessEnded):
+        await run(worker.transactions.step(), lambda step: step.send("out", 0, b"key", b"value"))
+    assert isinstance(worker.fatal.errors[0], StepFailed)
+    assert "must commit offsets" in str(worker.fatal.errors[0])
+    assert "commit" not in worker.producer.calls
+
+
+async def test_step_that_changes_rows_without_offsets_ends_the_process(worker):
+    """A row is an output too."""
+    with pytest.raises(ProcessEnded):
+        await run(worker.transactions.step(), lambda step: step.rows("counts", 0).put(b"row", b"1"))
+    assert {} == worker.ownership.partitions[0].stores["counts"].rows
+
+
+async def test_error_in_the_body_ends_the_process_and_commits_nothing(worker):
+    """Whatever it is: the body's error is what the process ends with."""
+    error = ValueError("a bug")
+
+    def fail(step: Step) -> None:
+        send_and_put(step)
+        raise error
+
+    with pytest.raises(ProcessEnded):
+        await run(step_over(worker, worker.batch(0, [b"1"])), fail)
+    assert [error] == worker.fatal.errors
+    assert ["start", "begin"] == worker.producer.calls
+    assert {} == worker.ownership.partitions[0].stores["counts"].rows
+
+
+@pytest.mark.parametrize("call", ["begin", "send", "offsets", "commit"])
+async def test_any_failure_of_the_producer_ends_the_process(worker, call):
+    """A transaction that is in doubt is never repeated here, and its rows are not written."""
+    error = OSError("the broker is away")
+    worker.producer.failures[call] = error
+    with pytest.raises(ProcessEnded):
+        await run(step_over(worker, worker.batch(0, [b"1"])), send_and_put)
+    assert [error] == worker.fatal.errors
+    assert ({}, 0) == (
+        worker.ownership.partitions[0].stores["counts"].rows,
+        worker.ownership.partitions[0].next_offsets["in"],
+    )
+
+
+async def test_step_cancelled_in_its_commit_ends_the_process(worker):
+    """A cancelled commit is as much in doubt as a failed one."""
+    worker.producer.gate.clear()
+    running = asyncio.create_task(run(step_over(worker, worker.batch(0, [b"1"]))))
+    await until(lambda: "commit" in worker.producer.calls)
+    running.cancel()
+    with pytest.raises(ProcessEnded):
+        await running
+    assert [asyncio.CancelledError] == [type(error) for error in worker.fatal.errors]
+
+
+async def test_step_cancelled_before_it_began_leaves_no_trace(worker):
+    """A worker that stops cancels a step that waits for its turn; nothing is in doubt."""
+    await worker.transactions.suspend()
+    running = asyncio.create_task(run(step_over(worker, worker.batch(0, [b"1"]))))
+    await settle()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ([], ["start"]) == (worker.fatal.errors, worker.producer.calls)
+
+
+async def test_what_was_worked_already_is_cut_off(worker):
+    """A rebalance delivers whole batches again: only what is at or above the committed offset is worked."""
+    worker.ownership.partitions[0].next_offsets["in"] = 2
+    async with step_over(worker, worker.batch(0, [b"0", b"1", b"2", b"3"])) as step:
+        assert [2, 3] == [one.offset for batch in step.batches for one in batch.records]
+    assert {IN: OffsetAndMetadata(4, "")} == worker.producer.offsets
+
+
+async def test_what_was_gathered_twice_is_worked_once(worker):
+    """Within one step too."""
+    async with step_over(worker, worker.batch(0, [b"0", b"1"]), worker.batch(0, [b"0", b"1", b"2"])) as step:
+        assert [0, 1, 2] == [one.offset for batch in step.batches for one in batch.records]
+
+
+async def test_batch_that_is_wholly_worked_is_dropped(worker):
+    """It commits nothing backwards."""
+    worker.ownership.partitions[0].next_offsets["in"] = 5
+    async with step_over(worker, worker.batch(0, [b"0", b"1"])) as step:
+        assert [] == step.batches
+    assert {} == worker.producer.offsets
+
+
+async def test_markers_are_passed_without_records(worker):
+    """A stretch without records still advances the offset, or the lag would never end."""
+    async with step_over(worker, worker.batch(0, [], start=0, end=3)) as step:
+        assert [] == step.batches
+    assert {IN: OffsetAndMetadata(3, "")} == worker.producer.offsets
+
+
+async def test_batch_of_another_assignment_is_dropped(worker):
+    """Fetched before a rebalance: fetching began anew at the committed offset since."""
+    old = worker.batch(0, [b"0"])
+    worker.ownership.assignment = object()
+    async with step_over(worker, old) as step:
+        assert [] == step.batches
+    assert {} == worker.producer.offsets
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_batch_of_a_partition_that_is_not_owned_is_dropped(worker, active):
+    """Nor is one worked that is still being restored."""
+    batches = [worker.batch(1, [b"0"])]
+    if not active:
+        worker.ownership.give(1).active = False
+    async with step_over(worker, *batches) as step:
+        assert [] == step.batches
+        assert step.partition(1) is None
+        assert worker.ownership.partitions[0] is step.partition(0)
+    assert {} == worker.producer.offsets
+
+
+async def test_hole_ends_the_process(worker):
+    """Records that are missing are told with their offsets; nothing is committed past them."""
+    with pytest.raises(ProcessEnded):
+        await run(step_over(worker, worker.batch(0, [b"5"], start=5)), send_and_put)
+    (error,) = worker.fatal.errors
+    assert isinstance(error, StepFailed)
+    assert "records 0 to 4 of in-0 are missing" in str(error)
+    assert ["start", "begin"] == worker.producer.calls
+
+
+async def test_suspend_waits_for_the_step_in_hand(worker):
+    """A rebalance goes on only when the step is committed."""
+    worker.producer.gate.clear()
+    running = asyncio.create_task(run(step_over(worker, worker.batch(0, [b"1"]))))
+    await until(lambda: "commit" in worker.producer.calls)
+    suspending = asyncio.create_task(worker.transactions.suspend())
+    await settle()
+    assert not suspending.done()
+    assert ["suspend"] == worker.ownership.calls
+    worker.producer.gate.set()
+    await suspending
+    assert running.done()
+
+
+async def test_no_step_begins_between_suspend_and_resume(worker):
+    """What waits goes on under the new assignment, and is judged by it."""
+    old = worker.batch(0, [b"old"])
+    await worker.transactions.suspend()
+    await worker.transactions.suspend()
+    seen: list[RecordBatch] = []
+    running = asyncio.create_task(run(step_over(worker, old), lambda step: seen.extend(step.batches)))
+    await settle()
+    assert ["start"] == worker.producer.calls
+    worker.transactions.resume([0], Membership(2, "member"), object())
+    await running
+    assert ([], ["start", "begin", "commit"]) == (seen, worker.producer.calls)
+    assert ["suspend", "claim [0]"] == worker.ownership.calls
+
+
+async def test_stop_lets_the_step_in_hand_finish_and_none_begin(worker):
+    """A rebalance that ends while the worker stops must not let a step begin."""
+    await worker.transactions.stop()
+    worker.transactions.resume([0], Membership(2, "member"), object())
+    assert ["start", "stop"] == worker.producer.calls
+    assert ["suspend", "stop"] == worker.ownership.calls
+    waiting = asyncio.create_task(worker.transactions.begin())
+    await settle()
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_step_gathers_everything_that_waits(worker):
+    """While one step commits the next one gathers: batches grow with load."""
+    stream = FakeStream()
+    stream.put(worker.batch(0, [b"0"]))
+    sizes: list[list[int]] = []
+    worker.producer.gate.clear()
+    running = asyncio.create_task(
+        run_all(worker, stream, lambda step: sizes.append([len(batch.records) for batch in step.batches]))
+    )
+    await until(lambda: "commit" in worker.producer.calls)
+    stream.put(worker.batch(0, [b"1", b"2"], start=1), worker.batch(0, [b"3"], start=3))
+    await until(lambda: stream.waiting_count == 0)
+    worker.producer.gate.set()
+    await worker.producer.commits_reach(2)
+    stream.close()
+    await running
+    assert [[1], [2, 1]] == sizes
+
+
+async def test_gathering_stops_at_its_limit(worker):
+    """So the memory of a step is bounded: what is over waits in the stream."""
+    stream = FakeStream()
+    stream.put(*(worker.batch(0, [b"a", b"b"], start=2 * number) for number in range(6)))
+    stream.close()
+    sizes = []
+    async for step in worker.transactions.steps(stream, max_records=3):
+        async with step:
+            sizes.append(sum(len(batch.records) for batch in step.batches))
+            await settle()
+    assert 12 == sum(sizes)
+    assert max(sizes) <= 4
+
+
+async def test_stream_that_fails_fails_its_steps(worker):
+    """An error of the stream reaches the agent, after what was delivered before it."""
+
+    class BrokenStream(FakeStream):
+        async def events(self):
+            async for event in super().events():
+                yield event
+            raise OSError("broken")
+
+    stream = BrokenStream()
+    stream.put(worker.batch(0, [b"1"]))
+    stream.close()
+    seen: list[RecordBatch] = []
+    with pytest.raises(OSError, match="broken"):
+        await run_all(worker, stream, lambda step: seen.extend(step.batches))
+    assert 1 == len(seen)
+
+
+async def test_outputs_are_split_into_batches_below_the_brokers_limit(worker):
+    """Many records go in several batches, in order."""
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        for number in range(50):
+            step.send("out", 0, b"%d" % number, b"x" * 50_000)
+    assert [b"%d" % number for number in range(50)] == [one.key for one in worker.producer.sent_to("out")]
+    assert 2 < len(worker.producer.batch_sizes)
+    assert max(worker.producer.batch_sizes) <= MAX_BATCH_BYTES
+
+
+async def test_oversize_record_gets_a_batch_of_its_own(worker):
+    """It is as large as it is; the records around it stay in batches of ordinary size."""
+    sizes = [100, 1_500_000, 100, 1_500_000, 100]
+    headers: Any = [("header", b"text"), ("null", None)]
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        for size in sizes:
+            step.send("out", 0, b"key", b"x" * size, headers)
+    assert sizes == [len(one.value or b"") for one in worker.producer.sent_to("out")]
+    assert 2 == sum(1 for size in worker.producer.batch_sizes if size > MAX_BATCH_BYTES)
+
+
+async def test_record_without_key_and_value_can_be_sent(worker):
+    """A tombstone without a key is rubbish, but it must find its way to the dead letters."""
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        step.send("out", 0, None, None, [("why", b"empty")])
+    assert [Sent("out", 0, None, None, [("why", b"empty")])] == worker.producer.sent_to("out")
