@@ -33,7 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/python tests/bench/pipeline.py $(BENCH)
+	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)
 
 install: $(INSTALLED)
 

@@ -180,7 +180,7 @@ class EmbeddedKafka:
             )
 
     async def _format(self, java: Path, jars: Path, properties: Path) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = _new_cluster_id()
         with self.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *tethered(format_command(java, jars, properties, cluster_id)),
@@ -209,6 +209,13 @@ class EmbeddedKafka:
         return EmbeddedBrokerError(
             "\n  ".join([f"the embedded Kafka {what}; the last lines of {self.log_path} say why:", *lines])
         )
+
+
+def _new_cluster_id() -> str:
+    """Return a random id as Kafka writes them; none that begins with a dash, which its own tool takes for an option."""
+    while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return cluster_id
 
 
 async def _in_daemon_thread(work: Callable[[], Path]) -> Path:

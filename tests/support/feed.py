@@ -18,9 +18,18 @@ _TICK_S = 0.05
 
 
 async def feed(
-    bootstrap: str, count: int, *, partitions: int, rate_per_s: float = 0, kind: str = "default"
+    bootstrap: str,
+    count: int,
+    *,
+    partitions: int,
+    rate_per_s: float = 0,
+    kind: str = "default",
+    accepted_at_s: dict[str, float] | None = None,
 ) -> list[str]:
-    """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged."""
+    """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
+
+    `accepted_at_s` is filled with the moment of each acknowledgement (epoch seconds).
+    """
     accepted: list[str] = []
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
     async with producer:
@@ -28,7 +37,10 @@ async def feed(
         began_at_s = loop.time()
         while len(accepted) < count:
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
-            accepted += await _write(producer, size, partitions, kind)
+            ids = await _write(producer, size, partitions, kind)
+            accepted += ids
+            if accepted_at_s is not None:
+                accepted_at_s.update(dict.fromkeys(ids, time.time()))
             if rate_per_s:
                 await asyncio.sleep(max(0.0, began_at_s + len(accepted) / rate_per_s - loop.time()))
     return accepted
