@@ -117,12 +117,14 @@ def _take_fetched(
             fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
             result.check_raise()
             continue
-        start = assignment.state_value(tp).position if result.check_assignment(tp) else None
-        records = result.getall(max_records)
+        fits = result.check_assignment(tp)
+        start = assignment.state_value(tp).position if fits else 0
+        # A result that a seek has passed by has let go of its records; to ask for them would raise.
+        records = result.getall(max_records) if fits else []
         if not result.has_more():
             del fetched[tp]
             fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
-        if start is None:
+        if not fits:
             continue
         end = assignment.state_value(tp).position
         if end > start:
