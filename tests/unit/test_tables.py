@@ -1,0 +1,163 @@
+"""Tables: committed rows on a real rocksdict, and what a step sees of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import faust
+import pytest
+
+from app.streaming.tables import StepRows, StepTableManager, StoreMemory, TableStore, TransactionalTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def memory() -> StoreMemory:
+    """Return the memory that the stores of a process share."""
+    return StoreMemory()
+
+
+@pytest.fixture
+def store(tmp_path, memory) -> Iterator[TableStore]:
+    """Return an empty store."""
+    store = TableStore(tmp_path / "store", memory)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def rows(store) -> StepRows:
+    """Return a step's view of a store that has the row `a`."""
+    store.write({b"a": b"committed"})
+    return StepRows(store, "app-counts-changelog", 3)
+
+
+def test_store_keeps_rows_in_key_order(store):
+    """Bytes to bytes, whatever they are, in the order of the keys' bytes."""
+    store.write({b"b": b"2", b"\xff": b"\x00", b"a": b"", b"": b"empty key"})
+    assert [(b"", b"empty key"), (b"a", b""), (b"b", b"2"), (b"\xff", b"\x00")] == list(store.items())
+    assert [b"", b"a", b"b", b"\xff"] == list(store.keys())
+    assert [b"b", b"\xff"] == [key for key, _ in store.items(from_key=b"aa")]
+    assert (b"2", None) == (store.get(b"b"), store.get(b"c"))
+
+
+def test_store_overwrites_and_deletes(store):
+    """The last write of a key counts; None is a deletion, also of what was never there."""
+    store.write({b"a": b"1", b"b": b"1"})
+    store.write({b"a": b"2", b"b": None, b"c": None})
+    assert [(b"a", b"2")] == list(store.items())
+
+
+def test_store_finds_many_at_once(store):
+    """In the order asked for, None where there is none."""
+    store.write({b"a": b"1", b"c": b"3"})
+    assert [b"3", None, b"1"] == store.get_many([b"c", b"b", b"a"])
+    assert [] == store.get_many([])
+
+
+def test_stores_share_their_memory_and_nothing_else(tmp_path, memory):
+    """Many partitions, one cache; the rows are apart, and a closed store lets another one open."""
+    stores = [TableStore(tmp_path / str(number), memory) for number in range(3)]
+    for number, one in enumerate(stores):
+        one.write({b"key": b"%d" % number})
+    assert [b"0", b"1", b"2"] == [one.get(b"key") for one in stores]
+    for one in stores:
+        one.close()
+
+
+def test_step_sees_its_own_writes_and_others_do_not(rows, store):
+    """Until the commit the store is as it was."""
+    rows.put(b"b", b"new")
+    rows.put(b"a", b"changed")
+    assert (b"changed", b"new") == (rows.get(b"a"), rows.get(b"b"))
+    assert [b"new", b"changed", None] == rows.get_many([b"b", b"a", b"c"])
+    assert [(b"a", b"committed")] == list(store.items())
+    other = StepRows(store, "app-counts-changelog", 3)
+    assert (b"committed", None) == (other.get(b"a"), other.get(b"b"))
+
+
+def test_step_sees_what_it_deleted_as_gone(rows, store):
+    """A deletion is a change like any other: a tombstone on the changelog, a missing row afterwards."""
+    rows.delete(b"a")
+    assert rows.get(b"a") is None
+    assert [None] == rows.get_many([b"a"])
+    assert {b"a": None} == rows.changed
+    assert b"committed" == store.get(b"a")
+    rows.apply()
+    assert [] == list(store.items())
+
+
+def test_step_without_changes_reads_what_is_committed(rows):
+    """Many rows are read in one call then."""
+    assert [None, b"committed"] == rows.get_many([b"b", b"a"])
+
+
+def test_applied_rows_are_committed(rows, store):
+    """All of them, at once."""
+    rows.put(b"b", b"2")
+    rows.put(b"b", b"3")
+    rows.apply()
+    assert [(b"a", b"committed"), (b"b", b"3")] == list(store.items())
+
+
+def test_step_that_changed_nothing_writes_nothing(rows, store):
+    """Reading leaves no trace."""
+    rows.get(b"a")
+    rows.apply()
+    assert ({}, [(b"a", b"committed")]) == (rows.changed, list(store.items()))
+
+
+@pytest.fixture
+def table(store) -> TransactionalTable:
+    """Return a Faust table of an app, with one restored partition."""
+    app = faust.App("app", store="memory://", Table=TransactionalTable, TableManager=StepTableManager)
+    table: TransactionalTable = app.Table("counts", partitions=2)
+    table.stores[1] = store
+    store.write({b"a": b"1", b"b": b"2"})
+    return table
+
+
+def test_table_reads_committed_rows_of_its_partitions(table):
+    """What a page sees: key, membership, iteration, length."""
+    assert b"1" == table[b"a"]
+    assert b"b" in table
+    assert b"c" not in table
+    assert [b"a", b"b"] == list(table)
+    assert 2 == len(table)
+    with pytest.raises(KeyError):
+        table[b"c"]
+
+
+def test_table_without_partitions_is_empty(table):
+    """Before an assignment there is nothing to read."""
+    table.stores.clear()
+    assert [] == list(table)
+    assert b"a" not in table
+
+
+def test_writing_outside_of_a_step_is_refused(table):
+    """The error says how it is done."""
+    with pytest.raises(RuntimeError, match=r"step\.rows\('counts', partition\)\.put"):
+        table[b"a"] = b"2"
+    with pytest.raises(RuntimeError, match=r"step\.rows\('counts', partition\)\.delete"):
+        del table[b"a"]
+    assert b"1" == table[b"a"]
+
+
+def test_changelog_is_named_as_faust_names_it(table):
+    """Application, table, `changelog`."""
+    assert "app-counts-changelog" == table.changelog_name
+
+
+def test_second_table_of_a_name_is_refused(table):
+    """Two tables in one changelog would overwrite each other's rows."""
+    with pytest.raises(ValueError, match="'counts'"):
+        table.app.Table("counts", partitions=2)
+
+
+def test_changelogs_are_kept_from_fausts_consumer(table):
+    """Faust subscribes to no changelog: restoring is ours."""
+    assert set() == table.app.tables.changelog_topics
+    assert {"counts"} == set(table.app.tables)
