@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from app.rules.ledger import decode_row
 from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _TYPE_OF = msgspec.json.Decoder(msgspec.defstruct("Event", [("type", str), ("task_id", str)])).decode
+
+
+async def lag_of(bootstrap: str, group_id: str, topics: list[str], partition_count: int) -> int:
+    """Return how many committed records of topics a group has not committed yet, whatever hangs elsewhere."""
+    partitions = [TopicPartition(topic, number) for topic in topics for number in range(partition_count)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    async with consumer:
+        await admin.start()
+        try:
+            ends = await consumer.end_offsets(partitions)
+            committed = await admin.list_consumer_group_offsets(group_id, partitions=partitions)
+        finally:
+            await admin.close()
+    return sum(ends[tp] - max(0, committed[tp].offset) for tp in partitions)
 
 
 class Follower:

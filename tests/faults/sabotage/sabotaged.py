@@ -61,7 +61,7 @@ async def offer(self: FencedProducer, offsets: Any, group_id: str) -> None:
         await self.flush()
         reach("sent")
     if BROKEN == "offsets":
-        self.offsets_outside = (offsets, group_id)
+        self.offsets_outside = offsets
         return
     await _offer(self, offsets, group_id)
     reach("offered")
@@ -72,12 +72,9 @@ async def end(self: FencedProducer) -> None:
     await _end(self)
     reach("committed")
     if BROKEN == "offsets" and getattr(self, "offsets_outside", None):
-        offsets, group_id = self.offsets_outside
-        consumer = AIOKafkaConsumer(bootstrap_servers=os.environ["EBS_BROKER"], group_id=group_id)
-        await consumer.start()
-        consumer.assign(list(offsets))
-        await consumer.commit(offsets)
-        await consumer.stop()
+        thread = app.consumer._thread
+        await thread.call_thread(thread._consumer.commit, self.offsets_outside)
+        self.offsets_outside = None
 
 
 def apply(self: Step) -> None:
