@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 OBJECTS = 3_000
+BACKLOG = 20_000
 RATE_PER_S = 300
 
 
@@ -106,3 +107,34 @@ async def test_workers_join_and_leave_under_load(broker: EmbeddedKafka, fleet: F
         for role in ROLES:
             assert 0 == await fleet.terminate(f"{role}-1")
         await load.ends_exactly(fleet)
+
+
+async def test_kill_of_the_broker(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """A broker that dies and comes back finds its clients waiting; what was acknowledged is worked off, once."""
+    fleet.start_all()
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, BACKLOG, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet)
+        broker.kill()
+        assert len(follower.finished_objects) < BACKLOG
+        await broker.start()
+        await until(
+            lambda: follower.has_finished_objects(BACKLOG), "all objects", fleet=fleet, reviving=True, timeout_s=90
+        )
+    assert [] == await differences(broker.bootstrap, accepted=accepted)
+
+
+async def test_freeze_of_the_broker_beyond_every_timeout(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """A broker that stands still for longer than sessions and transactions last costs time, nothing else."""
+    fleet.start_all()
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, BACKLOG, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet)
+        broker.pause()
+        assert len(follower.finished_objects) < BACKLOG
+        await asyncio.sleep(SESSION_TIMEOUT_S + 5)
+        broker.resume()
+        await until(
+            lambda: follower.has_finished_objects(BACKLOG), "all objects", fleet=fleet, reviving=True, timeout_s=90
+        )
+    assert [] == await differences(broker.bootstrap, accepted=accepted)
