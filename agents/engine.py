@@ -18,6 +18,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from agents.handlers import is_inline
+from app.errors import DecodeError
 from app.events import (
     DECODE_ERRORS,
     TaskCreated,
@@ -29,7 +30,7 @@ from app.events import (
     encode,
     explain_decode_error,
 )
-from app.rules.dead_letters import Origin, dead_letter_headers
+from app.rules.dead_letters import Origin, dead_letter_headers, message_of
 from app.rules.offsets import MAX_METADATA_BYTES, Progress
 from app.topics import DEAD_LETTERS, TASK_EVENTS
 
@@ -54,6 +55,8 @@ _INLINE_BURST = 256
 """Inline tasks worked before other coroutines get their turn."""
 _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 """A partition whose encoded progress is longer starts no further task until it shrinks."""
+_MAX_RESULT_BYTES = 65_536
+"""Of a handler's result as JSON: it goes through every topic and table, and must fit wherever its task did."""
 
 _encode_json = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
@@ -122,6 +125,7 @@ class Engine:
         handler: Handler,
         *,
         topic: str,
+        partition_count: int,
         concurrency: int,
         commit_interval_s: float,
         worker: str,
@@ -131,6 +135,7 @@ class Engine:
         self._handler: Any = handler
         self._inline = is_inline(handler)
         self._topic = topic
+        self._partition_count = partition_count
         self._concurrency = concurrency
         self._queue_records = _QUEUE_RECORDS + concurrency
         self._commit_interval_s = commit_interval_s
@@ -158,6 +163,8 @@ class Engine:
         try:
             async for event in stream.events():
                 self.take(event.value)
+        except Exception as error:  # noqa: BLE001  # Faust would only start the agent again
+            self._transactions.fatal(error)
         finally:
             committing.cancel()
 
@@ -249,9 +256,9 @@ class Engine:
 
     def _start(self, work: PartitionWork, record: ConsumerRecord) -> None:
         try:
-            task = decode_task_request(record.value)
-        except DECODE_ERRORS as error:
-            self._bury(work, record, explain_decode_error(self._topic, error), attempts=0)
+            task = self._decode(record)
+        except DecodeError as error:
+            self._bury(work, record, error, attempts=0)
             work.progress.finish(record.offset)
             return
         started_at_ms = self._clock_ms()
@@ -266,6 +273,19 @@ class Engine:
             self._running_count += 1
             work.running[record.offset] = asyncio.create_task(self._run(attempt))
 
+    def _decode(self, record: ConsumerRecord) -> TaskCreated:
+        try:
+            task = decode_task_request(record.value)
+        except DECODE_ERRORS as error:
+            raise explain_decode_error(self._topic, error) from error
+        if task.object_partition >= self._partition_count:
+            # Its events would go to a partition that does not exist, which fails the whole step.
+            raise DecodeError(
+                f"not a valid record of {self._topic}: object_partition is {task.object_partition}, "
+                f"there are {self._partition_count} partitions (EBS_PARTITIONS)"
+            )
+        return task
+
     def _run_inline(self, attempt: Attempt) -> None:
         try:
             result = self._handler(attempt.task)
@@ -277,9 +297,10 @@ class Engine:
     async def _run(self, attempt: Attempt) -> None:
         try:
             result = await self._handler(attempt.task)
-        except asyncio.CancelledError:
-            # The partition is gone or the worker stops; whoever owns the partition runs the task again.
-            return
+        except asyncio.CancelledError as error:
+            # The partition is gone: its next owner runs the task again. Otherwise it was the handler's own doing.
+            if not attempt.work.lost:
+                self._fail(attempt, error)
         except Exception as error:  # noqa: BLE001  # as in _run_inline
             self._fail(attempt, error)
         else:
@@ -292,6 +313,11 @@ class Engine:
 
     def _finish(self, attempt: Attempt, result: object) -> None:
         task = attempt.task
+        try:
+            encoded = _NULL if result is None else _encode_result(result)
+        except Exception as error:  # noqa: BLE001  # as in _run_inline: what a handler returns is anything
+            self._fail(attempt, error)
+            return
         finished = TaskFinished(
             f"f-{task.task_id}",
             *_common(task),
@@ -299,14 +325,14 @@ class Engine:
             self._worker,
             attempt.wait_ms,
             attempt.spent_ms(),
-            _NULL if result is None else msgspec.Raw(_encode_json(result)),
+            encoded,
         )
         self._send_event(attempt.work, task, finished)
         attempt.work.progress.finish(attempt.record.offset)
 
-    def _fail(self, attempt: Attempt, error: Exception) -> None:
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
         task = attempt.task
-        said = f"{type(error).__qualname__}: {error}"
+        said = f"{type(error).__qualname__}: {message_of(error)}"
         details = (*_common(task), self._clock_ms(), self._worker, attempt.wait_ms, attempt.spent_ms(), said)
         self._send_event(attempt.work, task, TaskFailed(f"x-{task.task_id}-{task.attempt}", *details))
         self._send_event(attempt.work, task, TaskDead(f"d-{task.task_id}", *details))
@@ -368,6 +394,13 @@ class Engine:
     def _publish_holds(self) -> None:
         held = frozenset(TopicPartition(self._topic, number) for number, work in self._works.items() if work.held)
         self._transactions.ownership.hold(held)
+
+
+def _encode_result(result: object) -> msgspec.Raw:
+    encoded = _encode_json(result)
+    if len(encoded) > _MAX_RESULT_BYTES:
+        raise ValueError(f"the result has {len(encoded)} bytes of JSON, at most {_MAX_RESULT_BYTES} are kept")
+    return msgspec.Raw(encoded)
 
 
 def _common(task: TaskCreated) -> tuple[str, str, int, str, int, int, int]:

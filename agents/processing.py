@@ -26,6 +26,7 @@ async def processing(stream: Any) -> None:
         app.transactions,
         default_handler(_settings.process_time),
         topic=TASK_REQUESTS,
+        partition_count=_settings.partitions,
         concurrency=_settings.concurrency,
         commit_interval_s=_settings.commit_interval_ms / 1000,
         worker=app.worker_name,

@@ -1,0 +1,566 @@
+"""The processing engine over topics in memory: order, restarts, failures, lost partitions, limits, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from aiokafka import TopicPartition
+from fakes import FakeStream, FakeWorker, settle, until
+from histories import task_event
+
+from agents.engine import Engine
+from agents.handlers import inline
+from app.errors import StepFailed
+from app.events import (
+    TaskCreated,
+    TaskDead,
+    TaskFailed,
+    TaskFinished,
+    TaskStarted,
+    decode_task_event,
+    encode,
+)
+from app.rules.offsets import Progress
+from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from app.events import TaskEvent
+
+NOW_MS = 1_795_489_276_303
+PARTITIONS = 4
+
+
+def request(object_id: str, *, partition: int = 0, attempt: int = 1) -> bytes:
+    """Return the request of an object's only task, made 12 ms ago."""
+    task: TaskCreated = task_event(TaskCreated, object_id, 0, at_ms=NOW_MS - 12, attempt=attempt)
+    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content="some content"))
+
+
+class Gate:
+    """A handler whose tasks run until the test lets them end."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, asyncio.Future[Any]] = {}
+        self.started: list[str] = []
+        self.cancelled: list[str] = []
+        self.most_running = 0
+
+    async def __call__(self, task: TaskCreated) -> Any:
+        """Work on a task until it is let go."""
+        self.started.append(task.object_id)
+        ending = self.running[task.object_id] = asyncio.get_running_loop().create_future()
+        self.most_running = max(self.most_running, len(self.running))
+        try:
+            return await ending
+        except asyncio.CancelledError:
+            self.cancelled.append(task.object_id)
+            raise
+        finally:
+            del self.running[task.object_id]
+
+    def finish(self, *object_ids: str, result: Any = None) -> None:
+        """Let tasks return."""
+        for object_id in object_ids or list(self.running):
+            self.running[object_id].set_result(result)
+
+    def fail(self, object_id: str, error: BaseException) -> None:
+        """Let a task raise."""
+        self.running[object_id].set_exception(error)
+
+
+class Bench:
+    """An engine at work: what goes in, and what is on the topics after each commit."""
+
+    def __init__(self, handler: Any, *, concurrency: int = 16) -> None:
+        self.worker = FakeWorker(TASK_REQUESTS)
+        self.stream = FakeStream()
+        self.producer = self.worker.producer
+        self.engine = Engine(
+            self.worker.transactions,
+            handler,
+            topic=TASK_REQUESTS,
+            partition_count=PARTITIONS,
+            concurrency=concurrency,
+            commit_interval_s=0,
+            worker="processing-1",
+            clock_ms=lambda: NOW_MS,
+        )
+        self.running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read."""
+        await self.worker.start()
+        self.running = asyncio.create_task(self.engine.run(self.stream))
+
+    async def stop(self) -> None:
+        """Stop as if the process were killed; an error that ended the agent is raised."""
+        for number in list(self.worker.ownership.partitions):
+            self.worker.ownership.take_away(number)
+        self.stream.close()
+        assert self.running is not None
+        await self.running
+
+    def put(self, partition: int, *values: bytes | None, start: int = 0, end: int = -1) -> None:
+        """Deliver requests."""
+        self.stream.put(self.worker.batch(partition, values, start=start, end=end))
+
+    def events(self, *object_ids: str) -> list[TaskEvent]:
+        """Return the committed events, of some objects or all."""
+        events = [decode_task_event(one.value or b"") for one in self.producer.sent_to(TASK_EVENTS)]
+        return [event for event in events if event.object_id in object_ids or not object_ids]
+
+    def types(self, *object_ids: str) -> list[type]:
+        """Return the types of the committed events."""
+        return [type(event) for event in self.events(*object_ids)]
+
+    def finished(self) -> set[str]:
+        """Return the objects whose task is finished for all to see."""
+        return {event.object_id for event in self.events() if isinstance(event, TaskFinished)}
+
+    def committed(self, partition: int = 0) -> tuple[int, str]:
+        """Return the committed offset and metadata of a partition."""
+        committed = self.producer.offsets[TopicPartition(TASK_REQUESTS, partition)]
+        return committed.offset, committed.metadata
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Callable[..., Any]]:
+    """Return a function that starts an engine with a handler; all are stopped at the end."""
+    benches: list[Bench] = []
+
+    async def start(handler: Any, **options: int) -> Bench:
+        one = Bench(handler, **options)
+        benches.append(one)
+        await one.start()
+        return one
+
+    yield start
+    for one in benches:
+        await one.stop()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """Return a handler whose tasks end when the test says."""
+    return Gate()
+
+
+def unfinished(committed: tuple[int, str], count: int) -> list[int]:
+    """Return which of the first `count` offsets the next owner of a partition works."""
+    progress = Progress(*committed)
+    return [offset for offset in range(committed[0], count) if progress.take(offset)]
+
+
+async def test_task_is_started_and_finished_with_the_time_really_spent(bench, gate):
+    """Both events, in this order, in the object's partition, under the object's key."""
+    one = await bench(gate)
+    one.worker.ownership.give(2)
+    one.put(2, request("a", partition=3))
+    await until(lambda: gate.running)
+    gate.finish(result={"pages": 3})
+    await until(lambda: one.finished() == {"a"})
+    started, finished = one.events("a")
+    assert (TaskStarted, "s-a-0-1", NOW_MS, 12, "processing-1") == (
+        type(started),
+        started.id,
+        started.at_ms,
+        started.wait_ms,
+        started.worker,
+    )
+    assert (TaskFinished, "f-a-0", 3, 12, b'{"pages":3}') == (
+        type(finished),
+        finished.id,
+        finished.object_partition,
+        finished.wait_ms,
+        bytes(finished.result),
+    )
+    assert 0 <= finished.spent_ms < 10_000
+    assert {(3, b"a")} == {(sent.partition, sent.key) for sent in one.producer.sent_to(TASK_EVENTS)}
+    assert (1, "") == one.committed(2)
+
+
+async def test_start_is_visible_before_the_end(bench, gate):
+    """Who looks sees what runs now."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: one.types() == [TaskStarted])
+    assert (["a"], 1) == (list(gate.running), one.engine.running_count)
+    assert 0 == one.committed()[0]
+
+
+async def test_slow_task_holds_up_nobody(bench, gate):
+    """The others' results are visible, and what is finished above the slow one is committed beside the watermark."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(name) for name in "abcdef"))
+    await until(lambda: len(gate.running) == 6)
+    gate.finish("f", "b", "d", "e")
+    await until(lambda: one.finished() == set("bdef"))
+    assert 0 == one.committed()[0]
+    assert [0, 2] == unfinished(one.committed(), 6)
+    gate.finish("a", "c")
+    await until(lambda: one.finished() == set("abcdef"))
+    assert (6, "") == one.committed()
+
+
+async def test_restart_works_exactly_the_unfinished_and_starts_none_twice(bench, gate):
+    """After a crash the next owner goes on from what was committed; a task that said TASK_STARTED says it once."""
+    first = await bench(gate)
+    first.worker.ownership.give(0)
+    first.put(0, *(request(name) for name in "abc"))
+    await until(lambda: len(gate.running) == 3)
+    gate.finish("b")
+    await until(lambda: first.finished() == {"b"})
+    offset, metadata = first.committed()
+
+    again = Gate()
+    second = await bench(again)
+    second.worker.ownership.give(0, offset=offset, metadata=metadata)
+    second.put(0, *(request(name) for name in "abcd"))
+    await until(lambda: len(again.running) == 3)
+    again.finish()
+    await until(lambda: second.finished() == set("acd"))
+    assert ["a", "c", "d"] == again.started
+    assert Counter([TaskStarted] * 4 + [TaskFinished] * 4) == Counter(first.types() + second.types())
+    assert (4, "") == second.committed()
+
+
+async def test_error_of_a_handler_fails_its_task_and_nothing_else(bench, gate):
+    """TASK_FAILED, TASK_DEAD, and the request with its bytes in the dead letters; the watermark goes on."""
+    one = await bench(gate)
+    one.worker.ownership.give(1)
+    one.put(1, request("a", partition=3), request("b"))
+    await until(lambda: len(gate.running) == 2)
+    gate.fail("a", ValueError("no such page"))
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"} and one.types("a")[-1:] == [TaskDead])
+    assert [TaskStarted, TaskFailed, TaskDead] == one.types("a")
+    failed, dead = one.events("a")[1:]
+    assert ("ValueError: no such page", "ValueError: no such page") == (failed.error, dead.error)
+    (letter,) = one.producer.sent_to(DEAD_LETTERS)
+    assert (1, request("a", partition=3)) == (letter.partition, letter.value)
+    headers = dict(letter.headers)
+    assert (b"task-requests", b"1", b"0", b"1", b"no such page") == tuple(
+        headers[name]
+        for name in (
+            "kafka_dlt-original-topic",
+            "kafka_dlt-original-partition",
+            "kafka_dlt-original-offset",
+            "retry_topic-attempts",
+            "kafka_dlt-exception-message",
+        )
+    )
+    assert (2, "") == one.committed(1)
+
+
+ODD_ERRORS = [
+    (ValueError("half \ud83d"), r"ValueError: half \ud83d"),
+    (ValueError("x" * 5_000_000), "ValueError: xxx"),
+    (asyncio.CancelledError("of its own"), "CancelledError: of its own"),
+    (StopAsyncIteration("done"), "StopAsyncIteration: done"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), ODD_ERRORS, ids=["half a character", "long", "cancelled", "iteration"])
+async def test_odd_errors_fail_their_task_like_any_other(bench, gate, error, said):
+    """No error of a handler leaves its task open for ever, or makes a record that the broker refuses."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: gate.running)
+    gate.fail("a", error)
+    await until(lambda: one.types("a") == [TaskStarted, TaskFailed, TaskDead])
+    assert one.events("a")[1].error.startswith(said)
+    assert 100_000 > max(one.producer.batch_sizes)
+    assert (1, "") == one.committed()
+    assert 0 == one.engine.running_count
+
+
+@pytest.mark.parametrize("result", [object(), {(1, 2): 3}, "\ud83d", "x" * 100_000])
+async def test_result_that_cannot_be_kept_fails_its_task(bench, gate, result):
+    """Neither what is no JSON nor what is too large keeps a task open for ever."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: gate.running)
+    gate.finish(result=result)
+    await until(lambda: one.types("a") == [TaskStarted, TaskFailed, TaskDead])
+    assert (1, "") == one.committed()
+    assert 0 == one.engine.running_count
+
+
+BAD_REQUESTS = [None, b"", b"garbage", b'{"type":"TASK_CREATED"}', b"[" * 20_000, request("z", partition=PARTITIONS)]
+
+
+@pytest.mark.parametrize("value", BAD_REQUESTS, ids=["tombstone", "empty", "garbage", "fields", "deep", "partition"])
+async def test_request_that_cannot_be_worked_goes_to_the_dead_letters(bench, gate, value):
+    """One record is lost to work, none after it; the header says why."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), value, request("b"))
+    await until(lambda: len(gate.running) == 2)
+    gate.finish()
+    await until(lambda: one.finished() == {"a", "b"})
+    (letter,) = one.producer.sent_to(DEAD_LETTERS)
+    headers = dict(letter.headers)
+    assert (value, b"1", b"0", b"app.errors.DecodeError") == (
+        letter.value,
+        headers["kafka_dlt-original-offset"],
+        headers["retry_topic-attempts"],
+        headers["kafka_dlt-exception-fqcn"],
+    )
+    assert headers["kafka_dlt-exception-message"]
+    assert (3, "") == one.committed()
+
+
+async def test_lost_partition_is_let_go_of(bench, gate):
+    """Its tasks are cancelled and what they left is not sent: it all belongs to the next owner."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.worker.ownership.give(1)
+    one.put(0, request("lost"), request("finished too late"))
+    one.put(1, request("kept"))
+    await until(lambda: len(gate.running) == 3 and len(one.events()) == 3)
+    await one.worker.transactions.suspend()
+    gate.finish("finished too late")
+    await settle()
+    one.worker.ownership.take_away(0)
+    one.worker.transactions.resume([1], one.worker.ownership.membership, one.worker.ownership.assignment)
+    gate.finish("kept")
+    await until(lambda: one.finished() == {"kept"})
+    await settle()
+    assert ["lost"] == gate.cancelled
+    assert [TaskStarted] == one.types("finished too late")
+    assert 0 == one.committed(0)[0]
+    assert 0 == one.engine.running_count
+
+
+async def test_handler_that_will_not_be_cancelled_is_not_heard(bench):
+    """A task that ends after its partition is gone counts at the next owner only."""
+    ending = asyncio.Event()
+
+    async def stubborn(_task: TaskCreated) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await ending.wait()
+        return "late"
+
+    one = await bench(stubborn)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: one.types() == [TaskStarted])
+    one.worker.ownership.take_away(0)
+    await settle()
+    ending.set()
+    await until(lambda: one.engine.running_count == 0)
+    await settle()
+    assert [TaskStarted] == one.types()
+
+
+async def test_partition_that_comes_back_goes_on_where_it_was_committed(bench, gate):
+    """Nothing of the time before is remembered."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: len(gate.running) == 2 and len(one.events()) == 2)
+    one.worker.ownership.take_away(0)
+    await until(lambda: not gate.running)
+    one.worker.ownership.give(0, offset=1)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: list(gate.running) == ["b"])
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"})
+    assert (2, "") == one.committed()
+
+
+async def test_records_of_a_partition_that_is_not_ours_are_ignored(bench, gate):
+    """They were fetched before a rebalance, or before the restore ended."""
+    one = await bench(gate)
+    one.put(3, request("a"))
+    one.worker.ownership.give(0)
+    one.put(0, request("b"))
+    await until(lambda: gate.running)
+    assert ["b"] == gate.started
+
+
+async def test_missing_records_end_the_process(bench, gate):
+    """A hole is never passed over, and never leaves the agent as an error that Faust would swallow."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), start=5)
+    await until(one.running.done)
+    (error,) = one.worker.fatal.errors
+    assert isinstance(error, StepFailed)
+    assert type(one.running.exception()).__name__ == "ProcessEnded"
+    one.running = asyncio.create_task(settle())
+
+
+async def test_no_more_tasks_run_than_allowed(bench, gate):
+    """The pool is one for all partitions; each end makes room for one start."""
+    one = await bench(gate, concurrency=3)
+    for number in range(2):
+        one.worker.ownership.give(number)
+        one.put(number, *(request(f"{number}{name}") for name in "abcd"))
+    for _ in range(8):
+        await until(lambda: gate.running)
+        await settle()
+        assert one.engine.running_count == len(gate.running) <= 3
+        gate.finish(next(iter(gate.running)))
+    await until(lambda: len(one.finished()) == 8)
+    assert 3 == gate.most_running
+
+
+async def test_partitions_take_turns(bench, gate):
+    """A partition with a long queue does not starve the others."""
+    one = await bench(gate, concurrency=1)
+    for number in range(3):
+        one.worker.ownership.give(number)
+    one.put(0, *(request(f"0{name}") for name in "abcd"))
+    one.put(1, request("1a"), request("1b"))
+    one.put(2, request("2a"))
+    await until(lambda: one.stream.waiting_count == 0)
+    while len(one.finished()) < 7:
+        await until(lambda: gate.running or len(one.finished()) == 7)
+        if gate.running:
+            gate.finish()
+        await settle()
+    assert sorted(["0a", "0b", "1a", "1b", "2a"]) == sorted(gate.started[:5])
+    assert ["0c", "0d"] == gate.started[5:]
+
+
+async def test_full_queue_holds_its_partition_until_half_is_worked(bench):
+    """Back-pressure: fetching of this partition pauses, and goes on before the queue is empty."""
+    ending = asyncio.Event()
+
+    async def wait(_task: TaskCreated) -> None:
+        await ending.wait()
+
+    one = await bench(wait, concurrency=8)
+    one.worker.ownership.give(0)
+    one.worker.ownership.give(1)
+    one.put(0, *(request(str(number)) for number in range(1_200)))
+    await until(lambda: one.worker.ownership.held)
+    assert {TopicPartition(TASK_REQUESTS, 0)} == one.worker.ownership.held
+    ending.set()
+    await until(lambda: not one.worker.ownership.held, turns=20_000)
+    waiting = 1_200 - len(one.finished()) - one.engine.running_count
+    assert 300 < waiting < 700
+
+
+async def test_lost_partition_is_held_no_more(bench, gate):
+    """Or it would stay closed when it comes back."""
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(str(number)) for number in range(1_100)))
+    await until(lambda: one.worker.ownership.held)
+    one.worker.ownership.take_away(0)
+    assert frozenset() == one.worker.ownership.held
+
+
+async def test_drain_lets_running_tasks_end_and_starts_none(bench, gate):
+    """What has not begun is handed back: the committed offset stays below it."""
+    one = await bench(gate, concurrency=2)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(name) for name in "abcd"))
+    await until(lambda: len(gate.running) == 2)
+    draining = asyncio.create_task(one.engine.drain(60))
+    gate.finish("b")
+    await settle()
+    assert not draining.done()
+    gate.finish("a")
+    await draining
+    await one.worker.transactions.stop()
+    assert ({"a", "b"}, ["a", "b"]) == (one.finished(), gate.started)
+    assert [2, 3] == unfinished(one.committed(), 4)
+
+
+async def test_drain_gives_up_at_its_limit(bench, gate, caplog):
+    """A task that does not end in time is handed back too, and the log says so."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: one.types() == [TaskStarted])
+    await one.engine.drain(0)
+    assert "1 tasks still run after 0 s" in caplog.text
+    assert [0] == unfinished(one.committed(), 1)
+
+
+async def test_drain_of_an_idle_engine_is_done_at_once(bench, gate):
+    """Nothing runs, nothing waits to be committed."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    await one.engine.drain(60)
+    assert [] == one.producer.commits
+
+
+async def test_markers_advance_the_watermark(bench, gate):
+    """A partition without records to work still commits how far it was read."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, end=5)
+    await one.producer.commits_reach(1)
+    assert (5, "") == one.committed()
+
+
+async def test_failed_commit_ends_the_process(bench, gate):
+    """The committer never goes on after a doubt."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.producer.failures["commit"] = OSError("the broker is away")
+    one.put(0, request("a"))
+    await until(lambda: one.worker.fatal.errors)
+    gate.finish()
+    await settle()
+    assert ["the broker is away"] == [str(error) for error in one.worker.fatal.errors]
+
+
+async def test_inline_handler_is_called_without_a_task(bench):
+    """Thousands of tasks that take no time: in order, each started and finished, errors told like any other."""
+
+    @inline
+    def handler(task: TaskCreated) -> str:
+        if task.object_id == "7":
+            raise ValueError("seven")
+        return task.object_id
+
+    one = await bench(handler)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(str(number)) for number in range(1_000)))
+    await until(lambda: one.producer.offsets and one.committed() == (1_000, ""))
+    assert Counter({TaskStarted: 1_000, TaskFinished: 999, TaskFailed: 1, TaskDead: 1}) == Counter(one.types())
+    assert [str(number) for number in range(1_000)] == [
+        event.object_id for event in one.events() if isinstance(event, TaskStarted)
+    ]
+    assert 1 == len(one.producer.sent_to(DEAD_LETTERS))
+
+
+async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):
+    """Metadata near its limit must not keep the next owner from starting what the last one left open."""
+    left = Progress(0)
+    for offset in range(3_000):
+        left.take(offset)
+        left.start(offset)
+    metadata: str | None = ""
+    for offset in range(1, 3_000, 2):
+        if (metadata := left.encode()) is not None and len(metadata) > 3_000:
+            break
+        left.finish(offset)
+    assert metadata
+    expected = unfinished((0, metadata), 3_000)
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0, metadata=metadata)
+    one.put(0, *(request(str(number)) for number in range(3_000)))
+    for _ in range(5):
+        await until(lambda: gate.running)
+        await settle(100)
+        gate.finish()
+        await until(lambda: not gate.running)
+    assert [str(offset) for offset in expected[:5]] == gate.started[:5]
