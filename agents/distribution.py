@@ -42,7 +42,7 @@ class Distributor:
     def distribute(self, step: Step, batch: RecordBatch, at_ms: int) -> None:
         """Distribute a batch; `at_ms` is the time of the TASK_CREATED events."""
         partition = batch.partition
-        stream_time_ms = max(self._stream_time_ms.get(partition, 0), *(record.timestamp for record in batch.records))
+        stream_time_ms = max(self._reached_ms(step, partition), *(record.timestamp for record in batch.records))
         self._stream_time_ms[partition] = stream_time_ms
         for record in batch.records:
             try:
@@ -50,6 +50,14 @@ class Distributor:
             except DecodeError as error:
                 bury(step, record, error)
         self._forget_old_ids(step, partition, stream_time_ms)
+
+    def _reached_ms(self, step: Step, partition: int) -> int:
+        """Return how far a partition's stream time is; after a restart or a move only the table knows.
+
+        If it went back, an id would be looked for in older buckets than its own, and a repetition taken for news.
+        """
+        newest = step.rows(SEEN_TABLE, partition).last_committed_key()
+        return max(self._stream_time_ms.get(partition, 0), self._seen.written_at_ms(newest) if newest else 0)
 
     def _distribute_one(self, step: Step, record: ConsumerRecord, stream_time_ms: int, at_ms: int) -> None:
         try:

@@ -1,7 +1,8 @@
 """The statistics: an object ledger and tumbling windows, in one step.
 
 Reads: `objects`, `task-events` (co-partitioned: an object's records meet in one partition). Writes: the tables `ledger`
-and `windows`, `dead-letters`. Key: object id; a window's rows are one for each partition, readers add them up.
+and `windows`, `dead-letters` (bad task events; the distributor buries bad objects). Key: object id; a window's rows are
+one for each partition, readers add them up.
 Guarantee: a window counts transitions of the ledger, not events, so neither a duplicate nor any order of events
 changes a figure. A crash repeats the step: rows, windows and offsets commit together.
 """
@@ -70,7 +71,9 @@ class Bookkeeper:
                 try:
                     event = decode(record.value)
                 except DECODE_ERRORS as error:
-                    bury(step, record, explain_decode_error(batch.topic, error))
+                    if not is_object:
+                        # A bad object is buried by the distributor, once.
+                        bury(step, record, explain_decode_error(batch.topic, error))
                     continue
                 count(event, tally)
 
@@ -87,7 +90,9 @@ class Bookkeeper:
                 try:
                     event = decode(record.value)
                 except DECODE_ERRORS as error:
-                    bury(step, record, explain_decode_error(batch.topic, error))
+                    if not is_object:
+                        # A bad object is buried by the distributor, once.
+                        bury(step, record, explain_decode_error(batch.topic, error))
                     continue
                 key = event.object_id.encode()
                 row = rows.get(key)

@@ -78,6 +78,10 @@ class SeenKeys:
         """Return whether a key's bucket lies wholly before the retention."""
         return key[:_BUCKET_BYTES] < self._bucket(max(0, stream_time_ms - _BUCKETS * self._bucket_ms))
 
+    def written_at_ms(self, key: bytes) -> int:
+        """Return the earliest stream time at which a key can have been written."""
+        return int.from_bytes(key[:_BUCKET_BYTES], "big") * self._bucket_ms
+
     def _bucket(self, at_ms: int) -> bytes:
         return (at_ms // self._bucket_ms).to_bytes(_BUCKET_BYTES, "big")
 

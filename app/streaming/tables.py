@@ -86,6 +86,11 @@ class TableStore:
         """Iterate over the keys in order."""
         return self._database.keys()  # type: ignore[no-any-return]  # rocksdict is untyped
 
+    def last_key(self) -> bytes | None:
+        """Return the last key in order, None of an empty store."""
+        key: bytes | None = next(self._database.keys(backwards=True), None)
+        return key
+
     def close(self) -> None:
         """Close the database; its directory is swept with the process's own."""
         self._database.close()
@@ -119,6 +124,10 @@ class StepRows:
     def committed_keys(self) -> Iterator[bytes]:
         """Iterate over the keys that were committed before this step, in order."""
         return self._committed.keys()
+
+    def last_committed_key(self) -> bytes | None:
+        """Return the last committed key in order, None if there is none."""
+        return self._committed.last_key()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a row; it counts from the step's commit on."""

@@ -37,6 +37,10 @@ class FakeStore:
         """Iterate over the keys in order."""
         return iter(sorted(self.rows))
 
+    def last_key(self) -> bytes | None:
+        """Return the last key in order."""
+        return max(self.rows, default=None)
+
 
 class FakeStep:
     """A step whose body a test runs by hand: what it sends is listed, its rows are committed by `commit`."""

@@ -109,3 +109,13 @@ def test_expired_keys_are_the_front_of_the_table(seen_at_ms, now_ms):
     assert expired == expired_keys(iter(keys), seen, now_ms, 1_000)
     assert expired[:2] == expired_keys(iter(keys), seen, now_ms, 2)
     assert [] == expired_keys(iter(keys), seen, now_ms, 0)
+
+
+@SOME
+@given(st.integers(1, 365 * DAY_MS), st.integers(0, 2 * BASE_MS))
+def test_key_tells_when_it_was_written(retention_ms, seen_at_ms):
+    """Not later than it was, and near enough that its own bucket is the newest one looked into."""
+    seen = SeenKeys(retention_ms)
+    key = seen.write_key("7f3a", seen_at_ms)
+    assert seen.written_at_ms(key) <= seen_at_ms
+    assert key == seen.look_up_keys("7f3a", seen.written_at_ms(key))[0]

@@ -57,6 +57,15 @@ def test_store_finds_many_at_once(store):
     assert [] == store.get_many([])
 
 
+def test_store_knows_its_last_key(store):
+    """None while it is empty, and not one that was deleted."""
+    assert store.last_key() is None
+    store.write({b"b": b"2", b"c": b"3", b"a": b"1"})
+    assert b"c" == store.last_key()
+    store.write({b"c": None})
+    assert b"b" == store.last_key()
+
+
 def test_stores_share_their_memory_and_nothing_else(tmp_path, memory):
     """Many partitions, one cache; the rows are apart, and a closed store lets another one open."""
     stores = [TableStore(tmp_path / str(number), memory) for number in range(3)]
@@ -100,6 +109,14 @@ def test_applied_rows_are_committed(rows, store):
     rows.put(b"b", b"3")
     rows.apply()
     assert [(b"a", b"committed"), (b"b", b"3")] == list(store.items())
+
+
+def test_step_lists_committed_keys_only(rows):
+    """What it changes itself is not among them, so that a scan can change what it finds."""
+    rows.put(b"b", b"2")
+    rows.delete(b"a")
+    assert [b"a"] == list(rows.committed_keys())
+    assert b"a" == rows.last_committed_key()
 
 
 def test_step_that_changed_nothing_writes_nothing(rows, store):

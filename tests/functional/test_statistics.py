@@ -1,0 +1,234 @@
+"""The bookkeeper with tables in memory: windows that equal a recount, whatever order and repetition events come in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+from fake_steps import FakeStep, FakeStore
+from fakes import batch, record
+from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.statistics import Bookkeeper
+from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
+from app.rules.counts import (
+    TOTAL_SIZE_MS,
+    WINDOW_MS,
+    Counts,
+    WindowKey,
+    add_counts,
+    decode_counts,
+    decode_window_key,
+    encode_window_key,
+)
+from app.rules.ledger import decode_row, describe_object
+from app.settings import load
+from app.topics import DEAD_LETTERS, LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
+
+COUNTED = {
+    "OBJECT_CREATED": "objects_created",
+    "TASK_CREATED": "tasks_created",
+    "TASK_STARTED": "tasks_started",
+    "TASK_FINISHED": "tasks_finished",
+    "TASK_FAILED": "tasks_failed",
+    "TASK_RETRIED": "tasks_retried",
+    "TASK_DEAD": "tasks_died",
+    "TASK_CANCELLED": "tasks_cancelled",
+}
+PARTITION = 2
+
+
+class World:
+    """The tables of partition 2, and a bookkeeper that works step after step."""
+
+    def __init__(self, **options: Any) -> None:
+        self.ledger, self.windows = FakeStore(), FakeStore()
+        self._settings = load(**options)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new life: the tables stay, the memory goes."""
+        self.bookkeeper = Bookkeeper(self._settings)
+
+    def step(self, *values: Any, timestamp_ms: int = BASE_MS) -> FakeStep:
+        """Record events (or bytes of `task-events`, or topic and bytes) in one step, one batch each, and commit."""
+        batches = []
+        for value in values:
+            topic, data = value if isinstance(value, tuple) else (TASK_EVENTS, value)
+            if isinstance(value, ObjectCreated):
+                topic = OBJECTS
+            if not isinstance(data, bytes | None):
+                data = encode(value)
+            one = record(topic, PARTITION, 0, data, key=b"key", timestamp_ms=timestamp_ms)
+            batches.append(batch(topic, PARTITION, [one], assignment=None))
+        step = FakeStep(batches, {(LEDGER_TABLE, PARTITION): self.ledger, (WINDOWS_TABLE, PARTITION): self.windows})
+        untyped: Any = step
+        self.bookkeeper.record(untyped)
+        step.commit()
+        return step
+
+    def counts(self, size_ms: int) -> dict[tuple[int, str], Counts]:
+        """Return the stored windows of one size by start and kind."""
+        keys = {decode_window_key(data): value for data, value in self.windows.rows.items()}
+        return {(key.start_ms, key.kind): decode_counts(value) for key, value in keys.items() if key.size_ms == size_ms}
+
+
+def recount(events: list[Any]) -> dict[tuple[int, str], Counter[str]]:
+    """Count events by window and kind, without any of the product's rules."""
+    windows: dict[tuple[int, str], Counter[str]] = {}
+    for event in events:
+        counts = windows.setdefault((event.at_ms // 10_000 * 10_000, event.kind), Counter())
+        if not getattr(event, "redrive", None) or not isinstance(event, TaskCreated):
+            counts[COUNTED[event.__struct_config__.tag]] += 1
+        if isinstance(event, TaskFinished | TaskFailed):
+            counts["spent_ms"] += event.spent_ms
+        if isinstance(event, TaskStarted):
+            counts["wait_ms"] += event.wait_ms
+    return {key: counts for key, counts in windows.items() if counts.total()}
+
+
+def happened(counts: dict[tuple[int, str], Counts]) -> dict[tuple[int, str], Counter[str]]:
+    """Return of stored windows what `recount` counts."""
+    names = (*COUNTED.values(), "spent_ms", "wait_ms")
+    found = {
+        key: Counter({name: getattr(one, name) for name in names if getattr(one, name)}) for key, one in counts.items()
+    }
+    return {key: one for key, one in found.items() if one}
+
+
+LIVES = st.tuples(histories(object_id="a"), histories(object_id="b"), histories(object_id="c", kind="mail")).map(
+    lambda lives: [event for life in lives for event in life]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(LIVES, SEEDS)
+def test_windows_and_totals_equal_a_recount(events, seed):
+    """In any order, with repetitions, cut into any steps and lives: each event counts once, in its own window."""
+    draw = Random(seed)
+    world = World(window_retention_h=24)
+    arriving = delivered(events, seed)
+    while arriving:
+        size = draw.randrange(1, 12)
+        world.step(*arriving[:size])
+        arriving = arriving[size:]
+        if draw.random() < 0.2:
+            world.restart()
+    windows, totals = world.counts(WINDOW_MS), world.counts(TOTAL_SIZE_MS)
+    assert recount(events) == happened(windows)
+    for kind in ("default", "mail"):
+        added = Counts()
+        for (_, of_kind), counts in windows.items():
+            if of_kind == kind:
+                add_counts(added, counts)
+        assert added == totals[0, kind]
+        assert 0 == added.imbalance
+
+
+@settings(max_examples=20, deadline=None)
+@given(LIVES, SEEDS)
+def test_ledger_does_not_depend_on_how_events_arrive(events, seed):
+    """The same rows, byte for byte, as from one step in causal order."""
+    world, plain = World(), World()
+    for event in delivered(events, seed):
+        world.step(event)
+    plain.step(*events)
+    assert plain.ledger.rows == world.ledger.rows
+    assert {b"a", b"b", b"c"} == set(world.ledger.rows)
+
+
+def test_object_is_followed_from_its_creation_to_its_end():
+    """The row says what happened; it is one row an object, under the object's id."""
+    world = World()
+    events = [task_event(kind, "7f3a", 0, at_ms=BASE_MS) for kind in (TaskCreated, TaskStarted, TaskFinished)]
+    world.step(object_created("7f3a", at_ms=BASE_MS))
+    assert "CREATED" == describe_object("7f3a", decode_row(world.ledger.rows[b"7f3a"]))["state"]
+    world.step(*events)
+    assert "FINISHED" == describe_object("7f3a", decode_row(world.ledger.rows[b"7f3a"]))["state"]
+
+
+def test_repeated_events_change_nothing():
+    """A step of nothing but duplicates leaves every row as it was."""
+    world = World()
+    events = [object_created("7f3a", at_ms=BASE_MS), task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS)]
+    world.step(*events)
+    before = dict(world.ledger.rows), dict(world.windows.rows)
+    world.step(*events, *events)
+    assert before == (world.ledger.rows, world.windows.rows)
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_event_that_cannot_be_read_is_buried_and_the_rest_counts(ledger):
+    """Its bytes go to the dead letters with the reason; events before and after it count."""
+    world = World(ledger=ledger)
+    created = task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS)
+    started = task_event(TaskStarted, "7f3a", 0, at_ms=BASE_MS)
+    bad = [None, b"garbage", b'{"type":"TASK_LOST"}']
+    step = world.step(created, *bad, started)
+    assert bad == [letter.value for letter in step.sent_to(DEAD_LETTERS)]
+    assert {(PARTITION, b"key")} == {(letter.partition, letter.key) for letter in step.sent}
+    total = world.counts(TOTAL_SIZE_MS)[0, "default"]
+    assert (1, 1) == (total.tasks_created, total.tasks_started)
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_bad_object_is_left_to_the_distributor(ledger):
+    """Both read it; one dead letter is enough."""
+    step = World(ledger=ledger).step((OBJECTS, b"garbage"), object_created("7f3a", at_ms=BASE_MS))
+    assert [] == step.sent
+
+
+def test_old_windows_expire_by_stream_time():
+    """Tombstones for windows that ended longer ago than the retention; totals, and younger windows, stay."""
+    world = World(window_retention_h=1)
+    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS))
+    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS + 600_000))
+    old = encode_window_key(WindowKey(WINDOW_MS, BASE_MS // WINDOW_MS * WINDOW_MS, "default"))
+    later_ms = BASE_MS + 3_600_000 + WINDOW_MS
+    step = world.step(task_event(TaskCreated, "c", 0, at_ms=later_ms), timestamp_ms=later_ms)
+    changed = step.rows_of[WINDOWS_TABLE, PARTITION].changed
+    assert [old] == [key for key, value in changed.items() if value is None]
+    assert 2 == len(world.counts(WINDOW_MS))
+    assert 3 == world.counts(TOTAL_SIZE_MS)[0, "default"].tasks_created
+
+
+def test_stream_time_does_not_go_back():
+    """A late record does not bring expired windows back to life, and no wall clock is asked."""
+    world = World(window_retention_h=1)
+    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS + 7_200_000)
+    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS)
+    assert {} == world.counts(WINDOW_MS)
+    assert 2 == world.counts(TOTAL_SIZE_MS)[0, "default"].tasks_created
+
+
+def test_partitions_are_kept_apart():
+    """A step over two partitions writes each one's rows into its own tables."""
+    stores = {(table, number): FakeStore() for table in (LEDGER_TABLE, WINDOWS_TABLE) for number in (0, 1)}
+    batches = [
+        batch(
+            OBJECTS, number, [record(OBJECTS, number, 0, encode(object_created(name, at_ms=BASE_MS)))], assignment=None
+        )
+        for number, name in ((0, "a"), (1, "b"), (0, "c"))
+    ]
+    step: Any = FakeStep(batches, stores)
+    Bookkeeper(load()).record(step)
+    step.commit()
+    assert ({b"a", b"c"}, {b"b"}) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
+    total = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
+    assert [2, 1] == [decode_counts(stores[WINDOWS_TABLE, number].rows[total]).objects_created for number in (0, 1)]
+
+
+def test_without_a_ledger_events_are_counted_as_they_come():
+    """The bench's switch: windows only, no row an object."""
+    world = World(ledger=False)
+    events = [
+        object_created("a", at_ms=BASE_MS),
+        *(task_event(kind, "a", 0, at_ms=BASE_MS) for kind in (TaskCreated, TaskStarted, TaskFinished)),
+    ]
+    world.step(*events)
+    assert {} == world.ledger.rows
+    assert recount(events) == happened(world.counts(WINDOW_MS))
