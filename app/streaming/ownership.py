@@ -235,7 +235,8 @@ class Ownership:
                 if 0 <= offset < first:
                     log.error("records %d to %d of %s were deleted before they were worked", offset, first - 1, tp)
                 starts[tp] = partition.next_offsets[topic] = max(offset, first)
-                partition.metadata[topic] = committed[tp].metadata
+                # What counts from a deleted offset would be read as counting from the first one that is left.
+                partition.metadata[topic] = committed[tp].metadata if offset >= first else ""
         return starts
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:
