@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from app.streaming.batching import RecordBatch
     from app.streaming.transactions import Step
 
+OBJECTS_PER_STEP = 4_000
+"""An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
 EXPIRE_PER_STEP = 2_000
 """Ids forgotten in one step at most, so that the end of a bucket does not make one giant transaction."""
 
@@ -96,7 +98,7 @@ _distributor = Distributor(_settings)
 @app.agent(app.input)
 async def distribution(stream: Any) -> None:
     """Split objects into tasks."""
-    async for step in app.transactions.steps(stream):
+    async for step in app.transactions.steps(stream, max_records=OBJECTS_PER_STEP):
         async with step:
             at_ms = time.time_ns() // 1_000_000
             for batch in step.batches:

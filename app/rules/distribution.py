@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from app.events import ObjectCreated
 
-_BUCKETS = 4
+_BUCKETS = 2
 _BUCKET_BYTES = 6
 
 
@@ -57,7 +57,7 @@ class SeenKeys:
     """Keys of the table of seen object ids: a coarse bucket of time, then the id.
 
     An id is looked for in all live buckets and written into the newest; a bucket is deleted as a whole once it is
-    older than the retention. So ids expire by time without an index, at five cheap look-ups an object.
+    older than the retention. So ids expire by time without an index, at three cheap look-ups an object.
     """
 
     def __init__(self, retention_ms: int) -> None:
