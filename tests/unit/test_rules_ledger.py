@@ -248,6 +248,16 @@ def test_start_that_comes_before_its_creation_is_in_progress():
     assert ObjectState.PROCESSING is state_of_object(row)
 
 
+@pytest.mark.parametrize("redrive", [0, 1, 2, 3])
+def test_creation_that_is_heard_of_first_is_queued(redrive):
+    """Of any generation: what a late event of an earlier one says does not take the task back."""
+    row, tally = join([task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS, redrive=redrive)])
+    assert TaskState.QUEUED is state_of_task(row.tasks[0])
+    if redrive:
+        join([task_event(TaskDead, "7f3a", 0, at_ms=BASE_MS, redrive=redrive - 1)], row, tally)
+        assert TaskState.QUEUED is state_of_task(row.tasks[0])
+
+
 def test_description_of_an_object_tells_counts_and_instants():
     """People read ids, states and times under plain names."""
     row, _ = join(story(Life(2, "finished")))
