@@ -151,6 +151,10 @@ class Engine:
         self._draining = False
         self._dispatch_planned = False
         transactions.ownership.observers.append(self)
+        for partition in transactions.ownership.partitions.values():
+            if partition.active:
+                # It was ready before this agent was: nobody would tell us, and its records would be passed over.
+                self.partition_ready(partition)
 
     @property
     def running_count(self) -> int:

@@ -77,8 +77,10 @@ class Gate:
 class Bench:
     """An engine at work: what goes in, and what is on the topics after each commit."""
 
-    def __init__(self, handler: Any, *, concurrency: int = 16) -> None:
+    def __init__(self, handler: Any, *, concurrency: int = 16, owned: int | None = None) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
+        if owned is not None:
+            self.worker.ownership.give(owned)
         self.stream = FakeStream()
         self.producer = self.worker.producer
         self.engine = Engine(
@@ -389,6 +391,15 @@ async def test_records_of_a_partition_that_is_not_ours_are_ignored(bench, gate):
     one.put(0, request("b"))
     await until(lambda: gate.running)
     assert ["b"] == gate.started
+
+
+async def test_partition_that_was_ready_first_is_worked(bench, gate):
+    """An agent may begin after its partitions."""
+    one = await bench(gate, owned=2)
+    one.put(2, request("a"))
+    await until(lambda: gate.running)
+    gate.finish()
+    await until(lambda: one.finished() == {"a"})
 
 
 async def test_missing_records_end_the_process(bench, gate):
