@@ -24,7 +24,7 @@ from app.rules.counts import (
     window_start_ms,
 )
 
-SOME = settings(max_examples=80, deadline=None)
+SOME = settings(max_examples=50, deadline=None)
 HISTOGRAMS = st.dictionaries(st.integers(-1, 300), st.integers(1, 1_000), max_size=8)
 COUNTS = st.builds(
     lambda fields: Counts(**fields),

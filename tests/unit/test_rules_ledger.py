@@ -40,7 +40,7 @@ from app.rules.ledger import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SOME = settings(max_examples=100, deadline=None)
+SOME = settings(max_examples=60, deadline=None)
 
 COUNTED: dict[Any, str] = {
     ObjectCreated: "objects_created",
