@@ -15,6 +15,7 @@ from agents.dead_letters import bury
 from agents.statistics_pages import register_pages
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
 from app.rules.counts import (
+    HOUR_MS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
     Counts,
@@ -23,7 +24,10 @@ from app.rules.counts import (
     decode_counts,
     encode_counts,
     encode_window_key,
-    expired_window_keys,
+    expired_windows,
+    first_key_of,
+    merged_window,
+    window_ladder,
 )
 from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event, decode_row, encode_row
 from app.rules.plain_counts import count_object, count_task_event
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from app.streaming.transactions import Step
 
 EXPIRE_PER_STEP = 500
-"""Windows deleted in one step at most."""
+"""Windows of a size merged or deleted in one step at most."""
 
 
 class Bookkeeper:
@@ -44,7 +48,8 @@ class Bookkeeper:
 
     def __init__(self, settings: Settings) -> None:
         self._keep_ledger = settings.ledger
-        self._retention_ms = round(settings.window_retention_h * 3_600_000)
+        self._max_task_count = settings.max_tasks_per_object
+        self._ladder = window_ladder(round(settings.window_retention_h * HOUR_MS))
         self._stream_time_ms: dict[int, int] = {}
 
     def record(self, step: Step) -> None:
@@ -94,6 +99,9 @@ class Bookkeeper:
                         # A bad object is buried by the distributor, once.
                         bury(step, record, explain_decode_error(batch.topic, error))
                     continue
+                if is_object and event.task_count and event.task_count > self._max_task_count:
+                    # So is one that asks for too many tasks: it is never distributed.
+                    continue
                 key = event.object_id.encode()
                 row = rows.get(key)
                 if row is None:
@@ -122,12 +130,18 @@ class Bookkeeper:
         windows.put(key, encode_counts(delta))
 
     def _expire(self, step: Step, partition: int, batches: list[RecordBatch]) -> None:
+        """Merge windows that are over for long into longer ones, and let go of the oldest."""
         newest_ms = max(batch.records[-1].timestamp for batch in batches)
         stream_time_ms = self._stream_time_ms[partition] = max(newest_ms, self._stream_time_ms.get(partition, 0))
         windows = step.rows(WINDOWS_TABLE, partition)
-        before_ms = stream_time_ms - self._retention_ms
-        for key in expired_window_keys(windows.committed_keys(), before_ms, EXPIRE_PER_STEP):
-            windows.delete(key)
+        for size_ms, kept_ms, merged_into_ms in self._ladder:
+            keys = windows.committed_keys(first_key_of(size_ms))
+            for window in expired_windows(keys, size_ms, stream_time_ms - kept_ms, EXPIRE_PER_STEP):
+                key = encode_window_key(window)
+                stored = windows.get(key)
+                if stored and merged_into_ms:
+                    self._add(step, partition, merged_window(window, merged_into_ms), decode_counts(stored))
+                windows.delete(key)
 
 
 _settings = load_settings()

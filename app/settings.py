@@ -98,7 +98,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
     ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")
-    window_retention_h: float = Field(1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept")
+    window_retention_h: float = Field(
+        1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept before they merge into longer ones"
+    )
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WINDOW_MS = 10_000
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 TOTAL_SIZE_MS = 0
 """The size of the row that never closes: everything since the beginning."""
 
@@ -58,16 +60,41 @@ def decode_window_key(data: bytes) -> WindowKey:
     )
 
 
-def expired_window_keys(keys: Iterable[bytes], before_ms: int, limit: int) -> list[bytes]:
-    """Return up to `limit` keys of 10 s windows that ended at `before_ms` or earlier, from the ordered `keys`."""
-    expired: list[bytes] = []
+class Retention(NamedTuple):
+    """How long windows of a size are kept after their end, and the size that they are merged into then, if any."""
+
+    size_ms: int
+    kept_ms: int
+    merged_into_ms: int | None
+
+
+def window_ladder(kept_ms: int) -> tuple[Retention, ...]:
+    """Return how windows age: 10 s for `kept_ms`, then 1 min for 24 h, then 1 h for 30 days."""
+    return (
+        Retention(WINDOW_MS, kept_ms, MINUTE_MS),
+        Retention(MINUTE_MS, max(kept_ms, 24 * HOUR_MS), HOUR_MS),
+        Retention(HOUR_MS, max(kept_ms, 30 * 24 * HOUR_MS), None),
+    )
+
+
+def first_key_of(size_ms: int) -> bytes:
+    """Return where the windows of a size begin in key order."""
+    return size_ms.to_bytes(_SIZE_BYTES, "big")
+
+
+def merged_window(window: WindowKey, size_ms: int) -> WindowKey:
+    """Return the longer window that a window is merged into."""
+    return WindowKey(size_ms, window_start_ms(window.start_ms, size_ms), window.kind)
+
+
+def expired_windows(keys: Iterable[bytes], size_ms: int, before_ms: int, limit: int) -> list[WindowKey]:
+    """Return up to `limit` windows of a size that ended at `before_ms` or earlier, from its ordered `keys` on."""
+    expired: list[WindowKey] = []
     for data in keys:
-        key = decode_window_key(data)
-        if key.size_ms != WINDOW_MS:
-            continue
-        if key.end_ms > before_ms or len(expired) >= limit:
+        window = decode_window_key(data)
+        if window.size_ms != size_ms or window.end_ms > before_ms or len(expired) >= limit:
             break
-        expired.append(data)
+        expired.append(window)
     return expired
 
 

@@ -82,9 +82,9 @@ class TableStore:
         """Iterate over rows in key order, from `from_key` (inclusive) on."""
         return self._database.items(from_key=from_key)  # type: ignore[no-any-return]  # rocksdict is untyped
 
-    def keys(self) -> Iterator[bytes]:
-        """Iterate over the keys in order."""
-        return self._database.keys()  # type: ignore[no-any-return]  # rocksdict is untyped
+    def keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
+        """Iterate over the keys in order, from `from_key` (inclusive) on."""
+        return self._database.keys(from_key=from_key)  # type: ignore[no-any-return]  # rocksdict is untyped
 
     def last_key(self) -> bytes | None:
         """Return the last key in order, None of an empty store."""
@@ -121,9 +121,9 @@ class StepRows:
             return self._committed.get_many(keys)
         return [changed[key] if key in changed else self._committed.get(key) for key in keys]
 
-    def committed_keys(self) -> Iterator[bytes]:
-        """Iterate over the keys that were committed before this step, in order."""
-        return self._committed.keys()
+    def committed_keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
+        """Iterate over the keys that were committed before this step, in order, from `from_key` (inclusive) on."""
+        return self._committed.keys(from_key)
 
     def last_committed_key(self) -> bytes | None:
         """Return the last committed key in order, None if there is none."""

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from agents.statistics import Bookkeeper
 from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
 from app.rules.counts import (
+    HOUR_MS,
+    MINUTE_MS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
     Counts,
@@ -194,6 +196,38 @@ def test_old_windows_expire_by_stream_time():
     assert [old] == [key for key, value in changed.items() if value is None]
     assert 2 == len(world.counts(WINDOW_MS))
     assert 3 == world.counts(TOTAL_SIZE_MS)[0, "default"].tasks_created
+
+
+START_MS = BASE_MS // HOUR_MS * HOUR_MS
+
+
+def test_old_windows_merge_into_longer_ones():
+    """10 s windows become 1 min windows, these 1 h windows, these are let go; every count moves along, also late ones."""
+    world = World(window_retention_h=1)
+    for number, offset_ms in enumerate((0, 10_000, 60_000)):
+        world.step(
+            task_event(TaskCreated, f"a{number}", 0, at_ms=START_MS + offset_ms), timestamp_ms=START_MS + 100_000
+        )
+
+    def created(size_ms: int) -> dict[int, int]:
+        return {start_ms - START_MS: one.tasks_created for (start_ms, _), one in world.counts(size_ms).items()}
+
+    def pass_time(to_ms: int) -> None:
+        world.step(task_event(TaskCreated, f"at {to_ms}", 0, at_ms=START_MS + 70_000), timestamp_ms=START_MS + to_ms)
+        world.step(task_event(TaskCreated, f"then {to_ms}", 0, at_ms=START_MS + 80_000), timestamp_ms=START_MS + to_ms)
+
+    pass_time(2 * HOUR_MS)
+    assert {80_000: 1} == created(WINDOW_MS)
+    assert {0: 2, 60_000: 2} == created(MINUTE_MS)
+    pass_time(3 * HOUR_MS)
+    assert {80_000: 1} == created(WINDOW_MS)
+    assert {0: 2, 60_000: 4} == created(MINUTE_MS)
+    pass_time(26 * HOUR_MS)
+    assert {60_000: 1} == created(MINUTE_MS)
+    assert {0: 7} == created(HOUR_MS)
+    pass_time(32 * 24 * HOUR_MS)
+    assert {} == created(HOUR_MS)
+    assert 11 == world.counts(TOTAL_SIZE_MS)[0, "default"].tasks_created
 
 
 def test_stream_time_does_not_go_back():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, add_counts, decode_counts, decode_window_key
+from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, Counts, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import decode_row, describe_object, describe_task
 from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WINDOWS_CHANGELOG
 
@@ -209,14 +209,23 @@ def _check_windows(topics: Topics) -> list[str]:
             if event["type"] in {"TASK_FINISHED", "TASK_FAILED"}:
                 expected[key]["spent_ms"] += event["spent_ms"]
     told: dict[tuple[int, str], Counts] = {}
+    merged: dict[tuple[int, str], Counts] = {}
     totals: dict[str, Counts] = {}
     for (_, raw_key), raw in topics.windows.items():
         window = decode_window_key(raw_key)
+        hour_ms = window.start_ms // HOUR_MS * HOUR_MS
+        if window.size_ms == TOTAL_SIZE_MS:
+            add_counts(totals.setdefault(window.kind, Counts()), decode_counts(raw))
+            continue
+        add_counts(merged.setdefault((hour_ms, window.kind), Counts()), decode_counts(raw))
         if window.size_ms == WINDOW_MS:
             add_counts(told.setdefault((window.start_ms, window.kind), Counts()), decode_counts(raw))
-        elif window.size_ms == TOTAL_SIZE_MS:
-            add_counts(totals.setdefault(window.kind, Counts()), decode_counts(raw))
-    found = _compare(expected, told, "window")
+    # Old windows are merged into longer ones: each that is still there must be right, and so must every hour's sum.
+    found = _compare({key: expected[key] for key in told}, told, "window")
+    expected_hours: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+    for (start_ms, kind), counts in expected.items():
+        expected_hours[start_ms // HOUR_MS * HOUR_MS, kind].update(counts)
+    found += _compare(expected_hours, merged, "window hour")
     expected_totals: dict[str, Counter[str]] = defaultdict(Counter)
     for (_, kind), counts in expected.items():
         expected_totals[kind].update(counts)

@@ -33,9 +33,9 @@ class FakeStore:
             else:
                 self.rows[key] = value
 
-    def keys(self) -> Iterator[bytes]:
-        """Iterate over the keys in order."""
-        return iter(sorted(self.rows))
+    def keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
+        """Iterate over the keys in order, from `from_key` (inclusive) on."""
+        return iter(sorted(key for key in self.rows if key >= (from_key or b"")))
 
     def last_key(self) -> bytes | None:
         """Return the last key in order."""

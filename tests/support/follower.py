@@ -88,7 +88,10 @@ class Follower:
             if value is not None and decode_row(value).finished_at_ms:
                 self.finished_objects.add(key.decode())
             return
-        event = _TYPE_OF(value)
+        try:
+            event = _TYPE_OF(value)
+        except (msgspec.DecodeError, TypeError):
+            return
         if event.type == "TASK_FINISHED":
             self.finished_tasks.add(event.task_id)
         elif event.type == "TASK_STARTED":

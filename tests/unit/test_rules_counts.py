@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.rules.counts import (
+    HOUR_MS,
+    MINUTE_MS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
     Counts,
@@ -20,7 +23,10 @@ from app.rules.counts import (
     describe_counts,
     encode_counts,
     encode_window_key,
-    expired_window_keys,
+    expired_windows,
+    first_key_of,
+    merged_window,
+    window_ladder,
     window_start_ms,
 )
 
@@ -138,7 +144,21 @@ STORED = sorted(
 )
 def test_windows_expire_when_they_ended_long_enough_ago(before_ms, limit, expected):
     """10 s windows only, oldest first, no more than asked for; totals and longer windows stay."""
-    assert expected == expired_window_keys(iter(STORED), before_ms, limit)
+    keys = (key for key in STORED if key >= first_key_of(WINDOW_MS))
+    assert expected == [encode_window_key(one) for one in expired_windows(keys, WINDOW_MS, before_ms, limit)]
+
+
+def test_windows_merge_into_the_longer_ones_that_contain_them():
+    """Each step of the ladder keeps its windows longer than the one before, and a merged window contains its parts."""
+    ladder = window_ladder(HOUR_MS)
+    assert [WINDOW_MS, MINUTE_MS, HOUR_MS] == [one.size_ms for one in ladder]
+    assert sorted(one.kept_ms for one in ladder) == [one.kept_ms for one in ladder]
+    for (size_ms, _, merged_into_ms), longer in pairwise(ladder):
+        part = WindowKey(size_ms, window_start_ms(7 * HOUR_MS + 59 * MINUTE_MS + 50_000, size_ms), "mail")
+        assert longer.size_ms == merged_into_ms
+        whole = merged_window(part, longer.size_ms)
+        assert "mail" == whole.kind
+        assert whole.start_ms <= part.start_ms < part.end_ms <= whole.end_ms
 
 
 def test_law_is_what_is_missing_from_all_states():

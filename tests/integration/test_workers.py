@@ -1,0 +1,261 @@
+"""Workers as processes on a real broker: what they say, serve, refuse, and do with what they cannot read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from checker import differences, read_all, read_topics
+from feed import feed
+from fleet import ROLES, Fleet, said, until
+from follower import Follower
+
+from app.broker import ensure_topics
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.ports import free_port
+from app.settings import load
+from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    """Return a running broker of this test's own, without topics: the contract's names are taken once only."""
+    kafka = EmbeddedKafka(tmp_path, port=0)
+    asyncio.run(kafka.start())
+    yield kafka
+    asyncio.run(kafka.stop())
+
+
+@pytest.fixture
+def fleet(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Fleet]:
+    """Return a fleet of workers on that broker."""
+    workers = Fleet(broker.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
+    yield workers
+    workers.stop()
+
+
+def get(worker: Any, path: str) -> tuple[int, dict[str, Any]]:
+    """Return status and JSON of a worker's own page."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.env['EBS_WEB_PORT']}{path}", timeout=5) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+async def all_ready(fleet: Fleet) -> None:
+    """Wait until every worker has its partitions."""
+    await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
+
+
+async def test_workers_wait_for_their_broker_and_make_the_topics(tmp_path: Path) -> None:
+    """Workers that start before the broker say so, and work as soon as it is there."""
+    kafka = EmbeddedKafka(tmp_path, port=free_port())
+    fleet = Fleet(kafka.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
+    try:
+        fleet.start_all()
+        await until(
+            lambda: said(fleet.workers.values(), "waiting for the Kafka broker"), "all workers to wait", fleet=fleet
+        )
+        await kafka.start()
+        await all_ready(fleet)
+        async with Follower(kafka.bootstrap, PARTITIONS) as follower:
+            accepted = await feed(kafka.bootstrap, 100, partitions=PARTITIONS)
+            await until(lambda: follower.has_finished_objects(100), "100 objects", fleet=fleet)
+        assert [] == await differences(kafka.bootstrap, accepted=accepted)
+    finally:
+        fleet.stop()
+        await kafka.stop()
+
+
+async def test_records_that_cannot_be_read_go_to_the_dead_letters(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Each bad record ends in `dead-letters` with its bytes and origin; the good ones beside it are worked off."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.start_all()
+    await all_ready(fleet)
+    bad = {
+        OBJECTS: [b"", b"no json", b"[]", b'{"type":"OBJECT_CREATED","object_id":"x"}', b"\xff\xfe", b'{"type":"?"}'],
+        TASK_REQUESTS: [b"no json", b'{"type":"TASK_CREATED"}'],
+        TASK_EVENTS: [b"no json", b'{"type":"TASK_FINISHED","at_ms":-1}'],
+    }
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        for topic, values in bad.items():
+            for value in values:
+                await producer.send_and_wait(topic, value, b"key", partition=1, headers=[("trace", b"42")])
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        await feed(broker.bootstrap, 50, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_objects(50), "50 objects", fleet=fleet)
+    # `objects` has two readers; only one of them buries what neither can read.
+    expected = sorted(value for values in bad.values() for value in values)
+
+    async def buried() -> list[Any]:
+        return [record async for record in read_all(broker.bootstrap, [DEAD_LETTERS])]
+
+    async def all_buried() -> bool:
+        return len(await buried()) == len(expected)
+
+    await until(all_buried, "all dead letters", fleet=fleet)
+    letters = await buried()
+    assert expected == sorted(letter.value for letter in letters)
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert b"key" == letter.key
+        assert b"42" == headers["trace"]
+        assert b"1" == headers["kafka_dlt-original-partition"] == headers["__streams.errors.partition"]
+        assert letter.value in bad[headers["kafka_dlt-original-topic"].decode()]
+        assert b"not a valid record" in headers["kafka_dlt-exception-message"]
+    assert [None] * 3 == [worker.exit_code for worker in fleet.workers.values()]
+
+
+async def test_object_submitted_twice_has_one_set_of_tasks(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """A repeated object id is recognised, also by a distributor that was started anew."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.start_all()
+    await all_ready(fleet)
+    value = b'{"type":"OBJECT_CREATED","object_id":"7f3a","at_ms":1795489276303,"name":"n","content":"c"}'
+    async with (
+        AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer,
+        Follower(broker.bootstrap, PARTITIONS) as follower,
+    ):
+        await producer.send_and_wait(OBJECTS, value, b"7f3a", partition=2)
+        await until(lambda: follower.has_finished_objects(1), "the object", fleet=fleet)
+        fleet.kill("distribution-1")
+        fleet.revive()
+        await producer.send_and_wait(OBJECTS, value, b"7f3a", partition=2)
+        accepted = await feed(broker.bootstrap, 100, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_objects(101), "the objects after it", fleet=fleet)
+    assert [] == await differences(broker.bootstrap, accepted=[*accepted, "7f3a"])
+    assert 102 == (await read_topics(broker.bootstrap)).object_record_count
+
+
+async def test_statistics_worker_serves_its_part(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Two workers' pages together have every window's counts and every ledger row once, each with its partitions."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.start_all()
+    fleet.start("statistics", "statistics-2")
+    await all_ready(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 200, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_objects(200), "200 objects", fleet=fleet)
+    first, second = fleet.workers["statistics-1"], fleet.workers["statistics-2"]
+
+    def both_told() -> bool:
+        told = [get(worker, "/windows/")[1] for worker in (first, second)]
+        return 600 == sum(one["totals"].get("default", {}).get("tasks_finished", 0) for one in told)
+
+    await until(both_told, "both pages to have it all", fleet=fleet)
+    parts = [get(worker, "/partitions/")[1] for worker in (first, second)]
+    assert [0, 1, 2, 3] == sorted(number for part in parts for number in part["partitions"])
+    assert [2, 2] == [len(part["partitions"]) for part in parts]
+    listed = [one["id"] for worker in (first, second) for one in get(worker, "/ledger/?limit=1000")[1]["objects"]]
+    assert sorted(accepted) == sorted(listed)
+    answers = [get(worker, f"/ledger/{accepted[0]}/") for worker in (first, second)]
+    assert [200, 404] == sorted(status for status, _ in answers)
+    row = next(body for status, body in answers if status == 200)
+    assert ("FINISHED", 3, 3) == (row["state"], row["tasks_done"], len(row["tasks"]))
+    assert 422 == get(first, "/ledger/?limit=none")[0]
+
+
+async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """SIGTERM lets running tasks finish, commits them, and hands the rest back: exit code 0, nothing runs twice."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    slow = {"EBS_PROCESS_TIME": "1", "EBS_CONCURRENCY": "8"}
+    fleet.start("distribution")
+    fleet.start("statistics")
+    fleet.start("processing", **slow)
+    await all_ready(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 10, partitions=PARTITIONS)
+        await until(lambda: follower.has_started_tasks(8), "8 running tasks", fleet=fleet)
+        assert 0 == await fleet.terminate("processing-1")
+        await follower.look()
+        assert follower.started_tasks == follower.finished_tasks
+        fleet.start("processing", **slow)
+        await until(lambda: follower.has_finished_objects(10), "all objects", fleet=fleet)
+    assert [] == await differences(broker.bootstrap, accepted=accepted)
+
+
+def run_worker(role: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a worker that should not stay."""
+    return subprocess.run(
+        [sys.executable, "-m", "faust", "-A", f"agents.{role}", "worker"],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_bad_setting_is_one_line_and_exit_code_1(role: str) -> None:
+    """A worker with a setting that cannot be says which and what it may be."""
+    ended = run_worker(role, EBS_PARTITIONS="many")
+    assert 1 == ended.returncode
+    assert ["error: EBS_PARTITIONS=many: input should be a valid integer, unable to parse string as an integer"] == (
+        ended.stderr.splitlines()
+    )
+
+
+async def test_wrong_partition_count_is_one_message_and_exit_code_1(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """A worker whose setting contradicts the topics names the fix and ends."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    worker = fleet.start("processing", EBS_PARTITIONS="5")
+    await until(lambda: worker.exit_code is not None, "the refusal", fleet=fleet)
+    assert 1 == worker.exit_code
+    assert "EBS_PARTITIONS=4" in worker.log()
+    assert "Traceback" not in worker.log()
+
+
+def test_tables_are_listed() -> None:
+    """`faust tables` names the tables with what they hold."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "agents.statistics", "tables"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "ledger" in listed.stdout
+    assert "windows" in listed.stdout
+
+
+async def test_large_object_passes_through_all_topics(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """An object as large as `objects` takes becomes requests that are larger still, and they arrive."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.start_all()
+    await all_ready(fleet)
+    content = "x" * 1_040_000
+    value = json.dumps(
+        {
+            "type": "OBJECT_CREATED",
+            "object_id": "large",
+            "at_ms": time.time_ns() // 1_000_000,
+            "name": "n",
+            "content": content,
+        }
+    ).encode()
+    async with (
+        AIOKafkaProducer(
+            bootstrap_servers=broker.bootstrap, max_request_size=1 << 21, max_batch_size=1 << 21
+        ) as producer,
+        Follower(broker.bootstrap, PARTITIONS) as follower,
+    ):
+        await producer.send_and_wait(OBJECTS, value, b"large", partition=0)
+        await until(lambda: follower.has_finished_objects(1), "the large object", fleet=fleet)
+    assert [] == await differences(broker.bootstrap, accepted=["large"])
