@@ -202,7 +202,7 @@ START_MS = BASE_MS // HOUR_MS * HOUR_MS
 
 
 def test_old_windows_merge_into_longer_ones():
-    """10 s windows become 1 min windows, these 1 h windows, these are let go; every count moves along, also late ones."""
+    """10 s windows become 1 min windows, these 1 h windows, these are let go; late counts move along too."""
     world = World(window_retention_h=1)
     for number, offset_ms in enumerate((0, 10_000, 60_000)):
         world.step(
