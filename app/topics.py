@@ -15,6 +15,7 @@ TASK_REQUESTS = "task-requests"
 TASK_EVENTS = "task-events"
 DEAD_LETTERS = "dead-letters"
 CONTROL = "control"
+WORKERS = "workers"
 RETRY_TIERS_S = (1, 10, 60)
 
 DISTRIBUTION_APP = "ebs-distribution"
@@ -77,6 +78,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         *(spec(retry_topic(delay_s), streams) for delay_s in RETRY_TIERS_S),
         spec(DEAD_LETTERS, kept),
         spec(CONTROL, compacted, partition_count=1),
+        spec(WORKERS, compacted, partition_count=1),
         spec(SEEN_CHANGELOG, compacted),
         spec(LEDGER_CHANGELOG, compacted),
         spec(WINDOWS_CHANGELOG, compacted),
