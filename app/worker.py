@@ -42,7 +42,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
     uvloop.install()
     _collect_garbage_less_often()
-    _set_up_logging(settings.log_level)
+    log_level = _set_log_level(settings.log_level)
     options = StreamingOptions(
         bootstrap_servers=settings.broker,
         data_dir=settings.data_dir,
@@ -53,6 +53,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     )
 
     async def preflight() -> None:
+        _open_handlers(log_level)
         await wait_for_broker(settings.broker)
         await ensure_topics(settings.broker, catalogue(settings))
 
@@ -74,10 +75,19 @@ def _collect_garbage_less_often() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _set_up_logging(level: str) -> None:
-    number = {"crit": logging.CRITICAL, "warn": logging.WARNING}.get(level) or logging.getLevelName(level.upper())
-    for name in ("app", "agents"):
-        logging.getLogger(name).setLevel(number)
+def _set_log_level(name: str) -> int:
+    """Set the level of our own loggers; Faust's, and everybody else's, is `faust worker -l` (warn)."""
+    level = {"crit": logging.CRITICAL, "warn": logging.WARNING}.get(name) or logging.getLevelName(name.upper())
+    for package in ("app", "agents"):
+        logging.getLogger(package).setLevel(level)
+    return int(level)
+
+
+def _open_handlers(level: int) -> None:
+    """Let our records through Faust's handler, which has a level of its own once the worker has set it up."""
+    for handler in logging.getLogger().handlers:
+        if handler.level > level:
+            handler.setLevel(level)
 
 
 def _free_web_port() -> int:

@@ -114,6 +114,12 @@ def test_id_is_remembered_when_stream_time_seems_to_go_back(world):
     assert Counter() == requested(world.step([submitted("a", at_ms=NOW_MS - 2 * HOUR_MS)]))
 
 
+def test_id_is_remembered_when_stream_time_goes_back_within_a_step(world):
+    """Also before the table knows of it."""
+    step = world.step([submitted("a", at_ms=NOW_MS)], [submitted("a", at_ms=NOW_MS - 2 * HOUR_MS)])
+    assert Counter(a=3) == requested(step)
+
+
 def test_id_is_forgotten_after_the_retention(world):
     """The same id is a new object then, and the old row is deleted by a tombstone."""
     world.step([submitted("a")])

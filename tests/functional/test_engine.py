@@ -77,7 +77,9 @@ class Gate:
 class Bench:
     """An engine at work: what goes in, and what is on the topics after each commit."""
 
-    def __init__(self, handler: Any, *, concurrency: int = 16, owned: int | None = None) -> None:
+    def __init__(
+        self, handler: Any, *, concurrency: int = 16, owned: int | None = None, commit_interval_s: float = 0
+    ) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
         if owned is not None:
             self.worker.ownership.give(owned)
@@ -89,7 +91,7 @@ class Bench:
             topic=TASK_REQUESTS,
             partition_count=PARTITIONS,
             concurrency=concurrency,
-            commit_interval_s=0,
+            commit_interval_s=commit_interval_s,
             worker="processing-1",
             clock_ms=lambda: NOW_MS,
         )
@@ -363,7 +365,7 @@ async def test_handler_that_will_not_be_cancelled_is_not_heard(bench):
     await settle()
     ending.set()
     await until(lambda: one.engine.running_count == 0)
-    await settle()
+    await one.engine.drain(60)
     assert [TaskStarted] == one.types()
 
 
@@ -551,6 +553,29 @@ async def test_inline_handler_is_called_without_a_task(bench):
         event.object_id for event in one.events() if isinstance(event, TaskStarted)
     ]
     assert 1 == len(one.producer.sent_to(DEAD_LETTERS))
+
+
+async def test_inline_tasks_leave_time_for_others(bench):
+    """Other coroutines, the heartbeat's among them, get their turn between bursts."""
+    worked: list[str] = []
+    one = await bench(inline(lambda task: worked.append(task.object_id)))
+    one.worker.ownership.give(0)
+    one.put(0, *(request(str(number)) for number in range(1_000)))
+    await until(lambda: worked)
+    assert 300 > len(worked)
+    await until(lambda: len(worked) == 1_000)
+
+
+async def test_commits_keep_their_distance_unless_much_is_waiting(bench):
+    """The first one comes at once, the next one after the interval; thousands of events do not wait for it."""
+    one = await bench(inline(lambda _task: None), commit_interval_s=3_600)
+    one.worker.ownership.give(0)
+    commit_counts = []
+    for start, end in ((0, 1), (1, 2), (2, 2_500), (2_500, 2_501)):
+        one.put(0, *(request(str(number)) for number in range(start, end)), start=start)
+        await settle(200)
+        commit_counts.append(len(one.producer.commits))
+    assert [1, 1, 2, 2] == commit_counts
 
 
 async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):

@@ -50,12 +50,14 @@ def fleet(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Fleet]:
 
 
 def get(worker: Any, path: str) -> tuple[int, dict[str, Any]]:
-    """Return status and JSON of a worker's own page."""
+    """Return status and JSON of a worker's own page; status 0 while nobody serves it."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{worker.env['EBS_WEB_PORT']}{path}", timeout=5) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+    except urllib.error.URLError:
+        return 0, {}
 
 
 async def all_ready(fleet: Fleet) -> None:
@@ -220,6 +222,18 @@ async def test_wrong_partition_count_is_one_message_and_exit_code_1(broker: Embe
     assert 1 == worker.exit_code
     assert "EBS_PARTITIONS=4" in worker.log()
     assert "Traceback" not in worker.log()
+
+
+async def test_log_level_is_that_of_our_own_words(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """EBS_LOG_LEVEL is heard whatever Faust's own level is: a worker says what it owns, and Faust is quiet."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.faust_level = "warn"
+    loud = fleet.start("processing", "loud", EBS_LOG_LEVEL="info")
+    quiet = fleet.start("processing", "quiet", EBS_LOG_LEVEL="warn")
+    await until(lambda: said([loud], "are ready: "), "the loud worker to be ready", fleet=fleet)
+    await until(lambda: get(quiet, "/")[0] > 0, "the quiet worker's web server", fleet=fleet)
+    assert "[^Worker]" not in loud.log()
+    assert "are ready: " not in quiet.log()
 
 
 def test_tables_are_listed() -> None:

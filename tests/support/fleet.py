@@ -52,6 +52,7 @@ class Fleet:
     def __init__(self, bootstrap: str, directory: Path, env: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.workers: dict[str, Worker] = {}
+        self.faust_level = "info"
         self._env = {
             **os.environ,
             "EBS_BROKER": bootstrap,
@@ -69,7 +70,7 @@ class Fleet:
         module = module or f"agents.{role}"
         full = {**self._env, "EBS_WEB_PORT": str(free_port()), **env}
         log_path = self.directory / f"{name}.log"
-        worker = Worker(name, module, log_path, full, _launch(module, full, log_path))
+        worker = Worker(name, module, log_path, full, _launch(module, full, log_path, self.faust_level))
         self.workers[name] = worker
         return worker
 
@@ -106,7 +107,7 @@ class Fleet:
         """Start again what has ended; returns the names."""
         dead = [worker for worker in self.workers.values() if worker.exit_code is not None]
         for worker in dead:
-            worker.process = _launch(worker.module, worker.env, worker.log_path)
+            worker.process = _launch(worker.module, worker.env, worker.log_path, self.faust_level)
         return [worker.name for worker in dead]
 
     def stop(self) -> None:
@@ -152,10 +153,10 @@ def said(workers: Iterable[Worker], text: str) -> bool:
     return all(text in worker.log() for worker in workers)
 
 
-def _launch(module: str, env: dict[str, str], log_path: Path) -> subprocess.Popen[bytes]:
+def _launch(module: str, env: dict[str, str], log_path: Path, faust_level: str) -> subprocess.Popen[bytes]:
     with log_path.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "faust", "-A", module, "worker", "-l", "info"],
+            [sys.executable, "-m", "faust", "-A", module, "worker", "-l", faust_level],
             env=env,
             stdout=log,
             stderr=subprocess.STDOUT,

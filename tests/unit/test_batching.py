@@ -151,6 +151,7 @@ async def test_fetch_error_is_raised_after_what_came_before_it():
     assert [(0, 0, 1, [0])] == stretches(await fetcher.take(A, B, C))
     with pytest.raises(TopicAuthorizationFailedError):
         await fetcher.take(A, B, C)
+    assert 2 == fetcher.notified
     assert [(2, 0, 1, [0])] == stretches(await fetcher.take(A, B, C))
 
 

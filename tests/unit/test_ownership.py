@@ -216,13 +216,15 @@ async def test_lost_partition_is_let_go_of(bench):
     assert (["ready 0", "ready 1", "lost 1"], {0}, False) == (bench.books.heard, bench.open_numbers(), lost.active)
 
 
-async def test_partition_lost_before_it_was_ready_never_opens(bench):
-    """Nobody hears of it."""
+@pytest.mark.parametrize("stays_unstable", [True, False])
+async def test_partition_lost_before_it_was_ready_never_opens(bench, stays_unstable):
+    """Nobody hears of it, and nobody waits for it any longer."""
     bench.coordinator.unstable = {IN}
     bench.claim(0, generation=1)
     await until(lambda: bench.coordinator.asked)
     bench.claim(generation=2)
-    bench.coordinator.unstable.clear()
+    if not stays_unstable:
+        bench.coordinator.unstable.clear()
     await asyncio.gather(*bench.ownership._restores)
     assert ([], set(), {}) == (bench.books.heard, bench.open_numbers(), bench.ownership.partitions)
 

@@ -1,0 +1,29 @@
+"""The README tells what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import ProcessTime, Settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_settings_table_has_every_variable_with_its_default(name: str) -> None:
+    """Each setting has its row: variable, default, meaning, as in `app/settings.py`."""
+    field = Settings.model_fields[name]
+    assert f"| `EBS_{name.upper()}` | `{shown(field.default)}` | {field.description} |" in README
+
+
+def shown(default: object) -> str:
+    """Return a default as the table has it."""
+    if isinstance(default, ProcessTime):
+        return f"{default.low_s:g}-{default.high_s:g}"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return {None: "unset", "": "empty"}.get(default, str(default))  # type: ignore[call-overload]  # any default
