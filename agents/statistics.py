@@ -29,12 +29,14 @@ from app.rules.counts import (
     merged_window,
     window_ladder,
 )
+from app.rules.distribution import why_refused
 from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event, decode_row, encode_row
 from app.rules.plain_counts import count_object, count_task_event
 from app.topics import LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
 from app.worker import create_worker_app, load_settings
 
 if TYPE_CHECKING:
+    from app.events import ObjectCreated
     from app.settings import Settings
     from app.streaming.batching import RecordBatch
     from app.streaming.transactions import Step
@@ -48,6 +50,7 @@ class Bookkeeper:
 
     def __init__(self, settings: Settings) -> None:
         self._keep_ledger = settings.ledger
+        self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
         self._ladder = window_ladder(round(settings.window_retention_h * HOUR_MS))
         self._stream_time_ms: dict[int, int] = {}
@@ -99,8 +102,8 @@ class Bookkeeper:
                         # A bad object is buried by the distributor, once.
                         bury(step, record, explain_decode_error(batch.topic, error))
                     continue
-                if is_object and event.task_count and event.task_count > self._max_task_count:
-                    # So is one that asks for too many tasks: it is never distributed.
+                if is_object and self._is_refused(event):
+                    # So is one that the distributor refuses.
                     continue
                 key = event.object_id.encode()
                 row = rows.get(key)
@@ -110,6 +113,10 @@ class Bookkeeper:
                 apply(row, event, tally)
         for key, row in rows.items():
             ledger.put(key, encode_row(row))
+
+    def _is_refused(self, event: ObjectCreated) -> bool:
+        task_count = event.task_count or self._default_task_count
+        return why_refused(event, task_count, self._max_task_count) is not None
 
     def _count(self, step: Step, partition: int, tally: Tally) -> None:
         totals: dict[str, Counts] = {}

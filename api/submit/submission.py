@@ -12,6 +12,7 @@ from api import problems
 from api.submit import generated
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import ObjectCreated, encode, object_created_id
+from app.rules.distribution import why_copies_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,9 @@ class Submitter(NamedTuple):
         if wanted.tasks > most:
             detail = f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
             raise problems.invalid([{"detail": detail, "pointer": "#/tasks"}])
+        refusal = why_copies_refused(len(wanted.name) + len(wanted.content), wanted.tasks)
+        if refusal is not None:
+            raise problems.invalid([{"detail": f"The object {refusal}", "pointer": "#/tasks"}])
 
     def _record(self, object_id: str, wanted: ObjectRequest) -> Record:
         given = wanted.model_fields_set

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from app.events import ObjectCreated
 
+MAX_COPIED_BYTES = 64 << 20
+"""Of an object's name and content over all of its requests: they are sent in one transaction."""
+
 _BUCKETS = 2
 _BUCKET_BYTES = 6
 
@@ -35,14 +38,12 @@ def split(
 ) -> list[TaskPlan]:
     """Return the tasks of an object; the requests are spread over the partitions from the object's own one on.
 
-    Raises `DecodeError` for an object that asks for more than `max_task_count` tasks.
+    Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
     """
     task_count = event.task_count or default_task_count
-    if task_count > max_task_count:
-        raise DecodeError(
-            f"object {event.object_id} asks for {task_count} tasks, at most {max_task_count} are allowed "
-            "(EBS_MAX_TASKS_PER_OBJECT)"
-        )
+    refusal = why_refused(event, task_count, max_task_count)
+    if refusal is not None:
+        raise DecodeError(f"object {event.object_id} {refusal}")
     object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
     plans = []
     for sequence in range(task_count):
@@ -51,6 +52,24 @@ def split(
         partition = (object_partition + sequence) % partition_count
         plans.append(TaskPlan(partition, TaskCreated(*common, name, content), TaskCreated(*common)))
     return plans
+
+
+def why_refused(event: ObjectCreated, task_count: int, max_task_count: int) -> str | None:
+    """Return why an object is never distributed, None if it is."""
+    if task_count > max_task_count:
+        return f"asks for {task_count} tasks, at most {max_task_count} are allowed (EBS_MAX_TASKS_PER_OBJECT)"
+    return why_copies_refused(len(event.name) + len(event.content), task_count)
+
+
+def why_copies_refused(size_bytes: int, task_count: int) -> str | None:
+    """Return why an object of some size cannot be copied into so many requests, None if it can."""
+    copied_bytes = task_count * size_bytes
+    if copied_bytes <= MAX_COPIED_BYTES:
+        return None
+    return (
+        f"would be copied {task_count} times into {copied_bytes} bytes of requests, at most {MAX_COPIED_BYTES} are "
+        "allowed: send a reference instead of the content, or ask for fewer tasks"
+    )
 
 
 class SeenKeys:

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 MAX_STEP_RECORDS = 16_000
 """Records that one step takes at most: bounds its memory and the time that a rebalance waits for it."""
 
+MAX_STEP_BYTES = 16 << 20
+"""Bytes of values that one step takes at most; what it sends is a multiple of them."""
 MAX_BATCH_BYTES = 900_000
 """Size at which a batch is closed: below the 1 MiB that brokers accept unless told otherwise."""
 
@@ -288,11 +290,12 @@ class Transactions:
 
 
 class _Gathered:
-    """Batches between the stream and the next step, at most `max_records` and one batch."""
+    """Batches between the stream and the next step, at most `max_records` and `MAX_STEP_BYTES`, and one batch."""
 
     def __init__(self, max_records: int) -> None:
         self._batches: deque[RecordBatch] = deque()
         self._record_count = 0
+        self._size_bytes = 0
         self._max_records = max_records
         self._some = asyncio.Event()
         self._room = asyncio.Event()
@@ -302,8 +305,9 @@ class _Gathered:
             batch: RecordBatch = event.value
             self._batches.append(batch)
             self._record_count += len(batch.records)
+            self._size_bytes += sum(record.serialized_value_size for record in batch.records)
             self._some.set()
-            if self._record_count >= self._max_records:
+            if self._record_count >= self._max_records or self._size_bytes >= MAX_STEP_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
@@ -319,6 +323,7 @@ class _Gathered:
         taken = list(self._batches)
         self._batches.clear()
         self._record_count = 0
+        self._size_bytes = 0
         self._some.clear()
         self._room.set()
         return taken

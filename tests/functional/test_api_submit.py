@@ -179,6 +179,16 @@ def test_object_that_no_topic_takes_is_a_413(make_api):
     assert [] == stored(api)
 
 
+def test_object_too_large_for_its_number_of_tasks_is_422(make_api):
+    """Each task carries the content: what that makes is bounded, and the answer names the way out."""
+    api = make_api()
+    answer = api.post("/api/objects", json={"content": "x" * 700_000, "tasks": 100})
+    assert 422 == answer.status_code
+    (error,) = answer.json()["errors"]
+    assert "#/tasks" == error["pointer"]
+    assert "send a reference instead" in error["detail"]
+
+
 def test_count_makes_as_many_objects(api):
     """`?count=N` makes N objects up, each with an id of its own, all named in the answer."""
     answer = api.post("/api/objects?count=4500")

@@ -57,7 +57,9 @@ def record(
     headers: Sequence[tuple[str, Any]] = (),
 ) -> ConsumerRecord:
     """Return a record as a consumer hands it out."""
-    return ConsumerRecord(topic, partition, offset, timestamp_ms, 0, key, value, None, -1, -1, tuple(headers))
+    return ConsumerRecord(
+        topic, partition, offset, timestamp_ms, 0, key, value, None, -1, len(value or b""), tuple(headers)
+    )
 
 
 def batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from histories import BASE_MS, SEEDS, object_created
 from hypothesis import given, settings
@@ -49,6 +50,14 @@ def test_request_has_the_content_and_the_fact_has_not():
 def test_object_that_asks_for_no_number_gets_the_default():
     """The setting decides."""
     assert 3 == len(split(object_created("7f3a", at_ms=BASE_MS), 0, **LIMITS))
+
+
+def test_object_whose_copies_would_be_too_large_is_refused():
+    """One transaction has them all: content times tasks is bounded, and the error says what to do."""
+    large = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS, task_count=100), content="x" * 700_000)
+    with pytest.raises(DecodeError, match=r"7f3a would be copied 100 times .* send a reference"):
+        split(large, 0, **LIMITS)
+    assert 90 == len(split(msgspec.structs.replace(large, task_count=90), 0, **LIMITS))
 
 
 def test_object_that_asks_for_too_many_tasks_is_refused():
