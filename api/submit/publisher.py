@@ -185,10 +185,10 @@ async def _send_batches(producer: Any, records: Iterable[tuple[str, int, bytes |
         builder = builders.get(place)
         if builder is None:
             builder = builders[place] = producer.create_batch()
-        if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
             await send(place)
             builder = builders[place] = producer.create_batch()
-            builder.append(timestamp=None, key=key, value=value, headers=headers)
+            builder.append(timestamp=None, key=key, value=value, headers=list(headers))
     for place in list(builders):
         await send(place)
     ends: Ends = {}
