@@ -54,7 +54,8 @@ class Lane:
     """
 
     __slots__ = (
-        "changed", "crowded", "held", "lost", "outbox", "partition", "progress", "rows", "running", "topic", "waiting",
+        "changed", "crowded", "held", "lost", "outbox", "partition", "progress", "redriven", "rows", "running", "topic",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, partition: Partition, topic: str) -> None:
@@ -65,6 +66,7 @@ class Lane:
         self.running: dict[int, Any] = {}
         self.outbox: list[Outgoing] = []
         self.rows: dict[tuple[str, bytes], bytes] = {}
+        self.redriven: dict[bytes, bytes] = {}
         self.changed = False
         self.crowded = False
         self.held = False

@@ -16,7 +16,6 @@ TASK_EVENTS = "task-events"
 DEAD_LETTERS = "dead-letters"
 CONTROL = "control"
 WORKERS = "workers"
-RETRY_TIERS_S = (1, 10, 60)
 SINGLE_PARTITION_TOPICS = (CONTROL, WORKERS)
 """Each is one log for everybody; all others have the same partition count."""
 
@@ -88,7 +87,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)}),
         spec(TASK_REQUESTS, streams),
         spec(TASK_EVENTS, streams),
-        *(spec(retry_topic(delay_s), streams) for delay_s in RETRY_TIERS_S),
+        *(spec(retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
         spec(DEAD_LETTERS, kept),
         spec(CONTROL, compacted, partition_count=1),
         spec(WORKERS, heartbeats, partition_count=1),

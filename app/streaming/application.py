@@ -101,6 +101,10 @@ class StreamingApp(faust.App):
         await self.transactions.stop()
         await super().on_stop()
 
+    def input_of(self, *topics: str) -> Any:
+        """Return the channel of some of the input topics, for an agent that reads only these."""
+        return self.topic(*topics, partitions=self.conf.topic_partitions, schema=BatchSchema())
+
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
         """Return a queue that keeps what it has when a rebalance ends: Faust would drop it, records would vanish."""
         return super().FlowControlQueue(maxsize, clear_on_resume=False)
@@ -149,7 +153,7 @@ def create_streaming_app(
     app.drain = _nothing_to_drain
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app, instance), fatal=fatal)
     app.transport.Consumer = Consumer
-    app.input = app.topic(*input_topics, partitions=partition_count, schema=BatchSchema())
+    app.input = app.input_of(*input_topics)
     return app
 
 
