@@ -1,4 +1,4 @@
-"""The HTTP API without Kafka: topics in memory that publish like a broker and feed the real view."""
+"""The API and the engine without Kafka: topics in memory that publish like a broker and feed the real view."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
+from engine_bench import Bench, Gate
 
 from api.main import create_http_app
 from api.view.rows import TOPICS
@@ -19,7 +20,7 @@ from app.settings import Settings
 from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from api.submit.publisher import Record
@@ -164,3 +165,25 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 def api(make_api: Callable[..., Api]) -> Api:
     """Return an API with the default settings, whose view reads at once."""
     return make_api()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Callable[..., Any]]:
+    """Return a function that starts an engine with a handler; all are stopped at the end."""
+    benches: list[Bench] = []
+
+    async def start(handler: Any, **options: int) -> Bench:
+        one = Bench(handler, **options)
+        benches.append(one)
+        await one.start()
+        return one
+
+    yield start
+    for one in benches:
+        await one.stop()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """Return a handler whose tasks end when the test says."""
+    return Gate()
