@@ -54,7 +54,8 @@ def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANING = {
     400: "The body is not JSON",
-    404: "No such object",
+    404: "There is none of that id",
+    409: "The state of things does not allow it",
     413: "The body, or what it makes, is too large",
     415: "The body is not application/json",
     422: "A field or parameter is wrong; `errors` lists all of them",
