@@ -82,7 +82,7 @@ class StepFigures:
 
 
 class Heart:
-    """Beats while `run` runs; `connection` holds aiokafka's options."""
+    """Beats while `run` runs; `connection` holds aiokafka's options. `is_heard` says whether the last one arrived."""
 
     def __init__(
         self,
@@ -99,7 +99,8 @@ class Heart:
         self._topic = topic
         self._every_s = every_s
         self._producer: Any = None
-        self._is_heard = True
+        self.is_heard = False
+        self._is_said = False
 
     async def run(self) -> None:
         """Beat until cancelled, then say goodbye; raises nothing else."""
@@ -118,14 +119,14 @@ class Heart:
                     self._producer = await self._connect()
                 await self._producer.send_and_wait(self._topic, value, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
-            if self._is_heard:
+            if not self._is_said:
                 log.warning("no heartbeat reaches the Kafka broker: %r", error)
-            self._is_heard = False
+            self.is_heard, self._is_said = False, True
         except Exception:
             # The worker's work does not depend on it, so it must not end with it.
             log.exception("a heartbeat failed")
         else:
-            self._is_heard = True
+            self.is_heard, self._is_said = True, False
 
     async def _connect(self) -> Any:
         producer = AIOKafkaProducer(
@@ -148,8 +149,16 @@ class Heart:
                 await producer.stop()
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("the Kafka broker does not hear that this worker stops: %r", error)
-            # Stopping would wait for what the broker does not take.
-            await producer.client.close()
+            await _abandon(producer)
+
+
+async def _abandon(producer: Any) -> None:
+    """Close a producer without its flush, which would wait for a broker that takes nothing."""
+    sender_task = producer._sender.sender_task  # noqa: SLF001  # aiokafka has no way to close without flushing
+    sender_task.cancel()
+    await asyncio.wait([sender_task])
+    await producer.client.close()
+    producer._closed = True  # noqa: SLF001  # or its finalizer complains
 
 
 def _epoch_ms() -> int:
