@@ -43,10 +43,12 @@ class Ladder:
         *,
         topics: Sequence[str],
         control: ControlState,
+        max_waiting: int = MAX_WAITING,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._lanes = lanes
         self._control = control
+        self._max_waiting = max_waiting
         self._clock_ms = clock_ms
         self._count = itertools.count()
         # Due time first; the count keeps records with the same one in the order in which they came.
@@ -170,5 +172,5 @@ class Ladder:
             self._hold_if_full(lane)
 
     def _hold_if_full(self, lane: Lane) -> None:
-        limit = MAX_WAITING // 2 if lane.held else MAX_WAITING
+        limit = self._max_waiting // 2 if lane.held else self._max_waiting
         self._lanes.hold(lane, held=self._waiting_count[lane] > limit)
