@@ -173,7 +173,11 @@ def _check_row(topics: Topics, object_id: str, wanted: int, by_type: dict[str, s
     expected = {
         "tasks_total": wanted,
         "tasks_done": len(by_type["TASK_FINISHED"]),
-        "time_spent_ms": sum(event.get("spent_ms", 0) for event in _unique(topics.events[object_id], "TASK_FINISHED")),
+        "time_spent_ms": sum(
+            event["spent_ms"]
+            for what in ("TASK_FINISHED", "TASK_FAILED")
+            for event in _unique(topics.events[object_id], what)
+        ),
         "created_at_ms": topics.objects[object_id]["at_ms"],
     }
     if by_type["TASK_FINISHED"] == tasks:
