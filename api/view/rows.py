@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.counts import TOTAL_SIZE_MS
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS)
+TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
 
 RECORD_PREFIX = b"o"
@@ -43,7 +43,7 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
 
 
 def add_records(batch: Any, topic: str, partition: int, records: Sequence[Any]) -> None:
-    """Put what one topic's records say into a write batch; dead letters have `api.view.dead_letter_rows`."""
+    """Put what one topic's records say into a write batch, where no module of its own does."""
     _ADD[topic](batch, partition, records)
 
 

@@ -4,8 +4,8 @@ Rows and offsets go into one write batch, so after any crash the store is as it 
 there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
 
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
-partition (the window's counts in that partition), `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `m`
-(what the store is).
+partition (the window's counts in that partition), `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c`
+command key (a command in force), `h` role and worker (its last heartbeat), `m` (what the store is).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
 from api.view.rows import (
@@ -22,9 +23,10 @@ from api.view.rows import (
     window_prefix,
 )
 from api.view.store import new_batch
+from api.view.workers import Workers
 from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
-from app.topics import DEAD_LETTERS, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -79,6 +81,9 @@ class View:
         self.caught_up_once = False
         self.generation = 0
         self.dead_letters = DeadLetters(self._opened)
+        self.control = Control()
+        self.workers = Workers()
+        self._folds: dict[str, Control | Workers] = {CONTROL: self.control, WORKERS: self.workers}
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
         """Answer from `store` from now on; `read_ends` asks the broker where `objects`, or a topic given, ends now."""
@@ -87,6 +92,8 @@ class View:
         self._offsets = store.offsets()
         self._written = {}
         self._totals = None
+        for fold in self._folds.values():
+            fold.load(store)
         self.mark_all_windows_changed()
         self.generation += 1
         self.progress = Progress()
@@ -112,6 +119,8 @@ class View:
         for (topic, partition), new in records.items():
             if topic == DEAD_LETTERS:
                 letters.add(partition, new)
+            elif topic in self._folds:
+                self._folds[topic].add(batch, new)
             else:
                 add_records(batch, topic, partition, new)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
