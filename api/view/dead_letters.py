@@ -27,6 +27,7 @@ from api.view.dead_letter_rows import (
     time_bytes,
 )
 from api.view.dead_letter_summaries import Group, Summary, decode_group, decode_summary
+from app.rules.acts import LetterId, LetterState, parse_letter_id
 from app.rules.redrive import Letter
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
     from api.view.dead_letter_filter import Filter
     from api.view.store import ViewStore
-    from app.rules.acts import LetterId, LetterState
 
 _ROWS_A_TURN = 500
 """About 5 ms: longer would make other requests wait."""
+_MAX_TIME_DIGITS = 15
 _decode_letter = msgspec.msgpack.decode
 
 
@@ -146,6 +147,20 @@ class DeadLetters:
         if current is not None:
             _keep(newest, current, limit)
         return [groups for _, _, groups in sorted(newest, reverse=True)]
+
+
+def place_text(place: Place) -> str:
+    """Return a place as clients send it back."""
+    return f"{place.at_ms}-{place.letter_id}"
+
+
+def parse_place(text: str) -> Place | None:
+    """Undo `place_text`; None for any other text."""
+    at_ms, _, letter_id = text.partition("-")
+    parsed = parse_letter_id(letter_id)
+    if parsed is None or not (at_ms.isascii() and at_ms.isdecimal() and len(at_ms) <= _MAX_TIME_DIGITS):
+        return None
+    return Place(int(at_ms), parsed)
 
 
 def _place_of(key: bytes) -> Place:

@@ -51,6 +51,7 @@ class MemoryTopics:
         self.fail_after_calls = 0
         self.deliver_at_once = True
         self.waves: list[list[str]] = []
+        self.wave_failures: list[Exception | None] = []
         self._delivered: dict[tuple[str, int], int] = defaultdict(int)
 
     async def publish(self, record: Record) -> int:
@@ -65,9 +66,12 @@ class MemoryTopics:
         return {partition: self.write(OBJECTS, partition, key, value) + 1 for partition, key, value in records}
 
     async def publish_to(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
-        """Write records to any topics; each call is remembered as a wave."""
+        """Write records to any topics; each call is a wave, which fails with the next one of `wave_failures`."""
         await self._maybe_fail()
         wave = list(records)
+        failure = self.wave_failures.pop(0) if self.wave_failures else None
+        if failure is not None:
+            raise failure
         self.waves.append([record.topic for record in wave])
         await asyncio.sleep(0)
         return {
