@@ -77,13 +77,17 @@ def describe_groups(groups: Groups) -> dict[str, Any]:
         "fingerprint": groups.fingerprint,
         "count": sum(groups.counts.values()),
         "states": groups.counts,
-        "kinds": groups.kinds,
-        "topics": groups.topics,
+        "kinds": _most_first(groups.kinds),
+        "topics": _most_first(groups.topics),
         "first_at_ms": groups.first_at_ms,
         "last_at_ms": groups.last_at_ms,
         "error_type": groups.error_type or None,
         "error": groups.message or None,
     }
+
+
+def _most_first(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def describe_run(run: Run) -> dict[str, Any]:

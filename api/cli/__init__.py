@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
+from api.cli.redrive import discard, redrive
 from api.cli.topics import topics
 from api.cli.up import up
 from app.errors import EbsError
@@ -21,6 +23,9 @@ cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=Fal
 cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
+cli.add_typer(dead_letters, name="dead-letters")
+cli.command()(redrive)
+cli.command()(discard)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # the signature of a typer callback
