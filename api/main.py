@@ -1,8 +1,8 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
-Reads: `objects`, the changelogs of ledger and windows, `dead-letters` (through `api.view.feed`).
-Writes: `objects`, `dead-letters` (acts), what a redrive writes (all through `api.submit.publisher`), the SQLite file of
-`EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
+Writes: `objects`, `control`, `dead-letters` (acts), what a redrive writes (all through `api.submit.publisher`), the
+SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -23,7 +23,7 @@ from api import problems
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
-from api.routes import dead_letters, health, objects, redrives, statistics
+from api.routes import cancels, control, dead_letters, health, objects, redrives, statistics, workers
 from api.submit.bulk_redrive import BulkRedriver
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
@@ -43,7 +43,16 @@ _log = logging.getLogger(__name__)
 
 _PREFIX = "/api"
 # Before `dead_letters`, which would take their paths for ids of letters: `redrives`.
-_ROUTERS = (objects.router, redrives.router, dead_letters.router, statistics.router, health.router)
+_ROUTERS = (
+    objects.router,
+    redrives.router,
+    dead_letters.router,
+    statistics.router,
+    control.router,
+    cancels.router,
+    workers.router,
+    health.router,
+)
 
 
 def create_http_app(

@@ -127,9 +127,7 @@ class ControlState:
         return {
             "paused": None if "" not in self._pauses else _fields(self._pauses[""]),
             "paused_kinds": {kind: _fields(pause) for kind, pause in sorted(self._pauses.items()) if kind},
-            "rates": {
-                kind: {"per_s": limit.per_s, "at_ms": limit.at_ms} for kind, limit in sorted(self._rates.items())
-            },
+            "rates": dict(sorted(self.rates().items())),
             "concurrency": None if "" not in self._concurrencies else self._concurrencies[""].count,
             "concurrency_of_workers": {name: one.count for name, one in sorted(self._concurrencies.items()) if name},
             "draining": {worker: _fields(drain) for worker, drain in sorted(self._drains.items())},
