@@ -71,13 +71,30 @@ class Ready(NamedTuple):
 class Attempt:
     """One run of the handler: its task, how long it waited (ms) and when it began (monotonic, s)."""
 
-    __slots__ = ("began_at_s", "cancel_reason", "context", "lane", "offset", "record", "running", "task", "wait_ms")
+    __slots__ = (
+        "began_at_s",
+        "cancel_reason",
+        "common",
+        "context",
+        "identity",
+        "key",
+        "lane",
+        "offset",
+        "record",
+        "running",
+        "task",
+        "wait_ms",
+    )
 
     def __init__(self, ready: Ready, wait_ms: int, context: Context) -> None:
         self.lane, self.record, self.task = ready
         self.offset = ready.record.offset
         self.wait_ms = wait_ms
         self.context = context
+        # What every event of this attempt has: made once, this is the inner loop of handlers that take no time.
+        self.identity = _identity(ready.task)
+        self.common = _common(ready.task)
+        self.key = ready.task.object_id.encode()
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
         self.running: asyncio.Task[None] | None = None
@@ -301,8 +318,8 @@ class Engine:
         since_ms = task.at_ms if task.due_at_ms is msgspec.UNSET else max(task.at_ms, task.due_at_ms)
         attempt = Attempt(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
         if lane.progress.start(record.offset):
-            event_id = f"s-{_identity(task)}-{task.attempt}"
-            details = (*_common(task), now_ms, self._worker, attempt.wait_ms, task.redrive)
+            event_id = f"s-{attempt.identity}-{task.attempt}"
+            details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
             self._send_event(attempt, TaskStarted(event_id, *details))
         if loaded.is_inline:
             self._run_inline(attempt, loaded)
@@ -355,8 +372,8 @@ class Engine:
             self._fail(attempt, error)
             return
         finished = TaskFinished(
-            f"f-{_identity(task)}",
-            *_common(task),
+            f"f-{attempt.identity}",
+            *attempt.common,
             self._clock_ms(),
             self._worker,
             attempt.wait_ms,
@@ -375,7 +392,7 @@ class Engine:
         decision = self._decide(task, error, now_ms)
         error_type = type(error).__qualname__
         details = (
-            *_common(task),
+            *attempt.common,
             now_ms,
             self._worker,
             attempt.wait_ms,
@@ -385,12 +402,12 @@ class Engine:
             error_type,
             fingerprint(error_type, message_of(error)),
         )
-        self._send_event(attempt, TaskFailed(f"x-{_identity(task)}-{task.attempt}", *details))
+        self._send_event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if isinstance(decision, GiveUp):
-            self._send_event(attempt, TaskDead(f"d-{_identity(task)}", *details))
+            self._send_event(attempt, TaskDead(f"d-{attempt.identity}", *details))
             self._lanes.bury(attempt.lane, attempt.record, error, attempts=task.attempt)
         else:
-            self._send_event(attempt, TaskRetried(f"t-{_identity(task)}-{task.attempt}", *details))
+            self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             self._send_to_ladder(attempt, decision, now_ms, said)
         self._done(attempt)
 
@@ -492,8 +509,7 @@ class Engine:
             self.last_progress_at_ms = self._clock_ms()
 
     def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
-        task = attempt.task
-        outgoing = Outgoing(TASK_EVENTS, task.object_partition, task.object_id.encode(), encode(event))
+        outgoing = Outgoing(TASK_EVENTS, attempt.task.object_partition, attempt.key, encode(event))
         self._lanes.send(attempt.lane, outgoing)
 
     def _hold_if_full(self, lane: Lane) -> None:

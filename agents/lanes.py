@@ -156,7 +156,8 @@ class Lanes:
         self.outgoing_count += 1
         if self.outgoing_count >= _COMMIT_AT_ONCE:
             self._plenty.set()
-        self._mark(lane)
+        if not lane.changed:
+            self._mark(lane)
 
     def put(self, lane: Lane, table: str, key: bytes, value: bytes) -> None:
         """Set a table row with the lane's next commit."""
@@ -166,7 +167,8 @@ class Lanes:
     def finish(self, lane: Lane, offset: int) -> None:
         """Note that a record is done for good."""
         lane.progress.finish(offset)
-        self._mark(lane)
+        if not lane.changed:
+            self._mark(lane)
         self._quiet.set()
 
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException, *, attempts: int) -> None:
@@ -208,8 +210,9 @@ class Lanes:
         self._users[topic].lane_ready(lane)
 
     def _mark(self, lane: Lane) -> None:
-        lane.changed = True
-        self._changed.set()
+        if not lane.changed:
+            lane.changed = True
+            self._changed.set()
 
     async def _commit_forever(self) -> None:
         loop = asyncio.get_running_loop()
