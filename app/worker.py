@@ -17,7 +17,8 @@ import uvloop
 from app import settings as settings_module
 from app.broker import ensure_topics, wait_for_broker
 from app.errors import SettingsError
-from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, StreamingOptions, create_streaming_app
+from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
+from app.streaming.options import StreamingOptions
 from app.topics import catalogue
 
 if TYPE_CHECKING:

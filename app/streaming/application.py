@@ -21,7 +21,6 @@ import logging
 import os
 import sys
 import uuid
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
@@ -37,10 +36,10 @@ from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Sequence
 
     from app.streaming.fencing import Membership
+    from app.streaming.options import StreamingOptions
 
 log = logging.getLogger(__name__)
 
@@ -53,25 +52,6 @@ EXIT_FENCED = 71
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
-
-
-@dataclass(frozen=True)
-class StreamingOptions:
-    """How a streaming app reaches Kafka and where it keeps its stores. Times in milliseconds."""
-
-    bootstrap_servers: str
-    data_dir: Path
-    worker_id: str = ""
-    session_timeout_ms: int = 10_000
-    transaction_timeout_ms: int = 10_000
-    request_timeout_ms: int = 30_000
-    web_port: int = 6066
-    security: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def connection(self) -> dict[str, Any]:
-        """The options that every aiokafka client of this worker shares."""
-        return {"bootstrap_servers": self.bootstrap_servers, **self.security}
 
 
 class StreamingApp(faust.App):

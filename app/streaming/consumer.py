@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError
@@ -25,7 +25,8 @@ from app.streaming.fencing import Membership
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.streaming.application import StreamingApp
+    from app.streaming.options import StreamingOptions
+    from app.streaming.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,20 @@ _NEVER_IDLE_MS = 24 * 3_600_000
 """Waiting for running tasks must not count as idleness: aiokafka would leave the group. The watchdog looks after us."""
 
 
+class StepApp(Protocol):
+    """The part of a `StreamingApp` that its consumer needs."""
+
+    options: StreamingOptions
+    transactions: Transactions
+    conf: Any
+    consumer_generation_id: int
+    should_stop: bool
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer and keeps the heartbeat going while the main loop works."""
 
-    app: StreamingApp
+    app: StepApp
     consumer: Consumer
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
@@ -104,7 +115,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """The consumer of a worker; implements `ownership.Reader`."""
 
-    app: StreamingApp
+    app: StepApp
     _thread: ConsumerThread
 
     def __init__(self, *args: Any, **options: Any) -> None:

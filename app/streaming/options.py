@@ -1,0 +1,29 @@
+"""How a streaming app reaches Kafka and where it keeps its stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StreamingOptions:
+    """How a streaming app reaches Kafka and where it keeps its stores. Times in milliseconds."""
+
+    bootstrap_servers: str
+    data_dir: Path
+    worker_id: str = ""
+    session_timeout_ms: int = 10_000
+    transaction_timeout_ms: int = 10_000
+    request_timeout_ms: int = 30_000
+    web_port: int = 6066
+    security: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The options that every aiokafka client of this worker shares."""
+        return {"bootstrap_servers": self.bootstrap_servers, **self.security}
