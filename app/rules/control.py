@@ -132,9 +132,7 @@ class ControlState:
             "concurrency_of_workers": {name: one.count for name, one in sorted(self._concurrencies.items()) if name},
             "draining": {worker: _fields(drain) for worker, drain in sorted(self._drains.items())},
             "cancel_count": len(cancels),
-            "cancels": [
-                {"key": place.key().decode(), **_fields(cancel)} for place, cancel in cancels[:MAX_CANCELS_SHOWN]
-            ],
+            "cancels": [_describe_cancel(*cancel) for cancel in cancels[:MAX_CANCELS_SHOWN]],
         }
 
     def _put(self, key: bytes | None, value: bytes | None) -> bool:
@@ -181,6 +179,16 @@ class ControlState:
 
 def _reach_ms(cancel: Cancel) -> int:
     return 0 if cancel.created_before_ms is UNSET else cancel.created_before_ms
+
+
+def _describe_cancel(place: Place, cancel: Cancel) -> dict[str, Any]:
+    described = {"key": place.key().decode(), **_fields(cancel)}
+    # The value of another writer may leave out what the key says already.
+    if place.family is Family.CANCEL_OBJECT:
+        described["object_id"] = place.name
+    elif place.family is Family.CANCEL_TASK:
+        described["task_id"] = place.name
+    return described
 
 
 def _fields(command: Command) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def test_description_shows_the_newest_cancels_only():
     described = state_of(records).describe()
     newest = MAX_CANCELS_SHOWN + 4
     assert (MAX_CANCELS_SHOWN + 5, MAX_CANCELS_SHOWN) == (described["cancel_count"], len(described["cancels"]))
-    assert {"key": f"cancel:object:{newest}", "at_ms": newest, "reason": ""} == described["cancels"][0]
+    first = {"key": f"cancel:object:{newest}", "object_id": str(newest), "at_ms": newest, "reason": ""}
+    assert first == described["cancels"][0]
 
 
 def test_values_are_those_of_the_contract():
