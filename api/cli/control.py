@@ -126,7 +126,10 @@ def drain(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Let one worker start nothing any more, in this life and the next ones, until --off."""
+    """Let one worker start nothing any more, in this life and the next ones, until --off.
+
+    It keeps its partitions while it lives, so their tasks wait: drain a worker in order to stop it.
+    """
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)
         answer = client.delete(path) if off else client.post(path)

@@ -128,7 +128,10 @@ async def reset_concurrency(
     summary="Let one worker start nothing any more",
 )
 async def drain(worker: WorkerInPath, parts: Parts) -> Response:
-    """Let what it works on finish; it stays drained, started anew too, until this is undone."""
+    """Let what it works on finish; it stays drained, started anew too, until this is undone.
+
+    It keeps its partitions while it lives, so their tasks wait: drain a worker in order to stop it.
+    """
     living = await living_workers(parts)
     roles = {one.role for one in living if one.worker == worker}
     if not roles:

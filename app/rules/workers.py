@@ -77,9 +77,14 @@ _decode = msgspec.json.Decoder(Heartbeat).decode
 def heartbeat_of(identity: Identity, figures: Figures, at_ms: int) -> bytes:
     """Return the value to write: the tasks that run longest, each with a bounded message."""
     longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
-    shown = [msgspec.structs.replace(task, message=task.message[:_MAX_MESSAGE_CHARS]) for task in longest]
+    shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
     fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
     return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown})))
+
+
+def _printable(message: str) -> str:
+    # Half of a character, from a handler, cannot be encoded: the heartbeat would fail, and the worker count as gone.
+    return message[:_MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
 def decode_heartbeat(value: bytes) -> Heartbeat | None:

@@ -51,6 +51,13 @@ def test_heartbeat_stays_small():
     assert len(value) < 10_000
 
 
+def test_odd_words_of_a_handler_do_not_stop_the_heart():
+    """Half a character in a progress message is escaped: a heartbeat that failed would make its worker look gone."""
+    heartbeat = decode_heartbeat(heartbeat_of(IDENTITY, Figures(running=[RunningTask("a", 1, 0.5, "x\ud83d")]), 1))
+    assert heartbeat is not None
+    assert r"x\ud83d" == heartbeat.running[0].message
+
+
 def test_what_a_newer_or_older_worker_says_is_understood():
     """Unknown fields are passed over, missing ones have defaults."""
     value = b'{"worker":"w","role":"new","at_ms":2,"started_at_ms":1,"mood":"fine"}'
