@@ -216,6 +216,7 @@ class Engine:
     async def drain(self, limit_s: float) -> None:
         """Start nothing more, wait up to `limit_s` for running tasks, and commit them; the rest is handed back."""
         self._draining = True
+        log.info("stopping: %d running tasks have %g s to finish", len(self._running), limit_s)
         try:
             async with asyncio.timeout(limit_s):
                 while self._running or self._lanes.outgoing_count:
