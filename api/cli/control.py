@@ -143,7 +143,8 @@ def control(context: typer.Context, *, as_json: AsJson = False, api: Api = None)
     """Show everything that is in force: pauses, limits, cancels, drains."""
     with open_api(context, api) as client:
         answer = client.get(path_of("control"))
-    show(answer, control_table(answer), as_json=as_json)
+    table = control_table(answer)
+    show(answer, table if table.rows else "nothing is in force", as_json=as_json)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -31,7 +31,6 @@ def workers(
     """Show the workers that were heard within the last 10 s."""
     with open_api(context, api) as client:
         answer = client.get(path_of("workers"), role=None if role is None else role.value)
-    shown = [workers_table(answer["workers"])]
-    if running:
-        shown.append(running_table(answer["workers"]))
-    show(answer, *shown, as_json=as_json)
+    living = answer["workers"]
+    tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]
+    show(answer, *(tables if living else ["no worker lives"]), as_json=as_json)

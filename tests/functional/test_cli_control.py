@@ -121,6 +121,11 @@ def test_resume_says_what_is_still_paused(ebs):
     assert "still" not in ebs("resume", "--kind", "mail").stdout
 
 
+def test_nothing_is_said_in_words(ebs):
+    """An empty table would leave one wondering."""
+    assert ["nothing is in force\n", "no worker lives\n"] == [ebs(name).stdout for name in ("control", "workers")]
+
+
 def test_reason_is_kept(api, ebs):
     """Whoever looks later learns why."""
     write_object(api)

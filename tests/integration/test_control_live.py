@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from api_process import ApiProcess, until
 from fleet import Fleet
 
 from app.local.embedded_kafka import EmbeddedKafka
+from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +26,10 @@ PARTITIONS = 4
 class System:
     """A running API and what it says; processing workers are each test's own."""
 
-    def __init__(self, client: httpx.Client, fleet: Fleet) -> None:
+    def __init__(self, client: httpx.Client, fleet: Fleet, bootstrap: str) -> None:
         self.client = client
         self.fleet = fleet
+        self.bootstrap = bootstrap
 
     def rule(self, method: str, path: str, body: Any = None) -> None:
         """Give a command and see it accepted and read back."""
@@ -87,7 +90,7 @@ def system(kafka_and_api: tuple[EmbeddedKafka, ApiProcess], tmp_path: Any) -> It
     fleet = Fleet(kafka.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
     fleet.start("distribution")
     fleet.start("statistics")
-    yield System(api.client, fleet)
+    yield System(api.client, fleet, kafka.bootstrap)
     fleet.stop()
 
 
@@ -108,6 +111,31 @@ def test_pause_outlives_all_workers(system, kind):
     assert 0 == system.count(kind, "tasks_started")
     system.rule("POST", "/api/control/resume")
     until(lambda: system.count(kind, "tasks_finished") == 30, "the tasks")
+
+
+def test_no_task_starts_before_everything_in_force_is_known(system, kind):
+    """A pause behind an open transaction cannot be read yet: a worker that starts now waits, and finds it paused."""
+    with asyncio.Runner() as runner:
+        producer = runner.run(begin_to_pause(system.bootstrap))
+        system.submit(kind, 10)
+        system.start(f"{kind}-1")
+        assert 0 == system.count(kind, "tasks_started")
+        runner.run(producer.commit_transaction())
+        runner.run(producer.stop())
+    until(lambda: system.client.get("/api/control").json()["paused"], "the pause")
+    system.rule("PUT", "/api/control/concurrency", {"count": 9, "worker": f"{kind}-1"})
+    assert 0 == system.count(kind, "tasks_started")
+    system.rule("POST", "/api/control/resume")
+    until(lambda: system.count(kind, "tasks_finished") == 10, "the tasks")
+
+
+async def begin_to_pause(bootstrap: str) -> AIOKafkaProducer:
+    """Write a pause without committing it; returns the producer that may."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=uuid4().hex)
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(CONTROL, b'{"type":"PAUSE"}', b"pause")
+    return producer
 
 
 def test_pause_of_a_kind_holds_up_no_other(system, kind):
