@@ -38,6 +38,7 @@ class Distributor:
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
+        self._spread = settings.order != "key"
         self._seen = SeenKeys(round(settings.seen_retention_h * 3_600_000))
         self._stream_time_ms: dict[int, int] = {}
 
@@ -76,6 +77,7 @@ class Distributor:
             default_task_count=self._default_task_count,
             max_task_count=self._max_task_count,
             at_ms=at_ms,
+            spread=self._spread,
         )
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
         object_key = event.object_id.encode()

@@ -1,39 +1,85 @@
 """The processors: competing workers that run a handler on each task.
 
-Reads: `task-requests`. Writes: `task-events` (TASK_STARTED, TASK_FINISHED, TASK_FAILED, TASK_DEAD), `dead-letters`.
-Key: events go to the partition of their object, as the request says.
+Reads: `task-requests`, the retry tiers (`agents.retries`), `control`. Writes: `task-events` (TASK_STARTED,
+TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry tiers, `dead-letters`, the table
+`redriven`. Key: events go to the partition of their object, as the request says; retries stay in their partition.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from agents.control_feed import ControlFeed
 from agents.engine import Engine
-from agents.handlers import default_handler
-from app.topics import PROCESSING_APP, TASK_REQUESTS
+from agents.execution import Executor
+from agents.handler_loading import load_handlers
+from agents.heartbeat import attach_heartbeat
+from agents.lanes import Lanes
+from agents.processing_figures import ProcessingFigures
+from agents.retries import register_retries
+from app.errors import SettingsError
+from app.rules.control import ControlState
+from app.rules.retry import RetryPolicy
+from app.topics import PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 from app.worker import create_worker_app, load_settings
 
 _settings = load_settings()
-app = create_worker_app(PROCESSING_APP, _settings, input_topics=[TASK_REQUESTS])
+try:
+    _handlers = load_handlers(_settings)
+except SettingsError as error:
+    sys.exit(f"error: {error}")
+_tiers = [retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
+
+app = create_worker_app(PROCESSING_APP, _settings, input_topics=[TASK_REQUESTS, *_tiers])
+app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
+_lanes = Lanes(app.transactions, commit_interval_s=_settings.commit_interval_ms / 1_000)
+_control = ControlState()
+_engine = Engine(
+    _lanes,
+    topic=TASK_REQUESTS,
+    partition_count=_settings.partitions,
+    handlers=_handlers,
+    control=_control,
+    retry_policy=RetryPolicy(
+        _settings.retry_tiers_s, _settings.max_attempts, round(_settings.max_task_age_h * 3_600_000)
+    ),
+    concurrency=_settings.concurrency,
+    one_at_a_time_by_object=_settings.order == "key",
+    time_limit_s=_settings.task_time_limit_s,
+    max_result_bytes=_settings.max_result_bytes,
+    worker=app.worker_name,
+)
+_ladder = register_retries(app, _lanes, _control, _tiers)
+attach_heartbeat(app, ProcessingFigures(app.transactions, _engine))
 
 
-@app.agent(app.input)
+def _control_changed() -> None:
+    _engine.control_changed()
+    _ladder.control_changed()
+
+
+@app.agent(app.input_of(TASK_REQUESTS))
 async def processing(stream: Any) -> None:
     """Work tasks off."""
-    engine = Engine(
-        app.transactions,
-        default_handler(_settings.process_time),
-        topic=TASK_REQUESTS,
-        partition_count=_settings.partitions,
-        concurrency=_settings.concurrency,
-        commit_interval_s=_settings.commit_interval_ms / 1000,
-        worker=app.worker_name,
+    executor = Executor(
+        _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
     )
+    feed = ControlFeed(app.options.connection, _control, on_change=_control_changed)
+    feed.start()
+    try:
+        await feed.caught_up()
+        _engine.open(executor)
+        await _engine.run(stream)
+    finally:
+        await feed.stop()
+        await executor.close()
 
-    async def drain() -> None:
-        await engine.drain(_settings.drain_s)
 
-    app.drain = drain
-    await engine.run(stream)
+async def _drain() -> None:
+    await _engine.drain(_settings.drain_s)
+
+
+app.drain = _drain

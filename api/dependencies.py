@@ -11,7 +11,11 @@ from starlette.responses import Response
 from api.schemas import ProblemDocument
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from api.submit.bulk_redrive import BulkRedriver
     from api.submit.publisher import Publisher
+    from api.submit.redrive import Redriver
     from api.submit.submission import Submitter
     from api.view.view import View
     from app.settings import Settings
@@ -24,6 +28,8 @@ class Collaborators(NamedTuple):
     publisher: Publisher
     view: View
     submitter: Submitter
+    redriver: Redriver
+    bulk_redriver: BulkRedriver
 
 
 async def _collaborators(request: Request) -> Collaborators:
@@ -52,9 +58,16 @@ def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANING[status], "content": content} for status in statuses}
 
 
+def documented_body(model: type[BaseModel], description: str, *, required: bool = False) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body that a route reads itself (`api.submit.body`)."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": required, "description": description, "content": content}}
+
+
 _MEANING = {
     400: "The body is not JSON",
-    404: "No such object",
+    404: "There is none of that id",
+    409: "The state of things does not allow it",
     413: "The body, or what it makes, is too large",
     415: "The body is not application/json",
     422: "A field or parameter is wrong; `errors` lists all of them",

@@ -1,7 +1,8 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
-Reads: `objects`, the changelogs of ledger and windows, `dead-letters` (through `api.view.feed`).
-Writes: `objects` (through `api.submit.publisher`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
+Writes: `objects`, `control`, `dead-letters` (acts), what a redrive writes (all through `api.submit.publisher`), the
+SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -22,8 +23,10 @@ from api import problems
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
-from api.routes import health, objects, statistics
+from api.routes import cancels, control, dead_letters, health, objects, redrives, statistics, workers
+from api.submit.bulk_redrive import BulkRedriver
 from api.submit.publisher import KafkaPublisher, Publisher
+from api.submit.redrive import Redriver
 from api.submit.submission import Submitter
 from api.view.feed import ViewFeed
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
@@ -39,6 +42,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PREFIX = "/api"
+# Before `dead_letters`, which would take their paths for ids of letters: `redrives`.
+_ROUTERS = (
+    objects.router,
+    redrives.router,
+    dead_letters.router,
+    statistics.router,
+    control.router,
+    cancels.router,
+    workers.router,
+    health.router,
+)
 
 
 def create_http_app(
@@ -57,15 +71,19 @@ def create_http_app(
         try:
             yield
         finally:
+            await bulk_redriver.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     app = FastAPI(title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
-    submitter = Submitter(settings, publisher, view, clock_ms or epoch_ms)
-    app.state.collaborators = Collaborators(settings, publisher, view, submitter)
+    clock_ms = clock_ms or epoch_ms
+    submitter = Submitter(settings, publisher, view, clock_ms)
+    redriver = Redriver(settings.partitions, publisher, view, clock_ms)
+    bulk_redriver = BulkRedriver(redriver, publisher, view, clock_ms)
+    app.state.collaborators = Collaborators(settings, publisher, view, submitter, redriver, bulk_redriver)
     problems.install(app)
-    for router in (objects.router, statistics.router, health.router):
+    for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.
         app.include_router(router, include_in_schema=False)

@@ -53,6 +53,11 @@ def not_found(detail: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, "not-found", detail)
 
 
+def conflict(name: str, detail: str, members: Mapping[str, Any] | None = None) -> Problem:
+    """Return the answer to a request that the state of things does not allow."""
+    return Problem(HTTPStatus.CONFLICT, name, detail, members=members)
+
+
 def unavailable(name: str, detail: str, members: Mapping[str, Any] | None = None) -> Problem:
     """Return a 503 that says when to come back."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
@@ -69,9 +74,9 @@ def invalid(errors: Sequence[Mapping[str, str]]) -> Problem:
     )
 
 
-def errors_of(raw_errors: Sequence[Any]) -> list[dict[str, str]]:
-    """Turn pydantic's error list into the `errors` of a problem."""
-    return [_error_of(raw) for raw in raw_errors]
+def errors_of(raw_errors: Sequence[Any], known: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Turn pydantic's error list into the `errors` of a problem; `known` are the fields that there are."""
+    return [_error_of(raw, known) for raw in raw_errors]
 
 
 def install(app: FastAPI) -> None:
@@ -82,11 +87,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-def _error_of(raw: Mapping[str, Any]) -> dict[str, str]:
+def _error_of(raw: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
     location = [str(part) for part in raw["loc"]]
     detail = str(raw["msg"]).removeprefix("Value error, ")
     if raw["type"] == "extra_forbidden":
-        detail = "Unknown field; known are name, content, kind, tasks and id"
+        detail = "Unknown field; known are " + " and ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
     if location and location[0] in {"query", "path", "header"}:
         return {"detail": detail, "parameter": ".".join(location[1:])}
     return {"detail": detail, "pointer": "#" + "".join(f"/{part}" for part in location)}

@@ -35,10 +35,6 @@ class ObjectRequest(BaseModel):
     id: str = Field("", pattern=r"^[0-9a-f]{32}$", description="The id that a 503 answer named: repeats that submit")
 
 
-NOTHING_ASKED = ObjectRequest.model_validate({})
-"""A submit without a body."""
-
-
 class ObjectLinks(BaseModel):
     """Where to go from here."""
 

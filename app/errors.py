@@ -10,6 +10,10 @@
     │   └── EmbeddedBrokerError  the broker that we start ourselves did not come up            exit 1
     ├── ProgramFailed            a supervised program ends right after each start               exit 1
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
+    ├── Retry, Reject            what a handler raises (agents/handlers.py)                    retried; -> dead-letters
+    ├── HandlerError             a handler ended in a way that is none                         retried
+    │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
+    │   └── ProcessDied          the process that it ran in is gone
     └── StreamingError
         ├── StepFailed           a transaction whose outcome is in doubt                       ends the process
         ├── Fenced               another worker owns the partitions now                        ends the process
@@ -60,6 +64,18 @@ class ProgramFailed(EbsError):
 
 class DecodeError(EbsError):
     """A record's bytes are not a valid event; the record belongs into the dead letters."""
+
+
+class HandlerError(EbsError):
+    """A handler neither returned nor raised an ordinary exception."""
+
+
+class TimeLimitExceeded(HandlerError):
+    """An attempt took longer than it may."""
+
+
+class ProcessDied(HandlerError):
+    """The process that a handler ran in ended before the handler did, such as for want of memory."""
 
 
 class StreamingError(EbsError):

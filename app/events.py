@@ -59,6 +59,9 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     name: str | msgspec.UnsetType = msgspec.UNSET
     content: str | msgspec.UnsetType = msgspec.UNSET
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
+    first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
+    first_error: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
@@ -112,6 +115,8 @@ class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     spent_ms: Duration
     error: str
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    error_type: str = ""
+    fingerprint: str = ""
 
 
 class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):

@@ -54,6 +54,18 @@ def _parse_brokers(value: object) -> object:
     return brokers
 
 
+def _parse_tiers(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    texts = [text.strip() for text in value.split(",")]
+    if not all(text.isdecimal() and 0 < int(text) <= 86_400 for text in texts):
+        raise ValueError("must be whole seconds from 1 to 86400, separated by commas, such as 1,10,60")
+    tiers = tuple(int(text) for text in texts)
+    if list(tiers) != sorted(set(tiers)):
+        raise ValueError("must be ascending, such as 1,10,60")
+    return tiers
+
+
 def _parse_log_level(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -95,6 +107,21 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker works on at once")
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Longest wait before finished work is committed")
+    handler: str = Field("", description="package.module:function that works on tasks; empty: one that takes time only")
+    handlers: dict[str, str] = Field(
+        default_factory=dict, description='Handlers by kind, as JSON: {"image": "shop.images:resize"}'
+    )
+    order: Literal["none", "key"] = Field("none", description="key: tasks of one object run one after another")
+    task_time_limit_s: float = Field(600.0, gt=0, le=86_400, description="How long one attempt may take")
+    handler_processes: int = Field(
+        0, ge=0, le=256, description="Processes of one worker for @cpu_bound handlers; 0: one for each CPU"
+    )
+    max_result_bytes: int = Field(65_536, ge=0, le=1_048_576, description="Largest result of a handler, as JSON")
+    retry_tiers_s: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_parse_tiers)] = Field(
+        (1, 10, 60), description="Seconds that the retry tiers wait, ascending; each is a topic"
+    )
+    max_attempts: int = Field(5, ge=1, le=16, description="Attempts of a task before it is dead")
+    max_task_age_h: float = Field(24.0, gt=0, le=24 * 365, description="Age after which a failed task is not retried")
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
     ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")

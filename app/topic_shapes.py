@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.topics import CONTROL
+from app.topics import SINGLE_PARTITION_TOPICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,17 +32,19 @@ def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicSh
     existing = [(spec, found[spec.name]) for spec in catalogue if spec.name in found]
     wrong = [(spec, shape) for spec, shape in existing if spec.partition_count != shape.partition_count]
     if wrong:
-        counts = {shape.partition_count for spec, shape in existing if spec.name != CONTROL}
-        only_setting = len(counts) == 1 and all(spec.name != CONTROL for spec, _ in wrong)
+        counts = {shape.partition_count for spec, shape in existing if spec.name not in SINGLE_PARTITION_TOPICS}
+        only_setting = len(counts) == 1 and all(spec.name not in SINGLE_PARTITION_TOPICS for spec, _ in wrong)
         return _explain_partitions(wrong, only_setting=only_setting, bootstrap=bootstrap)
     for spec, shape in existing:
         policy = spec.config.get("cleanup.policy", "delete")
-        if shape.cleanup_policy is not None and shape.cleanup_policy != {policy}:
+        if shape.cleanup_policy is not None and shape.cleanup_policy != set(policy.split(",")):
             found_policy = ",".join(sorted(shape.cleanup_policy))
+            # Brackets are how kafka-configs.sh takes a list, quotes keep shells off them.
+            wanted = f"'cleanup.policy=[{policy}]'" if "," in policy else f"cleanup.policy={policy}"
             return (
                 f"topic {spec.name} has cleanup.policy={found_policy}, this application needs {policy}: set it with "
                 f"kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
-                f"--entity-name {spec.name} --add-config cleanup.policy={policy}"
+                f"--entity-name {spec.name} --add-config {wanted}"
             )
     return None
 

@@ -15,7 +15,9 @@ TASK_REQUESTS = "task-requests"
 TASK_EVENTS = "task-events"
 DEAD_LETTERS = "dead-letters"
 CONTROL = "control"
-RETRY_TIERS_S = (1, 10, 60)
+WORKERS = "workers"
+SINGLE_PARTITION_TOPICS = (CONTROL, WORKERS)
+"""Each is one log for everybody; all others have the same partition count."""
 
 DISTRIBUTION_APP = "ebs-distribution"
 PROCESSING_APP = "ebs-processing"
@@ -24,8 +26,10 @@ STATISTICS_APP = "ebs-statistics"
 SEEN_TABLE = "seen"
 LEDGER_TABLE = "ledger"
 WINDOWS_TABLE = "windows"
+REDRIVEN_TABLE = "redriven"
 
 _DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
 MAX_OBJECT_BYTES = 1_048_576
 """Largest record of `objects`."""
 _MAX_RECORD_BYTES = 2 * 1_048_576
@@ -44,6 +48,7 @@ def changelog_topic(app_id: str, table: str) -> str:
 
 SEEN_CHANGELOG = changelog_topic(DISTRIBUTION_APP, SEEN_TABLE)
 LEDGER_CHANGELOG = changelog_topic(STATISTICS_APP, LEDGER_TABLE)
+REDRIVEN_CHANGELOG = changelog_topic(PROCESSING_APP, REDRIVEN_TABLE)
 WINDOWS_CHANGELOG = changelog_topic(STATISTICS_APP, WINDOWS_TABLE)
 
 
@@ -66,6 +71,14 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
     kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
     compacted = durable | {"cleanup.policy": "compact"}
+    # Heartbeats: the broker's clock judges silence; the last words of workers that were killed go after an hour, and
+    # short segments let compaction at the others (it never touches the newest segment, which lasts a week by default).
+    heartbeats = durable | {
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(_HOUR_MS),
+        "segment.ms": str(_HOUR_MS // 6),
+        "message.timestamp.type": "LogAppendTime",
+    }
 
     def spec(name: str, config: Mapping[str, str], partition_count: int = settings.partitions) -> TopicSpec:
         return TopicSpec(name, partition_count, settings.replication_factor, config)
@@ -74,10 +87,12 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)}),
         spec(TASK_REQUESTS, streams),
         spec(TASK_EVENTS, streams),
-        *(spec(retry_topic(delay_s), streams) for delay_s in RETRY_TIERS_S),
+        *(spec(retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
         spec(DEAD_LETTERS, kept),
         spec(CONTROL, compacted, partition_count=1),
+        spec(WORKERS, heartbeats, partition_count=1),
         spec(SEEN_CHANGELOG, compacted),
+        spec(REDRIVEN_CHANGELOG, compacted),
         spec(LEDGER_CHANGELOG, compacted),
         spec(WINDOWS_CHANGELOG, compacted),
     )

@@ -12,15 +12,32 @@ from typing import Annotated
 
 import typer
 
+from api.cli.control import cancel, concurrency, control, drain, pause, rate, resume
+from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
+from api.cli.redrive import discard, redrive
+from api.cli.tasks import tasks
 from api.cli.topics import topics
 from api.cli.up import up
+from api.cli.workers import workers
 from app.errors import EbsError
 
 cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
+cli.command()(tasks)
+cli.command()(workers)
+cli.command()(control)
+cli.command()(pause)
+cli.command()(resume)
+cli.command()(cancel)
+cli.command()(rate)
+cli.command()(concurrency)
+cli.command()(drain)
+cli.add_typer(dead_letters, name="dead-letters")
+cli.command()(redrive)
+cli.command()(discard)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # the signature of a typer callback

@@ -7,13 +7,17 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from api import problems, schemas
-from api.dependencies import Parts, documented_problems, json_response, object_links
+from api import control_schemas, problems, schemas
+from api.control_answers import commander_of, now_ms
+from api.dependencies import Collaborators, Parts, documented_problems, json_response, object_links
 from api.submit import body
 from api.view.view import Found, ViewBehind
-from app.rules.ledger import ObjectRow, describe_object, describe_task
+from app.rules.commands import Cancel, Family, Place
+from app.rules.ledger import ObjectRow, ObjectState, describe_object, describe_task, state_of_object
 
 router = APIRouter(prefix="/objects", tags=["objects"])
+
+_ENDED_STATES = {ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED}
 
 _REQUEST_BODY = {
     "requestBody": {
@@ -70,10 +74,10 @@ async def create_object(
 )
 async def read_object(object_id: str, parts: Parts) -> Response:
     """Answer with the object and how far its tasks are; never 404 for one that was accepted."""
-    found = await _find(object_id, parts)
+    found = await find_object(object_id, parts)
     record = found.record
     answer = {
-        **describe_object(object_id, _row_of(found)),
+        **describe_object(object_id, row_of(found)),
         "name": None if record is None else record.name,
         "content": None if record is None else record.content,
         "links": object_links(object_id),
@@ -89,12 +93,35 @@ async def read_object(object_id: str, parts: Parts) -> Response:
 )
 async def read_tasks(object_id: str, parts: Parts) -> Response:
     """Answer with the tasks by sequence, their results among them."""
-    row = _row_of(await _find(object_id, parts))
+    row = row_of(await find_object(object_id, parts))
     tasks = [_describe_task(object_id, row, sequence) for sequence in range(len(row.tasks))]
     return json_response({"object_id": object_id, "tasks": tasks})
 
 
-async def _find(object_id: str, parts: Parts) -> Found:
+@router.delete(
+    "/{object_id}",
+    status_code=202,
+    response_model=control_schemas.CancelAccepted,
+    responses=documented_problems(404, 409, 422, 503),
+    summary="Cancel an object",
+)
+async def cancel_object(
+    object_id: str,
+    parts: Parts,
+    reason: Annotated[control_schemas.Reason, Query()] = "",
+) -> Response:
+    """None of its tasks starts any more and running ones are cancelled; what has finished stays finished."""
+    state = state_of_object(row_of(await find_object(object_id, parts)))
+    if state in _ENDED_STATES:
+        detail = f"object {object_id} has ended: it is {state}"
+        raise problems.conflict("already-ended", detail, {"state": state})
+    command = Cancel(object_id=object_id, at_ms=now_ms(parts), reason=reason)
+    seen = await commander_of(parts).put(Place(Family.CANCEL_OBJECT, object_id), command)
+    return json_response({"id": object_id, "status": "CANCELLING", "seen": seen, "links": object_links(object_id)}, 202)
+
+
+async def find_object(object_id: str, parts: Collaborators) -> Found:
+    """Return what is known of an object. Raises `Problem` (404, 503)."""
     try:
         found = await parts.view.find(object_id)
     except ViewBehind as error:
@@ -104,7 +131,7 @@ async def _find(object_id: str, parts: Parts) -> Found:
     return found
 
 
-def _row_of(found: Found) -> ObjectRow:
+def row_of(found: Found) -> ObjectRow:
     """Return the ledger row; what it would be if nothing but OBJECT_CREATED had been counted, where there is none."""
     if found.row is not None:
         return found.row

@@ -1,4 +1,4 @@
-"""Reads the body of a submit without trusting its headers.
+"""Reads the body of a request without trusting its headers.
 
 FastAPI would read a body of any length, and parse it before anybody asked of what type it is.
 """
@@ -6,9 +6,9 @@ FastAPI would read a body of any length, and parse it before anybody asked of wh
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from api import problems, schemas
@@ -16,23 +16,39 @@ from api import problems, schemas
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+Model = TypeVar("Model", bound=BaseModel)
+
 _JSON_ERRORS = frozenset({"json_invalid"})
 
 
 async def read_object_request(request: Request, max_body_bytes: int) -> schemas.ObjectRequest:
     """Return the checked body; one without any field set if there is none. Raises `Problem` (400, 413, 415, 422)."""
-    body = await _read(request, max_body_bytes)
-    if not body:
-        return schemas.NOTHING_ASKED
-    _check_type(request)
+    return await read_body(request, max_body_bytes, schemas.ObjectRequest)
+
+
+async def read_body(request: Request, max_body_bytes: int, model: type[Model]) -> Model:
+    """Return the body as a model; no body is one without any field. Raises `Problem` (400, 413, 415, 422)."""
+    body = await read_json(request, max_body_bytes)
     try:
-        return schemas.ObjectRequest.model_validate_json(body)
+        return model.model_validate_json(body or b"{}")
     except ValidationError as error:
         raw_errors = error.errors(include_url=False, include_input=False)
         if raw_errors[0]["type"] in _JSON_ERRORS:
-            detail = f"the body is not JSON: {raw_errors[0]['msg'].removeprefix('Invalid JSON: ')}"
-            raise problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail) from None
-        raise problems.invalid(problems.errors_of(raw_errors)) from None
+            raise malformed(raw_errors[0]["msg"].removeprefix("Invalid JSON: ")) from None
+        raise problems.invalid(problems.errors_of(raw_errors, tuple(model.model_fields))) from None
+
+
+async def read_json(request: Request, max_body_bytes: int) -> bytes:
+    """Return the bytes of a body that says it is JSON, none if there is none. Raises `Problem` (400, 413, 415)."""
+    body = await _read(request, max_body_bytes)
+    if body:
+        _check_type(request)
+    return body
+
+
+def malformed(reason: str) -> problems.Problem:
+    """Return the answer to a body that is not JSON."""
+    return problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON: {reason}")
 
 
 async def _read(request: Request, max_body_bytes: int) -> bytes:

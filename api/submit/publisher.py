@@ -1,4 +1,4 @@
-"""Publishes objects: an idempotent producer with acks=all, which answers only with the broker's word.
+"""Publishes records: an idempotent producer with acks=all, which answers only with the broker's word.
 
 Guarantee: when `publish` returns, the record is on every in-sync replica, once. When it raises `OutcomeUnknown`, the
 record may be there or not, now or later; the same record may be sent again (distribution knows an object id again).
@@ -23,8 +23,13 @@ from app.topics import OBJECTS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from app.rules.redrive import Outgoing
+
 Record = tuple[int, bytes, bytes]
 """Partition, key, value."""
+
+Ends = dict[tuple[str, int], int]
+"""By topic and partition the offset after the last record written."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +49,13 @@ class Publisher(Protocol):
 
     async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
         """Return by partition the offset after its last record; raises `BrokerUnavailable` or `OutcomeUnknown`."""
+
+    async def publish_to(self, records: Iterable[Outgoing]) -> Ends:
+        """Write records of any topics, in this order within a partition; returns where each partition ends now.
+
+        Raises `BrokerUnavailable` (nothing was stored), `OutcomeUnknown`, or `RecordRefused` if the broker will never
+        take one of them; others may be stored.
+        """
 
     def trouble(self) -> str | None:
         """Say why nothing can be published now; None if it can."""
@@ -97,14 +109,24 @@ class KafkaPublisher:
 
     async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
         """See `Publisher.publish_many`."""
+        try:
+            ends = await self._send((OBJECTS, partition, key, value, ()) for partition, key, value in records)
+        except RecordRefused as error:
+            # What one partition refused, another one may have taken.
+            raise OutcomeUnknown(str(error)) from error
+        return {partition: end for (_, partition), end in ends.items()}
+
+    async def publish_to(self, records: Iterable[Outgoing]) -> Ends:
+        """See `Publisher.publish_to`."""
+        return await self._send(records)
+
+    async def _send(self, records: Iterable[tuple[str, int, bytes | None, bytes | None, Any]]) -> Ends:
         producer = self._available()
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await _send_batches(producer, records)
         except (KafkaError, TimeoutError) as error:
-            refusal = self._let_down(producer, error)
-            # What one partition refused, another one may have taken.
-            raise OutcomeUnknown(str(refusal)) from error
+            raise self._let_down(producer, error) from error
 
     async def _start(self) -> Any:
         producer = AIOKafkaProducer(
@@ -146,32 +168,34 @@ class KafkaPublisher:
         return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
 
 
-async def _send_batches(producer: Any, records: Iterable[Record]) -> dict[int, int]:
-    builders: dict[int, Any] = {}
-    sent: list[tuple[int, int, asyncio.Future[Any]]] = []
+async def _send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | None, bytes | None, Any]]) -> Ends:
+    builders: dict[tuple[str, int], Any] = {}
+    sent: list[tuple[tuple[str, int], int, asyncio.Future[Any]]] = []
 
-    async def send(partition: int) -> None:
-        builder = builders.pop(partition)
+    async def send(place: tuple[str, int]) -> None:
+        builder = builders.pop(place)
         # Closed, or single submits would be appended to it and counted as ours.
         builder.close()
         count = builder.record_count()
-        sent.append((partition, count, await producer.send_batch(builder, OBJECTS, partition=partition)))
+        topic, partition = place
+        sent.append((place, count, await producer.send_batch(builder, topic, partition=partition)))
 
-    for partition, key, value in records:
-        builder = builders.get(partition)
+    for topic, partition, key, value, headers in records:
+        place = (topic, partition)
+        builder = builders.get(place)
         if builder is None:
-            builder = builders[partition] = producer.create_batch()
-        if builder.append(timestamp=None, key=key, value=value) is None:
-            await send(partition)
-            builder = builders[partition] = producer.create_batch()
-            builder.append(timestamp=None, key=key, value=value)
-    for partition in list(builders):
-        await send(partition)
-    ends: dict[int, int] = {}
-    for partition, count, future in sent:
+            builder = builders[place] = producer.create_batch()
+        if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+            await send(place)
+            builder = builders[place] = producer.create_batch()
+            builder.append(timestamp=None, key=key, value=value, headers=list(headers))
+    for place in list(builders):
+        await send(place)
+    ends: Ends = {}
+    for place, count, future in sent:
         metadata = await future
         if metadata.offset >= 0:
-            ends[partition] = max(ends.get(partition, 0), metadata.offset + count)
+            ends[place] = max(ends.get(place, 0), metadata.offset + count)
     return ends
 
 

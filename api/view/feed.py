@@ -143,13 +143,13 @@ async def _consumer(bootstrap: str, client_id: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def _read_ends(asker: Any, partitions: list[TopicPartition]) -> Ends:
+async def _read_ends(asker: Any, partitions: list[TopicPartition], topic: str = OBJECTS) -> Ends:
     # By a consumer of its own: a broker answers a connection's requests in turn, so the question would wait for up to
     # half a second behind the fetch that waits for records.
     try:
-        ends = await asker.end_offsets([tp for tp in partitions if tp.topic == OBJECTS])
+        ends = await asker.end_offsets([tp for tp in partitions if tp.topic == topic])
     except KafkaError as error:
-        raise ViewBehind(f"the Kafka broker does not say where {OBJECTS} ends ({error!r})") from error
+        raise ViewBehind(f"the Kafka broker does not say where {topic} ends ({error!r})") from error
     return {tp.partition: end for tp, end in ends.items()}
 
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.counts import TOTAL_SIZE_MS
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS)
+TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
 
 RECORD_PREFIX = b"o"
 ROW_PREFIX = b"l"
 _WINDOW_PREFIX = b"w"
-_DEAD_LETTER_PREFIX = b"d"
 _PARTITION_BYTES = 4
-_OFFSET_BYTES = 8
 _SIZE_BYTES = 4
 
 _log = logging.getLogger(__name__)
@@ -47,7 +43,7 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
 
 
 def add_records(batch: Any, topic: str, partition: int, records: Sequence[Any]) -> None:
-    """Put what one topic's records say into a write batch."""
+    """Put what one topic's records say into a write batch, where no module of its own does."""
     _ADD[topic](batch, partition, records)
 
 
@@ -85,16 +81,8 @@ def _add_windows(batch: Any, partition: int, records: Sequence[Any]) -> None:
             batch.put(key, record.value)
 
 
-def _add_dead_letters(batch: Any, partition: int, records: Sequence[Any]) -> None:
-    prefix = _DEAD_LETTER_PREFIX + partition.to_bytes(_PARTITION_BYTES, "big")
-    for record in records:
-        kept = (record.timestamp, record.key, record.value, list(record.headers))
-        batch.put(prefix + record.offset.to_bytes(_OFFSET_BYTES, "big"), msgspec.msgpack.encode(kept))
-
-
 _ADD = {
     OBJECTS: _add_objects,
     LEDGER_CHANGELOG: _add_ledger_rows,
     WINDOWS_CHANGELOG: _add_windows,
-    DEAD_LETTERS: _add_dead_letters,
 }

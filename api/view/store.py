@@ -4,7 +4,8 @@ Rows and offsets go into one write batch, so after any crash the store is as it 
 there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
 
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
-partition (the window's counts in that partition), `d` partition and offset (a dead letter), `m` (what the store is).
+partition (the window's counts in that partition), `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c`
+command key (a command in force), `h` role and worker (its last heartbeat), `m` (what the store is).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of keys and values; another one makes the store be built anew."""
 
 _LAYOUT_KEY = b"mlayout"
@@ -133,15 +134,19 @@ class ViewStore:
         batch.put(_OFFSETS_KEY, msgspec.msgpack.encode(offsets))
         self._db.write(batch)
 
-    def newest_first(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values that start with a prefix, from the last one to the first. Read it to its end."""
+    def newest_first(self, prefix: bytes, before: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values that start with a prefix, from the last one (or the last below `before`) to the first.
+
+        Read it to its end.
+        """
         rows = self._db.iter(ReadOptions())
-        rows.seek_for_prev(prefix + b"\xff" * 16)
+        rows.seek_for_prev(before or prefix + b"\xff" * 16)
         while rows.valid():
             key = rows.key()
             if not key.startswith(prefix):
                 return
-            yield key, rows.value()
+            if key != before:
+                yield key, rows.value()
             rows.prev()
 
     def close(self) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.view.control import Control
+from api.view.dead_letter_rows import DeadLetterRows
+from api.view.dead_letters import DeadLetters
 from api.view.rows import (
     RECORD_PREFIX,
     ROW_PREFIX,
@@ -20,9 +23,10 @@ from api.view.rows import (
     window_prefix,
 )
 from api.view.store import new_batch
+from api.view.workers import Workers
 from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
-from app.topics import OBJECTS, WINDOWS_CHANGELOG
+from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -67,7 +71,7 @@ class View:
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._store: ViewStore | None = None
-        self._read_ends: Callable[[], Awaitable[Ends]] | None = None
+        self._read_ends: Callable[..., Awaitable[Ends]] | None = None
         self._offsets: Offsets = {}
         self._written: Ends = {}
         self._moved = asyncio.Event()
@@ -76,14 +80,20 @@ class View:
         self.progress = Progress()
         self.caught_up_once = False
         self.generation = 0
+        self.dead_letters = DeadLetters(self._opened)
+        self.control = Control()
+        self.workers = Workers()
+        self._folds: dict[str, Control | Workers] = {CONTROL: self.control, WORKERS: self.workers}
 
-    def attach(self, store: ViewStore, read_ends: Callable[[], Awaitable[Ends]]) -> None:
-        """Answer from `store` from now on; `read_ends` asks the broker where `objects` ends now."""
+    def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
+        """Answer from `store` from now on; `read_ends` asks the broker where `objects`, or a topic given, ends now."""
         self._store = store
         self._read_ends = read_ends
         self._offsets = store.offsets()
         self._written = {}
         self._totals = None
+        for fold in self._folds.values():
+            fold.load(store)
         self.mark_all_windows_changed()
         self.generation += 1
         self.progress = Progress()
@@ -105,12 +115,19 @@ class View:
         """Take in records, by topic and partition in the order of their offsets, in one write."""
         store = self._opened()
         batch = new_batch()
+        letters = DeadLetterRows(store.get, batch)
         for (topic, partition), new in records.items():
-            add_records(batch, topic, partition, new)
+            if topic == DEAD_LETTERS:
+                letters.add(partition, new)
+            elif topic in self._folds:
+                self._folds[topic].add(batch, new)
+            else:
+                add_records(batch, topic, partition, new)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None
                 self._changed_windows |= {record.key for record in new}
+        letters.finish()
         store.write(batch, self._offsets)
         self._wake()
 
@@ -134,7 +151,7 @@ class View:
         """Return what is known of an object, None if it does not exist; `ViewBehind` if that is not known in time."""
         found = self._look_up(object_id)
         if found is None or found.record is None:
-            await self._catch_up()
+            await self.catch_up()
             found = self._look_up(object_id)
         return found
 
@@ -191,24 +208,34 @@ class View:
             return None
         return Found(decode_object_or_none(record), None if row is None else decode_row(row))
 
-    async def _catch_up(self) -> None:
-        """Wait until everything is read that was on `objects` when this was called."""
+    async def catch_up(self, topic: str = OBJECTS) -> None:
+        """Wait until everything is read that was on a topic when this was called; `ViewBehind` if not in time."""
+        self._opened()
         assert self._read_ends is not None  # attached together with the store
         ends: Ends | None = None
         try:
             async with asyncio.timeout(self._wait_s):
-                ends = await self._read_ends()
-                for partition, end in self._written.items():
-                    ends[partition] = max(end, ends.get(partition, 0))
-                while not self._has_read(ends):
-                    await self._moved.wait()
+                ends = await (self._read_ends() if topic == OBJECTS else self._read_ends(topic))
+                if topic == OBJECTS:
+                    for partition, end in self._written.items():
+                        ends[partition] = max(end, ends.get(partition, 0))
+                await self._reach(topic, ends)
         except TimeoutError:
             behind = "the Kafka broker does not answer" if ends is None else f"{self.progress.lag_records} records"
             raise ViewBehind(f"the read view is behind ({behind})") from None
 
-    def _has_read(self, ends: Ends) -> bool:
-        offsets = self._offsets.get(OBJECTS, {})
-        return all(offsets.get(partition, 0) >= end for partition, end in ends.items())
+    async def wait_for(self, topic: str, ends: Ends) -> bool:
+        """Wait until the view has read a topic up to there; returns whether it did in time."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._reach(topic, ends)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _reach(self, topic: str, ends: Ends) -> None:
+        while any(self._offsets.get(topic, {}).get(partition, 0) < end for partition, end in ends.items()):
+            await self._moved.wait()
 
 
 def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:

@@ -35,8 +35,11 @@ def split(
     default_task_count: int,
     max_task_count: int,
     at_ms: int,
+    spread: bool = True,
 ) -> list[TaskPlan]:
     """Return the tasks of an object; the requests are spread over the partitions from the object's own one on.
+
+    Without `spread` they all go to the object's own: one worker can then work them one after another.
 
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
     """
@@ -49,7 +52,7 @@ def split(
     for sequence in range(task_count):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        partition = (object_partition + sequence) % partition_count
+        partition = (object_partition + sequence * spread) % partition_count
         plans.append(TaskPlan(partition, TaskCreated(*common, name, content), TaskCreated(*common)))
     return plans
 

@@ -17,8 +17,10 @@ Every topic must exist, with the same number of partitions, before the worker st
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -76,10 +78,15 @@ class StreamingApp(faust.App):
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """Finish the step in hand, then leave the group at once."""
+        """Finish what `drain` waits for and the step in hand, then leave the group at once."""
+        _end_at_the_next_signal()
         await self.drain()
         await self.transactions.stop()
         await super().on_stop()
+
+    def input_of(self, *topics: str) -> Any:
+        """Return the channel of some of the input topics, for an agent that reads only these."""
+        return self.topic(*topics, partitions=self.conf.topic_partitions, schema=BatchSchema())
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
         """Return a queue that keeps what it has when a rebalance ends: Faust would drop it, records would vanish."""
@@ -129,7 +136,7 @@ def create_streaming_app(
     app.drain = _nothing_to_drain
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app, instance), fatal=fatal)
     app.transport.Consumer = Consumer
-    app.input = app.topic(*input_topics, partitions=partition_count, schema=BatchSchema())
+    app.input = app.input_of(*input_topics)
     return app
 
 
@@ -155,6 +162,13 @@ async def _nothing_to_drain() -> None:
 def end_process(error: BaseException) -> NoReturn:
     """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt."""
     _end_process(error, EXIT_FENCED if isinstance(error, _FENCING_ERRORS) else EXIT_STEP_FAILED)
+
+
+def _end_at_the_next_signal() -> None:
+    """Let a second SIGTERM or Ctrl-C end the process at once: what is not committed is handed back, as in a crash."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, os._exit, 128 + number)
 
 
 def _end_process(error: BaseException, code: int) -> NoReturn:

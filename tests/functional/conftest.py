@@ -1,4 +1,4 @@
-"""The HTTP API without Kafka: topics in memory that publish like a broker and feed the real view."""
+"""The API and the engine without Kafka: topics in memory that publish like a broker and feed the real view."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
+from engine_bench import Bench, Gate
 
 from api.main import create_http_app
 from api.view.rows import TOPICS
@@ -19,12 +20,13 @@ from app.settings import Settings
 from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from api.submit.publisher import Record
     from app.rules.counts import Counts, WindowKey
     from app.rules.ledger import ObjectRow
+    from app.rules.redrive import Outgoing
 
 NOW_MS = 1_795_489_276_303
 
@@ -48,6 +50,8 @@ class MemoryTopics:
         self.failure: Exception | None = None
         self.fail_after_calls = 0
         self.deliver_at_once = True
+        self.waves: list[list[str]] = []
+        self.wave_failures: list[Exception | None] = []
         self._delivered: dict[tuple[str, int], int] = defaultdict(int)
 
     async def publish(self, record: Record) -> int:
@@ -61,14 +65,37 @@ class MemoryTopics:
         await self._maybe_fail()
         return {partition: self.write(OBJECTS, partition, key, value) + 1 for partition, key, value in records}
 
+    async def publish_to(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
+        """Write records to any topics; each call is a wave, which fails with the next one of `wave_failures`."""
+        await self._maybe_fail()
+        wave = list(records)
+        failure = self.wave_failures.pop(0) if self.wave_failures else None
+        if failure is not None:
+            raise failure
+        self.waves.append([record.topic for record in wave])
+        await asyncio.sleep(0)
+        return {
+            (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers)) + 1
+            for record in wave
+        }
+
     def trouble(self) -> str | None:
         """Say what the failure is, if there is one."""
         return None if self.failure is None else str(self.failure)
 
-    def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+    def write(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        headers: tuple[tuple[str, bytes], ...] = (),
+        timestamp_ms: int = NOW_MS,
+    ) -> int:
         """Append a record as any process might; returns its offset."""
         log = self.records[topic, partition]
-        log.append(StoredRecord(len(log), key, value))
+        log.append(StoredRecord(len(log), key, value, timestamp_ms, headers))
         if self.deliver_at_once:
             self.deliver()
         return len(log) - 1
@@ -85,18 +112,18 @@ class MemoryTopics:
     def deliver(self) -> None:
         """Let the view read what is new."""
         new = {place: log[self._delivered[place] :] for place, log in self.records.items()}
-        new = {place: records for place, records in new.items() if records}
+        new = {place: records for place, records in new.items() if records and place[0] in TOPICS}
         if new:
             self.view.apply(new)
         for place, records in new.items():
             self._delivered[place] += len(records)
         self.view.note_progress(Progress(0, NOW_MS, NOW_MS), self.view.offsets())
 
-    async def ends(self) -> dict[int, int]:
-        """Say where `objects` ends, as a broker does."""
+    async def ends(self, wanted: str = OBJECTS) -> dict[int, int]:
+        """Say where a topic ends, as a broker does."""
         if self.failure is not None:
             await asyncio.sleep(3_600)
-        return {partition: len(log) for (topic, partition), log in self.records.items() if topic == OBJECTS}
+        return {partition: len(log) for (topic, partition), log in self.records.items() if topic == wanted}
 
     async def _maybe_fail(self) -> None:
         if self.failure is not None:
@@ -164,3 +191,25 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 def api(make_api: Callable[..., Api]) -> Api:
     """Return an API with the default settings, whose view reads at once."""
     return make_api()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Callable[..., Any]]:
+    """Return a function that starts an engine with a handler; all are stopped at the end."""
+    benches: list[Bench] = []
+
+    async def start(handler: Any, **options: int) -> Bench:
+        one = Bench(handler, **options)
+        benches.append(one)
+        await one.start()
+        return one
+
+    yield start
+    for one in benches:
+        await one.stop()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """Return a handler whose tasks end when the test says."""
+    return Gate()

@@ -192,6 +192,28 @@ async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet
     assert [] == await differences(broker.bootstrap, accepted=accepted)
 
 
+async def test_second_sigterm_ends_at_once(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Who does not want to wait for running tasks asks twice: they run again elsewhere, and count once."""
+    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    fleet.start("distribution")
+    fleet.start("statistics")
+    patient = fleet.start("processing", EBS_PROCESS_TIME="60", EBS_DRAIN_S="60")
+    await all_ready(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 5, partitions=PARTITIONS)
+        await until(lambda: follower.has_started_tasks(15), "15 running tasks", fleet=fleet)
+        patient.process.terminate()
+        await until(lambda: "have 60 s to finish" in patient.log(), "the worker to begin to stop", fleet=fleet)
+        assert patient.exit_code is None
+        patient.process.terminate()
+        await until(lambda: patient.exit_code is not None, "the end", fleet=fleet, timeout_s=3)
+        assert 128 + 15 == patient.exit_code
+        del fleet.workers["processing-1"]
+        fleet.start("processing", "processing-2")
+        await until(lambda: follower.has_finished_objects(5), "all objects", fleet=fleet)
+    assert [] == await differences(broker.bootstrap, accepted=accepted)
+
+
 def run_worker(role: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a worker that should not stay."""
     return subprocess.run(

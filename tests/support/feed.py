@@ -24,6 +24,7 @@ async def feed(
     partitions: int,
     rate_per_s: float = 0,
     kind: str = "default",
+    name: str = "a name",
     accepted_at_s: dict[str, float] | None = None,
 ) -> list[str]:
     """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
@@ -37,7 +38,7 @@ async def feed(
         began_at_s = loop.time()
         while len(accepted) < count:
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
-            ids = await _write(producer, size, partitions, kind)
+            ids = await _write(producer, size, partitions, kind, name)
             accepted += ids
             if accepted_at_s is not None:
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
@@ -46,7 +47,7 @@ async def feed(
     return accepted
 
 
-async def _write(producer: AIOKafkaProducer, size: int, partitions: int, kind: str) -> list[str]:
+async def _write(producer: AIOKafkaProducer, size: int, partitions: int, kind: str, name: str) -> list[str]:
     ids = [uuid.uuid4().hex for _ in range(size)]
     builders: dict[int, object] = {}
     sent = []
@@ -56,7 +57,7 @@ async def _write(producer: AIOKafkaProducer, size: int, partitions: int, kind: s
             id=f"o-{object_id}",
             object_id=object_id,
             kind=kind,
-            name=f"name {object_id[:8]}",
+            name=name,
             content=CONTENT,
             at_ms=time.time_ns() // 1_000_000,
         )

@@ -60,7 +60,9 @@ class Fleet:
             "EBS_PROCESS_TIME": "0",
             "EBS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "EBS_TRANSACTION_TIMEOUT_S": "5",
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage")]),
+            "PYTHONPATH": os.pathsep.join(
+                str(_ROOT / path) for path in (".", "tests/faults/sabotage", "tests/support")
+            ),
             **(env or {}),
         }
 

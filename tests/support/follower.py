@@ -38,6 +38,8 @@ class Follower:
     def __init__(self, bootstrap: str, partition_count: int) -> None:
         self.finished_tasks: set[str] = set()
         self.started_tasks: set[str] = set()
+        self.dead_tasks: set[str] = set()
+        self.cancelled_tasks: set[str] = set()
         self.finished_objects: set[str] = set()
         self._partitions = [
             TopicPartition(topic, n) for topic in (TASK_EVENTS, LEDGER_CHANGELOG) for n in range(partition_count)
@@ -78,6 +80,11 @@ class Follower:
         await self.look()
         return len(self.finished_tasks) >= count
 
+    async def has_ended_tasks(self, count: int) -> bool:
+        """Look, and return whether at least `count` tasks are finished, dead or cancelled."""
+        await self.look()
+        return len(self.finished_tasks | self.dead_tasks | self.cancelled_tasks) >= count
+
     async def has_started_tasks(self, count: int) -> bool:
         """Look, and return whether at least `count` tasks have started."""
         await self.look()
@@ -92,7 +99,11 @@ class Follower:
             event = _TYPE_OF(value)
         except (msgspec.DecodeError, TypeError):
             return
-        if event.type == "TASK_FINISHED":
-            self.finished_tasks.add(event.task_id)
-        elif event.type == "TASK_STARTED":
-            self.started_tasks.add(event.task_id)
+        tasks_of = {
+            "TASK_STARTED": self.started_tasks,
+            "TASK_FINISHED": self.finished_tasks,
+            "TASK_DEAD": self.dead_tasks,
+            "TASK_CANCELLED": self.cancelled_tasks,
+        }
+        if event.type in tasks_of:
+            tasks_of[event.type].add(event.task_id)

@@ -56,9 +56,9 @@ FIELDS: dict[Any, list[str]] = {
     TaskCreated: COMMON,
     TaskStarted: [*COMMON, "worker", "wait_ms"],
     TaskFinished: [*COMMON, *RUN, "result"],
-    TaskFailed: [*COMMON, *RUN, "error"],
-    TaskRetried: [*COMMON, *RUN, "error"],
-    TaskDead: [*COMMON, *RUN, "error"],
+    TaskFailed: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
+    TaskRetried: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
+    TaskDead: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
     TaskCancelled: COMMON,
 }
 TYPES = {

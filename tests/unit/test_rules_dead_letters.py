@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.errors import DecodeError
+from app.events import TaskCreated
 from app.rules.dead_letters import (
     MAX_MESSAGE_CHARS,
     MAX_STACK_TRACE_BYTES,
@@ -10,6 +11,7 @@ from app.rules.dead_letters import (
     dead_letter_headers,
     message_of,
 )
+from app.rules.fingerprint import fingerprint
 
 ORIGIN = Origin("task-requests", 3, 42, 1_795_489_276_303)
 EXPECTED = {
@@ -25,7 +27,9 @@ EXPECTED = {
     "__streams.errors.offset": b"42",
     "__streams.errors.exception": b"app.errors.DecodeError",
     "__streams.errors.message": b"not an event",
+    "ebs-error-fingerprint": fingerprint("DecodeError", "not an event").encode(),
 }
+TASK = TaskCreated("c-a-1", "a", "a-1", 2, "mail", 1, 3, 5, 1_795_489_276_303, redrive=2)
 STACK_TRACES = {"kafka_dlt-exception-stacktrace", "__streams.errors.stacktrace"}
 
 
@@ -102,3 +106,28 @@ def test_error_that_cannot_say_what_it_is_still_has_headers():
     assert headers["kafka_dlt-exception-fqcn"].endswith(b"MuteError")
     assert "(its text cannot be had: KeyError)" == message_of(MuteError())
     assert b"KeyError" in headers["kafka_dlt-exception-message"]
+
+
+def test_task_is_named_where_it_is_known():
+    """The desk finds letters by kind, task and object, and counts redrives, without decoding each of them."""
+    told = dict(dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=5, task=TASK))
+    expected = {"ebs-kind": b"mail", "ebs-task-id": b"a-1", "ebs-object-id": b"a", "ebs-redrive": b"2"}
+    assert expected == {name: value for name, value in told.items() if name in expected}
+    assert fingerprint("builtins.ValueError", "boom").encode() == told["ebs-error-fingerprint"]
+
+
+def test_redrives_of_a_record_that_is_no_task_are_carried_on():
+    """Bytes that nobody can decode count their redrives in a header: without it they would go round for ever."""
+    headers = [("ebs-redrive", b"2"), ("ebs-kind", b"old"), ("ebs-error-fingerprint", b"old")]
+    told = dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=0, headers=headers)
+    assert [b"2"] == [value for name, value in told if name == "ebs-redrive"]
+    assert "ebs-kind" not in dict(told)
+    assert 1 == [name for name, _ in told].count("ebs-error-fingerprint")
+    of_a_task = dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=0, headers=headers, task=TASK)
+    assert 1 == [name for name, _ in of_a_task].count("ebs-redrive")
+
+
+def test_record_cannot_pass_itself_off_as_an_act():
+    """A header that marks acts is taken off: with it the letter would be hidden from the desk."""
+    told = dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=0, headers=[("ebs-act", b"discarded")])
+    assert "ebs-act" not in dict(told)

@@ -33,6 +33,12 @@ def test_tasks_are_complete_and_spread(task_count, partition_count, object_parti
     }
 
 
+def test_tasks_of_an_object_stay_together_when_asked():
+    """Without spreading all requests go to the object's own partition, so that one worker can order them."""
+    plans = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, spread=False, **LIMITS)
+    assert [3] * 5 == [plan.request_partition for plan in plans]
+
+
 def test_request_has_the_content_and_the_fact_has_not():
     """What a handler needs goes to `task-requests` only."""
     (plan,) = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)

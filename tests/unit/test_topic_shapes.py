@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from app.settings import load
 from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import CONTROL, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, catalogue
+from app.topics import CONTROL, LEDGER_CHANGELOG, OBJECTS, SINGLE_PARTITION_TOPICS, TASK_EVENTS, WORKERS, catalogue
 
 CATALOGUE = catalogue(load(partitions=8))
 BOOTSTRAP = "kafka:9092"
@@ -13,7 +15,7 @@ BOOTSTRAP = "kafka:9092"
 def explain(**changes: TopicShape | None) -> str | None:
     """Judge a broker on which every topic is right but for the given ones; None removes a topic."""
     found = {
-        spec.name: TopicShape(spec.name, spec.partition_count, 1, frozenset({spec.config["cleanup.policy"]}))
+        spec.name: TopicShape(spec.name, spec.partition_count, 1, frozenset(spec.config["cleanup.policy"].split(",")))
         for spec in CATALOGUE
     }
     return explain_mismatch(
@@ -34,10 +36,11 @@ def test_replication_and_unreadable_policy_are_no_reason_to_refuse():
 
 def test_setting_is_offered_where_it_would_help():
     """If all topics agree on another count, adopting it is the first fix named."""
-    message = explain(**{spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if spec.name != CONTROL})
+    wrong = {spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if spec.name not in SINGLE_PARTITION_TOPICS}
+    message = explain(**wrong)
     assert message is not None
     assert message.startswith(
-        "topic objects has 4 partitions (and 9 more topics are wrong), this application is set to 8: "
+        f"topic objects has 4 partitions (and {len(wrong) - 1} more topics are wrong), this application is set to 8: "
         "set EBS_PARTITIONS=4 (--partitions 4), or make the topics anew"
     )
     assert "kafka-topics.sh --bootstrap-server kafka:9092 --delete --topic 'objects,task-requests," in message
@@ -50,11 +53,12 @@ def test_setting_is_not_offered_where_it_would_only_move_the_trouble():
     assert "topic task-events has 1 partition, this application is set to 8: make the topics anew" in message
 
 
-def test_control_has_one_partition_whatever_the_setting():
+@pytest.mark.parametrize("name", [CONTROL, WORKERS])
+def test_logs_for_everybody_have_one_partition_whatever_the_setting(name):
     """A control topic with several partitions is not a matter of EBS_PARTITIONS."""
-    message = explain(**{CONTROL: TopicShape(CONTROL, 8, 1)})
+    message = explain(**{name: TopicShape(name, 8, 1)})
     assert message is not None
-    assert "topic control has 8 partitions, this application is set to 1: make the topics anew" in message
+    assert f"topic {name} has 8 partitions, this application is set to 1: make the topics anew" in message
 
 
 def test_wrong_policy_names_the_command_that_mends_it():
@@ -63,3 +67,10 @@ def test_wrong_policy_names_the_command_that_mends_it():
     assert message is not None
     assert f"topic {LEDGER_CHANGELOG} has cleanup.policy=compact,delete, this application needs compact" in message
     assert f"--entity-name {LEDGER_CHANGELOG} --add-config cleanup.policy=compact" in message
+
+
+def test_policy_of_two_is_offered_as_a_list():
+    """kafka-configs.sh takes a list in brackets only; either order of the two is right."""
+    message = explain(**{WORKERS: TopicShape(WORKERS, 1, 1, frozenset({"compact"}))})
+    assert message is not None
+    assert message.endswith("--entity-name workers --add-config 'cleanup.policy=[compact,delete]'")

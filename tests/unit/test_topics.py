@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.settings import load
-from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, changelog_topic, retry_topic
+from app.topics import MAX_OBJECT_BYTES, SINGLE_PARTITION_TOPICS, TopicSpec, catalogue, changelog_topic, retry_topic
 
 NAMES = [
     "objects",
@@ -16,7 +16,9 @@ NAMES = [
     "task-requests-retry-60s",
     "dead-letters",
     "control",
+    "workers",
     "ebs-distribution-seen-changelog",
+    "ebs-processing-redriven-changelog",
     "ebs-statistics-ledger-changelog",
     "ebs-statistics-windows-changelog",
 ]
@@ -35,16 +37,26 @@ def test_names_are_those_of_the_design(topics):
     assert len(NAMES) == len(catalogue(load()))
 
 
-def test_all_but_control_are_co_partitioned(topics):
-    """One partition count for all, so that an object's records meet; control is one log for everybody."""
-    assert {"control": 1} == {name: spec.partition_count for name, spec in topics.items() if spec.partition_count != 12}
+def test_all_but_control_and_workers_are_co_partitioned(topics):
+    """One partition count for all, so that an object's records meet; two are one log for everybody."""
+    others = {name: spec.partition_count for name, spec in topics.items() if spec.partition_count != 12}
+    assert dict.fromkeys(SINGLE_PARTITION_TOPICS, 1) == others == {"control": 1, "workers": 1}
 
 
 def test_only_tables_and_control_are_compacted(topics):
-    """Events must not be compacted away, rows must not be deleted by age."""
-    compacted = {name for name, spec in topics.items() if spec.config["cleanup.policy"] == "compact"}
+    """Events must not be compacted away, rows must not be deleted by age; heartbeats may go both ways."""
+    policies = {name: spec.config["cleanup.policy"] for name, spec in topics.items()}
+    assert "compact,delete" == policies.pop("workers")
+    compacted = {name for name, policy in policies.items() if policy == "compact"}
     assert {name for name in NAMES if name.endswith("changelog")} | {"control"} == compacted
-    assert {"delete", "compact"} == {spec.config["cleanup.policy"] for spec in topics.values()}
+    assert {"delete", "compact"} == set(policies.values())
+
+
+def test_heartbeats_are_stamped_by_the_broker_and_cleaned_soon(topics):
+    """Silence is judged by one clock; a segment of a week would keep every heartbeat of the week."""
+    config = topics["workers"].config
+    assert "LogAppendTime" == config["message.timestamp.type"]
+    assert 10_000 < int(config["segment.ms"]) < int(config["retention.ms"]) <= 3_600_000
 
 
 def test_retention_is_the_setting_and_dead_letters_stay(topics):

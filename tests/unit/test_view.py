@@ -12,7 +12,8 @@ import pytest
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View, ViewBehind
 from app.events import ObjectCreated, encode
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.rules.workers import Heartbeat
+from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 
 class Record(NamedTuple):
@@ -117,3 +118,55 @@ def test_windows_without_key_are_no_reason_to_stop(tmp_path):
         view.apply({(WINDOWS_CHANGELOG, 0): [record]})
         assert [] == view.windows(10_000, None, 10)
         assert 1 == len(view.windows(3_600_000, None, 10))
+
+
+PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":""}'
+
+
+def test_commands_in_force_survive_a_restart(tmp_path):
+    """What is in force is known from the store alone; tombstones, records without a key and garbage leave nothing."""
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(CONTROL, 0): [Record(0, b"pause", PAUSE), Record(1, b"pause:mail", PAUSE)]})
+        view.apply(
+            {(CONTROL, 0): [Record(2, b"pause", None), Record(3, None, PAUSE), Record(4, b"rate:a", b"garbage")]}
+        )
+        assert (True, False) == (view.control.state.is_paused("mail"), view.control.state.is_paused("image"))
+        before = view.control.state.commands()
+    with open_view(tmp_path, 0, {}) as view:
+        assert before == view.control.state.commands()
+        assert 5 == view.offsets()[CONTROL][0]
+
+
+def heartbeat(worker: str, at_ms: int, offset: int = 0) -> Record:
+    """Return what a worker says; the broker stamps it `at_ms`."""
+    value = msgspec.json.encode(Heartbeat(worker, "processing", at_ms, 0))
+    return Record(offset, f"processing/{worker}".encode(), value, at_ms)
+
+
+def names(view: View, now_ms: int) -> list[str]:
+    """Return the workers that are not gone."""
+    return [heard.heartbeat.worker for heard in view.workers.alive(now_ms)]
+
+
+def test_workers_are_those_heard_within_ten_seconds(tmp_path):
+    """The last word counts, a tombstone ends it at once, silence after ten seconds; a restart forgets nobody."""
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(WORKERS, 0): [heartbeat("b", 1_000), heartbeat("a", 1_000), heartbeat("b", 5_000)]})
+        assert ["a", "b"] == names(view, 11_000)
+        assert ["b"] == names(view, 11_001)
+    with open_view(tmp_path, 0, {}) as view:
+        assert ["a", "b"] == names(view, 11_000)
+        view.apply(
+            {(WORKERS, 0): [Record(3, b"processing/b", None), Record(4, b"x", b"garbage"), Record(5, None, b"")]}
+        )
+        assert ["a"] == names(view, 11_000)
+
+
+def test_workers_that_were_killed_are_forgotten_in_the_end(tmp_path):
+    """Names of past lives do not pile up, in memory or in the store, also when the store was read anew."""
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(WORKERS, 0): [heartbeat("old", 1_000), heartbeat("new", 1_001)]})
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply({(WORKERS, 0): [heartbeat("newest", 3_601_001)]})
+        assert ["new", "newest"] == names(view, 0)
+        assert [b"hprocessing/newest", b"hprocessing/new"] == [key for key, _ in view._store.newest_first(b"h")]

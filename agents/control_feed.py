@@ -1,0 +1,121 @@
+"""Follows `control` for one worker: what is in force, from the first record on, for as long as the process lives.
+
+Reads: `control`, all of it at each start, `read_committed`, without a group (every worker needs every record).
+Guarantee: after `caught_up` the state has every command that was acknowledged before the worker started, so a pause
+outlives all workers. A broker that is away changes nothing: the last known state stays in force, and after a new start
+of the reader it is replaced at once, never piece by piece (an old pause that was revoked long ago never flickers up).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.topics import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from app.rules.control import ControlState
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 250
+"""How long an empty topic makes the start wait; news comes at once."""
+_RETRY_PAUSE_S = 1.0
+
+
+class ControlFeed:
+    """Keeps `state` up to date and calls `on_change` after each change; `connection` holds aiokafka's options."""
+
+    def __init__(
+        self, connection: Mapping[str, Any], state: ControlState, *, on_change: Callable[[], None], topic: str = CONTROL
+    ) -> None:
+        self.state = state
+        self._connection = connection
+        self._on_change = on_change
+        self._partition = TopicPartition(topic, 0)
+        self._caught_up = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read; `stop` ends it."""
+        self._running = asyncio.create_task(self.run())
+
+    async def stop(self) -> None:
+        """Read no more."""
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    async def caught_up(self) -> None:
+        """Return once everything was read that was on the topic at the start: no task may start before."""
+        await self._caught_up.wait()
+
+    async def run(self) -> None:
+        """Follow the topic until cancelled; never raises."""
+        while True:
+            try:
+                await self._follow()
+            except (KafkaError, OSError) as error:
+                log.warning("cannot read %s, what is in force stays so: %r", self._partition.topic, error)
+            except Exception:
+                # A worker that no longer heard of pauses and cancels must at least say so, and try again.
+                log.exception("reading %s failed, what is in force stays so", self._partition.topic)
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def _follow(self) -> None:
+        """Read from the beginning, then follow; returns when the topic begins anew."""
+        consumer = AIOKafkaConsumer(
+            **self._connection,
+            client_id="ebs-control",
+            isolation_level="read_committed",
+            # Without it an assigned consumer starts at the end, and silently reads nothing.
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        try:
+            await consumer.start()
+            consumer.assign([self._partition])
+            await consumer.seek_to_beginning(self._partition)
+            await self._read(consumer)
+        finally:
+            await consumer.stop()
+
+    async def _read(self, consumer: Any) -> None:
+        latest: dict[bytes, bytes | None] | None = {}
+        position = 0
+        while True:
+            fetched = await consumer.getmany(self._partition, timeout_ms=_POLL_MS)
+            records: Sequence[ConsumerRecord] = fetched.get(self._partition, ())
+            reached = await consumer.position(self._partition)
+            if reached < position or (records and records[0].offset < position):
+                log.warning("topic %s was made anew: it is read again", self._partition.topic)
+                return
+            position = reached
+            if latest is None:
+                self._apply(records)
+                continue
+            latest.update((record.key, record.value) for record in records)
+            # The high watermark, not the last stable offset: an acknowledged pause may lie behind an open transaction.
+            end = consumer.highwater(self._partition)
+            if end is not None and position >= end:
+                changed = self.state.replace(latest)
+                latest = None
+                self._caught_up.set()
+                if changed:
+                    self._on_change()
+
+    def _apply(self, records: Sequence[ConsumerRecord]) -> None:
+        changes = [self.state.apply(record.key, record.value) for record in records]
+        if any(changes):
+            self._on_change()

@@ -1,0 +1,135 @@
+"""The inside of a process that runs @cpu_bound handlers. Nothing is imported here that a handler does not need.
+
+Calls and answers are bytes and plain values: an exception that cannot be pickled, or not be read back, must cost its
+task only, not the channel that all processes share.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import select
+import signal
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from agents.handler_loading import HandlerRefused, resolve
+from agents.handlers import Context, Task
+from agents.results import encode_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+
+_LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(levelname)s] %(message)s"
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One run: the handler by its spec, and its task. `run_id` goes back with what is said of its progress."""
+
+    run_id: int
+    spec: str
+    task: Task
+    time_limit_s: float
+    max_result_bytes: int
+
+
+class Answer(NamedTuple):
+    """The result as JSON; or the error: pickled (empty if it cannot be), and in words."""
+
+    result: bytes = b""
+    pickled_error: bytes = b""
+    error_text: str = ""
+    stack_trace: str = ""
+
+
+class News(msgspec.Struct, frozen=True, array_like=True):
+    """What a handler says of its progress: a line on the pipe to the worker."""
+
+    run_id: int
+    fraction: float
+    message: str
+
+
+encode_call = msgspec.json.Encoder().encode
+_decode_call = msgspec.json.Decoder(Call).decode
+_encode_news = msgspec.json.Encoder().encode
+
+_news_pipe: list[Connection] = []
+"""Where this process reports progress; pebble hands things to a process only through its initializer."""
+
+
+class ProcessContext(Context):
+    """A context whose progress goes to the worker. `cancelled` stays False: this process is killed instead."""
+
+    run_id: int = 0
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how much is done; dropped if the worker cannot keep up with reading."""
+        super().progress(fraction, message)
+        if self.last_progress is not None:
+            _tell(News(self.run_id, *self.last_progress[:2]))
+
+
+def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int) -> None:
+    """Set up a new process: before its first task, so that no time limit counts what takes long to import."""
+    # A service manager or a terminal may signal the whole group: the worker decides when its handlers end, by SIGKILL.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="ebs-tether", daemon=True).start()
+    logging.basicConfig(level=log_level, format=_LOG_FORMAT)
+    _news_pipe[:] = [news_pipe]
+    for spec in specs:
+        try:
+            resolve(spec)
+        except HandlerRefused as error:
+            # The run says it again, as the error of its task.
+            logging.getLogger(__name__).warning("%s, which the worker could import: %s", spec, error)
+
+
+def run_handler(encoded_call: bytes) -> Answer:
+    """Run a handler; never raises."""
+    try:
+        call = _decode_call(encoded_call)
+        context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), run_id=call.run_id)
+        result = resolve(call.spec)(call.task, context)
+        return Answer(result=bytes(encode_result(result, call.max_result_bytes)))
+    # Even SystemExit: whatever a handler raises is an answer.
+    except BaseException as error:  # noqa: BLE001
+        return _answer_of(error)
+
+
+def _answer_of(error: BaseException) -> Answer:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception as broken:  # noqa: BLE001  # an error class is anybody's code
+        text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
+    try:
+        pickled = pickle.dumps(error)
+        # Many exceptions can be pickled but not read back: those whose constructor wants more than the message.
+        pickle.loads(pickled)  # noqa: S301  # we wrote it a line above
+    except Exception:  # noqa: BLE001  # as above
+        pickled = b""
+    return Answer(b"", pickled, text, "".join(traceback.format_exception(error)))
+
+
+def _tell(news: News) -> None:
+    line = _encode_news(news) + b"\n"
+    if len(line) > select.PIPE_BUF:
+        line = _encode_news(News(news.run_id, news.fraction, "")) + b"\n"
+    # Up to PIPE_BUF bytes a write is whole or nothing, so processes need no lock that a killed one would keep.
+    with suppress(OSError):  # the pipe is full, or the worker is gone
+        os.write(_news_pipe[0].fileno(), line)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)

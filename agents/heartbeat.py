@@ -1,0 +1,155 @@
+"""Tells `workers` every 2 s that a worker lives and how it is doing, for `GET /api/workers`.
+
+Writes: `workers`. Key: `<role>/<worker>`.
+Guarantee: a worker that stops as it should is gone at once (a tombstone); one that was killed, or whose event loop a
+handler blocks, is hidden by the API 10 s after its last word. Nothing here ever ends or delays the worker.
+
+Why a compacted topic and not the group protocol: a group tells who its members are and what they own, after a session
+time-out of 10 s as well, and only to an admin request for each group. It cannot tell tasks in flight, the oldest of
+them or the last progress (a member's user data changes with a rebalance only), nor a worker between two memberships.
+A compacted topic holds the last word of each worker, the API's view follows it as it follows any other and answers
+alone, and any Kafka tool shows it. The price: silence is judged by a clock, the broker's, which stamps the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from app.rules.workers import HEARTBEAT_EVERY_S, Figures, Identity, heartbeat_of
+from app.topics import WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from app.streaming.application import StreamingApp
+    from app.streaming.transactions import Transactions
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 2.0
+"""For one heartbeat: a broker that is away must not hold up a worker that stops for more than twice as long."""
+
+
+def attach_heartbeat(app: StreamingApp, figures: Callable[[], Figures] | None = None) -> None:
+    """Let a worker's app beat from its start to its end; without `figures` it tells partitions and last commit."""
+    tell = StepFigures(app.transactions) if figures is None else figures
+
+    async def beat() -> None:
+        identity = identity_of(app.worker_name, app.conf.id.removeprefix("ebs-"))
+        await Heart(app.options.connection, identity, tell).run()
+
+    app.task(beat)
+
+
+def identity_of(worker: str, role: str) -> Identity:
+    """Return the identity of this process."""
+    try:
+        installed = version("ebs")
+    except PackageNotFoundError:
+        installed = "source tree"
+    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms())
+
+
+class StepFigures:
+    """The figures of a role that works in steps and keeps nothing in flight."""
+
+    def __init__(self, transactions: Transactions, clock_ms: Callable[[], int] | None = None) -> None:
+        self._transactions = transactions
+        self._clock_ms = clock_ms or _epoch_ms
+        self._committed_count = 0
+        self._progress_at_ms: int | None = None
+
+    def __call__(self) -> Figures:
+        """Return the partitions that are worked, and when (within a heartbeat) the last step was committed."""
+        if self._transactions.committed_count != self._committed_count:
+            self._committed_count = self._transactions.committed_count
+            self._progress_at_ms = self._clock_ms()
+        owned = self._transactions.ownership.partitions.values()
+        return Figures(
+            partitions=sorted(partition.number for partition in owned if partition.active),
+            last_progress_at_ms=self._progress_at_ms,
+        )
+
+
+class Heart:
+    """Beats while `run` runs; `connection` holds aiokafka's options. `is_heard` says whether the last one arrived."""
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        identity: Identity,
+        figures: Callable[[], Figures],
+        *,
+        topic: str = WORKERS,
+        every_s: float = HEARTBEAT_EVERY_S,
+    ) -> None:
+        self._connection = connection
+        self._identity = identity
+        self._figures = figures
+        self._topic = topic
+        self._every_s = every_s
+        self._producer: Any = None
+        self.is_heard = False
+        self._is_said = False
+
+    async def run(self) -> None:
+        """Beat until cancelled, then say goodbye; raises nothing else."""
+        try:
+            while True:
+                await self._try_to_beat()
+                await asyncio.sleep(self._every_s)
+        finally:
+            await self._say_goodbye()
+
+    async def _try_to_beat(self) -> None:
+        try:
+            value = heartbeat_of(self._identity, self._figures(), _epoch_ms())
+            async with asyncio.timeout(_PATIENCE_S):
+                if self._producer is None:
+                    self._producer = await self._connect()
+                await self._producer.send_and_wait(self._topic, value, self._identity.key(), partition=0)
+        except (KafkaError, OSError, TimeoutError) as error:
+            if not self._is_said:
+                log.warning("no heartbeat reaches the Kafka broker: %r", error)
+            self.is_heard, self._is_said = False, True
+        except Exception:
+            # The worker's work does not depend on it, so it must not end with it.
+            log.exception("a heartbeat failed")
+        else:
+            self.is_heard, self._is_said = True, False
+
+    async def _connect(self) -> Any:
+        producer = AIOKafkaProducer(
+            **self._connection, client_id="ebs-heartbeat", linger_ms=0, request_timeout_ms=round(_PATIENCE_S * 1_000)
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _say_goodbye(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await producer.send_and_wait(self._topic, None, self._identity.key(), partition=0)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("the Kafka broker does not hear that this worker stops: %r", error)
+        # What the broker does not take expires, or this would wait for it for ever.
+        await producer.stop()
+
+
+def _epoch_ms() -> int:
+    return time.time_ns() // 1_000_000

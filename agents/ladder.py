@@ -1,0 +1,176 @@
+"""The retry ladder: failed tasks wait on a tier's topic until they are due, and go back to `task-requests` then.
+
+A tier's records are nearly in the order in which they are due, not quite (jitter, and what tasks ask for), so each
+waits in a heap; none is forwarded early, and the earliest holds up none. While it waits a task is nothing but an open
+offset of its lane: a restart or a rebalance reads it again, and what was forwarded is committed as finished above the
+watermark, in the transaction that forwarded it. So a waiting retry is never lost and never doubled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agents.lanes import Lane, Lanes, Outgoing
+from app.events import DECODE_ERRORS, TaskCancelled, TaskCreated, decode_task_request, encode, explain_decode_error
+from app.topics import TASK_EVENTS, TASK_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from app.rules.control import ControlState
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+"""Retries of one lane that wait in memory; then its fetching pauses, for these are due first."""
+
+
+class Ladder:
+    """Forwards the retries of some tiers when they are due. Implements `lanes.LaneUser`."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        topics: Sequence[str],
+        control: ControlState,
+        max_waiting: int = MAX_WAITING,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._lanes = lanes
+        self._control = control
+        self._max_waiting = max_waiting
+        self._clock_ms = clock_ms
+        self._count = itertools.count()
+        # Due time first; the count keeps records with the same one in the order in which they came.
+        self._waiting: list[tuple[int, int, Lane, ConsumerRecord, TaskCreated]] = []
+        self._waiting_count: dict[Lane, int] = {}
+        # Due, but in a lane whose progress is hard to write down already: these go in order of offset.
+        self._postponed: list[tuple[int, int, Lane, ConsumerRecord, TaskCreated]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        lanes.register(self, topics)
+
+    @property
+    def waiting_count(self) -> int:
+        """Retries that wait in this worker's memory."""
+        return sum(self._waiting_count.values())
+
+    async def run(self, stream: Any) -> None:
+        """Work a stream of batches until it ends: the body of an agent."""
+        self._lanes.start()
+        try:
+            async for event in stream.events():
+                lane = self._lanes.take(event.value)
+                if lane is not None:
+                    self._queue(lane)
+        except Exception as error:  # noqa: BLE001  # Faust would only start the agent again
+            self._lanes.transactions.fatal(error)
+
+    def lane_ready(self, lane: Lane) -> None:
+        """Begin with a lane where its committed progress says."""
+        self._waiting_count[lane] = 0
+
+    def lane_lost(self, lane: Lane) -> None:
+        """Forget what waits in a lane: its next owner reads it again."""
+        self._waiting_count.pop(lane, None)
+        self._waiting = [entry for entry in self._waiting if entry[2] is not lane]
+        heapq.heapify(self._waiting)
+        self._postponed = [entry for entry in self._postponed if entry[2] is not lane]
+
+    def committed(self) -> None:
+        """Go on with lanes that were crowded."""
+        if self._postponed:
+            asyncio.get_running_loop().call_soon(self._retry_postponed)
+
+    def control_changed(self) -> None:
+        """Take out what was cancelled."""
+        if not self._control.has_cancels:
+            return
+        cancelled = [entry for entry in self._waiting if self._control.is_cancelled(entry[4]) is not None]
+        if cancelled:
+            gone = {entry[1] for entry in cancelled}
+            self._waiting = [entry for entry in self._waiting if entry[1] not in gone]
+            heapq.heapify(self._waiting)
+            for _, _, lane, record, task in cancelled:
+                self._cancel(lane, record, task)
+
+    def _queue(self, lane: Lane) -> None:
+        while lane.waiting:
+            record = lane.waiting.popleft()
+            try:
+                task = decode_task_request(record.value)
+            except DECODE_ERRORS as error:
+                self._lanes.bury(lane, record, explain_decode_error(record.topic, error), attempts=0)
+                self._lanes.finish(lane, record.offset)
+                continue
+            due_at_ms = 0 if task.due_at_ms is msgspec.UNSET else task.due_at_ms
+            heapq.heappush(self._waiting, (due_at_ms, next(self._count), lane, record, task))
+            self._waiting_count[lane] += 1
+        self._hold_if_full(lane)
+        self._forward_due()
+
+    def _forward_due(self) -> None:
+        """Forward what is due, and come back when the next one is."""
+        now_ms = self._clock_ms()
+        while self._waiting and self._waiting[0][0] <= now_ms:
+            entry = heapq.heappop(self._waiting)
+            _, _, lane, record, task = entry
+            if lane.crowded and record.offset != lane.progress.watermark:
+                self._postponed.append(entry)
+                continue
+            if self._control.has_cancels and self._control.is_cancelled(task) is not None:
+                self._cancel(lane, record, task)
+                continue
+            headers = list(record.headers)
+            outgoing = Outgoing(TASK_REQUESTS, lane.partition.number, record.key, record.value, headers)
+            self._lanes.send(lane, outgoing)
+            self._finish(lane, record)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            # A millisecond late rather than early: the clock may be read just before it turns.
+            self._timer = loop.call_later((self._waiting[0][0] - now_ms + 1) / 1_000, self._forward_due)
+
+    def _retry_postponed(self) -> None:
+        postponed, self._postponed = self._postponed, []
+        for entry in postponed:
+            heapq.heappush(self._waiting, entry)
+        self._forward_due()
+
+    def _cancel(self, lane: Lane, record: ConsumerRecord, task: TaskCreated) -> None:
+        event = TaskCancelled(
+            f"n-{task.task_id}" if task.redrive is msgspec.UNSET else f"n-{task.task_id}-r{task.redrive}",
+            task.object_id,
+            task.task_id,
+            task.object_partition,
+            task.kind,
+            task.sequence,
+            task.task_count,
+            task.attempt,
+            self._clock_ms(),
+            task.redrive,
+        )
+        outgoing = Outgoing(TASK_EVENTS, task.object_partition, task.object_id.encode(), encode(event))
+        self._lanes.send(lane, outgoing)
+        self._finish(lane, record)
+
+    def _finish(self, lane: Lane, record: ConsumerRecord) -> None:
+        self._lanes.finish(lane, record.offset)
+        if lane in self._waiting_count:
+            self._waiting_count[lane] -= 1
+            self._hold_if_full(lane)
+
+    def _hold_if_full(self, lane: Lane) -> None:
+        limit = self._max_waiting // 2 if lane.held else self._max_waiting
+        self._lanes.hold(lane, held=self._waiting_count[lane] > limit)

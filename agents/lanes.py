@@ -1,0 +1,262 @@
+"""Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
+
+`Lanes` has all lanes of a worker and the one committer. Whoever works their records (`agents.engine`, `agents.ladder`)
+takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
+one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
+started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aiokafka import TopicPartition
+
+from app.rules.dead_letters import Origin, dead_letter_headers
+from app.rules.offsets import MAX_METADATA_BYTES, Progress
+from app.topics import DEAD_LETTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from app.streaming.batching import RecordBatch
+    from app.streaming.ownership import Partition
+    from app.streaming.transactions import Headers, Step, Transactions
+
+log = logging.getLogger(__name__)
+
+_COMMIT_AT_ONCE = 4_000
+"""Records to send after which the committer does not wait for its interval."""
+_PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
+"""A lane whose encoded progress is longer starts nothing more until it shrinks."""
+
+
+class Outgoing(NamedTuple):
+    """A record that waits for the next commit."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None = None
+
+
+class Lane:
+    """One partition of one input topic, while this worker owns it.
+
+    `rows` are table rows to commit with the lane, by table and key. A `lost` lane belongs to somebody else: nothing of
+    it can be committed any more. A `crowded` one must not start anything that an earlier life did not know.
+    """
+
+    __slots__ = (
+        "changed", "crowded", "held", "lost", "outbox", "partition", "progress", "redriven", "rows", "running", "topic",
+        "waiting",
+    )  # fmt: skip
+
+    def __init__(self, partition: Partition, topic: str) -> None:
+        self.partition = partition
+        self.topic = topic
+        self.progress = Progress(partition.next_offsets[topic], partition.metadata[topic])
+        self.waiting: deque[ConsumerRecord] = deque()
+        self.running: dict[int, Any] = {}
+        self.outbox: list[Outgoing] = []
+        self.rows: dict[tuple[str, bytes], bytes] = {}
+        self.redriven: dict[bytes, bytes] = {}
+        self.changed = False
+        self.crowded = False
+        self.held = False
+        self.lost = False
+
+    def may_start(self) -> bool:
+        """Return whether a record waits that may start now.
+
+        A crowded lane still starts what an earlier life knew of: without that it could wait for ever for tasks to
+        finish that nobody has started.
+        """
+        waiting = self.waiting
+        return bool(waiting) and (not self.crowded or waiting[0].offset < self.progress.known_to)
+
+
+class LaneUser(Protocol):
+    """Who works the lanes of some topics."""
+
+    def lane_ready(self, lane: Lane) -> None:
+        """Begin with a lane where its committed progress says."""
+
+    def lane_lost(self, lane: Lane) -> None:
+        """Stop everything that runs for a lane."""
+
+    def committed(self) -> None:
+        """Hear that a step was collected: crowded lanes may have room again."""
+
+
+class Lanes:
+    """All lanes of a worker, and their committer. Implements `ownership.Observer`.
+
+    Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
+    """
+
+    def __init__(self, transactions: Transactions, *, commit_interval_s: float) -> None:
+        self.transactions = transactions
+        self._commit_interval_s = commit_interval_s
+        self._users: dict[str, LaneUser] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._committing: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._plenty = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self.outgoing_count = 0
+        transactions.ownership.observers.append(self)
+
+    def register(self, user: LaneUser, topics: Sequence[str]) -> None:
+        """Let `user` work the lanes of `topics`, those that are ready already included."""
+        for topic in topics:
+            self._users[topic] = user
+            for partition in self.transactions.ownership.partitions.values():
+                if partition.active:
+                    # It was ready before its user was: nobody would tell it, and its records would be passed over.
+                    self._open(partition, topic)
+
+    def start(self) -> None:
+        """Start the committer, if it does not run yet."""
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_forever())
+
+    def stop(self) -> None:
+        """Stop the committer: what it has not collected is not committed."""
+        if self._committing is not None:
+            self._committing.cancel()
+
+    def take(self, batch: RecordBatch) -> Lane | None:
+        """Queue what of a batch is not done yet in its lane, and return the lane; None if it is not ours."""
+        lane = self._lanes.get((batch.topic, batch.partition))
+        if lane is None:
+            return None
+        admitted = self.transactions.admit(batch, lane.progress.taken_to)
+        if admitted is None:
+            return None
+        for record in admitted.records:
+            if lane.progress.take(record.offset):
+                lane.waiting.append(record)
+        lane.progress.take_to(admitted.end)
+        self._mark(lane)
+        return lane
+
+    def send(self, lane: Lane, outgoing: Outgoing) -> None:
+        """Send a record with the lane's next commit."""
+        if lane.lost:
+            # A handler that would not be cancelled: its task belongs to another worker now.
+            return
+        lane.outbox.append(outgoing)
+        self.outgoing_count += 1
+        if self.outgoing_count >= _COMMIT_AT_ONCE:
+            self._plenty.set()
+        if not lane.changed:
+            self._mark(lane)
+
+    def put(self, lane: Lane, table: str, key: bytes, value: bytes) -> None:
+        """Set a table row with the lane's next commit."""
+        lane.rows[table, key] = value
+        self._mark(lane)
+
+    def finish(self, lane: Lane, offset: int) -> None:
+        """Note that a record is done for good."""
+        lane.progress.finish(offset)
+        if not lane.changed:
+            self._mark(lane)
+        self._quiet.set()
+
+    def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException, *, attempts: int) -> None:
+        """Send a record to the dead letters with the lane's next commit."""
+        log.warning("%s-%d@%d goes to the dead letters: %s", record.topic, record.partition, record.offset, error)
+        origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
+        headers = dead_letter_headers(origin, error, attempts=attempts, headers=record.headers)
+        self.send(lane, Outgoing(DEAD_LETTERS, record.partition, record.key, record.value, headers))
+
+    def hold(self, lane: Lane, *, held: bool) -> None:
+        """Pause or resume the fetching of a lane."""
+        if held != lane.held:
+            lane.held = held
+            self._publish_holds()
+
+    async def wait_quiet(self) -> None:
+        """Wait until something was finished or committed."""
+        self._quiet.clear()
+        await self._quiet.wait()
+
+    def partition_ready(self, partition: Partition) -> None:
+        """Open the lanes of a partition."""
+        for topic in self._users:
+            self._open(partition, topic)
+
+    def partition_lost(self, partition: Partition) -> None:
+        """Close the lanes of a partition."""
+        for topic, user in self._users.items():
+            lane = self._lanes.pop((topic, partition.number), None)
+            if lane is not None:
+                lane.lost = True
+                self.outgoing_count -= len(lane.outbox)
+                user.lane_lost(lane)
+        self._publish_holds()
+        self._quiet.set()
+
+    def _open(self, partition: Partition, topic: str) -> None:
+        lane = self._lanes[topic, partition.number] = Lane(partition, topic)
+        self._users[topic].lane_ready(lane)
+
+    def _mark(self, lane: Lane) -> None:
+        if not lane.changed:
+            lane.changed = True
+            self._changed.set()
+
+    async def _commit_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_at_s = 0.0
+        while True:
+            await self._changed.wait()
+            pause_s = due_at_s - loop.time()
+            if pause_s > 0 and not self._plenty.is_set():
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._plenty.wait()
+                except TimeoutError:
+                    pass
+            due_at_s = loop.time() + self._commit_interval_s
+            async with self.transactions.step() as step:
+                self._collect(step)
+            self._quiet.set()
+
+    def _collect(self, step: Step) -> None:
+        """Move what happened since the last commit into a step."""
+        self._changed.clear()
+        self._plenty.clear()
+        for (topic, number), lane in self._lanes.items():
+            if not lane.changed or step.partition(number) is not lane.partition:
+                continue
+            metadata = lane.progress.encode()
+            if metadata is None:
+                # It fits again once running tasks have finished: no other starts in this lane until then.
+                lane.crowded = True
+                self._changed.set()
+                continue
+            lane.crowded = len(metadata) > _PROGRESS_ALARM_BYTES
+            for outgoing in lane.outbox:
+                step.send(*outgoing)
+            for (table, key), value in lane.rows.items():
+                step.rows(table, number).put(key, value)
+            self.outgoing_count -= len(lane.outbox)
+            lane.outbox.clear()
+            lane.rows.clear()
+            lane.changed = False
+            step.commit_offset(topic, number, lane.progress.watermark, metadata)
+        for user in set(self._users.values()):
+            user.committed()
+
+    def _publish_holds(self) -> None:
+        held = frozenset(TopicPartition(topic, number) for (topic, number), lane in self._lanes.items() if lane.held)
+        self.transactions.ownership.hold(held)

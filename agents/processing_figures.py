@@ -1,0 +1,46 @@
+"""What a processing worker tells of itself with each heartbeat."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
+
+if TYPE_CHECKING:
+    from agents.engine import Attempt, Engine
+    from app.streaming.transactions import Transactions
+
+
+class ProcessingFigures:
+    """The figures of the engine: what runs, for how long, and when something was last finished."""
+
+    def __init__(self, transactions: Transactions, engine: Engine) -> None:
+        self._transactions = transactions
+        self._engine = engine
+
+    def __call__(self) -> Figures:
+        """Return the figures now; the tasks that run longest are named."""
+        now_s = time.perf_counter()
+        oldest_first = sorted(self._engine.running, key=lambda attempt: attempt.began_at_s)
+        partitions = self._transactions.ownership.partitions
+        return Figures(
+            partitions=sorted(number for number, one in partitions.items() if one.active),
+            in_flight=len(oldest_first),
+            oldest_running_ms=_age_ms(oldest_first[0], now_s) if oldest_first else None,
+            last_progress_at_ms=self._engine.last_progress_at_ms,
+            draining=self._engine.is_draining,
+            running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
+        )
+
+
+def _age_ms(attempt: Attempt, now_s: float) -> int:
+    return round((now_s - attempt.began_at_s) * 1_000)
+
+
+def _describe(attempt: Attempt, now_s: float) -> RunningTask:
+    said = attempt.context.last_progress
+    age_ms = _age_ms(attempt, now_s)
+    if said is None:
+        return RunningTask(attempt.task.task_id, age_ms)
+    return RunningTask(attempt.task.task_id, age_ms, said.fraction, said.message)

@@ -1,0 +1,173 @@
+"""`ebs dead-letters`: look at what failed for good, as a client of the API."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from api.cli.instants import instant_text
+from api.cli.letter_options import (
+    LETTERS,
+    Before,
+    Error,
+    Fingerprint,
+    Kind,
+    LetterId,
+    Since,
+    Topic,
+    conditions,
+)
+from api.cli.remote import Api, AsJson, open_api, show, table_of
+from api.client import path_of
+
+
+class State(StrEnum):
+    """Which letters are shown."""
+
+    DEAD = "dead"
+    REDRIVEN = "redriven"
+    DISCARDED = "discarded"
+    ALL = "all"
+
+
+WhichState = Annotated[State, typer.Option("--state", help="What was done to them.")]
+
+dead_letters = typer.Typer(help="Look at what failed for good.")
+
+
+@dead_letters.callback(invoke_without_command=True)
+def _listed_by_default(
+    context: typer.Context,
+    as_json: AsJson = False,  # noqa: FBT002  # typer's way to make a flag
+    api: Api = None,
+) -> None:
+    """Look at what failed for good; without a subcommand: `ls`."""
+    if context.invoked_subcommand is None:
+        ls(context, as_json=as_json, api=api)
+
+
+@dead_letters.command()
+def ls(
+    context: typer.Context,
+    *,
+    kind: Kind = None,
+    error: Error = None,
+    fingerprint: Fingerprint = None,
+    topic: Topic = None,
+    state: WhichState = State.DEAD,
+    since: Since = None,
+    before: Before = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the page before.")] = None,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """List dead letters, newest first."""
+    with open_api(context, api) as client:
+        answer = client.get(
+            path_of(LETTERS),
+            **conditions(kind=kind, error=error, fingerprint=fingerprint, topic=topic, since=since, before=before),
+            state=_state_of(state),
+            limit=limit,
+            cursor=cursor,
+        )
+    rows = [
+        (
+            one["id"],
+            instant_text(one["at_ms"]),
+            one["state"],
+            one["kind"],
+            one["task_id"] or one["topic"],
+            one["fingerprint"],
+            _error_of(one),
+        )
+        for one in answer["dead_letters"]
+    ]
+    headings = ("id", "died", "state", "kind", "task, or topic", "fingerprint", "error")
+    show(answer, table_of("dead letters", headings, rows), as_json=as_json)
+    if answer["next_cursor"] and not as_json:
+        typer.echo(f"more: --cursor {answer['next_cursor']}", err=True)
+
+
+@dead_letters.command()
+def groups(
+    context: typer.Context,
+    *,
+    kind: Kind = None,
+    error: Error = None,
+    fingerprint: Fingerprint = None,
+    topic: Topic = None,
+    state: WhichState = State.DEAD,
+    since: Since = None,
+    before: Before = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """List groups of dead letters that died of the same error; the one that grew last is first."""
+    with open_api(context, api) as client:
+        answer = client.get(
+            path_of(LETTERS),
+            group_by="fingerprint",
+            **conditions(kind=kind, error=error, fingerprint=fingerprint, topic=topic, since=since, before=before),
+            state=_state_of(state),
+            limit=limit,
+        )
+    rows = [
+        (
+            one["fingerprint"],
+            one["count"],
+            ", ".join(f"{name or '(unknown)'} {count}" for name, count in one["kinds"].items()),
+            instant_text(one["first_at_ms"]),
+            instant_text(one["last_at_ms"]),
+            _error_of(one),
+        )
+        for one in answer["groups"]
+    ]
+    headings = ("fingerprint", "letters", "kinds", "first", "last", "latest error")
+    show(answer, table_of("dead letters by error", headings, rows), as_json=as_json)
+
+
+@dead_letters.command(name="show")
+def show_letter(
+    context: typer.Context,
+    letter_id: LetterId,
+    *,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Show a dead letter with its bytes, headers, stack trace and what was done to it."""
+    with open_api(context, api) as client:
+        answer = client.get(path_of(LETTERS, letter_id))
+    names = ("id", "state", "topic", "kind", "task_id", "object_id", "attempts", "redrive", "fingerprint")
+    rows = [("died", instant_text(answer["at_ms"])), *((name, answer[name]) for name in names)]
+    rows += [("error", _error_of(answer)), ("value", _value_of(answer))]
+    rows += [(f"{one['state'].lower()} {instant_text(one['at_ms'])}", _act_of(one)) for one in answer["acts"]]
+    rows += [(one["name"], one["value"]) for one in answer["headers"] if not one["name"].endswith("stacktrace")]
+    stack_trace = answer["stack_trace"] or ""
+    show(answer, table_of(f"dead letter {letter_id}", ("", ""), rows), stack_trace.rstrip(), as_json=as_json)
+
+
+def _state_of(state: State) -> str | None:
+    return None if state is State.ALL else state.upper()
+
+
+def _error_of(answer: dict[str, Any]) -> str:
+    error_type = (answer["error_type"] or "(unknown)").rpartition(".")[2]
+    return f"{error_type}: {answer['error'] or ''}"
+
+
+def _value_of(answer: dict[str, Any]) -> str:
+    if answer["value_bytes"] is None:
+        return "(empty)"
+    if answer["value_base64"] is not None:
+        return f"{answer['value_text']} ({answer['value_bytes']} bytes, no JSON)"
+    return json.dumps(answer["value"], ensure_ascii=False)
+
+
+def _act_of(act: dict[str, Any]) -> str:
+    by = f"by {act['by'] or 'somebody'}"
+    return f"{by}: {act['reason']}" if act["reason"] else by

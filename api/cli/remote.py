@@ -1,0 +1,56 @@
+"""What the commands share that only ask the API: where it is, and answers for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.cli.options import settings_of
+from api.client import ApiClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+_WIDTH_WITHOUT_TERMINAL = 200  # a pipe has none, and the default of 80 would cut ids in two
+
+Api = Annotated[
+    str | None,
+    typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is; left out: EBS_API_URL."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+
+
+def open_api(context: typer.Context, url: str | None) -> ApiClient:
+    """Return a client of the API; a test hands its transport in as the context's `obj`."""
+    return ApiClient(settings_of(api_url=url).api_url, transport=context.obj)
+
+
+def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
+    """Print an answer: as JSON, or what people are `shown` of it."""
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    # Reasons and names are anybody's text: [brackets] in it are no markup.
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    for part in shown:
+        console.print(part)
+
+
+def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table; numbers stand right, None is a dash."""
+    table = Table(title=title)
+    listed = [list(row) for row in rows]
+    for number, heading in enumerate(headings):
+        numeric = any(isinstance(row[number], int | float) for row in listed)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    return table

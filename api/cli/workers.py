@@ -1,0 +1,36 @@
+"""`ebs workers`: who lives, and how they are doing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from api.cli.control_tables import running_table, workers_table
+from api.cli.remote import Api, AsJson, open_api, show
+from api.client import path_of
+
+
+class Role(StrEnum):
+    """Which workers are shown."""
+
+    DISTRIBUTION = "distribution"
+    PROCESSING = "processing"
+    STATISTICS = "statistics"
+
+
+def workers(
+    context: typer.Context,
+    *,
+    role: Annotated[Role | None, typer.Option("--role", help="Only this role; left out: all.")] = None,
+    running: Annotated[bool, typer.Option("--running", help="Also the tasks that run longest.")] = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Show the workers that were heard within the last 10 s."""
+    with open_api(context, api) as client:
+        answer = client.get(path_of("workers"), role=None if role is None else role.value)
+    living = answer["workers"]
+    tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]
+    show(answer, *(tables if living else ["no worker lives"]), as_json=as_json)

@@ -1,0 +1,106 @@
+"""The client of the HTTP API that the `ebs` commands share: JSON in and out, errors as one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from app.errors import EbsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+TIMEOUT_S = 30.0
+"""Longer than the API itself waits for its broker (EBS_PUBLISH_TIMEOUT_S, then EBS_VIEW_WAIT_S)."""
+
+
+class ApiError(EbsError):
+    """The API refused, failed or does not answer; `problem` is its problem document, empty if there was none."""
+
+    def __init__(self, message: str, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problem = dict(problem or {})
+
+
+def path_of(*parts: str) -> str:
+    """Return the path of these parts under `/api`, whatever characters an id has."""
+    return "/api/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class ApiClient:
+    """Asks the API at `base_url`; `transport` stands in for the network in tests. Every call raises `ApiError`."""
+
+    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._base_url = base_url
+        try:
+            self._client = httpx.Client(base_url=base_url, transport=transport, timeout=TIMEOUT_S)
+        except httpx.InvalidURL as error:
+            raise ApiError(f"EBS_API_URL={base_url} is not a URL ({error}), such as http://127.0.0.1:8000") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """GET; parameters that are None are left out."""
+        return self._ask("GET", path, parameters)
+
+    def post(self, path: str, body: Any = None, **parameters: Any) -> Any:
+        """POST a JSON body, or none."""
+        return self._ask("POST", path, parameters, body)
+
+    def put(self, path: str, body: Any = None, **parameters: Any) -> Any:
+        """PUT a JSON body, or none."""
+        return self._ask("PUT", path, parameters, body)
+
+    def delete(self, path: str, body: Any = None, **parameters: Any) -> Any:
+        """DELETE, with a JSON body where a reason goes along."""
+        return self._ask("DELETE", path, parameters, body)
+
+    def _ask(self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None) -> Any:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        # httpx would send None as the body `null`.
+        content = {} if body is None else {"json": body}
+        try:
+            answer = self._client.request(method, path, params=given, **content)
+        except httpx.UnsupportedProtocol:
+            raise ApiError(
+                f"EBS_API_URL={self._base_url} is not the URL of an API, such as http://127.0.0.1:8000"
+            ) from None
+        except httpx.TimeoutException:
+            raise ApiError(f"the API at {self._base_url} did not answer within {TIMEOUT_S:g} s") from None
+        except httpx.TransportError as error:
+            raise ApiError(
+                f"no API answers at {self._base_url} ({error}): start it with `ebs up`, "
+                "or name another one with --api URL (EBS_API_URL)"
+            ) from None
+        return self._read(answer)
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            content = answer.json()
+        except ValueError:
+            raise ApiError(
+                f"{answer.url} answers {answer.status_code} without JSON: is EBS_API_URL={self._base_url} the ebs API?"
+            ) from None
+        if answer.is_success:
+            return content
+        problem = content if isinstance(content, dict) else {}
+        raise ApiError(_explain(problem, answer), problem)
+
+
+def _explain(problem: Mapping[str, Any], answer: httpx.Response) -> str:
+    errors = problem.get("errors")
+    if isinstance(errors, list) and errors:
+        return "; ".join(
+            f"{error.get('pointer') or error.get('parameter') or 'the request'}: {error.get('detail')}"
+            for error in errors
+        )
+    return str(problem.get("detail") or f"{answer.url} answers {answer.status_code} {answer.reason_phrase}")

@@ -1,0 +1,75 @@
+"""Writes commands to `control` (design, section 3), and waits until the view has them.
+
+Guarantee: a command that is answered with success is on every in-sync replica, so it outlives every process. It is
+safe to repeat: its key says what it rules, and the last record of a key holds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from api import problems
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.rules.commands import Cancel, encode_command
+from app.rules.redrive import Outgoing
+from app.topics import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.submit.publisher import Publisher
+    from api.view.view import View
+    from app.rules.commands import Command, Place
+    from app.settings import Settings
+
+_PARTITION = 0
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+_TIDIED_UP_COUNT = 2
+"""Outdated cancels that each new one takes away: more than it adds, so that they do not pile up."""
+
+
+class Commander(NamedTuple):
+    """Gives commands with the collaborators of one application."""
+
+    settings: Settings
+    publisher: Publisher
+    view: View
+    clock_ms: Callable[[], int]
+
+    async def put(self, place: Place, command: Command) -> bool:
+        """Put a command in force; returns whether the view has it already. Raises `Problem` (503)."""
+        outdated = self._outdated(place) if isinstance(command, Cancel) else []
+        return await self._write(place, [*outdated, _record(place, encode_command(command))])
+
+    async def revoke(self, place: Place) -> bool:
+        """Put a command out of force, whether it was in force or not; otherwise as `put`."""
+        return await self._write(place, [_record(place, None)])
+
+    async def _write(self, place: Place, records: list[Outgoing]) -> bool:
+        try:
+            ends = await self.publisher.publish_to(records)
+        except OutcomeUnknown as error:
+            detail = f"{error}, so it is not known whether the command holds; repeating is safe"
+            raise problems.unavailable("outcome-unknown", detail, _members(place)) from error
+        except (BrokerUnavailable, RecordRefused) as error:
+            name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
+            detail = f"{error}; nothing has changed, and repeating is safe"
+            raise problems.unavailable(name, detail, _members(place)) from error
+        end = ends.get((CONTROL, _PARTITION))
+        # The broker has it, but no longer knows where: nothing can be waited for.
+        return end is not None and await self.view.wait_for(CONTROL, {_PARTITION: end})
+
+    def _outdated(self, place: Place) -> list[Outgoing]:
+        """Return tombstones of cancels whose tasks are gone: no request is kept, or tried again, for longer."""
+        kept_ms = self.settings.retention_days * _DAY_MS + round(self.settings.max_task_age_h * _HOUR_MS)
+        outdated = self.view.control.state.outdated_cancels(self.clock_ms() - kept_ms, _TIDIED_UP_COUNT)
+        return [_record(one, None) for one in outdated if one != place]
+
+
+def _record(place: Place, value: bytes | None) -> Outgoing:
+    return Outgoing(CONTROL, _PARTITION, place.key(), value)
+
+
+def _members(place: Place) -> dict[str, str | bool]:
+    return {"key": place.key().decode(), "safe_to_repeat": True}

@@ -1,0 +1,39 @@
+"""What is in force of `control`, as the view knows it: folded in memory, its records in the store."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from app.rules.control import ControlState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from api.view.store import ViewStore
+
+_log = logging.getLogger(__name__)
+
+COMMAND_PREFIX = b"c"
+
+
+class Control:
+    """The commands in force, in `state`; fed by `View`."""
+
+    def __init__(self) -> None:
+        self.state = ControlState(_log.warning)
+
+    def load(self, store: ViewStore) -> None:
+        """Begin with what a store holds."""
+        self.state.replace({key[len(COMMAND_PREFIX) :]: value for key, value in store.newest_first(COMMAND_PREFIX)})
+
+    def add(self, batch: Any, records: Sequence[Any]) -> None:
+        """Take in records, and put them into the batch that moves the view's offset."""
+        for record in records:
+            self.state.apply(record.key, record.value)
+            if record.key is None:
+                continue
+            if record.value is None:
+                batch.delete(COMMAND_PREFIX + record.key)
+            else:
+                batch.put(COMMAND_PREFIX + record.key, record.value)

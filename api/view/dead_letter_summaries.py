@@ -1,0 +1,134 @@
+"""What a dead letter is listed and found by, and what its group says: from its headers, else from its bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from app.events import DECODE_ERRORS, decode_object
+from app.rules.acts import LetterState
+from app.rules.dead_letters import (
+    ATTEMPTS_HEADER,
+    ERROR_TYPE_HEADER,
+    FINGERPRINT_HEADER,
+    KIND_HEADER,
+    MESSAGE_HEADER,
+    OBJECT_ID_HEADER,
+    REDRIVE_HEADER,
+    TASK_ID_HEADER,
+    TOPIC_HEADER,
+)
+from app.rules.fingerprint import fingerprint
+from app.rules.redrive import number_of, task_of
+from app.topics import OBJECTS, TASK_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_TIME_MS = 253_402_300_799_999
+_MAX_NAME_CHARS = 250
+_MAX_MESSAGE_CHARS = 300
+_FINGERPRINT = re.compile(rb"[0-9a-f]{12}")
+
+
+class Known(NamedTuple):
+    """What is known of what died; empty: nothing."""
+
+    kind: str = ""
+    task_id: str = ""
+    object_id: str = ""
+    redrive: int = 0
+
+
+class Done(NamedTuple):
+    """One act: what it made of the letter, and when, by whom, why and beginning which generation."""
+
+    state: LetterState
+    at_ms: int
+    by: str
+    reason: str
+    redrive: int
+
+
+class Summary(msgspec.Struct, array_like=True, gc=False):
+    """What a letter is listed and found by; texts are empty where nothing is known."""
+
+    at_ms: int
+    fingerprint: str
+    error_type: str
+    message: str
+    topic: str
+    kind: str
+    task_id: str
+    object_id: str
+    attempts: int
+    redrive: int
+    state: LetterState = LetterState.DEAD
+    acts: list[Done] = msgspec.field(default_factory=list)
+
+
+class Group(msgspec.Struct, array_like=True, gc=False):
+    """The letters of one fingerprint, kind and topic; `counts` is by state, the error is that of the latest letter."""
+
+    fingerprint: str
+    kind: str
+    topic: str
+    counts: dict[LetterState, int]
+    first_at_ms: int
+    last_at_ms: int
+    error_type: str
+    message: str
+
+
+decode_summary = msgspec.msgpack.Decoder(Summary).decode
+decode_group = msgspec.msgpack.Decoder(Group).decode
+
+
+def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes]) -> Summary:
+    """Return a new letter's summary; what its headers do not say is looked for in its bytes."""
+    error_type = _text(headers, ERROR_TYPE_HEADER)
+    # All of the message: what made the fingerprint at the worker was all of it too.
+    message = headers.get(MESSAGE_HEADER, b"").decode("utf-8", "replace")
+    topic = _text(headers, TOPIC_HEADER)
+    given = headers.get(FINGERPRINT_HEADER, b"")
+    known = _known_by_headers(headers) or _known_by_bytes(topic, value) or Known()
+    return Summary(
+        min(max(timestamp_ms, 0), _MAX_TIME_MS),
+        given.decode() if _FINGERPRINT.fullmatch(given) else fingerprint(error_type, message),
+        error_type,
+        message[:_MAX_MESSAGE_CHARS],
+        topic,
+        known.kind,
+        known.task_id,
+        known.object_id,
+        number_of(headers.get(ATTEMPTS_HEADER)) or 0,
+        known.redrive or number_of(headers.get(REDRIVE_HEADER)) or 0,
+    )
+
+
+def _known_by_headers(headers: Mapping[str, bytes]) -> Known | None:
+    if TASK_ID_HEADER not in headers:
+        return None
+    return Known(_text(headers, KIND_HEADER), _text(headers, TASK_ID_HEADER), _text(headers, OBJECT_ID_HEADER))
+
+
+def _known_by_bytes(topic: str, value: bytes | None) -> Known | None:
+    if topic.startswith(TASK_REQUESTS):
+        task = task_of(value)
+        if task is not None:
+            redrive = 0 if task.redrive is msgspec.UNSET else task.redrive
+            return Known(task.kind, task.task_id, task.object_id, redrive)
+    elif topic == OBJECTS:
+        try:
+            event = decode_object(value or b"")
+        except DECODE_ERRORS:
+            return None
+        # An object can be one and still die, such as for asking for too many tasks.
+        return Known(event.kind, "", event.object_id)
+    return None
+
+
+def _text(headers: Mapping[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode("utf-8", "replace")[:_MAX_NAME_CHARS]

@@ -1,0 +1,149 @@
+"""The records of `control`: what operators ask of the system, and under which key.
+
+The topic is compacted: of each key the last record holds, a null value (a tombstone) revokes. So a key names what is
+ruled (`pause`, `pause:<kind>`, `rate:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
+`cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`), and a repeated command changes nothing.
+Values are JSON told apart by `type`; unknown fields are ignored, times are UTC epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.events import Instant, Kind, ObjectId, TaskId
+
+MAX_PER_S = 1_000_000
+MAX_CONCURRENCY = 2_000
+"""As `EBS_CONCURRENCY`."""
+
+PerS = Annotated[float, Meta(gt=0, le=MAX_PER_S)]
+Concurrency = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
+
+
+class BadCommand(Exception):
+    """A record of `control` that says nothing we know; `str()` of one says why."""
+
+
+class Pause(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="PAUSE"):
+    """Start no task, or none of a kind."""
+
+    at_ms: Instant = 0
+    reason: str = ""
+
+
+class LimitRate(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="RATE"):
+    """Start at most `per_s` tasks of a kind a second, all workers together."""
+
+    kind: Kind
+    per_s: PerS
+    at_ms: Instant = 0
+
+
+class SetConcurrency(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CONCURRENCY"):
+    """Work on at most `count` tasks at once, each worker or one of them; wins over `EBS_CONCURRENCY`."""
+
+    count: Concurrency
+    at_ms: Instant = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CANCEL"):
+    """Neither start nor finish an object's tasks, a task, or those of a kind (of all) created before an instant."""
+
+    object_id: ObjectId | UnsetType = UNSET
+    task_id: TaskId | UnsetType = UNSET
+    kind: Kind | UnsetType = UNSET
+    created_before_ms: Instant | UnsetType = UNSET
+    at_ms: Instant = 0
+    reason: str = ""
+
+
+class Drain(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="DRAIN"):
+    """One worker starts no further task, in this life and the next ones, until this is revoked."""
+
+    at_ms: Instant = 0
+    reason: str = ""
+
+
+Command = Pause | LimitRate | SetConcurrency | Cancel | Drain
+
+encode_command = msgspec.json.Encoder().encode
+"""Turn a command into the JSON bytes that go onto the topic."""
+_decode = msgspec.json.Decoder(Command).decode
+_decode_kind = msgspec.json.Decoder(Kind).decode
+
+
+class Family(StrEnum):
+    """What a key begins with."""
+
+    PAUSE = "pause"
+    RATE = "rate"
+    CONCURRENCY = "concurrency"
+    DRAIN = "drain"
+    CANCEL_OBJECT = "cancel:object"
+    CANCEL_TASK = "cancel:task"
+    CANCEL_FILTER = "cancel:filter"
+
+
+class Place(NamedTuple):
+    """A key taken apart; `name` is "" where a key rules all kinds or workers."""
+
+    family: Family
+    name: str
+
+    def key(self) -> bytes:
+        """Return the record's key."""
+        return (f"{self.family}:{self.name}" if self.name else str(self.family)).encode()
+
+
+_TYPE_OF: dict[Family, type[Command]] = {
+    Family.PAUSE: Pause,
+    Family.RATE: LimitRate,
+    Family.CONCURRENCY: SetConcurrency,
+    Family.DRAIN: Drain,
+    Family.CANCEL_OBJECT: Cancel,
+    Family.CANCEL_TASK: Cancel,
+    Family.CANCEL_FILTER: Cancel,
+}
+_FOR_ALL = {Family.PAUSE, Family.CONCURRENCY}
+
+
+def parse_key(key: bytes | None) -> Place:
+    """Take a key apart; raises `BadCommand`."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError:
+        raise BadCommand("the key is not UTF-8") from None
+    for family in Family:
+        if text == family and family in _FOR_ALL:
+            return Place(family, "")
+        name = text.removeprefix(f"{family}:")
+        if name and name != text:
+            return Place(family, name)
+    raise BadCommand(f"no command has the key {text[:100]!r}")
+
+
+def decode_command(place: Place, value: bytes) -> Command:
+    """Return what a record says of a place; raises `BadCommand` if that is nothing, or of another place."""
+    try:
+        command: Command = _decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadCommand(f"{error}") from None
+    if not isinstance(command, _TYPE_OF[place.family]):
+        raise BadCommand(f"a {type(command).__name__} does not belong under this key")
+    said: object = place.name
+    if isinstance(command, LimitRate):
+        said = command.kind
+    elif isinstance(command, Cancel):
+        if place.family is Family.CANCEL_FILTER:
+            if command.created_before_ms is UNSET:
+                # It would cancel all that is yet to come, for ever.
+                raise BadCommand("a filter needs created_before_ms")
+        else:
+            said = command.object_id if place.family is Family.CANCEL_OBJECT else command.task_id
+    if said is not UNSET and said != place.name:
+        raise BadCommand(f"the key says {place.name!r}, the value {said!r}")
+    return command

@@ -1,0 +1,197 @@
+"""What is in force of all that operators asked for: the fold of the compacted topic `control`.
+
+Guarantee: the state depends on the last record of each key only, so a reader of the whole topic, one of what compaction
+left of it, and one that came yesterday know the same. That is why a record that cannot be read is not passed over: it
+revokes what its key said before, as it will have done for every later reader once the earlier record is compacted away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from app.rules.commands import (
+    BadCommand,
+    Cancel,
+    Command,
+    Drain,
+    Family,
+    LimitRate,
+    Pause,
+    Place,
+    SetConcurrency,
+    decode_command,
+    parse_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from app.events import TaskCreated
+
+MAX_CANCELS_SHOWN = 100
+_WITHOUT_REASON = "cancelled"
+
+
+class ControlState:
+    """The commands in force; `report` hears, in a sentence, of each record that cannot be read.
+
+    `has_pauses`, `has_rates` and `has_cancels` spare the hot path any further question while there are none.
+    """
+
+    def __init__(self, report: Callable[[str], None] = lambda _reason: None) -> None:
+        self._report = report
+        self._pauses: dict[str, Pause] = {}
+        self._rates: dict[str, LimitRate] = {}
+        self._concurrencies: dict[str, SetConcurrency] = {}
+        self._drains: dict[str, Drain] = {}
+        self._objects: dict[str, Cancel] = {}
+        self._tasks: dict[str, Cancel] = {}
+        self._filters: dict[str, Cancel] = {}
+        self._furthest: dict[str, Cancel] = {}  # by kind, "" for all: the filter that reaches the latest instant
+        self._of: dict[Family, dict[str, Any]] = {
+            Family.PAUSE: self._pauses,
+            Family.RATE: self._rates,
+            Family.CONCURRENCY: self._concurrencies,
+            Family.DRAIN: self._drains,
+            Family.CANCEL_OBJECT: self._objects,
+            Family.CANCEL_TASK: self._tasks,
+            Family.CANCEL_FILTER: self._filters,
+        }
+        self.has_pauses = False
+        self.has_rates = False
+        self.has_cancels = False
+
+    def apply(self, key: bytes | None, value: bytes | None) -> bool:
+        """Take in one record; returns whether anything changed."""
+        changed = self._put(key, value)
+        if changed:
+            self._derive()
+        return changed
+
+    def replace(self, latest: Mapping[bytes, bytes | None]) -> bool:
+        """Forget all and take in the last record of each key; returns whether anything changed."""
+        before = self.commands()
+        for commands in self._of.values():
+            commands.clear()
+        for key, value in latest.items():
+            self._put(key, value)
+        self._derive()
+        return before != self.commands()
+
+    def commands(self) -> dict[Place, Command]:
+        """Return all that is in force."""
+        return {
+            Place(family, name): command for family, by_name in self._of.items() for name, command in by_name.items()
+        }
+
+    def is_paused(self, kind: str) -> bool:
+        """Return whether no task of this kind may start."""
+        return self.has_pauses and ("" in self._pauses or kind in self._pauses)
+
+    def is_cancelled(self, task: TaskCreated) -> str | None:
+        """Return why a task is cancelled (never empty), None if it is not."""
+        if not self.has_cancels:
+            return None
+        cancel = self._objects.get(task.object_id) or self._tasks.get(task.task_id) or self._filter_of(task)
+        return None if cancel is None else cancel.reason or _WITHOUT_REASON
+
+    def rate_of(self, kind: str) -> float | None:
+        """Return how many tasks of a kind may start a second in the whole system; None: no limit."""
+        limit = self._rates.get(kind)
+        return None if limit is None else limit.per_s
+
+    def rates(self) -> dict[str, float]:
+        """Return all rate limits by kind."""
+        return {kind: limit.per_s for kind, limit in self._rates.items()}
+
+    def concurrency_of(self, worker: str) -> int | None:
+        """Return how many tasks a worker may work on at once; None: as its settings say."""
+        asked = self._concurrencies.get(worker) or self._concurrencies.get("")
+        return None if asked is None else asked.count
+
+    def is_draining(self, worker: str) -> bool:
+        """Return whether a worker may start nothing any more."""
+        return worker in self._drains
+
+    def outdated_cancels(self, before_ms: int, limit: int) -> list[Place]:
+        """Return up to `limit` cancels, oldest first, that were asked for before an instant."""
+        old = [(command.at_ms, place) for place, command in self._cancels() if command.at_ms < before_ms]
+        return [place for _, place in sorted(old)[:limit]]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is in force as people read it, the newest cancels only."""
+        cancels = sorted(self._cancels(), key=lambda cancel: (-cancel[1].at_ms, cancel[0]))
+        return {
+            "paused": None if "" not in self._pauses else _fields(self._pauses[""]),
+            "paused_kinds": {kind: _fields(pause) for kind, pause in sorted(self._pauses.items()) if kind},
+            "rates": dict(sorted(self.rates().items())),
+            "concurrency": None if "" not in self._concurrencies else self._concurrencies[""].count,
+            "concurrency_of_workers": {name: one.count for name, one in sorted(self._concurrencies.items()) if name},
+            "draining": {worker: _fields(drain) for worker, drain in sorted(self._drains.items())},
+            "cancel_count": len(cancels),
+            "cancels": [_describe_cancel(*cancel) for cancel in cancels[:MAX_CANCELS_SHOWN]],
+        }
+
+    def _put(self, key: bytes | None, value: bytes | None) -> bool:
+        try:
+            place = parse_key(key)
+        except BadCommand as error:
+            self._report(f"a record of control is passed over: {error}")
+            return False
+        by_name = self._of[place.family]
+        command: Command | None = None
+        if value is not None:
+            try:
+                command = decode_command(place, value)
+            except BadCommand as error:
+                self._report(f"a record of control is no command, so {place.key().decode()!r} is revoked: {error}")
+        if command is None:
+            return by_name.pop(place.name, None) is not None
+        changed = by_name.get(place.name) != command
+        by_name[place.name] = command
+        return changed
+
+    def _derive(self) -> None:
+        self._furthest.clear()
+        for cancel in self._filters.values():
+            kind = "" if cancel.kind is UNSET else cancel.kind
+            furthest = self._furthest.get(kind)
+            if furthest is None or _reach_ms(furthest) < _reach_ms(cancel):
+                self._furthest[kind] = cancel
+        self.has_pauses = bool(self._pauses)
+        self.has_rates = bool(self._rates)
+        self.has_cancels = bool(self._objects or self._tasks or self._filters)
+
+    def _filter_of(self, task: TaskCreated) -> Cancel | None:
+        for kind in (task.kind, ""):
+            cancel = self._furthest.get(kind)
+            if cancel is not None and task.at_ms < _reach_ms(cancel):
+                return cancel
+        return None
+
+    def _cancels(self) -> list[tuple[Place, Cancel]]:
+        families = (Family.CANCEL_OBJECT, Family.CANCEL_TASK, Family.CANCEL_FILTER)
+        return [(Place(family, name), cancel) for family in families for name, cancel in self._of[family].items()]
+
+
+def _reach_ms(cancel: Cancel) -> int:
+    return 0 if cancel.created_before_ms is UNSET else cancel.created_before_ms
+
+
+def _describe_cancel(place: Place, cancel: Cancel) -> dict[str, Any]:
+    described = {"key": place.key().decode(), **_fields(cancel)}
+    # The value of another writer may leave out what the key says already.
+    if place.family is Family.CANCEL_OBJECT:
+        described["object_id"] = place.name
+    elif place.family is Family.CANCEL_TASK:
+        described["task_id"] = place.name
+    return described
+
+
+def _fields(command: Command) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(command)
+    del fields["type"]
+    return fields

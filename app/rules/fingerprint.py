@@ -1,0 +1,60 @@
+"""What makes two errors the same one: type and message, without what differs from one task to the next.
+
+Numbers, ids, quoted values, paths and addresses are taken out, so a thousand tasks that failed alike are one group of
+dead letters. The fingerprint is a hash of what is left: the same in every process, on every machine, for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_FINGERPRINT_BYTES = 6
+_MAX_MESSAGE_CHARS = 2_000
+"""Of a message that count; what `app.rules.dead_letters.message_of` leaves, so headers and errors agree."""
+_MIN_HEX_CHARS = 8
+
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>`]+")
+# A quote begins where no word ends and ends where no word begins: the apostrophe of "can't" is none.
+_QUOTED = re.compile(
+    r"""(?<![\w'])'[^'\n]*'(?!\w)|(?<![\w"])"[^"\n]*"(?!\w)|`[^`\n]*`|‘[^’\n]*’|“[^”\n]*”|«[^»\n]*»"""  # noqa: RUF001  # quotes of other alphabets are what is looked for
+)
+_PATH = re.compile(r"(?<![\w/\\<])(?:[A-Za-z]:[\\/]|\\\\|\.{0,2}/|~/)[^\s:;,\"'()\[\]]+")
+_TOKEN = re.compile(r"[\w.:+@%-]+")
+_HEX = re.compile(r"[0-9A-Fa-f]+\Z")
+_REPEATED = re.compile(r"(<\w+>)(?:\s*[,;]\s*<\w+>)+")
+_CUT_QUOTE = re.compile(r"(?<!\w)['\"`][^'\"`\n]*\Z")
+_SPACE = re.compile(r"\s+")
+
+
+def fingerprint(error_type: str, message: str) -> str:
+    """Return 12 hexadecimal digits for an error; of a dotted type name only the last part counts."""
+    name = error_type.rpartition(".")[2]
+    pattern = f"{name}\n{generalised(message)}"
+    return hashlib.blake2b(pattern.encode("utf-8", "backslashreplace"), digest_size=_FINGERPRINT_BYTES).hexdigest()
+
+
+def generalised(message: str) -> str:
+    """Return a message with placeholders for whatever differs from one task to the next."""
+    text = _ADDRESS.sub("<address>", message[:_MAX_MESSAGE_CHARS])
+    text = _QUOTED.sub("<value>", text)
+    if len(message) >= _MAX_MESSAGE_CHARS:
+        # The cut took the quote's end, at another place in each message.
+        text = _CUT_QUOTE.sub("<value>", text)
+    text = _PATH.sub("<path>", text)
+    text = _TOKEN.sub(_placeholder, text)
+    # A list of three ids is the same error as a list of one.
+    text = _REPEATED.sub(r"\1", text)
+    return _SPACE.sub(" ", text).strip()
+
+
+def _placeholder(token: re.Match[str]) -> str:
+    word = token[0]
+    bare = word.rstrip(".:-")
+    if "@" in bare:
+        return "<address>" + word[len(bare) :]
+    if any(character.isdigit() for character in bare):
+        return "<n>" + word[len(bare) :]
+    if len(bare) >= _MIN_HEX_CHARS and _HEX.match(bare):
+        return "<n>" + word[len(bare) :]
+    return word

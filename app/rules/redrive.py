@@ -1,0 +1,194 @@
+"""What a redrive writes, and what is written of it: pure, from a dead letter's bytes and headers.
+
+A task's letter becomes a new first attempt: a request and its TASK_CREATED fact of the next generation, whose ids are
+functions of task and generation, so whoever redrives the same letter again writes the same ids, and one run counts.
+A letter that is no task goes back to its topic as it was, with a header that counts. Both end at `MAX_REDRIVES`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from app.events import (
+    DECODE_ERRORS,
+    Kind,
+    TaskCreated,
+    decode_object,
+    decode_task_request,
+    encode,
+)
+from app.rules.dead_letters import (
+    PARTITION_HEADER,
+    REDRIVE_HEADER,
+    TOPIC_HEADER,
+    headers_of_others,
+)
+from app.rules.ledger import MAX_REDRIVES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MAX_DIGITS = 19
+
+
+class Letter(NamedTuple):
+    """A dead letter as it lies on the topic."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Outgoing(NamedTuple):
+    """A record to write."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Plan(NamedTuple):
+    """What a redrive writes: `request` first, then `fact` (None: it is no task), then the act."""
+
+    request: Outgoing
+    fact: Outgoing | None
+    redrive: int
+    task_id: str | None = None
+    object_id: str | None = None
+
+
+class Refusal(NamedTuple):
+    """The letter cannot be redriven, and why; `of_payload`: not as it was edited."""
+
+    reason: str
+    of_payload: bool = False
+
+
+class TaskEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a task's request may be edited."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    content: str | msgspec.UnsetType = msgspec.UNSET
+    kind: Kind | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_edit = msgspec.json.Decoder(TaskEdit).decode
+
+
+class RedrivePolicy(NamedTuple):
+    """Where a redrive writes to."""
+
+    partition_count: int
+    objects_topic: str
+    requests_topic: str
+    events_topic: str
+
+    def plan(self, letter: Letter, *, at_ms: int, payload: bytes | None = None) -> Plan | Refusal:
+        """Plan the redrive of a letter at an instant (epoch ms); `payload` is the edited one, as JSON.
+
+        Of a task it replaces `name`, `content` and `kind` as far as they are there, of a letter that is no task all.
+        """
+        headers = dict(letter.headers)
+        topic = headers.get(TOPIC_HEADER, b"").decode("utf-8", "replace")
+        is_request = topic == self.requests_topic or topic.startswith(f"{self.requests_topic}-retry-")
+        if not is_request and topic not in {self.objects_topic, self.events_topic}:
+            where = f"from {topic!r}" if topic else "without saying from where"
+            return Refusal(f"it came {where}, and only what came from a topic of ours can go back")
+        partition = number_of(headers.get(PARTITION_HEADER))
+        task = task_of(letter.value) if is_request else None
+        if task is None or task.object_partition >= self.partition_count:
+            return self._plan_bytes(letter, self.requests_topic if is_request else topic, partition, payload)
+        return self._plan_task(letter, task, partition, at_ms, payload)
+
+    def _plan_task(
+        self, letter: Letter, task: TaskCreated, partition: int | None, at_ms: int, payload: bytes | None
+    ) -> Plan | Refusal:
+        redrive = (0 if task.redrive is msgspec.UNSET else task.redrive) + 1
+        if redrive > MAX_REDRIVES:
+            return _limit_reached(f"task {task.task_id}")
+        try:
+            edit = TaskEdit() if payload is None else _decode_edit(payload)
+        except DECODE_ERRORS as error:
+            return Refusal(f"of a task name, content and kind can be edited: {error}", of_payload=True)
+        if partition is None or partition >= self.partition_count:
+            partition = (task.object_partition + task.sequence) % self.partition_count
+        common = (
+            f"c-{task.task_id}-r{redrive}",
+            task.object_id,
+            task.task_id,
+            task.object_partition,
+            task.kind if edit.kind is msgspec.UNSET else edit.kind,
+            task.sequence,
+            task.task_count,
+            1,
+            at_ms,
+        )
+        request = TaskCreated(
+            *common,
+            name=task.name if edit.name is msgspec.UNSET else edit.name,
+            content=task.content if edit.content is msgspec.UNSET else edit.content,
+            redrive=redrive,
+        )
+        fact = TaskCreated(*common, redrive=redrive)
+        own = headers_of_others(letter.headers)
+        return Plan(
+            Outgoing(self.requests_topic, partition, task.task_id.encode(), encode(request), own),
+            Outgoing(self.events_topic, task.object_partition, task.object_id.encode(), encode(fact)),
+            redrive,
+            task.task_id,
+            task.object_id,
+        )
+
+    def _plan_bytes(self, letter: Letter, topic: str, partition: int | None, payload: bytes | None) -> Plan | Refusal:
+        redrive = redrives_of(letter.headers) + 1
+        if redrive > MAX_REDRIVES:
+            return _limit_reached("this record")
+        if partition is None or partition >= self.partition_count:
+            return Refusal(f"its partition of {topic} is not one of {self.partition_count} (EBS_PARTITIONS)")
+        key, value = letter.key, letter.value
+        if payload is not None:
+            try:
+                key, value = self._key_of(topic, payload), payload
+            except DECODE_ERRORS as error:
+                return Refusal(f"it would be no valid record of {topic}: {error}", of_payload=True)
+        if value is None:
+            return Refusal(f"its value is empty, which is no record of {topic}: send an edited payload")
+        headers = [*headers_of_others(letter.headers), (REDRIVE_HEADER, str(redrive).encode())]
+        return Plan(Outgoing(topic, partition, key, value, headers), None, redrive)
+
+    def _key_of(self, topic: str, payload: bytes) -> bytes:
+        """Return the key of an edited record; raises what `DECODE_ERRORS` lists if it would only die again."""
+        if topic == self.objects_topic:
+            return decode_object(payload).object_id.encode()
+        if topic == self.requests_topic:
+            task = decode_task_request(payload)
+            if task.object_partition < self.partition_count:
+                return task.task_id.encode()
+            raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")
+        raise msgspec.ValidationError("what workers wrote is not edited")
+
+
+def task_of(value: bytes | None) -> TaskCreated | None:
+    """Return the task of a request's bytes, None if they are none."""
+    try:
+        return decode_task_request(value or b"")
+    except DECODE_ERRORS:
+        return None
+
+
+def redrives_of(headers: Sequence[tuple[str, bytes]]) -> int:
+    """Return how often a record was redriven, by its header; one that makes no sense counts as none."""
+    return number_of(dict(headers).get(REDRIVE_HEADER)) or 0
+
+
+def number_of(value: bytes | None) -> int | None:
+    """Return the number that a header says, None if it says none."""
+    return int(value) if value is not None and value.isdigit() and len(value) < _MAX_DIGITS else None
+
+
+def _limit_reached(what: str) -> Refusal:
+    return Refusal(f"{what} has been redriven {MAX_REDRIVES} times, which is the limit: discard it, or submit it anew")

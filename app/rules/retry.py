@@ -1,0 +1,63 @@
+"""What becomes of a task whose attempt failed: another attempt after a while, or death.
+
+Exponential back-off over a ladder of tiers (1 s, 10 s, 60 s by default; the last one repeats), each delay drawn evenly
+from half to one and a half times its tier, so that what failed together does not come back together (AWS Architecture
+Blog: "Exponential Backoff And Jitter"). A task is given up after `max_attempts` attempts, the first one included, or
+once it is older than `max_age_ms`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class RetryAt(NamedTuple):
+    """Try again: the tier's delay in seconds, which names its topic, and when the next attempt is due (epoch ms)."""
+
+    tier_s: int
+    due_at_ms: int
+
+
+class GiveUp(NamedTuple):
+    """The task is dead, and why."""
+
+    reason: str
+
+
+class RetryPolicy(NamedTuple):
+    """When to try again and when to give up."""
+
+    tiers_s: Sequence[int]
+    max_attempts: int
+    max_age_ms: int
+
+    def decide(
+        self,
+        *,
+        attempt: int,
+        created_at_ms: int,
+        now_ms: int,
+        asked_delay_s: float | None,
+        draw: Callable[[float, float], float],
+    ) -> RetryAt | GiveUp:
+        """Decide after a failed `attempt` (from 1); `asked_delay_s` is what the task itself asked for, if it did."""
+        if attempt >= self.max_attempts:
+            return GiveUp(f"all {self.max_attempts} attempts failed")
+        tier_s = self.tiers_s[min(attempt, len(self.tiers_s)) - 1]
+        if asked_delay_s is None:
+            delay_ms = round(tier_s * 1_000 * draw(0.5, 1.5))
+        else:
+            delay_ms = round(max(0.0, asked_delay_s) * 1_000)
+            tier_s = self._tier_for(asked_delay_s)
+        due_at_ms = now_ms + delay_ms
+        if due_at_ms - created_at_ms > self.max_age_ms:
+            return GiveUp(f"the next attempt would come {self.max_age_ms // 3_600_000} h after the task was made")
+        return RetryAt(tier_s, due_at_ms)
+
+    def _tier_for(self, delay_s: float) -> int:
+        """Return the longest tier that is not longer than a delay: what waits alike waits together."""
+        fitting = [tier_s for tier_s in self.tiers_s if tier_s <= delay_s]
+        return fitting[-1] if fitting else self.tiers_s[0]

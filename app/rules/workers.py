@@ -1,0 +1,100 @@
+"""What workers say of themselves on `workers`, and when one counts as gone.
+
+The key is `<role>/<worker>` (one EBS_WORKER_ID may serve a worker of each role on a machine), the value JSON; a
+tombstone says that the worker stopped as it should. Times are UTC epoch milliseconds, durations milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+HEARTBEAT_EVERY_S = 2.0
+GONE_AFTER_MS = 10_000
+"""Five heartbeats: a worker that is busy for a moment is not gone, one that was killed soon is."""
+MAX_RUNNING_SHOWN = 20
+_MAX_MESSAGE_CHARS = 200
+
+
+class RunningTask(msgspec.Struct, frozen=True, gc=False):
+    """A task whose handler runs now, for how long, and what it last said of its progress (0 to 1)."""
+
+    task_id: str
+    for_ms: int
+    progress: float | None = None
+    message: str = ""
+
+
+class Figures(msgspec.Struct, frozen=True, gc=False):
+    """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something."""
+
+    partitions: list[int] = []
+    in_flight: int = 0
+    oldest_running_ms: int | None = None
+    last_progress_at_ms: int | None = None
+    draining: bool = False
+    running: list[RunningTask] = []
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """What a worker's life does not change."""
+
+    worker: str
+    role: str
+    version: str
+    host: str
+    pid: int
+    started_at_ms: int
+
+    def key(self) -> bytes:
+        """Return the key of its records."""
+        return f"{self.role}/{self.worker}".encode()
+
+
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
+    """One value on `workers`."""
+
+    worker: str
+    role: str
+    at_ms: int
+    started_at_ms: int
+    partitions: list[int] = []
+    in_flight: int = 0
+    oldest_running_ms: int | None = None
+    last_progress_at_ms: int | None = None
+    draining: bool = False
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    running: list[RunningTask] = []
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Heartbeat).decode
+
+
+def heartbeat_of(identity: Identity, figures: Figures, at_ms: int) -> bytes:
+    """Return the value to write: the tasks that run longest, each with a bounded message."""
+    longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
+    shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
+    fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
+    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown})))
+
+
+def _printable(message: str) -> str:
+    # Half of a character, from a handler, cannot be encoded: the heartbeat would fail, and the worker count as gone.
+    return message[:_MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
+
+
+def decode_heartbeat(value: bytes) -> Heartbeat | None:
+    """Return what a worker said; None for bytes that say nothing, which are nobody's heartbeat."""
+    try:
+        return _decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def is_gone(heard_at_ms: int, now_ms: int) -> bool:
+    """Return whether a worker that was last heard at an instant counts as gone."""
+    return now_ms - heard_at_ms > GONE_AFTER_MS

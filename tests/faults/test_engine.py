@@ -1,0 +1,121 @@
+"""The engine on a real broker: retries, deaths, rejections and crashes in the middle, counted exactly."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from checker import differences, read_all, read_topics
+from feed import feed
+from fleet import Fleet, said, until
+from follower import Follower
+
+from app.topics import DEAD_LETTERS, TASK_EVENTS
+
+if TYPE_CHECKING:
+    from app.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+PLANNED = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
+
+
+async def start(fleet: Fleet, **processing: str) -> None:
+    """Start a worker of each role, with the handler that does what the object's name says."""
+    fleet.start("distribution", EBS_RETRY_TIERS_S="1")
+    fleet.start("statistics", EBS_RETRY_TIERS_S="1")
+    fleet.start("processing", **(PLANNED | processing))
+    await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
+
+
+def decode(value: bytes) -> dict[str, Any]:
+    """Return an event as another program reads it."""
+    event: dict[str, Any] = json.loads(value)
+    return event
+
+
+async def test_failures_are_retried_and_end_where_they_must(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Flaky tasks finish at their third attempt, poison and rejected ones die, healthy ones do not notice."""
+    await start(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        names = {"a name": 100, "flaky": 20, "poison": 10, "reject": 10}
+        accepted = {
+            name: await feed(broker.bootstrap, count, partitions=PARTITIONS, name=name) for name, count in names.items()
+        }
+        await until(lambda: follower.has_ended_tasks(3 * 140), "all tasks to end", fleet=fleet)
+        assert 3 * 120 == len(follower.finished_tasks)
+        assert 3 * 20 == len(follower.dead_tasks)
+        await until(lambda: follower.has_finished_objects(120), "120 finished objects", fleet=fleet)
+    found = await differences(broker.bootstrap, accepted=[one for ids in accepted.values() for one in ids])
+    assert [] == found, found
+    topics = await read_topics(broker.bootstrap)
+    attempts = Counter(
+        (topics.objects[object_id]["name"], event["type"], event["attempt"])
+        for object_id, events in topics.events.items()
+        for event in events
+        if event["type"] in {"TASK_STARTED", "TASK_FAILED", "TASK_RETRIED"}
+    )
+    assert [60, 60, 60] == [attempts["flaky", "TASK_STARTED", number] for number in (1, 2, 3)]
+    assert [60, 60, 0] == [attempts["flaky", "TASK_RETRIED", number] for number in (1, 2, 3)]
+    assert [30, 30, 30] == [attempts["poison", "TASK_FAILED", number] for number in (1, 2, 3)]
+    assert [30, 0] == [attempts["reject", "TASK_STARTED", number] for number in (1, 2)]
+    assert 60 == len(topics.dead_letters)
+
+
+async def test_waiting_retries_survive_their_worker(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """A worker killed while its retries wait: none is lost, none is doubled, none comes early."""
+    await start(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 200, partitions=PARTITIONS, name="flaky")
+        await until(lambda: follower.has_started_tasks(300), "the first attempts", fleet=fleet)
+        fleet.kill("processing-1")
+        fleet.revive()
+        await until(lambda: follower.has_finished_objects(200), "all objects", fleet=fleet, reviving=True)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+    failed_at: dict[tuple[str, int], int] = {}
+    early = []
+    async for record in read_all(broker.bootstrap, [TASK_EVENTS]):
+        event = decode(record.value)
+        if event["type"] == "TASK_FAILED":
+            failed_at[event["task_id"], event["attempt"]] = event["at_ms"]
+        if event["type"] == "TASK_STARTED" and event["attempt"] > 1:
+            waited_ms = event["at_ms"] - failed_at[event["task_id"], event["attempt"] - 1]
+            if waited_ms < 500:
+                early.append(waited_ms)
+    assert [] == early
+
+
+async def test_kill_with_many_in_flight_runs_only_these_again(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """None lost, run again at most what was in flight, each result once."""
+    runs = fleet.directory / "runs"
+    await start(fleet, EBS_CONCURRENCY="200", FAULT_HANDLER_RUNS=str(runs))
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 400, partitions=PARTITIONS, name="slow 0.3")
+        await until(lambda: follower.has_finished_tasks(300), "some tasks", fleet=fleet)
+        fleet.kill("processing-1")
+        fleet.revive()
+        await until(lambda: follower.has_finished_objects(400), "all objects", fleet=fleet, reviving=True)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+    per_task = Counter(runs.read_text().splitlines())
+    assert 1_200 == len(per_task)
+    assert max(per_task.values()) <= 2
+    # In flight, and what had finished since the last commit: 50 ms of a pool that turns over every 300 ms.
+    assert 0 < sum(count - 1 for count in per_task.values()) <= 200 + 50
+
+
+async def test_dead_letters_name_their_task(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """The dead letter of a failed task has its request, the attempts and the error in headers."""
+    await start(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        (object_id,) = await feed(broker.bootstrap, 1, partitions=PARTITIONS, name="poison")
+        await until(lambda: follower.has_ended_tasks(3), "the tasks to die", fleet=fleet)
+    letters = [record async for record in read_all(broker.bootstrap, [DEAD_LETTERS])]
+    assert {f"{object_id}-{sequence}" for sequence in range(3)} == {decode(one.value)["task_id"] for one in letters}
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert b"3" == headers["retry_topic-attempts"]
+        assert b"builtins.ValueError" == headers["kafka_dlt-exception-fqcn"]
+        assert b"cannot work on" in headers["kafka_dlt-exception-message"]
+        assert 3 == decode(letter.value)["attempt"]

@@ -1,0 +1,254 @@
+"""`ebs pause`, `workers`, `tasks` and their like against the application itself, without Kafka and a network."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from api.cli import cli
+from api.client import ApiError
+from app.errors import BrokerUnavailable
+from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, encode, task_id_of
+from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
+from app.topics import CONTROL, OBJECTS, WORKERS
+
+NOW_MS = 1_795_489_276_303
+
+
+@pytest.fixture
+def ebs(api):
+    """Return the command as a function of its arguments; it asks the application."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {name: value for name, value in request.headers.items() if name == "content-type"}
+        told = api.request(request.method, str(request.url), content=request.content, headers=headers)
+        return httpx.Response(told.status_code, content=told.content, headers={"content-type": "application/json"})
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer))
+
+    return run
+
+
+def keys(api) -> list[str]:
+    """Return the keys in force."""
+    return [place.key().decode() for place in api.view.control.state.commands()]
+
+
+def write_object(api) -> None:
+    """Let object `a1` exist: one task finished, one dead, one queued."""
+    event = ObjectCreated(object_id="a1", kind="mail", name="n", content="c", at_ms=NOW_MS)
+    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    row, tally = ObjectRow(), Tally()
+    apply_object_created(row, event, tally)
+    for sequence in range(3):
+        common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 3, 1)
+        apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
+        if sequence == 0:
+            apply_task_event(row, TaskFinished("f", *common, NOW_MS, "w", 12, 1_500), tally)
+        elif sequence == 1:
+            apply_task_event(row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "ValueError: [no] such page"), tally)
+    api.topics.write_row("a1", row)
+
+
+def write_worker(api, name: str, role: str, figures: Figures) -> None:
+    """Let a worker be heard now."""
+    identity = Identity(name, role, "0.1.0", "host", 42, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "said"),
+    [
+        (["pause"], "pause", "every kind is paused; `ebs resume` undoes it"),
+        (["pause", "--kind", "mail"], "pause:mail", "mail is paused; `ebs resume --kind mail` undoes it"),
+        (["rate", "mail", "2.5"], "rate:mail", "at most 2.5 tasks of mail start a second"),
+        (["concurrency", "8"], "concurrency", "each worker works on at most 8 tasks at once"),
+        (["concurrency", "8", "--worker", "p-1"], "concurrency:p-1", "p-1 works on at most 8 tasks at once"),
+        (["drain", "p-1"], "drain:p-1", "p-1 starts nothing any more; `ebs drain p-1 --off` undoes it"),
+        (["cancel", "a1"], "cancel:object:a1", "cancelled: object a1: `ebs tasks a1` shows its tasks"),
+        (["cancel", "--task", "a1-2"], "cancel:task:a1-2", "cancelled: cancel:task:a1-2"),
+        (["cancel", "--kind", "mail"], f"cancel:filter:mail-{NOW_MS}", f"cancelled: cancel:filter:mail-{NOW_MS}"),
+        (
+            ["cancel", "--kind", "mail", "--before", "1795489276000"],
+            "cancel:filter:mail-1795489276000",
+            "cancelled: cancel:filter:mail-1795489276000",
+        ),
+        (["cancel", "--before", "1795489276000"], "cancel:filter:*-1795489276000", "cancelled: cancel:filter:*-"),
+    ],
+)
+def test_command_is_in_force_and_said(api, ebs, arguments, key, said):
+    """One sentence for people, the API's answer with --json, exit code 0."""
+    write_object(api)
+    write_worker(api, "p-1", "processing", Figures())
+    done = ebs(*arguments)
+    assert (0, True) == (done.exit_code, done.stdout.startswith(said))
+    assert [key] == keys(api)
+    answer = json.loads(ebs(*arguments, "--json").stdout)
+    assert answer["seen"] is True
+
+
+@pytest.mark.parametrize(
+    ("doing", "undoing"),
+    [
+        (["pause"], ["resume"]),
+        (["pause", "--kind", "mail"], ["resume", "--kind", "mail"]),
+        (["rate", "mail", "2.5"], ["rate", "mail", "--off"]),
+        (["concurrency", "8"], ["concurrency", "--off"]),
+        (["concurrency", "8", "--worker", "p-1"], ["concurrency", "--off", "--worker", "p-1"]),
+        (["drain", "p-1"], ["drain", "p-1", "--off"]),
+    ],
+)
+def test_command_is_undone(api, ebs, doing, undoing):
+    """What was done can be undone, with the same words."""
+    write_worker(api, "p-1", "processing", Figures())
+    ebs(*doing)
+    assert 1 == len(keys(api))
+    assert 0 == ebs(*undoing).exit_code
+    assert [] == keys(api)
+
+
+def test_resume_says_what_is_still_paused(ebs):
+    """A pause of its own is not undone with the others, so it is named."""
+    ebs("pause", "--kind", "mail")
+    ebs("pause", "--reason", "night")
+    assert "all kinds are still paused" in ebs("resume", "--kind", "image").stdout
+    assert "still paused by themselves: mail" in ebs("resume").stdout
+    assert "still" not in ebs("resume", "--kind", "mail").stdout
+
+
+def test_nothing_is_said_in_words(ebs):
+    """An empty table would leave one wondering."""
+    assert ["nothing is in force\n", "no worker lives\n"] == [ebs(name).stdout for name in ("control", "workers")]
+
+
+def test_reason_is_kept(api, ebs):
+    """Whoever looks later learns why."""
+    write_object(api)
+    ebs("cancel", "a1", "--reason", "wrong list")
+    ebs("pause", "--reason", "night")
+    assert ["night", "wrong list"] == [command.reason for command in api.view.control.state.commands().values()]
+    table = ebs("control").stdout
+    assert ("night" in table, "wrong list" in table, "object a1" in table) == (True, True, True)
+
+
+def test_control_shows_everything_in_force(api, ebs):
+    """A row for each command, with what it is about."""
+    write_worker(api, "p-1", "processing", Figures())
+    for arguments in (
+        ["pause", "--kind", "mail"],
+        ["rate", "image", "0.5"],
+        ["concurrency", "8"],
+        ["concurrency", "2", "--worker", "p-1"],
+        ["drain", "p-1"],
+        ["cancel", "--before", "1795489276000"],
+    ):
+        ebs(*arguments)
+    table = ebs("control").stdout
+    expected = ["mail", "0.5 a second", "all workers", "8 at once", "2 at once", "drain", "all kinds from before"]
+    assert [] == [words for words in expected if words not in table]
+    assert 6 == len([line for line in table.splitlines() if line.startswith("│")])
+    assert {"mail"} == set(json.loads(ebs("control", "--json").stdout)["paused_kinds"])
+
+
+def test_cancels_that_are_not_shown_are_counted(api, ebs):
+    """The table says how many more there are."""
+    for number in range(102):
+        value = b'{"type":"CANCEL","at_ms":%d}' % number
+        api.topics.write(CONTROL, 0, b"cancel:object:%d" % number, value)
+    assert "2 older ones" in ebs("control").stdout
+
+
+def test_workers_are_shown(api, ebs):
+    """A line a worker; with --running the tasks that run longest, with their progress."""
+    running = [RunningTask("a1-0", 61_500, 0.4, "[page] 4 of 10"), RunningTask("b1-0", 20)]
+    figures = Figures([0, 1, 2, 5, 7, 8], 2, 61_500, NOW_MS - 3_000, draining=True, running=running)
+    write_worker(api, "p-1", "processing", figures)
+    write_worker(api, "s-1", "statistics", Figures([0]))
+    table = ebs("workers").stdout
+    line = next(line for line in table.splitlines() if "p-1" in line)
+    assert ["p-1", "processing", "0-2, 5, 7-8", "2", "61.5 s", "3.0 s ago", "draining", "0.1.0", "host process 42"] == [
+        cell.strip() for cell in line.strip("│").split("│")
+    ]
+    assert "a1-0" not in table
+    shown = ebs("workers", "--running", "--role", "processing").stdout
+    assert ("40%" in shown, "[page] 4 of 10" in shown, "s-1" in shown) == (True, True, False)
+    assert ["p-1", "s-1"] == [one["worker"] for one in json.loads(ebs("workers", "--json").stdout)["workers"]]
+
+
+def test_tasks_are_shown(api, ebs):
+    """State, attempts, times, and the error as its handler wrote it."""
+    write_object(api)
+    table = ebs("tasks", "a1").stdout
+    assert ["a1-0", "FINISHED", "a1-1", "DEAD", "ValueError: [no] such page", "a1-2", "QUEUED", "1.5 s"] == [
+        words
+        for words in ("a1-0", "FINISHED", "a1-1", "DEAD", "ValueError: [no] such page", "a1-2", "QUEUED", "1.5 s")
+        if words in table
+    ]
+    assert 3 == len(json.loads(ebs("tasks", "a1", "--json").stdout)["tasks"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cancel"],
+        ["cancel", "a1", "--task", "a1-0"],
+        ["cancel", "a1", "--kind", "mail"],
+        ["cancel", "--kind", "mail", "--before", "yesterday"],
+        ["rate", "mail"],
+        ["rate", "mail", "2", "--off"],
+        ["rate", "mail", "0"],
+        ["rate", "mail", "nan"],
+        ["rate", "mail", "many"],
+        ["concurrency"],
+        ["concurrency", "0"],
+        ["concurrency", "3", "--off"],
+        ["drain"],
+        ["workers", "--role", "procesing"],
+        ["tasks"],
+        ["pause", "mail"],
+    ],
+)
+def test_wrong_usage_exits_with_2(api, ebs, arguments):
+    """Nothing is asked of the API then."""
+    write_object(api)
+    assert 2 == ebs(*arguments).exit_code
+    assert [] == keys(api)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tasks", "unknown"], "there is no object unknown"),
+        (["cancel", "unknown"], "there is no object unknown"),
+        (["cancel", "--task", "a1-0"], "task a1-0 has ended: it is FINISHED"),
+        (["drain", "p-9"], "no worker p-9 lives; of those that process tasks there are: none"),
+        (["pause", "--kind", "a b"], "#/kind: String should match pattern"),
+    ],
+)
+def test_refusal_is_the_apis_sentence(api, ebs, arguments, said):
+    """The command fails with what the API says; `main` makes it a red line and exit code 1."""
+    write_object(api)
+    done = ebs(*arguments)
+    assert 1 == done.exit_code
+    assert isinstance(done.exception, ApiError)
+    assert str(done.exception).startswith(said)
+
+
+def test_broker_away_is_a_failure(api, ebs):
+    """A command that the broker does not have has not been given."""
+    api.topics.failure = BrokerUnavailable("nobody answers")
+    done = ebs("pause")
+    assert (1, True) == (done.exit_code, "nothing has changed" in str(done.exception))
+
+
+def test_command_that_is_not_read_back_yet_says_so(api, ebs):
+    """It is accepted, so the exit code is 0; the doubt is on stderr."""
+    api.topics.deliver_at_once = False
+    done = ebs("pause")
+    assert (0, True) == (done.exit_code, "has not read it back yet" in done.stderr)
+    assert "" == ebs("pause", "--json").stderr

@@ -1,0 +1,213 @@
+"""The engine under retries, rejections, controls, redrives and order by object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from engine_bench import NOW_MS, request
+from fake_steps import FakeStore
+from fakes import until
+
+from agents.handlers import Reject, Retry
+from app.events import (
+    TaskCancelled,
+    TaskCreated,
+    TaskDead,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TaskStarted,
+    decode_task_request,
+    encode,
+)
+from app.topics import DEAD_LETTERS, REDRIVEN_TABLE, retry_topic
+
+PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
+
+
+def again(value: bytes, **changes: Any) -> bytes:
+    """Return a request with some fields changed."""
+    return encode(msgspec.structs.replace(decode_task_request(value), **changes))
+
+
+def cancel(one: Any, object_id: str) -> None:
+    """Cancel an object, as the control feed would."""
+    value = f'{{"type":"CANCEL","object_id":"{object_id}","at_ms":1,"reason":"not needed"}}'.encode()
+    assert one.control.apply(f"cancel:object:{object_id}".encode(), value)
+    one.engine.control_changed()
+
+
+async def test_failed_attempt_goes_to_the_ladder(bench, gate):
+    """TASK_FAILED and TASK_RETRIED, and the request on the first tier: next attempt, due time, first failure."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.ownership.give(2)
+    one.put(2, request("a"))
+    await until(lambda: gate.running)
+    gate.fail("a", ValueError("no such file 17"))
+    await until(lambda: one.types("a") == [TaskStarted, TaskFailed, TaskRetried])
+    (sent,) = one.producer.sent_to(retry_topic(1))
+    task = decode_task_request(sent.value)
+    assert (2, 2, "ValueError: no such file 17", NOW_MS) == (
+        sent.partition,
+        task.attempt,
+        task.first_error,
+        task.first_failed_at_ms,
+    )
+    assert NOW_MS + 500 <= task.due_at_ms <= NOW_MS + 1_500
+    failed = one.events("a")[1]
+    assert ("ValueError", 12) == (failed.error_type, len(failed.fingerprint))
+    assert [] == one.producer.sent_to(DEAD_LETTERS)
+
+
+async def test_task_says_when_it_wants_its_next_attempt(bench, gate):
+    """The delay of a Retry is kept to the millisecond."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: gate.running)
+    gate.fail("a", Retry(delay_s=42, reason="the server asks"))
+    await until(lambda: one.producer.sent_to(retry_topic(10)))
+    (sent,) = one.producer.sent_to(retry_topic(10))
+    assert NOW_MS + 42_000 == decode_task_request(sent.value).due_at_ms
+
+
+@pytest.mark.parametrize(("attempt", "error"), [(5, ValueError("again")), (1, Reject("never"))])
+async def test_last_attempt_or_rejection_is_the_end(bench, gate, attempt, error):
+    """Dead after the last attempt, or at once: one dead letter with the attempts, nothing on the ladder."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.ownership.give(0)
+    one.put(0, request("a", attempt=attempt))
+    await until(lambda: gate.running)
+    gate.fail("a", error)
+    await until(lambda: one.types("a") == [TaskStarted, TaskFailed, TaskDead])
+    (letter,) = one.producer.sent_to(DEAD_LETTERS)
+    assert str(attempt).encode() == dict(letter.headers)["retry_topic-attempts"]
+    assert [] == one.producer.sent_to(retry_topic(1))
+
+
+async def test_later_attempt_waits_from_its_due_time(bench, gate):
+    """The wait of a retry is not that of the whole ladder."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.ownership.give(0)
+    one.put(0, again(request("a", attempt=2), due_at_ms=NOW_MS - 7))
+    await until(lambda: one.types("a") == [TaskStarted])
+    assert 7 == one.events("a")[0].wait_ms
+
+
+async def test_pause_holds_what_waits_and_lets_finish_what_runs(bench, gate):
+    """Nothing starts while paused, one kind or all; resuming starts it."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: "a" in gate.running)
+    one.control.apply(b"pause", PAUSE)
+    one.engine.control_changed()
+    one.put(0, request("b"), start=1)
+    gate.finish("a")
+    await until(lambda: one.finished() == {"a"})
+    assert ["a"] == gate.started
+    one.control.apply(b"pause", None)
+    one.engine.control_changed()
+    await until(lambda: gate.started == ["a", "b"])
+
+
+async def test_paused_kind_does_not_hold_up_others(bench, gate):
+    """Other kinds of the same partition overtake it."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.control.apply(b"pause:mail", PAUSE)
+    one.put(0, again(request("a"), kind="mail"), request("b"))
+    await until(lambda: gate.started == ["b"])
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"})
+    assert 0 == one.committed()[0]
+
+
+async def test_cancelled_object_does_not_start(bench, gate):
+    """What waits is cancelled at once, also while the pool is full; it never says TASK_STARTED."""
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"), request("c"))
+    await until(lambda: gate.started == ["a"])
+    cancel(one, "b")
+    await until(lambda: one.types("b") == [TaskCancelled])
+    gate.finish("a")
+    await until(lambda: gate.started == ["a", "c"])
+
+
+async def test_cancelled_running_task_is_stopped(bench, gate):
+    """Its handler gets CancelledError, the task ends as cancelled, and nothing of it is worked again."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: gate.running)
+    cancel(one, "a")
+    await until(lambda: one.types("a") == [TaskStarted, TaskCancelled])
+    assert ["a"] == gate.cancelled
+    await until(lambda: one.committed() == (1, ""))
+
+
+async def test_concurrency_can_be_changed(bench, gate):
+    """A smaller number lets running tasks finish and starts fewer, a larger one starts more."""
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(name) for name in "abc"))
+    await until(lambda: gate.started == ["a"])
+    one.control.apply(b"concurrency", b'{"type":"CONCURRENCY","count":3,"at_ms":1}')
+    one.engine.control_changed()
+    await until(lambda: gate.started == ["a", "b", "c"])
+
+
+async def test_drained_worker_starts_nothing(bench, gate):
+    """The others go on; what it has not started is handed back when it stops."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.control.apply(b"drain:processing-1", b'{"type":"DRAIN","at_ms":1}')
+    one.engine.control_changed()
+    one.put(0, request("a"))
+    await until(lambda: one.stream.waiting_count == 0)
+    assert [] == gate.started
+    one.control.apply(b"drain:processing-1", None)
+    one.engine.control_changed()
+    await until(lambda: gate.started == ["a"])
+
+
+async def test_rate_limits_a_kind(bench, gate):
+    """Tasks of a kind start no faster than its rate; others do not wait for them."""
+    one = await bench(gate, concurrency=100)
+    for number in range(4):
+        one.worker.ownership.give(number)
+    one.control.apply(b"rate:default", b'{"type":"RATE","kind":"default","per_s":20,"at_ms":1}')
+    one.engine.control_changed()
+    one.put(0, *(request(f"slow-{number}") for number in range(10)), again(request("quick"), kind="mail"))
+    await until(lambda: "quick" in gate.started)
+    assert len(gate.started) <= 3
+
+
+async def test_tasks_of_an_object_run_one_after_another(bench, gate):
+    """With order by object a second task of it waits for the first one's end; other objects do not."""
+    one = await bench(gate, by_object=True)
+    one.worker.ownership.give(0)
+    second = again(request("a"), task_id="a-1", sequence=1)
+    one.put(0, request("a"), second, request("b"))
+    await until(lambda: gate.started == ["a", "b"])
+    gate.finish("a")
+    await until(lambda: gate.started == ["a", "b", "a"])
+    gate.finish("a")
+    await until(lambda: [TaskStarted, TaskFinished] * 2 == one.types("a"))
+
+
+async def test_two_redrives_at_once_make_one_run(bench, gate):
+    """The second request of the same generation is passed over, also by a later life; the first one is worked."""
+    one = await bench(gate)
+    stores = {REDRIVEN_TABLE: FakeStore()}
+    one.worker.ownership.give(0, stores=stores)
+    redriven = again(request("a"), redrive=1)
+    one.put(0, redriven, redriven)
+    await until(lambda: gate.running)
+    gate.finish("a")
+    await until(lambda: one.committed() == (2, ""))
+    assert ["s-a-0-r1-1", "f-a-0-r1"] == [event.id for event in one.events("a")]
+    assert {TaskCreated} == {type(decode_task_request(redriven))}

@@ -1,0 +1,439 @@
+"""Handlers at work in the loop and in threads: results, errors, limits, cancelling, and what blocks the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakes import settle, until
+from running_handlers import Bench, by_name, eventually, in_hand, some_task
+
+from agents.handlers import Context, Reject, Retry, inline
+from app.errors import HandlerError, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+SORTS = ("coroutine", "plain")
+
+
+@pytest.fixture
+async def make_bench() -> AsyncIterator[Callable[..., Bench]]:
+    """Return a factory of benches; their executors are closed at the end."""
+    made: list[Bench] = []
+
+    def make(*handlers: Any, **options: Any) -> Bench:
+        made.append(Bench(*(handlers or (by_name("plain"),)), **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        await bench.executor.close()
+
+
+@pytest.fixture
+async def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """Return a bench."""
+    return make_bench()
+
+
+class Stuck:
+    """A plain handler that ends when the test says so, and knows whether it was told to end before."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.contexts: list[Context] = []
+
+    def __call__(self, _task: Any, context: Context) -> str:
+        """Wait."""
+        self.contexts.append(context)
+        self.release.wait(30)
+        return "late"
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    """Return a handler that hangs until the test is over at the latest."""
+    handler = Stuck()
+    yield handler
+    handler.release.set()
+
+
+@pytest.mark.parametrize("name", ["at_once", "coroutine", "plain", "instance", "instance.method", "partial"])
+async def test_every_sort_of_handler_returns_its_result(bench: Bench, name: str) -> None:
+    """However it is written."""
+    assert "the content" == await bench.run(by_name(name), "the content")
+
+
+async def test_each_sort_runs_in_its_place(bench: Bench) -> None:
+    """Coroutines and inline handlers run in the loop's thread, plain ones in a daemon thread of their own."""
+
+    async def coroutine(_task: Any, _context: Any) -> threading.Thread:
+        return threading.current_thread()
+
+    def plain(_task: Any, _context: Any) -> threading.Thread:
+        return threading.current_thread()
+
+    @inline
+    def at_once(_task: Any, _context: Any) -> threading.Thread:
+        return threading.current_thread()
+
+    here = threading.current_thread()
+    assert [here, here] == [await bench.run(in_hand(coroutine)), await bench.run(in_hand(at_once))]
+    other = await bench.run(in_hand(plain))
+    assert isinstance(other, threading.Thread)
+    assert (True, "ebs-handler") == (other.daemon, other.name)
+
+
+def failing(sort: str, error: BaseException) -> Any:
+    """Return a handler that raises."""
+
+    async def coroutine(_task: Any, _context: Any) -> None:
+        raise error
+
+    def plain(_task: Any, _context: Any) -> None:
+        raise error
+
+    return in_hand({"coroutine": coroutine, "plain": plain}[sort])
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("error", [ValueError("no"), Retry(3), Reject("no image"), TimeoutError("its own")])
+async def test_what_a_handler_raises_comes_out_unchanged(bench: Bench, sort: str, error: Exception) -> None:
+    """The engine decides by type, so nothing may be wrapped; a TimeoutError of its own is no time limit."""
+    with pytest.raises(type(error)) as caught:
+        await bench.run(failing(sort, error))
+    assert error is caught.value
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(2), "handler shop:work raised SystemExit: 2"),
+        (KeyboardInterrupt(), "handler shop:work raised KeyboardInterrupt: "),
+        (asyncio.CancelledError("of its own"), "handler shop:work raised CancelledError: of its own"),
+    ],
+)
+async def test_nothing_that_a_handler_raises_ends_the_worker(
+    bench: Bench, sort: str, error: BaseException, words: str
+) -> None:
+    """`sys.exit()` in a handler fails a task: if it ended the worker, the task would end the next one too."""
+    with pytest.raises(HandlerError) as caught:
+        await bench.run(failing(sort, error))
+    assert (words, error) == (str(caught.value), caught.value.__cause__)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_a_stop_iteration_fails_its_task_only(bench: Bench, sort: str) -> None:
+    """The one exception that a future cannot carry."""
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await bench.run(failing(sort, StopIteration("next")))
+
+
+async def test_the_clock_of_a_handler_starts_with_it(bench: Bench) -> None:
+    """The deadline is where the event loop's own timeouts want it."""
+    context = bench.context(limit_s=10.0)
+    before_s = asyncio.get_running_loop().time()
+    await bench.executor.run(by_name("coroutine"), context.task, context)
+    assert before_s + 9.9 < context.deadline < asyncio.get_running_loop().time() + 10.1
+
+
+async def test_a_coroutine_over_its_limit_is_cancelled(bench: Bench) -> None:
+    """It gets CancelledError and time to clean up; what it returns then does not count."""
+    seen: list[Any] = []
+
+    async def slow(_task: Any, context: Context) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            seen.append(context.cancelled)
+        return "late"
+
+    with pytest.raises(TimeLimitExceeded) as caught:
+        await bench.run(in_hand(slow), limit_s=0.01)
+    assert "handler shop:work took more than 0.01 s (EBS_TASK_TIME_LIMIT_S)" == str(caught.value)
+    assert ([True], 0) == (seen, bench.executor.abandoned_count)
+
+
+async def test_a_coroutine_that_swallows_its_cancellation_is_left_behind(
+    make_bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its place in the pool is free again, it is counted and named; its late error is nobody's business."""
+    bench = make_bench(cleanup_limit_s=0.01)
+    release = asyncio.Event()
+
+    async def stubborn(_task: Any, _context: Any) -> None:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await release.wait()
+        raise ValueError("late")
+
+    with pytest.raises(TimeLimitExceeded):
+        await bench.run(in_hand(stubborn), limit_s=0.01)
+    assert (1, 1) == (bench.executor.abandoned_count, bench.executor.abandoned_running_count)
+    assert "handler shop:work of task o1-0 does not end although it was cancelled" in caplog.text
+    release.set()
+    await until(lambda: not bench.executor.abandoned_running_count)
+    assert 1 == bench.executor.abandoned_count
+
+
+async def test_a_cancelled_run_ends_its_coroutine_first(bench: Bench) -> None:
+    """Cancelling waits for the handler's own cleaning up, so that nothing of it overlaps with the next run."""
+    clean, ended = asyncio.Event(), asyncio.Event()
+
+    async def tidy(_task: Any, _context: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await clean.wait()
+            ended.set()
+
+    context = bench.context()
+    run = bench.begin(in_hand(tidy), context)
+    await settle()
+    run.cancel()
+    await settle()
+    assert (True, False) == (context.cancelled, run.done())
+    clean.set()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert (True, 0) == (ended.is_set(), bench.executor.abandoned_count)
+
+
+async def test_a_run_cancelled_twice_waits_no_longer(bench: Bench) -> None:
+    """The second time is for those in a hurry: the handler is left behind at once."""
+    clean = asyncio.Event()
+
+    async def tidy(_task: Any, _context: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await clean.wait()
+
+    run = bench.begin(in_hand(tidy), bench.context())
+    await settle()
+    run.cancel()
+    await settle()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert 1 == bench.executor.abandoned_running_count
+    clean.set()
+    await until(lambda: not bench.executor.abandoned_running_count)
+
+
+async def test_a_thread_over_its_limit_is_left_behind_and_counted(
+    bench: Bench, stuck: Stuck, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can end a thread: it is told, and takes part again when it has ended after all."""
+    with pytest.raises(TimeLimitExceeded, match=r"took more than 0\.01 s"):
+        await bench.run(in_hand(stuck), limit_s=0.01)
+    assert [True] == [context.cancelled for context in stuck.contexts]
+    assert (1, 1) == (bench.executor.abandoned_count, bench.executor.abandoned_running_count)
+    assert "handler shop:work of task o1-0 runs on in a thread that is left behind, 1 do so now" in caplog.text
+    stuck.release.set()
+    await eventually(lambda: not bench.executor.abandoned_running_count)
+    assert "late" == await bench.run(in_hand(stuck))
+    assert (1, 1) == (bench.executor.abandoned_count, bench.executor._threads.thread_count)
+
+
+async def test_a_cancelled_thread_is_told_and_left_behind(bench: Bench, stuck: Stuck) -> None:
+    """Cancelling does not wait for it."""
+    context = bench.context()
+    run = bench.begin(in_hand(stuck), context)
+    await eventually(lambda: stuck.contexts)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert (True, 1) == (stuck.contexts[0].cancelled, bench.executor.abandoned_running_count)
+
+
+async def test_abandoned_threads_take_no_place(bench: Bench, stuck: Stuck) -> None:
+    """However many hang, the next task finds a thread."""
+    runs = [bench.begin(in_hand(stuck), bench.context(limit_s=0.01)) for _ in range(100)]
+    ended = await asyncio.gather(*runs, return_exceptions=True)
+    assert [TimeLimitExceeded] * 100 == [type(error) for error in ended]
+    assert "on" == await bench.run(by_name("plain"), "on")
+    assert 100 == bench.executor.abandoned_running_count
+    stuck.release.set()
+    await eventually(lambda: not bench.executor.abandoned_running_count)
+    # Those that are not needed any more end.
+    assert 64 == bench.executor._threads.thread_count
+
+
+async def test_as_many_threads_work_as_there_are_tasks(bench: Bench) -> None:
+    """How many run at once is the caller's decision: a hundred meet here, one after another they never would."""
+    meeting = threading.Barrier(100)
+    runs = [bench.begin(in_hand(lambda _task, _context: meeting.wait(30)), bench.context()) for _ in range(100)]
+    assert list(range(100)) == sorted(await asyncio.gather(*runs))
+
+
+async def test_threads_are_used_again(bench: Bench) -> None:
+    """One after another, all tasks need one thread."""
+    for _ in range(20):
+        await bench.run(by_name("plain"))
+    assert 1 == bench.executor._threads.thread_count
+
+
+async def test_a_context_works_in_a_thread(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Progress and log lines go where they go from a coroutine."""
+
+    def work(_task: Any, context: Context) -> None:
+        context.progress(0.4, "resized")
+        context.log.warning("odd colours")
+
+    context = bench.context()
+    await bench.begin(in_hand(work), context)
+    assert context.last_progress is not None
+    assert (0.4, "resized") == context.last_progress[:2]
+    assert ["task o1-0, attempt 1: odd colours"] == caplog.messages
+
+
+HANGING_WORKER = """
+import asyncio, threading
+from running_handlers import Bench, in_hand
+
+def hang(task, context):
+    started.set()
+    threading.Event().wait()
+
+async def main():
+    bench = Bench(in_hand(hang))
+    run = bench.begin(in_hand(hang), bench.context())
+    await asyncio.to_thread(started.wait)
+    run.cancel()
+    await bench.executor.close()
+
+started = threading.Event()
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_worker_from_ending() -> None:
+    """A worker that was told to stop stops, with exit code 0."""
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{HANGING_WORKER}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (0, "ended\n") == (ended.returncode, ended.stdout), ended.stderr
+
+
+class Listener(logging.Handler):
+    """Lets a handler block until what it is waiting for has been logged."""
+
+    def __init__(self, awaited: str) -> None:
+        super().__init__()
+        self.awaited = awaited
+        self.heard = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a line."""
+        self.lines.append(record.getMessage())
+        if self.awaited in record.getMessage():
+            self.heard.set()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[str], Listener]]:
+    """Return a factory of listeners to the monitor's log."""
+    log = logging.getLogger("agents.loop_monitor")
+    made: list[Listener] = []
+
+    def make(awaited: str) -> Listener:
+        made.append(Listener(awaited))
+        log.addHandler(made[-1])
+        return made[-1]
+
+    yield make
+    for listener in made:
+        log.removeHandler(listener)
+
+
+async def test_an_inline_handler_that_blocks_the_loop_is_named(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """While it blocks, once, with its place; and when it lets go, with the time it took."""
+    listener = listen("handler shop:hog blocks the event loop")
+
+    @inline
+    def hog(_task: Any, _context: Any) -> bool:
+        return listener.heard.wait(10)
+
+    bench = make_bench(in_hand(hog, "shop:hog"), block_limit_s=0.02)
+    assert hog(some_task(), bench.context())
+    await eventually(lambda: len(listener.lines) > 1)
+    first, last = listener.lines
+    assert "threading.py" in first
+    assert "in Condition.wait: nothing else runs meanwhile. Let it `await` what takes time" in first
+    assert last.startswith("handler shop:hog: the event loop goes on, after 0.")
+
+
+async def test_a_coroutine_that_blocks_the_loop_is_named(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """Wherever in its calls it is, and after it has waited before."""
+    listener = listen("handler shop:hog blocks the event loop")
+
+    async def deeper() -> bool:
+        return listener.heard.wait(10)
+
+    async def hog(_task: Any, _context: Any) -> bool:
+        await asyncio.sleep(0)
+        return await deeper()
+
+    bench = make_bench(in_hand(hog, "shop:hog"), block_limit_s=0.02)
+    assert await bench.run(in_hand(hog, "shop:hog"))
+
+
+async def test_what_blocks_without_a_handler_is_told_by_its_place(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """The worker's own code blocks the loop too, if it does."""
+    listener = listen("No handler runs in it")
+    make_bench(block_limit_s=0.02)
+    assert listener.heard.wait(10)
+    assert "the event loop has not gone on for 0." in listener.lines[0]
+
+
+async def test_functions_of_one_factory_are_told_as_one_of_them(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """They share their code, which is all that a stack shows."""
+    listener = listen("handler shop:a or shop:b blocks the event loop")
+
+    def make() -> Any:
+        @inline
+        def hog(_task: Any, _context: Any) -> bool:
+            return listener.heard.wait(10)
+
+        return hog
+
+    one, other = make(), make()
+    make_bench(in_hand(one, "shop:a"), in_hand(other, "shop:b"), in_hand(one, "shop:a"), block_limit_s=0.02)
+    assert other(None, None)
+
+
+async def test_a_loop_that_goes_on_is_left_in_peace(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """Many short steps are not a block, however long they take together."""
+    listener = listen("")
+    make_bench(block_limit_s=1.0)
+    end_at_s = time.monotonic() + 1.5
+    while time.monotonic() < end_at_s:  # noqa: ASYNC110  # the steps are the point, nothing is waited for
+        await asyncio.sleep(0)
+    assert [] == listener.lines

@@ -1,0 +1,225 @@
+"""@cpu_bound handlers in real processes: results, errors, limits, cancelling, and what is left of them: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from running_handlers import LONG_S, Bench, by_name, eventually, is_alive, some_task
+
+from agents.handlers import Reject, Retry
+from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents.handlers import Context
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+"""Starting a process takes a third of a second, so the tests share them."""
+
+END = by_name("end")
+NEVER_END = by_name("never_end")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench() -> AsyncIterator[Bench]:
+    """Return a bench with one process, which is closed at the end."""
+    bench = Bench(*map(by_name, ("compute", "end", "never_end", "log_lines")))
+    yield bench
+    await bench.executor.close()
+
+
+async def compute(bench: Bench, content: str = "some content", *, attempt: int = 1) -> dict[str, Any]:
+    """Run a handler that says what it sees."""
+    context = bench.context(some_task(content, attempt=attempt))
+    result = await bench.executor.run(by_name("compute"), context.task, context)
+    assert isinstance(result, msgspec.Raw)
+    seen: dict[str, Any] = msgspec.json.decode(result)
+    return seen
+
+
+async def pid_of(context: Context) -> int:
+    """Wait until `never_end` has said where it runs."""
+    await eventually(lambda: context.last_progress)
+    assert context.last_progress is not None
+    return int(context.last_progress.message)
+
+
+async def test_a_handler_computes_in_a_process_that_stays(bench: Bench) -> None:
+    """It sees its task and context; the next task finds the same process, ready."""
+    seen = await compute(bench, "größer\n", attempt=2)
+    assert os.getpid() != seen["pid"]
+    assert ("größer\n", 2, False) == (seen["content"], seen["attempt"], seen["cancelled"])
+    assert LONG_S - 5 < seen["remaining_s"] <= LONG_S
+    assert seen["pid"] == (await compute(bench))["pid"]
+
+
+async def test_progress_comes_out_of_a_process(bench: Bench) -> None:
+    """While the handler still runs."""
+    context = bench.context()
+    await bench.begin(by_name("compute"), context)
+    await eventually(lambda: context.last_progress)
+    assert context.last_progress is not None
+    assert (0.5, "half") == context.last_progress[:2]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        ("value error", ValueError, "seen"),
+        ("timeout error", TimeoutError, "its own"),
+        ("retry", Retry, "busy"),
+        ("reject", Reject, "no image"),
+        ("odd", HandlerError, "Odd: one and two"),
+        ("unprintable", HandlerError, "Unprintable, whose text cannot be had: RuntimeError"),
+        ("exit", HandlerError, "SystemExit: enough"),
+        ("interrupt", HandlerError, "KeyboardInterrupt: "),
+        ("no JSON", Reject, "the result, of type object, is no JSON: Encoding objects of type object is unsupported"),
+        ("long", Reject, "the result has 2002 bytes of JSON, at most 1000 are kept: return less, or raise EBS_MAX_"),
+        ("unknown", KeyError, "'unknown'"),
+    ],
+)
+async def test_an_error_comes_out_of_a_process(bench: Bench, content: str, error: type[Exception], words: str) -> None:
+    """With its type where that can travel, and with the stack trace of the process; the process lives on."""
+    pid = (await compute(bench))["pid"]
+    with pytest.raises(error) as caught:
+        await bench.run(END, content)
+    assert error is type(caught.value)
+    assert str(caught.value).startswith(words)
+    assert "sample_handlers.py" in caught.value.__notes__[0] or "results.py" in caught.value.__notes__[0]
+    assert pid == (await compute(bench))["pid"]
+
+
+async def test_a_retry_keeps_its_delay(bench: Bench) -> None:
+    """The delay is what the engine wants to know."""
+    with pytest.raises(Retry) as caught:
+        await bench.run(END, "retry")
+    assert 2.5 == caught.value.delay_s
+
+
+@pytest.mark.parametrize(("content", "code"), [("die", 3), ("killed", -9)])
+async def test_a_process_that_dies_fails_its_task_only(bench: Bench, content: str, code: int) -> None:
+    """Such as when the system is short of memory; the next task gets a new process."""
+    with pytest.raises(ProcessDied, match=f"the process of handler sample_handlers:end ended with exit code {code} "):
+        await bench.run(END, content)
+    assert "next" == (await compute(bench, "next"))["content"]
+
+
+async def test_an_idle_process_that_is_killed_costs_no_task(bench: Bench) -> None:
+    """The pool breaks by that, and is started again: nothing that a task has done."""
+    pid = (await compute(bench))["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert pid != (await compute(bench))["pid"]
+    assert not is_alive(pid)
+
+
+async def test_a_process_does_not_listen_to_sigterm(bench: Bench) -> None:
+    """A service manager sends it to all processes of a worker: the worker's drain decides, not the signal."""
+    pid = (await compute(bench))["pid"]
+    os.kill(pid, signal.SIGTERM)
+    assert pid == (await compute(bench))["pid"]
+
+
+async def test_a_process_over_its_limit_is_killed(bench: Bench) -> None:
+    """Whatever signals it ignores: its pid is gone, and the next task gets a new process."""
+    context = bench.context(limit_s=0.2)
+    run = bench.begin(NEVER_END, context)
+    pid = await pid_of(context)
+    with pytest.raises(TimeLimitExceeded) as caught:
+        await run
+    assert (
+        "handler sample_handlers:never_end took more than 0.2 s (EBS_TASK_TIME_LIMIT_S), its process was killed"
+        == str(caught.value)
+    )
+    assert (True, False) == (context.cancelled, is_alive(pid))
+    assert pid != (await compute(bench))["pid"]
+
+
+async def test_cancelling_kills_the_process(bench: Bench) -> None:
+    """Cancelling does not wait for that, but it comes."""
+    context = bench.context()
+    run = bench.begin(NEVER_END, context)
+    pid = await pid_of(context)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert context.cancelled
+    await eventually(lambda: not is_alive(pid))
+    assert pid != (await compute(bench))["pid"]
+
+
+async def test_waiting_for_a_process_takes_nothing_of_the_limit(bench: Bench) -> None:
+    """With one process, ten runs of 0.1 s each wait for one another far longer than their limit."""
+    await compute(bench)
+    context = bench.context(limit_s=1.0)
+    first = bench.begin(NEVER_END, context)
+    waiting = [bench.begin(by_name("compute"), bench.context(limit_s=0.9)) for _ in range(3)]
+    cancelled = bench.begin(by_name("compute"), bench.context())
+    await pid_of(context)
+    cancelled.cancel()
+    with pytest.raises(TimeLimitExceeded):
+        await first
+    pids = {msgspec.json.decode(result)["pid"] for result in await asyncio.gather(*waiting)}
+    # The one that was cancelled while it waited has cost no process.
+    assert 1 == len(pids)
+    assert {(await compute(bench))["pid"]} == pids
+
+
+async def test_log_lines_of_a_process_come_out(capfd: pytest.CaptureFixture[str]) -> None:
+    """A process has its own logging, on the same level; without any, lines below a warning were lost."""
+    bench = Bench(by_name("log_lines"))
+    try:
+        await bench.run(by_name("log_lines"))
+        await eventually(lambda: "task o1-0, attempt 1: 100% of it" in capfd.readouterr().err)
+    finally:
+        await bench.executor.close()
+
+
+async def test_closing_kills_what_runs() -> None:
+    """And quickly; a run that nobody cancelled before fails, and starts no new processes."""
+    bench = Bench(NEVER_END)
+    context = bench.context()
+    run = bench.begin(NEVER_END, context)
+    pid = await pid_of(context)
+    async with asyncio.timeout(2):
+        await bench.executor.close()
+    assert not is_alive(pid)
+    with pytest.raises(ProcessDied, match="the processes are closed already"):
+        await run
+
+
+WORKER = """
+import asyncio
+from running_handlers import Bench, by_name, eventually
+
+async def main():
+    handler = by_name("never_end")
+    bench = Bench(handler)
+    context = bench.context()
+    run = bench.begin(handler, context)
+    await eventually(lambda: context.last_progress)
+    print(context.last_progress.message, flush=True)
+    await run
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+async def test_no_process_outlives_its_worker() -> None:
+    """Even if the worker is killed with -9, nobody goes on computing for nobody."""
+    code = f"import sys; sys.path[:0] = {sys.path!r}\n{WORKER}"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:  # noqa: ASYNC220  # it takes a millisecond
+        assert worker.stdout is not None
+        pid = int(await asyncio.to_thread(worker.stdout.readline))
+        assert is_alive(pid)
+        worker.kill()
+    await eventually(lambda: not is_alive(pid))

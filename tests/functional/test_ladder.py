@@ -1,0 +1,161 @@
+"""The retry ladder over topics in memory: due times, restarts, cancels, records that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from aiokafka import TopicPartition
+from engine_bench import request
+from fakes import FakeStream, FakeWorker, until
+
+from agents.ladder import Ladder
+from agents.lanes import Lanes
+from app.events import TaskCancelled, decode_task_event, decode_task_request, encode
+from app.rules.control import ControlState
+from app.rules.offsets import Progress
+from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS, retry_topic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TIERS = (retry_topic(1), retry_topic(10))
+
+
+def now_ms() -> int:
+    """Return the time that the ladder goes by."""
+    return time.time_ns() // 1_000_000
+
+
+def waiting(name: str, in_ms: int) -> bytes:
+    """Return a retry that is due in some milliseconds."""
+    task = decode_task_request(request(name, attempt=2))
+    return encode(msgspec.structs.replace(task, due_at_ms=now_ms() + in_ms))
+
+
+class Bench:
+    """A ladder at work."""
+
+    def __init__(self) -> None:
+        self.worker = FakeWorker(*TIERS)
+        self.control = ControlState()
+        self.stream = FakeStream()
+        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0)
+        self.ladder = Ladder(self.lanes, topics=TIERS, control=self.control, max_waiting=4)
+        self.running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read."""
+        await self.worker.start()
+        self.running = asyncio.create_task(self.ladder.run(self.stream))
+
+    async def stop(self) -> None:
+        """Stop as if the process were killed."""
+        for number in list(self.worker.ownership.partitions):
+            self.worker.ownership.take_away(number)
+        self.stream.close()
+        assert self.running is not None
+        await self.running
+        self.lanes.stop()
+
+    def put(self, topic: str, partition: int, *values: bytes, start: int = 0) -> None:
+        """Deliver retries."""
+        self.stream.put(self.worker.batch(partition, values, start=start, topic=topic))
+
+    def forwarded(self) -> list[str]:
+        """Return the objects whose retry went back to `task-requests`, in order."""
+        sent = self.worker.producer.sent_to(TASK_REQUESTS)
+        return [decode_task_request(one.value or b"").object_id for one in sent]
+
+    def committed(self, topic: str, partition: int = 0) -> tuple[int, str]:
+        """Return the committed offset and metadata of a tier's partition."""
+        committed = self.worker.producer.offsets[TopicPartition(topic, partition)]
+        return committed.offset, committed.metadata
+
+    async def forwards(self, count: int) -> None:
+        """Wait until that many retries were forwarded."""
+        async with asyncio.timeout(5):
+            while len(self.forwarded()) < count:
+                await self.lanes.wait_quiet()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """Return a ladder that owns partition 0 of its tiers."""
+    one = Bench()
+    await one.start()
+    one.worker.ownership.give(0)
+    yield one
+    await one.stop()
+
+
+async def test_retry_is_forwarded_when_due_and_never_early(bench):
+    """As it is, to its own partition, and committed as finished."""
+    value = waiting("a", in_ms=60)
+    due_at_ms = decode_task_request(value).due_at_ms
+    bench.put(TIERS[0], 0, value)
+    await bench.forwards(1)
+    assert due_at_ms <= now_ms() < due_at_ms + 1_000
+    (sent,) = bench.worker.producer.sent_to(TASK_REQUESTS)
+    assert (0, value) == (sent.partition, sent.value)
+    await until(lambda: bench.committed(TIERS[0]) == (1, ""))
+
+
+async def test_what_is_due_first_goes_first(bench):
+    """Whatever its tier and its place on it: nothing waits for the earliest record of its topic."""
+    bench.put(TIERS[0], 0, waiting("late", in_ms=90), waiting("soon", in_ms=30))
+    bench.put(TIERS[1], 0, waiting("next", in_ms=60))
+    await bench.forwards(3)
+    assert ["soon", "next", "late"] == bench.forwarded()
+
+
+async def test_restart_forwards_exactly_what_was_not(bench):
+    """The commit tells what is done above the watermark; the rest is read and waits again."""
+    bench.put(TIERS[0], 0, waiting("late", in_ms=60_000), waiting("soon", in_ms=10))
+    await bench.forwards(1)
+    await until(lambda: bench.committed(TIERS[0])[0] == 0)
+    progress = Progress(*bench.committed(TIERS[0]))
+    assert [True, False] == [progress.take(0), progress.take(1)]
+
+
+async def test_lost_partition_is_forgotten(bench):
+    """Its retries wait at its next owner now; what comes back is read anew."""
+    bench.put(TIERS[0], 0, waiting("a", in_ms=40))
+    await until(lambda: bench.ladder.waiting_count == 1)
+    bench.worker.ownership.take_away(0)
+    assert 0 == bench.ladder.waiting_count
+    bench.worker.ownership.give(0)
+    bench.put(TIERS[0], 0, waiting("a", in_ms=20))
+    await bench.forwards(1)
+    assert ["a"] == bench.forwarded()
+
+
+async def test_cancelled_retry_ends_at_once(bench):
+    """TASK_CANCELLED, and it does not come back."""
+    bench.put(TIERS[0], 0, waiting("a", in_ms=60_000))
+    await until(lambda: bench.ladder.waiting_count == 1)
+    bench.control.apply(b"cancel:object:a", b'{"type":"CANCEL","object_id":"a","at_ms":1}')
+    bench.ladder.control_changed()
+    await until(lambda: bench.worker.producer.sent_to(TASK_EVENTS))
+    (sent,) = bench.worker.producer.sent_to(TASK_EVENTS)
+    assert isinstance(decode_task_event(sent.value), TaskCancelled)
+    await until(lambda: bench.committed(TIERS[0]) == (1, ""))
+
+
+async def test_record_that_is_no_retry_is_buried(bench):
+    """The next one does not wait for it."""
+    bench.put(TIERS[0], 0, b"no json", waiting("a", in_ms=1))
+    await bench.forwards(1)
+    (letter,) = bench.worker.producer.sent_to(DEAD_LETTERS)
+    assert b"no json" == letter.value
+
+
+async def test_many_waiting_retries_pause_their_fetching(bench):
+    """What waits in memory is bounded, and goes on when it has shrunk."""
+    bench.put(TIERS[0], 0, *(waiting(f"a{number}", in_ms=50) for number in range(6)))
+    await until(lambda: bench.worker.ownership.held == {TopicPartition(TIERS[0], 0)})
+    await bench.forwards(6)
+    assert frozenset() == bench.worker.ownership.held

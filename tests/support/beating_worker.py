@@ -1,0 +1,20 @@
+"""A worker that does nothing but beat: the distribution role with `attach_heartbeat` and an agent that drops all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.heartbeat import attach_heartbeat
+from app.topics import DISTRIBUTION_APP, OBJECTS
+from app.worker import create_worker_app, load_settings
+
+app = create_worker_app(DISTRIBUTION_APP, load_settings(), input_topics=[OBJECTS])
+attach_heartbeat(app)
+
+
+@app.agent(app.input)
+async def drop(stream: Any) -> None:
+    """Take everything, do nothing."""
+    async for step in app.transactions.steps(stream):
+        async with step:
+            pass

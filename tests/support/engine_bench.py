@@ -1,0 +1,146 @@
+"""An engine at work in a test: what goes in, and what is on the topics after each commit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiokafka import TopicPartition
+from fakes import FakeStream, FakeWorker
+from histories import task_event
+
+from agents.engine import Engine
+from agents.execution import Executor
+from agents.handler_loading import Handlers, LoadedHandler
+from agents.handlers import is_inline
+from agents.lanes import Lanes
+from app.events import TaskCreated, TaskFinished, decode_task_event, encode
+from app.rules.control import ControlState
+from app.rules.retry import RetryPolicy
+from app.topics import TASK_EVENTS, TASK_REQUESTS
+
+if TYPE_CHECKING:
+    from app.events import TaskEvent
+
+NOW_MS = 1_795_489_276_303
+PARTITIONS = 4
+
+
+def request(object_id: str, *, partition: int = 0, attempt: int = 1) -> bytes:
+    """Return the request of an object's only task, made 12 ms ago."""
+    task: TaskCreated = task_event(TaskCreated, object_id, 0, at_ms=NOW_MS - 12, attempt=attempt)
+    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content="some content"))
+
+
+class Gate:
+    """A handler whose tasks run until the test lets them end."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, asyncio.Future[Any]] = {}
+        self.started: list[str] = []
+        self.cancelled: list[str] = []
+        self.most_running = 0
+
+    async def __call__(self, task: TaskCreated) -> Any:
+        """Work on a task until it is let go."""
+        self.started.append(task.object_id)
+        ending = self.running[task.object_id] = asyncio.get_running_loop().create_future()
+        self.most_running = max(self.most_running, len(self.running))
+        try:
+            return await ending
+        except asyncio.CancelledError:
+            self.cancelled.append(task.object_id)
+            raise
+        finally:
+            del self.running[task.object_id]
+
+    def finish(self, *object_ids: str, result: Any = None) -> None:
+        """Let tasks return."""
+        for object_id in object_ids or list(self.running):
+            self.running[object_id].set_result(result)
+
+    def fail(self, object_id: str, error: BaseException) -> None:
+        """Let a task raise."""
+        self.running[object_id].set_exception(error)
+
+
+class Bench:
+    """An engine at work: what goes in, and what is on the topics after each commit."""
+
+    def __init__(
+        self,
+        handler: Any,
+        *,
+        concurrency: int = 16,
+        owned: int | None = None,
+        commit_interval_s: float = 0,
+        control: ControlState | None = None,
+        max_attempts: int = 1,
+        by_object: bool = False,
+    ) -> None:
+        self.worker = FakeWorker(TASK_REQUESTS)
+        if owned is not None:
+            self.worker.ownership.give(owned)
+        self.stream = FakeStream()
+        self.producer = self.worker.producer
+        self.control = control or ControlState()
+        self.lanes = Lanes(self.worker.transactions, commit_interval_s=commit_interval_s)
+        mode = "inline" if is_inline(handler) else "coroutine"
+        loaded = LoadedHandler("tests:handler", lambda task, _context: handler(task), mode)
+        self.handlers = Handlers(loaded, {})
+        self.engine = Engine(
+            self.lanes,
+            topic=TASK_REQUESTS,
+            partition_count=PARTITIONS,
+            handlers=self.handlers,
+            control=self.control,
+            retry_policy=RetryPolicy((1, 10, 60), max_attempts, 86_400_000),
+            concurrency=concurrency,
+            one_at_a_time_by_object=by_object,
+            time_limit_s=60,
+            max_result_bytes=65_536,
+            worker="processing-1",
+            clock_ms=lambda: NOW_MS,
+        )
+        self.running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read."""
+        await self.worker.start()
+        self.executor = Executor(self.handlers, max_result_bytes=65_536)
+        self.engine.open(self.executor)
+        self.running = asyncio.create_task(self.engine.run(self.stream))
+
+    async def stop(self) -> None:
+        """Stop as if the process were killed; an error that ended the agent is raised."""
+        for number in list(self.worker.ownership.partitions):
+            self.worker.ownership.take_away(number)
+        self.stream.close()
+        assert self.running is not None
+        try:
+            await self.running
+        finally:
+            await self.executor.close()
+
+    def put(self, partition: int, *values: bytes | None, start: int = 0, end: int = -1) -> None:
+        """Deliver requests."""
+        self.stream.put(self.worker.batch(partition, values, start=start, end=end))
+
+    def events(self, *object_ids: str) -> list[TaskEvent]:
+        """Return the committed events, of some objects or all."""
+        events = [decode_task_event(one.value or b"") for one in self.producer.sent_to(TASK_EVENTS)]
+        return [event for event in events if event.object_id in object_ids or not object_ids]
+
+    def types(self, *object_ids: str) -> list[type]:
+        """Return the types of the committed events."""
+        return [type(event) for event in self.events(*object_ids)]
+
+    def finished(self) -> set[str]:
+        """Return the objects whose task is finished for all to see."""
+        return {event.object_id for event in self.events() if isinstance(event, TaskFinished)}
+
+    def committed(self, partition: int = 0) -> tuple[int, str]:
+        """Return the committed offset and metadata of a partition."""
+        committed = self.producer.offsets[TopicPartition(TASK_REQUESTS, partition)]
+        return committed.offset, committed.metadata

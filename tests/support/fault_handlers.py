@@ -1,0 +1,37 @@
+"""Handlers for tests with real workers: they fail by plan, and write down each of their runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.handlers import Reject
+
+if TYPE_CHECKING:
+    from agents.handlers import Context, Task
+
+FLAKY_ATTEMPTS = 3
+
+
+def note(task: Task, context: Context) -> None:
+    """Write a run down, in one write, so that runs of several processes do not mix."""
+    path = os.environ.get("FAULT_HANDLER_RUNS")
+    if path:
+        with Path(path).open("ab", buffering=0) as runs:
+            runs.write(f"{task.task_id} {context.attempt}\n".encode())
+
+
+async def planned(task: Task, context: Context) -> str:
+    """Do what the object's name says: fail always or some times, be rejected, take time; else finish."""
+    note(task, context)
+    if task.name == "poison":
+        raise ValueError(f"cannot work on {task.task_id}")
+    if task.name == "flaky" and context.attempt < FLAKY_ATTEMPTS:
+        raise ConnectionError("not yet")
+    if task.name == "reject":
+        raise Reject("no use")
+    if task.name.startswith("slow"):
+        await asyncio.sleep(float(task.name.removeprefix("slow ")))
+    return f"done at attempt {context.attempt}"

@@ -1,0 +1,85 @@
+"""Dead letters as the workers write them, and what the API says of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from api import dead_letter_schemas as schemas
+from app.events import TaskCreated, encode
+from app.rules.dead_letters import Origin, dead_letter_headers
+from app.topics import DEAD_LETTERS, TASK_REQUESTS
+
+NOW_MS = 1_795_489_276_303
+"""What the application's clock says."""
+PATH = "/api/dead-letters"
+
+
+def request_of(number: int, **changes) -> TaskCreated:
+    """Return the request of the only task of an object."""
+    object_id = f"o{number}"
+    request = TaskCreated("c", object_id, f"{object_id}-0", number % 4, "mail", 0, 1, 5, NOW_MS - 90, "n", "c")
+    return msgspec.structs.replace(request, **changes)
+
+
+class Grave:
+    """Writes dead letters as the workers do, and remembers their ids."""
+
+    def __init__(self, topics) -> None:
+        self.topics = topics
+        self.ids: list[str] = []
+
+    def bury(
+        self,
+        value: bytes | None,
+        error: Exception,
+        *,
+        topic=TASK_REQUESTS,
+        partition=1,
+        at_ms=NOW_MS,
+        task=None,
+        headers=(),
+    ) -> str:
+        """Bury a record of a topic; returns the letter's id."""
+        told = dead_letter_headers(Origin(topic, partition, 7, 5), error, attempts=5, task=task, headers=headers)
+        offset = self.topics.write(DEAD_LETTERS, partition, b"k", value, headers=tuple(told), timestamp_ms=at_ms)
+        self.ids.append(f"{partition}-{offset}")
+        return self.ids[-1]
+
+    def bury_task(
+        self, number: int = 0, error: Exception | None = None, *, at_ms=NOW_MS, partition=1, **changes
+    ) -> str:
+        """Bury a task of an object of its own."""
+        request = request_of(number, **changes)
+        error = error or ValueError(f"no user {number}")
+        return self.bury(encode(request), error, partition=partition, at_ms=at_ms, task=request)
+
+    def written(self, topic: str) -> list:
+        """Return the records of a topic, by partition."""
+        places = sorted(place for place in self.topics.records if place[0] == topic)
+        return [record for place in places for record in self.topics.records[place]]
+
+
+def listed_ids(api, query: str = "") -> list[str]:
+    """Return the ids of a page, which must be as documented."""
+    answer = api.get(f"{PATH}{query}")
+    assert 200 == answer.status_code, answer.text
+    return [letter.id for letter in schemas.LetterList.model_validate(answer.json()).dead_letters]
+
+
+def state_of(api, letter_id: str) -> str:
+    """Return a letter's state."""
+    return api.get(f"{PATH}/{letter_id}").json()["state"]
+
+
+def refusal_of(answer) -> tuple[int, str]:
+    """Return status and name of a problem."""
+    assert "application/problem+json" == answer.headers["content-type"]
+    return answer.status_code, answer.json()["type"].removeprefix("urn:ebs:problem:")
+
+
+def raised(error: Exception) -> Exception:
+    """Return an error that has a stack trace."""
+    try:
+        raise error
+    except type(error) as caught:
+        return caught

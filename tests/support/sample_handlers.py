@@ -1,0 +1,155 @@
+"""Handlers that other processes can import by name: good ones, bad ones, and things that are none."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from agents.handlers import Reject, Retry, cpu_bound, inline
+
+if TYPE_CHECKING:
+    from agents.handlers import Context, Task
+
+
+def plain(task: Task, _context: Context) -> str:
+    """Return the object's content."""
+    return str(task.content)
+
+
+async def coroutine(task: Task, _context: Context) -> str:
+    """Return the object's content."""
+    return str(task.content)
+
+
+@inline
+def at_once(task: Task, _context: Context) -> str:
+    """Return the object's content."""
+    return str(task.content)
+
+
+@cpu_bound
+def compute(task: Task, context: Context) -> dict[str, Any]:
+    """Say where it runs and what it sees."""
+    context.progress(0.5, "half")
+    return {
+        "pid": os.getpid(),
+        "content": task.content,
+        "attempt": context.attempt,
+        "remaining_s": context.remaining_s,
+        "cancelled": context.cancelled,
+    }
+
+
+@cpu_bound
+def log_lines(_task: Task, context: Context) -> None:
+    """Say something in the log."""
+    context.log.info("100%% of %s", "it")
+
+
+@cpu_bound
+def never_end(_task: Task, context: Context) -> None:
+    """Compute for ever, deaf to all that can be caught, and say in which process."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.progress(0.0, str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+
+
+class Odd(Exception):
+    """An error that can be pickled but not read back."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+class Unprintable(Odd):
+    """Another one, without a text besides."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+ENDINGS: dict[str, Any] = {
+    "value error": lambda: _throw(ValueError("seen")),
+    "timeout error": lambda: _throw(TimeoutError("its own")),
+    "retry": lambda: _throw(Retry(2.5, "busy")),
+    "reject": lambda: _throw(Reject("no image")),
+    "odd": lambda: _throw(Odd("one", "two")),
+    "unprintable": lambda: _throw(Unprintable("one", "two")),
+    "exit": lambda: sys.exit("enough"),
+    "interrupt": lambda: _throw(KeyboardInterrupt()),
+    "die": functools.partial(os._exit, 3),
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "no JSON": object,
+    "long": lambda: "x" * 2_000,
+}
+
+
+@cpu_bound
+def end(task: Task, _context: Context) -> Any:
+    """End as the object's content says."""
+    return ENDINGS[str(task.content)]()
+
+
+def _throw(error: Any) -> None:
+    raise error
+
+
+async def async_generator(_task: Task, _context: Context) -> Any:
+    """Yield, which no handler may."""
+    yield 1
+
+
+def generator(_task: Task, _context: Context) -> Any:
+    """Yield, which no handler may."""
+    yield 1
+
+
+def only_task(_task: Task) -> None:
+    """Take too few arguments."""
+
+
+def keyword_needed(_task: Task, _context: Context, *, _size: int) -> None:
+    """Want more than there is."""
+
+
+def with_default(task: Task, _context: Context, _size: int = 3, *_more: int, **_others: int) -> str:
+    """Take more, but need it not."""
+    return str(task.content)
+
+
+@inline
+async def inline_coroutine(_task: Task, _context: Context) -> None:
+    """Be two things at once."""
+
+
+@cpu_bound
+async def cpu_bound_coroutine(_task: Task, _context: Context) -> None:
+    """Be two things at once."""
+
+
+@cpu_bound
+@inline
+def two_marks(_task: Task, _context: Context) -> None:
+    """Be two things at once."""
+
+
+class Resizer:
+    """A class, whose instances are handlers."""
+
+    async def __call__(self, task: Task, _context: Context) -> str:
+        """Return the object's content."""
+        return str(task.content)
+
+    def method(self, task: Task, _context: Context) -> str:
+        """Return the object's content."""
+        return str(task.content)
+
+
+instance = Resizer()
+partial = functools.partial(with_default, _size=4)
+number = 7

@@ -1,0 +1,92 @@
+"""What handlers return, as JSON within its limit."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+
+from agents.handlers import Reject
+from agents.results import encode_result
+
+
+def nested(levels: int) -> Any:
+    """Return a list in a list, and so on."""
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        (None, b"null"),
+        ({"words": 3, "of": ["a", 1.5, True, None]}, b'{"words":3,"of":["a",1.5,true,null]}'),
+        ("größer", '"größer"'.encode()),
+        (dt.date(2026, 11, 24), b'"2026-11-24"'),
+        (float("nan"), b"null"),
+        (msgspec.Raw(b'{"made": 1}'), b'{"made": 1}'),
+    ],
+)
+def test_a_result_becomes_json(value: object, encoded: bytes) -> None:
+    """What msgspec can write is a result; JSON that is ready is taken as it is."""
+    assert encoded == bytes(encode_result(value, 100))
+
+
+def test_the_limit_counts_bytes_and_includes_its_end() -> None:
+    """A letter of two bytes counts two, the quotes count too."""
+    assert '"ää"'.encode() == bytes(encode_result("ää", 6))
+    with pytest.raises(Reject) as caught:
+        encode_result("ää", 5)
+    assert (
+        "the result has 6 bytes of JSON, at most 5 are kept: return less, or raise EBS_MAX_RESULT_BYTES"
+        == caught.value.reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (object(), "the result, of type object, is no JSON: Encoding objects of type object is unsupported"),
+        ({(1, 2): 3}, "the result, of type dict, is no JSON: Only dicts with str-like"),
+        ("\ud800", "the result, of type str, is no JSON: 'utf-8' codec can't encode"),
+        ([msgspec.Raw(b"x")], "the result, of type list, is no JSON: JSON is malformed"),
+        (msgspec.Raw(b"{"), "the result, of type Raw, is no JSON: Input data was truncated"),
+        (msgspec.Raw(b"1],[2"), "the result, of type Raw, is no JSON: JSON is malformed"),
+        (msgspec.Raw(b'"\xff"'), "the result, of type Raw, is no JSON: 'utf-8' codec can't decode"),
+    ],
+)
+def test_what_is_no_json_is_rejected_with_the_reason(value: object, words: str) -> None:
+    """No retry: the same handler would return the same again."""
+    with pytest.raises(Reject) as caught:
+        encode_result(value, 1_000)
+    assert caught.value.reason.startswith(words)
+
+
+def test_a_result_that_readers_could_not_decode_is_rejected() -> None:
+    """What we can just write, a reader deeper in its stack could not read: its event would be lost."""
+    depth = 100
+    while True:
+        try:
+            msgspec.json.encode(nested(depth))
+        except RecursionError:
+            break
+        depth += 10
+    encode_result(nested(depth - 200), 10_000)
+    with pytest.raises(Reject, match="maximum recursion depth exceeded"):
+        encode_result(nested(depth - 20), 10_000)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_is_closed_and_its_cure_named() -> None:
+    """A plain function that returns a coroutine was meant to be `async def`; Python's warning would come much later."""
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(Reject, match=r"of type coroutine, is no JSON: .*: write the handler as `async def`"):
+        encode_result(work(), 1_000)
