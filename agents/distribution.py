@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.heartbeat import attach_heartbeat
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
 from app.rules.distribution import SeenKeys, expired_keys, split
@@ -94,6 +95,7 @@ class Distributor:
 _settings = load_settings()
 app = create_worker_app(DISTRIBUTION_APP, _settings, input_topics=[OBJECTS])
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
+attach_heartbeat(app)
 _distributor = Distributor(_settings)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.heartbeat import attach_heartbeat
 from agents.statistics_pages import register_pages
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
 from app.rules.counts import (
@@ -156,6 +157,7 @@ app = create_worker_app(STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_E
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 register_pages(app)
+attach_heartbeat(app)
 _bookkeeper = Bookkeeper(_settings)
 
 
