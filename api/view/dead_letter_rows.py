@@ -95,12 +95,10 @@ class DeadLetterRows:
             summary = self._summaries[row_id] = decode_summary(row)
         if len(summary.acts) < _MAX_ACTS:
             summary.acts.append(Done(done, act.at_ms, act.by, act.reason, act.redrive))
-        state = state_after(summary.state, done)
-        if state is not summary.state:
-            counts = self._group_of(summary).counts
-            counts[summary.state] = counts.get(summary.state, 0) - 1
-            counts[state] = counts.get(state, 0) + 1
-            summary.state = state
+        counts = self._group_of(summary).counts
+        counts[summary.state] = counts.get(summary.state, 0) - 1
+        summary.state = state_after(summary.state, done)
+        counts[summary.state] = counts.get(summary.state, 0) + 1
 
     def _group_of(self, summary: Summary) -> Group:
         key = group_prefix(summary.fingerprint) + f"{summary.kind}\0{summary.topic}".encode()

@@ -85,7 +85,9 @@ class DeadLetters:
         _, key, value, headers = _decode_letter(self._opened().get(LETTER_PREFIX + id_bytes(letter_id)))
         return Letter(key, value, [(name, text) for name, text in headers])
 
-    def turn(self, wanted: Filter, after: Place | None = None) -> tuple[list[Listed], Place | None]:
+    def turn(
+        self, wanted: Filter, after: Place | None = None, row_count: int = _ROWS_A_TURN
+    ) -> tuple[list[Listed], Place | None]:
         """Look at the next rows behind a place, newest first.
 
         Returns the letters among them that are meant, and the place to go on from; None at the end.
@@ -96,7 +98,7 @@ class DeadLetters:
             place = prefix + time_bytes(after.at_ms) + id_bytes(after.letter_id)
             before = min(before, place) if before else place
         found: list[Listed] = []
-        keys = [key for key, _ in islice(self._opened().newest_first(prefix, before), _ROWS_A_TURN)]
+        keys = [key for key, _ in islice(self._opened().newest_first(prefix, before), row_count)]
         for key in keys:
             letter_id = id_of(key[-ID_BYTES:])
             summary = self.summary(letter_id)
@@ -105,14 +107,16 @@ class DeadLetters:
                 return found, None
             if wanted.takes(summary):
                 found.append(Listed(letter_id, summary))
-        return found, _place_of(keys[-1]) if len(keys) == _ROWS_A_TURN else None
+        return found, _place_of(keys[-1]) if len(keys) == row_count else None
 
     async def page(self, wanted: Filter, limit: int, after: Place | None = None) -> tuple[list[Listed], Place | None]:
         """Return at most `limit` letters behind a place, and the place to go on from if there are more."""
         found: list[Listed] = []
         place = after
+        row_count = min(limit + 1, _ROWS_A_TURN)
         while True:
-            more, place = self.turn(wanted, place)
+            more, place = self.turn(wanted, place, row_count)
+            row_count = _ROWS_A_TURN
             found += more
             if len(found) > limit:
                 last = found[limit - 1]
