@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
-.PHONY: help demo up test check bench chaos install clean
+.PHONY: help demo up test check bench bench-engine chaos install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on'
 	@echo 'make check   ruff, mypy, import-linter'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
+	@echo 'make bench-engine  the benchmark of the processing engine'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
 
@@ -35,6 +36,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)
+
+bench-engine: $(INSTALLED)
+	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/engine.py
 
 chaos: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/chaos.py $(CHAOS)
