@@ -143,12 +143,12 @@ def show_letter(
     with open_api(context, api) as client:
         answer = client.get(path_of(LETTERS, letter_id))
     names = ("id", "state", "topic", "kind", "task_id", "object_id", "attempts", "redrive", "fingerprint")
-    rows = [("died", instant_text(answer["at_ms"])), *((name, answer[name]) for name in names)]
+    rows = [("died", instant_text(answer["at_ms"])), *((name, _text_of(answer[name])) for name in names)]
     rows += [("error", _error_of(answer)), ("value", _value_of(answer))]
     rows += [(f"{one['state'].lower()} {instant_text(one['at_ms'])}", _act_of(one)) for one in answer["acts"]]
     rows += [(one["name"], one["value"]) for one in answer["headers"] if not one["name"].endswith("stacktrace")]
     stack_trace = answer["stack_trace"] or ""
-    show(answer, table_of(f"dead letter {letter_id}", ("", ""), rows), stack_trace.rstrip(), as_json=as_json)
+    show(answer, table_of(f"dead letter {letter_id}", ("what", "is"), rows), stack_trace.rstrip(), as_json=as_json)
 
 
 def _state_of(state: State) -> str | None:
@@ -158,6 +158,10 @@ def _state_of(state: State) -> str | None:
 def _error_of(answer: dict[str, Any]) -> str:
     error_type = (answer["error_type"] or "(unknown)").rpartition(".")[2]
     return f"{error_type}: {answer['error'] or ''}"
+
+
+def _text_of(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _value_of(answer: dict[str, Any]) -> str:

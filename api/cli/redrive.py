@@ -31,7 +31,7 @@ _INTERRUPTED = 130  # as shells count a Ctrl-C
 
 def redrive(
     context: typer.Context,
-    letter_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One letter; left out: by filter.")] = None,
+    letter_id: Annotated[str | None, typer.Argument(metavar="ID", help="One letter; left out: by filter.")] = None,
     *,
     payload: Annotated[
         str | None, typer.Option("--payload", metavar="JSON", help="With an ID: redrive it as edited.")
