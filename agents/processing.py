@@ -9,6 +9,7 @@ only those; a task that had started says so once. A request that cannot be read 
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -36,7 +37,7 @@ _tiers = [retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 app = create_worker_app(PROCESSING_APP, _settings, input_topics=[TASK_REQUESTS, *_tiers])
 app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
 _lanes = Lanes(app.transactions, commit_interval_s=_settings.commit_interval_ms / 1_000)
-_control = ControlState()
+_control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
     topic=TASK_REQUESTS,
