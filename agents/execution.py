@@ -133,7 +133,6 @@ class Executor:
             await self._wait(run.ended, context.time_limit_s)
         finally:
             if not run.ended.done():
-                context.cancelled = True
                 self._threads.abandon(run)
                 log.warning(
                     "handler %s of task %s runs on in a thread that is left behind, %d do so now. It should look at "

@@ -44,6 +44,7 @@ def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
 def _check(encoded: bytes) -> None:
     """Raise if readers could not decode the result: ready-made JSON (`msgspec.Raw`) is copied without a look at it."""
     _skim(encoded)
-    _skim(b"[" * _SPARE_LEVELS + encoded + b"]" * _SPARE_LEVELS)
+    if encoded.count(b"[") + encoded.count(b"{") > _SPARE_LEVELS:
+        _skim(b"[" * _SPARE_LEVELS + encoded + b"]" * _SPARE_LEVELS)
     if not encoded.isascii():
         encoded.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import subprocess
 import sys
@@ -141,6 +142,7 @@ async def test_a_stop_iteration_fails_its_task_only(bench: Bench, sort: str) -> 
 async def test_the_clock_of_a_handler_starts_with_it(bench: Bench) -> None:
     """The deadline is where the event loop's own timeouts want it."""
     context = bench.context(limit_s=10.0)
+    context.began_at_s = 1.0  # somebody looked at the deadline before
     before_s = asyncio.get_running_loop().time()
     await bench.executor.run(by_name("coroutine"), context.task, context)
     assert before_s + 9.9 < context.deadline < asyncio.get_running_loop().time() + 10.1
@@ -170,6 +172,8 @@ async def test_a_coroutine_that_swallows_its_cancellation_is_left_behind(
     """Its place in the pool is free again, it is counted and named; its late error is nobody's business."""
     bench = make_bench(cleanup_limit_s=0.01)
     release = asyncio.Event()
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, complaint: complaints.append(complaint))
 
     async def stubborn(_task: Any, _context: Any) -> None:
         while not release.is_set():
@@ -183,7 +187,9 @@ async def test_a_coroutine_that_swallows_its_cancellation_is_left_behind(
     assert "handler shop:work of task o1-0 does not end although it was cancelled" in caplog.text
     release.set()
     await until(lambda: not bench.executor.abandoned_running_count)
-    assert 1 == bench.executor.abandoned_count
+    await settle()
+    gc.collect()
+    assert (1, []) == (bench.executor.abandoned_count, complaints)
 
 
 async def test_a_cancelled_run_ends_its_coroutine_first(bench: Bench) -> None:
@@ -369,14 +375,20 @@ async def test_an_inline_handler_that_blocks_the_loop_is_named(
     """While it blocks, once, with its place; and when it lets go, with the time it took."""
     listener = listen("handler shop:hog blocks the event loop")
 
+    def about_hog() -> list[str]:
+        # With such a short limit, a busy machine blocks the loop too.
+        return [line for line in listener.lines if "shop:hog" in line]
+
     @inline
     def hog(_task: Any, _context: Any) -> bool:
-        return listener.heard.wait(10)
+        heard = listener.heard.wait(10)
+        time.sleep(0.1)  # the monitor looks twenty times more
+        return heard
 
     bench = make_bench(in_hand(hog, "shop:hog"), block_limit_s=0.02)
     assert hog(some_task(), bench.context())
-    await eventually(lambda: len(listener.lines) > 1)
-    first, last = listener.lines
+    await eventually(lambda: len(about_hog()) > 1)
+    first, last = about_hog()
     assert "threading.py" in first
     assert "in Condition.wait: nothing else runs meanwhile. Let it `await` what takes time" in first
     assert last.startswith("handler shop:hog: the event loop goes on, after 0.")
@@ -403,7 +415,7 @@ async def test_what_blocks_without_a_handler_is_told_by_its_place(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """The worker's own code blocks the loop too, if it does."""
-    listener = listen("No handler runs in it")
+    listener = listen("in no handler. If nothing takes long there")
     make_bench(block_limit_s=0.02)
     assert listener.heard.wait(10)
     assert "the event loop has not gone on for 0." in listener.lines[0]
@@ -432,7 +444,7 @@ async def test_a_loop_that_goes_on_is_left_in_peace(
 ) -> None:
     """Many short steps are not a block, however long they take together."""
     listener = listen("")
-    make_bench(block_limit_s=1.0)
+    make_bench(block_limit_s=0.6)
     end_at_s = time.monotonic() + 1.5
     while time.monotonic() < end_at_s:  # noqa: ASYNC110  # the steps are the point, nothing is waited for
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.handlers import Reject, Retry, cpu_bound, inline
@@ -57,6 +58,12 @@ def never_end(_task: Task, context: Context) -> None:
     context.progress(0.0, str(os.getpid()))
     while True:
         time.sleep(0.01)
+
+
+@cpu_bound
+def leave_a_trace(task: Task, _context: Context) -> None:
+    """Make the file that the content names."""
+    Path(str(task.content)).touch()
 
 
 class Odd(Exception):
