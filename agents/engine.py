@@ -334,7 +334,7 @@ class Engine:
     def _run_inline(self, attempt: Attempt, loaded: Any) -> None:
         try:
             result = loaded.function(attempt.task, attempt.context)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises fails its task, nothing else
+        except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task, sys.exit() included
             self._fail(attempt, error)
         else:
             self._finish(attempt, result)
@@ -343,14 +343,10 @@ class Engine:
         assert self._executor is not None
         try:
             result = await self._executor.run(loaded, attempt.task, attempt.context)
-        except asyncio.CancelledError as error:
-            if attempt.lane.lost:
-                # The partition is gone: its next owner runs the task again.
-                pass
-            elif attempt.cancel_reason is not None:
+        except asyncio.CancelledError:
+            # Otherwise the partition is gone, or the worker stops: the task's next owner runs it again.
+            if not attempt.lane.lost and attempt.cancel_reason is not None:
                 self._cancel(Ready(attempt.lane, attempt.record, attempt.task))
-            else:
-                self._fail(attempt, error)
         except Exception as error:  # noqa: BLE001  # as in _run_inline
             self._fail(attempt, error)
         else:
