@@ -13,13 +13,13 @@ import logging
 import sys
 from typing import Any
 
-from agents.control_feed import ControlFeed
-from agents.engine import Engine
-from agents.execution import Executor
-from agents.handler_loading import load_handlers
+from agents.engine.control_feed import ControlFeed
+from agents.engine.engine import Engine
+from agents.engine.figures import ProcessingFigures
+from agents.engine.lanes import Lanes
+from agents.handling.execution import Executor
+from agents.handling.loading import load_handlers
 from agents.heartbeat import attach_heartbeat
-from agents.lanes import Lanes
-from agents.processing_figures import ProcessingFigures
 from agents.retries import register_retries
 from app.errors import SettingsError
 from app.rules.control import ControlState

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agents.ladder import Ladder
+from agents.engine.ladder import Ladder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agents.lanes import Lanes
+    from agents.engine.lanes import Lanes
     from app.rules.control import ControlState
     from app.streaming.application import StreamingApp
 

@@ -15,9 +15,9 @@ from running_handlers import Bench, some_task
 
 from agents import examples
 from agents.examples import check_page, thumbnail, word_count
-from agents.handler_loading import load_handlers
 from agents.handlers import Context, Reject, Retry
-from agents.results import encode_result
+from agents.handling.loading import load_handlers
+from agents.handling.results import encode_result
 from app.settings import Settings
 
 if TYPE_CHECKING:

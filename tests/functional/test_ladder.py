@@ -12,8 +12,8 @@ from aiokafka import TopicPartition
 from engine_bench import request
 from fakes import FakeStream, FakeWorker, until
 
-from agents.ladder import Ladder
-from agents.lanes import Lanes
+from agents.engine.ladder import Ladder
+from agents.engine.lanes import Lanes
 from app.events import TaskCancelled, decode_task_event, decode_task_request, encode
 from app.rules.control import ControlState
 from app.rules.offsets import Progress

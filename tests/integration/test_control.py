@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from fleet import Fleet, until
 
-from agents.control_feed import ControlFeed
+from agents.engine.control_feed import ControlFeed
 from agents.heartbeat import Heart, identity_of
 from app.broker import ensure_topics
 from app.local.embedded_kafka import EmbeddedKafka

@@ -10,11 +10,11 @@ from aiokafka import TopicPartition
 from fakes import FakeStream, FakeWorker
 from histories import task_event
 
-from agents.engine import Engine
-from agents.execution import Executor
-from agents.handler_loading import Handlers, LoadedHandler
+from agents.engine.engine import Engine
+from agents.engine.lanes import Lanes
 from agents.handlers import is_inline
-from agents.lanes import Lanes
+from agents.handling.execution import Executor
+from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sample_handlers
 
-from agents.handler_loading import HandlerRefused, load_handlers, mode_of
+from agents.handling.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
 from app.settings import ProcessTime, Settings
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agents.handlers import Reject
-from agents.results import encode_result
+from agents.handling.results import encode_result
 
 
 def nested(levels: int) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
 
 if TYPE_CHECKING:
-    from agents.engine import Attempt, Engine
+    from agents.engine.engine import Attempt, Engine
     from app.streaming.transactions import Transactions
 
 

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import pebble
 
-from agents.handler_child import Call, News, encode_call, prepare, run_handler
 from agents.handlers import Progress
+from agents.handling.child import Call, News, encode_call, prepare, run_handler
 from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agents.handler_child import Answer
     from agents.handlers import Context
+    from agents.handling.child import Answer
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class HandlerProcesses:
             return self._pool
 
     async def _start_pool(self) -> pebble.ProcessPool:
-        # The processes ignore SIGTERM (`handler_child.prepare`), so waiting for its effect is waiting for nothing.
+        # The processes ignore SIGTERM (`child.prepare`), so waiting for its effect is waiting for nothing.
         pebble.CONSTS.term_timeout = 0.01
         level = logging.getLogger("agents").getEffectiveLevel()
         pool = pebble.ProcessPool(

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from agents.handler_loading import HandlerRefused, resolve
 from agents.handlers import Context, Task
-from agents.results import encode_result
+from agents.handling.loading import HandlerRefused, resolve
+from agents.handling.results import encode_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

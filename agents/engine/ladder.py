@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.lanes import Lane, Lanes, Outgoing
+from agents.engine.lanes import Lane, Lanes, Outgoing
 from app.events import DECODE_ERRORS, TaskCancelled, TaskCreated, decode_task_request, encode, explain_decode_error
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 

@@ -1,6 +1,6 @@
 """Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
 
-`Lanes` has all lanes of a worker and the one committer. Whoever works their records (`agents.engine`, `agents.ladder`)
+`Lanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `ladder`)
 takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
 one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
 started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.

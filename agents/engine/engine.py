@@ -1,6 +1,6 @@
 """The processing engine: a bounded pool of running tasks, free of partitions.
 
-Records of any lane start in any order as soon as the pool has room, and finish in any order (`agents.lanes` commits
+Records of any lane start in any order as soon as the pool has room, and finish in any order (`lanes` commits
 what happened). One slow task holds up neither others nor their visibility. What may not start yet is parked: a kind
 that is paused or over its rate, and, with `order` "key", an object that has a task running.
 """
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from agents.engine.lanes import Lane, Lanes, Outgoing
 from agents.handlers import Context, Reject, Retry
-from agents.lanes import Lane, Lanes, Outgoing
-from agents.results import encode_result
+from agents.handling.results import encode_result
 from app.errors import DecodeError
 from app.events import (
     DECODE_ERRORS,
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
-    from agents.execution import Executor
-    from agents.handler_loading import Handlers
+    from agents.handling.execution import Executor
+    from agents.handling.loading import Handlers
     from app.events import TaskEvent
     from app.rules.control import ControlState
     from app.rules.retry import RetryAt, RetryPolicy

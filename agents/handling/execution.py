@@ -7,15 +7,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from agents.handler_processes import HandlerProcesses, cpu_count
-from agents.handler_threads import HandlerThreads
-from agents.loop_monitor import LoopMonitor
-from agents.results import encode_result
+from agents.handling.loop_monitor import LoopMonitor
+from agents.handling.processes import HandlerProcesses, cpu_count
+from agents.handling.results import encode_result
+from agents.handling.threads import HandlerThreads
 from app.errors import HandlerError, TimeLimitExceeded
 
 if TYPE_CHECKING:
-    from agents.handler_loading import Handlers, LoadedHandler
     from agents.handlers import Context, Task
+    from agents.handling.loading import Handlers, LoadedHandler
 
 __all__ = ["Executor", "encode_result"]
 
