@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from agents.engine.lanes import Lane, Lanes, Outgoing
 from agents.handlers import Context, Reject, Retry
 from agents.handling.results import encode_result
+from agents.outgoing import Outgoing
 from app.errors import DecodeError
 from app.events import (
     DECODE_ERRORS,
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
+    from agents.engine.lane import Lane
+    from agents.engine.lanes import Lanes
     from agents.handling.execution import Executor
     from agents.handling.loading import Handlers
     from app.events import TaskEvent
@@ -261,7 +263,7 @@ class Engine:
         try:
             task = self._decode(record)
         except DecodeError as error:
-            self._lanes.bury(lane, record, error, attempts=0)
+            self._lanes.bury(lane, record, error)
             self._lanes.finish(lane, record.offset)
         else:
             self._start(Ready(lane, record, task))
@@ -402,7 +404,7 @@ class Engine:
         self._send_event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if isinstance(decision, GiveUp):
             self._send_event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            self._lanes.bury(attempt.lane, attempt.record, error, attempts=task.attempt)
+            self._lanes.bury(attempt.lane, attempt.record, error, attempts=task.attempt, task=task)
         else:
             self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             self._send_to_ladder(attempt, decision, now_ms, said)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.engine.lanes import Lane, Lanes, Outgoing
+from agents.outgoing import Outgoing
 from app.events import DECODE_ERRORS, TaskCancelled, TaskCreated, decode_task_request, encode, explain_decode_error
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
+    from agents.engine.lane import Lane
+    from agents.engine.lanes import Lanes
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ class Ladder:
             try:
                 task = decode_task_request(record.value)
             except DECODE_ERRORS as error:
-                self._lanes.bury(lane, record, explain_decode_error(record.topic, error), attempts=0)
+                self._lanes.bury(lane, record, explain_decode_error(record.topic, error))
                 self._lanes.finish(lane, record.offset)
                 continue
             due_at_ms = 0 if task.due_at_ms is msgspec.UNSET else task.due_at_ms

@@ -9,77 +9,29 @@ started or finished above it (`app.rules.offsets`). So after a crash exactly wha
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import TopicPartition
 
-from app.rules.dead_letters import Origin, dead_letter_headers
-from app.rules.offsets import MAX_METADATA_BYTES, Progress
-from app.topics import DEAD_LETTERS
+from agents.dead_letters import dead_letter
+from agents.engine.lane import Lane
+from app.rules.offsets import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiokafka.structs import ConsumerRecord
 
+    from agents.outgoing import Outgoing
+    from app.events import TaskCreated
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Partition
-    from app.streaming.transactions import Headers, Step, Transactions
-
-log = logging.getLogger(__name__)
+    from app.streaming.transactions import Step, Transactions
 
 _COMMIT_AT_ONCE = 4_000
 """Records to send after which the committer does not wait for its interval."""
 _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 """A lane whose encoded progress is longer starts nothing more until it shrinks."""
-
-
-class Outgoing(NamedTuple):
-    """A record that waits for the next commit."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers | None = None
-
-
-class Lane:
-    """One partition of one input topic, while this worker owns it.
-
-    `rows` are table rows to commit with the lane, by table and key. A `lost` lane belongs to somebody else: nothing of
-    it can be committed any more. A `crowded` one must not start anything that an earlier life did not know.
-    """
-
-    __slots__ = (
-        "changed", "crowded", "held", "lost", "outbox", "partition", "progress", "redriven", "rows", "running", "topic",
-        "waiting",
-    )  # fmt: skip
-
-    def __init__(self, partition: Partition, topic: str) -> None:
-        self.partition = partition
-        self.topic = topic
-        self.progress = Progress(partition.next_offsets[topic], partition.metadata[topic])
-        self.waiting: deque[ConsumerRecord] = deque()
-        self.running: dict[int, Any] = {}
-        self.outbox: list[Outgoing] = []
-        self.rows: dict[tuple[str, bytes], bytes] = {}
-        self.redriven: dict[bytes, bytes] = {}
-        self.changed = False
-        self.crowded = False
-        self.held = False
-        self.lost = False
-
-    def may_start(self) -> bool:
-        """Return whether a record waits that may start now.
-
-        A crowded lane still starts what an earlier life knew of: without that it could wait for ever for tasks to
-        finish that nobody has started.
-        """
-        waiting = self.waiting
-        return bool(waiting) and (not self.crowded or waiting[0].offset < self.progress.known_to)
 
 
 class LaneUser(Protocol):
@@ -171,12 +123,18 @@ class Lanes:
             self._mark(lane)
         self._quiet.set()
 
-    def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException, *, attempts: int) -> None:
-        """Send a record to the dead letters with the lane's next commit."""
-        log.warning("%s-%d@%d goes to the dead letters: %s", record.topic, record.partition, record.offset, error)
-        origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
-        headers = dead_letter_headers(origin, error, attempts=attempts, headers=record.headers)
-        self.send(lane, Outgoing(DEAD_LETTERS, record.partition, record.key, record.value, headers))
+    def bury(
+        self,
+        lane: Lane,
+        record: ConsumerRecord,
+        error: BaseException,
+        *,
+        attempts: int = 0,
+        task: TaskCreated | None = None,
+    ) -> None:
+        """Send a record to the dead letters with the next commit; `task`: what it asks for, where it can be read."""
+        if not lane.lost:
+            self.send(lane, dead_letter(record, error, attempts=attempts, task=task))
 
     def hold(self, lane: Lane, *, held: bool) -> None:
         """Pause or resume the fetching of a lane."""

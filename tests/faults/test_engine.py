@@ -118,4 +118,7 @@ async def test_dead_letters_name_their_task(broker: EmbeddedKafka, fleet: Fleet)
         assert b"3" == headers["retry_topic-attempts"]
         assert b"builtins.ValueError" == headers["kafka_dlt-exception-fqcn"]
         assert b"cannot work on" in headers["kafka_dlt-exception-message"]
+        assert (b"default", decode(letter.value)["task_id"].encode(), object_id.encode(), b"0") == tuple(
+            headers[name] for name in ("ebs-kind", "ebs-task-id", "ebs-object-id", "ebs-redrive")
+        )
         assert 3 == decode(letter.value)["attempt"]

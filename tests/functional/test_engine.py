@@ -129,6 +129,9 @@ async def test_error_of_a_handler_fails_its_task_and_nothing_else(bench, gate):
             "kafka_dlt-exception-message",
         )
     )
+    assert (b"default", b"a-0", b"a", b"0") == tuple(
+        headers[name] for name in ("ebs-kind", "ebs-task-id", "ebs-object-id", "ebs-redrive")
+    )
     assert (2, "") == one.committed(1)
 
 
