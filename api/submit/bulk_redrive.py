@@ -39,18 +39,25 @@ _BURST_S = 0.1
 """A run with a rate writes what is due in so much time at once."""
 _RETRY_PAUSE_S = 1.0
 _PATIENCE_S = 60.0
-"""After which a run gives up on a broker that takes nothing."""
 _KEPT_RUNS = 20
 
 
 class BulkRedriver:
-    """Starts runs and knows the last ones."""
+    """Starts runs and knows the last ones; a run gives up on a broker that takes nothing for `patience_s`."""
 
-    def __init__(self, redriver: Redriver, publisher: Publisher, view: View, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        redriver: Redriver,
+        publisher: Publisher,
+        view: View,
+        clock_ms: Callable[[], int],
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._redriver = redriver
         self._publisher = publisher
         self._view = view
         self._clock_ms = clock_ms
+        self._patience_s = patience_s
         self._task: asyncio.Task[None] | None = None
         self.runs: deque[Run] = deque(maxlen=_KEPT_RUNS)
 
@@ -152,7 +159,7 @@ class BulkRedriver:
             for letter_id, plan in chunk.items()
         ]
         loop = asyncio.get_running_loop()
-        gives_up_at_s = loop.time() + _PATIENCE_S
+        gives_up_at_s = loop.time() + self._patience_s
         ends: dict[int, int] = {}
         for wave in waves_of(chunk.values(), acts):
             while True:
@@ -163,7 +170,7 @@ class BulkRedriver:
                 except BrokerError as error:
                     # The wave is sent again as it is: the same ids, so that one run of each task counts.
                     run.error = str(error)
-                    if run.stopping.is_set() or loop.time() > gives_up_at_s:
+                    if run.stopping.is_set() or loop.time() >= gives_up_at_s:
                         raise
                     await self._pause(run, loop.time() + _RETRY_PAUSE_S)
                 else:

@@ -6,12 +6,15 @@ import asyncio
 import time
 
 import pytest
-from fakes import until
+from fakes import settle, until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, state_of
 
 from api import dead_letter_schemas as schemas
-from app.errors import OutcomeUnknown, RecordRefused
+from api.submit.bulk_redrive import BulkRedriver
+from api.view.dead_letter_filter import Filter
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
+from app.rules.acts import LetterId
 from app.rules.fingerprint import fingerprint
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
@@ -29,6 +32,12 @@ def run_to_end(api, answer) -> dict:
         pass
     schemas.RunAnswer.model_validate(run)
     return run
+
+
+def wait_for_count(api, answer, count: int) -> None:
+    """Wait until a run has redriven so many."""
+    while api.get(answer.headers["location"]).json()["redriven_count"] < count:
+        pass
 
 
 def test_many_are_redriven_by_a_filter(api, grave):
@@ -167,6 +176,84 @@ def test_letter_in_the_hand_of_a_run_is_a_conflict(api, grave):
     assert 1 == len(grave.written(TASK_REQUESTS))
 
 
+def test_letter_in_the_hand_of_another_request_is_skipped(api, grave):
+    """A run leaves alone what somebody redrives at that moment, and says how many those were."""
+    letter_id = grave.bury_task(1)
+    redriver = api.app.state.collaborators.redriver
+    with redriver.taking([LetterId(1, 0)]):
+        run = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))
+    assert ("DONE", 0, 1) == (run["state"], run["redriven_count"], run["skipped_count"])
+    assert "DEAD" == state_of(api, letter_id)
+
+
+def test_letter_that_is_discarded_meanwhile_is_skipped(api, grave):
+    """What was found dead is looked at again right before it is written."""
+    for number in range(3):
+        grave.bury_task(number, at_ms=NOW_MS + number)
+    started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 4})
+    wait_for_count(api, started, 1)
+    assert 200 == api.request("DELETE", f"{PATH}/{grave.ids[0]}?reason=old").status_code
+    run = run_to_end(api, started)
+    assert ("DONE", 2, 1) == (run["state"], run["redriven_count"], run["skipped_count"])
+    assert "DISCARDED" == state_of(api, grave.ids[0])
+
+
+def test_run_has_ended_when_the_view_knows_of_it(make_api):
+    """Who hears that a run is done finds its letters redriven."""
+    api = make_api(view_wait_s=30)
+    Grave(api.topics).bury_task(1)
+
+    async def scenario():
+        asked = await api.client.post(f"{PATH}/redrive", json={"all": True})
+        api.topics.deliver_at_once = False
+        await until(lambda: len(api.topics.records[DEAD_LETTERS, 1]) == 2)
+        await settle()
+        before = (await api.client.get(asked.headers["location"])).json()["state"]
+        api.topics.deliver()
+        await settle()
+        return before, (await api.client.get(asked.headers["location"])).json()["state"]
+
+    assert ("RUNNING", "DONE") == api.run(scenario())
+
+
+def test_large_letters_are_written_few_at_a_time(api, grave):
+    """A chunk is bounded by its bytes too, so a run of large letters does not need their sum in memory."""
+    for number in range(9):
+        grave.bury_task(number, content="x" * 1_000_000)
+    assert 9 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
+    assert [5, 4] == [len(wave) for wave in api.topics.waves[::3]]
+
+
+def test_cancelled_run_does_not_wait_for_a_broker_that_is_away(api, grave):
+    """One who cancels while nothing can be written has his answer soon, and the reason."""
+    grave.bury_task(1)
+    api.topics.wave_failures = [OutcomeUnknown("not confirmed")] * 1_000
+    started = api.post(f"{PATH}/redrive", json={"all": True})
+    while api.get(started.headers["location"]).json()["error"] is None:
+        pass
+    api.request("DELETE", started.headers["location"])
+    run = run_to_end(api, started)
+    assert ("FAILED", 0) == (run["state"], run["redriven_count"])
+    assert len(api.topics.wave_failures) > 990
+
+
+def test_run_gives_up_on_a_broker_that_stays_away(api, grave):
+    """A run does not wait for ever: it fails, and the same request goes on where it ended."""
+    grave.bury_task(1)
+    parts = api.app.state.collaborators
+    impatient = BulkRedriver(parts.redriver, api.topics, api.view, lambda: NOW_MS, patience_s=0)
+    api.topics.wave_failures = [BrokerUnavailable("away")] * 1_000
+
+    async def scenario():
+        run = impatient.start(Filter(), None, "me")
+        await asyncio.wait([impatient._task])
+        return run
+
+    run = api.run(scenario())
+    assert ("FAILED", "away; the same request goes on where this one ended") == (run.state, run.error)
+    assert 999 == len(api.topics.wave_failures)
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -198,6 +285,13 @@ def test_end_of_the_process_ends_the_run(api, grave):
     """A server that stops waits for the chunk in hand and not for a run of hours."""
     for number in range(10):
         grave.bury_task(number)
-    started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 0.01})
-    api.run(api.app.state.collaborators.bulk_redriver.close())
-    assert "CANCELLED" == api.get(started.headers["location"]).json()["state"]
+
+    async def scenario():
+        async with api.app.router.lifespan_context(api.app):
+            started = await api.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 0.01})
+            await until(lambda: len(api.topics.waves) == 3)
+            await settle()  # it waits for its rate now
+        return started
+
+    run = api.get(api.run(scenario()).headers["location"]).json()
+    assert ("CANCELLED", 1) == (run["state"], run["redriven_count"])

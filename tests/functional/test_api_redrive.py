@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from fakes import settle, until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, state_of
 
 from api import dead_letter_schemas as schemas
@@ -169,6 +170,34 @@ def test_redrive_of_unknown_outcome_can_be_repeated(api, grave, failing_wave):
     assert {"c-o1-0-r1"} == {decode_task_request(record.value).id for record in grave.written(TASK_REQUESTS)}
     assert {1} == {len(ids) for ids in [{decode_task_event(record.value).id for record in grave.written(TASK_EVENTS)}]}
     assert "REDRIVEN" == state_of(api, letter_id)
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), RecordRefused("no")])
+def test_redrive_that_broke_off_half_way_does_not_say_that_nothing_was_done(api, grave, error):
+    """Once the request is written, whatever fails leaves the outcome open."""
+    letter_id = grave.bury_task(1)
+    api.topics.wave_failures = [None, error]
+    assert (503, "outcome-unknown") == refusal_of(api.post(f"{PATH}/{letter_id}/redrive"))
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_answer_waits_until_the_view_knows_of_it(make_api, method):
+    """Who asks again after the answer finds it done: the answer waits for the view to read the act."""
+    api = make_api(view_wait_s=30)
+    letter_id = Grave(api.topics).bury_task(1)
+    api.topics.deliver_at_once = False
+    path = f"{PATH}/{letter_id}" + ("/redrive" if method == "POST" else "?reason=old")
+
+    async def scenario():
+        asking = asyncio.create_task(api.client.request(method, path))
+        await until(lambda: (DEAD_LETTERS, 1) in api.topics.records and len(api.topics.records[DEAD_LETTERS, 1]) == 2)
+        await settle()
+        assert not asking.done()
+        api.topics.deliver()
+        return await asking
+
+    assert api.run(scenario()).is_success
+    assert state_of(api, letter_id) in {"REDRIVEN", "DISCARDED"}
 
 
 @pytest.mark.parametrize(
