@@ -13,6 +13,7 @@ from api.schemas import ProblemDocument
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from api.closing import Closing
     from api.submit.bulk_redrive import BulkRedriver
     from api.submit.publisher import Publisher
     from api.submit.redrive import Redriver
@@ -30,6 +31,7 @@ class Collaborators(NamedTuple):
     submitter: Submitter
     redriver: Redriver
     bulk_redriver: BulkRedriver
+    closing: Closing
 
 
 async def _collaborators(request: Request) -> Collaborators:
@@ -48,7 +50,7 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 def object_links(object_id: str) -> dict[str, str]:
     """Return the links of an object."""
     path = f"/api/objects/{object_id}"
-    return {"self": path, "tasks": f"{path}/tasks", "statistics": "/api/statistics"}
+    return {"self": path, "tasks": f"{path}/tasks", "events": f"{path}/events", "statistics": "/api/statistics"}
 
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -20,10 +20,11 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from api import problems
+from api.closing import Closing
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
-from api.routes import cancels, control, dead_letters, health, objects, redrives, statistics, workers
+from api.routes import cancels, control, dead_letters, health, object_reads, objects, redrives, statistics, workers
 from api.submit.bulk_redrive import BulkRedriver
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
@@ -31,6 +32,7 @@ from api.submit.submission import Submitter
 from api.view.feed import ViewFeed
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
+from api.view_answers import ViewHeaders
 from app.broker import ensure_topics
 from app.errors import SettingsError
 from app.settings import Settings, load
@@ -45,6 +47,7 @@ _PREFIX = "/api"
 # Before `dead_letters`, which would take their paths for ids of letters: `redrives`.
 _ROUTERS = (
     objects.router,
+    object_reads.router,
     redrives.router,
     dead_letters.router,
     statistics.router,
@@ -69,7 +72,8 @@ def create_http_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(guarded(run, exit_process)) for run in background]
         try:
-            yield
+            with closing.listening():
+                yield
         finally:
             await bulk_redriver.close()
             for task in tasks:
@@ -80,8 +84,11 @@ def create_http_app(
     clock_ms = clock_ms or epoch_ms
     submitter = Submitter(settings, publisher, view, clock_ms)
     redriver = Redriver(settings.partitions, publisher, view, clock_ms)
+    closing = Closing()
+    closing.call(view.waiters.wake_all)
     bulk_redriver = BulkRedriver(redriver, publisher, view, clock_ms)
-    app.state.collaborators = Collaborators(settings, publisher, view, submitter, redriver, bulk_redriver)
+    app.state.collaborators = Collaborators(settings, publisher, view, submitter, redriver, bulk_redriver, closing)
+    app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)

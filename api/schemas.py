@@ -40,6 +40,7 @@ class ObjectLinks(BaseModel):
 
     self: str
     tasks: str
+    events: str
     statistics: str
 
 
@@ -151,6 +152,7 @@ class ViewAnswer(BaseModel):
     """How far behind the topics an answer is."""
 
     lag_records: int | None = Field(description="Committed records that it does not hold yet; null: not known")
+    lag_ms: int | None = Field(None, description="It holds at least all that was committed so long ago")
     as_of_ms: MaybeEpochMs
 
 

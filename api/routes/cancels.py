@@ -9,7 +9,7 @@ from api import control_schemas as schemas
 from api import problems
 from api.control_answers import now_ms, put
 from api.dependencies import Collaborators, Parts, documented_body, documented_problems
-from api.routes.objects import find_object, row_of
+from api.object_answers import find_object, row_of
 from api.submit.body import read_body
 from app.rules.commands import Cancel, Family, Place
 from app.rules.ledger import describe_task

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import dead_letter_schemas as schemas
 from api import problems
+from api.control_answers import now_ms
 from api.dead_letter_answers import describe_fully, describe_groups, describe_letter, letter_links
 from api.dependencies import Collaborators, Parts, documented_body, documented_problems, json_response
 from api.submit import body
 from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import parse_place, place_text
 from api.view.view import ViewBehind
+from api.view_answers import describe_view
 from app.rules.acts import LetterId, LetterState, parse_letter_id
 from app.topics import DEAD_LETTERS
 
@@ -59,8 +61,7 @@ async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Quer
         detail = "Input should be the next_cursor of an answer"
         raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
     letters = parts.view.dead_letters
-    progress = parts.view.progress
-    view = {"lag_records": progress.lag_records, "as_of_ms": progress.as_of_ms}
+    view = describe_view(parts.view, now_ms(parts))
     try:
         if asked.group_by is not None:
             groups = await letters.groups(wanted, asked.limit)

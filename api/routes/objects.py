@@ -1,19 +1,18 @@
-"""Submit objects, and follow them."""
+"""Submit objects, and cancel them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from api import control_schemas, problems, schemas
 from api.control_answers import commander_of, now_ms
-from api.dependencies import Collaborators, Parts, documented_problems, json_response, object_links
+from api.dependencies import Parts, documented_problems, json_response, object_links
+from api.object_answers import find_object, row_of
 from api.submit import body
-from api.view.view import Found, ViewBehind
 from app.rules.commands import Cancel, Family, Place
-from app.rules.ledger import ObjectRow, ObjectState, describe_object, describe_task, state_of_object
+from app.rules.ledger import ObjectState, state_of_object
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 
@@ -66,38 +65,6 @@ async def create_object(
     return json_response({"id": object_id, "status": "CREATED", "links": links}, 202, {"Location": links["self"]})
 
 
-@router.get(
-    "/{object_id}",
-    response_model=schemas.ObjectAnswer,
-    responses=documented_problems(404, 503),
-    summary="Look at an object",
-)
-async def read_object(object_id: str, parts: Parts) -> Response:
-    """Answer with the object and how far its tasks are; never 404 for one that was accepted."""
-    found = await find_object(object_id, parts)
-    record = found.record
-    answer = {
-        **describe_object(object_id, row_of(found)),
-        "name": None if record is None else record.name,
-        "content": None if record is None else record.content,
-        "links": object_links(object_id),
-    }
-    return json_response(answer)
-
-
-@router.get(
-    "/{object_id}/tasks",
-    response_model=schemas.TaskList,
-    responses=documented_problems(404, 503),
-    summary="Look at an object's tasks",
-)
-async def read_tasks(object_id: str, parts: Parts) -> Response:
-    """Answer with the tasks by sequence, their results among them."""
-    row = row_of(await find_object(object_id, parts))
-    tasks = [_describe_task(object_id, row, sequence) for sequence in range(len(row.tasks))]
-    return json_response({"object_id": object_id, "tasks": tasks})
-
-
 @router.delete(
     "/{object_id}",
     status_code=202,
@@ -118,28 +85,3 @@ async def cancel_object(
     command = Cancel(object_id=object_id, at_ms=now_ms(parts), reason=reason)
     seen = await commander_of(parts).put(Place(Family.CANCEL_OBJECT, object_id), command)
     return json_response({"id": object_id, "status": "CANCELLING", "seen": seen, "links": object_links(object_id)}, 202)
-
-
-async def find_object(object_id: str, parts: Collaborators) -> Found:
-    """Return what is known of an object. Raises `Problem` (404, 503)."""
-    try:
-        found = await parts.view.find(object_id)
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
-    if found is None:
-        raise problems.not_found(f"there is no object {object_id}")
-    return found
-
-
-def row_of(found: Found) -> ObjectRow:
-    """Return the ledger row; what it would be if nothing but OBJECT_CREATED had been counted, where there is none."""
-    if found.row is not None:
-        return found.row
-    record = found.record
-    assert record is not None  # one of the two is there
-    return ObjectRow(kind=record.kind, task_count=record.task_count or 0, created_at_ms=record.at_ms)
-
-
-def _describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
-    result = row.tasks[sequence].result
-    return {**describe_task(object_id, row, sequence), "result": msgspec.Raw(result) if result else None}

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api import problems, schemas
+from api.control_answers import now_ms
 from api.dependencies import Parts, documented_problems, json_response
-from api.view.view import Progress, View, ViewBehind
+from api.view.view import View, ViewBehind
+from api.view_answers import describe_view
 from app.rules.counts import WINDOW_MS, Counts, add_counts, describe_counts
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])
@@ -36,7 +38,7 @@ async def read_statistics(parts: Parts) -> Response:
     answer = {
         **_figures_of(total),
         "kinds": {kind: _figures_of(kinds[kind]) for kind in sorted(kinds)},
-        "view": _describe(parts.view.progress),
+        "view": describe_view(parts.view, now_ms(parts)),
     }
     return json_response(answer)
 
@@ -72,15 +74,11 @@ async def read_windows(
         }
         for key, counts in windows
     ]
-    return json_response({"windows": described, "view": _describe(view.progress)})
+    return json_response({"windows": described, "view": describe_view(view, now_ms(parts))})
 
 
 def _figures_of(counts: Counts) -> dict[str, Any]:
     return {**describe_counts(counts), "imbalance": counts.imbalance}
-
-
-def _describe(progress: Progress) -> dict[str, int | None]:
-    return {"lag_records": progress.lag_records, "as_of_ms": progress.as_of_ms}
 
 
 def _behind(error: ViewBehind) -> problems.Problem:

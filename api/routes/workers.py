@@ -8,8 +8,10 @@ from fastapi import APIRouter, Query, Response
 
 from api import control_schemas as schemas
 from api import problems
+from api.control_answers import now_ms
 from api.dependencies import Collaborators, Parts, documented_problems, json_response
 from api.view.view import ViewBehind
+from api.view_answers import describe_view
 from app.topics import WORKERS
 
 if TYPE_CHECKING:
@@ -26,8 +28,7 @@ async def read_workers(
 ) -> Response:
     """Answer with the last word of each worker that was heard within 10 s."""
     workers = [one for one in await living_workers(parts) if role in {None, one.role}]
-    progress = parts.view.progress
-    view = {"lag_records": progress.lag_records, "as_of_ms": progress.as_of_ms}
+    view = describe_view(parts.view, now_ms(parts))
     return json_response({"workers": workers, "view": view})
 
 

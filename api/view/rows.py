@@ -12,6 +12,8 @@ from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from api.view.object_index import Changes
+
 TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
 
@@ -42,25 +44,27 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
     return None if value is None else decode_object(value)
 
 
-def add_records(batch: Any, topic: str, partition: int, records: Sequence[Any]) -> None:
-    """Put what one topic's records say into a write batch, where no module of its own does."""
-    _ADD[topic](batch, partition, records)
+def add_records(batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any]) -> None:
+    """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`."""
+    _ADD[topic](batch, changes, partition, records)
 
 
-def _add_objects(batch: Any, _partition: int, records: Sequence[Any]) -> None:
-    put = batch.put
+def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:
+    put, add_created = batch.put, changes.add_created
     for record in records:
         value = record.value
         try:
             # The id inside counts: it is what every later event goes by, and an outside producer may forget the key.
-            object_id = decode_object(value).object_id
+            event = decode_object(value)
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
-        put(RECORD_PREFIX + object_id.encode(), value)
+        object_id = event.object_id.encode()
+        put(RECORD_PREFIX + object_id, value)
+        add_created(object_id, partition, event.at_ms, event.kind)
 
 
-def _add_ledger_rows(batch: Any, _partition: int, records: Sequence[Any]) -> None:
-    put, delete = batch.put, batch.delete
+def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:
+    put, delete, add_row = batch.put, batch.delete, changes.add_row
     for record in records:
         key, value = record.key, record.value
         if value is None:
@@ -69,9 +73,10 @@ def _add_ledger_rows(batch: Any, _partition: int, records: Sequence[Any]) -> Non
             delete(RECORD_PREFIX + key)
         else:
             put(ROW_PREFIX + key, value)
+        add_row(key, partition, value)
 
 
-def _add_windows(batch: Any, partition: int, records: Sequence[Any]) -> None:
+def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequence[Any]) -> None:
     suffix = partition.to_bytes(_PARTITION_BYTES, "big")
     for record in records:
         key = _WINDOW_PREFIX + record.key + suffix

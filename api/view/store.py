@@ -4,8 +4,9 @@ Rows and offsets go into one write batch, so after any crash the store is as it 
 there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
 
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
-partition (the window's counts in that partition), `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c`
-command key (a command in force), `h` role and worker (its last heartbeat), `m` (what the store is).
+partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
+`d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
+(its last heartbeat), `m` (what the store is).
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from rocksdict import (
 from app.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of keys and values; another one makes the store be built anew."""
 
 _LAYOUT_KEY = b"mlayout"
@@ -110,6 +111,7 @@ class ViewStore:
         write_options.disable_wal = True
         self._db.set_write_options(write_options)
         self.get = self._db.get
+        self.get_many: Callable[[list[bytes]], list[bytes | None]] = self._db.get
 
     def layout(self) -> Layout | None:
         """Return whose records these are; None of a store that is new or of no readable layout."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
+from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex
+from api.view.object_list import ObjectList
 from api.view.rows import (
     RECORD_PREFIX,
     ROW_PREFIX,
@@ -23,6 +25,7 @@ from api.view.rows import (
     window_prefix,
 )
 from api.view.store import new_batch
+from api.view.waiters import Waiters
 from api.view.workers import Workers
 from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
@@ -83,6 +86,9 @@ class View:
         self.dead_letters = DeadLetters(self._opened)
         self.control = Control()
         self.workers = Workers()
+        self.waiters = Waiters()
+        self.object_index = ObjectIndex()
+        self.objects = ObjectList(self._opened, self.object_index)
         self._folds: dict[str, Control | Workers] = {CONTROL: self.control, WORKERS: self.workers}
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
@@ -94,6 +100,7 @@ class View:
         self._totals = None
         for fold in self._folds.values():
             fold.load(store)
+        self.object_index.load(store)
         self.mark_all_windows_changed()
         self.generation += 1
         self.progress = Progress()
@@ -106,6 +113,7 @@ class View:
         self._store = None
         self.progress = Progress()
         self.caught_up_once = False
+        self.waiters.wake_all()
 
     def offsets(self) -> Offsets:
         """Return by topic and partition the next offset to read."""
@@ -116,20 +124,25 @@ class View:
         store = self._opened()
         batch = new_batch()
         letters = DeadLetterRows(store.get, batch)
+        changes = Changes()
         for (topic, partition), new in records.items():
             if topic == DEAD_LETTERS:
                 letters.add(partition, new)
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
             else:
-                add_records(batch, topic, partition, new)
+                add_records(batch, changes, topic, partition, new)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None
                 self._changed_windows |= {record.key for record in new}
         letters.finish()
+        ids = changes.ids
+        if ids:
+            self.object_index.write(batch, changes, store.get_many([PLACE_PREFIX + object_id for object_id in ids]))
         store.write(batch, self._offsets)
         self._wake()
+        self.waiters.wake(ids)
 
     def note_progress(self, progress: Progress, positions: Offsets) -> None:
         """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""
@@ -149,10 +162,10 @@ class View:
 
     async def find(self, object_id: str) -> Found | None:
         """Return what is known of an object, None if it does not exist; `ViewBehind` if that is not known in time."""
-        found = self._look_up(object_id)
+        found = self.look_up(object_id)
         if found is None or found.record is None:
             await self.catch_up()
-            found = self._look_up(object_id)
+            found = self.look_up(object_id)
         return found
 
     def totals(self) -> dict[str, Counts]:
@@ -200,7 +213,8 @@ class View:
             raise ViewBehind("the read view waits for the Kafka broker")
         return self._store
 
-    def _look_up(self, object_id: str) -> Found | None:
+    def look_up(self, object_id: str) -> Found | None:
+        """Return what is known of an object now."""
         get = self._opened().get
         key = object_id.encode()
         record, row = get(RECORD_PREFIX + key), get(ROW_PREFIX + key)

@@ -1,0 +1,121 @@
+"""What the routes that read objects take and answer (see `api.schemas`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from api.instants import parse_instant
+from api.object_waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
+from api.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectAnswer, ObjectLinks, ViewAnswer
+from app.rules.ledger import ObjectState
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+Instant = Annotated[
+    int,
+    BeforeValidator(parse_instant),
+    Field(ge=0, le=253_402_300_799_999, json_schema_extra={"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+]
+
+
+def _parse_states(text: str) -> str:
+    names = [name.strip().upper() for name in text.split(",")]
+    if not all(name in ObjectState.__members__ for name in names):
+        raise ValueError(f"Input should be one of {', '.join(ObjectState)}, or several of them separated by commas")
+    return ",".join(names)
+
+
+class ObjectsQuery(BaseModel):
+    """Which objects to show; all conditions must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: Annotated[str, AfterValidator(_parse_states)] | None = Field(
+        None,
+        description="One state, or several separated by commas; left out: all",
+        examples=["FAILED", "CREATED,DISTRIBUTED,PROCESSING"],
+    )
+    kind: Kind | None = Field(None, description="Only this kind; left out: all")
+    created_after: Instant | None = Field(None, description="Created then or later: epoch ms or ISO 8601")
+    created_before: Instant | None = Field(None, description="Created before then: epoch ms or ISO 8601")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="At most so many")
+    cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the page before")
+
+    def states(self) -> frozenset[ObjectState]:
+        """Return the states asked for; none: all."""
+        return frozenset(ObjectState(name) for name in self.state.split(",")) if self.state else frozenset()
+
+
+class ListedObject(BaseModel):
+    """An object in a list; `content` is left out."""
+
+    id: str
+    name: str | None = Field(description="null: the topic's retention has taken it")
+    kind: str
+    state: ObjectState
+    tasks_total: int = Field(description="0: nobody has said yet")
+    tasks_done: int
+    tasks_in_progress: int
+    tasks_dead: int
+    tasks_cancelled: int
+    time_spent_ms: Ms
+    created_at_ms: EpochMs
+    distributed_at_ms: MaybeEpochMs
+    finished_at_ms: MaybeEpochMs
+    links: ObjectLinks
+
+
+class WaitAnswer(BaseModel):
+    """How a wait ended."""
+
+    until: list[ObjectState]
+    outcome: Outcome = Field(description="unreachable: it has ended otherwise")
+
+
+class ObjectDetail(ObjectAnswer):
+    """An object and how far its tasks are."""
+
+    wait: WaitAnswer | None = Field(description="null: nobody asked to wait")
+    view: ViewAnswer
+
+
+class PageLinks(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    next: str | None = Field(description="null: this is the last page")
+
+
+class ObjectPage(BaseModel):
+    """Objects, newest first."""
+
+    objects: list[ListedObject]
+    counts: dict[ObjectState, int] = Field(description="How many there are by state, of the kind asked for, now")
+    next_cursor: str | None = Field(description="null: this is the last page")
+    links: PageLinks
+    view: ViewAnswer
+
+
+class EventOfObject(BaseModel):
+    """An event as it stands on its topic, and where: `event_id` resumes a stream."""
+
+    model_config = ConfigDict(extra="allow")
+
+    event_id: str = Field(examples=["task-events:3:1234"])
+    type: str
+    at_ms: EpochMs
+
+
+class EventPage(BaseModel):
+    """The events of an object in the order of the topics; OBJECT_CREATED without `content`, which may be large."""
+
+    object_id: str
+    events: list[EventOfObject]
+    state: ObjectState
+    ended: bool = Field(description="Nothing follows, unless somebody redrives a dead letter of it")
+    next_after: str | None = Field(description="`after` of the next page; null: these are all so far")
+    links: dict[str, Any]
+    view: ViewAnswer

@@ -1,0 +1,175 @@
+"""The index of objects: where each one stands, so that lists are found newest first without looking at all of them.
+
+Keys (numbers are big-endian, so byte order is order of time; a state is its place in `STATES`):
+
+    p  object id                            the object's place: state, partition, time of creation, kind
+    i  kind, NUL, state, time, object id    nothing: the order of the objects of a kind in a state
+    C  kind, NUL, state                     how many there are
+
+A place says which key there is, so a change of state takes back exactly what was written before. Everything is
+written in the batch that moves the view's offsets. One order is enough: `counts` tells which ones have any objects,
+and a list of all kinds or states merges those.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from api.view.ledger_rows import decode_short_row
+from app.rules.ledger import ObjectState, state_of_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from api.view.store import ViewStore
+
+STATES = tuple(ObjectState)
+"""In the order of an object's life; the index writes a state as its number here."""
+
+PLACE_PREFIX = b"p"
+_ORDER_PREFIX = b"i"
+_COUNT_PREFIX = b"C"
+TIME_BYTES = 6
+_PARTITION_BYTES = 2
+_STATE_BYTES = tuple(bytes((number,)) for number in range(len(STATES)))
+_NUMBER_OF = {state: number for number, state in enumerate(STATES)}
+_AFTER_STATE = 1 + _PARTITION_BYTES
+_AFTER_TIME = _AFTER_STATE + TIME_BYTES
+
+
+class Place(NamedTuple):
+    """Where an object stands in the index; `created_at_ms` is epoch ms, `partition` that of all of its records."""
+
+    state: ObjectState
+    partition: int
+    created_at_ms: int
+    kind: str
+
+
+Counts = dict[tuple[str, ObjectState], int]
+"""How many objects there are by kind and state."""
+
+
+class ObjectIndex:
+    """Keeps the index; fed by `View`, one `change` a write."""
+
+    def __init__(self) -> None:
+        self.counts: Counts = {}
+
+    def load(self, store: ViewStore) -> None:
+        """Begin with what a store holds."""
+        self.counts = {}
+        for key, value in store.newest_first(_COUNT_PREFIX):
+            kind = key[len(_COUNT_PREFIX) : -2].decode()
+            self.counts[kind, STATES[key[-1]]] = int.from_bytes(value, "big")
+
+    def write(self, batch: Any, changes: Changes, places: Sequence[bytes | None]) -> None:
+        """Put what changed into the batch; `places` are what the store holds of `changes.ids`."""
+        moved: defaultdict[tuple[bytes, int], int] = defaultdict(int)
+        put, delete = batch.put, batch.delete
+        for object_id, old in zip(changes.ids, places, strict=True):
+            new = changes.place_of(object_id, old)
+            if new == old:
+                continue
+            if old is not None:
+                delete(_order_key(old, object_id))
+                moved[old[_AFTER_TIME:], old[0]] -= 1
+            if new is None:
+                delete(PLACE_PREFIX + object_id)
+                continue
+            put(PLACE_PREFIX + object_id, new)
+            put(_order_key(new, object_id), b"")
+            moved[new[_AFTER_TIME:], new[0]] += 1
+        for (kind, number), change in moved.items():
+            if change:
+                self._count(batch, kind, number, change)
+
+    def _count(self, batch: Any, kind: bytes, number: int, change: int) -> None:
+        name = (kind.decode(), STATES[number])
+        count = self.counts.get(name, 0) + change
+        key = _COUNT_PREFIX + kind + b"\0" + _STATE_BYTES[number]
+        if count:
+            self.counts[name] = count
+            batch.put(key, count.to_bytes(8, "big"))
+        else:
+            self.counts.pop(name, None)
+            batch.delete(key)
+
+
+class Changes:
+    """What one write of the view says of objects: the last word counts."""
+
+    def __init__(self) -> None:
+        self._created: dict[bytes, tuple[int, int, bytes]] = {}
+        self._rows: dict[bytes, tuple[int, bytes | None]] = {}
+
+    @property
+    def ids(self) -> list[bytes]:
+        """The objects that something is said of."""
+        return list(self._rows.keys() | self._created.keys())
+
+    def add_created(self, object_id: bytes, partition: int, at_ms: int, kind: str) -> None:
+        """Take in an object's record."""
+        self._created[object_id] = (partition, at_ms, _kind_bytes(kind))
+
+    def add_row(self, object_id: bytes, partition: int, row: bytes | None) -> None:
+        """Take in a ledger row, or its tombstone."""
+        self._rows[object_id] = (partition, row)
+        if row is None:
+            self._created.pop(object_id, None)
+
+    def place_of(self, object_id: bytes, old: bytes | None) -> bytes | None:
+        """Return the packed place that an object has now; `old` is the one that it had."""
+        created = self._created.get(object_id)
+        partition, data = self._rows.get(object_id, (0, None))
+        if data is None:
+            if created is None:
+                return None
+            if old is not None and object_id not in self._rows:
+                return old  # submitted again: what is known of it counts
+            return _pack(0, *created)
+        row = decode_short_row(data)
+        created_at_ms = row.created_at_ms
+        if not created_at_ms:
+            # OBJECT_CREATED is not counted yet. Its record may be here.
+            if created is not None:
+                created_at_ms = created[1]
+            elif old is not None:
+                created_at_ms = int.from_bytes(old[_AFTER_STATE:_AFTER_TIME], "big")
+            else:
+                created_at_ms = min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=0)
+        return _pack(_NUMBER_OF[state_of_object(row)], partition, created_at_ms, _kind_bytes(row.kind))
+
+
+def unpack_place(data: bytes) -> Place:
+    """Return a packed place."""
+    return Place(
+        STATES[data[0]],
+        int.from_bytes(data[1:_AFTER_STATE], "big"),
+        int.from_bytes(data[_AFTER_STATE:_AFTER_TIME], "big"),
+        data[_AFTER_TIME:].decode(),
+    )
+
+
+def order_prefix(kind: str, state: ObjectState) -> bytes:
+    """Return how the keys begin that order the objects of a kind in a state."""
+    return _ORDER_PREFIX + _kind_bytes(kind) + b"\0" + _STATE_BYTES[_NUMBER_OF[state]]
+
+
+def _order_key(place: bytes, object_id: bytes) -> bytes:
+    return _ORDER_PREFIX + place[_AFTER_TIME:] + b"\0" + place[:1] + place[_AFTER_STATE:_AFTER_TIME] + object_id
+
+
+def _pack(number: int, partition: int, created_at_ms: int, kind: bytes) -> bytes:
+    return (
+        _STATE_BYTES[number]
+        + partition.to_bytes(_PARTITION_BYTES, "big")
+        + created_at_ms.to_bytes(TIME_BYTES, "big")
+        + kind
+    )
+
+
+def _kind_bytes(kind: str) -> bytes:
+    # A task's event may carry any kind; NUL ends it in the keys.
+    return kind.encode().replace(b"\0", b"?")

@@ -1,0 +1,157 @@
+"""Objects newest first, page by page, from the index (`api.view.object_index`).
+
+A page costs a look at each order that has objects (one a kind and state) and one at each object in it, however many
+there are. A cursor is a place in the order, so what comes in meanwhile neither shifts nor repeats anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import heapq
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from api.view.ledger_rows import decode_short_row
+from api.view.object_index import TIME_BYTES, order_prefix
+from api.view.rows import RECORD_PREFIX, ROW_PREFIX
+from app.rules.ledger import ObjectRow, state_of_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from api.view.object_index import ObjectIndex
+    from api.view.store import ViewStore
+    from app.rules.ledger import ObjectState
+
+_OBJECTS_A_TURN = 25
+"""About 1 ms: longer would make other requests wait."""
+_MAX_ID_BYTES = 800
+_BASE64_GROUP = 4
+
+
+class Wanted(NamedTuple):
+    """Which objects are meant; instants are epoch ms, the first one inclusive, the second one exclusive."""
+
+    states: frozenset[ObjectState] = frozenset()
+    kind: str | None = None
+    created_after_ms: int | None = None
+    created_before_ms: int | None = None
+
+
+class Listed(NamedTuple):
+    """An object in a list; `name` is None where the topic's retention took its record."""
+
+    object_id: str
+    created_at_ms: int
+    name: str | None
+    row: ObjectRow
+
+
+class Page(NamedTuple):
+    """Objects newest first, and the place to go on from if there are more."""
+
+    objects: list[Listed]
+    next_place: bytes | None
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False):
+    """What a list shows of an object's record; its content may be large."""
+
+    name: str
+    kind: str = "default"
+    task_count: int | None = None
+
+
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
+class ObjectList:
+    """Reads from the store that `opened` returns, which raises `ViewBehind` while there is none."""
+
+    def __init__(self, opened: Callable[[], ViewStore], index: ObjectIndex) -> None:
+        self._opened = opened
+        self._index = index
+
+    async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> Page:
+        """Return at most `limit` objects behind a place (`next_place` of the page before)."""
+        places = self._places(wanted, limit + 1, after)
+        more = len(places) > limit
+        places = places[:limit]
+        objects: list[Listed] = []
+        for start in range(0, len(places), _OBJECTS_A_TURN):
+            if start:
+                await asyncio.sleep(0)
+            objects += self._look_up(places[start : start + _OBJECTS_A_TURN], wanted)
+        return Page(objects, places[-1] if more else None)
+
+    def counts(self, kind: str | None) -> dict[ObjectState, int]:
+        """Return how many objects there are by state, of a kind or of all."""
+        counts: dict[ObjectState, int] = {}
+        for (one, state), count in self._index.counts.items():
+            if kind in {None, one}:
+                counts[state] = counts.get(state, 0) + count
+        return counts
+
+    def _places(self, wanted: Wanted, count: int, after: bytes | None) -> list[bytes]:
+        """Return places (time, object id), newest first."""
+        orders = [
+            self._order(order_prefix(kind, state), wanted, after)
+            for kind, state in self._index.counts
+            if wanted.kind in {None, kind} and (not wanted.states or state in wanted.states)
+        ]
+        return list(islice(heapq.merge(*orders, reverse=True), count))
+
+    def _order(self, prefix: bytes, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
+        bounds = [] if after is None else [after]
+        if wanted.created_before_ms is not None:
+            bounds.append(_time_bytes(wanted.created_before_ms))
+        before = prefix + min(bounds) if bounds else b""
+        places = (key[len(prefix) :] for key, _ in self._opened().newest_first(prefix, before))
+        if wanted.created_after_ms is None:
+            return places
+        oldest = _time_bytes(wanted.created_after_ms)
+        return takewhile(lambda place: place >= oldest, places)
+
+    def _look_up(self, places: list[bytes], wanted: Wanted) -> list[Listed]:
+        ids = [place[TIME_BYTES:] for place in places]
+        get_many = self._opened().get_many
+        rows = get_many([ROW_PREFIX + object_id for object_id in ids])
+        records = get_many([RECORD_PREFIX + object_id for object_id in ids])
+        found: list[Listed] = []
+        for place, data, record in zip(places, rows, records, strict=True):
+            told = None if record is None else _decode_record(record)
+            created_at_ms = int.from_bytes(place[:TIME_BYTES], "big")
+            if data is not None:
+                row = decode_short_row(data)
+            elif told is not None:
+                row = ObjectRow(kind=told.kind, task_count=told.task_count or 0, created_at_ms=created_at_ms)
+            else:
+                continue  # expired since its place was read
+            # It may have moved on since then; a list of one state shows no other.
+            if not wanted.states or state_of_object(row) in wanted.states:
+                name = None if told is None else told.name
+                found.append(Listed(place[TIME_BYTES:].decode(), created_at_ms, name, row))
+        return found
+
+
+def place_text(place: bytes) -> str:
+    """Return a place as clients send it back."""
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def parse_place(text: str) -> bytes | None:
+    """Undo `place_text`; None for any other text."""
+    try:
+        place = base64.b64decode(text + "=" * (-len(text) % _BASE64_GROUP), altchars=b"-_", validate=True)
+        place[TIME_BYTES:].decode()
+    except (binascii.Error, ValueError):
+        return None
+    return place if TIME_BYTES < len(place) <= TIME_BYTES + _MAX_ID_BYTES else None
+
+
+def _time_bytes(at_ms: int) -> bytes:
+    return at_ms.to_bytes(TIME_BYTES, "big")
