@@ -67,11 +67,12 @@ def documented_body(model: type[BaseModel], description: str, *, required: bool 
 
 
 _MEANING = {
-    400: "The body is not JSON",
+    400: "The body is not JSON, or a header is malformed",
     404: "There is none of that id",
     409: "The state of things does not allow it",
     413: "The body, or what it makes, is too large",
     415: "The body is not application/json",
     422: "A field or parameter is wrong; `errors` lists all of them",
+    429: "The broker does not keep up; nothing was stored, and `Retry-After` says when to come back",
     503: "The broker is away or the view is not up to date; `Retry-After` says when to come back",
 }

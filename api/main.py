@@ -24,7 +24,18 @@ from api.closing import Closing
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
-from api.routes import cancels, control, dead_letters, health, object_reads, objects, redrives, statistics, workers
+from api.routes import (
+    cancels,
+    control,
+    dead_letters,
+    health,
+    object_reads,
+    objects,
+    redrives,
+    statistics,
+    submits,
+    workers,
+)
 from api.submit.bulk_redrive import BulkRedriver
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
@@ -46,6 +57,7 @@ _log = logging.getLogger(__name__)
 _PREFIX = "/api"
 # Before `dead_letters`, which would take their paths for ids of letters: `redrives`.
 _ROUTERS = (
+    submits.router,
     objects.router,
     object_reads.router,
     redrives.router,

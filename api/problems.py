@@ -58,6 +58,12 @@ def conflict(name: str, detail: str, members: Mapping[str, Any] | None = None) -
     return Problem(HTTPStatus.CONFLICT, name, detail, members=members)
 
 
+def too_many(name: str, detail: str, members: Mapping[str, Any] | None = None) -> Problem:
+    """Return a 429 that says when to come back."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, name, detail, members=members, headers=headers)
+
+
 def unavailable(name: str, detail: str, members: Mapping[str, Any] | None = None) -> Problem:
     """Return a 503 that says when to come back."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}

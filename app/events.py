@@ -33,7 +33,10 @@ Redrive = Annotated[int, Meta(ge=0, le=3)]
 
 
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
-    """An object came in. An outside producer may leave out `id`, `kind` and `task_count`."""
+    """An object came in. An outside producer may leave out `id`, `kind` and `task_count`.
+
+    `payload_hash` is there where the client chose the id: what it asked for (`app.rules.idempotency`).
+    """
 
     id: str = ""
     object_id: ObjectId
@@ -42,6 +45,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     name: str
     content: str
     at_ms: Instant
+    payload_hash: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):

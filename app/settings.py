@@ -100,7 +100,9 @@ class Settings(BaseSettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
-    seen_retention_h: float = Field(24.0, gt=0, le=24 * 365, description="How long a repeated object id is recognised")
+    seen_retention_h: float = Field(
+        24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
+    )
 
     process_time: Annotated[ProcessTime, NoDecode, BeforeValidator(_parse_process_time)] = Field(
         ProcessTime(3.0, 5.0), description="What the default handler takes, in seconds: 0, 0.2 or a range 3-5"
@@ -133,6 +135,13 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
     api_url: str = Field("http://127.0.0.1:8000", description="Where the `ebs` commands find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
+    max_batch_bytes: int = Field(
+        128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a POST of many objects"
+    )
+    max_batch_objects: int = Field(100_000, ge=1, le=1_000_000, description="Most objects in one such body")
+    max_in_flight_bytes: int = Field(
+        64 * 1_048_576, ge=2_097_152, le=1_073_741_824, description="Sent to the broker without its word yet; then 429"
+    )
     publish_timeout_s: float = Field(
         8.0, gt=0, le=300, description="How long a submit waits for the broker's word before it answers 503"
     )

@@ -12,18 +12,37 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from api import problems, schemas
+from api.submit.payload import decode_payload
+from app.rules.idempotency import BadKey, parse_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
+
+    from api.submit.payload import Payload
 
 Model = TypeVar("Model", bound=BaseModel)
 
+JSON_TYPES = ("application/json",)
 _JSON_ERRORS = frozenset({"json_invalid"})
 
 
-async def read_object_request(request: Request, max_body_bytes: int) -> schemas.ObjectRequest:
-    """Return the checked body; one without any field set if there is none. Raises `Problem` (400, 413, 415, 422)."""
-    return await read_body(request, max_body_bytes, schemas.ObjectRequest)
+async def read_payload(request: Request, max_body_bytes: int) -> Payload:
+    """Return the object that the body asks for, any if there is none. Raises `Problem` (400, 413, 415, 422)."""
+    body = await read_json(request, max_body_bytes)
+    try:
+        return decode_payload(body or b"{}", schemas.ObjectRequest)
+    except ValidationError as error:
+        raise _problem_of(error, schemas.ObjectRequest) from None
+
+
+def read_key(request: Request) -> str | None:
+    """Return the request's idempotency key, if it has one. Raises `Problem` (400)."""
+    try:
+        return parse_key(request.headers.getlist("idempotency-key"))
+    except BadKey as error:
+        raise problems.Problem(HTTPStatus.BAD_REQUEST, "bad-idempotency-key", str(error)) from None
 
 
 async def read_body(request: Request, max_body_bytes: int, model: type[Model]) -> Model:
@@ -32,17 +51,14 @@ async def read_body(request: Request, max_body_bytes: int, model: type[Model]) -
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raw_errors = error.errors(include_url=False, include_input=False)
-        if raw_errors[0]["type"] in _JSON_ERRORS:
-            raise malformed(raw_errors[0]["msg"].removeprefix("Invalid JSON: ")) from None
-        raise problems.invalid(problems.errors_of(raw_errors, tuple(model.model_fields))) from None
+        raise _problem_of(error, model) from None
 
 
 async def read_json(request: Request, max_body_bytes: int) -> bytes:
     """Return the bytes of a body that says it is JSON, none if there is none. Raises `Problem` (400, 413, 415)."""
-    body = await _read(request, max_body_bytes)
+    body = await read_bytes(request, max_body_bytes, "EBS_MAX_BODY_BYTES")
     if body:
-        _check_type(request)
+        check_type(request, JSON_TYPES)
     return body
 
 
@@ -51,18 +67,43 @@ def malformed(reason: str) -> problems.Problem:
     return problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON: {reason}")
 
 
-async def _read(request: Request, max_body_bytes: int) -> bytes:
+def media_type_of(request: Request) -> str:
+    """Return the type that the body says it has, in lower case and without parameters; empty if it says none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_type(request: Request, taken: Sequence[str]) -> None:
+    """Raise `Problem` (415) for a body that does not say that it is of one of these types, plain and in UTF-8."""
+    parameters = request.headers.get("content-type", "").partition(";")[2]
+    charset = parameters.replace(" ", "").lower().removeprefix("charset=").strip('"')
+    coding = request.headers.get("content-encoding", "identity")
+    if media_type_of(request) not in taken or charset not in {"", "utf-8"} or coding != "identity":
+        said = request.headers.get("content-type") or "nothing"
+        detail = f"send the body as {' or '.join(taken)} in plain UTF-8 (it says {said}, coding {coding})"
+        if taken == JSON_TYPES:
+            detail += ", or send no body"
+        headers = {"Accept-Post": ", ".join(taken)}
+        raise problems.Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail, headers=headers)
+
+
+def check_announced(request: Request, max_bytes: int, setting: str) -> None:
+    """Raise `Problem` (413) where the client says itself that its body is over the limit of this setting."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_body_bytes:
-        raise _too_large(max_body_bytes)
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large(max_bytes, setting)
+
+
+async def read_bytes(request: Request, max_bytes: int, setting: str) -> bytes:
+    """Return the whole body. Raises `Problem` (413, or 400 if the client leaves)."""
+    check_announced(request, max_bytes, setting)
     chunks = []
     size_bytes = 0
     try:
         # A Content-Length may be absent (chunked), or a lie: what comes in is what counts.
         async for chunk in request.stream():
             size_bytes += len(chunk)
-            if size_bytes > max_body_bytes:
-                raise _too_large(max_body_bytes)
+            if size_bytes > max_bytes:
+                raise too_large(max_bytes, setting)
             chunks.append(chunk)
     except ClientDisconnect:
         # Nobody reads this answer; without it the server's log would show a traceback.
@@ -70,17 +111,15 @@ async def _read(request: Request, max_body_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def _too_large(max_body_bytes: int) -> problems.Problem:
-    detail = f"the body is over {max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
-    return problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+def too_large(max_bytes: int, setting: str) -> problems.Problem:
+    """Return the answer to a body over the limit of a setting."""
+    return problems.Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"the body is over {max_bytes} bytes ({setting})"
+    )
 
 
-def _check_type(request: Request) -> None:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.replace(" ", "").lower().removeprefix("charset=").strip('"')
-    coding = request.headers.get("content-encoding", "identity")
-    if media_type.strip().lower() != "application/json" or charset not in {"", "utf-8"} or coding != "identity":
-        said = request.headers.get("content-type") or "nothing"
-        detail = f"send the body as application/json in plain UTF-8 (it says {said}, coding {coding}), or send no body"
-        headers = {"Accept-Post": "application/json"}
-        raise problems.Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail, headers=headers)
+def _problem_of(error: ValidationError, model: type[BaseModel]) -> problems.Problem:
+    raw_errors = error.errors(include_url=False, include_input=False)
+    if raw_errors[0]["type"] in _JSON_ERRORS:
+        return malformed(raw_errors[0]["msg"].removeprefix("Invalid JSON: "))
+    return problems.invalid(problems.errors_of(raw_errors, tuple(model.model_fields)))

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from api import problems
-from api.submit.submission import MAX_EVENT_BYTES
+from api.submit.payload import MAX_EVENT_BYTES
 from api.view.view import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, RecordRefused
 from app.rules.acts import Act, LetterId, LetterState, act_record

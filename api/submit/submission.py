@@ -1,152 +1,186 @@
-"""Takes objects in: gives them ids, makes their OBJECT_CREATED events and publishes them (design, sections 3 and 5)."""
+"""Takes single objects in, and many of one payload: the rules of `POST /api/objects` (design, sections 3 and 5).
+
+With an idempotency key the object's id is a function of it (`app.rules.idempotency`), and `api.submit.storing` finds
+out who was first. Guarantee: within EBS_SEEN_RETENTION_H there is at most one object of a key, that of the record which
+distribution saw first; 202 is said to those only whose payload is this object's.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-import zlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import UNSET
+
 from api import problems
-from api.submit import generated
-from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.events import ObjectCreated, encode, object_created_id
-from app.rules.distribution import why_copies_refused
+from api.submit.in_flight import InFlight
+from api.submit.payload import new_object_ids, prepare, too_large, wrong_tasks
+from api.submit.storing import Fate, Outcome, Storing
+from app.rules.idempotency import object_id_of, object_id_of_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.schemas import ObjectRequest
-    from api.submit.publisher import Publisher, Record
+    from api.submit.payload import Payload
+    from api.submit.publisher import Publisher
     from api.view.view import View
     from app.settings import Settings
 
-MAX_EVENT_BYTES = 1_000_000
-"""The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
 _MAX_BULK_BYTES = 256 * 1_048_576
 # Building and publishing this many holds the event loop for about 10 ms.
 _CHUNK_COUNT = 2_000
 _CHUNK_BYTES = 8 * 1_048_576
 
 
-class Submitter(NamedTuple):
+class _Running(NamedTuple):
+    """A submit of a known id that is under way in this process."""
+
+    payload_hash: str
+    task: asyncio.Task[Outcome]
+
+
+class Submitter:
     """Submits objects with the collaborators of one application."""
 
-    settings: Settings
-    publisher: Publisher
-    view: View
-    clock_ms: Callable[[], int]
+    def __init__(self, settings: Settings, publisher: Publisher, view: View, clock_ms: Callable[[], int]) -> None:
+        self.settings = settings
+        self.clock_ms = clock_ms
+        self.storing = Storing(publisher, view, InFlight(settings.max_in_flight_bytes))
+        self._running: dict[str, _Running] = {}
 
-    async def submit(self, wanted: ObjectRequest) -> str:
-        """Store one object; returns its id once the broker has it. Raises `Problem` (413, 422, 503)."""
-        self._check_tasks(wanted)
-        object_id = wanted.id or new_object_id()
-        record = self._record(object_id, wanted)
-        _check_size(len(record[2]), 1)
-        try:
-            offset = await self.publisher.publish(record)
-        except OutcomeUnknown as error:
-            detail = (
-                f"{error}, so it is not known whether object {object_id} is stored. Repeating is safe: send the same "
-                f'payload with "id": "{object_id}", it makes this object once'
-            )
-            members = {"id": object_id, "ids": [object_id], "safe_to_repeat": True, "retry_with": {"id": object_id}}
-            raise problems.unavailable("outcome-unknown", detail, members) from error
-        except (BrokerUnavailable, RecordRefused) as error:
-            raise _nothing_stored(error) from error
-        if offset is not None:
-            self.view.remember_writes({record[0]: offset + 1})
+    async def submit(self, payload: Payload, key: str | None = None) -> str:
+        """Store one object; returns its id once the broker has it. Raises `Problem` (409, 413, 422, 429, 503)."""
+        self._check(payload)
+        object_id = chosen_id(payload, key)
+        if object_id is None:
+            (object_id,) = new_object_ids(1)
+            outcome = await self._store(payload, object_id, None)
+        else:
+            outcome = await self._store_known(payload, object_id)
+        if outcome.fate is not Fate.STORED:
+            raise _problem_of(outcome, object_id, key)
         return object_id
 
-    async def submit_many(self, wanted: ObjectRequest, count: int) -> list[str]:
+    async def submit_many(self, payload: Payload, count: int, key: str | None = None) -> list[str]:
         """Store `count` objects, the same but for their ids; returns the ids. Raises as `submit`."""
-        self._check_tasks(wanted)
-        if wanted.id:
+        self._check(payload)
+        if payload.id is not UNSET:
             detail = "an id names one object: leave it out, or leave out count"
             raise problems.invalid([{"detail": detail, "pointer": "#/id"}])
-        event_bytes = len(self._record(new_object_id(), wanted)[2])
+        at_ms = self.clock_ms()
+        event_bytes = len(prepare(payload, new_object_ids(1)[0], self.settings, at_ms).record[2])
         _check_size(event_bytes, count)
         chunk_count = min(_CHUNK_COUNT, max(1, _CHUNK_BYTES // event_bytes))
+        payload_hash = UNSET if key is None else payload.hash(count)
         ids: list[str] = []
         while len(ids) < count:
-            chunk = [new_object_id() for _ in range(min(chunk_count, count - len(ids)))]
-            records = [self._record(object_id, wanted) for object_id in chunk]
+            wanted = min(chunk_count, count - len(ids))
+            chunk = (
+                new_object_ids(wanted) if key is None else [object_id_of_item(key, len(ids) + n) for n in range(wanted)]
+            )
+            objects = [prepare(payload, object_id, self.settings, at_ms, payload_hash) for object_id in chunk]
             await asyncio.sleep(0)  # others want to be served between the two halves of the work
-            try:
-                self.view.remember_writes(await self.publisher.publish_many(records))
-            except OutcomeUnknown as error:
-                raise _partly_stored(error, ids, chunk, count) from error
-            except BrokerUnavailable as error:
-                raise (_partly_stored(error, ids, [], count) if ids else _nothing_stored(error)) from error
+            outcomes = await self.storing.store(objects)
+            failed = next((outcome for outcome in outcomes if outcome.fate is not Fate.STORED), None)
+            if failed is not None:
+                raise _many_failed(failed, ids, chunk, count, key)
             ids += chunk
         return ids
 
-    def _check_tasks(self, wanted: ObjectRequest) -> None:
-        most = self.settings.max_tasks_per_object
-        if wanted.tasks > most:
-            detail = f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
-            raise problems.invalid([{"detail": detail, "pointer": "#/tasks"}])
-        refusal = why_copies_refused(len(wanted.name) + len(wanted.content), wanted.tasks)
-        if refusal is not None:
-            raise problems.invalid([{"detail": f"The object {refusal}", "pointer": "#/tasks"}])
+    async def _store_known(self, payload: Payload, object_id: str) -> Outcome:
+        """Store an object of this id, once for all who ask for it meanwhile. Raises `Problem` (409)."""
+        payload_hash = payload.hash()
+        running = self._running.get(object_id)
+        if running is None:
+            task = asyncio.create_task(self._store(payload, object_id, payload_hash))
+            running = self._running[object_id] = _Running(payload_hash, task)
+            task.add_done_callback(lambda done: self._forget(object_id, done))
+        elif running.payload_hash != payload_hash:
+            # Whether that one will be the object is not known yet: it may fail, and then this one may be it.
+            detail = f"object {object_id} is being submitted with another payload: repeat when that one has its answer"
+            raise problems.conflict("key-in-flight", detail, {"id": object_id, "safe_to_repeat": True})
+        # One who gives up must not take the others' submit with him.
+        return await asyncio.shield(running.task)
 
-    def _record(self, object_id: str, wanted: ObjectRequest) -> Record:
-        given = wanted.model_fields_set
-        name, content = wanted.name, wanted.content
-        if not given >= {"name", "content"}:
-            made_up_name, made_up_content = generated.name_and_content(object_id)
-            name = name if "name" in given else made_up_name
-            content = content if "content" in given else made_up_content
-        event = ObjectCreated(
-            id=object_created_id(object_id),
-            object_id=object_id,
-            kind=wanted.kind,
-            task_count=wanted.tasks if "tasks" in given else self.settings.tasks_per_object,
-            name=name,
-            content=content,
-            at_ms=self.clock_ms(),
-        )
-        key = object_id.encode()
-        return partition_of(key, self.settings.partitions), key, encode(event)
+    def _forget(self, object_id: str, done: asyncio.Task[Outcome]) -> None:
+        del self._running[object_id]
+        if not done.cancelled():
+            done.exception()  # where everybody who asked is gone, nobody else looks at it
 
+    async def _store(self, payload: Payload, object_id: str, payload_hash: str | None) -> Outcome:
+        one = prepare(payload, object_id, self.settings, self.clock_ms(), payload_hash or UNSET)
+        _check_size(len(one.record[2]), 1)
+        (outcome,) = await self.storing.store([one])
+        return outcome
 
-def new_object_id() -> str:
-    """Return a random id of 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    def _check(self, payload: Payload) -> None:
+        wrong = wrong_tasks(payload, self.settings)
+        if wrong is not None:
+            raise problems.invalid([{"detail": wrong, "pointer": "#/tasks"}])
 
 
-def partition_of(key: bytes, partition_count: int) -> int:
-    """Return where an object of ours lies: CRC-32 modulo n, as librdkafka's `consistent` partitioner (design, 3)."""
-    return zlib.crc32(key) % partition_count
+def chosen_id(payload: Payload, key: str | None) -> str | None:
+    """Return the id that the client chose, itself or by its key; None: he leaves it to us. Raises `Problem` (422)."""
+    if key is None:
+        return None if payload.id is UNSET else payload.id
+    object_id = object_id_of(key)
+    if payload.id not in {UNSET, object_id}:
+        detail = f"the idempotency key makes the id {object_id}: leave out id, or the key"
+        raise problems.invalid([{"detail": detail, "pointer": "#/id"}])
+    return object_id
+
+
+def _ids_of(key: str | None, start: int, count: int) -> list[str]:
+    if key is None:
+        return new_object_ids(count)
+    return [object_id_of_item(key, index) for index in range(start, start + count)]
 
 
 def _check_size(event_bytes: int, count: int) -> None:
-    if event_bytes > MAX_EVENT_BYTES:
-        detail = f"name and content make an event of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
-        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-    if event_bytes * count > _MAX_BULK_BYTES:
-        detail = f"{count} copies of this object are over {_MAX_BULK_BYTES} bytes in one call: ask for fewer at a time"
-        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+    refusal = too_large(event_bytes)
+    if refusal is None and event_bytes * count > _MAX_BULK_BYTES:
+        refusal = f"{count} copies of this object are over {_MAX_BULK_BYTES} bytes in one call: ask for fewer at a time"
+    if refusal is not None:
+        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
 
 
-def _nothing_stored(error: Exception) -> problems.Problem:
-    name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
-    detail = f"{error}; nothing was stored, so repeating is safe"
-    return problems.unavailable(name, detail, {"ids": [], "safe_to_repeat": True})
+def _problem_of(outcome: Outcome, object_id: str, key: str | None) -> problems.Problem:
+    if outcome.fate is Fate.UNKNOWN:
+        how = f'send the same payload with "id": "{object_id}"' if key is None else "send the same again"
+        detail = (
+            f"{outcome.detail}, so it is not known whether object {object_id} is stored. Repeating is safe: {how}, "
+            "it makes this object once"
+        )
+        members = {"id": object_id, "ids": [object_id], "safe_to_repeat": True, "retry_with": {"id": object_id}}
+        return problems.unavailable(outcome.name, detail, members)
+    return _nothing_stored(outcome, [object_id] if outcome.fate is Fate.CONFLICT else [])
 
 
-def _partly_stored(error: Exception, stored: list[str], unknown: list[str], count: int) -> problems.Problem:
+def _nothing_stored(outcome: Outcome, ids: list[str]) -> problems.Problem:
+    if outcome.fate is Fate.CONFLICT:
+        members = {"id": ids[0], "safe_to_repeat": False}
+        return problems.Problem(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.name, outcome.detail, members=members)
+    problem = problems.too_many if outcome.fate is Fate.BEHIND else problems.unavailable
+    return problem(outcome.name, outcome.detail, {"ids": [], "safe_to_repeat": True})
+
+
+def _many_failed(failed: Outcome, stored: list[str], chunk: list[str], count: int, key: str | None) -> problems.Problem:
+    if failed.fate is Fate.CONFLICT or (failed.fate is not Fate.UNKNOWN and not stored):
+        return _nothing_stored(failed, chunk)
+    unknown = chunk if failed.fate is Fate.UNKNOWN else []
     missing = count - len(stored) - len(unknown)
+    repeat = f"repeat with count={missing}" if key is None else "repeat the same, it makes those that are missing"
+    reason = failed.detail.removesuffix("; nothing was stored, so repeating is safe")
     detail = (
-        f"{error}. Of {count} objects {len(stored)} are stored, of {len(unknown)} it is not known (GET tells), "
-        f"{missing} are not: repeat with count={missing}"
+        f"{reason}. Of {count} objects {len(stored)} are stored, of {len(unknown)} it is not known (GET tells), "
+        f"{missing} are not: {repeat}"
     )
     members = {
         "ids": stored + unknown,
         "stored_count": len(stored),
         "unknown_count": len(unknown),
         "not_stored_count": missing,
-        "safe_to_repeat": False,
+        "safe_to_repeat": key is not None,
     }
     return problems.unavailable("outcome-unknown", detail, members)

@@ -10,7 +10,7 @@ from app.rules.counts import TOTAL_SIZE_MS
 from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from api.view.object_index import Changes
 
@@ -44,13 +44,26 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
     return None if value is None else decode_object(value)
 
 
-def add_records(batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any]) -> None:
-    """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`."""
-    _ADD[topic](batch, changes, partition, records)
+def add_records(
+    batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any], *, get: Callable[[bytes], Any]
+) -> None:
+    """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`.
+
+    `get` reads the store.
+    """
+    if topic == OBJECTS:
+        _add_objects(batch, changes, partition, records, get)
+    else:
+        _ADD[topic](batch, changes, partition, records)
 
 
-def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:
+def _add_objects(
+    batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get: Callable[[bytes], Any]
+) -> None:
+    # The first record of an id is the object, as for distribution. A later one is a repetition or a conflict, which
+    # the API that took it finds out by reading this row.
     put, add_created = batch.put, changes.add_created
+    new: set[bytes] = set()
     for record in records:
         value = record.value
         try:
@@ -59,8 +72,11 @@ def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
         object_id = event.object_id.encode()
-        put(RECORD_PREFIX + object_id, value)
-        add_created(object_id, partition, event.at_ms, event.kind)
+        key = RECORD_PREFIX + object_id
+        if key not in new and get(key) is None:
+            new.add(key)
+            put(key, value)
+            add_created(object_id, partition, event.at_ms, event.kind)
 
 
 def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:
@@ -87,7 +103,6 @@ def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequenc
 
 
 _ADD = {
-    OBJECTS: _add_objects,
     LEDGER_CHANGELOG: _add_ledger_rows,
     WINDOWS_CHANGELOG: _add_windows,
 }

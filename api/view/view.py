@@ -131,7 +131,7 @@ class View:
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
             else:
-                add_records(batch, changes, topic, partition, new)
+                add_records(batch, changes, topic, partition, new, get=store.get)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None
@@ -167,6 +167,10 @@ class View:
             await self.catch_up()
             found = self.look_up(object_id)
         return found
+
+    def first_record(self, object_id: str) -> ObjectCreated | None:
+        """Return the first record of an id that has been read, without asking the broker for more."""
+        return decode_object_or_none(self._opened().get(RECORD_PREFIX + object_id.encode()))
 
     def totals(self) -> dict[str, Counts]:
         """Return the counts of all time by kind; do not change them."""

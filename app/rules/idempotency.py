@@ -1,0 +1,86 @@
+"""Submits that are safe to repeat: an object's id is a function of its key, so replicas agree without a lock.
+
+What a client asked for has a hash, which travels in the object's record. It is of the request and not of the object
+made from it: settings and made-up texts may change between two repetitions. The first record of an id is the object;
+whoever has read its partition up to his own record knows whether that is his (`api.submit.known_ids`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.events import ObjectCreated
+
+MAX_KEY_CHARS = 255
+_DIGEST_BYTES = 16
+_OBJECT, _ITEM, _PAYLOAD = b"ebs-object", b"ebs-batch-item", b"ebs-payload"
+"""Personalisations: the same text hashed for another purpose gives another digest."""
+
+# RFC 9651: a String is printable ASCII in quotes, with \" and \\ inside; parameters may follow.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"(?:\s*;.*)?')
+# Most clients send the bare key, as payment services want it. A comma is what joins two headers into one.
+_BARE = re.compile(r"[!#-+\--~]+")
+
+
+class BadKey(ValueError):
+    """A key that cannot be used; `str()` of one is a sentence for people."""
+
+
+def parse_key(values: Sequence[str]) -> str | None:
+    """Return the key that the values of the header `Idempotency-Key` say, None if there are none. Raises `BadKey`."""
+    if not values:
+        return None
+    text = values[0].strip()
+    quoted, bare = _QUOTED.fullmatch(text), _BARE.fullmatch(text)
+    if len(values) > 1 or (quoted is None and bare is None):
+        raise BadKey('send one Idempotency-Key of printable ASCII in quotes, such as "8e03978e-40d5-43dd-bc93"')
+    key = text if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+    return check_key(key)
+
+
+def check_key(key: str) -> str:
+    """Return the key itself. Raises `BadKey` for one that is empty or too long."""
+    if not 0 < len(key) <= MAX_KEY_CHARS:
+        raise BadKey(f"an idempotency key has 1 to {MAX_KEY_CHARS} characters, this one has {len(key)}")
+    return key
+
+
+def object_id_of(key: str) -> str:
+    """Return the id (32 hexadecimal digits) of the object that is submitted with this key."""
+    return _digest(key.encode(), _OBJECT)
+
+
+def object_id_of_item(key: str, index: int) -> str:
+    """Return the id of one of many objects that are submitted with one key; `index` is from 0."""
+    return _digest(b"%d:%b" % (index, key.encode()), _ITEM)
+
+
+def payload_hash(name: str | None, content: str | None, kind: str, tasks: int | None, count: int | None = None) -> str:
+    """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once."""
+    return _digest(msgspec.json.encode((name, content, kind, tasks, count)), _PAYLOAD)
+
+
+def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
+    """Return whether a record asks for the same as the first one of its id.
+
+    A record without a hash (its id was not the client's, as the one of a submit whose outcome was unknown) is compared
+    by what it makes.
+    """
+    if first.payload_hash is msgspec.UNSET or mine.payload_hash is msgspec.UNSET:
+        return _made_of(first) == _made_of(mine)
+    return first.payload_hash == mine.payload_hash
+
+
+def _made_of(event: ObjectCreated) -> tuple[str, str, str, int | None]:
+    return event.name, event.content, event.kind, event.task_count
+
+
+def _digest(data: bytes, person: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, person=person).hexdigest()
