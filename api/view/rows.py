@@ -52,7 +52,7 @@ def add_records(
     `get` reads the store.
     """
     if topic == OBJECTS:
-        _add_objects(batch, changes, partition, records, get)
+        _add_objects(batch, changes, partition, records, get=get)
     else:
         _ADD[topic](batch, changes, partition, records)
 
