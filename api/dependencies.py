@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from api.submit.publisher import Publisher
     from api.submit.redrive import Redriver
     from api.submit.submission import Submitter
+    from api.view.event_log import EventLog
+    from api.view.pulse import Pulse
     from api.view.view import View
     from app.settings import Settings
 
@@ -32,6 +34,8 @@ class Collaborators(NamedTuple):
     redriver: Redriver
     bulk_redriver: BulkRedriver
     closing: Closing
+    events: EventLog
+    pulse: Pulse
 
 
 async def _collaborators(request: Request) -> Collaborators:

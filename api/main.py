@@ -1,8 +1,8 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
 Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
-Writes: `objects`, `control` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive writes (through
-`api.submit.desk`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Writes: `objects`, `control`, `dead-letters` (acts), what a redrive writes (all through `api.submit.publisher`), the
+SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -29,19 +29,22 @@ from api.routes import (
     control,
     dead_letters,
     health,
+    object_events,
     object_reads,
     objects,
     redrives,
     statistics,
+    statistics_stream,
     submits,
     workers,
 )
 from api.submit.bulk_redrive import BulkRedriver
-from api.submit.desk import Desk, KafkaDesk
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
 from api.submit.submission import Submitter
 from api.view.feed import ViewFeed
+from api.view.kafka_events import KafkaEvents
+from api.view.pulse import Pulse
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
 from api.view_answers import ViewHeaders
@@ -53,6 +56,8 @@ from app.topics import catalogue
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from api.view.event_log import EventLog
+
 _log = logging.getLogger(__name__)
 
 _PREFIX = "/api"
@@ -61,9 +66,11 @@ _ROUTERS = (
     submits.router,
     objects.router,
     object_reads.router,
+    object_events.router,
     redrives.router,
     dead_letters.router,
     statistics.router,
+    statistics_stream.router,
     control.router,
     cancels.router,
     workers.router,
@@ -75,8 +82,8 @@ def create_http_app(
     settings: Settings,
     *,
     publisher: Publisher,
-    desk: Desk,
     view: View,
+    events: EventLog,
     clock_ms: Callable[[], int] | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> FastAPI:
@@ -90,7 +97,6 @@ def create_http_app(
                 yield
         finally:
             await bulk_redriver.close()
-            await desk.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,11 +104,15 @@ def create_http_app(
     app = FastAPI(title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
     clock_ms = clock_ms or epoch_ms
     submitter = Submitter(settings, publisher, view, clock_ms)
-    redriver = Redriver(settings, desk, publisher, view, clock_ms)
+    redriver = Redriver(settings.partitions, publisher, view, clock_ms)
     closing = Closing()
-    closing.call(view.waiters.wake_all)
-    bulk_redriver = BulkRedriver(redriver, view, clock_ms)
-    app.state.collaborators = Collaborators(settings, publisher, view, submitter, redriver, bulk_redriver, closing)
+    pulse = Pulse(view, clock_ms)
+    for end in (view.waiters.wake_all, events.close, pulse.close):
+        closing.call(end)
+    bulk_redriver = BulkRedriver(redriver, publisher, view, clock_ms)
+    app.state.collaborators = Collaborators(
+        settings, publisher, view, submitter, redriver, bulk_redriver, closing, events, pulse
+    )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
     for router in _ROUTERS:
@@ -136,9 +146,9 @@ def _from_environment() -> FastAPI:
     publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect)
     feed = ViewFeed(settings.broker, settings.data_dir, view, connect)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
-    background = (publisher.run, feed.run, keeper.run)
-    desk = KafkaDesk(settings, view)
-    return create_http_app(settings, publisher=publisher, desk=desk, view=view, background=background)
+    events = KafkaEvents(settings.broker)
+    background = (publisher.run, feed.run, keeper.run, events.run)
+    return create_http_app(settings, publisher=publisher, view=view, events=events, background=background)
 
 
 http_app = _from_environment()

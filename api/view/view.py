@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
-from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex
+from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex, unpack_place
 from api.view.object_list import ObjectList
 from api.view.rows import (
     RECORD_PREFIX,
@@ -101,7 +101,6 @@ class View:
         for fold in self._folds.values():
             fold.load(store)
         self.object_index.load(store)
-        self.dead_letters.runs.load(store)
         self.mark_all_windows_changed()
         self.generation += 1
         self.progress = Progress()
@@ -124,7 +123,7 @@ class View:
         """Take in records, by topic and partition in the order of their offsets, in one write."""
         store = self._opened()
         batch = new_batch()
-        letters = DeadLetterRows(store.get, batch, self.dead_letters.runs)
+        letters = DeadLetterRows(store.get, batch)
         changes = Changes()
         for (topic, partition), new in records.items():
             if topic == DEAD_LETTERS:
@@ -226,6 +225,11 @@ class View:
         if record is None and row is None:
             return None
         return Found(decode_object_or_none(record), None if row is None else decode_row(row))
+
+    def partition_of(self, object_id: str) -> int:
+        """Return where the records of an object lie that the view knows."""
+        place = self._opened().get(PLACE_PREFIX + object_id.encode())
+        return 0 if place is None else unpack_place(place).partition
 
     async def catch_up(self, topic: str = OBJECTS) -> None:
         """Wait until everything is read that was on a topic when this was called; `ViewBehind` if not in time."""

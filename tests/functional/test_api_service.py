@@ -91,6 +91,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
     assert {
         "/api/objects",
         "/api/objects/{object_id}",
+        "/api/objects/{object_id}/events",
         "/api/objects/{object_id}/tasks",
         "/api/dead-letters",
         "/api/dead-letters/{letter_id}",
@@ -99,6 +100,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/dead-letters/redrives",
         "/api/dead-letters/redrives/{run_id}",
         "/api/statistics",
+        "/api/statistics/stream",
         "/api/statistics/windows",
         "/api/control",
         "/api/control/pause",

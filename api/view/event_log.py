@@ -1,0 +1,65 @@
+"""The events of one object: what has been, read from its partition of `task-events`, and what comes, from one tail.
+
+Nothing of it is kept in the view: all events of all objects would cost it four times the work, for the few that
+somebody ever looks at. An object's events lie in one partition, between its first task's creation and its end, and
+the ledger row tells both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from app.errors import EbsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
+
+
+class EventsUnavailable(EbsError):
+    """The broker does not hand out events now."""
+
+
+class TooSlow(EbsError):
+    """A reader did not take its events in time, and more than its share of them waits."""
+
+
+class EventRecord(NamedTuple):
+    """A record of `task-events`."""
+
+    offset: int
+    value: bytes
+
+
+class Begin(NamedTuple):
+    """Where reading begins: at an offset, or at the first record of an instant (epoch ms) or later."""
+
+    offset: int | None = None
+    at_ms: int | None = None
+
+
+class Tail(Protocol):
+    """An object's events from `begin` (an offset) on, as they come."""
+
+    begin: int
+
+    async def get(self, timeout_s: float) -> list[EventRecord]:
+        """Return what came; nothing at the time limit. Raises `TooSlow`, `EventsUnavailable`."""
+
+
+class EventLog(Protocol):
+    """What the routes need of the topic; tests bring their own."""
+
+    def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
+        """Follow an object. Raises `EventsUnavailable`."""
+
+    def read(
+        self, object_id: str, partition: int, begin: Begin, end: int | None = None, until_ms: int | None = None
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """Yield an object's events up to an offset (exclusive; None: what is committed now) or an instant.
+
+        Yields an empty list where nothing of the object was in a stretch of the topic. Raises `EventsUnavailable`.
+        """
+
+    def close(self) -> None:
+        """Let everybody who follows go: the process stops."""

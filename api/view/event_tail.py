@@ -1,0 +1,190 @@
+"""One reader of what is new on `task-events` for all who follow an object: filters by key, hands out, never waits.
+
+It runs only while somebody follows, and reads only their objects' partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from api.view.event_log import EventRecord, EventsUnavailable, TooSlow
+from app.topics import TASK_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+_log = logging.getLogger(__name__)
+
+MAX_WAITING_COUNT = 4_096
+MAX_WAITING_BYTES = 8 * 1_048_576
+_POLL_MS = 50
+_MAX_RECORDS = 1_000
+_START_TIMEOUT_S = 10.0
+_LINGER_S = 10.0
+_RETRY_PAUSE_S = 1.0
+
+
+class Follower:
+    """One who follows an object: what came and was not taken yet, up to a limit."""
+
+    def __init__(self, key: bytes, partition: int) -> None:
+        self.key = key
+        self.partition = partition
+        self.begin = 0
+        self.started = asyncio.Event()
+        self._waiting: list[EventRecord] = []
+        self._waiting_bytes = 0
+        self._came = asyncio.Event()
+        self._failure: EbsFailure | None = None
+
+    def start_at(self, offset: int) -> None:
+        """Say from which offset on it hears of everything."""
+        self.begin = offset
+        self.started.set()
+
+    def put(self, record: EventRecord) -> None:
+        """Hand over an event; one who has let too many of them lie is told so instead."""
+        if self._failure is not None:
+            return
+        self._waiting.append(record)
+        self._waiting_bytes += len(record.value)
+        if len(self._waiting) > MAX_WAITING_COUNT or self._waiting_bytes > MAX_WAITING_BYTES:
+            detail = f"{len(self._waiting)} events ({self._waiting_bytes} bytes) wait to be taken"
+            self.fail(TooSlow(f"the client is too slow: {detail}"))
+        self._came.set()
+
+    def fail(self, failure: EbsFailure) -> None:
+        """Let go of what waits, and say why at the next `get`."""
+        self._failure = failure
+        self._waiting = []
+        self.started.set()
+        self._came.set()
+
+    def check(self) -> None:
+        """Raise what it failed with."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def get(self, timeout_s: float) -> list[EventRecord]:
+        """See `Tail.get`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._came.wait()
+        except TimeoutError:
+            return []
+        self.check()
+        taken, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._came.clear()
+        return taken
+
+
+EbsFailure = TooSlow | EventsUnavailable
+
+
+class EventTail:
+    """Hands out to followers; `run` is its whole life, `open_consumer` opens a reader of committed records."""
+
+    def __init__(self, open_consumer: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._open_consumer = open_consumer
+        self._followers: dict[bytes, set[Follower]] = {}
+        self._positions: dict[int, int] = {}
+        self._wanted = asyncio.Event()
+
+    @asynccontextmanager
+    async def follow(self, object_id: str, partition: int) -> AsyncIterator[Follower]:
+        """See `EventLog.follow`."""
+        follower = Follower(object_id.encode(), partition)
+        self._followers.setdefault(follower.key, set()).add(follower)
+        if partition in self._positions:
+            follower.start_at(self._positions[partition])
+        self._wanted.set()
+        try:
+            await _started(follower)
+            yield follower
+        finally:
+            others = self._followers[follower.key]
+            others.discard(follower)
+            if not others:
+                del self._followers[follower.key]
+
+    async def run(self) -> None:
+        """Read for as long as somebody follows, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            try:
+                async with self._open_consumer() as consumer:
+                    await self._serve(consumer)
+            except (KafkaError, OSError) as error:
+                _log.warning("cannot follow %s: %r", TASK_EVENTS, error)
+                self.fail_all(EventsUnavailable(f"the Kafka broker does not hand out events ({error!r})"))
+                await asyncio.sleep(_RETRY_PAUSE_S)
+            finally:
+                self._positions = {}
+
+    def fail_all(self, failure: EbsFailure) -> None:
+        """Let all followers go."""
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.fail(failure)
+
+    async def _serve(self, consumer: Any) -> None:
+        """Read until nobody has followed for a while."""
+        while True:
+            if not self._followers:
+                self._wanted.clear()
+                # Nobody reads what a consumer without followers fetches, and it goes on fetching.
+                consumer.unsubscribe()
+                self._positions = {}
+                try:
+                    async with asyncio.timeout(_LINGER_S):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    return
+            await self._assign(consumer)
+            records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
+            for tp, new in records.items():
+                self._hand_out(tp.partition, new)
+            # A full buffer answers without waiting; others must have their turn.
+            await asyncio.sleep(0)
+
+    def _hand_out(self, partition: int, records: list[Any]) -> None:
+        followers = self._followers
+        for record in records:
+            wanted = followers.get(record.key)
+            if wanted is not None and record.value is not None:
+                for follower in wanted:
+                    follower.put(EventRecord(record.offset, record.value))
+        self._positions[partition] = records[-1].offset + 1
+
+    async def _assign(self, consumer: Any) -> None:
+        """Read the partitions that somebody follows, and no others."""
+        needed = {follower.partition for followers in self._followers.values() for follower in followers}
+        if needed == self._positions.keys():
+            return
+        new = [TopicPartition(TASK_EVENTS, number) for number in needed - self._positions.keys()]
+        ends = await consumer.end_offsets(new) if new else {}
+        kept = {number: self._positions[number] for number in needed & self._positions.keys()}
+        self._positions = kept | {tp.partition: end for tp, end in ends.items()}
+        consumer.assign([TopicPartition(TASK_EVENTS, number) for number in self._positions])
+        for number, offset in self._positions.items():
+            consumer.seek(TopicPartition(TASK_EVENTS, number), offset)
+        for followers in self._followers.values():
+            for follower in followers:
+                if not follower.started.is_set() and follower.partition in self._positions:
+                    follower.start_at(self._positions[follower.partition])
+
+
+async def _started(follower: Follower) -> None:
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await follower.started.wait()
+    except TimeoutError:
+        raise EventsUnavailable("the Kafka broker does not say where the events end") from None
+    follower.check()

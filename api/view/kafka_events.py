@@ -1,0 +1,67 @@
+"""An `EventLog` on Kafka: the tail, and the history."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer
+
+from api.view.event_history import EventHistory
+from api.view.event_log import Begin, EventRecord, EventsUnavailable
+from api.view.event_tail import EventTail
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from api.view.event_log import Tail
+
+# A broker answers a connection's requests in turn, so each question would wait behind a fetch that waits for records.
+_FETCH_WAIT_MS = 50
+
+
+class KafkaEvents:
+    """Reads the broker at `bootstrap`; `run` is its whole life."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._tail = EventTail(self._open_consumer)
+        self._history = EventHistory(self._open_consumer)
+
+    def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
+        """See `EventLog.follow`."""
+        return self._tail.follow(object_id, partition)
+
+    def read(
+        self, object_id: str, partition: int, begin: Begin, end: int | None = None, until_ms: int | None = None
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """See `EventLog.read`."""
+        return self._history.read(object_id, partition, begin, end, until_ms)
+
+    def close(self) -> None:
+        """See `EventLog.close`."""
+        self._tail.fail_all(EventsUnavailable("this API process stops"))
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            await self._tail.run()
+        finally:
+            await self._history.close()
+
+    @asynccontextmanager
+    async def _open_consumer(self) -> AsyncIterator[Any]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id="ebs-api-events",
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+        )
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()

@@ -1,0 +1,64 @@
+"""An `EventLog` over topics in memory."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from api.view.event_log import Begin, EventRecord, EventsUnavailable
+from api.view.event_tail import Follower
+from app.topics import TASK_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from typing import Any
+
+
+class MemoryEvents:
+    """Reads lists of records; `hand_out` tells those who follow what was written last."""
+
+    def __init__(self, records: Mapping[tuple[str, int], Sequence[Any]]) -> None:
+        self._records = records
+        self.followers: list[Follower] = []
+        self.failure: str | None = None
+        self.read_count = 0
+
+    @asynccontextmanager
+    async def follow(self, object_id: str, partition: int) -> AsyncIterator[Follower]:
+        """See `EventLog.follow`."""
+        follower = Follower(object_id.encode(), partition)
+        follower.start_at(len(self._log(partition)))
+        self.followers.append(follower)
+        try:
+            yield follower
+        finally:
+            self.followers.remove(follower)
+
+    async def read(
+        self, object_id: str, partition: int, begin: Begin, end: int | None = None, until_ms: int | None = None
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """See `EventLog.read`; each record is a stretch of its own."""
+        if self.failure is not None:
+            raise EventsUnavailable(self.failure)
+        log = self._log(partition)
+        for record in log[: len(log) if end is None else end]:
+            late = until_ms is not None and record.timestamp >= until_ms
+            if late or record.offset < (begin.offset or 0) or record.timestamp < (begin.at_ms or 0):
+                continue
+            self.read_count += 1
+            yield [EventRecord(record.offset, record.value)] if record.key == object_id.encode() else []
+
+    def hand_out(self, partition: int, offset: int) -> None:
+        """Tell those who follow of one record."""
+        record = self._log(partition)[offset]
+        for follower in self.followers:
+            if (follower.key, follower.partition) == (record.key, partition):
+                follower.put(EventRecord(offset, record.value))
+
+    def close(self) -> None:
+        """See `EventLog.close`."""
+        for follower in self.followers:
+            follower.fail(EventsUnavailable("this API process stops"))
+
+    def _log(self, partition: int) -> Sequence[Any]:
+        return self._records.get((TASK_EVENTS, partition), [])
