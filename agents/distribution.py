@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
@@ -96,6 +97,7 @@ _settings = load_settings()
 app = create_worker_app(DISTRIBUTION_APP, _settings, input_topics=[OBJECTS])
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
 attach_heartbeat(app)
+register_health(app)
 _distributor = Distributor(_settings)
 
 

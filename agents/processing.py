@@ -19,6 +19,7 @@ from agents.engine.figures import ProcessingFigures
 from agents.engine.lanes import Lanes
 from agents.handling.execution import Executor
 from agents.handling.loading import load_handlers
+from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.retries import register_retries
 from app.errors import SettingsError
@@ -55,6 +56,8 @@ _engine = Engine(
 )
 _ladder = register_retries(app, _lanes, _control, _tiers)
 attach_heartbeat(app, ProcessingFigures(app.transactions, _engine))
+register_health(app)
+app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 
 def _control_changed() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.statistics_pages import register_pages
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
@@ -158,6 +159,7 @@ app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: 
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 register_pages(app)
 attach_heartbeat(app)
+register_health(app)
 _bookkeeper = Bookkeeper(_settings)
 
 

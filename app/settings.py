@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     transaction_timeout_s: float = Field(
         10.0, ge=1, le=900, description="After which the broker aborts a transaction that a worker left open"
     )
+    stall_timeout_s: float = Field(
+        60.0, ge=1, le=86_400, description="Work that stands still for so long ends its worker, see Health"
+    )
     restart_backoff_s: float = Field(0.5, ge=0, le=60, description="First pause before a dead process starts again")
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")

@@ -50,6 +50,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         worker_id=settings.worker_id,
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
+        stall_timeout_s=settings.stall_timeout_s,
         web_port=_free_web_port() if settings.web_port is None else settings.web_port,
     )
 

@@ -60,6 +60,8 @@ _QUEUE_RECORDS = 1_000
 """Records that wait in memory for each lane beyond the pool's size; then its fetching pauses."""
 _INLINE_BURST = 256
 """Inline tasks worked before other coroutines get their turn."""
+_OVERDUE_S = 30.0
+"""After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
 
 
 class Ready(NamedTuple):
@@ -164,6 +166,20 @@ class Engine:
     def running(self) -> Iterable[Attempt]:
         """The attempts whose handler runs now."""
         return self._running
+
+    def could_go_on(self) -> bool:
+        """Return whether something could be started or committed now: what may take its time, or must wait, does not.
+
+        For the watchdog: what stays so although nothing is committed stands still.
+        """
+        if self._lanes.outgoing_count:
+            return True
+        overdue_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
+        if any(attempt.began_at_s < overdue_s for attempt in self._running):
+            return True
+        if self.is_draining or len(self._running) >= (self._control.concurrency_of(self._worker) or self._concurrency):
+            return False
+        return bool(self._ready) or any(lane.may_start() for lane in self._turns)
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""

@@ -66,6 +66,10 @@ class Ladder:
         """Retries that wait in this worker's memory."""
         return sum(self._waiting_count.values())
 
+    def could_go_on(self) -> bool:
+        """Return whether a retry is due that waits for nothing else: it should be on its way."""
+        return bool(self._waiting) and self._waiting[0][0] <= self._clock_ms()
+
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""
         self._lanes.start()

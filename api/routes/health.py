@@ -12,13 +12,14 @@ from api.dependencies import Collaborators, Parts, documented_problems, json_res
 router = APIRouter(tags=["health"])
 
 _MAX_SILENCE_MS = 10_000
+_NO_STORE = {"Cache-Control": "no-store"}
 Verbose = Annotated[str | None, Query(description="With the checks one by one")]
 
 
 @router.get("/livez", response_model=schemas.Health, summary="Is this process alive?")
 async def read_liveness() -> Response:
     """Answer 200 as long as the event loop turns; a broker that is away is no reason to restart this process."""
-    return json_response({"status": "ok"})
+    return json_response({"status": "ok"}, headers=_NO_STORE)
 
 
 @router.get(
@@ -33,8 +34,11 @@ async def read_readiness(parts: Parts, verbose: Verbose = None) -> Response:
     if not all(check["ok"] for check in checks):
         reasons = [check["detail"] for check in checks if not check["ok"]]
         members = {"reasons": reasons, "checks": checks} if verbose is not None else {"reasons": reasons}
-        raise problems.unavailable("not-ready", "; ".join(map(str, reasons)), members)
-    return json_response({"status": "ok", "checks": checks} if verbose is not None else {"status": "ok"})
+        problem = problems.unavailable("not-ready", "; ".join(map(str, reasons)), members)
+        problem.headers |= _NO_STORE
+        raise problem
+    body = {"status": "ok", "checks": checks} if verbose is not None else {"status": "ok"}
+    return json_response(body, headers=_NO_STORE)
 
 
 def _check_broker(parts: Collaborators) -> dict[str, str | bool]:

@@ -33,8 +33,10 @@ from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer
 from app.streaming.fencing import FencedProducer
 from app.streaming.ownership import Ownership
+from app.streaming.progress import KafkaEnds, Progress, patience_s
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
+from app.streaming.watchdog import EXIT_STOOD_STILL, Watchdog
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ EXIT_STEP_FAILED = 70
 """A step failed or is in doubt; starting again is the cure (sysexits.h: EX_SOFTWARE)."""
 EXIT_FENCED = 71
 """The group gave this worker's partitions to another one; starting again joins anew."""
+EXIT_CODES = (EXIT_CONFIGURATION, EXIT_STEP_FAILED, EXIT_FENCED, EXIT_STOOD_STILL)
+"""Those with which a worker ends itself, but for 0; the last one is the watchdog's."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
@@ -61,6 +65,9 @@ class StreamingApp(faust.App):
 
     options: StreamingOptions
     transactions: Transactions
+    progress: Progress
+    watchdog: Watchdog
+    is_prepared: bool
     preflight: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
     worker_name: str
@@ -69,12 +76,18 @@ class StreamingApp(faust.App):
         """Make none of Faust's directories: its stores are not used."""
 
     async def on_start(self) -> None:
-        """Wait for what the worker needs, before any of Faust's services starts."""
+        """Wait for what the worker needs, before any of Faust's services but its pages starts."""
+        self.watchdog.watch("the event loop", asyncio.get_running_loop())
+        self.watchdog.start()
+        # First, so that `/livez` and `/readyz` answer while the worker waits for its broker.
+        await self.web.maybe_start()
         try:
             await self.preflight()
         except EbsError as error:
             _end_process(error, EXIT_CONFIGURATION)
         await self.transactions.start()
+        self.is_prepared = True
+        self.add_future(self.progress.run())
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -135,6 +148,14 @@ def create_streaming_app(
     app.preflight = preflight
     app.drain = _nothing_to_drain
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app, instance), fatal=fatal)
+    app.progress = Progress(
+        app.transactions,
+        KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
+        limit_s=options.stall_timeout_s,
+        is_stopping=lambda: app.should_stop,
+    )
+    app.watchdog = Watchdog(options.stall_timeout_s, verdict=lambda: app.progress.verdict)
+    app.is_prepared = False
     app.transport.Consumer = Consumer
     app.input = app.input_of(*input_topics)
     return app

@@ -21,12 +21,14 @@ from faust.types import TP
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, message_of, take_batches
 from app.streaming.fencing import Membership
+from app.streaming.progress import Fetching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.streaming.options import StreamingOptions
     from app.streaming.transactions import Transactions
+    from app.streaming.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class StepApp(Protocol):
 
     options: StreamingOptions
     transactions: Transactions
+    watchdog: Watchdog
     conf: Any
     consumer_generation_id: int
     should_stop: bool
@@ -54,6 +57,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     app: StepApp
     consumer: Consumer
+
+    async def on_start(self) -> None:
+        """Let the watchdog look after this thread too, then start the consumer."""
+        self.app.watchdog.watch("the consumer's thread", self.thread_loop)
+        await super().on_start()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         options = self.app.options
@@ -82,6 +90,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Return aiokafka's present assignment object; a new one for each generation."""
         subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001  # as above
         return subscription.assignment if subscription is not None else None
+
+    def positions(self, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the next offsets of partitions, -1 where there is none yet; may be called from any thread."""
+        if self._consumer is None:
+            return {}
+        assignment = self.present_assignment()
+        if assignment is None or not assignment.active:
+            return {}
+        states = {tp: assignment.state_value(tp) for tp in partitions & assignment.tps}
+        return {tp: -1 if state._position is None else state._position for tp, state in states.items()}  # noqa: SLF001  # as above
 
     async def take(self) -> list[RecordBatch]:
         """Take fetched batches; called from the main loop, waits a second at most."""
@@ -121,6 +139,8 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         self.assignor = CopartitionedAssignor()
         self.wanted: frozenset[TopicPartition] = frozenset()
+        self.delivered: dict[TopicPartition, int] = {}
+        self._backed_up = False
         super().__init__(*args, **options)
         self.app.transactions.ownership.reader = self
 
@@ -130,6 +150,10 @@ class Consumer(driver.Consumer):
     def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
         """Take records of these partitions from now on, and of no others; read by the consumer's thread."""
         self.wanted = partitions
+
+    def fetching(self) -> Fetching:
+        """Return where the open partitions stand; see `progress`."""
+        return Fetching(self._thread.positions(self.wanted), self._backed_up)
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go on from these offsets."""
@@ -154,6 +178,8 @@ class Consumer(driver.Consumer):
             membership = self._thread.present_membership()
             numbers = {tp.partition for tp in assigned if tp.topic in self.app.transactions.ownership.input_topics}
             self.assignor.remember(membership.generation, numbers)
+            # Fetching begins anew at the committed offsets: what was delivered before is dropped by the steps.
+            self.delivered.clear()
             self.app.transactions.resume(numbers, membership, self._thread.present_assignment())
             await super().on_partitions_assigned(assigned, generation_id)
         except Exception as error:  # noqa: BLE001  # as above
@@ -170,7 +196,11 @@ class Consumer(driver.Consumer):
                     tp = TP(batch.topic, batch.partition)
                     # Waits while the agent's queue is full: that is all the back-pressure there is, and nothing
                     # is taken back or dropped when a rebalance comes between.
+                    if batch.assignment is self.app.transactions.ownership.assignment:
+                        self.delivered[TopicPartition(*tp)] = batch.end
+                    self._backed_up = True
                     await deliver(message_of(batch, tp, self.app.consumer_generation_id))
+                    self._backed_up = False
         except ConsumerStoppedError:
             if not self.app.should_stop:
                 raise

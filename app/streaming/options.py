@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamingOptions:
-    """How a streaming app reaches Kafka and where it keeps its stores. Times in milliseconds."""
+    """How a streaming app reaches Kafka and where it keeps its stores; times in milliseconds but for one."""
 
     bootstrap_servers: str
     data_dir: Path
@@ -20,6 +20,7 @@ class StreamingOptions:
     session_timeout_ms: int = 10_000
     transaction_timeout_ms: int = 10_000
     request_timeout_ms: int = 30_000
+    stall_timeout_s: float = 60.0
     web_port: int = 6066
     security: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import TopicPartition
 
 from app.streaming.fencing import Membership, fetch_stable_offsets
-from app.streaming.restore import restore_stores
+from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Ownership:
         self.assignment: object = None
         self.observers: list[Observer] = []
         self.reader: Reader | None = None
+        self.restoring: list[RestoreProgress] = []
         self._tables = tables
         self._stores = stores
         self._store_count = 0
@@ -106,6 +107,15 @@ class Ownership:
         self._suspended = False
         self._held: frozenset[TopicPartition] = frozenset()
         self._restores: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether a rebalance goes on, or the worker stops."""
+        return self._suspended
+
+    def owned_inputs(self) -> list[TopicPartition]:
+        """Return the input partitions of this worker, those that are not restored yet included."""
+        return [TopicPartition(topic, number) for number in self.partitions for topic in self.input_topics]
 
     def suspend(self) -> None:
         """Take no more records: a rebalance has begun."""
@@ -177,14 +187,20 @@ class Ownership:
         return self.partitions.get(partition.number) is partition
 
     async def _restore_or_end(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> None:
+        progress = RestoreProgress(len(partitions))
+        self.restoring.append(progress)
         try:
-            await self._restore(partitions, client)
+            await self._restore(partitions, client, progress)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is: a partition that cannot be restored ends us
             self._fatal(error)
+        finally:
+            self.restoring.remove(progress)
 
-    async def _restore(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> None:
+    async def _restore(
+        self, partitions: Sequence[Partition], client: AIOKafkaClient, progress: RestoreProgress
+    ) -> None:
         loop = asyncio.get_running_loop()
         began_at_s = loop.time()
         starts = await self._starting_points(partitions, client)
@@ -202,6 +218,7 @@ class Ownership:
             targets,
             wanted=lambda tp: self._owns(by_number[tp.partition]),
             stall_timeout_s=_RESTORE_STALL_S,
+            progress=progress,
         )
         owned = [partition for partition in owned if self._owns(partition)]
         await self._activate(owned, starts)

@@ -30,12 +30,23 @@ _PARTITION_FETCH_BYTES = 1 << 20
 _POLL_MS = 200
 
 
+class RestoreProgress:
+    """How far a restore of `partition_count` partitions is: rows written, and changelog offsets `done` of `total`."""
+
+    def __init__(self, partition_count: int) -> None:
+        self.partition_count = partition_count
+        self.row_count = 0
+        self.done = 0
+        self.total = 0
+
+
 async def restore_stores(
     connection: Mapping[str, Any],
     targets: Mapping[TopicPartition, TableStore],
     *,
     wanted: Callable[[TopicPartition], bool],
     stall_timeout_s: float,
+    progress: RestoreProgress | None = None,
 ) -> int:
     """Read each changelog partition into its store; returns how many rows were read.
 
@@ -60,7 +71,9 @@ async def restore_stores(
     try:
         consumer.assign(list(ends))
         await consumer.seek_to_beginning(*ends)
-        return await _read_to(consumer, ends, targets, wanted, stall_timeout_s)
+        return await _read_to(
+            consumer, ends, targets, wanted, stall_timeout_s, progress=progress or RestoreProgress(len(ends))
+        )
     finally:
         await consumer.stop()
 
@@ -83,22 +96,27 @@ async def _read_to(
     targets: Mapping[TopicPartition, TableStore],
     wanted: Callable[[TopicPartition], bool],
     stall_timeout_s: float,
+    *,
+    progress: RestoreProgress,
 ) -> int:
-    row_count = 0
     positions = dict.fromkeys(ends, -1)
     open_partitions = set(ends)
+    starts: dict[TopicPartition, int] = {}
     progressed_at_s = time.monotonic()
     while True:
         for tp in list(open_partitions):
             position = await consumer.position(tp)
+            starts.setdefault(tp, position)
             if position != positions[tp]:
                 positions[tp] = position
                 progressed_at_s = time.monotonic()
             if position >= ends[tp] or not wanted(tp):
                 open_partitions.discard(tp)
                 consumer.pause(tp)
+        progress.total = sum(max(0, ends[tp] - start) for tp, start in starts.items())
+        progress.done = sum(min(positions[tp], ends[tp]) - min(start, ends[tp]) for tp, start in starts.items())
         if not open_partitions:
-            return row_count
+            return progress.row_count
         if time.monotonic() - progressed_at_s > stall_timeout_s:
             behind = ", ".join(f"{tp.topic}-{tp.partition} at {positions[tp]} of {ends[tp]}" for tp in open_partitions)
             raise RestoreFailed(f"no progress for {stall_timeout_s:g} s in restoring {behind}")
@@ -106,4 +124,4 @@ async def _read_to(
         for tp, records in fetched.items():
             if wanted(tp):
                 targets[tp].write({record.key: record.value for record in records})
-                row_count += len(records)
+                progress.row_count += len(records)

@@ -169,6 +169,7 @@ class Transactions:
         self.ownership = ownership
         self.fatal = fatal
         self.committed_count = 0
+        self.step_open = False
         self._new_producer = new_producer
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
@@ -223,6 +224,7 @@ class Transactions:
     async def begin(self) -> None:
         """Begin a transaction; used by `Step`."""
         await self._lock.acquire()
+        self.step_open = True
         assert self._producer is not None
         try:
             await self._producer.begin_transaction()
@@ -235,6 +237,7 @@ class Transactions:
             await self._commit(step)
         except BaseException as error:  # noqa: BLE001  # a cancelled commit is as much in doubt as a failed one
             self.fatal(error)
+        self.step_open = False
         self._lock.release()
 
     def admit(self, batch: RecordBatch, next_offset: int | None = None) -> RecordBatch | None:

@@ -1,0 +1,87 @@
+"""A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
+
+`/livez` fails when work stands still (`app.streaming.standstill`); it asks nobody, so a broker that is away never fails
+it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.streaming.progress import owned_ratio
+
+if TYPE_CHECKING:
+    from app.streaming.application import StreamingApp
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class Check(NamedTuple):
+    """One thing that was looked at; `detail` is for people."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def register_health(app: StreamingApp) -> None:
+    """Add `/livez` and `/readyz` to a worker's web server."""
+
+    @app.page("/livez")
+    async def livez(web: Any, request: Any) -> Any:
+        return _answer(web, request, [check_progress(app)])
+
+    @app.page("/readyz")
+    async def readyz(web: Any, request: Any) -> Any:
+        return _answer(web, request, [check_broker(app), check_membership(app), check_partitions(app)])
+
+
+def check_progress(app: StreamingApp) -> Check:
+    """Return whether the work moves."""
+    verdict = app.progress.verdict
+    excuse = app.progress.why_excused()
+    detail = verdict or (f"nothing needs to move: {excuse}" if excuse else "work moves, or there is none")
+    return Check("progress", verdict is None, detail)
+
+
+def check_broker(app: StreamingApp) -> Check:
+    """Return whether the broker answers, as of the last look a few seconds ago."""
+    if not app.is_prepared:
+        return Check("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
+    if app.progress.ends is None:
+        return Check("broker", ok=False, detail="the Kafka broker does not answer")
+    return Check("broker", ok=True, detail="the broker is reachable")
+
+
+def check_membership(app: StreamingApp) -> Check:
+    """Return whether the worker has its place in the group."""
+    ownership = app.transactions.ownership
+    if app.should_stop:
+        return Check("membership", ok=False, detail="the worker stops")
+    if ownership.membership is None:
+        return Check("membership", ok=False, detail="the worker has not joined its group yet")
+    if ownership.is_suspended:
+        return Check("membership", ok=False, detail="a rebalance goes on")
+    generation = ownership.membership.generation
+    return Check("membership", ok=True, detail=f"a member of {ownership.group_id} in generation {generation}")
+
+
+def check_partitions(app: StreamingApp) -> Check:
+    """Return whether all partitions of the worker are restored; having none is fine: others have them all."""
+    ownership = app.transactions.ownership
+    numbers = sorted(ownership.partitions)
+    closed = [number for number in numbers if not ownership.partitions[number].active]
+    if not closed:
+        said = f"works partitions {', '.join(map(str, numbers))}" if numbers else "owns no partition: others have all"
+        return Check("partitions", ok=True, detail=said)
+    rows = sum(one.row_count for one in ownership.restoring)
+    done = f"{owned_ratio(ownership):.0%} restored, {rows} rows"
+    return Check("partitions", ok=False, detail=f"partitions {', '.join(map(str, closed))} are not ready: {done}")
+
+
+def _answer(web: Any, request: Any, checks: list[Check]) -> Any:
+    failed = [check.detail for check in checks if not check.ok]
+    body: dict[str, Any] = {"status": "unavailable", "reasons": failed} if failed else {"status": "ok"}
+    if "verbose" in request.query:
+        body["checks"] = [check._asdict() for check in checks]
+    return web.json(body, status=503 if failed else 200, headers=_NO_STORE)

@@ -1,0 +1,146 @@
+"""Ends a worker that hangs: a thread that looks whether the event loops turn and whether the work moves.
+
+What it cannot see: native code that never gives Python's lock back stops this thread too; a probe of `/livez` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import threading
+import time
+import traceback
+from io import StringIO
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_STOOD_STILL = 72
+"""The event loop or the work stood still for EBS_STALL_TIMEOUT_S; starting again is the cure."""
+
+_LOOKS_PER_LIMIT = 20
+_MAX_PERIOD_S = 1.0
+_STACK_FRAMES = 6
+_MAX_TASKS_SHOWN = 40
+
+
+class _Pulse:
+    """Whether a loop turns: it is asked to answer, again and again."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self.loop = loop
+        self.asked_at_s = 0.0
+        self.answered = True
+
+    def ask(self, now_s: float) -> bool:
+        """Ask; returns False if the loop has ended."""
+        self.asked_at_s, self.answered = now_s, False
+        try:
+            self.loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:
+            return False
+        return True
+
+    def _answer(self) -> None:
+        self.answered = True
+
+
+class Silence(NamedTuple):
+    """What is wrong, in words, and the loops whose tasks may show why."""
+
+    reason: str
+    loops: list[asyncio.AbstractEventLoop]
+
+
+class Watchdog:
+    """Watches loops and a verdict; `end(silence)` is called once, in the watchdog's thread, and should not return.
+
+    Time counts while this thread itself runs: after a stop of the whole process (SIGSTOP, a laptop's sleep) everything
+    gets its full limit again.
+    """
+
+    def __init__(
+        self,
+        limit_s: float,
+        *,
+        verdict: Callable[[], str | None],
+        end: Callable[[Silence], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.period_s = min(_MAX_PERIOD_S, limit_s / _LOOKS_PER_LIMIT)
+        self._limit_s = limit_s
+        self._verdict = verdict
+        self._end = end or end_process
+        self._clock = clock
+        self._pulses: list[_Pulse] = []
+        self._stopped = threading.Event()
+        self._looked_at_s = clock()
+        self._watched_s = 0.0
+        self._condemned = False
+
+    def watch(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch a loop too, until it is closed."""
+        self._pulses.append(_Pulse(name, loop))
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._looked_at_s = self._clock()
+        threading.Thread(target=self._run, name="ebs-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stopped.set()
+
+    def look(self) -> Silence | None:
+        """Look once; returns what is wrong, if anything."""
+        now_s = self._clock()
+        self._watched_s += min(now_s - self._looked_at_s, 2 * self.period_s)
+        self._looked_at_s = now_s
+        for pulse in list(self._pulses):
+            if pulse.answered:
+                if not pulse.ask(self._watched_s):
+                    self._pulses.remove(pulse)
+            elif self._watched_s - pulse.asked_at_s >= self._limit_s:
+                silent_s = self._watched_s - pulse.asked_at_s
+                return Silence(f"{pulse.name} has not turned for {silent_s:.0f} s", [])
+        reason = self._verdict()
+        # Twice: `/livez` says it before the end, and one that was passing is let pass.
+        condemned, self._condemned = self._condemned, reason is not None
+        if reason is None or not condemned:
+            return None
+        return Silence(reason, [pulse.loop for pulse in self._pulses])
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self.period_s):
+            silence = self.look()
+            if silence is not None:
+                self._end(silence)
+                return
+
+
+def end_process(silence: Silence) -> None:
+    """Say what is wrong with the stacks of all threads, and end the process so that its partitions move on.
+
+    Written past `logging`, whose locks the thread that hangs may hold, and past `sys.stderr`, which Faust replaces.
+    """
+    standard_error = 2
+    text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {silence.reason}\n{_describe_tasks(silence)}"
+    os.write(standard_error, text.encode(errors="backslashreplace"))
+    faulthandler.dump_traceback(file=standard_error, all_threads=True)
+    os._exit(EXIT_STOOD_STILL)
+
+
+def _describe_tasks(silence: Silence) -> str:
+    """Return where the tasks of loops wait: a loop that turns shows nothing in its thread's stack."""
+    said = StringIO()
+    for loop in silence.loops:
+        try:
+            tasks = list(asyncio.all_tasks(loop))
+            for task in tasks[:_MAX_TASKS_SHOWN]:
+                task.print_stack(limit=_STACK_FRAMES, file=said)
+        except Exception:  # noqa: BLE001  # tasks come and go while another thread looks; what was seen is said
+            traceback.print_exc(file=said)
+    return said.getvalue()
