@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-compose check bench bench-engine chaos install clean
+.PHONY: help demo up test test-compose check bench bench-engine bench-bookkeeping chaos install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine'
+	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
 
@@ -46,6 +47,9 @@ bench: $(INSTALLED)
 
 bench-engine: $(INSTALLED)
 	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/engine.py
+
+bench-bookkeeping: $(INSTALLED)
+	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/bookkeeping.py $(BENCH)
 
 chaos: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/chaos.py $(CHAOS)

@@ -15,7 +15,9 @@ import msgspec
 from api.object_answers import row_of
 from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event
-from app.rules.ledger import ObjectRow, ObjectState, Tally, apply_task_event, state_of_object
+from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger_states import ObjectState, state_of_object
+from app.rules.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

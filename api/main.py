@@ -25,6 +25,7 @@ from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
+    audit,
     cancels,
     control,
     dead_letters,
@@ -71,6 +72,7 @@ _ROUTERS = (
     dead_letters.router,
     statistics.router,
     statistics_stream.router,
+    audit.router,
     control.router,
     cancels.router,
     workers.router,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.instants import parse_instant
 from api.object_waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
 from api.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectAnswer, ObjectLinks, ViewAnswer
-from app.rules.ledger import ObjectState
+from app.rules.ledger_states import ObjectState
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

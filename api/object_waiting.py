@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from api.object_answers import behind, find_object, no_object, row_of
 from api.view.view import Found, ViewBehind
-from app.rules.ledger import ObjectState, state_of_object
+from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:
     from starlette.requests import Request

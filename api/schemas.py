@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.rules.ledger import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
+from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
 KIND_PATTERN = r"^[A-Za-z0-9._-]+$"
 MAX_TASKS = 10_000
@@ -121,30 +121,32 @@ class Spread(BaseModel):
 
 
 class Figures(BaseModel):
-    """Counts of events, states now (`tasks_queued`, `_in_progress`, `_waiting_retry`, `_dead`), and durations."""
+    """Counts of events, and durations, under the kind of the object that they belong to."""
 
     objects_created: int
     objects_finished: int
     tasks_created: int
     tasks_started: int
-    tasks_queued: int
-    tasks_in_progress: int
-    tasks_waiting_retry: int
     tasks_finished: int
-    tasks_failed: int
-    tasks_retried: int
-    tasks_dead: int
+    tasks_failed: int = Field(description="Attempts that failed")
+    tasks_retried: int = Field(description="Attempts that were followed by another one")
+    tasks_died: int = Field(description="Tasks that went to the dead letters, redriven since or not")
     tasks_cancelled: int
     time_spent_ms: Ms
-    late_events: int
+    late_events: int = Field(description="Events read after their window was over for EBS_WINDOW_GRACE_S; they count")
+    expired_events: int = Field(description="Events of objects that were forgotten; they count nowhere else")
     queue_wait_ms: Spread
     work_time_ms: Spread
     object_time_ms: Spread
 
 
 class FiguresOfKind(Figures):
-    """The figures of one kind."""
+    """The figures of one kind, and the states that its tasks are in now."""
 
+    tasks_queued: int
+    tasks_in_progress: int
+    tasks_waiting_retry: int
+    tasks_dead: int = Field(description="Tasks that are dead now: died and not redriven")
     imbalance: int = Field(description="Tasks created less tasks in any state: 0, or something was lost or doubled")
 
 
@@ -164,11 +166,7 @@ class StatisticsAnswer(FiguresOfKind):
 
 
 class WindowAnswer(Figures):
-    """The figures of one tumbling window (start inclusive, end exclusive) of one kind.
-
-    What a total tells of now (`tasks_queued`, `tasks_in_progress`, `tasks_waiting_retry`, `tasks_dead`) is here what
-    the window changed in it, so it may be negative.
-    """
+    """The figures of one tumbling window (start inclusive, end exclusive) of one kind."""
 
     start_ms: EpochMs
     end_ms: EpochMs

@@ -21,6 +21,8 @@ PREFIX = "EBS_"
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")
 _MAX_PORT = 65_535
+_SEEN_AT_MOST = 1.5
+"""Ids are forgotten by buckets of half the retention: some are known for so much longer."""
 
 
 class ProcessTime(NamedTuple):
@@ -130,8 +132,14 @@ class Settings(BaseSettings):
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
     ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")
+    ledger_retention_h: float = Field(
+        168.0, gt=0, le=24 * 3_650, description="How long an object is known after its end, by stream time"
+    )
     window_retention_h: float = Field(
         1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept before they merge into longer ones"
+    )
+    window_grace_s: float = Field(
+        10.0, ge=0, le=86_400, description="How long after the end of its 10 s window an event is not late yet"
     )
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
@@ -176,6 +184,13 @@ def load(**overrides: object) -> Settings:
         raise SettingsError(
             f"EBS_TASKS_PER_OBJECT={settings.tasks_per_object} is over "
             f"EBS_MAX_TASKS_PER_OBJECT={settings.max_tasks_per_object}: lower the first or raise the second"
+        )
+    remembered_h = settings.seen_retention_h * _SEEN_AT_MOST
+    if settings.ledger_retention_h < remembered_h:
+        raise SettingsError(
+            f"EBS_LEDGER_RETENTION_H={settings.ledger_retention_h:g} is too short: a repeated object id is recognised "
+            f"for up to {remembered_h:g} h (EBS_SEEN_RETENTION_H={settings.seen_retention_h:g}), and would begin a row "
+            "that never gets tasks: raise the first or lower the second"
         )
     return settings
 

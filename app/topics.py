@@ -26,6 +26,7 @@ STATISTICS_APP = "ebs-statistics"
 SEEN_TABLE = "seen"
 LEDGER_TABLE = "ledger"
 WINDOWS_TABLE = "windows"
+EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 
 _DAY_MS = 86_400_000
@@ -50,6 +51,7 @@ SEEN_CHANGELOG = changelog_topic(DISTRIBUTION_APP, SEEN_TABLE)
 LEDGER_CHANGELOG = changelog_topic(STATISTICS_APP, LEDGER_TABLE)
 REDRIVEN_CHANGELOG = changelog_topic(PROCESSING_APP, REDRIVEN_TABLE)
 WINDOWS_CHANGELOG = changelog_topic(STATISTICS_APP, WINDOWS_TABLE)
+EXPIRY_CHANGELOG = changelog_topic(STATISTICS_APP, EXPIRY_TABLE)
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,5 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(REDRIVEN_CHANGELOG, compacted),
         spec(LEDGER_CHANGELOG, compacted),
         spec(WINDOWS_CHANGELOG, compacted),
+        spec(EXPIRY_CHANGELOG, compacted),
     )

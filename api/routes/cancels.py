@@ -12,7 +12,7 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.object_answers import find_object, row_of
 from api.submit.body import read_body
 from app.rules.commands import Cancel, Family, Place
-from app.rules.ledger import describe_task
+from app.rules.ledger_descriptions import describe_task
 
 router = APIRouter(prefix="/control", tags=["control"])
 

@@ -11,7 +11,7 @@ from api.control_answers import commander_of, now_ms
 from api.dependencies import Parts, documented_problems, json_response, object_links
 from api.object_answers import find_object, row_of
 from app.rules.commands import Cancel, Family, Place
-from app.rules.ledger import ObjectState, state_of_object
+from app.rules.ledger_states import ObjectState, state_of_object
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 

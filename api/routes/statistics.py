@@ -11,7 +11,7 @@ from api.control_answers import now_ms
 from api.dependencies import Parts, documented_problems, json_response
 from api.view.view import View, ViewBehind
 from api.view_answers import describe_view
-from app.rules.counts import WINDOW_MS, Counts, add_counts, describe_counts
+from app.rules.counts import WINDOW_MS, Counts, add_counts, describe_counts, describe_window
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])
 
@@ -70,7 +70,7 @@ async def read_windows(
             "end_ms": key.end_ms,
             "size_s": size,
             "kind": key.kind,
-            **describe_counts(counts),
+            **describe_window(counts),
         }
         for key, counts in windows
     ]

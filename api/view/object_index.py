@@ -17,7 +17,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.view.ledger_rows import decode_short_row
-from app.rules.ledger import ObjectState, state_of_object
+from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,14 +18,15 @@ import msgspec
 from api.view.ledger_rows import decode_short_row
 from api.view.object_index import TIME_BYTES, order_prefix
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
-from app.rules.ledger import ObjectRow, state_of_object
+from app.rules.ledger import ObjectRow
+from app.rules.ledger_states import state_of_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from api.view.object_index import ObjectIndex
     from api.view.store import ViewStore
-    from app.rules.ledger import ObjectState
+    from app.rules.ledger_states import ObjectState
 
 _OBJECTS_A_TURN = 25
 """About 1 ms: longer would make other requests wait."""

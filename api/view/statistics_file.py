@@ -1,23 +1,22 @@
 """Keeps a SQLite file up to date for people: `watch -n 5 sqlite3 stats.db "select * from statistics"` (the seed).
 
 Table `statistics`, a row a kind of object, totals of all time; table `windows`, a row a tumbling window and kind, for
-as long as windows are kept. Columns of both (`windows` begins with `start`, UTC, and `size_s`):
+as long as windows are kept. Columns (`windows` begins with `start`, UTC, and `size_s`, and has none of those marked *,
+which are of now):
 
     kind                  kind of object
     created               objects created
     distributed           tasks created
-    in_progress           tasks being worked on now
+    in_progress *         tasks being worked on now
     finished              tasks finished
     failed                attempts that failed
-    dead                  tasks that failed for good and lie in dead-letters now
+    dead                  tasks that failed for good: that are dead now, or (`windows`) that died in it
     time_spent_ms         what handlers took, all attempts together
     objects_finished      objects all of whose tasks are finished
-    queued                tasks that wait for a worker now
-    waiting_retry         tasks that wait for their next attempt now
+    queued *              tasks that wait for a worker now
+    waiting_retry *       tasks that wait for their next attempt now
     cancelled             tasks cancelled
     mean_task_ms          what a finished task took on average
-
-In `windows` the columns that tell of now hold what the window changed in them, so they may be negative.
 
 The file is a copy: nothing is lost with it. It is in WAL mode, so a reader never finds it locked.
 """
@@ -29,13 +28,13 @@ import logging
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from api.view.view import ViewBehind
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from api.view.view import View
@@ -45,6 +44,15 @@ _log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _BUSY_TIMEOUT_S = 1.0
 _MAX_WINDOWS_A_TICK = 500
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} integer not null" for name in names)
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
 
 _FIGURES = (
     "created",
@@ -60,15 +68,15 @@ _FIGURES = (
     "cancelled",
     "mean_task_ms",
 )
-_COLUMNS = ", ".join(f"{name} integer not null" for name in _FIGURES)
-_MAKE_STATISTICS = f"create table if not exists statistics (kind text primary key, {_COLUMNS}) without rowid"
+_OF_NOW = {"in_progress", "queued", "waiting_retry"}
+_WINDOW_FIGURES = tuple(name for name in _FIGURES if name not in _OF_NOW)
+_MAKE_STATISTICS = f"create table statistics (kind text primary key, {_columns(_FIGURES)}) without rowid"
 _MAKE_WINDOWS = (
-    "create table if not exists windows (start text not null, size_s integer not null, kind text not null, "
-    f"{_COLUMNS}, primary key (start, size_s, kind)) without rowid"
+    "create table windows (start text not null, size_s integer not null, kind text not null, "
+    f"{_columns(_WINDOW_FIGURES)}, primary key (start, size_s, kind)) without rowid"
 )
-_MARKS = ", ".join("?" * len(_FIGURES))
-_PUT_STATISTICS = f"insert or replace into statistics values (?, {_MARKS})"  # noqa: S608  # nothing but question marks
-_PUT_WINDOW = f"insert or replace into windows values (?, ?, ?, {_MARKS})"  # noqa: S608  # nothing but question marks
+_PUT_STATISTICS = f"insert or replace into statistics values ({_marks(1 + len(_FIGURES))})"  # noqa: S608  # question marks
+_PUT_WINDOW = f"insert or replace into windows values ({_marks(3 + len(_WINDOW_FIGURES))})"  # noqa: S608  # as above
 _DELETE_WINDOW = "delete from windows where start = ? and size_s = ? and kind = ?"
 
 Windows = dict[WindowKey, Counts | None]
@@ -86,14 +94,16 @@ class StatisticsFile:
 
         Raises `sqlite3.Error` when the file cannot be written.
         """
-        rows = [(kind, *_figures_of(counts)) for kind, counts in kinds.items()]
-        kept = [(*_key_of(key), *_figures_of(counts)) for key, counts in windows.items() if counts is not None]
+        rows = [(kind, *_figures_of(counts).values()) for kind, counts in kinds.items()]
+        kept = [(*_key_of(key), *_window_figures_of(counts)) for key, counts in windows.items() if counts is not None]
         gone = [_key_of(key) for key, counts in windows.items() if counts is None]
         with closing(self._connect()) as connection, connection:
             connection.execute("begin immediate")
             if anew:
-                for statement in (_MAKE_STATISTICS, _MAKE_WINDOWS, "delete from statistics", "delete from windows"):
-                    connection.execute(statement)
+                # Dropped, not emptied: it may be of an earlier version, with other columns.
+                for table, make in (("statistics", _MAKE_STATISTICS), ("windows", _MAKE_WINDOWS)):
+                    connection.execute(f"drop table if exists {table}")
+                    connection.execute(make)
             connection.executemany(_PUT_STATISTICS, rows)
             connection.executemany(_PUT_WINDOW, kept)
             connection.executemany(_DELETE_WINDOW, gone)
@@ -155,9 +165,9 @@ class StatisticsKeeper:
         self._written, self._pending = kinds, {}
 
 
-def _figures_of(counts: Counts) -> tuple[Any, ...]:
+def _figures_of(counts: Counts) -> dict[str, int]:
     done = counts.tasks_finished
-    return (
+    figures = (
         counts.objects_created,
         counts.tasks_created,
         counts.in_progress_now,
@@ -171,6 +181,12 @@ def _figures_of(counts: Counts) -> tuple[Any, ...]:
         counts.tasks_cancelled,
         round(counts.spent_ms / done) if done else 0,
     )
+    return dict(zip(_FIGURES, figures, strict=True))
+
+
+def _window_figures_of(counts: Counts) -> list[int]:
+    figures = _figures_of(counts) | {"dead": counts.tasks_died}
+    return [figures[name] for name in _WINDOW_FIGURES]
 
 
 def _key_of(key: WindowKey) -> tuple[str, int, str]:

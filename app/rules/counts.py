@@ -7,14 +7,11 @@ of a kind merge into its total.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from app.rules.histogram import merge_into, quantile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 WINDOW_MS = 10_000
 MINUTE_MS = 60_000
@@ -60,46 +57,12 @@ def decode_window_key(data: bytes) -> WindowKey:
     )
 
 
-class Retention(NamedTuple):
-    """How long windows of a size are kept after their end, and the size that they are merged into then, if any."""
-
-    size_ms: int
-    kept_ms: int
-    merged_into_ms: int | None
-
-
-def window_ladder(kept_ms: int) -> tuple[Retention, ...]:
-    """Return how windows age: 10 s for `kept_ms`, then 1 min for 24 h, then 1 h for 30 days."""
-    return (
-        Retention(WINDOW_MS, kept_ms, MINUTE_MS),
-        Retention(MINUTE_MS, max(kept_ms, 24 * HOUR_MS), HOUR_MS),
-        Retention(HOUR_MS, max(kept_ms, 30 * 24 * HOUR_MS), None),
-    )
-
-
-def first_key_of(size_ms: int) -> bytes:
-    """Return where the windows of a size begin in key order."""
-    return size_ms.to_bytes(_SIZE_BYTES, "big")
-
-
-def merged_window(window: WindowKey, size_ms: int) -> WindowKey:
-    """Return the longer window that a window is merged into."""
-    return WindowKey(size_ms, window_start_ms(window.start_ms, size_ms), window.kind)
-
-
-def expired_windows(keys: Iterable[bytes], size_ms: int, before_ms: int, limit: int) -> list[WindowKey]:
-    """Return up to `limit` windows of a size that ended at `before_ms` or earlier, from its ordered `keys` on."""
-    expired: list[WindowKey] = []
-    for data in keys:
-        window = decode_window_key(data)
-        if window.size_ms != size_ms or window.end_ms > before_ms or len(expired) >= limit:
-            break
-        expired.append(window)
-    return expired
-
-
 class Counts(msgspec.Struct, array_like=True, gc=False):
-    """The sums of one window of one kind; durations in ms. The `_now` fields count states, in a delta also below 0."""
+    """The sums of one window of one kind; durations in ms.
+
+    The `_now` fields count tasks by state. States are of now, not of a window, so only totals have them; in a delta
+    they may be below 0. Fields are only ever added at the end: rows are arrays.
+    """
 
     objects_created: int = 0
     objects_finished: int = 0
@@ -126,13 +89,17 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     finished_now: int = 0
     dead_now: int = 0
     cancelled_now: int = 0
+    expired_events: int = 0
 
     @property
     def imbalance(self) -> int:
-        """Tasks created less tasks in any state now: 0 unless something was lost or counted twice."""
-        in_states = self.queued_now + self.in_progress_now + self.retrying_now
-        in_states += self.finished_now + self.dead_now + self.cancelled_now
+        """Of a total: tasks created less tasks in any state now; 0 unless something was lost or counted twice."""
+        in_states: int = sum(getattr(self, name) for name in STATE_FIELDS)
         return self.tasks_created - in_states
+
+
+STATE_FIELDS = ("queued_now", "in_progress_now", "retrying_now", "finished_now", "dead_now", "cancelled_now")
+"""Tasks by state, in the order of `TASK_STATES` (without UNKNOWN, which is not counted)."""
 
 
 encode_counts = msgspec.msgpack.Encoder().encode
@@ -158,26 +125,50 @@ def add_counts(target: Counts, other: Counts) -> None:
         merge_into(getattr(target, name), getattr(other, name))
 
 
-def describe_counts(counts: Counts) -> dict[str, Any]:
-    """Return the figures as people read them: counts, states now, and of each duration mean, percentiles, maximum."""
+def describe_window(counts: Counts) -> dict[str, Any]:
+    """Return the figures of a window as people read them: events, and of each duration mean, percentiles, maximum."""
     return {
         "objects_created": counts.objects_created,
         "objects_finished": counts.objects_finished,
         "tasks_created": counts.tasks_created,
         "tasks_started": counts.tasks_started,
-        "tasks_queued": counts.queued_now,
-        "tasks_in_progress": counts.in_progress_now,
-        "tasks_waiting_retry": counts.retrying_now,
         "tasks_finished": counts.tasks_finished,
         "tasks_failed": counts.tasks_failed,
         "tasks_retried": counts.tasks_retried,
-        "tasks_dead": counts.dead_now,
+        "tasks_died": counts.tasks_died,
         "tasks_cancelled": counts.tasks_cancelled,
         "time_spent_ms": counts.spent_ms,
         "late_events": counts.late_events,
+        "expired_events": counts.expired_events,
         "queue_wait_ms": _spread(counts.wait_histogram, counts.wait_ms, counts.wait_max_ms),
         "work_time_ms": _spread(counts.spent_histogram, counts.spent_ms, counts.spent_max_ms),
         "object_time_ms": _spread(counts.object_histogram, counts.object_ms, counts.object_max_ms),
+    }
+
+
+def describe_counts(counts: Counts) -> dict[str, Any]:
+    """Return the figures of a total as people read them: those of a window, and the states that tasks are in now."""
+    return {
+        **describe_window(counts),
+        "tasks_queued": counts.queued_now,
+        "tasks_in_progress": counts.in_progress_now,
+        "tasks_waiting_retry": counts.retrying_now,
+        "tasks_dead": counts.dead_now,
+    }
+
+
+def describe_audit(counts: Counts) -> dict[str, Any]:
+    """Return both sides of the law: tasks created, the states that they are in now, and whether these add up."""
+    return {
+        "holds": counts.imbalance == 0,
+        "imbalance": counts.imbalance,
+        "tasks_created": counts.tasks_created,
+        "queued": counts.queued_now,
+        "in_progress": counts.in_progress_now,
+        "waiting_retry": counts.retrying_now,
+        "finished": counts.finished_now,
+        "dead": counts.dead_now,
+        "cancelled": counts.cancelled_now,
     }
 
 

@@ -7,36 +7,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.events import TaskCreated, TaskFinished, TaskStarted
-from app.rules.histogram import bucket_of
+from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted
+from app.rules.ledger_states import FINISHED, IN_PROGRESS, QUEUED, UNKNOWN
+from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
-    from app.events import ObjectCreated, TaskEvent
-    from app.rules.ledger import Tally
+    from app.events import TaskEvent
+    from app.rules.tally import Tally
 
 
-def count_object(event: ObjectCreated, tally: Tally) -> None:
-    """Count OBJECT_CREATED."""
-    tally.at(event.at_ms, event.kind).objects_created += 1
-
-
-def count_task_event(event: TaskEvent, tally: Tally) -> None:
-    """Count TASK_CREATED, TASK_STARTED or TASK_FINISHED; others are passed over."""
+def count_event(event: ObjectCreated | TaskEvent, tally: Tally) -> None:
+    """Count OBJECT_CREATED, TASK_CREATED, TASK_STARTED or TASK_FINISHED; others are passed over."""
     counts = tally.at(event.at_ms, event.kind)
     if isinstance(event, TaskCreated):
         counts.tasks_created += 1
-        counts.queued_now += 1
+        tally.move(event.kind, UNKNOWN, QUEUED)
     elif isinstance(event, TaskStarted):
         counts.tasks_started += 1
-        counts.queued_now -= 1
-        counts.in_progress_now += 1
+        tally.move(event.kind, QUEUED, IN_PROGRESS)
         counts.wait_ms += event.wait_ms
-        bucket = bucket_of(event.wait_ms)
-        counts.wait_histogram[bucket] = counts.wait_histogram.get(bucket, 0) + 1
+        count_duration(counts.wait_histogram, event.wait_ms)
     elif isinstance(event, TaskFinished):
         counts.tasks_finished += 1
-        counts.in_progress_now -= 1
-        counts.finished_now += 1
+        tally.move(event.kind, IN_PROGRESS, FINISHED)
         counts.spent_ms += event.spent_ms
-        bucket = bucket_of(event.spent_ms)
-        counts.spent_histogram[bucket] = counts.spent_histogram.get(bucket, 0) + 1
+        count_duration(counts.spent_histogram, event.spent_ms)
+    elif isinstance(event, ObjectCreated):
+        counts.objects_created += 1

@@ -12,7 +12,8 @@ from api import control_schemas as schemas
 from api.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
 from app.topics import CONTROL, OBJECTS, WORKERS
 

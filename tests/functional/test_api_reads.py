@@ -18,7 +18,8 @@ from app.events import (
     task_id_of,
 )
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.tally import Tally
 from app.topics import OBJECTS
 
 START_MS = 1_795_489_270_000

@@ -102,6 +102,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/statistics",
         "/api/statistics/stream",
         "/api/statistics/windows",
+        "/api/statistics/audit",
         "/api/control",
         "/api/control/pause",
         "/api/control/resume",

@@ -12,7 +12,8 @@ from api.cli import cli
 from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, encode, task_id_of
-from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, WORKERS
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.rules.counts import (
-    HOUR_MS,
-    MINUTE_MS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
     Counts,
@@ -20,13 +16,11 @@ from app.rules.counts import (
     add_counts,
     decode_counts,
     decode_window_key,
+    describe_audit,
     describe_counts,
+    describe_window,
     encode_counts,
     encode_window_key,
-    expired_windows,
-    first_key_of,
-    merged_window,
-    window_ladder,
     window_start_ms,
 )
 
@@ -113,54 +107,6 @@ def test_instant_lies_in_its_window(at_ms):
     assert 0 == key.start_ms % WINDOW_MS
 
 
-def window(start_ms: int, size_ms: int = WINDOW_MS, kind: str = "default") -> bytes:
-    """Return a stored key."""
-    return encode_window_key(WindowKey(size_ms, start_ms, kind))
-
-
-STORED = sorted(
-    [
-        window(0, TOTAL_SIZE_MS),
-        window(0, TOTAL_SIZE_MS, "mail"),
-        *(window(start_ms) for start_ms in (0, 10_000, 20_000, 30_000)),
-        window(10_000, kind="mail"),
-        window(0, 60_000),
-        window(0, 3_600_000),
-    ]
-)
-
-
-@pytest.mark.parametrize(
-    ("before_ms", "limit", "expected"),
-    [
-        (-5, 10, []),
-        (9_999, 10, []),
-        (10_000, 10, [window(0)]),
-        (20_000, 10, [window(0), window(10_000), window(10_000, kind="mail")]),
-        (20_000, 2, [window(0), window(10_000)]),
-        (20_000, 0, []),
-        (10**12, 10, [window(0), window(10_000), window(10_000, kind="mail"), window(20_000), window(30_000)]),
-    ],
-)
-def test_windows_expire_when_they_ended_long_enough_ago(before_ms, limit, expected):
-    """10 s windows only, oldest first, no more than asked for; totals and longer windows stay."""
-    keys = (key for key in STORED if key >= first_key_of(WINDOW_MS))
-    assert expected == [encode_window_key(one) for one in expired_windows(keys, WINDOW_MS, before_ms, limit)]
-
-
-def test_windows_merge_into_the_longer_ones_that_contain_them():
-    """Each step of the ladder keeps its windows longer than the one before, and a merged window contains its parts."""
-    ladder = window_ladder(HOUR_MS)
-    assert [WINDOW_MS, MINUTE_MS, HOUR_MS] == [one.size_ms for one in ladder]
-    assert sorted(one.kept_ms for one in ladder) == [one.kept_ms for one in ladder]
-    for (size_ms, _, merged_into_ms), longer in pairwise(ladder):
-        part = WindowKey(size_ms, window_start_ms(7 * HOUR_MS + 59 * MINUTE_MS + 50_000, size_ms), "mail")
-        assert longer.size_ms == merged_into_ms
-        whole = merged_window(part, longer.size_ms)
-        assert "mail" == whole.kind
-        assert whole.start_ms <= part.start_ms < part.end_ms <= whole.end_ms
-
-
 def test_law_is_what_is_missing_from_all_states():
     """A lost task shows as a positive imbalance, one counted twice as a negative one."""
     states: dict[str, Any] = {name: 1 for name in Counts.__struct_fields__ if name.endswith("_now")}
@@ -168,6 +114,35 @@ def test_law_is_what_is_missing_from_all_states():
     assert 0 == Counts(tasks_created=6, **states).imbalance
     assert 2 == Counts(tasks_created=8, **states).imbalance
     assert -1 == Counts(tasks_created=5, **states).imbalance
+
+
+def test_audit_tells_both_sides_of_the_law():
+    """What was created, where it is now, and whether that adds up."""
+    counts = Counts(tasks_created=20, queued_now=1, in_progress_now=2, retrying_now=3, finished_now=4, dead_now=5)
+    counts.cancelled_now = 4
+    expected = {
+        "holds": False,
+        "imbalance": 1,
+        "tasks_created": 20,
+        "queued": 1,
+        "in_progress": 2,
+        "waiting_retry": 3,
+        "finished": 4,
+        "dead": 5,
+        "cancelled": 4,
+    }
+    assert expected == describe_audit(counts)
+    counts.cancelled_now = 5
+    assert (True, 0) == (describe_audit(counts)["holds"], describe_audit(counts)["imbalance"])
+
+
+def test_window_tells_events_only():
+    """What is of now belongs to totals; everything else is told of both."""
+    counts = Counts(tasks_died=2, late_events=3, expired_events=4, queued_now=7)
+    told = describe_window(counts)
+    assert (2, 3, 4) == (told["tasks_died"], told["late_events"], told["expired_events"])
+    of_now = {"tasks_queued", "tasks_in_progress", "tasks_waiting_retry", "tasks_dead"}
+    assert of_now == set(describe_counts(counts)) - set(told)
 
 
 def test_description_has_figures_and_spreads():

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from app.events import TaskCreated, TaskDead, TaskFinished, TaskStarted, decode_task_event, decode_task_request, encode
 from app.rules.acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
 from app.rules.dead_letters import Origin, dead_letter_headers
-from app.rules.ledger import ObjectRow, Tally, TaskState, apply_task_event, state_of_task
+from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger_states import TaskState, state_of_task
 from app.rules.redrive import Letter, Outgoing, Plan, RedrivePolicy, Refusal
+from app.rules.tally import Tally
 
 NOW_MS = 1_795_489_276_303
 POLICY = RedrivePolicy(4, "objects", "task-requests", "task-events")
@@ -206,8 +208,8 @@ def test_ledger_goes_from_dead_to_finished():
         for event in (*order, *order):
             apply_task_event(other, event, tally)
         assert TaskState.FINISHED is state_of_task(other.tasks[1])
-        assert 1 == sum(counts.tasks_created for counts in tally.deltas.values())
-        assert 0 == sum(counts.dead_now for counts in tally.deltas.values())
+        assert 1 == sum(counts.tasks_created for counts in tally.windows.values())
+        assert 0 == sum(counts.dead_now for counts in tally.windows.values())
 
 
 def test_act_is_written_into_its_letters_partition_and_read_back():

@@ -21,6 +21,7 @@ NAMES = [
     "ebs-processing-redriven-changelog",
     "ebs-statistics-ledger-changelog",
     "ebs-statistics-windows-changelog",
+    "ebs-statistics-expiry-changelog",
 ]
 
 

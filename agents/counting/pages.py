@@ -17,7 +17,8 @@ from app.rules.counts import (
     decode_window_key,
     describe_counts,
 )
-from app.rules.ledger import decode_row, describe_object, describe_task
+from app.rules.ledger import decode_row
+from app.rules.ledger_descriptions import describe_object, describe_task
 from app.topics import LEDGER_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:

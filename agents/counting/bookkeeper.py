@@ -1,0 +1,166 @@
+"""Joins batches of events into the ledger and the windows: where the system's time goes, so one loop does it all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agents.counting.forgetting import Forgetting
+from agents.counting.windows import Windows
+from agents.dead_letters import bury
+from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
+from app.rules.counts import HOUR_MS
+from app.rules.distribution import why_refused
+from app.rules.expiry import (
+    TIMES_KEY,
+    StreamTimes,
+    decode_times,
+    encode_times,
+    is_of_expired,
+    ledger_retention,
+)
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.plain_counts import count_event
+from app.rules.tally import Tally
+from app.rules.window_ladder import late_before_ms, window_ladder
+from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.events import ObjectCreated, TaskEvent
+    from app.settings import Settings
+    from app.streaming.batching import RecordBatch
+    from app.streaming.tables import StepRows
+    from app.streaming.transactions import Step
+
+_DAY_MS = 24 * HOUR_MS
+
+
+class Bookkeeper:
+    """Records what steps have read, by the settings of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keep_ledger = settings.ledger
+        self._default_task_count = settings.tasks_per_object
+        self._max_task_count = settings.max_tasks_per_object
+        self._grace_ms = round(settings.window_grace_s * 1_000)
+        self._retention = ledger_retention(
+            round(settings.ledger_retention_h * HOUR_MS), settings.retention_days * _DAY_MS
+        )
+        self._windows = Windows(window_ladder(round(settings.window_retention_h * HOUR_MS)))
+        self._forgetting = Forgetting(self._retention)
+
+    def record(self, step: Step) -> None:
+        """Record everything that a step has read."""
+        by_partition: dict[int, list[RecordBatch]] = {}
+        for batch in step.batches:
+            by_partition.setdefault(batch.partition, []).append(batch)
+        for partition, batches in by_partition.items():
+            self._record_partition(step, partition, batches)
+
+    def _record_partition(self, step: Step, partition: int, batches: list[RecordBatch]) -> None:
+        expiry = step.rows(EXPIRY_TABLE, partition)
+        stored = expiry.get(TIMES_KEY)
+        times = decode_times(stored) if stored else StreamTimes()
+        tally = Tally()
+        rows = _Rows(step.rows(LEDGER_TABLE, partition), times.ledger_ms - self._retention.ended_ms)
+        for batch in batches:
+            if self._keep_ledger:
+                self._join(step, batch, times, rows, tally)
+            else:
+                self._count(step, batch, times, tally)
+        rows.put()
+        expiry.put(TIMES_KEY, encode_times(times))
+        self._windows.add(step, partition, tally, times.task_events_ms)
+        self._windows.expire(step, partition, times.task_events_ms)
+        if self._keep_ledger:
+            self._forgetting.remember(step, batches, rows.born, times)
+            self._forgetting.forget(step, batches, times)
+
+    def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
+        # Everything is bound outside of the loop, and one loop serves both topics.
+        is_object = batch.topic == OBJECTS
+        apply: Any = apply_object_created if is_object else apply_task_event
+        newest_ms = times.objects_ms if is_object else times.task_events_ms
+        late_ms = late_before_ms(newest_ms, self._grace_ms)
+        row_of, at = rows.of, tally.at
+        for event, timestamp_ms in self._events(step, batch):
+            if timestamp_ms > newest_ms:
+                newest_ms = timestamp_ms
+                late_ms = late_before_ms(newest_ms, self._grace_ms)
+            if event is None:
+                continue
+            row = row_of(event)
+            if row is None:
+                at(event.at_ms, event.kind).expired_events += 1
+            elif apply(row, event, tally) and event.at_ms < late_ms:
+                at(event.at_ms, row.kind).late_events += 1
+        _note_time(times, newest_ms, is_object=is_object)
+
+    def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:
+        """Count events as they come, without a ledger (EBS_LEDGER=false); a duplicate counts twice."""
+        newest_ms = 0
+        for event, timestamp_ms in self._events(step, batch):
+            newest_ms = max(newest_ms, timestamp_ms)
+            if event is not None:
+                count_event(event, tally)
+        _note_time(times, newest_ms, is_object=batch.topic == OBJECTS)
+
+    def _events(self, step: Step, batch: RecordBatch) -> Iterator[tuple[Any, int]]:
+        """Yield each record's event (None: there is none to count) and timestamp; bad ones of tasks are buried."""
+        is_object = batch.topic == OBJECTS
+        decode: Any = self._decode_object if is_object else decode_task_event
+        for record in batch.records:
+            try:
+                event = decode(record.value)
+            except DECODE_ERRORS as error:
+                event = None
+                if not is_object:
+                    # A bad object is buried by the distributor, once.
+                    bury(step, record, explain_decode_error(batch.topic, error))
+            yield event, record.timestamp
+
+    def _decode_object(self, value: bytes) -> ObjectCreated | None:
+        """Return an object; None if the distributor refuses it, so that it never has tasks."""
+        event = decode_object(value)
+        task_count = event.task_count or self._default_task_count
+        return None if why_refused(event, task_count, self._max_task_count) else event
+
+
+class _Rows:
+    """The ledger rows that a step changes, and the ids of those that it makes."""
+
+    def __init__(self, ledger: StepRows, forgotten_before_ms: int) -> None:
+        self._ledger = ledger
+        self._forgotten_before_ms = forgotten_before_ms
+        self._rows: dict[bytes, ObjectRow] = {}
+        self.born: list[bytes] = []
+
+    def of(self, event: ObjectCreated | TaskEvent) -> ObjectRow | None:
+        """Return the row of an event's object; None if the object was forgotten."""
+        key = event.object_id.encode()
+        row = self._rows.get(key)
+        if row is None:
+            stored = self._ledger.get(key)
+            if stored:
+                row = decode_row(stored)
+            elif is_of_expired(event, self._forgotten_before_ms):
+                return None
+            else:
+                row = ObjectRow()
+                self.born.append(key)
+            self._rows[key] = row
+        return row
+
+    def put(self) -> None:
+        """Put the rows into the step."""
+        put = self._ledger.put
+        for key, row in self._rows.items():
+            put(key, encode_row(row))
+
+
+def _note_time(times: StreamTimes, newest_ms: int, *, is_object: bool) -> None:
+    if is_object:
+        times.objects_ms = max(times.objects_ms, newest_ms)
+    else:
+        times.task_events_ms = max(times.task_events_ms, newest_ms)

@@ -1,0 +1,77 @@
+"""The rows of windows and totals inside of a step: adding a tally, merging and deleting what is over for long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.rules.counts import (
+    TOTAL_SIZE_MS,
+    WINDOW_MS,
+    Counts,
+    WindowKey,
+    add_counts,
+    decode_counts,
+    encode_counts,
+    encode_window_key,
+)
+from app.rules.window_ladder import Retention, expired_windows, first_key_of, living_window
+from app.topics import WINDOWS_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.rules.tally import Tally
+    from app.streaming.transactions import Step
+
+EXPIRE_PER_STEP = 500
+"""Windows of a size merged or deleted in one step at most."""
+
+
+class Windows:
+    """Keeps windows for as long as a ladder says; times are stream times, epoch ms."""
+
+    def __init__(self, ladder: Sequence[Retention]) -> None:
+        self._ladder = ladder
+        self._expired_until_ms: dict[int, int] = {}
+
+    def add(self, step: Step, partition: int, tally: Tally, stream_time_ms: int) -> None:
+        """Add a tally: events to the shortest windows around them that are still kept, everything to the totals."""
+        for (start_ms, kind), delta in tally.windows.items():
+            window = living_window(self._ladder, start_ms, kind, stream_time_ms)
+            if window is not None:
+                _add(step, partition, window, delta)
+        for kind, delta in tally.totals().items():
+            _add(step, partition, WindowKey(TOTAL_SIZE_MS, 0, kind), delta)
+
+    def expire(self, step: Step, partition: int, stream_time_ms: int) -> None:
+        """Merge windows that are over for long into longer ones, and let go of the oldest."""
+        slot_ms = stream_time_ms - stream_time_ms % WINDOW_MS
+        if self._expired_until_ms.get(partition) == slot_ms:
+            # Nothing expires within a slot; looking costs three iterators for each partition and step.
+            return
+        is_done = True
+        windows = step.rows(WINDOWS_TABLE, partition)
+        for size_ms, kept_ms in self._ladder:
+            keys = windows.committed_keys(first_key_of(size_ms))
+            expired = expired_windows(keys, size_ms, stream_time_ms - kept_ms, EXPIRE_PER_STEP)
+            is_done = is_done and len(expired) < EXPIRE_PER_STEP
+            for window in expired:
+                key = encode_window_key(window)
+                stored = windows.get(key)
+                longer = living_window(self._ladder, window.start_ms, window.kind, stream_time_ms, size_ms)
+                if stored and longer:
+                    _add(step, partition, longer, decode_counts(stored))
+                windows.delete(key)
+        if is_done:
+            self._expired_until_ms[partition] = slot_ms
+
+
+def _add(step: Step, partition: int, window: WindowKey, delta: Counts) -> None:
+    windows = step.rows(WINDOWS_TABLE, partition)
+    key = encode_window_key(window)
+    stored = windows.get(key)
+    if stored:
+        counts = decode_counts(stored)
+        add_counts(counts, delta)
+        delta = counts
+    windows.put(key, encode_counts(delta))

@@ -1,0 +1,49 @@
+"""Ledger rows as people read them: plain names, states in words, None for what has not come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.events import task_id_of
+from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
+
+if TYPE_CHECKING:
+    from app.rules.ledger import ObjectRow
+
+
+def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
+    """Return a row as people read it; instants are epoch ms, None where they have not come."""
+    states = [state_of_task(task) for task in row.tasks]
+    return {
+        "id": object_id,
+        "kind": row.kind,
+        "state": state_of_object(row).value,
+        "tasks_total": row.task_count,
+        "tasks_done": states.count(TaskState.FINISHED),
+        "tasks_in_progress": states.count(TaskState.IN_PROGRESS),
+        "tasks_dead": states.count(TaskState.DEAD),
+        "tasks_cancelled": states.count(TaskState.CANCELLED),
+        "time_spent_ms": sum(task.spent_ms for task in row.tasks),
+        "created_at_ms": row.created_at_ms or None,
+        "distributed_at_ms": min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=None),
+        "finished_at_ms": row.finished_at_ms or None,
+    }
+
+
+def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
+    """Return one task of a row as people read it; its result is not among it (JSON bytes, in the row)."""
+    task = row.tasks[sequence]
+    state = state_of_task(task)
+    return {
+        "id": task_id_of(object_id, sequence),
+        "sequence": sequence,
+        "state": state.value,
+        "attempts": task.started.bit_count(),
+        "created_at_ms": task.created_at_ms or None,
+        "started_at_ms": task.started_at_ms or None,
+        # A redriven task had an end, and has none now.
+        "ended_at_ms": task.ended_at_ms if state in ENDED_STATES else None,
+        "wait_ms": task.wait_ms,
+        "spent_ms": task.spent_ms,
+        "error": task.error or None,
+    }

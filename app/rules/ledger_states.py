@@ -1,0 +1,89 @@
+"""Where tasks and objects stand, seen from the marks of a ledger row (`app.rules.ledger`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.rules.ledger import ObjectRow, TaskRow
+
+# In the order in which one end outranks another, so that comparing marks tells which end counts.
+CREATED_MARK, DEAD_MARK, CANCELLED_MARK, FINISHED_MARK = 1, 2, 4, 8
+GENERATION_BITS = 16
+_GENERATION_MASK = (1 << GENERATION_BITS) - 1
+ENDED_MARKS = FINISHED_MARK | DEAD_MARK | CANCELLED_MARK
+
+
+class ObjectState(StrEnum):
+    """Where an object stands, seen over all of its tasks."""
+
+    CREATED = "CREATED"
+    DISTRIBUTED = "DISTRIBUTED"
+    PROCESSING = "PROCESSING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class TaskState(StrEnum):
+    """Where one task stands."""
+
+    UNKNOWN = "UNKNOWN"
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    RETRYING = "RETRYING"
+    FINISHED = "FINISHED"
+    DEAD = "DEAD"
+    CANCELLED = "CANCELLED"
+
+
+# States as numbers, for the inner loop: an enum's member hashes in Python, a list is indexed in C.
+TASK_STATES = tuple(TaskState)
+UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD, CANCELLED = range(len(TASK_STATES))
+ENDED_STATES = frozenset({TaskState.FINISHED, TaskState.DEAD, TaskState.CANCELLED})
+_WAITING_STATES = {TaskState.UNKNOWN, TaskState.QUEUED}
+
+
+def state_number_of(task: TaskRow) -> int:
+    """Return where a task stands in its latest generation, as an index of `TASK_STATES`."""
+    marks, started, failed = task.marks, task.started, task.failed
+    top = marks | started | failed
+    if top > _GENERATION_MASK:
+        shift = (top.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
+        marks, started, failed = marks >> shift, started >> shift, failed >> shift
+    if marks & ENDED_MARKS:
+        if marks & FINISHED_MARK:
+            return FINISHED
+        return CANCELLED if marks & CANCELLED_MARK else DEAD
+    if started > failed:
+        return IN_PROGRESS
+    if failed:
+        return RETRYING
+    return QUEUED if marks & CREATED_MARK else UNKNOWN
+
+
+def state_of_task(task: TaskRow) -> TaskState:
+    """Return where a task stands in its latest generation."""
+    return TASK_STATES[state_number_of(task)]
+
+
+def state_of_object(row: ObjectRow) -> ObjectState:
+    """Return where an object stands: it has ended when all of its tasks have."""
+    states = {state_of_task(task) for task in row.tasks}
+    if row.task_count and len(row.tasks) >= row.task_count and states <= ENDED_STATES:
+        if TaskState.DEAD in states:
+            return ObjectState.FAILED
+        return ObjectState.CANCELLED if TaskState.CANCELLED in states else ObjectState.FINISHED
+    if states <= _WAITING_STATES:
+        return ObjectState.DISTRIBUTED if TaskState.QUEUED in states else ObjectState.CREATED
+    return ObjectState.PROCESSING
+
+
+def ended_at_ms(row: ObjectRow) -> int | None:
+    """Return when the last task of an object ended (epoch ms), None while one has not."""
+    if not row.task_count or len(row.tasks) < row.task_count:
+        return None
+    if any(state_number_of(task) < FINISHED for task in row.tasks):
+        return None
+    return max(task.ended_at_ms for task in row.tasks)

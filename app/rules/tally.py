@@ -1,0 +1,55 @@
+"""What one step adds to the statistics: events to the windows of their time, moves between states to the totals.
+
+The law `tasks created = queued + in progress + waiting for retry + finished + dead + cancelled` holds in every tally,
+whatever the order in which events are heard: a task is counted in a state from the moment on at which its (first)
+TASK_CREATED is counted, and in exactly one. An event that overtook its TASK_CREATED only says into which.
+"""
+
+from __future__ import annotations
+
+from app.rules.counts import STATE_FIELDS, WINDOW_MS, Counts, add_counts
+from app.rules.histogram import bucket_of
+from app.rules.ledger_states import TASK_STATES
+
+
+class Tally:
+    """The changes: `windows` by start and kind, `moves` by kind (how many tasks more or less in each state)."""
+
+    __slots__ = ("moves", "windows")
+
+    def __init__(self) -> None:
+        self.windows: dict[tuple[int, str], Counts] = {}
+        self.moves: dict[str, list[int]] = {}
+
+    def at(self, at_ms: int, kind: str) -> Counts:
+        """Return the changes of the window that an instant falls into."""
+        key = (at_ms - at_ms % WINDOW_MS, kind)
+        counts = self.windows.get(key)
+        if counts is None:
+            counts = self.windows[key] = Counts()
+        return counts
+
+    def move(self, kind: str, before: int, after: int) -> None:
+        """Count a task of a kind out of one state and into another (numbers of `TASK_STATES`)."""
+        moves = self.moves.get(kind)
+        if moves is None:
+            moves = self.moves[kind] = [0] * len(TASK_STATES)
+        moves[before] -= 1
+        moves[after] += 1
+
+    def totals(self) -> dict[str, Counts]:
+        """Return the sum of all windows by kind, with the moves, which belong to no window: states are of now."""
+        totals: dict[str, Counts] = {}
+        for (_, kind), delta in self.windows.items():
+            add_counts(totals.setdefault(kind, Counts()), delta)
+        for kind, moves in self.moves.items():
+            counts = totals.setdefault(kind, Counts())
+            for name, change in zip(STATE_FIELDS, moves[1:], strict=True):
+                setattr(counts, name, change)
+        return totals
+
+
+def count_duration(histogram: dict[int, int], duration_ms: int) -> None:
+    """Count a duration into its bucket."""
+    bucket = bucket_of(duration_ms)
+    histogram[bucket] = histogram.get(bucket, 0) + 1
