@@ -55,7 +55,7 @@ _engine = Engine(
     worker=app.worker_name,
 )
 _ladder = register_retries(app, _lanes, _control, _tiers)
-attach_heartbeat(app, ProcessingFigures(app.transactions, _engine))
+attach_heartbeat(app, ProcessingFigures(app.transactions, _engine, _ladder))
 register_health(app)
 app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 

@@ -121,6 +121,14 @@ class RunningTask(BaseModel):
     message: str
 
 
+class RetryTierAnswer(BaseModel):
+    """Retries of one tier that wait in a worker's memory; beyond 10,000 a partition they wait on the topic."""
+
+    topic: str
+    waiting_count: int
+    next_due_at_ms: MaybeEpochMs
+
+
 class WorkerAnswer(BaseModel):
     """A worker that lives, as it said last."""
 
@@ -137,6 +145,7 @@ class WorkerAnswer(BaseModel):
     host: str
     pid: int
     running: list[RunningTask] = Field(description="At most 20, those that run longest")
+    retry_tiers: list[RetryTierAnswer] = Field(description="Of a worker that processes tasks")
 
 
 class WorkerList(BaseModel):

@@ -21,6 +21,7 @@ from fastapi.responses import RedirectResponse
 
 from api import problems
 from api.closing import Closing
+from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
@@ -117,6 +118,7 @@ def create_http_app(
     )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
+    dashboard.install(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.

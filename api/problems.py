@@ -105,7 +105,7 @@ def _error_of(raw: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # Starlette types handlers for Exception
-    return _answer(request, error)
+    return answer(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -117,21 +117,22 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{request.url.path} does not take {request.method}" + (f", only {allowed}" if allowed else "")
-    return _answer(request, Problem(status, "", detail, headers=error.headers))
+    return answer(request, Problem(status, "", detail, headers=error.headers))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # Starlette types handlers for Exception
-    return _answer(request, invalid(errors_of(error.errors())))
+    return answer(request, invalid(errors_of(error.errors())))
 
 
 async def _on_unexpected(request: Request, _error: Exception) -> Response:
     # The server logs the traceback; the answer shows none of it.
     detail = "something went wrong in this process; its log says what"
-    return _answer(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
+    return answer(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
 
 
-def _answer(request: Request, problem: Problem) -> Response:
+def answer(request: Request, problem: Problem) -> Response:
+    """Return the problem document."""
     document = {
         "type": _URN + problem.name if problem.name else _ABOUT_BLANK,
         "title": problem.status.phrase,

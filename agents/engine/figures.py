@@ -9,15 +9,17 @@ from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
 
 if TYPE_CHECKING:
     from agents.engine.engine import Attempt, Engine
+    from agents.engine.ladder import Ladder
     from app.streaming.transactions import Transactions
 
 
 class ProcessingFigures:
-    """The figures of the engine: what runs, for how long, and when something was last finished."""
+    """The figures of the engine: what runs and waits, for how long, and when something was last finished."""
 
-    def __init__(self, transactions: Transactions, engine: Engine) -> None:
+    def __init__(self, transactions: Transactions, engine: Engine, ladder: Ladder) -> None:
         self._transactions = transactions
         self._engine = engine
+        self._ladder = ladder
 
     def __call__(self) -> Figures:
         """Return the figures now; the tasks that run longest are named."""
@@ -30,6 +32,7 @@ class ProcessingFigures:
             oldest_running_ms=_age_ms(oldest_first[0], now_s) if oldest_first else None,
             last_progress_at_ms=self._engine.last_progress_at_ms,
             draining=self._engine.is_draining,
+            retry_tiers=self._ladder.tiers(),
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )
 

@@ -19,6 +19,7 @@ import msgspec
 
 from agents.outgoing import Outgoing
 from app.events import DECODE_ERRORS, TaskCancelled, TaskCreated, decode_task_request, encode, explain_decode_error
+from app.rules.workers import RetryTier
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Ladder:
         # Due, but in a lane whose progress is hard to write down already: these go in order of offset.
         self._postponed: list[tuple[int, int, Lane, ConsumerRecord, TaskCreated]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._topics = topics
         lanes.register(self, topics)
 
     @property
@@ -69,6 +71,17 @@ class Ladder:
     def could_go_on(self) -> bool:
         """Return whether a retry is due that waits for nothing else: it should be on its way."""
         return bool(self._waiting) and self._waiting[0][0] <= self._clock_ms()
+
+    def tiers(self) -> list[RetryTier]:
+        """Return of each tier how many retries wait in this worker's memory, and when the first of them is due."""
+        counts = dict.fromkeys(self._topics, 0)
+        for lane, count in self._waiting_count.items():
+            counts[lane.topic] += count
+        first_ms: dict[str, int] = {}
+        for due_at_ms, _, lane, _, _ in itertools.chain(self._waiting, self._postponed):
+            if due_at_ms < first_ms.get(lane.topic, due_at_ms + 1):
+                first_ms[lane.topic] = due_at_ms
+        return [RetryTier(topic, count, first_ms.get(topic)) for topic, count in counts.items()]
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""

@@ -26,6 +26,14 @@ class RunningTask(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
+class RetryTier(msgspec.Struct, frozen=True, gc=False):
+    """How many retries of a tier wait in a worker's memory, and when the first of them is due."""
+
+    topic: str
+    waiting_count: int
+    next_due_at_ms: int | None = None
+
+
 class Figures(msgspec.Struct, frozen=True, gc=False):
     """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something."""
 
@@ -35,6 +43,7 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     last_progress_at_ms: int | None = None
     draining: bool = False
     running: list[RunningTask] = []
+    retry_tiers: list[RetryTier] = []
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +77,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     host: str = ""
     pid: int = 0
     running: list[RunningTask] = []
+    retry_tiers: list[RetryTier] = []
 
 
 _encode = msgspec.json.Encoder().encode

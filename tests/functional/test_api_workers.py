@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api import control_schemas as schemas
 from app.errors import BrokerUnavailable
-from app.rules.workers import GONE_AFTER_MS, Figures, Identity, RunningTask, heartbeat_of
+from app.rules.workers import GONE_AFTER_MS, Figures, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import WORKERS
 
 NOW_MS = 1_795_489_276_303
@@ -31,7 +31,8 @@ def test_worker_is_described_by_its_last_word(api):
     """Everything that it said last, running tasks with their progress among it."""
     beat(api, "p-1", age_ms=2_000)
     running = [RunningTask("a-0", 900, 0.4, "half"), RunningTask("b-0", 20)]
-    beat(api, "p-1", figures=Figures([0, 3], 2, 900, NOW_MS - 5, draining=True, running=running))
+    tiers = [RetryTier("task-requests-retry-1s", 2, NOW_MS)]
+    beat(api, "p-1", figures=Figures([0, 3], 2, 900, NOW_MS - 5, draining=True, running=running, retry_tiers=tiers))
     (worker,) = schemas.WorkerList.model_validate(api.get("/api/workers").json()).workers
     assert {
         "worker": "p-1",
@@ -46,6 +47,7 @@ def test_worker_is_described_by_its_last_word(api):
         "version": "0.1.0",
         "host": "host",
         "pid": 42,
+        "retry_tiers": [{"topic": "task-requests-retry-1s", "waiting_count": 2, "next_due_at_ms": NOW_MS}],
         "running": [
             {"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"},
             {"task_id": "b-0", "for_ms": 20, "progress": None, "message": ""},

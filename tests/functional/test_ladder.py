@@ -17,6 +17,7 @@ from agents.engine.lanes import Lanes
 from app.events import TaskCancelled, decode_task_event, decode_task_request, encode
 from app.rules.control import ControlState
 from app.rules.offsets import Progress
+from app.rules.workers import RetryTier
 from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 
 if TYPE_CHECKING:
@@ -159,3 +160,13 @@ async def test_many_waiting_retries_pause_their_fetching(bench):
     await until(lambda: bench.worker.ownership.held == {TopicPartition(TIERS[0], 0)})
     await bench.forwards(6)
     assert frozenset() == bench.worker.ownership.held
+
+
+async def test_depth_and_next_due_are_told_of_each_tier(bench):
+    """Each tier says how many wait and when the first is due; one without any says so."""
+    bench.put(TIERS[1], 0, waiting("late", in_ms=90_000), waiting("soon", in_ms=60_000))
+    await until(lambda: bench.ladder.waiting_count == 2)
+    empty, full = bench.ladder.tiers()
+    assert RetryTier(TIERS[0], 0, None) == empty
+    assert (TIERS[1], 2) == (full.topic, full.waiting_count)
+    assert now_ms() + 50_000 < (full.next_due_at_ms or 0) <= now_ms() + 60_000

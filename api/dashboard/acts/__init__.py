@@ -1,0 +1,1 @@
+"""What forms do, by the API's own routes."""

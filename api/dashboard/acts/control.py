@@ -1,0 +1,73 @@
+"""Pause and resume, limit, drain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.dashboard.forms import Act, Done, Form, filled, number_in
+from api.dashboard.inside import path_of
+from api.dashboard.pages import control, workers
+
+if TYPE_CHECKING:
+    from api.dashboard.site import Asked
+
+
+async def _pause(asked: Asked, form: Form) -> Done:
+    await asked.inside.call("POST", "/api/control/pause", body=filled(form, "kind", "reason"))
+    return Done("/control", f"Paused: no task{_of_kind(form)} starts any more; running ones finish.")
+
+
+async def _resume(asked: Asked, form: Form) -> Done:
+    await asked.inside.call("POST", "/api/control/resume", body=filled(form, "kind"))
+    return Done("/control", f"Resumed: tasks{_of_kind(form)} start again.")
+
+
+async def _limit_rate(asked: Asked, form: Form) -> Done:
+    kind = form.get("kind", "")
+    await asked.inside.call("PUT", path_of("control", "rate", kind), body={"per_s": number_in(form, "per_s")})
+    return Done("/control", f"At most {form.get('per_s', '')} tasks of kind {kind} start a second.")
+
+
+async def _lift_rate(asked: Asked, form: Form) -> Done:
+    kind = form.get("kind", "")
+    await asked.inside.call("DELETE", path_of("control", "rate", kind))
+    return Done("/control", f"The limit of kind {kind} is lifted.")
+
+
+async def _set_concurrency(asked: Asked, form: Form) -> Done:
+    body = {**filled(form, "worker"), "count": number_in(form, "count")}
+    await asked.inside.call("PUT", "/api/control/concurrency", body=body)
+    return Done("/control", f"Each worker works on at most {form.get('count', '')} tasks at once.")
+
+
+async def _reset_concurrency(asked: Asked, form: Form) -> Done:
+    await asked.inside.call("DELETE", "/api/control/concurrency", filled(form, "worker"))
+    return Done("/control", "Each worker works on as many tasks at once as it is set to.")
+
+
+async def _drain(asked: Asked, _form: Form) -> Done:
+    worker = asked.path["worker"]
+    await asked.inside.call("POST", path_of("control", "drain", worker))
+    return Done("/workers", f"{worker} starts nothing any more; what it works on finishes.")
+
+
+async def _end_drain(asked: Asked, _form: Form) -> Done:
+    worker = asked.path["worker"]
+    await asked.inside.call("DELETE", path_of("control", "drain", worker))
+    return Done("/workers", f"{worker} works again.")
+
+
+def _of_kind(form: Form) -> str:
+    return f" of kind {form['kind']}" if form.get("kind") else ""
+
+
+ACTS = (
+    Act("/control/pause", control.PAGE, _pause),
+    Act("/control/resume", control.PAGE, _resume),
+    Act("/control/rate", control.PAGE, _limit_rate),
+    Act("/control/rate/lift", control.PAGE, _lift_rate),
+    Act("/control/concurrency", control.PAGE, _set_concurrency),
+    Act("/control/concurrency/reset", control.PAGE, _reset_concurrency),
+    Act("/workers/{worker}/drain", workers.PAGE, _drain),
+    Act("/workers/{worker}/drain/end", workers.PAGE, _end_drain),
+)

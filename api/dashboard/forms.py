@@ -1,0 +1,78 @@
+"""Forms: read, carried out by the API, answered with 303; one that is refused is drawn again with what was typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from api.dashboard.inside import Refused
+from api.dashboard.problems import problem_page
+from api.dashboard.site import Asked, Page, asked_of, go_to, show
+from api.problems import Problem
+from api.submit.body import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_MAX_FIELDS = 50
+_BAD_REQUEST = 400
+
+Form = dict[str, str]
+
+
+class Done(NamedTuple):
+    """Where to go after a form, and what is said there."""
+
+    path: str
+    said: str
+
+
+class Act(NamedTuple):
+    """A form: `page` is drawn again if it is refused, with what was typed."""
+
+    path: str
+    page: Page
+    perform: Callable[[Asked, Form], Awaitable[Done]]
+
+
+async def carry_out(request: Request, act: Act) -> Response:
+    """Answer a form."""
+    max_bytes = request.app.state.collaborators.settings.max_body_bytes
+    try:
+        form = parse_form(await read_bytes(request, max_bytes, "EBS_MAX_BODY_BYTES"))
+    except Problem as error:
+        return problem_page(request, error.status, {"detail": error.detail, "title": error.status.phrase})
+    except ValueError as error:
+        return problem_page(request, _BAD_REQUEST, {"detail": f"the form cannot be read: {error}"})
+    try:
+        done = await act.perform(asked_of(request), form)
+    except Refused as error:
+        extra = {"refused": error.problem, "typed": form}
+        return await show(request, act.page, extra, error.status)
+    return go_to(*done)
+
+
+def parse_form(data: bytes) -> Form:
+    """Return the fields of a form, the last one of each name. Raises `ValueError`."""
+    pairs = parse_qsl(data.decode(), keep_blank_values=True, strict_parsing=False, max_num_fields=_MAX_FIELDS)
+    # Browsers send line ends of a text as CR LF, whatever was typed or was there.
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
+
+
+def filled(form: Mapping[str, str], *names: str) -> dict[str, Any]:
+    """Return the fields that are not empty."""
+    return {name: form[name] for name in names if form.get(name)}
+
+
+def number_in(form: Mapping[str, str], name: str) -> int | float | str | None:
+    """Return a field as a number; as text where it is none, so that the API says what is wrong with it."""
+    text = form.get(name, "").strip()
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None

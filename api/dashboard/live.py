@@ -1,0 +1,68 @@
+"""A page that stays up to date: its live part, drawn again every second and sent when it has changed (SSE).
+
+The parts are drawn by the templates that draw the page, so there is one place that draws, and one that escapes. A
+client that was away needs no replay: whatever comes next is how things are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from starlette.responses import StreamingResponse
+
+from api.dashboard.drawing import draw
+from api.dashboard.site import asked_of, load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from api.closing import Closing
+    from api.dashboard.site import Page
+
+EVERY_S = 1.0
+_SIGN_OF_LIFE_ROUNDS = 15
+"""Rounds without news after which a comment is sent: proxies close connections that say nothing for a minute."""
+_RETRY_MS = 2_000
+
+
+def follow(request: Request, page: Page) -> Response:
+    """Answer with the live part of a page, now and whenever it changes."""
+
+    async def drawn() -> str:
+        context, _ = await load(page, asked_of(request))
+        return draw(page.template, context | {"said": "", "refused": None, "live": ""}, fragment=True)
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    closing = request.app.state.collaborators.closing
+    return StreamingResponse(changes(drawn, EVERY_S, closing), media_type="text/event-stream", headers=headers)
+
+
+async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncIterator[str]:
+    """Yield an event for each change of what `drawn` returns, until the process is asked to stop."""
+    yield f"retry: {_RETRY_MS}\n\n"
+    asked = asyncio.Event()
+    closing.call(asked.set)
+    last = ""
+    silent_rounds = 0
+    while not closing.asked:
+        html = await drawn()
+        silent_rounds += 1
+        if html != last:
+            last, silent_rounds = html, 0
+            yield event("live", html)
+        elif silent_rounds >= _SIGN_OF_LIFE_ROUNDS:
+            silent_rounds = 0
+            yield ": nothing new\n\n"
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), every_s)
+
+
+def event(name: str, data: str) -> str:
+    """Return a Server-Sent Event; each line of the data needs its own field."""
+    lines = "".join(f"data: {line}\n" for line in data.splitlines())
+    return f"event: {name}\n{lines}\n"

@@ -1,0 +1,83 @@
+"""One object: its tasks on a line of time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from api.dashboard.inside import path_of
+from api.dashboard.site import Asked, Page
+
+_SHOWN_TASKS = 100
+_WIDTH = 1_000.0
+_LEAST_WIDTH = 3.0
+_ENDED = frozenset({"FINISHED", "FAILED", "CANCELLED"})
+
+
+class Segment(NamedTuple):
+    """A stretch of a task's bar."""
+
+    x: float
+    width: float
+    part: str
+    words: str
+
+
+async def _load(asked: Asked) -> dict[str, Any]:
+    object_id = asked.path["object_id"]
+    answer, listed = await asyncio.gather(
+        asked.inside.get(path_of("objects", object_id)), asked.inside.get(path_of("objects", object_id, "tasks"))
+    )
+    tasks = listed["tasks"]
+    shown = tasks if asked.query.get("tasks") == "all" else tasks[:_SHOWN_TASKS]
+    begin_ms, end_ms = _span(answer, tasks, asked.now_ms)
+    return {
+        "data": answer,
+        "object": answer,
+        "tasks": [{**task, "segments": _segments(task, begin_ms, end_ms, asked.now_ms)} for task in shown],
+        "hidden_count": len(tasks) - len(shown),
+        "begin_ms": begin_ms,
+        "end_ms": end_ms,
+        "has_ended": answer["state"] in _ENDED,
+    }
+
+
+def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> tuple[int, int]:
+    """Return from when to when the line of time goes: to now while the object is under way."""
+    begin_ms = answer["created_at_ms"] or min((task["created_at_ms"] or now_ms for task in tasks), default=now_ms)
+    ends = [task["ended_at_ms"] for task in tasks if task["ended_at_ms"]]
+    end_ms = answer["finished_at_ms"] or max(ends, default=now_ms)
+    if answer["state"] not in _ENDED:
+        end_ms = max(now_ms, end_ms)
+    return begin_ms, max(end_ms, begin_ms + 1)
+
+
+def _segments(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
+    """Cut a task's time into queue wait, retry wait and work; with several attempts their work is drawn at the end."""
+    from_ms = task["created_at_ms"]
+    if from_ms is None:
+        return []
+    to_ms = max(task["ended_at_ms"] or now_ms, from_ms)
+    running = task["state"] == "IN_PROGRESS"
+    work_ms = task["spent_ms"] + (max(0, now_ms - (task["started_at_ms"] or now_ms)) if running else 0)
+    wait_ms = to_ms - from_ms if task["started_at_ms"] is None else min(task["wait_ms"], to_ms - from_ms)
+    work_ms = min(work_ms, to_ms - from_ms - wait_ms)
+    retry_ms = to_ms - from_ms - wait_ms - work_ms
+    scale = _WIDTH / (end_ms - begin_ms)
+    placed: list[Segment] = []
+    at_ms = from_ms
+    for part, length_ms, told in (
+        ("queued", wait_ms, "queue wait"),
+        ("retry", retry_ms if task["attempts"] > 1 or task["state"] == "RETRYING" else 0, "retry wait"),
+        ("progress" if running else _END_PARTS.get(task["state"], "finished"), work_ms, "work"),
+    ):
+        if length_ms > 0:
+            x = (at_ms - begin_ms) * scale
+            placed.append(Segment(round(x, 2), round(max(length_ms * scale, _LEAST_WIDTH), 2), part, told))
+            at_ms += length_ms
+    return placed
+
+
+_END_PARTS = {"DEAD": "dead", "CANCELLED": "cancelled", "RETRYING": "failed", "FINISHED": "finished"}
+
+PAGE = Page("/objects/{object_id}", "object.html", "Object", _load)

@@ -1,0 +1,151 @@
+"""The first page: totals and states now, throughput and queue over time, health, workers, what is in force."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from api.dashboard import words
+from api.dashboard.inside import Refused
+from api.dashboard.site import Asked, Page
+from api.dashboard.strips import Moment, Strip, moments, shares, stacked
+from app.rules.counts import WINDOW_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SLOTS = 90
+"""Windows of 10 s: the last 15 minutes."""
+_MAX_WINDOWS = 1_000
+_RATE_SLOTS = 3
+"""Whole windows that "a second now" is the mean of: one alone jumps, more lag behind."""
+_WINDOW_S = WINDOW_MS / 1_000
+
+STATES = (
+    ("queued", "tasks_queued"),
+    ("in progress", "tasks_in_progress"),
+    ("waiting for retry", "tasks_waiting_retry"),
+    ("finished", "tasks_finished"),
+    ("dead", "tasks_dead"),
+    ("cancelled", "tasks_cancelled"),
+)
+
+
+async def _load(asked: Asked) -> dict[str, Any]:
+    statistics = asked.health["statistics"]
+    if "kinds" not in statistics:
+        raise Refused(statistics["status"], statistics)
+    windows, workers, control = await asyncio.gather(
+        asked.inside.get("/api/statistics/windows", limit=_MAX_WINDOWS),
+        or_none(asked, "/api/workers"),
+        or_none(asked, "/api/control"),
+    )
+    complete = _complete(windows["windows"])
+    line = moments(complete, statistics, _SLOTS, asked.now_ms)
+    data = {
+        "statistics": statistics,
+        "windows": windows["windows"],
+        "workers": None if workers is None else workers["workers"],
+        "control": control,
+        "checks": list(asked.health["checks"].values()),
+    }
+    return {
+        "data": data,
+        "statistics": statistics,
+        "states": [(name, statistics[key]) for name, key in STATES],
+        "shares": shares([(name, statistics[key]) for name, key in STATES]),
+        "throughput": throughput_strip(line),
+        "queue": queue_strip(line),
+        "line": line,
+        "finished_per_s": _per_s([moment.finished for moment in line]),
+        "created_per_s": _per_s([moment.created for moment in line]),
+        "roles": None if workers is None else _roles(workers["workers"]),
+        "control": control,
+    }
+
+
+async def or_none(asked: Asked, path: str) -> Any:
+    """Return an answer, or None where the API cannot tell now: the rest of the page is worth showing without it.
+
+    It is not even asked while the broker is away: the view would wait in vain before it says so.
+    """
+    broker = asked.health["checks"].get("broker")
+    if broker is not None and not broker["ok"]:
+        return None
+    try:
+        return await asked.inside.get(path)
+    except Refused:
+        return None
+
+
+def _complete(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop the oldest instant of a list that was cut off: of it not all kinds are there."""
+    if len(windows) < _MAX_WINDOWS:
+        return windows
+    return [window for window in windows if window["start_ms"] > windows[-1]["start_ms"]]
+
+
+def throughput_strip(line: Sequence[Moment]) -> Strip:
+    """Draw finished and failed tasks a second."""
+    finished = [moment.finished / _WINDOW_S for moment in line]
+    failed = [moment.failed / _WINDOW_S for moment in line]
+    told = [
+        f"{_at(moment)}: {words.rate(done)} finished/s, {words.rate(bad)} failed/s"
+        for moment, done, bad in zip(line, finished, failed, strict=True)
+    ]
+    summary = (
+        f"Tasks a second over the last {_span(line)}: {words.rate(_per_s([moment.finished for moment in line]))} "
+        f"finished now, {words.rate(max(finished))} at most; {words.number(sum(moment.failed for moment in line))} "
+        "attempts failed"
+    )
+    return stacked([("finished", finished), ("failed", failed)], told, summary)
+
+
+def queue_strip(line: Sequence[Moment]) -> Strip:
+    """Draw how many tasks waited or were worked on at each moment."""
+    series = [
+        ("progress", [moment.in_progress for moment in line]),
+        ("retry", [moment.waiting_retry for moment in line]),
+        ("queued", [moment.queued for moment in line]),
+    ]
+    told = [
+        f"{_at(moment)}: {moment.queued:,} queued, {moment.in_progress:,} in progress, "
+        f"{moment.waiting_retry:,} waiting for retry"
+        for moment in line
+    ]
+    last, highest = line[-1], max(moment.queued for moment in line)
+    summary = (
+        f"Tasks under way over the last {_span(line)}: now {last.queued:,} queued, {last.in_progress:,} in progress, "
+        f"{last.waiting_retry:,} waiting for retry; {highest:,} queued at most"
+    )
+    return stacked(series, told, summary)
+
+
+def _per_s(counts: Sequence[int]) -> float:
+    whole = counts[-_RATE_SLOTS - 1 : -1]
+    return sum(whole) / (len(whole) * _WINDOW_S)
+
+
+def _at(moment: Moment) -> str:
+    return words.moment(moment.start_ms).striptags()
+
+
+def _span(line: Sequence[Moment]) -> str:
+    return words.coarse(len(line) * WINDOW_MS)
+
+
+def _roles(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "role": role,
+            "count": len(of_role),
+            "in_flight": sum(worker["in_flight"] for worker in of_role),
+            "draining": sum(worker["draining"] for worker in of_role),
+            "last_progress_at_ms": max((worker["last_progress_at_ms"] or 0 for worker in of_role), default=0) or None,
+        }
+        for role in ("distribution", "processing", "statistics")
+        for of_role in [[worker for worker in workers if worker["role"] == role]]
+    ]
+
+
+PAGE = Page("/", "overview.html", "Overview", _load)

@@ -1,0 +1,17 @@
+"""The form that submits one object or many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api import schemas
+from api.dashboard.pages.windows import kinds_of
+from api.dashboard.site import Asked, Page
+
+
+async def _load(asked: Asked) -> dict[str, Any]:
+    limits = {"max_count": schemas.MAX_COUNT, "max_tasks": schemas.MAX_TASKS, "kinds": kinds_of(asked)}
+    return {"data": limits, "limits": limits}
+
+
+PAGE = Page("/submit", "submit.html", "Submit", _load)

@@ -1,0 +1,35 @@
+"""Tumbling windows with their percentiles, by size and kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.dashboard.site import Asked, Page
+
+SIZES = ((10, "10 s"), (60, "1 min"), (3_600, "1 h"))
+_DEFAULT_LIMIT = 60
+
+
+async def _load(asked: Asked) -> dict[str, Any]:
+    wanted = {"size": asked.query.get("size") or "10", "kind": asked.query.get("kind"), "limit": _limit_of(asked)}
+    answer = await asked.inside.get("/api/statistics/windows", **wanted)
+    return {
+        "data": answer,
+        "windows": answer["windows"],
+        "sizes": SIZES,
+        "kinds": kinds_of(asked),
+        "wanted": wanted,
+        "most": max((window["tasks_finished"] for window in answer["windows"]), default=0),
+    }
+
+
+def _limit_of(asked: Asked) -> str:
+    return asked.query.get("limit") or str(_DEFAULT_LIMIT)
+
+
+def kinds_of(asked: Asked) -> list[str]:
+    """Return the kinds that anything was counted of."""
+    return sorted(asked.health["statistics"].get("kinds", {}))
+
+
+PAGE = Page("/statistics/windows", "windows.html", "Windows", _load)
