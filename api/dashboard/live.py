@@ -7,7 +7,6 @@ client that was away needs no replay: whatever comes next is how things are.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
@@ -45,8 +44,6 @@ def follow(request: Request, page: Page) -> Response:
 async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncIterator[str]:
     """Yield an event for each change of what `drawn` returns, until the process is asked to stop."""
     yield f"retry: {_RETRY_MS}\n\n"
-    asked = asyncio.Event()
-    closing.call(asked.set)
     last = ""
     silent_rounds = 0
     while not closing.asked:
@@ -58,8 +55,7 @@ async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: 
         elif silent_rounds >= _SIGN_OF_LIFE_ROUNDS:
             silent_rounds = 0
             yield ": nothing new\n\n"
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), every_s)
+        await asyncio.sleep(every_s)
 
 
 def event(name: str, data: str) -> str:

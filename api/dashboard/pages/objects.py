@@ -28,13 +28,23 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": answer,
         "objects": answer["objects"],
-        "states": [state.value for state in ObjectState],
+        "tabs": _tabs(answer["counts"], kept),
         "kinds": kinds_of(asked),
         "wanted": kept,
         "spans": SPANS,
         "first_page": None if cursor is None else f"/objects?{urlencode(kept)}",
         "next_page": None if following is None else f"/objects?{urlencode({**kept, 'cursor': following})}",
     }
+
+
+def _tabs(counts: dict[str, int], kept: dict[str, str]) -> list[tuple[str, int, str, bool]]:
+    """Return name, count, address and whether it is shown, of all objects and of those in each state."""
+    others = {name: value for name, value in kept.items() if name != "state"}
+    tabs = [("all", sum(counts.values()), f"/objects?{urlencode(others)}", "state" not in kept)]
+    for state in ObjectState:
+        address = f"/objects?{urlencode({**others, 'state': state.value})}"
+        tabs.append((state.value, counts.get(state.value, 0), address, kept.get("state") == state.value))
+    return tabs
 
 
 PAGE = Page("/objects", "objects.html", "Objects", _load)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _SLOTS = 90
 """Windows of 10 s: the last 15 minutes."""
 _MAX_WINDOWS = 1_000
-_RATE_SLOTS = 3
-"""Whole windows that "a second now" is the mean of: one alone jumps, more lag behind."""
 _WINDOW_S = WINDOW_MS / 1_000
 
 STATES = (
@@ -35,13 +33,16 @@ async def _load(asked: Asked) -> dict[str, Any]:
     statistics = asked.health["statistics"]
     if "kinds" not in statistics:
         raise Refused(statistics["status"], statistics)
+    # Each window costs nine percentiles: no more than the strips can show.
+    limit = min(_MAX_WINDOWS, (_SLOTS + 1) * max(1, len(statistics["kinds"])))
     windows, workers, control = await asyncio.gather(
-        asked.inside.get("/api/statistics/windows", limit=_MAX_WINDOWS),
+        asked.inside.get("/api/statistics/windows", limit=limit),
         or_none(asked, "/api/workers"),
         or_none(asked, "/api/control"),
     )
-    complete = _complete(windows["windows"])
+    complete = _complete(windows["windows"], limit)
     line = moments(complete, statistics, _SLOTS, asked.now_ms)
+    finished_per_s = per_s_now([moment.finished for moment in line], asked.now_ms)
     data = {
         "statistics": statistics,
         "windows": windows["windows"],
@@ -54,11 +55,11 @@ async def _load(asked: Asked) -> dict[str, Any]:
         "statistics": statistics,
         "states": [(name, statistics[key]) for name, key in STATES],
         "shares": shares([(name, statistics[key]) for name, key in STATES]),
-        "throughput": throughput_strip(line),
+        "throughput": throughput_strip(line, finished_per_s),
         "queue": queue_strip(line),
         "line": line,
-        "finished_per_s": _per_s([moment.finished for moment in line]),
-        "created_per_s": _per_s([moment.created for moment in line]),
+        "finished_per_s": finished_per_s,
+        "created_per_s": per_s_now([moment.created for moment in line], asked.now_ms),
         "roles": None if workers is None else _roles(workers["workers"]),
         "control": control,
     }
@@ -78,15 +79,15 @@ async def or_none(asked: Asked, path: str) -> Any:
         return None
 
 
-def _complete(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _complete(windows: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     """Drop the oldest instant of a list that was cut off: of it not all kinds are there."""
-    if len(windows) < _MAX_WINDOWS:
+    if len(windows) < limit:
         return windows
     return [window for window in windows if window["start_ms"] > windows[-1]["start_ms"]]
 
 
-def throughput_strip(line: Sequence[Moment]) -> Strip:
-    """Draw finished and failed tasks a second."""
+def throughput_strip(line: Sequence[Moment], now_per_s: float) -> Strip:
+    """Draw finished and failed tasks a second; `now_per_s` is said of now."""
     finished = [moment.finished / _WINDOW_S for moment in line]
     failed = [moment.failed / _WINDOW_S for moment in line]
     told = [
@@ -94,7 +95,7 @@ def throughput_strip(line: Sequence[Moment]) -> Strip:
         for moment, done, bad in zip(line, finished, failed, strict=True)
     ]
     summary = (
-        f"Tasks a second over the last {_span(line)}: {words.rate(_per_s([moment.finished for moment in line]))} "
+        f"Tasks a second over the last {_span(line)}: {words.rate(now_per_s)} "
         f"finished now, {words.rate(max(finished))} at most; {words.number(sum(moment.failed for moment in line))} "
         "attempts failed"
     )
@@ -121,9 +122,9 @@ def queue_strip(line: Sequence[Moment]) -> Strip:
     return stacked(series, told, summary)
 
 
-def _per_s(counts: Sequence[int]) -> float:
-    whole = counts[-_RATE_SLOTS - 1 : -1]
-    return sum(whole) / (len(whole) * _WINDOW_S)
+def per_s_now(counts: Sequence[int], now_ms: int) -> float:
+    """Return the mean over the last whole window and what has passed of the one that runs: 10 to 20 s."""
+    return sum(counts[-2:]) / (_WINDOW_S + now_ms % WINDOW_MS / 1_000)
 
 
 def _at(moment: Moment) -> str:

@@ -17,5 +17,8 @@ window.addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button[disabled]")) button.disabled = false;
 });
 
+// On a narrow screen the pages' names do not all fit: the one that is shown should be in sight.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 // What a form was refused for is where the eye and the reader should be.
 document.querySelector("[role=alert]")?.focus();

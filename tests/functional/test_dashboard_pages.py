@@ -1,0 +1,288 @@
+"""Every page of the dashboard without JavaScript: strict HTML, what it shows, what it shows instead."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from browsing import browse
+from grave import Grave
+
+from api.dashboard.mounting import PAGES
+from app.errors import BrokerUnavailable
+from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
+from app.rules.commands import Family, Pause, Place, encode_command
+from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
+from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
+from app.topics import CONTROL, OBJECTS, WORKERS
+
+NOW_MS = 1_795_489_276_303
+EVIL = "<script>alert('x')</script>"
+
+
+def put_object(api, object_id: str = "a1", *, name: str = "report", finished: int = 1, tasks: int = 2) -> None:
+    """Write an object with its ledger row: `finished` tasks are done, the others at work."""
+    at_ms = NOW_MS - 5_000
+    event = ObjectCreated(
+        id=object_created_id(object_id),
+        object_id=object_id,
+        at_ms=at_ms,
+        name=name,
+        content="content",
+        kind="mail",
+        task_count=tasks,
+    )
+    row, tally = ObjectRow(), Tally()
+    apply_object_created(row, event, tally)
+    for sequence in range(tasks):
+        common = (object_id, task_id_of(object_id, sequence), 0, "mail", sequence, tasks, 1)
+        apply_task_event(row, TaskCreated("c", *common, at_ms + 10), tally)
+        apply_task_event(row, TaskStarted("s", *common, at_ms + 1_010, "w", 1_000), tally)
+        if sequence < finished:
+            result = msgspec.Raw(b'{"pages":7}')
+            apply_task_event(row, TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, result), tally)
+    api.topics.write(OBJECTS, 0, object_id.encode(), encode(event))
+    api.topics.write_row(object_id, row)
+
+
+def put_counts(api, **counts: int) -> None:
+    """Write a total and one window of the kind `mail`."""
+    for key in (WindowKey(TOTAL_SIZE_MS, 0, "mail"), WindowKey(WINDOW_MS, NOW_MS - NOW_MS % WINDOW_MS, "mail")):
+        api.topics.write_window(key, Counts(**counts))
+
+
+def put_worker(api, worker: str = "p-1", role: str = "processing", **figures) -> None:
+    """Write a heartbeat of now."""
+    identity = Identity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
+    value = heartbeat_of(identity, Figures(**figures), NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS)
+
+
+def put_pause(api, kind: str = "", reason: str = "") -> None:
+    """Write a pause."""
+    api.topics.write(CONTROL, 0, Place(Family.PAUSE, kind).key(), encode_command(Pause(NOW_MS - 60_000, reason)))
+
+
+def address_of(page) -> str:
+    """Return where a page is, with ids that exist nowhere."""
+    return page.path.format(object_id="a1", letter_id="0-0")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_page_is_strict_html_that_fetches_nothing_from_elsewhere(api, page):
+    """Strictly parsed; scripts, styles and images of its own only, no inline ones, which the policy forbids too."""
+    api.topics.deliver()
+    put_object(api)
+    Grave(api.topics).bury_task(0, partition=0)
+    seen = browse(api, address_of(page))
+    assert (200, "text/html; charset=utf-8", "Accept") == (
+        seen.status,
+        seen.headers["content-type"],
+        seen.headers["vary"],
+    )
+    sources = [one.get("src") or one.get("href") or "" for tag in ("script", "link", "img") for one in seen.all(tag)]
+    assert sources
+    assert [] == [source for source in sources if not source.startswith("/static/")]
+    assert [] == [one for one in seen.tree.iter() if one.get("style") or one.tag == "style"]
+    assert [] == [one for one in seen.tree.iter() for name in one.keys() if name.startswith("on")]
+    policy = seen.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_page_can_be_found_ones_way_in(api, page):
+    """A skip link, one h1, one main, each field with a label, the shown page marked in the navigation."""
+    put_object(api)
+    Grave(api.topics).bury_task(0, partition=0)
+    seen = browse(api, address_of(page))
+    labelled = {one.get("for") for one in seen.all("label")}
+    fields = [one for tag in ("input", "select", "textarea") for one in seen.all(tag) if one.get("type") != "hidden"]
+    assert [] == [one.get("name") for one in fields if one.get("id") not in labelled]
+    assert (1, 1, "#main") == (len(seen.all("h1")), len(seen.all("main")), seen.all("a")[0].get("href"))
+    ids = [one.get("id") for one in seen.tree.iter() if one.get("id")]
+    assert sorted(set(ids)) == sorted(ids)
+    assert 1 == len([one for one in seen.all("a") if one.get("aria-current") == "page"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_live_part_is_what_the_page_shows(api, page):
+    """The address of the live part is in the page; without a view both say so instead of failing."""
+    seen = browse(api, address_of(page))
+    live = seen.element("live")
+    assert live is not None
+    assert f"/live{address_of(page)}" == live.get("data-live")
+
+
+@pytest.mark.parametrize(
+    ("path", "element_id"),
+    [
+        ("/", "no-objects"),
+        ("/objects", "no-objects"),
+        ("/objects?state=FAILED", "no-match"),
+        ("/statistics/windows", "no-windows"),
+        ("/workers", "no-workers"),
+        ("/retries", "no-tiers"),
+        ("/dead-letters", "no-letters"),
+        ("/dead-letters?kind=mail", "no-match"),
+    ],
+)
+def test_nothing_yet_is_drawn(api, path, element_id):
+    """A system that has not done anything says so, and what to do."""
+    seen = browse(api, path)
+    assert (200, True) == (seen.status, bool(seen.text_of(element_id)))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.path != "/submit"], ids=lambda page: page.path)
+def test_broker_that_was_never_there_is_drawn(make_api, page):
+    """503 with Retry-After, the reason, and a reload for browsers without JavaScript."""
+    api = make_api(attached=False)
+    api.topics.failure = BrokerUnavailable("nobody answers at 127.0.0.1:9092")
+    seen = browse(api, address_of(page))
+    assert (503, "2") == (seen.status, seen.headers["retry-after"])
+    assert "nobody answers at 127.0.0.1:9092" in seen.text_of("broker-away")
+    assert "Not known right now" in seen.text
+    assert 'http-equiv="refresh"' in seen.html
+
+
+def test_broker_away_leaves_the_totals(api):
+    """What the view holds is shown, with the hour that it is of."""
+    put_counts(api, tasks_created=12, queued_now=12, objects_created=4)
+    api.topics.failure = BrokerUnavailable("nobody answers")
+    seen = browse(api, "/")
+    assert 200 == seen.status
+    assert "12 tasks created" in seen.text
+    assert "2026-11-24" in seen.text_of("broker-away")
+    assert "Not known while the broker is away" in seen.text_of("roles")
+
+
+@pytest.mark.parametrize("path", ["/objects/nobody", "/dead-letters/9-9", "/nowhere", "/objects/a/b/c"])
+def test_unknown_thing_is_a_404_page(api, path):
+    """A page that says what is missing and leads back."""
+    api.topics.deliver()
+    seen = browse(api, path)
+    assert 404 == seen.status
+    assert "overview" in seen.text.lower()
+
+
+@pytest.mark.parametrize("path", ["/objects?limit=0", "/objects?cursor=x", "/statistics/windows?size=7", "/dead-letters?state=X"])
+def test_wrong_query_is_drawn(api, path):
+    """422 with what is wrong."""
+    seen = browse(api, path)
+    assert (422, True) == (seen.status, "Input should be" in seen.text)
+
+
+def test_overview_tells_states_strips_and_what_holds_it_back(api):
+    """Totals, the law, throughput of now, workers, and a pause that nobody can miss."""
+    put_counts(api, objects_created=4, tasks_created=12, tasks_finished=9, queued_now=2, in_progress_now=1, finished_now=9)
+    put_worker(api, in_flight=1)
+    put_pause(api, reason="maintenance")
+    seen = browse(api, "/")
+    assert "12 tasks created every task is in one state" in seen.text_of("law")
+    (law,) = [one for one in seen.all("svg") if (one.get("aria-label") or "").startswith("Tasks by state")]
+    assert "Tasks by state: 2 queued, 1 in progress, 0 waiting for retry, 9 finished, 0 dead, 0 cancelled" == law.get(
+        "aria-label"
+    )
+    assert "all kinds, since 1 min ago (maintenance)" in seen.text_of("paused")
+    assert "processing 1 1" in seen.text_of("roles")
+    # 9 in the window that runs, 6.303 s old, and none in the 10 s before it.
+    assert "0.6 tasks/s finished now" in seen.text_of("throughput")
+    assert "2 queued now" in seen.text_of("queue")
+
+
+def test_imbalance_is_said(api):
+    """A task that is in no state is the audit's news."""
+    put_counts(api, tasks_created=3, queued_now=1)
+    seen = browse(api, "/")
+    assert "2 unaccounted for" in seen.text_of("law")
+    assert "Audit: 2 tasks unaccounted for" in seen.text
+
+
+def test_objects_have_bars_tabs_and_pages(api):
+    """k of N in words for those who do not see the bar; tabs count states; a cursor leads to the older ones."""
+    for number in range(51):
+        put_object(api, f"a{number}", name=f"report {number}")
+    seen = browse(api, "/objects")
+    assert "report" in seen.text_of("o-a50")
+    bars = [one.get("aria-label") for one in seen.all("svg") if "tasks done" in (one.get("aria-label") or "")]
+    assert ["1 of 2 tasks done, 1 in progress"] * 50 == bars
+    assert "processing 51" in seen.text
+    (older,) = [one for one in seen.all("a") if one.get("rel") == "next"]
+    second = browse(api, older.get("href"))
+    assert 1 == len([one for one in second.tree.iter() if (one.get("id") or "").startswith("o-")])
+    assert "Newest" in second.text
+
+
+def test_object_has_a_timeline(api):
+    """Each task's wait and work as stretches of a bar, its result, and a way to cancel what has not ended."""
+    put_object(api)
+    seen = browse(api, "/objects/a1")
+    assert "PROCESSING" in seen.text_of("object-state")
+    assert "1.0 s 2.0 s 1" in seen.text_of("t-0")
+    assert '"pages": 7' in seen.text_of("t-0")
+    assert "IN PROGRESS" in seen.text_of("t-1")
+    assert "Cancel this object" in seen.text_of("cancel")
+    put_object(api, finished=2)
+    assert "" == browse(api, "/objects/a1").text_of("cancel")
+
+
+def test_many_tasks_are_cut_off_until_asked_for(api):
+    """A hundred are drawn; all of them by a link."""
+    put_object(api, tasks=120)
+    seen = browse(api, "/objects/a1")
+    assert "Show 20 more tasks" in seen.text_of("timeline")
+    assert "IN PROGRESS" in browse(api, "/objects/a1?tasks=all").text_of("t-119")
+
+
+def test_workers_and_tiers_are_told(api):
+    """State, in flight, progress of running tasks, drains, and each tier's depth and next due time."""
+    tiers = [RetryTier("task-requests-retry-1s", 3, NOW_MS + 400), RetryTier("task-requests-retry-10s", 0)]
+    running = [RunningTask("a-0", 1_500, 0.4, "half <b>")]
+    put_worker(api, in_flight=1, running=running, retry_tiers=tiers, last_progress_at_ms=NOW_MS - 3_000)
+    put_worker(api, "p-2", retry_tiers=[RetryTier("task-requests-retry-1s", 2, NOW_MS + 90)])
+    seen = browse(api, "/workers")
+    assert "working" in seen.text_of("worker-processing-p-1")
+    assert "a-0 for 1.5 s, 40 %: half <b>" in seen.text_of("worker-processing-p-1")
+    assert "ready" in seen.text_of("worker-processing-p-2")
+    retries = browse(api, "/retries")
+    assert "task-requests-retry-1s 5 in 90 ms" == retries.text_of("tier-task-requests-retry-1s")
+    assert "task-requests-retry-10s 0 \N{EN DASH}" == retries.text_of("tier-task-requests-retry-10s")
+
+
+def test_dead_letters_in_groups_and_one_by_one(api):
+    """Groups with a redrive button; a group's letters; one letter with bytes, headers and stack trace."""
+    grave = Grave(api.topics)
+    for number in range(3):
+        grave.bury_task(number, partition=0)
+    grave.bury(b"\xff no json", ValueError("bad bytes"), partition=0)
+    seen = browse(api, "/dead-letters")
+    assert "Redrive 3" in seen.text_of("groups")
+    letters = browse(api, "/dead-letters?kind=mail")
+    assert "o2-0" in letters.text_of("l-0-2")
+    letter = browse(api, "/dead-letters/0-2")
+    assert "no user 2" in letter.text_of("letter")
+    assert '"content": "c"' in letter.text_of("payload")
+    assert "kafka_dlt-original-topic" in letter.text_of("headers")
+    assert "ValueError" in letter.text_of("stack-trace")
+    assert "no json" in browse(api, "/dead-letters/0-3").text_of("value")
+
+
+@pytest.mark.parametrize("path", ["/", "/objects", "/objects/a1", "/dead-letters", "/dead-letters/0-0", "/workers", "/control"])
+def test_what_people_wrote_is_text(api, path):
+    """Names, errors, reasons and progress that look like tags are shown, not obeyed."""
+    put_object(api, name=EVIL)
+    Grave(api.topics).bury_task(0, ValueError(EVIL), partition=0, name=EVIL)
+    put_pause(api, reason=EVIL)
+    put_worker(api, in_flight=1, running=[RunningTask(EVIL, 1, None, EVIL)])
+    seen = browse(api, path)
+    assert EVIL in seen.text
+    assert [] == [one for one in seen.all("script") if not (one.get("src") or "").startswith("/static/")]
+    assert EVIL not in seen.html
+
+
+def test_id_that_needs_quoting_has_a_page(api):
+    """An outside producer may use any id: links and live addresses lead to it."""
+    put_object(api, "a?c#d <x>&")
+    seen = browse(api, "/objects")
+    (link,) = [one.get("href") for one in seen.all("a") if (one.get("href") or "").startswith("/objects/a")]
+    assert 200 == browse(api, link).status
