@@ -46,7 +46,8 @@ async def carry_out(request: Request, act: Act) -> Response:
     except Problem as error:
         return problem_page(request, error.status, {"detail": error.detail, "title": error.status.phrase})
     except ValueError as error:
-        return problem_page(request, _BAD_REQUEST, {"detail": f"the form cannot be read: {error}"})
+        problem = {"title": "Bad Request", "detail": f"the form cannot be read: {error}"}
+        return problem_page(request, _BAD_REQUEST, problem)
     try:
         done = await act.perform(asked_of(request), form)
     except Refused as error:

@@ -79,6 +79,7 @@ class ObjectList:
 
     async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> Page:
         """Return at most `limit` objects behind a place (`next_place` of the page before)."""
+        self._opened()  # without a store there is not even an empty list
         places = self._places(wanted, limit + 1, after)
         more = len(places) > limit
         places = places[:limit]

@@ -84,7 +84,7 @@ def test_page_is_strict_html_that_fetches_nothing_from_elsewhere(api, page):
     assert sources
     assert [] == [source for source in sources if not source.startswith("/static/")]
     assert [] == [one for one in seen.tree.iter() if one.get("style") or one.tag == "style"]
-    assert [] == [one for one in seen.tree.iter() for name in one.keys() if name.startswith("on")]
+    assert [] == [one for one in seen.tree.iter() for name in one.attrib if name.startswith("on")]
     policy = seen.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -165,7 +165,9 @@ def test_unknown_thing_is_a_404_page(api, path):
     assert "overview" in seen.text.lower()
 
 
-@pytest.mark.parametrize("path", ["/objects?limit=0", "/objects?cursor=x", "/statistics/windows?size=7", "/dead-letters?state=X"])
+@pytest.mark.parametrize(
+    "path", ["/objects?limit=0", "/objects?cursor=x", "/statistics/windows?size=7", "/dead-letters?state=X"]
+)
 def test_wrong_query_is_drawn(api, path):
     """422 with what is wrong."""
     seen = browse(api, path)
@@ -174,7 +176,9 @@ def test_wrong_query_is_drawn(api, path):
 
 def test_overview_tells_states_strips_and_what_holds_it_back(api):
     """Totals, the law, throughput of now, workers, and a pause that nobody can miss."""
-    put_counts(api, objects_created=4, tasks_created=12, tasks_finished=9, queued_now=2, in_progress_now=1, finished_now=9)
+    put_counts(
+        api, objects_created=4, tasks_created=12, tasks_finished=9, queued_now=2, in_progress_now=1, finished_now=9
+    )
     put_worker(api, in_flight=1)
     put_pause(api, reason="maintenance")
     seen = browse(api, "/")
@@ -199,7 +203,7 @@ def test_imbalance_is_said(api):
 
 
 def test_objects_have_bars_tabs_and_pages(api):
-    """k of N in words for those who do not see the bar; tabs count states; a cursor leads to the older ones."""
+    """Done of all in words for those who do not see the bar; tabs count states; a cursor leads to the older ones."""
     for number in range(51):
         put_object(api, f"a{number}", name=f"report {number}")
     seen = browse(api, "/objects")
@@ -267,7 +271,9 @@ def test_dead_letters_in_groups_and_one_by_one(api):
     assert "no json" in browse(api, "/dead-letters/0-3").text_of("value")
 
 
-@pytest.mark.parametrize("path", ["/", "/objects", "/objects/a1", "/dead-letters", "/dead-letters/0-0", "/workers", "/control"])
+@pytest.mark.parametrize(
+    "path", ["/", "/objects", "/objects/a1", "/dead-letters", "/dead-letters/0-0", "/workers", "/control"]
+)
 def test_what_people_wrote_is_text(api, path):
     """Names, errors, reasons and progress that look like tags are shown, not obeyed."""
     put_object(api, name=EVIL)

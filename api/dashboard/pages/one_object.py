@@ -34,7 +34,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": answer,
         "object": answer,
-        "tasks": [{**task, "segments": _segments(task, begin_ms, end_ms, asked.now_ms)} for task in shown],
+        "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in shown],
         "hidden_count": len(tasks) - len(shown),
         "begin_ms": begin_ms,
         "end_ms": end_ms,
@@ -52,7 +52,7 @@ def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> t
     return begin_ms, max(end_ms, begin_ms + 1)
 
 
-def _segments(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
+def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
     """Cut a task's time into queue wait, retry wait and work; with several attempts their work is drawn at the end."""
     from_ms = task["created_at_ms"]
     if from_ms is None:

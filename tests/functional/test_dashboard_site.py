@@ -1,0 +1,182 @@
+"""Who gets a page and who gets JSON, and that no other site can act for a person."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from browsing import ACCEPT, BROWSER, browse, send_form
+from starlette.datastructures import Headers
+
+from api import control_schemas, schemas
+from api.closing import Closing
+from api.dashboard.live import changes, event
+from api.dashboard.mounting import PAGES
+from api.dashboard.negotiation import wants_page
+from api.dashboard.own_site import is_own
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (ACCEPT, True),
+        ("text/html", True),
+        ("application/json, text/html", True),
+        ("application/json, text/html;q=0.9", False),
+        ("text/html;q=0", False),
+        ("text/html;q=x", False),
+        ("application/json", False),
+        ("*/*", False),
+        ("text/*", False),
+        ("", False),
+    ],
+)
+def test_page_is_for_those_who_ask_for_html_by_name(accept, expected):
+    """Browsers do; curl, httpx and the like say `*/*` or nothing."""
+    scope = {"type": "http", "headers": [(b"accept", accept.encode())]}
+    assert expected == wants_page(scope)
+
+
+@pytest.mark.parametrize("path", ["/objects", "/statistics/windows", "/workers", "/dead-letters", "/control"])
+def test_program_gets_the_same_json_with_and_without_api(api, path):
+    """The page's path answers programs as /api does, whether they ask for JSON or for anything."""
+    api.topics.deliver()
+    answers = [api.request("GET", f"/api{path}"), api.get(path)]
+    answers.append(api.request("GET", path, headers={"accept": "application/json"}))
+    assert [200] * 3 == [answer.status_code for answer in answers]
+    kept = [{key: value for key, value in answer.json().items() if key not in {"view", "links"}} for answer in answers]
+    assert [kept[0]] * 3 == kept
+
+
+def test_first_page_answers_json_to_those_who_ask(api):
+    """Statistics, workers and control as the API has them; who asks for anything is led to the documentation."""
+    api.topics.deliver()
+    answer = api.request("GET", "/", headers={"accept": "application/json"})
+    document = answer.json()
+    assert (200, "Accept") == (answer.status_code, answer.headers["vary"])
+    schemas.StatisticsAnswer.model_validate(document["statistics"])
+    control_schemas.ControlAnswer.model_validate(document["control"])
+    assert (307, "/docs") == (api.get("/").status_code, api.get("/").headers["location"])
+
+
+@pytest.mark.parametrize(("path", "name"), [("/retries", "tiers"), ("/submit", "max_count")])
+def test_pages_without_an_api_path_answer_json(api, path, name):
+    """What the page is drawn from."""
+    assert name in api.request("GET", path, headers={"accept": "application/json"}).json()
+
+
+@pytest.mark.parametrize("path", ["/", "/retries"])
+def test_json_of_a_page_that_is_not_known_is_a_problem(make_api, path):
+    """503 as from the API."""
+    answer = make_api(attached=False).request("GET", path, headers={"accept": "application/json"})
+    assert (503, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
+
+
+@pytest.mark.parametrize("path", ["/api/objects/nobody", "/api/nowhere"])
+def test_api_answers_json_to_browsers_too(api, path):
+    """Below /api nothing depends on who asks."""
+    answer = api.request("GET", path, headers=BROWSER)
+    assert (404, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
+
+
+def test_json_post_of_a_browsers_script_stays_the_apis(api):
+    """Only a form is a form."""
+    answer = api.request("POST", "/objects", json={"name": "n"}, headers=BROWSER)
+    assert 202 == answer.status_code
+
+
+def test_form_of_a_program_stays_refused(api):
+    """Who does not ask for a page gets the API's 415."""
+    assert 415 == api.request("POST", "/objects", data={"name": "n"}).status_code
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "expected"),
+    [
+        ("GET", {"sec-fetch-site": "cross-site", "origin": "http://evil"}, True),
+        ("POST", {}, True),
+        ("POST", {"host": "api:8000", "origin": "http://api:8000"}, True),
+        ("POST", {"host": "api:8000", "origin": "http://api:8001"}, False),
+        ("POST", {"host": "api", "origin": "null"}, False),
+        ("POST", {"host": "api", "origin": "https://evil", "sec-fetch-site": "same-origin"}, True),
+        ("POST", {"host": "api", "origin": "http://api", "sec-fetch-site": "cross-site"}, False),
+        ("POST", {"sec-fetch-site": "same-site"}, False),
+        ("POST", {"sec-fetch-site": "none"}, True),
+        ("DELETE", {"sec-fetch-site": "cross-site"}, False),
+    ],
+)
+def test_only_pages_of_this_site_change_things(method, headers, expected):
+    """Sec-Fetch-Site decides, else Origin against Host; neither is a program."""
+    assert expected == is_own(method, Headers(headers))
+
+
+@pytest.mark.parametrize("path", ["/control/pause", "/api/control/pause", "/objects", "/api/objects?count=1000"])
+def test_form_of_another_site_does_nothing(api, path):
+    """403 for the API as for the dashboard: an empty POST would do there what a form does here."""
+    answer = send_form(api, path, {"kind": "mail"}, origin="https://evil.example")
+    bare = api.request("POST", path, headers={"origin": "https://evil.example"})
+    assert [(403, "text/html; charset=utf-8"), (403, "application/problem+json")] == [
+        (one.status_code, one.headers["content-type"]) for one in (answer, bare)
+    ]
+    assert {} == api.topics.records
+
+
+def test_no_page_may_be_framed_or_guessed(api):
+    """Every answer says so, JSON among them."""
+    for path in ("/", "/api/objects", "/static/dashboard.css"):
+        headers = browse(api, path).headers if path == "/" else api.get(path).headers
+        assert ("nosniff", "DENY") == (headers["x-content-type-options"], headers["x-frame-options"])
+
+
+def test_said_cookie_is_strict(api):
+    """What is said after a form rides in a cookie that no script and no other site can read or send."""
+    cookie = send_form(api, "/control/pause").headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=strict"} <= {part.strip() for part in cookie.split(";")}
+
+
+def test_static_files_have_their_types(api):
+    """A browser that does not guess needs them."""
+    types = [api.get(f"/static/{name}").headers["content-type"] for name in ("live.js", "dashboard.css", "icon.svg")]
+    assert ["text/javascript; charset=utf-8", "text/css; charset=utf-8", "image/svg+xml"] == types
+    assert 200 == api.get("/favicon.ico").status_code
+
+
+def test_openapi_does_not_list_pages(api):
+    """It documents the API."""
+    paths = api.get("/openapi.json").json()["paths"]
+    assert [] == [path for path in paths if not path.startswith("/api/")]
+
+
+async def test_live_part_is_sent_when_it_changes():
+    """Once at first, then for each change only; and it ends when the process is to stop."""
+    shown = iter(["a", "a", "b\nc", "b\nc"])
+    closing = Closing()
+
+    async def drawn() -> str:
+        html = next(shown, None)
+        if html is None:
+            closing.ask()
+        return html or "b\nc"
+
+    async with asyncio.timeout(10):
+        sent = [one async for one in changes(drawn, 0, closing)]
+    assert ["retry: 2000\n\n", event("live", "a"), "event: live\ndata: b\ndata: c\n\n"] == sent
+
+
+async def test_live_part_that_does_not_change_shows_signs_of_life():
+    """A comment now and then keeps proxies from closing the connection."""
+    closing = Closing()
+    sent = []
+    async with asyncio.timeout(10):
+        async for one in changes(lambda: asyncio.sleep(0, "a"), 0, closing):
+            sent.append(one)
+            if one.startswith(":"):
+                closing.ask()
+    assert 3 == len(sent)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_live_address_is_served(api, page):
+    """Each page has one."""
+    routes = {getattr(route, "path", None) for route in api.app.router.routes}
+    assert f"/live{page.path}" in routes
