@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.responses import StreamingResponse
-
 from api.dashboard.drawing import draw
 from api.dashboard.site import asked_of, load
+from api.event_stream import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
     from api.dashboard.site import Page
 
 EVERY_S = 1.0
-_SIGN_OF_LIFE_ROUNDS = 15
-"""Rounds without news after which a comment is sent: proxies close connections that say nothing for a minute."""
-_RETRY_MS = 2_000
+_SIGN_OF_LIFE_ROUNDS = 10
+"""Rounds without news after which a comment is sent: proxies close connections that say nothing for a while."""
 
 
 def follow(request: Request, page: Page) -> Response:
@@ -36,14 +34,11 @@ def follow(request: Request, page: Page) -> Response:
         context, _ = await load(page, asked_of(request))
         return draw(page.template, context | {"said": "", "refused": None, "live": ""}, fragment=True)
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    closing = request.app.state.collaborators.closing
-    return StreamingResponse(changes(drawn, EVERY_S, closing), media_type="text/event-stream", headers=headers)
+    return EventStream(changes(drawn, EVERY_S, request.app.state.collaborators.closing))
 
 
-async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncIterator[str]:
+async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncGenerator[bytes, None]:
     """Yield an event for each change of what `drawn` returns, until the process is asked to stop."""
-    yield f"retry: {_RETRY_MS}\n\n"
     last = ""
     silent_rounds = 0
     while not closing.asked:
@@ -54,11 +49,11 @@ async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: 
             yield event("live", html)
         elif silent_rounds >= _SIGN_OF_LIFE_ROUNDS:
             silent_rounds = 0
-            yield ": nothing new\n\n"
+            yield HEARTBEAT
         await asyncio.sleep(every_s)
 
 
-def event(name: str, data: str) -> str:
+def event(name: str, data: str) -> bytes:
     """Return a Server-Sent Event; each line of the data needs its own field."""
     lines = "".join(f"data: {line}\n" for line in data.splitlines())
-    return f"event: {name}\n{lines}\n"
+    return f"event: {name}\n{lines}\n".encode()

@@ -78,12 +78,14 @@ async def load(page: Page, asked: Asked) -> tuple[dict[str, Any], int]:
 
 
 async def health_of(inside: Inside) -> dict[str, Any]:
-    """Return the checks of readiness, how far behind the view is, and what is paused."""
-    ready, statistics = await asyncio.gather(
-        _or_problem(inside, "/api/readyz", verbose=1), _or_problem(inside, "/api/statistics")
+    """Return the checks of readiness, how far behind the view is, the totals and their audit."""
+    ready, statistics, audit = await asyncio.gather(
+        _or_problem(inside, "/api/readyz", verbose=1),
+        _or_problem(inside, "/api/statistics"),
+        _or_problem(inside, "/api/statistics/audit"),
     )
     checks = {check["name"]: check for check in ready.get("checks", ())}
-    return {"checks": checks, "view": statistics.get("view"), "statistics": statistics}
+    return {"checks": checks, "view": statistics.get("view"), "statistics": statistics, "audit": audit}
 
 
 async def _or_problem(inside: Inside, path: str, **query: Any) -> dict[str, Any]:

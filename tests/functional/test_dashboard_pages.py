@@ -12,7 +12,8 @@ from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
 from app.rules.commands import Family, Pause, Place, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, Tally, apply_object_created, apply_task_event
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, WORKERS
 
@@ -191,7 +192,7 @@ def test_overview_tells_states_strips_and_what_holds_it_back(api):
     assert "processing 1 1" in seen.text_of("roles")
     # 9 in the window that runs, 6.303 s old, and none in the 10 s before it.
     assert "0.6 tasks/s finished now" in seen.text_of("throughput")
-    assert "2 queued now" in seen.text_of("queue")
+    assert "2 waiting now" in seen.text_of("queue")
 
 
 def test_imbalance_is_said(api):

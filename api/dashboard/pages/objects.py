@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from api.dashboard.pages.windows import kinds_of
 from api.dashboard.site import Asked, Page
-from app.rules.ledger import ObjectState
+from app.rules.ledger_states import ObjectState
 
 _LIMIT = 50
 _FILTERS = ("state", "kind", "created_after", "limit")

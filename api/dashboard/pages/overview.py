@@ -20,19 +20,21 @@ _MAX_WINDOWS = 1_000
 _WINDOW_S = WINDOW_MS / 1_000
 
 STATES = (
-    ("queued", "tasks_queued"),
-    ("in progress", "tasks_in_progress"),
-    ("waiting for retry", "tasks_waiting_retry"),
-    ("finished", "tasks_finished"),
-    ("dead", "tasks_dead"),
-    ("cancelled", "tasks_cancelled"),
+    ("queued", "queued"),
+    ("in progress", "in_progress"),
+    ("waiting for retry", "waiting_retry"),
+    ("finished", "finished"),
+    ("dead", "dead"),
+    ("cancelled", "cancelled"),
 )
+"""Names for people, and those that the audit has."""
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
-    statistics = asked.health["statistics"]
+    statistics, audit = asked.health["statistics"], asked.health["audit"]
     if "kinds" not in statistics:
         raise Refused(statistics["status"], statistics)
+    states = [(name, audit[key]) for name, key in STATES]
     # Each window costs nine percentiles: no more than the strips can show.
     limit = min(_MAX_WINDOWS, (_SLOTS + 1) * max(1, len(statistics["kinds"])))
     windows, workers, control = await asyncio.gather(
@@ -45,6 +47,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
     finished_per_s = per_s_now([moment.finished for moment in line], asked.now_ms)
     data = {
         "statistics": statistics,
+        "audit": audit,
         "windows": windows["windows"],
         "workers": None if workers is None else workers["workers"],
         "control": control,
@@ -53,8 +56,8 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": data,
         "statistics": statistics,
-        "states": [(name, statistics[key]) for name, key in STATES],
-        "shares": shares([(name, statistics[key]) for name, key in STATES]),
+        "states": states,
+        "shares": shares(states),
         "throughput": throughput_strip(line, finished_per_s),
         "queue": queue_strip(line),
         "line": line,
@@ -106,18 +109,13 @@ def queue_strip(line: Sequence[Moment]) -> Strip:
     """Draw how many tasks waited or were worked on at each moment."""
     series = [
         ("progress", [moment.in_progress for moment in line]),
-        ("retry", [moment.waiting_retry for moment in line]),
-        ("queued", [moment.queued for moment in line]),
+        ("queued", [moment.waiting for moment in line]),
     ]
-    told = [
-        f"{_at(moment)}: {moment.queued:,} queued, {moment.in_progress:,} in progress, "
-        f"{moment.waiting_retry:,} waiting for retry"
-        for moment in line
-    ]
-    last, highest = line[-1], max(moment.queued for moment in line)
+    told = [f"{_at(moment)}: {moment.waiting:,} waiting, {moment.in_progress:,} in progress" for moment in line]
+    last, highest = line[-1], max(moment.waiting for moment in line)
     summary = (
-        f"Tasks under way over the last {_span(line)}: now {last.queued:,} queued, {last.in_progress:,} in progress, "
-        f"{last.waiting_retry:,} waiting for retry; {highest:,} queued at most"
+        f"Tasks under way over the last {_span(line)}: now {last.waiting:,} waiting, {last.in_progress:,} in progress; "
+        f"{highest:,} waiting at most"
     )
     return stacked(series, told, summary)
 
