@@ -71,6 +71,7 @@ class StreamingApp(faust.App):
     preflight: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
     worker_name: str
+    transactional_id: str
 
     async def on_first_start(self) -> None:
         """Make none of Faust's directories: its stores are not used."""
@@ -145,9 +146,10 @@ def create_streaming_app(
     )
     app.options = options
     app.worker_name = options.worker_id or f"{app_id.removeprefix('ebs-')}-{instance}"
+    app.transactional_id = f"{app_id}-{instance}"
     app.preflight = preflight
     app.drain = _nothing_to_drain
-    app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app, instance), fatal=fatal)
+    app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
     app.progress = Progress(
         app.transactions,
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
@@ -161,12 +163,12 @@ def create_streaming_app(
     return app
 
 
-def _producer_factory(app: StreamingApp, instance: str) -> Callable[[Callable[[], Membership]], FencedProducer]:
+def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], FencedProducer]:
     def new_producer(membership: Callable[[], Membership]) -> FencedProducer:
         return FencedProducer(
             membership=membership,
             **app.options.connection,
-            transactional_id=f"{app.conf.id}-{instance}",
+            transactional_id=app.transactional_id,
             transaction_timeout_ms=app.options.transaction_timeout_ms,
             request_timeout_ms=app.options.request_timeout_ms,
             max_batch_size=MAX_BATCH_BYTES,

@@ -47,6 +47,7 @@ class StepApp(Protocol):
     options: StreamingOptions
     transactions: Transactions
     watchdog: Watchdog
+    transactional_id: str
     conf: Any
     consumer_generation_id: int
     should_stop: bool
@@ -67,6 +68,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         options = self.app.options
         return AIOKafkaConsumer(
             **options.connection,
+            # By this the others know that our transactions are those of a living member (`abandoned`).
+            client_id=self.app.transactional_id,
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],
             enable_auto_commit=False,

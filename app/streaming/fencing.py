@@ -24,17 +24,8 @@ from aiokafka.producer.sender import (
     Sender,
     TxnOffsetCommitHandler,
 )
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
-)
+
+from app.streaming.protocol import NO_TAGS, OffsetFetch, TxnOffsetCommit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,9 +33,7 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
     from aiokafka.structs import OffsetAndMetadata
 
-_STRING = CompactString("utf-8")
 _NO_LEADER_EPOCH = -1
-_NO_TAGS: dict[int, bytes] = {}
 _CONCURRENT_TRANSACTIONS = 51
 _MARKERS_BACKOFF_S = 0.003
 UNSTABLE_OFFSET_COMMIT = 88
@@ -65,141 +54,19 @@ class CommittedOffset(NamedTuple):
     metadata: str
 
 
-class _TxnOffsetCommitResponseV3(Response):
-    API_KEY = 28
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", _STRING),
-                (
-                    "partition_errors",
-                    CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _TxnOffsetCommitRequestV3(RequestStruct):
-    API_KEY = 28
-    API_VERSION = 3
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _TxnOffsetCommitResponseV3
-    SCHEMA = Schema(
-        ("transactional_id", _STRING),
-        ("group_id", _STRING),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("generation_id", Int32),
-        ("member_id", _STRING),
-        ("group_instance_id", _STRING),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _STRING),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _STRING),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _OffsetFetchResponseV7(Response):
-    API_KEY = 9
-    API_VERSION = 7
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _STRING),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _STRING),
-                        ("error_code", Int16),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("error_code", Int16),
-        ("tags", TaggedFields),
-    )
-
-
-class _OffsetFetchRequestV7(RequestStruct):
-    API_KEY = 9
-    API_VERSION = 7
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _OffsetFetchResponseV7
-    SCHEMA = Schema(
-        ("group_id", _STRING),
-        (
-            "topics",
-            CompactArray(("topic", _STRING), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
-        ),
-        ("require_stable", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class _TxnOffsetCommit(Request[_TxnOffsetCommitRequestV3]):
-    """TxnOffsetCommit in version 3 only, from its fields in the schema's order."""
-
-    API_KEY = 28
-
-    def __init__(self, *fields: object) -> None:
-        self._fields = fields
-
-    def build(self, request_struct_class: type[_TxnOffsetCommitRequestV3]) -> _TxnOffsetCommitRequestV3:
-        return request_struct_class(*self._fields, _NO_TAGS)
-
-
-class _OffsetFetch(Request[_OffsetFetchRequestV7]):
-    """OffsetFetch in version 7 only, from its fields in the schema's order."""
-
-    API_KEY = 9
-
-    def __init__(self, *fields: object) -> None:
-        self._fields = fields
-
-    def build(self, request_struct_class: type[_OffsetFetchRequestV7]) -> _OffsetFetchRequestV7:
-        return request_struct_class(*self._fields, _NO_TAGS)
-
-
 class _FencedCommitHandler(TxnOffsetCommitHandler):
     """aiokafka's handler, with the request that says who commits."""
 
     _sender: _FencedSender
 
-    def create_request(self) -> _TxnOffsetCommit:
+    def create_request(self) -> TxnOffsetCommit:
         transaction = self._sender._txn_manager  # noqa: SLF001  # aiokafka's own extension seam: handlers read it
         membership = self._sender.membership()
         topics: dict[str, list[tuple[Any, ...]]] = {}
         for tp, commit in sorted(self._offsets.items()):
-            partition = (tp.partition, commit.offset, _NO_LEADER_EPOCH, commit.metadata, _NO_TAGS)
+            partition = (tp.partition, commit.offset, _NO_LEADER_EPOCH, commit.metadata, NO_TAGS)
             topics.setdefault(tp.topic, []).append(partition)
-        return _TxnOffsetCommit(
+        return TxnOffsetCommit(
             transaction.transactional_id,
             self._group_id,
             transaction.producer_id,
@@ -207,7 +74,7 @@ class _FencedCommitHandler(TxnOffsetCommitHandler):
             membership.generation,
             membership.member_id,
             None,
-            [(topic, partitions, _NO_TAGS) for topic, partitions in topics.items()],
+            [(topic, partitions, NO_TAGS) for topic, partitions in topics.items()],
         )
 
     def handle_response(self, response: Any) -> float | None:
@@ -282,13 +149,13 @@ async def fetch_stable_offsets(
     topics: dict[str, list[int]] = {}
     for tp in partitions:
         topics.setdefault(tp.topic, []).append(tp.partition)
-    asked = [(topic, numbers, _NO_TAGS) for topic, numbers in topics.items()]
+    asked = [(topic, numbers, NO_TAGS) for topic, numbers in topics.items()]
     require_stable = True
     try:
         node_id = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
         if not await client.ready(node_id, group=ConnectionGroup.COORDINATION):
             return None
-        request = _OffsetFetch(group_id, asked, require_stable)
+        request = OffsetFetch(group_id, asked, require_stable)
         response = await client.send(node_id, request, group=ConnectionGroup.COORDINATION)
     except errors.KafkaError as error:
         if not error.retriable:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
 
+from app.streaming.abandoned import end_abandoned_transactions
 from app.streaming.fencing import Membership, fetch_stable_offsets
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
@@ -236,12 +237,14 @@ class Ownership:
         assert self.reader is not None
         inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
         attempt = 0
+        await end_abandoned_transactions(client, self.group_id)
         while (committed := await fetch_stable_offsets(client, self.group_id, inputs)) is None:
             if not any(self._owns(partition) for partition in partitions):
                 return None
             attempt += 1
             if attempt % round(_STABLE_REPORT_S / _STABLE_RETRY_S) == 0:
                 log.info("waiting for an open transaction of another worker to end")
+                await end_abandoned_transactions(client, self.group_id)
             await asyncio.sleep(_STABLE_RETRY_S)
         earliest = await self.reader.earliest_offsets_of(inputs)
         starts = {}

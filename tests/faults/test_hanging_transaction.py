@@ -32,6 +32,7 @@ async def run_three_lives(broker: EmbeddedKafka, fleet: Fleet, broken: str) -> l
         "SABOTAGE_ROLE": "statistics",
         "SABOTAGE_BREAK": broken,
         "SABOTAGE_MARKER": str(fleet.directory / "marker"),
+        "SABOTAGE_KEEP_OPEN": "yes",
         "EBS_TRANSACTION_TIMEOUT_S": HANGS_S,
     }
 
@@ -67,3 +68,26 @@ async def test_a_restore_up_to_the_stable_offset_loses_counts(broker: EmbeddedKa
     """With the high watermark replaced by the last stable offset the checker finds windows that lost counts."""
     found = await run_three_lives(broker, fleet, broken="watermark")
     assert any(one.startswith(("window ", "total ")) for one in found), found
+
+
+async def test_survivors_end_a_dead_workers_transaction(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """With a time-out of ten minutes nobody waits for it: the next owner ends what the dead worker left open."""
+    sabotage = {
+        "module": "sabotaged",
+        "SABOTAGE_ROLE": "processing",
+        "SABOTAGE_MARKER": str(fleet.directory / "marker"),
+        "EBS_TRANSACTION_TIMEOUT_S": "600",
+    }
+    first = fleet.start("processing", SABOTAGE_AT="sent:3", **sabotage)
+    for role in ("distribution", "statistics"):
+        fleet.start(role)
+    await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS, rate_per_s=400)
+        await until(lambda: first.exit_code is not None, "the first worker's death", fleet=fleet)
+        del fleet.workers["processing-1"]
+        second = fleet.start("processing", "processing-2", EBS_TRANSACTION_TIMEOUT_S="600")
+        await until(lambda: follower.has_finished_objects(OBJECTS), "the second worker's commits", fleet=fleet)
+    assert "ended the open transaction of ebs-processing-" in second.log()
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, "\n".join([*found, fleet.last_words()])

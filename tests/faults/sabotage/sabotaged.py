@@ -8,10 +8,13 @@ It runs as `faust -A sabotaged worker`, told by its environment:
 - SABOTAGE_BY: kill (default) or freeze (SIGSTOP).
 - SABOTAGE_BREAK: a mechanism to take out: fencing, skipping, offsets, changelog, watermark.
 - SABOTAGE_MARKER: path of the marker file.
+- SABOTAGE_KEEP_OPEN: leave the transactions of dead workers to their time-outs, as a broker does that lets nobody end
+  them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
@@ -20,6 +23,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
 from app.streaming.fencing import FencedProducer, Membership
 from app.streaming.transactions import Step, Transactions
@@ -112,6 +116,8 @@ if BROKEN == "skipping":
     Transactions.admit = lambda self, batch, _next=None: (
         batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
     )
+if os.environ.get("SABOTAGE_KEEP_OPEN"):
+    ownership_module.end_abandoned_transactions = lambda *_: asyncio.sleep(0)
 if BROKEN == "watermark":
     restore_module._high_watermarks = _stable_ends
 
