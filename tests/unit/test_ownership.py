@@ -3,62 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError
+from fake_coordinator import FakeCoordinator
 from fakes import Fatal, settle, until
 
-from app.streaming.fencing import NO_COMMITTED_OFFSET, UNSTABLE_OFFSET_COMMIT, Membership
+from app.streaming.fencing import Membership
 from app.streaming.ownership import Ownership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.streaming.ownership import Partition
-
-
-class Answer(NamedTuple):
-    """An OffsetFetch response."""
-
-    error_code: int
-    topics: list[tuple[str, list[tuple[int, int, int, str, int, dict[int, bytes]]], dict[int, bytes]]]
-
-
-class FakeCoordinator:
-    """The group's coordinator: committed offsets and metadata; `unstable` ones have an open transaction."""
-
-    def __init__(self) -> None:
-        self.committed: dict[TopicPartition, tuple[int, str]] = {}
-        self.unstable: set[TopicPartition] = set()
-        self.error: Exception | None = None
-        self.asked = 0
-
-    async def coordinator_lookup(self, _kind: object, _group_id: str) -> int:
-        """Return the node."""
-        return 1
-
-    async def ready(self, _node_id: int, *, group: object) -> bool:
-        """Be there."""
-        return group is not None
-
-    async def send(self, _node_id: int, request: Any, *, group: object) -> Answer:
-        """Answer an OffsetFetch."""
-        assert group is not None
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        _group_id, asked, require_stable = request._fields
-        assert require_stable
-        return Answer(
-            0, [(topic, [self._answer(topic, number) for number in numbers], {}) for topic, numbers, _ in asked]
-        )
-
-    def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
-        tp = TopicPartition(topic, number)
-        offset, metadata = self.committed.get(tp, (NO_COMMITTED_OFFSET, ""))
-        return number, offset, -1, metadata, UNSTABLE_OFFSET_COMMIT if tp in self.unstable else 0, {}
 
 
 class FakeReader:

@@ -1,0 +1,75 @@
+"""A Kafka coordinator in memory, behind the part of aiokafka's client that the streaming layer uses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from app.streaming.fencing import NO_COMMITTED_OFFSET, UNSTABLE_OFFSET_COMMIT
+from app.streaming.protocol import DescribeGroup, ListTransactions
+
+
+class Answer(NamedTuple):
+    """An OffsetFetch response."""
+
+    error_code: int
+    topics: list[tuple[str, list[tuple[int, int, int, str, int, dict[int, bytes]]], dict[int, bytes]]]
+
+
+class FakeCoordinator:
+    """The group's coordinator: committed offsets and metadata; `unstable` ones have an open transaction.
+
+    It is the coordinator of transactions and the cluster's only broker too.
+    """
+
+    def __init__(self) -> None:
+        self.committed: dict[TopicPartition, tuple[int, str]] = {}
+        self.unstable: set[TopicPartition] = set()
+        self.open_transactions: set[str] = set()
+        self.member_client_ids: set[str] = set()
+        self.ended: list[str] = []
+        self.error: Exception | None = None
+        self.refusal = 0
+        self.asked = 0
+        self.cluster = self
+
+    def brokers(self) -> list[SimpleNamespace]:
+        """Return the one broker."""
+        return [SimpleNamespace(nodeId=1)]
+
+    async def coordinator_lookup(self, _kind: object, _group_id: str) -> int:
+        """Return the node."""
+        return 1
+
+    async def ready(self, _node_id: int, *, group: object) -> bool:
+        """Be there."""
+        return group is not None
+
+    async def send(self, _node_id: int, request: Any, *, group: object) -> Any:
+        """Answer an OffsetFetch, a ListTransactions, a DescribeGroups or an InitProducerId."""
+        assert group is not None
+        if isinstance(request, ListTransactions):
+            states = [(one, 1, "Ongoing", {}) for one in self.open_transactions]
+            return SimpleNamespace(error_code=self.refusal, transaction_states=states)
+        if isinstance(request, DescribeGroup):
+            members = [("member", one, "host", b"", b"") for one in self.member_client_ids]
+            return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "ebs", members)])
+        if isinstance(request, InitProducerIdRequest):
+            self.ended.append(request._transactional_id)
+            return SimpleNamespace(error_code=51)
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        _group_id, asked, require_stable = request._fields
+        assert require_stable
+        return Answer(
+            0, [(topic, [self._answer(topic, number) for number in numbers], {}) for topic, numbers, _ in asked]
+        )
+
+    def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
+        tp = TopicPartition(topic, number)
+        offset, metadata = self.committed.get(tp, (NO_COMMITTED_OFFSET, ""))
+        return number, offset, -1, metadata, UNSTABLE_OFFSET_COMMIT if tp in self.unstable else 0, {}
