@@ -12,11 +12,11 @@ from app.rules.acts import LetterState
 from app.rules.dead_letters import MESSAGE_HEADER, STACK_TRACE_HEADER
 
 if TYPE_CHECKING:
-    from api.submit.redrive_run import Run
     from api.view.dead_letter_summaries import Summary
     from api.view.dead_letters import Groups
     from app.rules.acts import LetterId
     from app.rules.redrive import Letter
+    from app.rules.redrive_runs import Progress
 
 PATH = "/api/dead-letters"
 _PREVIEW_CHARS = 2_000
@@ -90,16 +90,18 @@ def _most_first(counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
-def describe_run(run: Run) -> dict[str, Any]:
+def describe_run(run: Progress) -> dict[str, Any]:
     """Return how far a redrive of many letters is."""
     return {
         "id": run.run_id,
         "state": run.state,
+        "filter": run.wanted,
+        "by": run.by,
         "rate_per_s": run.rate_per_s,
         "redriven_count": run.redriven_count,
         "refused_count": run.refused_count,
         "skipped_count": run.skipped_count,
-        "refused": [{"id": str(letter_id), "reason": reason} for letter_id, reason in run.refused],
+        "refused": [{"id": letter_id, "reason": reason} for letter_id, reason in run.refused],
         "error": run.error,
         "started_at_ms": run.started_at_ms,
         "ended_at_ms": run.ended_at_ms,

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer  # noqa: TC001  # pydantic reads annotations when it runs
-from api.submit.redrive_run import RunState  # noqa: TC001  # pydantic reads annotations when it runs
 from app.rules.acts import MAX_REASON_CHARS, LetterState
+from app.rules.redrive_runs import RunState  # noqa: TC001  # pydantic reads annotations when it runs
 
 MAX_RATE_PER_S = 100_000
 _MAX_MS = 253_402_300_799_999
@@ -188,11 +188,24 @@ class RefusedAnswer(BaseModel):
     reason: str
 
 
+class RunFilter(BaseModel):
+    """What a redrive was asked for; a condition that is not there was not asked for."""
+
+    fingerprint: str | None = None
+    kind: str | None = None
+    error: str | None = None
+    topic: str | None = None
+    since_ms: int | None = None
+    before_ms: int | None = None
+
+
 class RunAnswer(BaseModel):
     """A redrive of many letters; letters are skipped that somebody else was quicker with."""
 
     id: str
-    state: RunState
+    state: RunState = Field(description="INTERRUPTED: its API process is gone; the same request goes on from there")
+    filter: RunFilter
+    by: str
     rate_per_s: float | None
     redriven_count: int
     refused_count: int
@@ -205,6 +218,6 @@ class RunAnswer(BaseModel):
 
 
 class RunList(BaseModel):
-    """The last redrives of many letters of this API process, newest first."""
+    """The last redrives of many letters, of all API processes, newest first."""
 
     redrives: list[RunAnswer]

@@ -1,8 +1,8 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
 Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
-Writes: `objects`, `control`, `dead-letters` (acts), what a redrive writes (all through `api.submit.publisher`), the
-SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Writes: `objects`, `control` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive writes (through
+`api.submit.desk`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -41,6 +41,7 @@ from api.routes import (
     workers,
 )
 from api.submit.bulk_redrive import BulkRedriver
+from api.submit.desk import Desk, KafkaDesk
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
 from api.submit.submission import Submitter
@@ -85,6 +86,7 @@ def create_http_app(
     settings: Settings,
     *,
     publisher: Publisher,
+    desk: Desk,
     view: View,
     events: EventLog,
     clock_ms: Callable[[], int] | None = None,
@@ -100,6 +102,7 @@ def create_http_app(
                 yield
         finally:
             await bulk_redriver.close()
+            await desk.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -107,12 +110,12 @@ def create_http_app(
     app = FastAPI(title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
     clock_ms = clock_ms or epoch_ms
     submitter = Submitter(settings, publisher, view, clock_ms)
-    redriver = Redriver(settings.partitions, publisher, view, clock_ms)
+    redriver = Redriver(settings, desk, publisher, view, clock_ms)
     closing = Closing()
     pulse = Pulse(view, clock_ms)
     for end in (view.waiters.wake_all, events.close, pulse.close):
         closing.call(end)
-    bulk_redriver = BulkRedriver(redriver, publisher, view, clock_ms)
+    bulk_redriver = BulkRedriver(redriver, view, clock_ms)
     app.state.collaborators = Collaborators(
         settings, publisher, view, submitter, redriver, bulk_redriver, closing, events, pulse
     )
@@ -151,8 +154,9 @@ def _from_environment() -> FastAPI:
     feed = ViewFeed(settings.broker, settings.data_dir, view, connect)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker)
+    desk = KafkaDesk(settings, view)
     background = (publisher.run, feed.run, keeper.run, events.run)
-    return create_http_app(settings, publisher=publisher, view=view, events=events, background=background)
+    return create_http_app(settings, publisher=publisher, desk=desk, view=view, events=events, background=background)
 
 
 http_app = _from_environment()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request, Response
 
 from api import dead_letter_schemas as schemas
 from api import problems
 from api.dead_letter_answers import PATH, describe_run
-from api.dependencies import Collaborators, Parts, documented_body, documented_problems, json_response
+from api.dependencies import Parts, documented_body, documented_problems, json_response
 from api.routes.dead_letters import behind, client_of
 from api.submit import body
-from api.submit.redrive_run import Run, RunUnderWay
-from api.view.dead_letter_filter import Filter
+from api.submit.bulk_redrive import RunUnderWay
+from api.submit.redrive import written
 from api.view.view import ViewBehind
-from app.rules.acts import LetterState
+from app.rules.redrive_runs import Wanted
+
+if TYPE_CHECKING:
+    from app.rules.redrive_runs import Progress
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -24,33 +29,38 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
     summary="The last redrives of many letters",
 )
 async def read_runs(parts: Parts) -> Response:
-    """Answer with those that this API process was asked for."""
-    return json_response({"redrives": [describe_run(run) for run in reversed(parts.bulk_redriver.runs)]})
+    """Answer with those of all API processes."""
+    return json_response({"redrives": [describe_run(run) for run in parts.bulk_redriver.runs()]})
 
 
 @router.get(
     "/redrives/{run_id}",
     response_model=schemas.RunAnswer,
-    responses=documented_problems(404),
+    responses=documented_problems(404, 503),
     summary="How far a redrive of many letters is",
 )
 async def read_run(run_id: str, parts: Parts) -> Response:
-    """Answer with its counts; only the API process that was asked for it knows it."""
-    return json_response(describe_run(_find_run(run_id, parts)))
+    """Answer with its counts, whichever API process it runs in."""
+    run = parts.bulk_redriver.find(run_id)
+    if run is None:
+        await parts.redriver.catch_up()
+        run = parts.bulk_redriver.find(run_id)
+    return json_response(describe_run(_known(run, run_id)))
 
 
 @router.delete(
     "/redrives/{run_id}",
     status_code=202,
     response_model=schemas.RunAnswer,
-    responses=documented_problems(404),
+    responses=documented_problems(404, 503),
     summary="Cancel a redrive of many letters",
 )
 async def cancel_run(run_id: str, parts: Parts) -> Response:
-    """End it after the chunk that it writes; what is redriven stays redriven."""
-    run = _find_run(run_id, parts)
-    run.stopping.set()
-    return json_response(describe_run(run), 202)
+    """End it after the chunk that it writes, whichever API process it runs in; what is redriven stays redriven."""
+    await parts.redriver.catch_up()
+    with written():
+        run = await parts.bulk_redriver.cancel(run_id)
+    return json_response(describe_run(_known(run, run_id)), 202)
 
 
 @router.post(
@@ -68,10 +78,8 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start it in the background, one at a time; letters that die meanwhile are not part of it."""
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
-    wanted = Filter(
-        asked.fingerprint, asked.kind, asked.error, asked.topic, LetterState.DEAD, asked.since_ms, asked.before_ms
-    )
-    if wanted == Filter(state=LetterState.DEAD) and not asked.all:
+    wanted = Wanted(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
+    if wanted == Wanted() and not asked.all:
         detail = 'Name what to redrive (fingerprint, kind, error, topic, since_ms, before_ms), or say "all": true'
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     await parts.redriver.catch_up()
@@ -81,16 +89,17 @@ async def redrive_letters(request: Request, parts: Parts) -> Response:
         except ViewBehind as error:
             raise behind(error) from error
     try:
-        run = parts.bulk_redriver.start(wanted, asked.rate_per_s, client_of(request))
+        with written():
+            run = await parts.bulk_redriver.start(wanted, asked.rate_per_s, client_of(request))
     except RunUnderWay as error:
-        members = {"id": error.run.run_id, "links": {"redrive": f"{PATH}/redrives/{error.run.run_id}"}}
+        run_id = error.progress.run_id
+        members = {"id": run_id, "links": {"redrive": f"{PATH}/redrives/{run_id}"}}
         raise problems.conflict("redrive-under-way", str(error), members) from error
     answer = describe_run(run)
     return json_response(answer, 202, {"Location": answer["links"]["self"]})
 
 
-def _find_run(run_id: str, parts: Collaborators) -> Run:
-    run = parts.bulk_redriver.find(run_id)
+def _known(run: Progress | None, run_id: str) -> Progress:
     if run is None:
-        raise problems.not_found(f"this API process knows no redrive {run_id}")
+        raise problems.not_found(f"there is no redrive {run_id} among the last ones")
     return run

@@ -34,7 +34,7 @@ Ends = dict[tuple[str, int], int]
 _log = logging.getLogger(__name__)
 
 # The broker takes 1,048,588 bytes a batch by default (message.max.bytes).
-_MAX_BATCH_BYTES = 1_040_000
+MAX_BATCH_BYTES = 1_040_000
 _RETRY_PAUSE_S = 1.0
 
 
@@ -92,7 +92,7 @@ class KafkaPublisher:
                 await self._lost.wait()
         finally:
             if self._producer is not None:
-                await _abandon(self._producer)  # a server stops when no submit is left, so nothing waits in it
+                await abandon(self._producer)  # a server stops when no submit is left, so nothing waits in it
             await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     async def publish(self, record: Record) -> int | None:
@@ -124,7 +124,7 @@ class KafkaPublisher:
         producer = self._available()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await _send_batches(producer, records)
+                return await send_batches(producer, records)
         except (KafkaError, TimeoutError) as error:
             raise self._let_down(producer, error) from error
 
@@ -134,8 +134,8 @@ class KafkaPublisher:
             client_id="ebs-api",
             enable_idempotence=True,
             acks="all",
-            max_batch_size=_MAX_BATCH_BYTES,
-            max_request_size=_MAX_BATCH_BYTES,
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=MAX_BATCH_BYTES,
             # A connection that hangs is given up within one submit's patience.
             request_timeout_ms=max(1_000, int(self._timeout_s * 1_000)),
         )
@@ -160,7 +160,7 @@ class KafkaPublisher:
             _log.warning("the Kafka broker at %s did not take a record (%r); connecting anew", self._bootstrap, error)
             self._producer = None
             self._lost.set()
-            task = asyncio.create_task(_abandon(producer))
+            task = asyncio.create_task(abandon(producer))
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
         if isinstance(error, BrokerResponseError) and not error.retriable:
@@ -168,7 +168,8 @@ class KafkaPublisher:
         return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
 
 
-async def _send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | None, bytes | None, Any]]) -> Ends:
+async def send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | None, bytes | None, Any]]) -> Ends:
+    """Send records as batches and return, once all are acknowledged, where each partition ends."""
     builders: dict[tuple[str, int], Any] = {}
     sent: list[tuple[tuple[str, int], int, asyncio.Future[Any]]] = []
 
@@ -180,30 +181,42 @@ async def _send_batches(producer: Any, records: Iterable[tuple[str, int, bytes |
         topic, partition = place
         sent.append((place, count, await producer.send_batch(builder, topic, partition=partition)))
 
-    for topic, partition, key, value, headers in records:
-        place = (topic, partition)
-        builder = builders.get(place)
-        if builder is None:
-            builder = builders[place] = producer.create_batch()
-        if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+    try:
+        for topic, partition, key, value, headers in records:
+            place = (topic, partition)
+            builder = builders.get(place)
+            if builder is None:
+                builder = builders[place] = producer.create_batch()
+            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                await send(place)
+                builder = builders[place] = producer.create_batch()
+                builder.append(timestamp=None, key=key, value=value, headers=list(headers))
+        for place in list(builders):
             await send(place)
-            builder = builders[place] = producer.create_batch()
-            builder.append(timestamp=None, key=key, value=value, headers=list(headers))
-    for place in list(builders):
-        await send(place)
-    ends: Ends = {}
-    for place, count, future in sent:
-        metadata = await future
-        if metadata.offset >= 0:
-            ends[place] = max(ends.get(place, 0), metadata.offset + count)
+        ends: Ends = {}
+        for place, count, future in sent:
+            metadata = await future
+            if metadata.offset >= 0:
+                ends[place] = max(ends.get(place, 0), metadata.offset + count)
+    except BaseException:
+        for _, _, future in sent:
+            look_at(future)
+        raise
     return ends
 
 
-async def _abandon(producer: Any) -> None:
+def look_at(future: asyncio.Future[Any]) -> None:
+    """Let asyncio not report a failure that nobody waits for any more."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def abandon(producer: Any) -> None:
+    """Stop a producer without waiting for what it holds."""
     # stop() flushes first: it would wait for a broker that does not take the batches, so for ever. So its parts are
     # stopped one by one; who still waits for a batch gives up by his own clock.
     sender_task = producer._sender.sender_task  # noqa: SLF001  # aiokafka has no way to close without flushing
-    sender_task.cancel()
-    await asyncio.wait([sender_task])
+    if sender_task is not None:
+        sender_task.cancel()
+        await asyncio.wait([sender_task])
     await producer.client.close()
     producer._closed = True  # noqa: SLF001  # or its finalizer complains

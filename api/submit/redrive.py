@@ -1,30 +1,37 @@
 """Redrives and discards dead letters.
 
-Guarantee: an answer means that the broker has the act, so every API process will show it. A redrive writes the request
-first, then its fact, then the act: whatever a crash leaves out, the letter can be redriven again, and since the request
-is the same generation of the same task again, its worker drops it: one run counts.
+Guarantee: an answer means that the broker has the act, so every API process will show it, and a letter has one act: at
+the desk (`api.submit.desk`) processes act one after another. Request, fact and act of a redrive are one transaction.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from api import problems
 from api.submit.payload import MAX_EVENT_BYTES
+from api.view.dead_letter_summaries import Done
 from api.view.view import ViewBehind
-from app.errors import BrokerError, BrokerUnavailable, RecordRefused
+from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.acts import Act, LetterId, LetterState, act_record
-from app.rules.redrive import Plan, RedrivePolicy, Refusal
+from app.rules.redrive import Outgoing, Plan, RedrivePolicy, Refusal
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
 
-    from api.submit.publisher import Ends, Publisher
+    from api.submit.desk import Desk
+    from api.submit.publisher import Publisher
+    from api.view.dead_letter_summaries import Summary
     from api.view.view import View
-    from app.rules.redrive import Outgoing
+    from app.settings import Settings
+
+_PAUSES_S = (0.05, 0.3)
+"""Between these, at random: two processes that want the desk at once must not take it from each other for ever."""
 
 
 class Redriven(NamedTuple):
@@ -33,41 +40,61 @@ class Redriven(NamedTuple):
     plan: Plan
     act: Act
 
+    def records(self, letter_id: LetterId) -> list[Outgoing]:
+        """Return what is written of it, all together."""
+        fact = [] if self.plan.fact is None else [self.plan.fact]
+        return [self.plan.request, *fact, act_record(DEAD_LETTERS, letter_id, LetterState.REDRIVEN, self.act)]
+
 
 class Redriver:
-    """Acts on dead letters with the collaborators of one application; each letter is in one hand at a time."""
+    """Acts on dead letters with the collaborators of one application, one act at a time."""
 
-    def __init__(self, partition_count: int, publisher: Publisher, view: View, clock_ms: Callable[[], int]) -> None:
-        self._policy = RedrivePolicy(partition_count, OBJECTS, TASK_REQUESTS, TASK_EVENTS)
+    def __init__(
+        self, settings: Settings, desk: Desk, publisher: Publisher, view: View, clock_ms: Callable[[], int]
+    ) -> None:
+        self._policy = RedrivePolicy(settings.partitions, OBJECTS, TASK_REQUESTS, TASK_EVENTS)
+        self._patience_s = settings.publish_timeout_s
+        self._desk = desk
         self._publisher = publisher
         self._view = view
         self._clock_ms = clock_ms
-        self._in_hand: set[LetterId] = set()
+        self._lock = asyncio.Lock()
 
     async def redrive(self, letter_id: LetterId, by: str, payload: bytes | None = None) -> Redriven:
         """Redrive one letter, with a `payload` (JSON) as it was edited. Raises `Problem` (404, 409, 413, 422, 503)."""
-        await self.catch_up()
-        with self._taken(letter_id):
+        at_ms = self._clock_ms()
+        decided: list[Redriven] = []
+
+        def decide() -> Sequence[Outgoing]:
+            if decided and self._is_done(letter_id, LetterState.REDRIVEN, decided[-1].act):
+                return ()
             self._check(letter_id)
-            at_ms = self._clock_ms()
             plan = self._policy.plan(self._view.dead_letters.letter(letter_id), at_ms=at_ms, payload=payload)
             if isinstance(plan, Refusal):
                 raise _refused(plan)
             if payload is not None and len(plan.request.value or b"") > MAX_EVENT_BYTES:
                 detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, which is what a topic takes"
                 raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-            act = Act(at_ms, by, redrive=plan.redrive)
-            acted = {letter_id: act_record(DEAD_LETTERS, letter_id, LetterState.REDRIVEN, act)}
-            await self._write(letter_id, waves_of([plan], acted.values()))
-        return Redriven(plan, act)
+            decided.append(Redriven(plan, Act(at_ms, by, redrive=plan.redrive)))
+            return decided[-1].records(letter_id)
+
+        await self._act_for_user(letter_id, decide)
+        return decided[-1]
 
     async def discard(self, letter_id: LetterId, by: str, reason: str) -> Act:
         """Mark a letter as one that nobody wants any more. Raises `Problem` (404, 409, 503)."""
-        await self.catch_up()
-        with self._taken(letter_id):
+        act = Act(self._clock_ms(), by, reason)
+        tried = False
+
+        def decide() -> Sequence[Outgoing]:
+            nonlocal tried
+            if tried and self._is_done(letter_id, LetterState.DISCARDED, act):
+                return ()
             self._check(letter_id)
-            act = Act(self._clock_ms(), by, reason)
-            await self._write(letter_id, [[act_record(DEAD_LETTERS, letter_id, LetterState.DISCARDED, act)]])
+            tried = True
+            return [act_record(DEAD_LETTERS, letter_id, LetterState.DISCARDED, act)]
+
+        await self._act_for_user(letter_id, decide)
         return act
 
     async def catch_up(self) -> None:
@@ -80,69 +107,70 @@ class Redriver:
         except ViewBehind as error:
             raise problems.unavailable("view-behind", str(error)) from error
 
+    async def act(self, decide: Callable[[], Sequence[Outgoing]], patience_s: float | None = None) -> None:
+        """Write what `decide` returns, which it decides by a view that knows every act; nobody else acts meanwhile.
+
+        It is called again if the outcome was unknown: by then the view tells, and it returns nothing if all is done.
+        Raises what it raises, `BrokerError`, or `ViewBehind`; `patience_s` is for other processes that are acting.
+        """
+        loop = asyncio.get_running_loop()
+        gives_up_at_s = loop.time() + (self._patience_s if patience_s is None else patience_s)
+        shortest_s, longest_s = _PAUSES_S
+        unknown: OutcomeUnknown | None = None
+        while True:
+            try:
+                async with self._lock:
+                    await self._desk.take()
+                    records = decide()
+                    ends = await self._desk.commit(records) if records else {}
+            except (BrokerUnavailable, ViewBehind):
+                if unknown is not None:
+                    raise unknown from None  # an earlier try may have come through
+                raise
+            except OutcomeUnknown as error:
+                unknown = error
+                pause_s = random.uniform(shortest_s, longest_s)  # no secret
+                if loop.time() + pause_s > gives_up_at_s:
+                    raise
+                await asyncio.sleep(pause_s)
+                longest_s *= 1.5
+            else:
+                break
+        # A GET that follows sees it.
+        await self._view.wait_for(DEAD_LETTERS, ends)
+
     def plan(self, letter_id: LetterId, at_ms: int) -> Plan | Refusal | None:
-        """Plan the redrive of one of many letters; None if somebody has done something to it, or does so now."""
+        """Plan the redrive of one of many letters; None if somebody has done something to it."""
         letters = self._view.dead_letters
         summary = letters.summary(letter_id)
-        if summary is None or summary.state is not LetterState.DEAD or letter_id in self._in_hand:
+        if summary is None or summary.state is not LetterState.DEAD:
             return None
         return self._policy.plan(letters.letter(letter_id), at_ms=at_ms)
 
-    @contextmanager
-    def taking(self, letter_ids: Collection[LetterId]) -> Iterator[None]:
-        """Keep letters in hand, so that whoever wants one of them meanwhile is refused."""
-        self._in_hand.update(letter_ids)
-        try:
-            yield
-        finally:
-            self._in_hand.difference_update(letter_ids)
+    async def _act_for_user(self, letter_id: LetterId, decide: Callable[[], Sequence[Outgoing]]) -> None:
+        await self.catch_up()
+        with written(f"of {letter_id}"):
+            await self.act(decide)
 
-    @contextmanager
-    def _taken(self, letter_id: LetterId) -> Iterator[None]:
-        if letter_id in self._in_hand:
-            detail = f"dead letter {letter_id} is being redriven or discarded by another request at this moment"
-            raise problems.conflict("letter-in-hand", detail)
-        with self.taking([letter_id]):
-            yield
+    def _is_done(self, letter_id: LetterId, state: LetterState, act: Act) -> bool:
+        """Return whether this very act is known: an earlier try, of unknown outcome, came through."""
+        summary = self._view.dead_letters.summary(letter_id)
+        return summary is not None and Done(state, act.at_ms, act.by, act.reason, act.redrive) in summary.acts
 
     def _check(self, letter_id: LetterId) -> None:
-        try:
-            summary = self._view.dead_letters.summary(letter_id)
-        except ViewBehind as error:
-            raise problems.unavailable("view-behind", str(error)) from error
+        summary = self._view.dead_letters.summary(letter_id)
         if summary is None:
             raise problems.not_found(f"there is no dead letter {letter_id}")
         if summary.state is not LetterState.DEAD:
-            word = summary.state.lower()
-            done = next((one for one in summary.acts if one.state is summary.state), None)
-            when = {} if done is None else {"at_ms": done.at_ms, "by": done.by}
-            detail = f"dead letter {letter_id} is {word} already; if it died again, that is a new letter"
-            raise problems.conflict(f"letter-{word}", detail, {"state": summary.state, **when})
-
-    async def _write(self, letter_id: LetterId, waves: list[list[Outgoing]]) -> None:
-        written = False
-        ends: Ends = {}
-        for wave in waves:
-            try:
-                ends = await self._publisher.publish_to(wave)
-            except BrokerError as error:
-                raise _not_written(error, letter_id, nothing=not written) from error
-            written = True
-        # A GET that follows sees it, and so does the next one who wants to redrive it.
-        await self._view.wait_for(DEAD_LETTERS, ends_of_letters(ends))
+            raise _acted_already(letter_id, summary)
 
 
-def waves_of(plans: Iterable[Plan], acts: Iterable[Outgoing]) -> list[list[Outgoing]]:
-    """Return what redrives write in the order of the guarantee; each wave must be acknowledged before the next."""
-    planned = list(plans)
-    requests = [plan.request for plan in planned]
-    facts = [plan.fact for plan in planned if plan.fact is not None]
-    return [wave for wave in (requests, facts, list(acts)) if wave]
-
-
-def ends_of_letters(ends: Mapping[tuple[str, int], int]) -> dict[int, int]:
-    """Return by partition where `dead-letters` ends after what was written."""
-    return {partition: end for (topic, partition), end in ends.items() if topic == DEAD_LETTERS}
+def _acted_already(letter_id: LetterId, summary: Summary) -> problems.Problem:
+    word = summary.state.lower()
+    done = next((one for one in summary.acts if one.state is summary.state), None)
+    when = {} if done is None else {"at_ms": done.at_ms, "by": done.by}
+    detail = f"dead letter {letter_id} is {word} already; if it died again, that is a new letter"
+    return problems.conflict(f"letter-{word}", detail, {"state": summary.state, **when})
 
 
 def _refused(refusal: Refusal) -> problems.Problem:
@@ -151,11 +179,20 @@ def _refused(refusal: Refusal) -> problems.Problem:
     return problems.conflict("not-redrivable", refusal.reason)
 
 
-def _not_written(error: BrokerError, letter_id: LetterId, *, nothing: bool) -> problems.Problem:
-    if nothing and isinstance(error, BrokerUnavailable | RecordRefused):
+@contextmanager
+def written(of_what: str = "of it") -> Iterator[None]:
+    """Make answers of what keeps acts from being written."""
+    try:
+        yield
+    except BrokerError as error:
+        raise _not_written(error, of_what) from error
+    except ViewBehind as error:
+        raise problems.unavailable("view-behind", str(error)) from error
+
+
+def _not_written(error: BrokerError, of_what: str) -> problems.Problem:
+    if isinstance(error, BrokerUnavailable | RecordRefused):
         name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
         return problems.unavailable(name, f"{error}; nothing was done", {"safe_to_repeat": True})
-    detail = (
-        f"{error}, so it is not known what became of {letter_id}. Repeating is safe: a task redriven twice runs once"
-    )
+    detail = f"{error}, so it is not known what became {of_what}. Repeating is safe: a letter is redriven once"
     return problems.unavailable("outcome-unknown", detail, {"safe_to_repeat": True})

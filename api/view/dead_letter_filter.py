@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from api.view.dead_letter_summaries import Group, Summary
     from app.rules.acts import LetterState
+    from app.rules.redrive_runs import Wanted
 
 
 class Filter(NamedTuple):
@@ -41,3 +42,8 @@ class Filter(NamedTuple):
 
     def _takes_error(self, error_type: str, message: str) -> bool:
         return self.error is None or self.error.casefold() in f"{error_type}: {message}".casefold()
+
+
+def filter_of(wanted: Wanted, state: LetterState | None) -> Filter:
+    """Return the filter of what a run means."""
+    return Filter(wanted.fingerprint, wanted.kind, wanted.error, wanted.topic, state, wanted.since_ms, wanted.before_ms)

@@ -7,6 +7,7 @@ Keys, behind the letter `D` where no other is named (numbers are big-endian, so 
     Dt time, partition, offset                      nothing: the order of all letters
     Df fingerprint, time, partition, offset         nothing: the order of one group's letters
     Dg fingerprint, kind, topic                     counts of letters by state, first and last time, a sample
+    Dr id of a run                                  how far it is, as it stands on the topic
 
 Everything is written in the batch that moves the view's offsets, so each letter and each act counts once.
 """
@@ -19,10 +20,12 @@ import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
 from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
+from app.rules.redrive_runs import is_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from api.view.redrive_runs import RedriveRuns
     from app.rules.acts import Act
 
 LETTER_PREFIX = b"d"
@@ -43,9 +46,10 @@ _encode = msgspec.msgpack.Encoder().encode
 class DeadLetterRows:
     """Takes in the records of one write of the view; `get` reads what earlier writes left."""
 
-    def __init__(self, get: Callable[[bytes], bytes | None], batch: Any) -> None:
+    def __init__(self, get: Callable[[bytes], bytes | None], batch: Any, runs: RedriveRuns) -> None:
         self._get = get
         self._batch = batch
+        self._runs = runs
         self._summaries: dict[bytes, Summary] = {}
         self._groups: dict[bytes, Group] = {}
 
@@ -54,7 +58,9 @@ class DeadLetterRows:
         for record in records:
             # A header may have no value at all, from a producer that is not ours.
             headers = {name: value or b"" for name, value in record.headers}
-            if is_act(headers):
+            if is_act(headers) and is_progress(headers):
+                self._runs.add(self._batch, record.value)
+            elif is_act(headers):
                 self._add_act(partition, read_act(record.key, record.value, headers))
             else:
                 self._add_letter(LetterId(partition, record.offset), record, headers)

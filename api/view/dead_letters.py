@@ -27,6 +27,7 @@ from api.view.dead_letter_rows import (
     time_bytes,
 )
 from api.view.dead_letter_summaries import Group, Summary, decode_group, decode_summary
+from api.view.redrive_runs import RedriveRuns
 from app.rules.acts import LetterId, LetterState, parse_letter_id
 from app.rules.redrive import Letter
 
@@ -74,6 +75,7 @@ class DeadLetters:
 
     def __init__(self, opened: Callable[[], ViewStore]) -> None:
         self._opened = opened
+        self.runs = RedriveRuns()
 
     def summary(self, letter_id: LetterId) -> Summary | None:
         """Return what is known of a letter, None if there is none of that id."""

@@ -101,6 +101,7 @@ class View:
         for fold in self._folds.values():
             fold.load(store)
         self.object_index.load(store)
+        self.dead_letters.runs.load(store)
         self.mark_all_windows_changed()
         self.generation += 1
         self.progress = Progress()
@@ -123,7 +124,7 @@ class View:
         """Take in records, by topic and partition in the order of their offsets, in one write."""
         store = self._opened()
         batch = new_batch()
-        letters = DeadLetterRows(store.get, batch)
+        letters = DeadLetterRows(store.get, batch, self.dead_letters.runs)
         changes = Changes()
         for (topic, partition), new in records.items():
             if topic == DEAD_LETTERS:

@@ -18,7 +18,7 @@ from api.view.view import Progress, View
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.settings import Settings
-from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -43,7 +43,11 @@ class StoredRecord(NamedTuple):
 
 
 class MemoryTopics:
-    """Topics in memory: a publisher to the routes, and what the view reads; `failure` is raised instead of writing."""
+    """Topics in memory: publisher and desk to the routes, and what the view reads.
+
+    `failure` is raised instead of writing. What the desk commits is in `commits`. Each commit fails with the next of
+    `commit_failures`, which is raised before it is written, or after it: `commit_then_fail`.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -51,8 +55,9 @@ class MemoryTopics:
         self.failure: Exception | None = None
         self.fail_after_calls = 0
         self.deliver_at_once = True
-        self.waves: list[list[str]] = []
-        self.wave_failures: list[Exception | None] = []
+        self.commits: list[list[Outgoing]] = []
+        self.commit_failures: list[Exception | None] = []
+        self.commit_then_fail = False
         self._delivered: dict[tuple[str, int], int] = defaultdict(int)
 
     async def publish(self, record: Record) -> int:
@@ -67,18 +72,30 @@ class MemoryTopics:
         return {partition: self.write(OBJECTS, partition, key, value) + 1 for partition, key, value in records}
 
     async def publish_to(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
-        """Write records to any topics; each call is a wave, which fails with the next one of `wave_failures`."""
+        """Write records to any topics."""
         await self._maybe_fail()
         wave = list(records)
-        failure = self.wave_failures.pop(0) if self.wave_failures else None
-        if failure is not None:
-            raise failure
-        self.waves.append([record.topic for record in wave])
         await asyncio.sleep(0)
         return {
             (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers)) + 1
             for record in wave
         }
+
+    async def take(self) -> None:
+        """Take the desk: let the view read all acts."""
+        await self._maybe_fail()
+        await self.view.catch_up(DEAD_LETTERS)
+
+    async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
+        """Write records together."""
+        together = list(records)
+        failure = self.commit_failures.pop(0) if self.commit_failures else None
+        if failure is None or self.commit_then_fail:
+            self.commits.append(together)
+            ends = await self.publish_to(together)
+        if failure is not None:
+            raise failure
+        return {partition: end for (topic, partition), end in ends.items() if topic == DEAD_LETTERS}
 
     def trouble(self) -> str | None:
         """Say what the failure is, if there is one."""
@@ -126,6 +143,9 @@ class MemoryTopics:
             await asyncio.sleep(3_600)
         return {partition: len(log) for (topic, partition), log in self.records.items() if topic == wanted}
 
+    async def close(self) -> None:
+        """Leave the desk: nothing is held."""
+
     async def _maybe_fail(self) -> None:
         if self.failure is not None:
             if self.fail_after_calls == 0:
@@ -142,7 +162,12 @@ class Api:
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)
         self.app = create_http_app(
-            settings, publisher=self.topics, view=self.view, events=self.events, clock_ms=lambda: NOW_MS
+            settings,
+            publisher=self.topics,
+            desk=self.topics,
+            view=self.view,
+            events=self.events,
+            clock_ms=lambda: NOW_MS,
         )
         self._slot = Slot(settings.data_dir)
         if attached:

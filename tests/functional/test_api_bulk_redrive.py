@@ -7,15 +7,14 @@ import time
 
 import pytest
 from fakes import settle, until
-from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, state_of
+from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, state_of, wait_for_count
 
-from api import dead_letter_schemas as schemas
 from api.submit.bulk_redrive import BulkRedriver
-from api.view.dead_letter_filter import Filter
+from api.submit.redrive_run import Patience
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
-from app.rules.acts import LetterId
 from app.rules.fingerprint import fingerprint
+from app.rules.redrive_runs import Wanted, read_progress
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 
@@ -23,21 +22,6 @@ from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 def grave(api) -> Grave:
     """Return a grave for the API's topics."""
     return Grave(api.topics)
-
-
-def run_to_end(api, answer) -> dict:
-    """Return a run once it has ended."""
-    assert 202 == answer.status_code, answer.text
-    while (run := api.get(answer.headers["location"]).json())["state"] == "RUNNING":
-        pass
-    schemas.RunAnswer.model_validate(run)
-    return run
-
-
-def wait_for_count(api, answer, count: int) -> None:
-    """Wait until a run has redriven so many."""
-    while api.get(answer.headers["location"]).json()["redriven_count"] < count:
-        pass
 
 
 def test_many_are_redriven_by_a_filter(api, grave):
@@ -70,8 +54,8 @@ def test_many_are_redriven_by_a_filter(api, grave):
     assert [0, 29] == [one["redriven_count"] for one in api.get(f"{PATH}/redrives").json()["redrives"]]
 
 
-def test_many_are_written_in_chunks_in_the_order_of_the_guarantee(api, grave):
-    """Requests are acknowledged before their facts, facts before the acts, chunk by chunk."""
+def test_many_are_written_in_chunks(api, grave):
+    """Each chunk is one commit: requests, facts, acts, and the record that counts them."""
     api.topics.deliver_at_once = False
     for number in range(1_200):
         grave.bury_task(number)
@@ -79,11 +63,13 @@ def test_many_are_written_in_chunks_in_the_order_of_the_guarantee(api, grave):
     api.topics.deliver()
     api.topics.deliver_at_once = True
     assert 1_201 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
-    topics = [sorted(set(wave)) for wave in api.topics.waves]
-    requests = [[OBJECTS, TASK_REQUESTS] if OBJECTS in wave else [TASK_REQUESTS] for wave in topics[::3]]
-    assert 3 == len(requests)
-    assert topics == [wave for one in requests for wave in (one, [TASK_EVENTS], [DEAD_LETTERS])]
-    assert max(len(wave) for wave in api.topics.waves) <= 500
+    counts = [
+        tuple(map(commit.count, (OBJECTS, TASK_REQUESTS, TASK_EVENTS, DEAD_LETTERS))) for commit in grave.commits()
+    ]
+    assert [(0, 0, 0, 1), (1, 499, 499, 501), (0, 500, 500, 501), (0, 201, 201, 202), (0, 0, 0, 1)] == counts
+    told = [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
+    assert [0, 500, 1_000, 1_201, 1_201] == [progress.redriven_count for progress in told]
+    assert [1, 2, 3, 4, 5] == [progress.number for progress in told]
 
 
 def test_letters_that_die_meanwhile_are_not_part_of_it(api, grave):
@@ -127,63 +113,54 @@ def test_rate_is_a_cap(api, grave):
     began_at_s = time.monotonic()
     run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 100}))
     assert 0.29 < time.monotonic() - began_at_s < 5
-    assert [10, 10, 10, 1] == [len(wave) for wave in api.topics.waves[::3]]
+    assert [0, 10, 10, 10, 1, 0] == [commit.count(TASK_REQUESTS) for commit in grave.commits()]
 
 
-def test_run_waits_over_a_broker_that_is_away_for_a_moment(make_api):
-    """A wave that fails is sent again as it is; only that wave, so the facts of the first one are not doubled."""
-    api = make_api()
-    grave = Grave(api.topics)
-    grave.bury_task(1)
-    api.topics.wave_failures = [None, OutcomeUnknown("not confirmed")]
+@pytest.mark.parametrize("came_through", [False, True])
+def test_run_waits_over_a_broker_that_is_away_for_a_moment(api, grave, came_through):
+    """A chunk of unknown outcome is written once and counted once, whatever became of it the first time."""
+    grave.bury(b"{", ValueError("bad"), topic=OBJECTS)
+    api.topics.commit_failures = [None, *[OutcomeUnknown("not confirmed")] * (1 if came_through else 2)]
+    api.topics.commit_then_fail = came_through
     run = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))
-    assert ("DONE", 1, None) == (run["state"], run["redriven_count"], run["error"])
-    assert [[TASK_REQUESTS], [TASK_EVENTS], [DEAD_LETTERS]] == api.topics.waves
+    assert ("DONE", 1, 0, None) == (run["state"], run["redriven_count"], run["skipped_count"], run["error"])
+    assert [[DEAD_LETTERS], [OBJECTS, DEAD_LETTERS, DEAD_LETTERS], [DEAD_LETTERS]] == grave.commits()
 
 
 def test_run_that_the_broker_refuses_fails_with_the_reason(api, grave):
     """What will never be taken ends the run, which says so; the letters are dead as before."""
     grave.bury_task(1)
-    api.topics.wave_failures = [RecordRefused("the broker refused it")]
+    api.topics.commit_failures = [None, RecordRefused("the broker refused it")]
     run = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))
     assert ("FAILED", 0) == (run["state"], run["redriven_count"])
     assert "the broker refused it" in run["error"]
     assert "DEAD" == state_of(api, grave.ids[0])
 
 
-def test_letter_in_the_hand_of_a_run_is_a_conflict(api, grave):
-    """One who redrives a letter that a run is writing is told so, and it is written once."""
+def test_one_who_redrives_what_a_run_is_writing_waits_and_is_told(api, grave):
+    """The act of the run comes first; the one who asked meanwhile hears that it is redriven, and it is written once."""
     letter_id = grave.bury_task(1)
     gate = asyncio.Event()
-    first = api.topics.publish_to
+    commit = api.topics.commit
 
-    async def publish_late(records):
-        await gate.wait()
-        return await first(records)
+    async def commit_late(records):
+        if len(records) > 1:
+            await gate.wait()
+        return await commit(records)
 
-    api.topics.publish_to = publish_late
+    api.topics.commit = commit_late
 
     async def scenario():
         started = await api.client.post(f"{PATH}/redrive", json={"all": True})
-        await until(lambda: api.app.state.collaborators.redriver._in_hand)
-        single = await api.client.post(f"{PATH}/{letter_id}/redrive")
+        single = asyncio.create_task(api.client.post(f"{PATH}/{letter_id}/redrive"))
+        await settle()
         gate.set()
-        return started, single
+        return started, await single
 
     started, single = api.run(scenario())
-    assert (409, "letter-in-hand") == refusal_of(single)
+    assert (409, "letter-redriven") == refusal_of(single)
     assert 1 == run_to_end(api, started)["redriven_count"]
     assert 1 == len(grave.written(TASK_REQUESTS))
-
-
-def test_letter_in_the_hand_of_another_request_is_skipped(api, grave):
-    """A run leaves alone what somebody redrives at that moment, and says how many those were."""
-    letter_id = grave.bury_task(1)
-    redriver = api.app.state.collaborators.redriver
-    with redriver.taking([LetterId(1, 0)]):
-        run = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))
-    assert ("DONE", 0, 1) == (run["state"], run["redriven_count"], run["skipped_count"])
-    assert "DEAD" == state_of(api, letter_id)
 
 
 def test_letter_that_is_discarded_meanwhile_is_skipped(api, grave):
@@ -210,10 +187,14 @@ def test_run_has_ended_when_the_view_knows_of_it(make_api):
         await settle()
         before = (await api.client.get(asked.headers["location"])).json()["state"]
         api.topics.deliver()
+        await until(lambda: len(api.topics.commits) == 3)
         await settle()
-        return before, (await api.client.get(asked.headers["location"])).json()["state"]
+        between = (await api.client.get(asked.headers["location"])).json()["state"]
+        api.topics.deliver()
+        await settle()
+        return before, between, (await api.client.get(asked.headers["location"])).json()["state"]
 
-    assert ("RUNNING", "DONE") == api.run(scenario())
+    assert ("RUNNING", "RUNNING", "DONE") == api.run(scenario())
 
 
 def test_large_letters_are_written_few_at_a_time(api, grave):
@@ -221,37 +202,41 @@ def test_large_letters_are_written_few_at_a_time(api, grave):
     for number in range(9):
         grave.bury_task(number, content="x" * 1_000_000)
     assert 9 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
-    assert [5, 4] == [len(wave) for wave in api.topics.waves[::3]]
+    assert [0, 5, 4, 0] == [commit.count(TASK_REQUESTS) for commit in grave.commits()]
 
 
 def test_cancelled_run_does_not_wait_for_a_broker_that_is_away(api, grave):
     """One who cancels while nothing can be written has his answer soon, and the reason."""
     grave.bury_task(1)
-    api.topics.wave_failures = [OutcomeUnknown("not confirmed")] * 1_000
+    api.topics.commit_failures = [None, *[OutcomeUnknown("not confirmed")] * 1_000]
     started = api.post(f"{PATH}/redrive", json={"all": True})
     while api.get(started.headers["location"]).json()["error"] is None:
         pass
     api.request("DELETE", started.headers["location"])
     run = run_to_end(api, started)
     assert ("FAILED", 0) == (run["state"], run["redriven_count"])
-    assert len(api.topics.wave_failures) > 990
+    assert len(api.topics.commit_failures) > 990
+    # It could not write that it ended; who asks again need not wait until it counts as silent.
+    api.topics.commit_failures = []
+    assert 1 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
+    assert [1, 0] == [one["redriven_count"] for one in api.get(f"{PATH}/redrives").json()["redrives"]]
 
 
 def test_run_gives_up_on_a_broker_that_stays_away(api, grave):
     """A run does not wait for ever: it fails, and the same request goes on where it ended."""
     grave.bury_task(1)
     parts = api.app.state.collaborators
-    impatient = BulkRedriver(parts.redriver, api.topics, api.view, lambda: NOW_MS, patience_s=0)
-    api.topics.wave_failures = [BrokerUnavailable("away")] * 1_000
+    impatient = BulkRedriver(parts.redriver, api.view, lambda: NOW_MS, Patience(broker_away_s=0))
+    api.topics.commit_failures = [None, *[BrokerUnavailable("away")] * 1_000]
 
     async def scenario():
-        run = impatient.start(Filter(), None, "me")
+        run = await impatient.start(Wanted(), None, "me")
         await asyncio.wait([impatient._task])
-        return run
+        return impatient.find(run.run_id)
 
     run = api.run(scenario())
     assert ("FAILED", "away; the same request goes on where this one ended") == (run.state, run.error)
-    assert 999 == len(api.topics.wave_failures)
+    assert 998 == len(api.topics.commit_failures)  # the chunk's, and the end's
 
 
 @pytest.mark.parametrize(
@@ -272,26 +257,27 @@ def test_wrong_filter_is_a_422(api, grave, body, pointer):
     grave.bury_task(1)
     answer = api.post(f"{PATH}/redrive", json=body)
     assert (422, [pointer]) == (answer.status_code, [error["pointer"] for error in answer.json()["errors"]])
-    assert [] == api.topics.waves
+    assert [] == api.topics.commits
 
 
 def test_unknown_run_is_a_404(api):
-    """A run that this process does not know cannot be followed nor cancelled."""
+    """A run that no process knows cannot be followed nor cancelled."""
     assert (404, "not-found") == refusal_of(api.get(f"{PATH}/redrives/x"))
     assert (404, "not-found") == refusal_of(api.request("DELETE", f"{PATH}/redrives/x"))
 
 
 def test_end_of_the_process_ends_the_run(api, grave):
-    """A server that stops waits for the chunk in hand and not for a run of hours."""
+    """A server that stops waits for the chunk in hand and not for a run of hours, and says why the run ended."""
     for number in range(10):
         grave.bury_task(number)
 
     async def scenario():
         async with api.app.router.lifespan_context(api.app):
             started = await api.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 0.01})
-            await until(lambda: len(api.topics.waves) == 3)
+            await until(lambda: len(api.topics.commits) == 2)
             await settle()  # it waits for its rate now
         return started
 
     run = api.get(api.run(scenario()).headers["location"]).json()
-    assert ("CANCELLED", 1) == (run["state"], run["redriven_count"])
+    assert ("INTERRUPTED", 1) == (run["state"], run["redriven_count"])
+    assert "its API process was stopped; the same request goes on where this one ended" == run["error"]

@@ -23,13 +23,13 @@ def grave(api) -> Grave:
 
 
 def test_redriven_task_is_a_new_first_attempt(api, grave):
-    """Request, fact and act are written in this order, and every process can see that it was done."""
+    """Request, fact and act are written together, and every process can see that it was done."""
     letter_id = grave.bury_task(3, partition=2)
     answer = api.post(f"{PATH}/{letter_id}/redrive")
     assert 202 == answer.status_code
     schemas.RedriveAccepted.model_validate(answer.json())
     assert ("REDRIVEN", 1, "o3-0") == tuple(answer.json()[key] for key in ("state", "redrive", "task_id"))
-    assert [[TASK_REQUESTS], [TASK_EVENTS], [DEAD_LETTERS]] == api.topics.waves
+    assert [[TASK_REQUESTS, TASK_EVENTS, DEAD_LETTERS]] == grave.commits()
     (request,), (fact,) = api.topics.records[TASK_REQUESTS, 2], api.topics.records[TASK_EVENTS, 3]
     told = decode_task_request(request.value)
     assert ("c-o3-0-r1", 1, 1, NOW_MS, "c") == (told.id, told.redrive, told.attempt, told.at_ms, told.content)
@@ -112,7 +112,7 @@ def test_undecodable_object_is_replaced_as_a_whole(api, grave):
     assert (202, None) == (answer.status_code, answer.json()["task_id"])
     (record,) = api.topics.records[OBJECTS, 3]
     assert (b"x", event, (("ebs-redrive", b"1"),)) == (record.key, json.loads(record.value), record.headers)
-    assert [[OBJECTS], [DEAD_LETTERS]] == api.topics.waves
+    assert [[OBJECTS, DEAD_LETTERS]] == grave.commits()
     assert 200 == api.get("/api/objects/x").status_code
 
 
@@ -144,7 +144,7 @@ def test_wrong_edit_changes_nothing(api, grave, content, status, pointer):
     answer = api.post(f"{PATH}/{letter_id}/redrive", content=content, headers=headers)
     assert status == answer.status_code
     assert [pointer] if pointer else [] == [error["pointer"] for error in answer.json().get("errors", [])]
-    assert ("DEAD", []) == (state_of(api, letter_id), api.topics.waves)
+    assert ("DEAD", []) == (state_of(api, letter_id), api.topics.commits)
 
 
 def test_too_large_edit_is_a_413(make_api):
@@ -154,29 +154,51 @@ def test_too_large_edit_is_a_413(make_api):
     answer = api.post(f"{PATH}/{letter_id}/redrive", json={"payload": {"content": "x" * 1_000_001}})
     assert (413, "too-large") == refusal_of(answer)
     assert 413 == api.post(f"{PATH}/{letter_id}/redrive", content=b"x" * 4_000_001).status_code
-    assert [] == api.topics.waves
+    assert [] == api.topics.commits
 
 
-@pytest.mark.parametrize("failing_wave", [0, 1, 2])
-def test_redrive_of_unknown_outcome_can_be_repeated(api, grave, failing_wave):
-    """Wherever it breaks off, the answer is 503, and a repetition writes the same request again: one run counts."""
-    letter_id = grave.bury_task(1)
-    api.topics.wave_failures = [None] * failing_wave + [OutcomeUnknown("not confirmed")]
+@pytest.mark.parametrize("came_through", [False, True])
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_unknown_outcome_is_found_out(api, grave, method, came_through):
+    """Whether the broker has it or not when it does not say: the act is written once, and the answer is success."""
+    letter_id = grave.bury(b"{", ValueError("bad"), topic=OBJECTS)
+    api.topics.commit_failures = [OutcomeUnknown("not confirmed")]
+    api.topics.commit_then_fail = came_through
+    path = f"{PATH}/{letter_id}" + ("/redrive" if method == "POST" else "?reason=old")
+    answer = api.request(method, path)
+    assert answer.is_success, answer.text
+    assert (1, 1 if method == "POST" else 0) == (len(grave.commits()), len(grave.written(OBJECTS)))
+    assert 409 == api.request(method, path).status_code
+
+
+@pytest.mark.parametrize("came_through", [False, True])
+def test_outcome_that_stays_unknown_is_a_503_that_can_be_repeated(make_api, came_through):
+    """Who repeats it is told that it was done, or does it: the record is written once."""
+    api = make_api(publish_timeout_s=0.01)
+    grave = Grave(api.topics)
+    letter_id = grave.bury(b"{", ValueError("bad"), topic=OBJECTS)
+    api.topics.commit_failures = [OutcomeUnknown("not confirmed")]
+    api.topics.commit_then_fail = came_through
     answer = api.post(f"{PATH}/{letter_id}/redrive")
     assert (503, "outcome-unknown") == refusal_of(answer)
     assert answer.json()["safe_to_repeat"] is True
-    assert "DEAD" == state_of(api, letter_id)
-    assert 202 == api.post(f"{PATH}/{letter_id}/redrive").status_code
-    assert {"c-o1-0-r1"} == {decode_task_request(record.value).id for record in grave.written(TASK_REQUESTS)}
-    assert {1} == {len(ids) for ids in [{decode_task_event(record.value).id for record in grave.written(TASK_EVENTS)}]}
-    assert "REDRIVEN" == state_of(api, letter_id)
+    assert (409 if came_through else 202) == api.post(f"{PATH}/{letter_id}/redrive").status_code
+    assert (1, "REDRIVEN") == (len(grave.written(OBJECTS)), state_of(api, letter_id))
 
 
-@pytest.mark.parametrize("error", [BrokerUnavailable("away"), RecordRefused("no")])
-def test_redrive_that_broke_off_half_way_does_not_say_that_nothing_was_done(api, grave, error):
-    """Once the request is written, whatever fails leaves the outcome open."""
+def test_broker_that_goes_away_after_an_unknown_outcome_leaves_it_unknown(api, grave):
+    """It is not said that nothing was done once something may have been."""
     letter_id = grave.bury_task(1)
-    api.topics.wave_failures = [None, error]
+    take, failures = api.topics.take, [None, BrokerUnavailable("away")]
+
+    async def take_twice():
+        await take()
+        failure = failures.pop(0)
+        if failure is not None:
+            raise failure
+
+    api.topics.take = take_twice
+    api.topics.commit_failures = [OutcomeUnknown("not confirmed")]
     assert (503, "outcome-unknown") == refusal_of(api.post(f"{PATH}/{letter_id}/redrive"))
 
 
@@ -206,7 +228,7 @@ def test_answer_waits_until_the_view_knows_of_it(make_api, method):
 def test_redrive_that_wrote_nothing_says_so(api, grave, error, name):
     """A broker that is away, or refuses the request, is a 503, and the letter is as it was."""
     letter_id = grave.bury_task(1)
-    api.topics.wave_failures = [error]
+    api.topics.commit_failures = [error]
     answer = api.post(f"{PATH}/{letter_id}/redrive")
     assert (503, name) == refusal_of(answer)
     assert "nothing was done" in answer.json()["detail"]

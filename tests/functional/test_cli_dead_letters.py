@@ -140,7 +140,7 @@ def test_what_the_api_refuses_is_an_error(ebs, grave, arguments):
 def test_run_that_fails_is_an_error_after_its_counts(ebs, api, grave):
     """A run that the broker ended says what it did and why it stopped."""
     grave.bury_task(1)
-    api.topics.wave_failures = [RecordRefused("the broker refused it")]
+    api.topics.commit_failures = [None, RecordRefused("the broker refused it")]
     failed = ebs("redrive", "--all")
     assert "failed: 0 redriven, 0 refused, 0 skipped\n" == failed.stdout
     assert (1, True) == (failed.exit_code, "the broker refused it" in str(failed.exception))

@@ -53,6 +53,10 @@ class Grave:
         error = error or ValueError(f"no user {number}")
         return self.bury(encode(request), error, partition=partition, at_ms=at_ms, task=request)
 
+    def commits(self) -> list[list[str]]:
+        """Return the topics of each commit at the desk."""
+        return [[record.topic for record in together] for together in self.topics.commits]
+
     def written(self, topic: str) -> list:
         """Return the records of a topic, by partition."""
         places = sorted(place for place in self.topics.records if place[0] == topic)
@@ -75,6 +79,21 @@ def refusal_of(answer) -> tuple[int, str]:
     """Return status and name of a problem."""
     assert "application/problem+json" == answer.headers["content-type"]
     return answer.status_code, answer.json()["type"].removeprefix("urn:ebs:problem:")
+
+
+def run_to_end(api, answer) -> dict:
+    """Return a run once it has ended."""
+    assert 202 == answer.status_code, answer.text
+    while (run := api.get(answer.headers["location"]).json())["state"] == "RUNNING":
+        pass
+    schemas.RunAnswer.model_validate(run)
+    return run
+
+
+def wait_for_count(api, answer, count: int) -> None:
+    """Wait until a run has redriven so many."""
+    while api.get(answer.headers["location"]).json()["redriven_count"] < count:
+        pass
 
 
 def raised(error: Exception) -> Exception:

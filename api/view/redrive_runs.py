@@ -1,0 +1,82 @@
+"""The last redrives of many letters, as the view knows them: each one's last record, in memory and in the store."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.rules.redrive_runs import SILENT_AFTER_S, Progress, RunState, read_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.view.store import ViewStore
+
+RUN_PREFIX = b"Dr"
+_KEPT_RUNS = 20
+
+
+class Heard(NamedTuple):
+    """What was last said of a run, and when this process heard it, by its own clock (s)."""
+
+    at_s: float
+    progress: Progress
+
+
+class RedriveRuns:
+    """Fed by `View`. `clock_s` is a clock of this process: those of other hosts need not agree with it."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._heard: dict[str, Heard] = {}
+
+    def load(self, store: ViewStore) -> None:
+        """Begin with what a store holds."""
+        self._heard.clear()
+        for _, row in store.newest_first(RUN_PREFIX):
+            self._hear(row)
+
+    def add(self, batch: Any, value: bytes | None) -> None:
+        """Take in a record, and put it into the batch that moves the view's offset."""
+        run_id = self._hear(value)
+        if run_id is None:
+            return
+        batch.put(RUN_PREFIX + run_id.encode(), value)
+        while len(self._heard) > _KEPT_RUNS:
+            oldest = min(self._heard, key=lambda one: self._heard[one].progress.started_at_ms)
+            del self._heard[oldest]
+            batch.delete(RUN_PREFIX + oldest.encode())
+
+    def newest_first(self) -> list[Progress]:
+        """Return the runs, the one that was started last first."""
+        heard_last_first = reversed(self._heard.values())
+        return sorted(map(self._as_of_now, heard_last_first), key=lambda one: -one.started_at_ms)
+
+    def find(self, run_id: str) -> Progress | None:
+        """Return what is known of a run."""
+        heard = self._heard.get(run_id)
+        return None if heard is None else self._as_of_now(heard)
+
+    def recorded(self, run_id: str) -> Progress | None:
+        """Return the last record of a run, however long ago that was."""
+        heard = self._heard.get(run_id)
+        return None if heard is None else heard.progress
+
+    def silent_for_s(self, run_id: str) -> float:
+        """Return how long nothing has been heard of a run that is known."""
+        return self._clock_s() - self._heard[run_id].at_s
+
+    def _as_of_now(self, heard: Heard) -> Progress:
+        progress = heard.progress
+        silent_s = self._clock_s() - heard.at_s
+        if progress.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
+            return progress
+        error = f"nothing has been heard of its API process for {silent_s:.0f} s; the same request goes on from here"
+        return progress.ended(RunState.INTERRUPTED, progress.at_ms, error)
+
+    def _hear(self, value: bytes | None) -> str | None:
+        progress = read_progress(value)
+        if progress is None:
+            return None
+        self._heard[progress.run_id] = Heard(self._clock_s(), progress)
+        return progress.run_id
