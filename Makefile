@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-compose check bench bench-engine bench-bookkeeping chaos install clean
+.PHONY: help demo up test test-compose check bench bench-engine bench-bookkeeping bench-redrive chaos install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine'
 	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
+	@echo 'make bench-redrive  ten thousand dead letters redriven and recounted; REDRIVE="--letters 50000" passes arguments on'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
 
@@ -50,6 +51,9 @@ bench-engine: $(INSTALLED)
 
 bench-bookkeeping: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/bookkeeping.py $(BENCH)
+
+bench-redrive: $(INSTALLED)
+	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/redrive.py $(REDRIVE)
 
 chaos: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/chaos.py $(CHAOS)

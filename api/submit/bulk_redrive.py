@@ -94,6 +94,7 @@ class BulkRedriver:
             silent = [one for one in runs if self._runs.recorded(one.run_id) != one]
             return [progress_record(DEAD_LETTERS, one) for one in (*silent, progress)]
 
+        decide()  # what is refused anyway need not take the desk from another process
         await self._redriver.act(decide)
         self._own = Run(progress, self._redriver, self._view, self._clock_ms, self._patience)
         self._task = asyncio.create_task(self._own.go())
@@ -112,7 +113,8 @@ class BulkRedriver:
                 return ()
             return [progress_record(DEAD_LETTERS, progress.ended(RunState.CANCELLED, self._clock_ms()))]
 
-        await self._redriver.act(decide)
+        if decide():
+            await self._redriver.act(decide)
         return self.find(run_id)
 
     async def close(self) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from api import problems
 from api.submit.payload import MAX_EVENT_BYTES
-from api.view.dead_letter_summaries import Done
 from api.view.view import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.acts import Act, LetterId, LetterState, act_record
@@ -62,11 +62,11 @@ class Redriver:
 
     async def redrive(self, letter_id: LetterId, by: str, payload: bytes | None = None) -> Redriven:
         """Redrive one letter, with a `payload` (JSON) as it was edited. Raises `Problem` (404, 409, 413, 422, 503)."""
-        at_ms = self._clock_ms()
+        at_ms, act_id = self._clock_ms(), uuid.uuid4().hex
         decided: list[Redriven] = []
 
         def decide() -> Sequence[Outgoing]:
-            if decided and self._is_done(letter_id, LetterState.REDRIVEN, decided[-1].act):
+            if self._is_done(letter_id, act_id):
                 return ()
             self._check(letter_id)
             plan = self._policy.plan(self._view.dead_letters.letter(letter_id), at_ms=at_ms, payload=payload)
@@ -75,7 +75,7 @@ class Redriver:
             if payload is not None and len(plan.request.value or b"") > MAX_EVENT_BYTES:
                 detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, which is what a topic takes"
                 raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-            decided.append(Redriven(plan, Act(at_ms, by, redrive=plan.redrive)))
+            decided.append(Redriven(plan, Act(at_ms, by, redrive=plan.redrive, id=act_id)))
             return decided[-1].records(letter_id)
 
         await self._act_for_user(letter_id, decide)
@@ -83,15 +83,12 @@ class Redriver:
 
     async def discard(self, letter_id: LetterId, by: str, reason: str) -> Act:
         """Mark a letter as one that nobody wants any more. Raises `Problem` (404, 409, 503)."""
-        act = Act(self._clock_ms(), by, reason)
-        tried = False
+        act = Act(self._clock_ms(), by, reason, id=uuid.uuid4().hex)
 
         def decide() -> Sequence[Outgoing]:
-            nonlocal tried
-            if tried and self._is_done(letter_id, LetterState.DISCARDED, act):
+            if self._is_done(letter_id, act.id):
                 return ()
             self._check(letter_id)
-            tried = True
             return [act_record(DEAD_LETTERS, letter_id, LetterState.DISCARDED, act)]
 
         await self._act_for_user(letter_id, decide)
@@ -150,12 +147,13 @@ class Redriver:
     async def _act_for_user(self, letter_id: LetterId, decide: Callable[[], Sequence[Outgoing]]) -> None:
         await self.catch_up()
         with written(f"of {letter_id}"):
+            decide()  # what is refused anyway need not take the desk from another process
             await self.act(decide)
 
-    def _is_done(self, letter_id: LetterId, state: LetterState, act: Act) -> bool:
+    def _is_done(self, letter_id: LetterId, act_id: str) -> bool:
         """Return whether this very act is known: an earlier try, of unknown outcome, came through."""
         summary = self._view.dead_letters.summary(letter_id)
-        return summary is not None and Done(state, act.at_ms, act.by, act.reason, act.redrive) in summary.acts
+        return summary is not None and any(done.act_id == act_id for done in summary.acts)
 
     def _check(self, letter_id: LetterId) -> None:
         summary = self._view.dead_letters.summary(letter_id)

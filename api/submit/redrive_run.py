@@ -77,6 +77,7 @@ class Run:
             state, error = self._end
         except _EndedElsewhere:
             self.progress = self._letters.runs.recorded(self.progress.run_id) or self.progress
+            self.trouble = None
             return
         except (BrokerError, ViewBehind) as failure:
             state, error = RunState.FAILED, f"{failure}; the same request goes on where this one ended"

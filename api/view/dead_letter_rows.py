@@ -100,7 +100,7 @@ class DeadLetterRows:
                 return  # of a letter that never was
             summary = self._summaries[row_id] = decode_summary(row)
         if len(summary.acts) < _MAX_ACTS:
-            summary.acts.append(Done(done, act.at_ms, act.by, act.reason, act.redrive))
+            summary.acts.append(Done(done, act.at_ms, act.by, act.reason, act.redrive, act.id))
         counts = self._group_of(summary).counts
         counts[summary.state] = counts.get(summary.state, 0) - 1
         summary.state = state_after(summary.state, done)

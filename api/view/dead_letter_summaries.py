@@ -43,13 +43,14 @@ class Known(NamedTuple):
 
 
 class Done(NamedTuple):
-    """One act: what it made of the letter, and when, by whom, why and beginning which generation."""
+    """One act: what it made of the letter, and when, by whom, why, beginning which generation, and the act's id."""
 
     state: LetterState
     at_ms: int
     by: str
     reason: str
     redrive: int
+    act_id: str = ""
 
 
 class Summary(msgspec.Struct, array_like=True, gc=False):

@@ -44,12 +44,16 @@ class LetterState(StrEnum):
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Something done to a letter; `redrive` is the generation that it began, 0 for a discard."""
+    """Something done to a letter; `redrive` is the generation that it began, 0 for a discard.
+
+    By `id` one who does not know whether his act came through finds it again; it is empty for those of a run.
+    """
 
     at_ms: Instant
     by: Annotated[str, Meta(max_length=200)] = ""
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARS)] = ""
     redrive: Redrive = 0
+    id: Annotated[str, Meta(max_length=64)] = ""
 
 
 _decode_act = msgspec.json.Decoder(Act).decode

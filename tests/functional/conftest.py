@@ -58,6 +58,7 @@ class MemoryTopics:
         self.commits: list[list[Outgoing]] = []
         self.commit_failures: list[Exception | None] = []
         self.commit_then_fail = False
+        self.taken_count = 0
         self._delivered: dict[tuple[str, int], int] = defaultdict(int)
 
     async def publish(self, record: Record) -> int:
@@ -83,6 +84,7 @@ class MemoryTopics:
 
     async def take(self) -> None:
         """Take the desk: let the view read all acts."""
+        self.taken_count += 1
         await self._maybe_fail()
         await self.view.catch_up(DEAD_LETTERS)
 

@@ -52,6 +52,17 @@ def test_letter_is_redriven_once(api, grave):
     assert 1 == len(grave.written(TASK_REQUESTS))
 
 
+def test_refusal_does_not_take_the_desk(api, grave):
+    """What is refused anyway leaves the desk to the process that has it, which may be in the middle of a run."""
+    letter_id, spent = grave.bury_task(1), grave.bury_task(2, redrive=3)
+    api.post(f"{PATH}/{letter_id}/redrive")
+    assert 1 == api.topics.taken_count
+    paths = (f"{letter_id}/redrive", "3-9/redrive", f"{spent}/redrive")
+    assert [409, 404, 409] == [api.post(f"{PATH}/{path}").status_code for path in paths]
+    assert 404 == api.request("DELETE", f"{PATH}/redrives/x").status_code
+    assert 1 == api.topics.taken_count
+
+
 def test_redrives_at_the_same_time_make_one(api, grave):
     """Of many requests for one letter one is accepted; the others are conflicts, and one request is written."""
     letter_id = grave.bury_task(1)

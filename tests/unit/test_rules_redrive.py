@@ -214,7 +214,7 @@ def test_ledger_goes_from_dead_to_finished():
 
 def test_act_is_written_into_its_letters_partition_and_read_back():
     """Key and header say what it is, and every process reads the same of it."""
-    act = Act(NOW_MS, "127.0.0.1", "not needed", 0)
+    act = Act(NOW_MS, "127.0.0.1", "not needed", 0, "a1")
     record = act_record("dead-letters", LetterId(3, 17), LetterState.DISCARDED, act)
     assert ("dead-letters", 3, b"3-17", [("ebs-act", b"discarded")]) == (
         record.topic,
@@ -222,7 +222,7 @@ def test_act_is_written_into_its_letters_partition_and_read_back():
         record.key,
         record.headers,
     )
-    assert b'{"at_ms":1795489276303,"by":"127.0.0.1","reason":"not needed","redrive":0}' == record.value
+    assert b'{"at_ms":1795489276303,"by":"127.0.0.1","reason":"not needed","redrive":0,"id":"a1"}' == record.value
     assert is_act(dict(record.headers))
     assert (LetterId(3, 17), LetterState.DISCARDED, act) == read_act(record.key, record.value, dict(record.headers))
 

@@ -1,0 +1,117 @@
+"""A broker of a test's own with all topics, API processes and workers on it, and what lies on its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from api_process import ApiProcess
+from checker import read_all
+from fleet import Fleet
+from grave import request_of
+
+from app.broker import ensure_topics
+from app.events import encode
+from app.local.embedded_kafka import EmbeddedKafka
+from app.rules.dead_letters import Origin, dead_letter_headers
+from app.settings import load
+from app.topics import DEAD_LETTERS, TASK_REQUESTS, catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+PARTITIONS = 4
+
+
+class Site:
+    """Where a test's processes meet."""
+
+    def __init__(self, broker: EmbeddedKafka, directory: Path) -> None:
+        self.broker = broker
+        self.directory = directory
+
+    def api(self, name: str = "api", **environment: str) -> ApiProcess:
+        """Start an API process with a data directory of its own, which it finds again by its name."""
+        common = {
+            "EBS_BROKER": self.broker.bootstrap,
+            "EBS_PARTITIONS": str(PARTITIONS),
+            "EBS_DATA_DIR": str(self.directory / name),
+            "EBS_STATS_DB": str(self.directory / f"{name}.db"),
+        }
+        return ApiProcess(self.directory, **(common | environment))
+
+    @contextmanager
+    def workers(self, **environment: str) -> Iterator[Fleet]:
+        """Let a worker of each role live for the block."""
+        fleet = Fleet(self.broker.bootstrap, self.directory, {"EBS_PARTITIONS": str(PARTITIONS), **environment})
+        try:
+            fleet.start_all()
+            yield fleet
+        finally:
+            fleet.stop()
+
+    def bury(self, numbers: Iterable[int]) -> None:
+        """Write letters of tasks in one transaction, as a worker does."""
+        letters = []
+        for number in numbers:
+            task, partition = request_of(number), number % PARTITIONS
+            origin, error = Origin(TASK_REQUESTS, partition, number, 1), ValueError(f"no user {number}")
+            letters.append((partition, encode(task), dead_letter_headers(origin, error, attempts=5, task=task)))
+        self._bury(letters)
+
+    def bury_bytes(self, topic: str, values: Iterable[bytes]) -> None:
+        """Write letters of bytes of a topic that nobody could read."""
+        letters = []
+        for number, value in enumerate(values):
+            origin = Origin(topic, number % PARTITIONS, number, 1)
+            told = dead_letter_headers(origin, ValueError("no JSON"), attempts=1)
+            letters.append((number % PARTITIONS, value, told))
+        self._bury(letters)
+
+    def write(self, topic: str, value: bytes) -> None:
+        """Write a record as an outside producer might."""
+
+        async def scenario() -> None:
+            async with AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap) as producer:
+                await producer.send_and_wait(topic, value, b"key", partition=1)
+
+        asyncio.run(scenario())
+
+    def read(self, topic: str) -> list[Any]:
+        """Return all committed records of a topic."""
+
+        async def scenario() -> list[Any]:
+            return [record async for record in read_all(self.broker.bootstrap, [topic])]
+
+        return asyncio.run(scenario())
+
+    def _bury(self, letters: Iterable[tuple[int, bytes, list[tuple[str, bytes]]]]) -> None:
+        async def scenario() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap, transactional_id="grave")
+            async with producer, producer.transaction():
+                sent = [
+                    await producer.send(DEAD_LETTERS, value, b"k", partition, headers=headers)
+                    for partition, value, headers in letters
+                ]
+                await asyncio.gather(*sent)
+
+        asyncio.run(scenario())
+
+
+@contextmanager
+def running_site(directory: Path) -> Iterator[Site]:
+    """Return a site whose broker runs, with all topics."""
+    broker = EmbeddedKafka(directory, port=0)
+
+    async def start() -> None:
+        await broker.start()
+        await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+
+    asyncio.run(start())
+    try:
+        yield Site(broker, directory)
+    finally:
+        asyncio.run(broker.stop())
