@@ -1,0 +1,62 @@
+"""The tables are made again from the topics, as the README's operations section says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from checker import differences
+from feed import feed
+from fleet import Fleet, said, until
+from follower import Follower, lag_of
+
+from app.topics import OBJECTS as OBJECTS_TOPIC
+from app.topics import STATISTICS_APP, TASK_EVENTS
+
+if TYPE_CHECKING:
+    from app.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+OBJECTS = 300
+
+
+async def forget_statistics(bootstrap: str) -> None:
+    """Delete the changelogs of the statistics and set its group back to the beginning, as Kafka's own tools do."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        topics = [one for one in await admin.list_topics() if one.startswith(f"{STATISTICS_APP}-")]
+        assert len(topics) >= 2
+        await admin.delete_topics(topics)
+    finally:
+        await admin.close()
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=STATISTICS_APP, enable_auto_commit=False
+    ) as consumer:
+        inputs = [
+            TopicPartition(topic, number) for topic in (OBJECTS_TOPIC, TASK_EVENTS) for number in range(PARTITIONS)
+        ]
+        consumer.assign(inputs)
+        await consumer.commit(dict.fromkeys(inputs, 0))
+
+
+async def test_tables_are_made_again_from_the_topics(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Without changelogs, and from the first record on, ledger and windows come out the same."""
+
+    async def has_caught_up() -> bool:
+        return await lag_of(broker.bootstrap, STATISTICS_APP, [OBJECTS_TOPIC, TASK_EVENTS], PARTITIONS) == 0
+
+    fleet.start_all()
+    await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_objects(OBJECTS), "all objects finished", fleet=fleet)
+    await until(has_caught_up, "the first counting", fleet=fleet)
+    assert await fleet.terminate("statistics-1") == 0
+    await forget_statistics(broker.bootstrap)
+    again = fleet.start("statistics", "statistics-2")
+    await until(lambda: said([again], "are ready: "), "the second statistics worker", fleet=fleet)
+    await until(has_caught_up, "the second counting", fleet=fleet)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, "\n".join([*found, fleet.last_words()])
