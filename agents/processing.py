@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from agents.engine.control_feed import ControlFeed
+from agents.engine.draining import Drainer
 from agents.engine.engine import Engine
 from agents.engine.figures import ProcessingFigures
 from agents.engine.lanes import Lanes
@@ -55,14 +56,22 @@ _engine = Engine(
     worker=app.worker_name,
 )
 _ladder = register_retries(app, _lanes, _control, _tiers)
+_drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
 attach_heartbeat(app, ProcessingFigures(app.transactions, _engine, _ladder))
 register_health(app)
 app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 
+@app.task
+async def commit() -> None:
+    """Commit what engine and ladder do, from the worker's start to its end."""
+    await _lanes.commit_forever()
+
+
 def _control_changed() -> None:
     _engine.control_changed()
     _ladder.control_changed()
+    _drainer.control_changed()
 
 
 @app.agent(app.input_of(TASK_REQUESTS))
@@ -79,6 +88,7 @@ async def processing(stream: Any) -> None:
         await _engine.run(stream)
     finally:
         await feed.stop()
+        await _engine.close()
         await executor.close()
 
 

@@ -14,6 +14,7 @@
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
     │   └── ProcessDied          the process that it ran in is gone
+    ├── HandlersStuck            handlers that do not end have taken all places of a worker    ends the process
     └── StreamingError
         ├── StepFailed           a transaction whose outcome is in doubt                       ends the process
         ├── Fenced               another worker owns the partitions now                        ends the process
@@ -76,6 +77,10 @@ class TimeLimitExceeded(HandlerError):
 
 class ProcessDied(HandlerError):
     """The process that a handler ran in ended before the handler did, such as for want of memory."""
+
+
+class HandlersStuck(EbsError):
+    """No task can start any more in this process: handlers that were left behind hold every place."""
 
 
 class StreamingError(EbsError):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
 
 if TYPE_CHECKING:
-    from agents.engine.engine import Attempt, Engine
+    from agents.engine.attempt import Attempt
+    from agents.engine.engine import Engine
     from agents.engine.ladder import Ladder
     from app.streaming.transactions import Transactions
 
@@ -33,6 +34,7 @@ class ProcessingFigures:
             last_progress_at_ms=self._engine.last_progress_at_ms,
             draining=self._engine.is_draining,
             retry_tiers=self._ladder.tiers(),
+            abandoned=self._engine.abandoned_count,
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agents.engine.facts import cancelled
 from agents.outgoing import Outgoing
-from app.events import DECODE_ERRORS, TaskCancelled, TaskCreated, decode_task_request, encode, explain_decode_error
+from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
 from app.rules.workers import RetryTier
-from app.topics import TASK_EVENTS, TASK_REQUESTS
+from app.topics import TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,6 @@ class Ladder:
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""
-        self._lanes.start()
         try:
             async for event in stream.events():
                 lane = self._lanes.take(event.value)
@@ -114,12 +114,12 @@ class Ladder:
         """Take out what was cancelled."""
         if not self._control.has_cancels:
             return
-        cancelled = [entry for entry in self._waiting if self._control.is_cancelled(entry[4]) is not None]
-        if cancelled:
-            gone = {entry[1] for entry in cancelled}
+        ended = [entry for entry in self._waiting if self._control.is_cancelled(entry[4]) is not None]
+        if ended:
+            gone = {entry[1] for entry in ended}
             self._waiting = [entry for entry in self._waiting if entry[1] not in gone]
             heapq.heapify(self._waiting)
-            for _, _, lane, record, task in cancelled:
+            for _, _, lane, record, task in ended:
                 self._cancel(lane, record, task)
 
     def _queue(self, lane: Lane) -> None:
@@ -168,20 +168,7 @@ class Ladder:
         self._forward_due()
 
     def _cancel(self, lane: Lane, record: ConsumerRecord, task: TaskCreated) -> None:
-        event = TaskCancelled(
-            f"n-{task.task_id}" if task.redrive is msgspec.UNSET else f"n-{task.task_id}-r{task.redrive}",
-            task.object_id,
-            task.task_id,
-            task.object_partition,
-            task.kind,
-            task.sequence,
-            task.task_count,
-            task.attempt,
-            self._clock_ms(),
-            task.redrive,
-        )
-        outgoing = Outgoing(TASK_EVENTS, task.object_partition, task.object_id.encode(), encode(event))
-        self._lanes.send(lane, outgoing)
+        self._lanes.send(lane, cancelled(task, self._clock_ms()))
         self._finish(lane, record)
 
     def _finish(self, lane: Lane, record: ConsumerRecord) -> None:

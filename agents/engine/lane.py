@@ -14,16 +14,24 @@ if TYPE_CHECKING:
     from app.streaming.ownership import Partition
 
 
+MAX_PARKED = 10_000
+"""Tasks of one lane that wait for a pause, a rate or their object; then no further ones are read behind them.
+
+Without it a paused kind would be read into memory for as long as it has records."""
+
+
 class Lane:
     """One partition of one input topic, while this worker owns it.
 
-    `rows` are table rows to commit with the lane, by table and key. A `lost` lane belongs to somebody else: nothing of
-    it can be committed any more. A `crowded` one must not start anything that an earlier life did not know.
+    `rows` are table rows to commit with the lane, by table and key; None deletes one. `stream_time_ms` is the time of
+    the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
+    somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
+    did not know.
     """
 
     __slots__ = (
-        "changed", "crowded", "held", "lost", "outbox", "partition", "progress", "redriven", "rows", "running", "topic",
-        "waiting",
+        "changed", "crowded", "expires_at_ms", "held", "lost", "outbox", "parked_count", "partition", "progress",
+        "redriven", "rows", "running", "stream_time_ms", "topic", "waiting",
     )  # fmt: skip
 
     def __init__(self, partition: Partition, topic: str) -> None:
@@ -33,8 +41,11 @@ class Lane:
         self.waiting: deque[ConsumerRecord] = deque()
         self.running: dict[int, Any] = {}
         self.outbox: list[Outgoing] = []
-        self.rows: dict[tuple[str, bytes], bytes] = {}
+        self.parked_count = 0
+        self.rows: dict[tuple[str, bytes], bytes | None] = {}
         self.redriven: dict[bytes, bytes] = {}
+        self.stream_time_ms = 0
+        self.expires_at_ms = 0
         self.changed = False
         self.crowded = False
         self.held = False
@@ -47,4 +58,8 @@ class Lane:
         finish that nobody has started.
         """
         waiting = self.waiting
-        return bool(waiting) and (not self.crowded or waiting[0].offset < self.progress.known_to)
+        return (
+            bool(waiting)
+            and self.parked_count < MAX_PARKED
+            and (not self.crowded or waiting[0].offset < self.progress.known_to)
+        )

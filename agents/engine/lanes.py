@@ -18,7 +18,7 @@ from agents.engine.lane import Lane
 from app.rules.offsets import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from aiokafka.structs import ConsumerRecord
 
@@ -58,12 +58,20 @@ class Lanes:
         self._commit_interval_s = commit_interval_s
         self._users: dict[str, LaneUser] = {}
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._committing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._plenty = asyncio.Event()
         self._quiet = asyncio.Event()
-        self.outgoing_count = 0
+        self._outgoing_count = 0
+        self._is_committing = False
         transactions.ownership.observers.append(self)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was sent is committed."""
+        return not (self._outgoing_count or self._is_committing)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
 
     def register(self, user: LaneUser, topics: Sequence[str]) -> None:
         """Let `user` work the lanes of `topics`, those that are ready already included."""
@@ -74,15 +82,28 @@ class Lanes:
                     # It was ready before its user was: nobody would tell it, and its records would be passed over.
                     self._open(partition, topic)
 
-    def start(self) -> None:
-        """Start the committer, if it does not run yet."""
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_forever())
+    async def commit_forever(self) -> None:
+        """Commit what changes until cancelled: the committer. The app owns it, neither engine nor ladder does.
 
-    def stop(self) -> None:
-        """Stop the committer: what it has not collected is not committed."""
-        if self._committing is not None:
-            self._committing.cancel()
+        It must outlive both, so that what they finish while the worker stops is committed.
+        """
+        loop = asyncio.get_running_loop()
+        due_at_s = 0.0
+        while True:
+            await self._changed.wait()
+            pause_s = due_at_s - loop.time()
+            if pause_s > 0 and not self._plenty.is_set():
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._plenty.wait()
+                except TimeoutError:
+                    pass
+            due_at_s = loop.time() + self._commit_interval_s
+            async with self.transactions.step() as step:
+                self._is_committing = True
+                self._collect(step)
+            self._is_committing = False
+            self._quiet.set()
 
     def take(self, batch: RecordBatch) -> Lane | None:
         """Queue what of a batch is not done yet in its lane, and return the lane; None if it is not ours."""
@@ -96,6 +117,8 @@ class Lanes:
             if lane.progress.take(record.offset):
                 lane.waiting.append(record)
         lane.progress.take_to(admitted.end)
+        if admitted.records:
+            lane.stream_time_ms = max(lane.stream_time_ms, admitted.records[-1].timestamp)
         self._mark(lane)
         return lane
 
@@ -105,14 +128,14 @@ class Lanes:
             # A handler that would not be cancelled: its task belongs to another worker now.
             return
         lane.outbox.append(outgoing)
-        self.outgoing_count += 1
-        if self.outgoing_count >= _COMMIT_AT_ONCE:
+        self._outgoing_count += 1
+        if self._outgoing_count >= _COMMIT_AT_ONCE:
             self._plenty.set()
         if not lane.changed:
             self._mark(lane)
 
-    def put(self, lane: Lane, table: str, key: bytes, value: bytes) -> None:
-        """Set a table row with the lane's next commit."""
+    def put(self, lane: Lane, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a table row with the lane's next commit, or delete it (None)."""
         lane.rows[table, key] = value
         self._mark(lane)
 
@@ -158,7 +181,7 @@ class Lanes:
             lane = self._lanes.pop((topic, partition.number), None)
             if lane is not None:
                 lane.lost = True
-                self.outgoing_count -= len(lane.outbox)
+                self._outgoing_count -= len(lane.outbox)
                 user.lane_lost(lane)
         self._publish_holds()
         self._quiet.set()
@@ -171,23 +194,6 @@ class Lanes:
         if not lane.changed:
             lane.changed = True
             self._changed.set()
-
-    async def _commit_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        due_at_s = 0.0
-        while True:
-            await self._changed.wait()
-            pause_s = due_at_s - loop.time()
-            if pause_s > 0 and not self._plenty.is_set():
-                try:
-                    async with asyncio.timeout(pause_s):
-                        await self._plenty.wait()
-                except TimeoutError:
-                    pass
-            due_at_s = loop.time() + self._commit_interval_s
-            async with self.transactions.step() as step:
-                self._collect(step)
-            self._quiet.set()
 
     def _collect(self, step: Step) -> None:
         """Move what happened since the last commit into a step."""
@@ -206,8 +212,12 @@ class Lanes:
             for outgoing in lane.outbox:
                 step.send(*outgoing)
             for (table, key), value in lane.rows.items():
-                step.rows(table, number).put(key, value)
-            self.outgoing_count -= len(lane.outbox)
+                rows = step.rows(table, number)
+                if value is None:
+                    rows.delete(key)
+                else:
+                    rows.put(key, value)
+            self._outgoing_count -= len(lane.outbox)
             lane.outbox.clear()
             lane.rows.clear()
             lane.changed = False

@@ -41,11 +41,6 @@ class LoadedHandler:
     function: Handler
     mode: Mode
 
-    @property
-    def is_inline(self) -> bool:
-        """Whether `function(task, context)` may be called right away, without `Executor.run`."""
-        return self.mode == "inline"
-
 
 @dataclass(frozen=True, slots=True)
 class Handlers:

@@ -104,6 +104,10 @@ class SeenKeys:
         """Return the earliest stream time at which a key can have been written."""
         return int.from_bytes(key[:_BUCKET_BYTES], "big") * self._bucket_ms
 
+    def next_bucket_at_ms(self, stream_time_ms: int) -> int:
+        """Return the stream time at which further keys may expire."""
+        return (stream_time_ms // self._bucket_ms + 1) * self._bucket_ms
+
     def _bucket(self, at_ms: int) -> bytes:
         return (at_ms // self._bucket_ms).to_bytes(_BUCKET_BYTES, "big")
 

@@ -35,7 +35,10 @@ class RetryTier(msgspec.Struct, frozen=True, gc=False):
 
 
 class Figures(msgspec.Struct, frozen=True, gc=False):
-    """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something."""
+    """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something.
+
+    `abandoned`: handlers that did not end when they had to and run on; each takes a place of the worker's concurrency.
+    """
 
     partitions: list[int] = []
     in_flight: int = 0
@@ -44,6 +47,7 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     draining: bool = False
     running: list[RunningTask] = []
     retry_tiers: list[RetryTier] = []
+    abandoned: int = 0
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +82,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     pid: int = 0
     running: list[RunningTask] = []
     retry_tiers: list[RetryTier] = []
+    abandoned: int = 0
 
 
 _encode = msgspec.json.Encoder().encode

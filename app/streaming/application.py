@@ -98,6 +98,10 @@ class StreamingApp(faust.App):
         await self.transactions.stop()
         await super().on_stop()
 
+    def stand_aside(self, *, aside: bool) -> None:
+        """Let the other workers of the group have all partitions of this one, until it takes part again."""
+        self.consumer.stand_aside(aside=aside)
+
     def input_of(self, *topics: str) -> Any:
         """Return the channel of some of the input topics, for an agent that reads only these."""
         return self.topic(*topics, partitions=self.conf.topic_partitions, schema=BatchSchema())

@@ -5,6 +5,8 @@ its inputs meet. Balanced: two workers never differ by more than one partition n
 measured to give 2, 2 and 0 of 4 partitions to three workers). Sticky: a worker keeps what it had as far as balance
 allows, because each partition that moves is a table to restore (aiokafka's range assignor moves more).
 
+A member may stand aside: it stays in the group, so that it can come back at once, and gets nothing.
+
 The rule is `assign_numbers`, a pure function; `CopartitionedAssignor` speaks aiokafka's protocol around it. It runs on
 the group's leader and needs no state there: each member says what it owns in the user data of its join request.
 """
@@ -27,20 +29,40 @@ _PROTOCOL_VERSION = 0
 
 
 class Claim(NamedTuple):
-    """What a member says it owned when it joined: partition numbers, and the generation in which it got them."""
+    """What a member says when it joins: partition numbers that it owned, in which generation; whether it wants none."""
 
     generation: int
     numbers: frozenset[int]
+    aside: bool = False
 
 
 NO_CLAIM = Claim(-1, frozenset())
 
 
+class _UserData(msgspec.Struct, array_like=True):
+    """A claim on the wire; what is new goes to the end, with a default, so that versions understand each other."""
+
+    generation: int
+    numbers: list[int]
+    aside: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_UserData).decode
+
+
 def assign_numbers(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
     """Divide the partition numbers 0 to `partition_count` - 1 among the members of `claims`; each gets a sorted list.
 
-    A number that two members claim goes to the one with the newer generation: the other one was away.
+    A number that two members claim goes to the one with the newer generation: the other one was away. Members that
+    stand aside get nothing; if all do, nobody works.
     """
+    idle: dict[str, list[int]] = {member: [] for member, claim in claims.items() if claim.aside}
+    working = {member: claim for member, claim in claims.items() if not claim.aside}
+    return idle | (_divide(partition_count, working) if working else {})
+
+
+def _divide(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
     kept = _uncontested(partition_count, claims)
     # Who has most is served first, so that the odd partitions stay where they are.
     members = sorted(claims, key=lambda member: (-len(kept[member]), member))
@@ -74,6 +96,13 @@ class CopartitionedAssignor(AbstractPartitionAssignor):
 
     def __init__(self) -> None:
         self._claim = NO_CLAIM
+        self._said_aside = False
+        self.aside = False
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether `aside` is not what this member said when it joined: it has to join again."""
+        return self.aside != self._said_aside
 
     def remember(self, generation: int, numbers: Iterable[int]) -> None:
         """Note what this member was assigned, to be claimed when it joins again."""
@@ -85,7 +114,8 @@ class CopartitionedAssignor(AbstractPartitionAssignor):
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Return the join request of this member (an instance's method where aiokafka has a class method)."""
-        user_data = msgspec.json.encode([self._claim.generation, sorted(self._claim.numbers)])
+        self._said_aside = self.aside
+        user_data = _encode(_UserData(self._claim.generation, sorted(self._claim.numbers), self._said_aside))
         return ConsumerProtocolMemberMetadata(_PROTOCOL_VERSION, sorted(topics), user_data)
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
@@ -122,8 +152,8 @@ class CopartitionedAssignor(AbstractPartitionAssignor):
 
 def _decode_claim(user_data: bytes) -> Claim:
     try:
-        generation, numbers = msgspec.json.decode(user_data, type=tuple[int, list[int]])
+        said = _decode(user_data)
     except (msgspec.DecodeError, TypeError):
         # A member of another version: it claims nothing, and keeps what balance gives it.
         return NO_CLAIM
-    return Claim(generation, frozenset(numbers))
+    return Claim(said.generation, frozenset(said.numbers), said.aside)

@@ -104,6 +104,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         states = {tp: assignment.state_value(tp) for tp in partitions & assignment.tps}
         return {tp: -1 if state._position is None else state._position for tp, state in states.items()}  # noqa: SLF001  # as above
 
+    def rejoin(self) -> None:
+        """Join the group again, from the coordinator's next turn on; what has not begun yet will join anyway."""
+        if self._consumer is not None:
+            self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)  # noqa: SLF001  # as above
+
     async def take(self) -> list[RecordBatch]:
         """Take fetched batches; called from the main loop, waits a second at most."""
         batches: list[RecordBatch] = await self.call_thread(self._take)
@@ -158,6 +163,15 @@ class Consumer(driver.Consumer):
         """Return where the open partitions stand; see `progress`."""
         return Fetching(self._thread.positions(self.wanted), self._backed_up)
 
+    def stand_aside(self, *, aside: bool) -> None:
+        """Give up all partitions but stay in the group, or take part again: by a rebalance that is asked for now.
+
+        One that has begun already may not know of it: then `on_partitions_assigned` asks for another one.
+        """
+        self.assignor.aside = aside
+        if self.assignor.is_outdated:
+            self._thread.rejoin()
+
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go on from these offsets."""
         await self._thread.seek_to(offsets)
@@ -185,6 +199,8 @@ class Consumer(driver.Consumer):
             self.delivered.clear()
             self.app.transactions.resume(numbers, membership, self._thread.present_assignment())
             await super().on_partitions_assigned(assigned, generation_id)
+            if self.assignor.is_outdated:
+                self._thread.rejoin()
         except Exception as error:  # noqa: BLE001  # as above
             self.app.transactions.fatal(error)
 

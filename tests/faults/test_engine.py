@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from checker import differences, read_all, read_topics
+from fault_handlers import PLANNED
 from feed import feed
 from fleet import Fleet, said, until
 from follower import Follower
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
-PLANNED = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
 
 
 async def start(fleet: Fleet, **processing: str) -> None:

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from engine_bench import NOW_MS, request
 from fake_steps import FakeStore
-from fakes import until
+from fakes import GROUP, batch, record, settle, until
 
-from agents.handlers import Reject, Retry
+from agents.engine.lane import MAX_PARKED
+from agents.handlers import Reject, Retry, inline
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -22,7 +23,7 @@ from app.events import (
     decode_task_request,
     encode,
 )
-from app.topics import DEAD_LETTERS, REDRIVEN_TABLE, retry_topic
+from app.topics import DEAD_LETTERS, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 
@@ -174,6 +175,43 @@ async def test_drained_worker_starts_nothing(bench, gate):
     await until(lambda: gate.started == ["a"])
 
 
+async def test_paused_kind_is_not_read_into_memory_for_ever(bench):
+    """So many tasks wait in a lane, then no further ones are read behind them; resuming works all off."""
+    worked: list[str] = []
+    one = await bench(inline(lambda task: worked.append(task.object_id)))
+    one.worker.ownership.give(0)
+    one.control.apply(b"pause", PAUSE)
+    one.put(0, *(request(str(number)) for number in range(MAX_PARKED + 50)))
+    (lane,) = one.lanes
+    await until(lambda: lane.parked_count == MAX_PARKED)
+    await settle()
+    assert (MAX_PARKED, 50) == (lane.parked_count, len(lane.waiting))
+    one.control.apply(b"pause", None)
+    one.engine.control_changed()
+    await until(lambda: len(worked) == MAX_PARKED + 50)
+    assert 0 == lane.parked_count
+
+
+async def test_parked_tasks_of_a_lost_partition_are_forgotten(bench, gate):
+    """The partition may come back while the pause still holds: each task runs once then."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.control.apply(b"pause", PAUSE)
+    one.put(0, request("a"))
+    (lane,) = one.lanes
+    await until(lambda: lane.parked_count == 1)
+    one.worker.ownership.take_away(0)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: [1] == [lane.parked_count for lane in one.lanes])
+    one.control.apply(b"pause", None)
+    one.engine.control_changed()
+    await until(lambda: gate.running)
+    gate.finish("a")
+    await until(lambda: one.finished() == {"a"})
+    assert ["a"] == gate.started
+
+
 async def test_rate_limits_a_kind(bench, gate):
     """Tasks of a kind start no faster than its rate; others do not wait for them."""
     one = await bench(gate, concurrency=100)
@@ -199,6 +237,47 @@ async def test_tasks_of_an_object_run_one_after_another(bench, gate):
     await until(lambda: [TaskStarted, TaskFinished] * 2 == one.types("a"))
 
 
+def requests_of(object_id: str, count: int) -> list[bytes]:
+    """Return the requests of an object's tasks."""
+    return [again(request(object_id), task_id=f"{object_id}-{number}", sequence=number) for number in range(count)]
+
+
+async def test_turn_of_an_object_passes_over_what_ends_without_a_start(bench, gate):
+    """A task whose turn it is may be cancelled, or be a second redrive: the next one of its object starts instead."""
+    one = await bench(gate, by_object=True)
+    stores = {REDRIVEN_TABLE: FakeStore()}
+    one.worker.ownership.give(0, stores=stores)
+    first, second, third, last = requests_of("a", 4)
+    redriven = again(third, redrive=1)
+    one.put(0, first, second, redriven, redriven, last)
+    await until(lambda: gate.started == ["a"])
+    one.control.apply(b"cancel:task:a-1", b'{"type":"CANCEL","task_id":"a-1","at_ms":1}')
+    one.engine.control_changed()
+    for count in (2, 3):
+        gate.finish("a")
+        await until(lambda count=count: len(gate.started) == count)
+    gate.finish("a")
+    await until(lambda: one.committed() == (5, ""))
+    ends = [event.task_id for event in one.events() if isinstance(event, TaskFinished | TaskCancelled)]
+    assert ["a-1", "a-0", "a-2", "a-3"] == ends
+
+
+async def test_turn_of_an_object_passes_over_a_lost_partition(bench, gate):
+    """A partition that goes and comes back while a task of the object ends: what was parked before stops nobody."""
+    one = await bench(gate, by_object=True)
+    one.worker.ownership.give(0)
+    one.put(0, *requests_of("a", 3))
+    await until(lambda: gate.started == ["a"])
+    one.worker.ownership.take_away(0)
+    one.worker.ownership.give(0)
+    one.put(0, *requests_of("a", 3))
+    for count in (2, 3, 4):
+        await until(lambda count=count: len(gate.started) == count and gate.running)
+        gate.finish("a")
+    await until(lambda: one.committed() == (3, ""))
+    assert ["a"] == gate.cancelled
+
+
 async def test_two_redrives_at_once_make_one_run(bench, gate):
     """The second request of the same generation is passed over, also by a later life; the first one is worked."""
     one = await bench(gate)
@@ -211,3 +290,39 @@ async def test_two_redrives_at_once_make_one_run(bench, gate):
     await until(lambda: one.committed() == (2, ""))
     assert ["s-a-0-r1-1", "f-a-0-r1"] == [event.id for event in one.events("a")]
     assert {TaskCreated} == {type(decode_task_request(redriven))}
+
+
+async def test_second_redrive_is_known_to_the_next_life(bench, gate):
+    """The row that says so is committed with the first one's start, and found by whoever owns the partition then."""
+    first = await bench(gate)
+    store = FakeStore()
+    first.worker.ownership.give(0, stores={REDRIVEN_TABLE: store})
+    redriven = again(request("a"), redrive=1)
+    first.put(0, redriven)
+    await until(lambda: store.rows and first.types("a") == [TaskStarted])
+
+    second = await bench(gate)
+    second.worker.ownership.give(0, offset=1, stores={REDRIVEN_TABLE: store})
+    second.put(0, redriven, request("b"), start=1)
+    await until(lambda: "b" in gate.started)
+    assert ["a", "b"] == gate.started
+    gate.finish("b")
+    await until(lambda: second.committed() == (3, ""))
+
+
+async def test_redriven_rows_go_by_stream_time(bench):
+    """Rows older than a day go when younger records come, by tombstones in the changelog; the younger ones stay."""
+    one = await bench(inline(lambda _task: None))
+    store = FakeStore()
+    one.worker.ownership.give(0, stores={REDRIVEN_TABLE: store})
+    hour_ms = 3_600_000
+    for offset, hours in enumerate((0, 20, 40, 41)):
+        value = again(request(f"at-{hours}h"), redrive=1)
+        records = [record(TASK_REQUESTS, 0, offset, value, timestamp_ms=NOW_MS + hours * hour_ms)]
+        one.stream.put(
+            batch(TASK_REQUESTS, 0, records, assignment=one.worker.ownership.assignment, start=offset, end=offset + 1)
+        )
+        await until(lambda offset=offset: one.producer.offsets and one.committed() == (offset + 1, ""))
+    assert ["at-20h-0-r1", "at-40h-0-r1", "at-41h-0-r1"] == [key[6:].decode() for key in sorted(store.rows)]
+    changes = one.producer.sent_to(f"{GROUP}-{REDRIVEN_TABLE}-changelog")
+    assert ["at-0h-0-r1"] == [change.key[6:].decode() for change in changes if change.value is None]

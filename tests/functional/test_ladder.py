@@ -52,6 +52,7 @@ class Bench:
         """Begin to read."""
         await self.worker.start()
         self.running = asyncio.create_task(self.ladder.run(self.stream))
+        self.committing = asyncio.create_task(self.lanes.commit_forever())
 
     async def stop(self) -> None:
         """Stop as if the process were killed."""
@@ -60,7 +61,7 @@ class Bench:
         self.stream.close()
         assert self.running is not None
         await self.running
-        self.lanes.stop()
+        self.committing.cancel()
 
     def put(self, topic: str, partition: int, *values: bytes, start: int = 0) -> None:
         """Deliver retries."""

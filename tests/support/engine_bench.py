@@ -78,6 +78,8 @@ class Bench:
         control: ControlState | None = None,
         max_attempts: int = 1,
         by_object: bool = False,
+        time_limit_s: float = 60,
+        handlers: Handlers | None = None,
     ) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
         if owned is not None:
@@ -88,7 +90,7 @@ class Bench:
         self.lanes = Lanes(self.worker.transactions, commit_interval_s=commit_interval_s)
         mode = "inline" if is_inline(handler) else "coroutine"
         loaded = LoadedHandler("tests:handler", lambda task, _context: handler(task), mode)
-        self.handlers = Handlers(loaded, {})
+        self.handlers = handlers or Handlers(loaded, {})
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
@@ -98,7 +100,7 @@ class Bench:
             retry_policy=RetryPolicy((1, 10, 60), max_attempts, 86_400_000),
             concurrency=concurrency,
             one_at_a_time_by_object=by_object,
-            time_limit_s=60,
+            time_limit_s=time_limit_s,
             max_result_bytes=65_536,
             worker="processing-1",
             clock_ms=lambda: NOW_MS,
@@ -111,6 +113,7 @@ class Bench:
         self.executor = Executor(self.handlers, max_result_bytes=65_536)
         self.engine.open(self.executor)
         self.running = asyncio.create_task(self.engine.run(self.stream))
+        self.committing = asyncio.create_task(self.lanes.commit_forever())
 
     async def stop(self) -> None:
         """Stop as if the process were killed; an error that ended the agent is raised."""
@@ -121,6 +124,8 @@ class Bench:
         try:
             await self.running
         finally:
+            self.committing.cancel()
+            await self.engine.close()
             await self.executor.close()
 
     def put(self, partition: int, *values: bytes | None, start: int = 0, end: int = -1) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from agents.handlers import Context, Task
 
 FLAKY_ATTEMPTS = 3
+PLANNED = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
+"""Settings of a worker that does what objects' names say."""
 
 
 def note(task: Task, context: Context) -> None:

@@ -112,6 +112,20 @@ def test_claim_of_nobody_counts_less_than_any():
     assert {"old": [1], "new": [0]} == assign_numbers(2, {"old": NO_CLAIM, "new": Claim(0, frozenset({0}))})
 
 
+@SOME
+@given(MEMBERS, COUNTS, SEEDS, st.data())
+def test_members_that_stand_aside_get_nothing_and_the_others_all(members, count, seed, data):
+    """They are counted as if they were not there; if all stand aside, nobody works."""
+    idle = data.draw(st.sets(st.sampled_from(members)))
+    claims = {
+        member: claim._replace(aside=member in idle) for member, claim in random_claims(members, count, seed).items()
+    }
+    assigned = assign_numbers(count, claims)
+    assert {member: [] for member in idle} == {member: assigned[member] for member in idle}
+    working = {member: claim for member, claim in claims.items() if member not in idle}
+    assert (assign_numbers(count, working) if working else {}) == {member: assigned[member] for member in working}
+
+
 class FakeCluster:
     """The topics of a broker with their partition counts."""
 
@@ -127,7 +141,8 @@ def joining(*topics: str, claim: Claim = NO_CLAIM) -> ConsumerProtocolMemberMeta
     """Return the join request of a member that reads topics."""
     assignor = CopartitionedAssignor()
     if claim is not NO_CLAIM:
-        assignor.remember(*claim)
+        assignor.remember(claim.generation, claim.numbers)
+    assignor.aside = claim.aside
     return assignor.metadata(set(topics))
 
 
@@ -160,6 +175,29 @@ def test_claims_travel_in_the_join_request():
         "b": joining("objects", claim=Claim(5, frozenset({0, 1}))),
     }
     assert {"a": {"objects": [2, 3]}, "b": {"objects": [0, 1]}} == divide(FakeCluster(objects=4), members)
+
+
+def test_standing_aside_travels_in_the_join_request():
+    """The leader gives the partitions to the others; who stands aside stays in the group with none."""
+    members = {"a": joining("objects", claim=Claim(5, frozenset({0, 1}), aside=True)), "b": joining("objects")}
+    assert {"a": {}, "b": {"objects": [0, 1, 2, 3]}} == divide(FakeCluster(objects=4), members)
+
+
+def test_member_of_the_version_before_takes_part():
+    """It says nothing of standing aside."""
+    members = {"a": ConsumerProtocolMemberMetadata(0, ["objects"], b"[5,[2,3]]"), "b": joining("objects")}
+    assert {"a": {"objects": [2, 3]}, "b": {"objects": [0, 1]}} == divide(FakeCluster(objects=4), members)
+
+
+def test_wish_is_outdated_until_the_next_join():
+    """So that a wish that comes while a rebalance runs is not forgotten."""
+    assignor = CopartitionedAssignor()
+    assignor.metadata({"objects"})
+    assert not assignor.is_outdated
+    assignor.aside = True
+    assert assignor.is_outdated
+    assignor.metadata({"objects"})
+    assert not assignor.is_outdated
 
 
 def test_member_that_forgot_claims_nothing():

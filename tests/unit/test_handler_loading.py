@@ -45,7 +45,7 @@ def test_a_kind_has_its_handler_and_all_others_have_the_general_one() -> None:
 def test_without_a_handler_tasks_take_time_only(process_time: ProcessTime, mode: str) -> None:
     """The default handler is the seed's; one that takes no time runs inline."""
     loaded = load_handlers(Settings(process_time=process_time)).for_kind("any")
-    assert ("the default handler", mode, mode == "inline") == (loaded.name, loaded.mode, loaded.is_inline)
+    assert ("the default handler", mode) == (loaded.name, loaded.mode)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_without_a_handler_tasks_take_time_only(process_time: ProcessTime, mode:
 def test_how_a_handler_runs_is_seen_in_how_it_is_written(name: str, mode: str) -> None:
     """Marks and `async` decide; objects and partials are looked into."""
     loaded = load_handlers(Settings(handler=f"sample_handlers:{name}")).for_kind("default")
-    assert (mode, mode == "inline") == (loaded.mode, loaded.is_inline)
+    assert mode == loaded.mode
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Which ready tasks may start now; the others are parked until what stands in their way is gone.
+
+In the way of a task may be: a cancel (it ends here), a second redrive (it is passed over), a pause of all or of its
+kind, its kind's rate, and with order by object another task of its object that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.rules.rate import Throttle, share_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.lane import Lane
+    from agents.engine.outcomes import Outcomes
+    from agents.engine.redriven import RedrivenTasks
+    from app.rules.control import ControlState
+
+
+class Admission:
+    """Lets tasks start or parks them. `released` has those that were parked and are to be looked at again."""
+
+    def __init__(
+        self,
+        control: ControlState,
+        outcomes: Outcomes,
+        redriven: RedrivenTasks,
+        *,
+        by_object: bool,
+        on_release: Callable[[], None],
+    ) -> None:
+        """Let tasks of one object start one after another if `by_object`; `on_release` hears of later releases."""
+        self.released: deque[Ready] = deque()
+        self._control = control
+        self._outcomes = outcomes
+        self._redriven = redriven
+        self._by_object = by_object
+        self._on_release = on_release
+        self._throttle = Throttle()
+        self._parked_kinds: dict[str, deque[Ready]] = {}
+        self._parked_objects: dict[str, deque[Ready]] = {}
+        self._busy_objects: set[str] = set()
+
+    def admits(self, ready: Ready) -> bool:
+        """Return whether a task may start now; if not, all that there is to do about it is done."""
+        lane, _, task = ready
+        control = self._control
+        if lane.lost:
+            self._pass_turn(task.object_id)
+        elif control.has_cancels and control.is_cancelled(task) is not None:
+            self._outcomes.cancel(ready)
+            self._pass_turn(task.object_id)
+        elif task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):
+            self._outcomes.pass_over(ready)
+            self._pass_turn(task.object_id)
+        elif control.has_pauses and control.is_paused(task.kind):
+            self._park(self._parked_kinds, task.kind, ready)
+        elif self._by_object and task.object_id in self._busy_objects:
+            self._park(self._parked_objects, task.object_id, ready)
+        elif control.has_rates and not self._has_token(ready):
+            self._park(self._parked_kinds, task.kind, ready)
+        else:
+            return True
+        return False
+
+    def begin(self, attempt: Attempt) -> None:
+        """Note that a task of an object runs."""
+        if self._by_object:
+            self._busy_objects.add(attempt.task.object_id)
+
+    def end(self, attempt: Attempt) -> None:
+        """Note that it does no longer: the next one of the object gets its turn."""
+        if self._by_object:
+            self._busy_objects.discard(attempt.task.object_id)
+            self._pass_turn(attempt.task.object_id)
+
+    def control_changed(self) -> None:
+        """Release all that waits for a kind, under the controls that are in force now; end what they cancel."""
+        for kind in list(self._parked_kinds):
+            self._release(self._parked_kinds.pop(kind))
+        if self._control.has_cancels:
+            self._end_cancelled()
+
+    def lane_lost(self, lane: Lane) -> None:
+        """Forget what is parked of a lane: its next owner reads it again."""
+        for parked in (self._parked_kinds, self._parked_objects):
+            for name, waiting in list(parked.items()):
+                kept = deque(ready for ready in waiting if ready.lane is not lane)
+                if kept:
+                    parked[name] = kept
+                else:
+                    del parked[name]
+
+    def share_rates(self, lane_count: int, partition_count: int) -> None:
+        """Take this worker's part of each kind's rate: that of its partitions."""
+        shares = {kind: share_of(per_s, lane_count, partition_count) for kind, per_s in self._control.rates().items()}
+        self._throttle.set_rates(shares, time.monotonic())
+
+    def _has_token(self, ready: Ready) -> bool:
+        """Take a token of a kind's rate; if there is none, look again when there will be one."""
+        kind = ready.task.kind
+        if self._parked_kinds.get(kind):
+            # Others of this kind wait already; whoever wakes them wakes this one.
+            return False
+        loop = asyncio.get_running_loop()
+        wait_s = self._throttle.take(kind, time.monotonic())
+        if 0 < wait_s < math.inf:
+            loop.call_later(wait_s, self._release_kind, kind)
+        return wait_s == 0
+
+    def _park(self, parked: dict[str, deque[Ready]], name: str, ready: Ready) -> None:
+        ready.lane.parked_count += 1
+        parked.setdefault(name, deque()).append(ready)
+
+    def _release(self, waiting: Iterable[Ready]) -> None:
+        for ready in waiting:
+            ready.lane.parked_count -= 1
+            self.released.append(ready)
+
+    def _release_kind(self, kind: str) -> None:
+        self._release(self._parked_kinds.pop(kind, ()))
+        self._on_release()
+
+    def _end_cancelled(self) -> None:
+        """End what is cancelled now: the pool may be busy for long."""
+        for waiting in self._parked_objects.values():
+            for ready in self._cancelled_of(waiting):
+                waiting.remove(ready)
+                self._release((ready,))
+        for ready in self._cancelled_of(self.released):
+            self.released.remove(ready)
+            if not ready.lane.lost:
+                self._outcomes.cancel(ready)
+        for object_id in list(self._parked_objects):
+            self._pass_turn(object_id)
+
+    def _cancelled_of(self, waiting: Iterable[Ready]) -> list[Ready]:
+        return [ready for ready in waiting if self._control.is_cancelled(ready.task) is not None]
+
+    def _pass_turn(self, object_id: str) -> None:
+        """Release the next task of an object, if none runs; without this it would wait for an end that never comes."""
+        waiting = self._parked_objects.get(object_id)
+        if waiting is None or object_id in self._busy_objects:
+            return
+        if waiting:
+            self._release((waiting.popleft(),))
+        if not waiting:
+            del self._parked_objects[object_id]

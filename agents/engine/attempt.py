@@ -1,0 +1,61 @@
+"""A task on its way through the engine: ready to start, then one attempt at it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from agents.engine.facts import common_of, identity_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiokafka.structs import ConsumerRecord
+
+    from agents.engine.lane import Lane
+    from agents.handlers import Context
+    from app.events import TaskCreated
+
+
+class Ready(NamedTuple):
+    """A task that may start as soon as nothing stands in its way."""
+
+    lane: Lane
+    record: ConsumerRecord
+    task: TaskCreated
+
+
+class Attempt:
+    """One run of the handler: its task, how long it waited (ms) and when it began (monotonic, s)."""
+
+    __slots__ = (
+        "began_at_s",
+        "cancel_reason",
+        "common",
+        "context",
+        "identity",
+        "key",
+        "lane",
+        "offset",
+        "record",
+        "running",
+        "task",
+        "wait_ms",
+    )
+
+    def __init__(self, ready: Ready, wait_ms: int, context: Context) -> None:
+        self.lane, self.record, self.task = ready
+        self.offset = ready.record.offset
+        self.wait_ms = wait_ms
+        self.context = context
+        # What every event of this attempt has: made once, this is the inner loop of handlers that take no time.
+        self.identity = identity_of(ready.task)
+        self.common = common_of(ready.task)
+        self.key = ready.task.object_id.encode()
+        self.began_at_s = time.perf_counter()
+        self.cancel_reason: str | None = None
+        self.running: asyncio.Task[None] | None = None
+
+    def spent_ms(self) -> int:
+        """Return the time really spent until now."""
+        return round((time.perf_counter() - self.began_at_s) * 1000)

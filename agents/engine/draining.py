@@ -1,0 +1,56 @@
+"""A worker that control drains finishes what runs and gives up its partitions; undone, it takes part again.
+
+Why it must give them up: it starts nothing, so their tasks would stand still for as long as it lives. It stays in the
+group and asks for none (`StreamingApp.stand_aside`), so the others go on at once and it comes back as quickly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from agents.engine.engine import Engine
+    from app.rules.control import ControlState
+
+log = logging.getLogger(__name__)
+
+
+class Standing(Protocol):
+    """How a worker takes part in its group, or does not."""
+
+    def __call__(self, *, aside: bool) -> None:
+        """Let the others have all partitions, or ask for a share again."""
+
+
+class Drainer:
+    """Follows the drain command of one worker; `limit_s` is what running tasks get, as when the worker stops."""
+
+    def __init__(self, engine: Engine, control: ControlState, stand: Standing, *, worker: str, limit_s: float) -> None:
+        self._engine = engine
+        self._control = control
+        self._stand = stand
+        self._worker = worker
+        self._limit_s = limit_s
+        self._is_drained = False
+        self._leaving: asyncio.Task[None] | None = None
+
+    def control_changed(self) -> None:
+        """Begin to drain, or undo it, if that is what changed."""
+        drained = self._control.is_draining(self._worker)
+        if drained == self._is_drained:
+            return
+        self._is_drained = drained
+        if drained:
+            self._leaving = asyncio.create_task(self._leave())
+            return
+        if self._leaving is not None:
+            self._leaving.cancel()
+        log.info("drained no more: this worker takes part again")
+        self._stand(aside=False)
+
+    async def _leave(self) -> None:
+        log.info("drained by control: running tasks have %g s to finish, then others get the partitions", self._limit_s)
+        await self._engine.finish_running(self._limit_s)
+        self._stand(aside=True)

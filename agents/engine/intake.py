@@ -1,0 +1,105 @@
+"""The intake: records that wait in memory, lane by lane in turn, and how they become tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from agents.engine.attempt import Ready
+from app.errors import DecodeError
+from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+    from agents.engine.lane import Lane
+    from agents.engine.lanes import Lanes
+    from app.events import TaskCreated
+    from app.rules.control import ControlState
+
+_QUEUE_RECORDS = 1_000
+"""Records that wait in memory for each lane beyond the pool's size; then its fetching pauses."""
+
+
+class Intake:
+    """The waiting records of the lanes of one topic, which take turns."""
+
+    def __init__(self, lanes: Lanes, *, topic: str, partition_count: int, concurrency: int) -> None:
+        self._lanes = lanes
+        self._topic = topic
+        self._partition_count = partition_count
+        self._max_waiting = _QUEUE_RECORDS + concurrency
+        self._turns: deque[Lane] = deque()
+
+    @property
+    def lane_count(self) -> int:
+        """How many lanes there are."""
+        return len(self._turns)
+
+    def add(self, lane: Lane) -> None:
+        """Give a lane its turns."""
+        self._turns.append(lane)
+
+    def remove(self, lane: Lane) -> None:
+        """Take a lane's turns away."""
+        self._turns.remove(lane)
+
+    def next(self) -> tuple[Lane, ConsumerRecord] | None:
+        """Return the record whose turn it is, None if none may start."""
+        turns = self._turns
+        for lane in turns:
+            if lane.may_start():
+                break
+        else:
+            return None
+        turns.remove(lane)
+        turns.append(lane)
+        record = lane.waiting.popleft()
+        if lane.held:
+            self.hold_if_full(lane)
+        return lane, record
+
+    def read(self, lane: Lane, record: ConsumerRecord) -> Ready | None:
+        """Return the task that a record asks for; one that cannot be read is buried, and None."""
+        try:
+            return Ready(lane, record, self._decode(record))
+        except DecodeError as error:
+            self._lanes.bury(lane, record, error)
+            self._lanes.finish(lane, record.offset)
+            return None
+
+    def take_cancelled(self, control: ControlState) -> list[Ready]:
+        """Take what is cancelled out of the queues."""
+        taken = []
+        for lane in self._turns:
+            kept: deque[ConsumerRecord] = deque()
+            for record in lane.waiting:
+                try:
+                    task = self._decode(record)
+                except DecodeError:
+                    kept.append(record)
+                    continue
+                if control.is_cancelled(task) is None:
+                    kept.append(record)
+                else:
+                    taken.append(Ready(lane, record, task))
+            lane.waiting = kept
+        return taken
+
+    def hold_if_full(self, lane: Lane) -> None:
+        """Pause the fetching of a lane with a long queue, until half of it is worked."""
+        limit = self._max_waiting // 2 if lane.held else self._max_waiting
+        self._lanes.hold(lane, held=len(lane.waiting) > limit)
+
+    def _decode(self, record: ConsumerRecord) -> TaskCreated:
+        try:
+            task = decode_task_request(record.value)
+        except DECODE_ERRORS as error:
+            raise explain_decode_error(self._topic, error) from error
+        if task.object_partition >= self._partition_count:
+            # Its events would go to a partition that does not exist, which fails the whole step.
+            raise DecodeError(
+                f"not a valid record of {self._topic}: object_partition is {task.object_partition}, "
+                f"there are {self._partition_count} partitions (EBS_PARTITIONS)"
+            )
+        return task

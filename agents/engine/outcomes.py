@@ -1,0 +1,153 @@
+"""What becomes of an attempt: its events, and where the task goes from there. All of it leaves with the lane's commit.
+
+| the handler | events | the task |
+| --- | --- | --- |
+| begins | TASK_STARTED, once in all lives of the attempt | is open |
+| returns JSON | TASK_FINISHED | is done |
+| raises, attempts left | TASK_FAILED, TASK_RETRIED | waits on the retry ladder |
+| raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
+| is cancelled by control | TASK_CANCELLED | is done |
+| is cancelled as its partition is lost | none | is its next owner's |
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agents.engine.facts import cancelled
+from agents.handlers import Reject, Retry
+from agents.handling.results import encode_result
+from agents.outgoing import Outgoing
+from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
+from app.rules.dead_letters import message_of
+from app.rules.fingerprint import fingerprint
+from app.rules.retry import GiveUp
+from app.topics import TASK_EVENTS, retry_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.lanes import Lanes
+    from app.events import TaskCreated, TaskEvent
+    from app.rules.retry import RetryAt, RetryPolicy
+
+
+class Outcomes:
+    """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        retry_policy: RetryPolicy,
+        max_result_bytes: int,
+        worker: str,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._lanes = lanes
+        self._retry_policy = retry_policy
+        self._max_result_bytes = max_result_bytes
+        self._worker = worker
+        self._clock_ms = clock_ms
+        self.last_progress_at_ms = clock_ms()
+
+    def start(self, attempt: Attempt, now_ms: int) -> None:
+        """Say that an attempt begins, unless an earlier life of it has said so."""
+        if attempt.lane.progress.start(attempt.offset):
+            task = attempt.task
+            event_id = f"s-{attempt.identity}-{task.attempt}"
+            details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
+            self._send_event(attempt, TaskStarted(event_id, *details))
+
+    def finish(self, attempt: Attempt, result: object) -> None:
+        """Keep the result; one that cannot be kept fails the attempt."""
+        task = attempt.task
+        try:
+            encoded = encode_result(result, self._max_result_bytes)
+        except Exception as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
+            self.fail(attempt, error)
+            return
+        now_ms = self._clock_ms()
+        finished = TaskFinished(
+            f"f-{attempt.identity}",
+            *attempt.common,
+            now_ms,
+            self._worker,
+            attempt.wait_ms,
+            attempt.spent_ms(),
+            encoded,
+            task.redrive,
+        )
+        self._send_event(attempt, finished)
+        self._done(attempt, now_ms)
+
+    def fail(self, attempt: Attempt, error: BaseException) -> None:
+        """Tell of a failed attempt, and send the task to its next one or to the dead letters."""
+        task = attempt.task
+        now_ms = self._clock_ms()
+        decision = self._decide(task, error, now_ms)
+        error_type = type(error).__qualname__
+        message = message_of(error)
+        said = f"{error_type}: {message}"
+        details = (
+            *attempt.common,
+            now_ms,
+            self._worker,
+            attempt.wait_ms,
+            attempt.spent_ms(),
+            said,
+            task.redrive,
+            error_type,
+            fingerprint(error_type, message),
+        )
+        self._send_event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
+        if isinstance(decision, GiveUp):
+            self._send_event(attempt, TaskDead(f"d-{attempt.identity}", *details))
+            self._lanes.bury(attempt.lane, attempt.record, error, attempts=task.attempt, task=task)
+        else:
+            self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
+            self._send_to_ladder(attempt, decision, now_ms, said)
+        self._done(attempt, now_ms)
+
+    def cancel(self, ready: Ready) -> None:
+        """End a task that control has cancelled, wherever it was."""
+        self._lanes.send(ready.lane, cancelled(ready.task, self._clock_ms()))
+        self._lanes.finish(ready.lane, ready.record.offset)
+
+    def pass_over(self, ready: Ready) -> None:
+        """End a record that asks for what another one has asked for already: without a word."""
+        self._lanes.finish(ready.lane, ready.record.offset)
+
+    def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
+        if isinstance(error, Reject):
+            return GiveUp("rejected by its handler")
+        return self._retry_policy.decide(
+            attempt=task.attempt,
+            created_at_ms=task.at_ms,
+            now_ms=now_ms,
+            asked_delay_s=error.delay_s if isinstance(error, Retry) else None,
+            draw=random.uniform,
+        )
+
+    def _send_to_ladder(self, attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> None:
+        task = attempt.task
+        again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
+        if task.first_failed_at_ms is msgspec.UNSET:
+            again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
+        record = attempt.record
+        outgoing = Outgoing(
+            retry_topic(decision.tier_s), record.partition, record.key, encode(again), list(record.headers)
+        )
+        self._lanes.send(attempt.lane, outgoing)
+
+    def _done(self, attempt: Attempt, now_ms: int) -> None:
+        if not attempt.lane.lost:
+            self._lanes.finish(attempt.lane, attempt.offset)
+            self.last_progress_at_ms = now_ms
+
+    def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
+        self._lanes.send(attempt.lane, Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event)))

@@ -1,0 +1,127 @@
+"""The pool: the attempts that run now, how many may, and how they begin and end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from agents.engine.attempt import Attempt, Ready
+from agents.handlers import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agents.engine.lane import Lane
+    from agents.engine.outcomes import Outcomes
+    from agents.handling.execution import Executor
+    from agents.handling.loading import Handlers, LoadedHandler
+    from app.rules.control import ControlState
+
+_CLOSE_LIMIT_S = 1.0
+"""For cancelled handlers when the worker ends; their tasks belong to other workers by then."""
+
+
+class Pool:
+    """Runs handlers, at most so many at once; `on_begin` and `on_end` hear of attempts that take time."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        outcomes: Outcomes,
+        control: ControlState,
+        *,
+        concurrency: int,
+        time_limit_s: float,
+        worker: str,
+        clock_ms: Callable[[], int],
+        on_begin: Callable[[Attempt], None],
+        on_end: Callable[[Attempt], None],
+    ) -> None:
+        self.running: set[Attempt] = set()
+        self.executor: Executor | None = None
+        self._handlers = handlers
+        self._outcomes = outcomes
+        self._control = control
+        self._concurrency = concurrency
+        self._time_limit_s = time_limit_s
+        self._worker = worker
+        self._clock_ms = clock_ms
+        self._on_begin = on_begin
+        self._on_end = on_end
+
+    @property
+    def size(self) -> int:
+        """How many places there are: what control asks for, else the setting."""
+        return self._control.concurrency_of(self._worker) or self._concurrency
+
+    @property
+    def abandoned_count(self) -> int:
+        """Handlers that were left behind and still run. Python cannot end a thread: each keeps its place."""
+        return 0 if self.executor is None else self.executor.abandoned_running_count
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether handlers that were left behind hold all places, so that nothing can ever start."""
+        return not self.running and self.abandoned_count >= self.size
+
+    def start(self, ready: Ready) -> None:
+        """Begin an attempt: in a task of its own, unless its handler takes no time."""
+        task = ready.task
+        loaded = self._handlers.for_kind(task.kind)
+        now_ms = self._clock_ms()
+        since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
+        attempt = Attempt(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
+        self._outcomes.start(attempt, now_ms)
+        if loaded.mode == "inline":
+            try:
+                result = loaded.function(task, attempt.context)
+            except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
+                self._outcomes.fail(attempt, error)
+            else:
+                self._outcomes.finish(attempt, result)
+            return
+        self.running.add(attempt)
+        self._on_begin(attempt)
+        attempt.lane.running[attempt.offset] = attempt
+        attempt.running = asyncio.create_task(self._run(attempt, loaded))
+
+    def cancel_lane(self, lane: Lane) -> None:
+        """Cancel what runs of a lane that is lost: its next owner runs it again."""
+        for attempt in list(lane.running.values()):
+            attempt.running.cancel()
+
+    def cancel_where_asked(self) -> None:
+        """Cancel what control wants cancelled."""
+        for attempt in self.running:
+            reason = self._control.is_cancelled(attempt.task)
+            if reason is not None and attempt.cancel_reason is None and attempt.running is not None:
+                attempt.cancel_reason = reason
+                attempt.running.cancel()
+
+    async def close(self) -> None:
+        """Cancel what still runs, before the executor ends: a process killed with it would count as a failure."""
+        self.executor = None
+        running = [attempt.running for attempt in self.running if attempt.running is not None]
+        for one in running:
+            one.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
+
+    async def _run(self, attempt: Attempt, loaded: LoadedHandler) -> None:
+        try:
+            assert self.executor is not None
+            result = await self.executor.run(loaded, attempt.task, attempt.context)
+        except asyncio.CancelledError:
+            # Otherwise the partition is gone, or the worker stops: the task's next owner runs it again.
+            if not attempt.lane.lost and attempt.cancel_reason is not None:
+                self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises fails its task
+            self._outcomes.fail(attempt, error)
+        else:
+            self._outcomes.finish(attempt, result)
+        finally:
+            self.running.discard(attempt)
+            attempt.lane.running.pop(attempt.offset, None)
+            self._on_end(attempt)
