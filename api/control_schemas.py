@@ -146,6 +146,7 @@ class WorkerAnswer(BaseModel):
     pid: int
     running: list[RunningTask] = Field(description="At most 20, those that run longest")
     retry_tiers: list[RetryTierAnswer] = Field(description="Of a worker that processes tasks")
+    abandoned: int = Field(description="Handlers that did not end when they had to; each keeps a place of the worker")
 
 
 class WorkerList(BaseModel):

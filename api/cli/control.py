@@ -128,7 +128,7 @@ def drain(
 ) -> None:
     """Let one worker start nothing any more, in this life and the next ones, until --off.
 
-    It keeps its partitions while it lives, so their tasks wait: drain a worker in order to stop it.
+    It finishes what runs, EBS_DRAIN_S at most, then the others take over its partitions; the only worker's tasks wait.
     """
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)

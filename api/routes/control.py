@@ -130,7 +130,7 @@ async def reset_concurrency(
 async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     """Let what it works on finish; it stays drained, started anew too, until this is undone.
 
-    It keeps its partitions while it lives, so their tasks wait: drain a worker in order to stop it.
+    After EBS_DRAIN_S at most the other workers take over its partitions; the tasks of the only worker wait.
     """
     living = await living_workers(parts)
     roles = {one.role for one in living if one.worker == worker}

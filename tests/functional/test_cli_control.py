@@ -170,7 +170,9 @@ def test_workers_are_shown(api, ebs):
     figures = Figures([0, 1, 2, 5, 7, 8], 2, 61_500, NOW_MS - 3_000, draining=True, running=running)
     write_worker(api, "p-1", "processing", figures)
     write_worker(api, "s-1", "statistics", Figures([0]))
+    write_worker(api, "p-2", "processing", Figures([3], 1, abandoned=2))
     table = ebs("workers").stdout
+    assert "1 and 2 left behind" in " ".join(table.split())
     line = next(line for line in table.splitlines() if "p-1" in line)
     assert ["p-1", "processing", "0-2, 5, 7-8", "2", "61.5 s", "3.0 s ago", "draining", "0.1.0", "host process 42"] == [
         cell.strip() for cell in line.strip("│").split("│")
@@ -178,7 +180,7 @@ def test_workers_are_shown(api, ebs):
     assert "a1-0" not in table
     shown = ebs("workers", "--running", "--role", "processing").stdout
     assert ("40%" in shown, "[page] 4 of 10" in shown, "s-1" in shown) == (True, True, False)
-    assert ["p-1", "s-1"] == [one["worker"] for one in json.loads(ebs("workers", "--json").stdout)["workers"]]
+    assert ["p-1", "p-2", "s-1"] == [one["worker"] for one in json.loads(ebs("workers", "--json").stdout)["workers"]]
 
 
 def test_tasks_are_shown(api, ebs):

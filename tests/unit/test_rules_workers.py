@@ -24,7 +24,7 @@ IDENTITY = Identity("processing-1", "processing", "0.1.0", "host", 42, 1_000)
 def test_heartbeat_is_that_of_the_contract():
     """The names that other programs read on the topic."""
     running, tiers = [RunningTask("a-0", 900, 0.4, "half")], [RetryTier("task-requests-retry-1s", 2, 1_700)]
-    figures = Figures([1, 3], 2, 900, 1_500, draining=True, running=running, retry_tiers=tiers)
+    figures = Figures([1, 3], 2, 900, 1_500, draining=True, running=running, retry_tiers=tiers, abandoned=1)
     assert {
         "worker": "processing-1",
         "role": "processing",
@@ -40,6 +40,7 @@ def test_heartbeat_is_that_of_the_contract():
         "draining": True,
         "running": [{"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"}],
         "retry_tiers": [{"topic": "task-requests-retry-1s", "waiting_count": 2, "next_due_at_ms": 1_700}],
+        "abandoned": 1,
     } == json.loads(heartbeat_of(IDENTITY, figures, 2_000))
 
 
