@@ -17,7 +17,7 @@ help:
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
-	@echo 'make bench-engine  the benchmark of the processing engine'
+	@echo 'make bench-engine  the benchmark of the processing engine; BENCH="--only poison" takes a part alone'
 	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
 	@echo 'make bench-redrive  ten thousand dead letters redriven and recounted; REDRIVE="--letters 50000" passes arguments on'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
@@ -47,7 +47,7 @@ bench: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)
 
 bench-engine: $(INSTALLED)
-	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/engine.py
+	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/engine.py $(BENCH)
 
 bench-bookkeeping: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/bookkeeping.py $(BENCH)

@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 _INLINE_BURST = 256
 """Inline tasks worked before other coroutines get their turn."""
-_OVERDUE_S = 30.0
-"""After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
 
 
 class Engine:
@@ -126,14 +124,11 @@ class Engine:
 
         For the watchdog: what stays so although nothing is committed stands still.
         """
-        if self._lanes.outgoing_count:
+        if not self._lanes.is_settled or self._pool.has_overdue:
             return True
-        overdue_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
-        if any(attempt.began_at_s < overdue_s for attempt in self._running):
-            return True
-        if self.is_draining or len(self._running) >= (self._control.concurrency_of(self._worker) or self._concurrency):
+        if self.is_draining or self._pool.is_full:
             return False
-        return bool(self._ready) or any(lane.may_start() for lane in self._turns)
+        return bool(self._admission.released) or self._intake.may_start
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""
@@ -217,7 +212,7 @@ class Engine:
         if pool.abandoned_count and pool.is_stuck:
             self._end_stuck()
             return
-        limit = pool.size - pool.abandoned_count
+        limit = pool.limit
         # Bound to locals: this is the inner loop of handlers that take no time.
         released, running = self._admission.released, pool.running
         admits, start, take_next, read = self._admission.admits, pool.start, self._intake.next, self._intake.read

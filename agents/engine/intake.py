@@ -36,6 +36,11 @@ class Intake:
         """How many lanes there are."""
         return len(self._turns)
 
+    @property
+    def may_start(self) -> bool:
+        """Whether a record waits that may start."""
+        return any(lane.may_start() for lane in self._turns)
+
     def add(self, lane: Lane) -> None:
         """Give a lane its turns."""
         self._turns.append(lane)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from agents.handling.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
 
+_OVERDUE_S = 30.0
+"""After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
 _CLOSE_LIMIT_S = 1.0
 """For cancelled handlers when the worker ends; their tasks belong to other workers by then."""
 
@@ -62,9 +65,25 @@ class Pool:
         return 0 if self.executor is None else self.executor.abandoned_running_count
 
     @property
+    def limit(self) -> int:
+        """How many may run: the places that no abandoned handler keeps."""
+        return self.size - self.abandoned_count
+
+    @property
+    def is_full(self) -> bool:
+        """Whether none may start now."""
+        return len(self.running) >= self.limit
+
+    @property
+    def has_overdue(self) -> bool:
+        """Whether an attempt counts as running long after its time limit: something hangs."""
+        began_before_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
+        return any(attempt.began_at_s < began_before_s for attempt in self.running)
+
+    @property
     def is_stuck(self) -> bool:
         """Whether handlers that were left behind hold all places, so that nothing can ever start."""
-        return not self.running and self.abandoned_count >= self.size
+        return not self.running and self.is_full
 
     def start(self, ready: Ready) -> None:
         """Begin an attempt: in a task of its own, unless its handler takes no time."""

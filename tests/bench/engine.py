@@ -1,49 +1,187 @@
-"""The benchmark of the processing engine: `make bench-engine`.
+"""The benchmark of the processing engine: `make bench-engine`, or `make bench-engine BENCH="--only poison"`.
 
 - concurrency: one partition, a handler that sleeps 100 ms, 200 at once: finished tasks per second;
-- poison: full load with 1 % of the tasks failing for ever, beside the same load without, in turn: tasks per second and
-  the 99th percentile of the healthy ones' time from creation to end.
+- poison: the same load with 1 % of the objects failing in every attempt (B) and without (A), in turn, A B B A, by the
+  same workers: throughput of preloaded requests, and the 99th percentile at a steady rate below it.
 
-Every run ends with the checker over all topics. Run it on a machine that does nothing else.
+What makes A and B comparable: both are fed by the same call, object for object, and only the names of every hundredth
+object differ; only the other ninety-nine are measured. Preloaded means that all requests lie on their topic, and the
+statistics have no lag, before the processing worker starts, so that a run does not measure how it overlapped with
+distribution; times are those in the events, not those of whoever reads them. The steady rate is well below what the
+preloaded runs reached, or its percentile would only be the length of a growing queue. Each run begins when the one
+before has ended, its last retry included.
+
+Takes 3 to 4 minutes and ends with the checker over all topics. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import statistics
 import time
-from typing import NamedTuple
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pipeline
 import uvloop
+from fault_handlers import PLANNED
 from feed import feed
 from fleet import Fleet, said, until
+from follower import lag_of
 from pipeline import check, console, reading, running_system
 
-from app.topics import TASK_EVENTS
+from app.topics import OBJECTS, STATISTICS_APP, TASK_EVENTS
 
-ROUNDS = 3
-OBJECTS = 20_000
-POISONED = 200
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from app.local.embedded_kafka import EmbeddedKafka
 
-class Outcome(NamedTuple):
-    """What the healthy tasks of a run did."""
-
-    per_s: float
-    p99_ms: float
+TASKS = 3
+"""Of each object."""
+PRELOADED = 8_000
+STEADY_S = 12
+WARM_UP_S = 2
+"""Of a steady run, not measured."""
+LOAD = 0.6
+"""Share of the preloaded throughput at which the steady runs go."""
+EVERY = 100
+POISONED_PLACE = 50
+ORDER = "ABBA"
 
 
 class Event(msgspec.Struct):
     """The part of an event that is measured."""
 
     type: str
-    object_id: str
     task_id: str
     at_ms: int
 
 
-decode = msgspec.json.Decoder(Event).decode
+class Watch:
+    """Follows `task-events`: when each task was created, started first, and finished; which ones have ended."""
+
+    def __init__(self) -> None:
+        self.created_at_ms: dict[str, int] = {}
+        self.started_at_ms: dict[str, int] = {}
+        self.finished_at_ms: dict[str, int] = {}
+        self.ended_count = 0
+
+    async def follow(self, broker: EmbeddedKafka) -> None:
+        """Read until cancelled."""
+        decode = msgspec.json.Decoder(Event).decode
+        async with reading(broker, TASK_EVENTS) as events:
+            while True:
+                for records in (await events.getmany(timeout_ms=100)).values():
+                    for record in records:
+                        self._note(decode(record.value))
+
+    def _note(self, event: Event) -> None:
+        if event.type == "TASK_CREATED":
+            self.created_at_ms[event.task_id] = event.at_ms
+        elif event.type == "TASK_STARTED":
+            self.started_at_ms.setdefault(event.task_id, event.at_ms)
+        elif event.type in {"TASK_FINISHED", "TASK_DEAD"}:
+            self.ended_count += 1
+            if event.type == "TASK_FINISHED":
+                self.finished_at_ms[event.task_id] = event.at_ms
+
+
+class Pair(NamedTuple):
+    """The figures of both variants, one for each run."""
+
+    healthy: list[float]
+    poisoned: list[float]
+
+    def ratio(self) -> float:
+        """Return the poisoned variant's median as a share of the other's."""
+        return statistics.median(self.poisoned) / statistics.median(self.healthy)
+
+    def __str__(self) -> str:
+        return " ".join(
+            f"{name} {'/'.join(f'{figure:,.0f}' for figure in figures)}"
+            for name, figures in (("without", self.healthy), ("with", self.poisoned))
+        )
+
+
+class Bench:
+    """One system that works off run after run."""
+
+    def __init__(self, broker: EmbeddedKafka, fleet: Fleet) -> None:
+        self._broker = broker
+        self._fleet = fleet
+        self._watch = Watch()
+        self._object_count = 0
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follow the events meanwhile."""
+        following = asyncio.create_task(self._watch.follow(self._broker))
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+    async def start(self, *roles: str) -> None:
+        """Start workers and wait until they work."""
+        for role in roles:
+            self._fleet.start(role)
+        await until(
+            lambda: said((self._fleet.workers[f"{role}-1"] for role in roles), "Ready"), "workers", fleet=self._fleet
+        )
+
+    async def preloaded(self, *, poisoned: bool) -> float:
+        """Return the tasks per second of the healthy objects, all requests lying ready before the worker starts."""
+        if "processing-1" in self._fleet.workers:
+            await self._fleet.terminate("processing-1")
+        measured = await self._feed(PRELOADED, poisoned=poisoned)
+        await self._come(lambda: len(self._watch.created_at_ms) == self._object_count * TASKS, "the requests")
+        await self._wait_for_statistics()
+        self._fleet.start("processing")
+        await self._wait_for_the_end()
+        began_at_ms = min(self._watch.started_at_ms[task_id] for task_id in measured)
+        ended_at_ms = max(self._watch.finished_at_ms[task_id] for task_id in measured)
+        return len(measured) / (ended_at_ms - began_at_ms) * 1_000
+
+    async def steady(self, objects_per_s: float, *, poisoned: bool) -> float:
+        """Return the 99th percentile, in ms, of the healthy objects' tasks from creation to end."""
+        count = round(objects_per_s * STEADY_S)
+        measured = await self._feed(count, poisoned=poisoned, objects_per_s=objects_per_s)
+        await self._wait_for_the_end()
+        await self._wait_for_statistics()
+        measured = measured[round(len(measured) * WARM_UP_S / STEADY_S) :]
+        times = (self._watch.finished_at_ms[task_id] - self._watch.created_at_ms[task_id] for task_id in measured)
+        return sorted(times)[round(len(measured) * 0.99) - 1]
+
+    async def _feed(self, count: int, *, poisoned: bool, objects_per_s: float = 0) -> Sequence[str]:
+        """Write objects; returns the tasks to measure, in order."""
+
+        def name(number: int) -> str:
+            return "poison" if poisoned and number % EVERY == POISONED_PLACE else "a name"
+
+        ids = await feed(
+            self._broker.bootstrap, count, partitions=pipeline.PARTITIONS, rate_per_s=objects_per_s, name=name
+        )
+        self._object_count += count
+        healthy = [object_id for number, object_id in enumerate(ids) if number % EVERY != POISONED_PLACE]
+        return [f"{object_id}-{sequence}" for object_id in healthy for sequence in range(TASKS)]
+
+    async def _wait_for_the_end(self) -> None:
+        await self._come(lambda: self._watch.ended_count == self._object_count * TASKS, "all tasks")
+
+    async def _wait_for_statistics(self) -> None:
+        async def has_no_lag() -> bool:
+            topics = [OBJECTS, TASK_EVENTS]
+            return await lag_of(self._broker.bootstrap, STATISTICS_APP, topics, pipeline.PARTITIONS) == 0
+
+        await until(has_no_lag, "the statistics", fleet=self._fleet)
+
+    async def _come(self, condition: Callable[[], bool], what: str) -> None:
+        await until(condition, what, timeout_s=120, fleet=self._fleet)
 
 
 async def concurrency() -> None:
@@ -52,9 +190,10 @@ async def concurrency() -> None:
     async with running_system({"EBS_PROCESS_TIME": "0.1", "EBS_CONCURRENCY": "200"}) as (broker, fleet):
         await feed(broker.bootstrap, 6_000, partitions=1)
         fleet.start_all()
+        decode = msgspec.json.Decoder(Event).decode
         async with reading(broker, TASK_EVENTS) as events:
             finished_at_s: list[float] = []
-            while len(finished_at_s) < 18_000:
+            while len(finished_at_s) < 6_000 * TASKS:
                 for records in (await events.getmany(timeout_ms=100)).values():
                     now_s = time.perf_counter()
                     finished_at_s += [now_s for record in records if decode(record.value).type == "TASK_FINISHED"]
@@ -63,50 +202,35 @@ async def concurrency() -> None:
     pipeline.PARTITIONS = 8
 
 
-async def load(poisoned: int) -> Outcome:
-    """Work off objects at full load, some of them poisoned, and measure the others."""
-    env = {"EBS_HANDLER": "fault_handlers:planned", "EBS_LOG_LEVEL": "error"}
-    async with running_system(env) as (broker, fleet):
-        await feed(broker.bootstrap, OBJECTS // 2, partitions=8)
-        bad = set(await feed(broker.bootstrap, poisoned, partitions=8, name="poison")) if poisoned else set()
-        await feed(broker.bootstrap, OBJECTS // 2 - poisoned, partitions=8)
-        return await measure(fleet, broker, bad, 3 * (OBJECTS - poisoned))
-
-
-async def measure(fleet: Fleet, broker: pipeline.EmbeddedKafka, bad: set[str], task_count: int) -> Outcome:
-    """Follow the events until all healthy tasks are finished."""
-    fleet.start_all()
-    await until(lambda: said(fleet.workers.values(), "Ready"), "all workers", fleet=fleet)
-    created_at_ms: dict[str, int] = {}
-    spent_ms: list[int] = []
-    began_at_s = 0.0
-    async with reading(broker, TASK_EVENTS) as events:
-        while len(spent_ms) < task_count:
-            for records in (await events.getmany(timeout_ms=100)).values():
-                began_at_s = began_at_s or time.perf_counter()
-                for record in records:
-                    event = decode(record.value)
-                    if event.type == "TASK_CREATED":
-                        created_at_ms[event.task_id] = event.at_ms
-                    elif event.type == "TASK_FINISHED" and event.object_id not in bad:
-                        spent_ms.append(event.at_ms - created_at_ms[event.task_id])
-    took_s = time.perf_counter() - began_at_s
-    return Outcome(task_count / took_s, sorted(spent_ms)[int(task_count * 0.99)])
-
-
 async def poison() -> None:
-    """Print the ratios of runs with and without poison, in turn."""
-    pairs = [(await load(POISONED), await load(0)) for _ in range(ROUNDS)]
-    per_s = statistics.median(with_poison.per_s / without.per_s for with_poison, without in pairs)
-    p99 = statistics.median(with_poison.p99_ms / without.p99_ms for with_poison, without in pairs)
-    console.print(f"1 % poison against none: {per_s:.2f} of the tasks/s, {p99:.2f} of the p99 ({pairs})")
+    """Print what 1 % of poison does to the others' throughput and latency."""
+    began_at_s = time.perf_counter()
+    async with running_system(PLANNED | {"EBS_LOG_LEVEL": "error"}) as (broker, fleet):
+        bench = Bench(broker, fleet)
+        async with bench.watching():
+            await bench.start("distribution", "statistics")
+            await bench.preloaded(poisoned=True)  # warms up broker and files; not counted
+            per_s, p99_ms = Pair([], []), Pair([], [])
+            for variant in ORDER:
+                per_s[variant == "B"].append(await bench.preloaded(poisoned=variant == "B"))
+            objects_per_s = LOAD * statistics.median(per_s.healthy) / TASKS
+            for variant in ORDER:
+                p99_ms[variant == "B"].append(await bench.steady(objects_per_s, poisoned=variant == "B"))
+        verdict = await check(broker)
+    console.print(f"1 % poison, preloaded: {per_s.ratio():.3f} of the tasks/s ({per_s})")
+    console.print(f"1 % poison, {objects_per_s * TASKS:,.0f} tasks/s: {p99_ms.ratio():.3f} of the p99 in ms ({p99_ms})")
+    console.print(f"counts {verdict}, {time.perf_counter() - began_at_s:.0f} s")
 
 
-async def main() -> None:
-    """Run both parts."""
-    await concurrency()
-    await poison()
+async def main(only: str) -> None:
+    """Run the parts."""
+    if only != "poison":
+        await concurrency()
+    if only != "concurrency":
+        await poison()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=["concurrency", "poison"], default="", help="one part alone")
+    uvloop.run(main(parser.parse_args().only))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from engine_bench import Bench, Gate, request
 from fakes import settle, until
+from running_handlers import eventually
 
 from agents.engine.draining import Drainer
 from agents.handling.loading import Handlers, LoadedHandler
 from app.errors import HandlersStuck
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DRAIN = (b"drain:processing-1", b'{"type":"DRAIN","at_ms":1}')
 
@@ -129,13 +126,6 @@ async def hanging_bench(hanging: Hanging) -> Bench:
     await one.start()
     one.worker.ownership.give(0)
     return one
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what threads and timers bring about."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # nothing announces it
-            await asyncio.sleep(0.005)
 
 
 async def test_handler_left_behind_keeps_its_place():

@@ -6,11 +6,15 @@ import asyncio
 import time
 import uuid
 import zlib
+from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 
 from app.events import ObjectCreated, encode
 from app.topics import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 CONTENT = "x" * 150
 _BATCH = 2_000
@@ -24,12 +28,13 @@ async def feed(
     partitions: int,
     rate_per_s: float = 0,
     kind: str = "default",
-    name: str = "a name",
+    name: str | Callable[[int], str] = "a name",
     accepted_at_s: dict[str, float] | None = None,
 ) -> list[str]:
     """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
 
-    `accepted_at_s` is filled with the moment of each acknowledgement (epoch seconds).
+    `name` may depend on the object's number, from 0. `accepted_at_s` is filled with the moment of each acknowledgement
+    (epoch seconds).
     """
     accepted: list[str] = []
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
@@ -38,7 +43,9 @@ async def feed(
         began_at_s = loop.time()
         while len(accepted) < count:
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
-            ids = await _write(producer, size, partitions, kind, name)
+            numbers = range(len(accepted), len(accepted) + size)
+            names = [name if isinstance(name, str) else name(number) for number in numbers]
+            ids = await _write(producer, names, partitions, kind)
             accepted += ids
             if accepted_at_s is not None:
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
@@ -47,11 +54,11 @@ async def feed(
     return accepted
 
 
-async def _write(producer: AIOKafkaProducer, size: int, partitions: int, kind: str, name: str) -> list[str]:
-    ids = [uuid.uuid4().hex for _ in range(size)]
+async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: int, kind: str) -> list[str]:
+    ids = [uuid.uuid4().hex for _ in names]
     builders: dict[int, object] = {}
     sent = []
-    for object_id in ids:
+    for object_id, name in zip(ids, names, strict=True):
         key = object_id.encode()
         event = ObjectCreated(
             id=f"o-{object_id}",

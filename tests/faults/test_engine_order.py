@@ -1,0 +1,52 @@
+"""Order by object on a real broker: one task of an object at a time, through kills and rebalances."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from checker import differences
+from feed import feed
+from fleet import until
+from follower import Follower
+from order_handlers import meetings, read_spans
+
+if TYPE_CHECKING:
+    from fleet import Fleet
+
+    from app.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+OBJECTS = 60
+TASKS = 6
+
+
+async def test_tasks_of_an_object_never_meet(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Workers killed with tasks in flight: none is lost, each counts once, no two of an object ran at once."""
+    path = fleet.directory / "spans"
+    order = {"EBS_ORDER": "key", "EBS_TASKS_PER_OBJECT": str(TASKS)}
+    fleet.start("distribution", **order)
+    fleet.start("statistics")
+    for name in ("processing-1", "processing-2"):
+        fleet.start("processing", name, EBS_HANDLER="order_handlers:spanned", ORDER_HANDLER_SPANS=str(path), **order)
+    await until(
+        lambda: all("are ready: " in worker.log() for worker in fleet.workers.values()), "all workers", fleet=fleet
+    )
+    killed_at_s: dict[int, float] = {}
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted: list[str] = []
+        for name in ("processing-1", "processing-2", "processing-1"):
+            enough = len(accepted) * TASKS + 40
+            accepted += await feed(broker.bootstrap, OBJECTS // 3, partitions=PARTITIONS)
+            await until(lambda enough=enough: follower.has_finished_tasks(enough), "some tasks", fleet=fleet)
+            process = fleet.workers[name].process.pid
+            fleet.kill(name)
+            killed_at_s[process] = time.monotonic()
+            fleet.revive()
+        await until(lambda: follower.has_finished_objects(OBJECTS), "all objects", fleet=fleet, reviving=True)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+    spans = read_spans(path, killed_at_s)
+    assert OBJECTS * TASKS <= len(spans)
+    assert {process for process in killed_at_s if any(span.process == process for span in spans)} == set(killed_at_s)
+    assert [] == meetings(spans)
