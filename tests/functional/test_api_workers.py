@@ -32,7 +32,11 @@ def test_worker_is_described_by_its_last_word(api):
     beat(api, "p-1", age_ms=2_000)
     running = [RunningTask("a-0", 900, 0.4, "half"), RunningTask("b-0", 20)]
     tiers = [RetryTier("task-requests-retry-1s", 2, NOW_MS)]
-    beat(api, "p-1", figures=Figures([0, 3], 2, 900, NOW_MS - 5, draining=True, running=running, retry_tiers=tiers, abandoned=1))
+    beat(
+        api,
+        "p-1",
+        figures=Figures([0, 3], 2, 900, NOW_MS - 5, draining=True, running=running, retry_tiers=tiers, abandoned=1),
+    )
     (worker,) = schemas.WorkerList.model_validate(api.get("/api/workers").json()).workers
     assert {
         "worker": "p-1",
