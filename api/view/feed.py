@@ -18,13 +18,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from api.view.rows import TOPICS
+from api.view.standing import Freshness
 from api.view.store import Slot
 from api.view.topic_identity import read_layout
 from api.view.view import Progress, ViewBehind
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from api.view.store import Layout, Offsets
@@ -44,11 +45,10 @@ class TopicsReplaced(Exception):
 
 
 class _Standing(NamedTuple):
-    """Where a consumer stands: next offsets, records still to read, and when the broker was last heard (epoch ms)."""
+    """Where a consumer stands: the next offsets, and how far behind they are."""
 
     positions: Offsets
-    lag_records: int
-    heard_at_ms: int
+    progress: Progress
 
 
 class ViewFeed:
@@ -83,22 +83,25 @@ class ViewFeed:
         partitions = [TopicPartition(name, number) for name in TOPICS for number in range(layout.topics[name][1])]
         async with (
             _consumer(self._bootstrap, "ebs-api-view") as consumer,
-            _consumer(self._bootstrap, "ebs-ends") as asker,
+            _consumer(self._bootstrap, "ebs-api-ends") as asker,
+            _consumer(self._bootstrap, "ebs-api-ends-written", "read_uncommitted") as asker_of_objects,
         ):
-            self._view.attach(slot.open(layout), partial(_read_ends, asker, partitions))
+            askers = {OBJECTS: asker_of_objects}
+            self._view.attach(slot.open(layout), partial(_read_ends, askers, asker, partitions))
             consumer.assign(partitions)
             offsets = self._view.offsets()
             for tp in partitions:
                 consumer.seek(tp, offsets.get(tp.topic, {}).get(tp.partition, 0))
             watch = asyncio.create_task(self._watch(layout))
+            freshness = {tp: Freshness() for tp in partitions}
             try:
                 while not watch.done():
-                    await self._take_in(consumer, partitions)
+                    await self._take_in(consumer, freshness)
                 watch.result()
             finally:
                 watch.cancel()
 
-    async def _take_in(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+    async def _take_in(self, consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> None:
         records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
         if records:
             offsets = self._view.offsets()
@@ -106,11 +109,9 @@ class ViewFeed:
                 if new[0].offset < offsets.get(tp.topic, {}).get(tp.partition, 0):
                     raise TopicsReplaced(f"topic {tp.topic} begins anew")
             self._view.apply({(tp.topic, tp.partition): new for tp, new in records.items()})
-        standing = await _standing(consumer, partitions)
+        standing = await _standing(consumer, freshness)
         if standing is not None:
-            as_of_ms = standing.heard_at_ms if standing.lag_records == 0 else self._view.progress.as_of_ms
-            progress = Progress(standing.lag_records, as_of_ms, standing.heard_at_ms)
-            self._view.note_progress(progress, standing.positions)
+            self._view.note_progress(standing.progress, standing.positions)
         # A full buffer answers without waiting; requests must have their turn.
         await asyncio.sleep(0)
 
@@ -127,11 +128,11 @@ class ViewFeed:
 
 
 @asynccontextmanager
-async def _consumer(bootstrap: str, client_id: str) -> AsyncIterator[Any]:
+async def _consumer(bootstrap: str, client_id: str, isolation: str = "read_committed") -> AsyncIterator[Any]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         client_id=client_id,
-        isolation_level="read_committed",
+        isolation_level=isolation,
         enable_auto_commit=False,
         # Where retention took the next offset, reading goes on at the first record that is left.
         auto_offset_reset="earliest",
@@ -143,9 +144,13 @@ async def _consumer(bootstrap: str, client_id: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def _read_ends(asker: Any, partitions: list[TopicPartition], topic: str = OBJECTS) -> Ends:
+async def _read_ends(
+    askers: Mapping[str, Any], asker: Any, partitions: list[TopicPartition], topic: str = OBJECTS
+) -> Ends:
     # By a consumer of its own: a broker answers a connection's requests in turn, so the question would wait for up to
-    # half a second behind the fetch that waits for records.
+    # half a second behind the fetch that waits for records. Of `objects` the end of all that is written counts: what
+    # another API process stored is hidden behind an outside producer's open transaction, and yet no 404.
+    asker = askers.get(topic, asker)
     try:
         ends = await asker.end_offsets([tp for tp in partitions if tp.topic == topic])
     except KafkaError as error:
@@ -153,18 +158,22 @@ async def _read_ends(asker: Any, partitions: list[TopicPartition], topic: str = 
     return {tp.partition: end for tp, end in ends.items()}
 
 
-async def _standing(consumer: Any, partitions: list[TopicPartition]) -> _Standing | None:
+async def _standing(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> _Standing | None:
     """Return where the consumer stands; None until every partition has been heard of once."""
     positions: Offsets = {}
     lag_records = 0
-    heard_at_ms: int | None = None
-    for tp in partitions:
-        end, heard = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
-        if end is None or heard is None:
+    heard: list[int] = []
+    as_of: list[int] = []
+    for tp, fresh in freshness.items():
+        end, heard_at_ms = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
+        if end is None or heard_at_ms is None:
             return None
         position = await consumer.position(tp)
         positions.setdefault(tp.topic, {})[tp.partition] = position
         lag_records += max(0, end - position)
-        if heard_at_ms is None or heard < heard_at_ms:
-            heard_at_ms = heard
-    return None if heard_at_ms is None else _Standing(positions, lag_records, heard_at_ms)
+        fresh.note(position, end, heard_at_ms)
+        heard.append(heard_at_ms)
+        if fresh.as_of_ms is not None:
+            as_of.append(fresh.as_of_ms)
+    as_of_ms = min(as_of) if len(as_of) == len(freshness) else None
+    return _Standing(positions, Progress(lag_records, as_of_ms, min(heard)))

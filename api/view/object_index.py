@@ -14,6 +14,7 @@ and a list of all kinds or states merges those.
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.view.ledger_rows import decode_short_row
@@ -34,6 +35,7 @@ TIME_BYTES = 6
 _PARTITION_BYTES = 2
 _STATE_BYTES = tuple(bytes((number,)) for number in range(len(STATES)))
 _NUMBER_OF = {state: number for number, state in enumerate(STATES)}
+_CREATED = _STATE_BYTES[0]
 _AFTER_STATE = 1 + _PARTITION_BYTES
 _AFTER_TIME = _AFTER_STATE + TIME_BYTES
 
@@ -101,8 +103,8 @@ class Changes:
     """What one write of the view says of objects: the last word counts."""
 
     def __init__(self) -> None:
-        self._created: dict[bytes, tuple[int, int, bytes]] = {}
-        self._rows: dict[bytes, tuple[int, bytes | None]] = {}
+        self._created: dict[bytes, bytes] = {}
+        self._rows: dict[bytes, tuple[bytes, bytes | None]] = {}
 
     @property
     def ids(self) -> list[bytes]:
@@ -111,10 +113,10 @@ class Changes:
 
     def add_created(self, object_id: bytes, partition: int, at_ms: int, kind: str) -> None:
         """Take in an object's record."""
-        self._created[object_id] = (partition, at_ms, _kind_bytes(kind))
+        self._created[object_id] = _CREATED + partition_bytes(partition) + time_bytes(at_ms) + _kind_bytes(kind)
 
-    def add_row(self, object_id: bytes, partition: int, row: bytes | None) -> None:
-        """Take in a ledger row, or its tombstone."""
+    def add_row(self, object_id: bytes, partition: bytes, row: bytes | None) -> None:
+        """Take in a ledger row, or its tombstone; `partition` is packed (`partition_bytes`)."""
         self._rows[object_id] = (partition, row)
         if row is None:
             self._created.pop(object_id, None)
@@ -122,24 +124,24 @@ class Changes:
     def place_of(self, object_id: bytes, old: bytes | None) -> bytes | None:
         """Return the packed place that an object has now; `old` is the one that it had."""
         created = self._created.get(object_id)
-        partition, data = self._rows.get(object_id, (0, None))
+        said = self._rows.get(object_id)
+        if said is None:
+            # Only its record came. A ledger row that was there before it tells more.
+            return created if old is None else old
+        partition, data = said
         if data is None:
-            if created is None:
-                return None
-            if old is not None and object_id not in self._rows:
-                return old  # submitted again: what is known of it counts
-            return _pack(0, *created)
+            return created
         row = decode_short_row(data)
         created_at_ms = row.created_at_ms
-        if not created_at_ms:
-            # OBJECT_CREATED is not counted yet. Its record may be here.
-            if created is not None:
-                created_at_ms = created[1]
-            elif old is not None:
-                created_at_ms = int.from_bytes(old[_AFTER_STATE:_AFTER_TIME], "big")
-            else:
-                created_at_ms = min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=0)
-        return _pack(_NUMBER_OF[state_of_object(row)], partition, created_at_ms, _kind_bytes(row.kind))
+        # Until OBJECT_CREATED is counted its record tells when it was, and without that its first task.
+        known = None if created_at_ms else created or old
+        if known is not None:
+            at = known[_AFTER_STATE:_AFTER_TIME]
+        else:
+            at = time_bytes(
+                created_at_ms or min((one.created_at_ms for one in row.tasks if one.created_at_ms), default=0)
+            )
+        return _STATE_BYTES[_NUMBER_OF[state_of_object(row)]] + partition + at + _kind_bytes(row.kind)
 
 
 def unpack_place(data: bytes) -> Place:
@@ -161,15 +163,17 @@ def _order_key(place: bytes, object_id: bytes) -> bytes:
     return _ORDER_PREFIX + place[_AFTER_TIME:] + b"\0" + place[:1] + place[_AFTER_STATE:_AFTER_TIME] + object_id
 
 
-def _pack(number: int, partition: int, created_at_ms: int, kind: bytes) -> bytes:
-    return (
-        _STATE_BYTES[number]
-        + partition.to_bytes(_PARTITION_BYTES, "big")
-        + created_at_ms.to_bytes(TIME_BYTES, "big")
-        + kind
-    )
-
-
+@lru_cache(maxsize=1_024)
 def _kind_bytes(kind: str) -> bytes:
     # A task's event may carry any kind; NUL ends it in the keys.
     return kind.encode().replace(b"\0", b"?")
+
+
+def partition_bytes(partition: int) -> bytes:
+    """Return how a partition stands in a place."""
+    return partition.to_bytes(_PARTITION_BYTES, "big")
+
+
+def time_bytes(at_ms: int) -> bytes:
+    """Return how an instant stands in a place and in keys."""
+    return at_ms.to_bytes(TIME_BYTES, "big")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from api.view.ledger_rows import decode_short_row
-from api.view.object_index import TIME_BYTES, order_prefix
+from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
 from app.rules.ledger import ObjectRow
 from app.rules.ledger_states import state_of_object
@@ -110,12 +110,12 @@ class ObjectList:
     def _order(self, prefix: bytes, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
         bounds = [] if after is None else [after]
         if wanted.created_before_ms is not None:
-            bounds.append(_time_bytes(wanted.created_before_ms))
+            bounds.append(time_bytes(wanted.created_before_ms))
         before = prefix + min(bounds) if bounds else b""
         places = (key[len(prefix) :] for key, _ in self._opened().newest_first(prefix, before))
         if wanted.created_after_ms is None:
             return places
-        oldest = _time_bytes(wanted.created_after_ms)
+        oldest = time_bytes(wanted.created_after_ms)
         return takewhile(lambda place: place >= oldest, places)
 
     def _look_up(self, places: list[bytes], wanted: Wanted) -> list[Listed]:
@@ -153,7 +153,3 @@ def parse_place(text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return None
     return place if TIME_BYTES < len(place) <= TIME_BYTES + _MAX_ID_BYTES else None
-
-
-def _time_bytes(at_ms: int) -> bytes:
-    return at_ms.to_bytes(TIME_BYTES, "big")

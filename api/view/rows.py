@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from api.view.object_index import partition_bytes
 from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.counts import TOTAL_SIZE_MS
 from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from api.view.object_index import Changes
 
@@ -22,6 +24,8 @@ ROW_PREFIX = b"l"
 _WINDOW_PREFIX = b"w"
 _PARTITION_BYTES = 4
 _SIZE_BYTES = 4
+
+GetMany = Callable[[list[bytes]], "list[bytes | None]"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,25 +49,22 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
 
 
 def add_records(
-    batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any], *, get: Callable[[bytes], Any]
+    batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any], *, get_many: GetMany
 ) -> None:
     """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`.
 
-    `get` reads the store.
+    `get_many` reads the store.
     """
     if topic == OBJECTS:
-        _add_objects(batch, changes, partition, records, get=get)
+        _add_objects(batch, changes, partition, records, get_many=get_many)
     else:
         _ADD[topic](batch, changes, partition, records)
 
 
-def _add_objects(
-    batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get: Callable[[bytes], Any]
-) -> None:
+def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get_many: GetMany) -> None:
     # The first record of an id is the object, as for distribution. A later one is a repetition or a conflict, which
     # the API that took it finds out by reading this row.
-    put, add_created = batch.put, changes.add_created
-    new: set[bytes] = set()
+    first: dict[bytes, tuple[bytes, ObjectCreated]] = {}
     for record in records:
         value = record.value
         try:
@@ -71,16 +72,18 @@ def _add_objects(
             event = decode_object(value)
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
-        object_id = event.object_id.encode()
-        key = RECORD_PREFIX + object_id
-        if key not in new and get(key) is None:
-            new.add(key)
-            put(key, value)
+        first.setdefault(event.object_id.encode(), (value, event))
+    put, add_created = batch.put, changes.add_created
+    known = get_many([RECORD_PREFIX + object_id for object_id in first])
+    for (object_id, (value, event)), stored in zip(first.items(), known, strict=True):
+        if stored is None:
+            put(RECORD_PREFIX + object_id, value)
             add_created(object_id, partition, event.at_ms, event.kind)
 
 
 def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:
     put, delete, add_row = batch.put, batch.delete, changes.add_row
+    packed = partition_bytes(partition)
     for record in records:
         key, value = record.key, record.value
         if value is None:
@@ -89,7 +92,7 @@ def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequ
             delete(RECORD_PREFIX + key)
         else:
             put(ROW_PREFIX + key, value)
-        add_row(key, partition, value)
+        add_row(key, packed, value)
 
 
 def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequence[Any]) -> None:

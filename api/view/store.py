@@ -45,6 +45,7 @@ _OFFSETS_KEY = b"moffsets"
 _CACHE_BYTES = 32 * 1_048_576
 _WRITE_BUFFER_BYTES = 16 * 1_048_576
 _MAX_SLOTS = 1_000
+_DELETION_WINDOW = 1_024
 
 Offsets = dict[str, dict[int, int]]
 """By topic and partition the next offset to read."""
@@ -170,6 +171,9 @@ def _options() -> Any:
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    # Objects pass through the orders of the first states; what is left behind there would have to be skipped by each
+    # list of these states, so files of little else are compacted soon.
+    options.add_compact_on_deletion_collector_factory(_DELETION_WINDOW, _DELETION_WINDOW // 2, 0.0)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(1_048_576)
     return options

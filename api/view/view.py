@@ -132,7 +132,7 @@ class View:
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
             else:
-                add_records(batch, changes, topic, partition, new, get=store.get)
+                add_records(batch, changes, topic, partition, new, get_many=store.get_many)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None
