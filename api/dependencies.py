@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from api.closing import Closing
+    from api.event_stream import StreamLimits
     from api.submit.bulk_redrive import BulkRedriver
     from api.submit.publisher import Publisher
     from api.submit.redrive import Redriver
@@ -36,6 +37,7 @@ class Collaborators(NamedTuple):
     closing: Closing
     events: EventLog
     pulse: Pulse
+    streams: StreamLimits
 
 
 async def _collaborators(request: Request) -> Collaborators:

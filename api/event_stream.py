@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from starlette.responses import Response
@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
-HEARTBEAT_S = 10.0
-"""Shorter than the 30 or 60 s after which proxies take a connection for dead."""
 HEARTBEAT = b": still here\n\n"
-SEND_TIMEOUT_S = 30.0
 _RETRY_MS = 2_000
+
+
+class StreamLimits(NamedTuple):
+    """After how long a quiet stream says that it lives, and after how long one that nobody reads is broken off.
+
+    Proxies take a connection for dead after 30 or 60 s of silence.
+    """
+
+    heartbeat_s: float = 10.0
+    send_timeout_s: float = 30.0
 
 
 def message(event: str, data: Any, event_id: str | None = None) -> bytes:
@@ -44,10 +51,11 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, source: AsyncGenerator[bytes, None], send_timeout_s: float) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._source = source
+        self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the source ends, the client has gone or does not take anything for too long."""
@@ -69,11 +77,12 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": f"retry: {_RETRY_MS}\n\n".encode(), "more_body": True})
             async for body in source:
                 try:
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                    async with asyncio.timeout(self._send_timeout_s):
                         await send({"type": "http.response.body", "body": body, "more_body": True})
                 except TimeoutError:
                     # Without the last chunk the server closes the connection, which tells that something is missing.
-                    _log.warning("a client of %s took nothing for %g s: dropped", scope["path"], SEND_TIMEOUT_S)
+                    silent_s = self._send_timeout_s
+                    _log.warning("a client of %s took nothing for %g s: dropped", scope["path"], silent_s)
                     return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -23,6 +23,7 @@ from api import problems
 from api.closing import Closing
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
+from api.event_stream import StreamLimits
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
@@ -117,7 +118,7 @@ def create_http_app(
         closing.call(end)
     bulk_redriver = BulkRedriver(redriver, view, clock_ms)
     app.state.collaborators = Collaborators(
-        settings, publisher, view, submitter, redriver, bulk_redriver, closing, events, pulse
+        settings, publisher, view, submitter, redriver, bulk_redriver, closing, events, pulse, StreamLimits()
     )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)

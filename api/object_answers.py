@@ -72,3 +72,19 @@ def describe_task_of(object_id: str, row: ObjectRow, sequence: int) -> dict[str,
     """Return a task as people read it."""
     result = row.tasks[sequence].result
     return {**describe_task(object_id, row, sequence), "result": msgspec.Raw(result) if result else None}
+
+
+NOT_RUNNING = {"progress": None, "message": None, "worker": None}
+
+
+def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
+    """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
+    prefix = f"{object_id}-"
+    told: dict[int, dict[str, Any]] = {}
+    for heard in parts.view.workers.alive(parts.submitter.clock_ms()):
+        for task in heard.heartbeat.running:
+            sequence = task.task_id.removeprefix(prefix)
+            if sequence != task.task_id and sequence.isdecimal():
+                worker = heard.heartbeat.worker
+                told[int(sequence)] = {"progress": task.progress, "message": task.message or None, "worker": worker}
+    return told

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.instants import parse_instant
 from api.object_waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
-from api.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectAnswer, ObjectLinks, ViewAnswer
-from app.rules.ledger_states import ObjectState
+from api.schemas import MAX_TASKS, EpochMs, Kind, MaybeEpochMs, Ms, ObjectAnswer, ObjectLinks, TaskAnswer, ViewAnswer
+from app.rules.ledger_states import ObjectState, TaskState
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -94,6 +94,36 @@ class ObjectPage(BaseModel):
 
     objects: list[ListedObject]
     counts: dict[ObjectState, int] = Field(description="How many there are by state, of the kind asked for, now")
+    next_cursor: str | None = Field(description="null: this is the last page")
+    links: PageLinks
+    view: ViewAnswer
+
+
+class TasksQuery(BaseModel):
+    """Which tasks of an object to show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: TaskState | None = Field(None, description="Only tasks in this state; left out: all")
+    limit: int = Field(100, ge=1, le=1_000, description="At most so many")
+    cursor: int | None = Field(None, ge=0, lt=MAX_TASKS, description="`next_cursor` of the page before")
+
+
+class RunningTaskAnswer(TaskAnswer):
+    """One task, and what its worker says of it while it runs (null: nothing)."""
+
+    progress: float | None = Field(description="0 to 1, as its handler told")
+    message: str | None
+    worker: str | None
+
+
+class TaskPage(BaseModel):
+    """The tasks of an object, by sequence; empty until it has been distributed."""
+
+    object_id: str
+    state: ObjectState
+    tasks_total: int
+    tasks: list[RunningTaskAnswer]
     next_cursor: str | None = Field(description="null: this is the last page")
     links: PageLinks
     view: ViewAnswer

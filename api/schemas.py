@@ -103,13 +103,6 @@ class TaskAnswer(BaseModel):
     result: Any
 
 
-class TaskList(BaseModel):
-    """The tasks of an object, by sequence; empty until it has been distributed."""
-
-    object_id: str
-    tasks: list[TaskAnswer]
-
-
 class Spread(BaseModel):
     """A duration in milliseconds; null where nothing has been measured."""
 

@@ -15,6 +15,7 @@ import typer
 from api.cli.control import cancel, concurrency, control, drain, pause, rate, resume
 from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
+from api.cli.explain import explain
 from api.cli.redrive import discard, redrive
 from api.cli.tasks import tasks
 from api.cli.topics import topics
@@ -27,6 +28,7 @@ cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
 cli.command()(tasks)
+cli.command()(explain)
 cli.command()(workers)
 cli.command()(control)
 cli.command()(pause)

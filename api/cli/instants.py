@@ -37,3 +37,8 @@ def instant_ms(text: str | None, now_ms: int | None = None) -> int | None:
 def instant_text(at_ms: int) -> str:
     """Return an instant as people read it, in local time."""
     return datetime.fromtimestamp(at_ms / 1_000).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def clock_text(at_ms: int) -> str:
+    """Return the time of day of an instant, in local time, to the millisecond."""
+    return datetime.fromtimestamp(at_ms / 1_000).astimezone().strftime("%H:%M:%S.%f")[:-3]

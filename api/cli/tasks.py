@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli.control_tables import tasks_table
 from api.cli.remote import Api, AsJson, open_api, show
 from api.client import path_of
+
+if TYPE_CHECKING:
+    from api.client import ApiClient
+
+_PAGE_COUNT = 1_000
 
 
 def tasks(
@@ -20,5 +25,17 @@ def tasks(
 ) -> None:
     """Show the tasks of an object: state, attempts, times, result or error."""
     with open_api(context, api) as client:
-        answer = client.get(path_of("objects", object_id, "tasks"))
+        answer = all_tasks(client, object_id)
     show(answer, tasks_table(answer), as_json=as_json)
+
+
+def all_tasks(client: ApiClient, object_id: str) -> dict[str, Any]:
+    """Ask for all tasks of an object, however many pages they are; returns one answer."""
+    path = path_of("objects", object_id, "tasks")
+    answer: dict[str, Any] = client.get(path, limit=_PAGE_COUNT)
+    cursor = answer["next_cursor"]
+    while cursor is not None:
+        more = client.get(path, limit=_PAGE_COUNT, cursor=cursor)
+        answer["tasks"] += more["tasks"]
+        cursor = more["next_cursor"]
+    return answer | {"next_cursor": None}

@@ -11,7 +11,7 @@ from api import object_schemas, problems
 from api.control_answers import now_ms
 from api.dependencies import Collaborators, Parts, documented_problems, json_response, object_links
 from api.event_story import Place, Story, Told, parse_place
-from api.event_stream import HEARTBEAT, HEARTBEAT_S, MEDIA_TYPE, EventStream, message
+from api.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, message
 from api.object_answers import behind, find_object
 from api.view.event_log import EventsUnavailable, TooSlow
 from api.view.view import ViewBehind
@@ -60,7 +60,7 @@ async def read_events(
     place = _parse_after(last_event_id or after, partition, "Last-Event-ID" if last_event_id else "after")
     story = Story(object_id, partition, found, place, now_ms(parts))
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return EventStream(_stream(story, parts))
+        return EventStream(_stream(story, parts), parts.streams.send_timeout_s)
     try:
         return await _list(story, parts, limit)
     except EventsUnavailable as error:
@@ -134,7 +134,7 @@ async def _followed(story: Story, parts: Collaborators) -> AsyncGenerator[bytes,
             for one in _messages(told):
                 yield one
         while not story.ended:
-            records = await tail.get(HEARTBEAT_S)
+            records = await tail.get(parts.streams.heartbeat_s)
             for one in _messages(story.take(records)):
                 yield one
             if generation != parts.view.generation:

@@ -7,14 +7,24 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import object_schemas, problems, schemas
+from api import object_schemas, problems
 from api.control_answers import now_ms
 from api.dependencies import Parts, documented_problems, json_response
-from api.object_answers import behind, describe_found, describe_listed, describe_task_of, find_object, row_of
+from api.object_answers import (
+    NOT_RUNNING,
+    behind,
+    describe_found,
+    describe_listed,
+    describe_task_of,
+    find_object,
+    row_of,
+    running_tasks,
+)
 from api.object_waiting import END, MAX_WAIT_S, parse_until, wait_until
 from api.view.object_list import Wanted, parse_place, place_text
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
+from app.rules.ledger import state_of_object, state_of_task
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 
@@ -42,17 +52,12 @@ async def read_objects(
         page = await objects.page(wanted, asked.limit, after)
     except ViewBehind as error:
         raise behind(error) from error
-    path = "/api/objects"
-    query = dict(request.query_params)
     next_cursor = None if page.next_place is None else place_text(page.next_place)
     answer = {
         "objects": [describe_listed(one) for one in page.objects],
         "counts": objects.counts(asked.kind),
         "next_cursor": next_cursor,
-        "links": {
-            "self": path + ("?" + urlencode(query) if query else ""),
-            "next": None if next_cursor is None else f"{path}?{urlencode(query | {'cursor': next_cursor})}",
-        },
+        "links": _page_links("/api/objects", dict(request.query_params), next_cursor),
         "view": describe_view(parts.view, now_ms(parts)),
     }
     return json_response(answer)
@@ -106,12 +111,39 @@ async def read_object(
 
 @router.get(
     "/{object_id}/tasks",
-    response_model=schemas.TaskList,
-    responses=documented_problems(404, 503),
+    response_model=object_schemas.TaskPage,
+    responses=documented_problems(404, 422, 503),
     summary="Look at an object's tasks",
 )
-async def read_tasks(object_id: str, parts: Parts) -> Response:
-    """Answer with the tasks by sequence, their results among them."""
+async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schemas.TasksQuery, Query()]) -> Response:
+    """Answer with the tasks by sequence, page by page, their results and what workers say of those that run."""
     row = row_of(await find_object(object_id, parts))
-    tasks = [describe_task_of(object_id, row, sequence) for sequence in range(len(row.tasks))]
-    return json_response({"object_id": object_id, "tasks": tasks})
+    first = asked.cursor or 0
+    wanted = [
+        sequence
+        for sequence in range(first, len(row.tasks))
+        if asked.state is None or state_of_task(row.tasks[sequence]) is asked.state
+    ]
+    running = running_tasks(parts, object_id)
+    tasks = [
+        describe_task_of(object_id, row, sequence) | running.get(sequence, NOT_RUNNING)
+        for sequence in wanted[: asked.limit]
+    ]
+    next_cursor = str(wanted[asked.limit]) if len(wanted) > asked.limit else None
+    answer = {
+        "object_id": object_id,
+        "state": state_of_object(row),
+        "tasks_total": row.task_count,
+        "tasks": tasks,
+        "next_cursor": next_cursor,
+        "links": _page_links(f"/api/objects/{object_id}/tasks", asked.model_dump(exclude_unset=True), next_cursor),
+        "view": describe_view(parts.view, now_ms(parts)),
+    }
+    return json_response(answer)
+
+
+def _page_links(path: str, query: dict[str, str], next_cursor: str | None) -> dict[str, str | None]:
+    return {
+        "self": path + ("?" + urlencode(query) if query else ""),
+        "next": None if next_cursor is None else f"{path}?{urlencode(query | {'cursor': next_cursor})}",
+    }

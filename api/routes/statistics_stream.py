@@ -30,7 +30,7 @@ async def stream_statistics(
     parts: Parts, *, kinds: Annotated[bool, Query(description="Also the figures of each kind")] = False
 ) -> Response:
     """Answer with Server-Sent Events; computed once for all, so one who is slow gets the latest only."""
-    return EventStream(_stream(parts, kinds=kinds))
+    return EventStream(_stream(parts, kinds=kinds), parts.streams.send_timeout_s)
 
 
 async def _stream(parts: Collaborators, *, kinds: bool) -> AsyncGenerator[bytes, None]:

@@ -100,19 +100,22 @@ class ObjectList:
 
     def _places(self, wanted: Wanted, count: int, after: bytes | None) -> list[bytes]:
         """Return places (time, object id), newest first."""
+        self._opened()  # an index without a store is empty, which is no answer
         orders = [
-            self._order(order_prefix(kind, state), wanted, after)
-            for kind, state in self._index.counts
+            self._order(order_prefix(kind, state), known, wanted, after)
+            for (kind, state), known in self._index.counts.items()
             if wanted.kind in {None, kind} and (not wanted.states or state in wanted.states)
         ]
         return list(islice(heapq.merge(*orders, reverse=True), count))
 
-    def _order(self, prefix: bytes, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
+    def _order(self, prefix: bytes, count: int, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
         bounds = [] if after is None else [after]
         if wanted.created_before_ms is not None:
             bounds.append(time_bytes(wanted.created_before_ms))
         before = prefix + min(bounds) if bounds else b""
-        places = (key[len(prefix) :] for key, _ in self._opened().newest_first(prefix, before))
+        # Behind the last one lie only keys that were taken back, which would be skipped one by one.
+        rows = islice(self._opened().newest_first(prefix, before), count)
+        places = (key[len(prefix) :] for key, _ in rows)
         if wanted.created_after_ms is None:
             return places
         oldest = time_bytes(wanted.created_after_ms)

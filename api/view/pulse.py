@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from api.view.view import View
 
-EVERY_S = 1.0
+_EVERY_S = 1.0
 _RATE_OVER_MS = 5_000
 _RATED = (
     "objects_created",
@@ -44,9 +44,10 @@ class Beat(NamedTuple):
 class Pulse:
     """Computes while somebody watches."""
 
-    def __init__(self, view: View, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, view: View, clock_ms: Callable[[], int], every_s: float = _EVERY_S) -> None:
         self._view = view
         self._clock_ms = clock_ms
+        self._every_s = every_s
         self._watching = 0
         self._task: asyncio.Task[None] | None = None
         self._beat = Beat(0, b"", b"")
@@ -83,7 +84,7 @@ class Pulse:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(self._every_s)
             self._take()
 
     def _take(self) -> None:

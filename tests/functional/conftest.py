@@ -11,6 +11,7 @@ import pytest
 from engine_bench import Bench, Gate
 from memory_events import MemoryEvents
 
+from api.event_stream import StreamLimits
 from api.main import create_http_app
 from api.view.rows import TOPICS
 from api.view.store import Layout, Slot
@@ -178,6 +179,11 @@ class Api:
         # An unexpected error must become an answer, as it does behind a server.
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
+
+    def limit_streams(self, **limits: float) -> None:
+        """Let streams say sooner that they live, or break off sooner."""
+        parts = self.app.state.collaborators
+        self.app.state.collaborators = parts._replace(streams=StreamLimits(**limits))
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run something on the application's event loop."""

@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from api import schemas
+from api import object_schemas, schemas
+from api.view.view import Progress
 from app.events import (
     ObjectCreated,
     TaskCreated,
@@ -20,9 +21,11 @@ from app.events import (
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
-from app.topics import OBJECTS
+from app.rules.workers import Heartbeat, RunningTask
+from app.topics import OBJECTS, WORKERS
 
 START_MS = 1_795_489_270_000
+NOW_MS = 1_795_489_276_303
 NAMES = [
     "objects_created",
     "objects_finished",
@@ -106,17 +109,95 @@ def test_tasks_are_listed_with_their_results(api):
     event = created()
     api.topics.write(OBJECTS, 0, b"a1", encode(event))
     api.topics.write_row("a1", row_of(event, finished=1, result=b'{"pages":[1,2]}'))
-    listed = schemas.TaskList.model_validate(api.get("/api/objects/a1/tasks").json())
+    listed = object_schemas.TaskPage.model_validate(api.get("/api/objects/a1/tasks").json())
     assert [("a1-0", "FINISHED", {"pages": [1, 2]}), ("a1-1", "IN_PROGRESS", None)] == [
         (task.id, task.state, task.result) for task in listed.tasks
     ]
     assert (20, 60, START_MS + 90) == (listed.tasks[0].wait_ms, listed.tasks[0].spent_ms, listed.tasks[0].ended_at_ms)
 
 
+def test_tasks_come_page_by_page(api):
+    """1,000 tasks are asked for piece by piece, and by state; a page names the next one."""
+    event = created(task_count=1_000)
+    row = ObjectRow()
+    for sequence in range(1_000):
+        common = ("a1", task_id_of("a1", sequence), 0, "default", sequence, 1_000, 1)
+        apply_task_event(row, TaskCreated("c", *common, START_MS), Tally())
+        if sequence % 100 == 7:
+            apply_task_event(row, TaskStarted("s", *common, START_MS, "w", 0), Tally())
+    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_row("a1", row)
+
+    def read(path: str) -> tuple[list[int], str | None]:
+        page = object_schemas.TaskPage.model_validate(api.get(path).json())
+        return [task.sequence for task in page.tasks], page.links.next
+
+    sequences, following = read("/api/objects/a1/tasks?limit=400")
+    while following is not None:
+        more, following = read(following)
+        sequences += more
+    assert list(range(1_000)) == sequences
+    assert (list(range(100)), "/api/objects/a1/tasks?cursor=100") == read("/api/objects/a1/tasks")
+    found, following = read("/api/objects/a1/tasks?state=IN_PROGRESS&limit=6")
+    assert ([7, 107, 207, 307, 407, 507], [607, 707, 807, 907]) == (found, read(following)[0])
+
+
+def test_running_task_has_the_progress_that_its_worker_told(api):
+    """What a worker's last heartbeat says of a task is shown with it, of other tasks nothing."""
+    api.topics.write(OBJECTS, 0, b"a1", encode(created()))
+    api.topics.write_row("a1", row_of(created(), finished=1))
+    figures = {"running": [RunningTask("a1-1", 5, 0.4, "page 2"), RunningTask("a1-x", 1), RunningTask("b1-0", 1, 0.9)]}
+    beat = Heartbeat("w-1", "processing", NOW_MS, 0, **figures)
+    api.topics.write(WORKERS, 0, b"processing/w-1", msgspec.json.encode(beat))
+    tasks = api.get("/api/objects/a1/tasks").json()["tasks"]
+    assert [(None, None, None), (0.4, "page 2", "w-1")] == [
+        (task["progress"], task["message"], task["worker"]) for task in tasks
+    ]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "cursor=x", "cursor=-1", "state=DONE"])
+def test_wrong_task_query_is_a_422(api, query):
+    """The wrong parameter is named."""
+    answer = api.get(f"/api/objects/{api.post().json()['id']}/tasks?{query}")
+    assert (422, query.split("=")[0]) == (answer.status_code, answer.json()["errors"][0]["parameter"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/objects",
+        "/api/objects/{id}",
+        "/api/objects/{id}/tasks",
+        "/api/objects/{id}/events",
+        "/api/workers",
+        "/api/statistics",
+        "/api/statistics/windows",
+        "/api/dead-letters",
+        "/api/objects/unknown",
+        "/livez",
+    ],
+)
+def test_every_answer_says_how_far_behind_the_view_is(api, path):
+    """The headers are there on every answer, errors among them; bodies that come from the view say the same."""
+    object_id = api.post().json()["id"]
+    api.view.note_progress(Progress(7, NOW_MS - 250, NOW_MS - 20), api.view.offsets())
+    answer = api.get(path.format(id=object_id))
+    assert ("7", "250") == (answer.headers["ebs-view-lag-records"], answer.headers["ebs-view-lag-ms"])
+    if answer.status_code == 200 and path != "/livez":
+        assert {"lag_records": 7, "lag_ms": 250, "as_of_ms": NOW_MS - 250} == answer.json()["view"]
+
+
+def test_view_that_does_not_know_how_far_behind_it_is_says_nothing(make_api):
+    """Before the broker was there nobody knows."""
+    headers = make_api(attached=False).get("/api/statistics").headers
+    assert not [name for name in headers if name.startswith("ebs-view")]
+
+
 def test_tasks_of_an_object_that_is_not_distributed_yet(api):
     """An object without tasks is not an error."""
     object_id = api.post().json()["id"]
-    assert {"object_id": object_id, "tasks": []} == api.get(f"/objects/{object_id}/tasks").json()
+    page = object_schemas.TaskPage.model_validate(api.get(f"/objects/{object_id}/tasks").json())
+    assert (object_id, "CREATED", [], None) == (page.object_id, page.state, page.tasks, page.next_cursor)
 
 
 @pytest.mark.parametrize("path", ["/api/objects/unknown", "/objects/unknown/tasks", "/api/objects/%00%ff"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from typing import Any
 
+_TIMEOUT_S = 20.0
+
 
 class MemoryEvents:
     """Reads lists of records; `hand_out` tells those who follow what was written last."""
@@ -22,6 +25,7 @@ class MemoryEvents:
         self.followers: list[Follower] = []
         self.failure: str | None = None
         self.read_count = 0
+        self._followed = asyncio.Event()
 
     @asynccontextmanager
     async def follow(self, object_id: str, partition: int) -> AsyncIterator[Follower]:
@@ -29,6 +33,7 @@ class MemoryEvents:
         follower = Follower(object_id.encode(), partition)
         follower.start_at(len(self._log(partition)))
         self.followers.append(follower)
+        self._followed.set()
         try:
             yield follower
         finally:
@@ -54,6 +59,11 @@ class MemoryEvents:
         for follower in self.followers:
             if (follower.key, follower.partition) == (record.key, partition):
                 follower.put(EventRecord(offset, record.value))
+
+    async def until_followed(self) -> None:
+        """Return when somebody has begun to follow."""
+        async with asyncio.timeout(_TIMEOUT_S):
+            await self._followed.wait()
 
     def close(self) -> None:
         """See `EventLog.close`."""

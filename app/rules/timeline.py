@@ -1,0 +1,157 @@
+"""What an object's time went into: its events turned into spans, task by task, without gaps.
+
+A task waits in the queue, is worked on, waits for its next attempt, or lies dead until somebody redrives it; each span
+ends where the next one begins. A wait before a further attempt is told apart by the worker's own figure: `wait_ms` of
+TASK_STARTED counts from the instant at which the attempt was due.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class What(StrEnum):
+    """What a span is spent on."""
+
+    QUEUE = "queue wait"
+    WORK = "work"
+    RETRY = "retry wait"
+    DEAD = "dead"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What a timeline needs of OBJECT_CREATED and of the tasks' events."""
+
+    type: str
+    id: str
+    at_ms: int
+    task_id: str = ""
+    sequence: int = 0
+    attempt: int = 1
+    redrive: int = 0
+    worker: str = ""
+    wait_ms: int = 0
+    spent_ms: int = 0
+    error: str = ""
+
+
+class Span(msgspec.Struct):
+    """From an instant to another (epoch ms; None: it goes on); `outcome` is the event that ended it.
+
+    `spent_ms` is what the handler took. A span of work that is much longer was begun again: its worker died.
+    """
+
+    what: What
+    from_ms: int
+    to_ms: int | None = None
+    attempt: int = 1
+    redrive: int = 0
+    worker: str = ""
+    spent_ms: int | None = None
+    outcome: str = ""
+    error: str = ""
+
+    def lasted_ms(self, now_ms: int) -> int:
+        """Return how long it lasted, up to now if it goes on. Clocks differ between workers, so never below 0."""
+        return max(0, (now_ms if self.to_ms is None else self.to_ms) - self.from_ms)
+
+
+class TaskTimeline(msgspec.Struct):
+    """One task: what happened last (an event's type), and its spans."""
+
+    task_id: str
+    sequence: int
+    last: str
+    spans: list[Span] = []
+
+    def total_ms(self, what: What, now_ms: int) -> int:
+        """Return what all spans of a sort took."""
+        return sum(span.lasted_ms(now_ms) for span in self.spans if span.what is what)
+
+
+class Timeline(msgspec.Struct):
+    """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks."""
+
+    created_at_ms: int | None
+    last_at_ms: int | None
+    tasks: list[TaskTimeline]
+
+    @property
+    def distribution_ms(self) -> int | None:
+        """What passed until its first task was there."""
+        first = min((task.spans[0].from_ms for task in self.tasks if task.spans), default=None)
+        if first is None or self.created_at_ms is None:
+            return None
+        return max(0, first - self.created_at_ms)
+
+
+_ENDS_OF_WORK = {"TASK_FINISHED", "TASK_FAILED", "TASK_CANCELLED"}
+_NEXT_AFTER = {"TASK_RETRIED": What.RETRY, "TASK_DEAD": What.DEAD}
+
+
+def timeline_of(events: Iterable[Event]) -> Timeline:
+    """Return the timeline of one object's events, in the order of their topic."""
+    created_at_ms: int | None = None
+    last_at_ms: int | None = None
+    tasks: dict[str, TaskTimeline] = {}
+    seen: set[str] = set()
+    for event in events:
+        if event.id in seen:
+            continue  # a duplicate, which counts nowhere else either
+        seen.add(event.id)
+        last_at_ms = event.at_ms if last_at_ms is None else max(last_at_ms, event.at_ms)
+        if not event.task_id:
+            created_at_ms = event.at_ms
+            continue
+        task = tasks.get(event.task_id)
+        if task is None:
+            task = tasks[event.task_id] = TaskTimeline(event.task_id, event.sequence, event.type)
+        task.last = event.type
+        _add(task.spans, event)
+    return Timeline(created_at_ms, last_at_ms, sorted(tasks.values(), key=lambda task: task.sequence))
+
+
+def _add(spans: list[Span], event: Event) -> None:
+    if event.type == "TASK_CREATED":
+        _end(spans, event)
+        spans.append(Span(What.QUEUE, event.at_ms, attempt=event.attempt, redrive=event.redrive))
+    elif event.type == "TASK_STARTED":
+        _start(spans, event)
+    elif event.type in _ENDS_OF_WORK:
+        _end(spans, event)
+    elif event.type in _NEXT_AFTER:
+        # TASK_FAILED came before it and ended the work, of this same instant.
+        _end(spans, event)
+        spans.append(Span(_NEXT_AFTER[event.type], event.at_ms, attempt=event.attempt, redrive=event.redrive))
+
+
+def _start(spans: list[Span], event: Event) -> None:
+    waiting = spans[-1] if spans and spans[-1].to_ms is None else None
+    if waiting is not None and waiting.what is What.RETRY:
+        due_at_ms = min(max(waiting.from_ms, event.at_ms - event.wait_ms), event.at_ms)
+        waiting.to_ms, waiting.outcome = due_at_ms, "due"
+        spans.append(Span(What.QUEUE, due_at_ms, attempt=event.attempt, redrive=event.redrive))
+    elif waiting is not None:
+        waiting.attempt = event.attempt
+    _end(spans, event)
+    spans.append(Span(What.WORK, event.at_ms, attempt=event.attempt, redrive=event.redrive, worker=event.worker))
+
+
+def _end(spans: list[Span], event: Event) -> None:
+    """End the span that goes on, if one does."""
+    if not spans or spans[-1].to_ms is not None:
+        return
+    span = spans[-1]
+    # A worker's clock may be behind the one that began the span.
+    span.to_ms = max(span.from_ms, event.at_ms)
+    span.outcome = event.type
+    if span.what is What.WORK:
+        span.spent_ms = event.spent_ms
+        span.worker = event.worker or span.worker
+        span.error = event.error

@@ -1,0 +1,108 @@
+"""`ebs explain` against the API in memory."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from api.cli import cli
+from app.errors import EbsError
+from app.events import TaskCreated, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode, task_id_of
+from app.topics import TASK_EVENTS
+
+AT_MS = 1_795_489_276_303
+
+
+class ThroughApi(httpx.BaseTransport):
+    """Hands a client's requests to the application in memory."""
+
+    def __init__(self, api) -> None:
+        self._api = api
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer as the application does."""
+        answer = self._api.request(request.method, str(request.url.raw_path, "ascii"), headers=dict(request.headers))
+        return httpx.Response(answer.status_code, content=answer.content, headers=answer.headers, request=request)
+
+
+@pytest.fixture
+def explain(api):
+    """Return a function that runs `ebs explain` with arguments."""
+
+    def run(*arguments: str):
+        return CliRunner().invoke(cli, ["explain", *arguments], obj=ThroughApi(api))
+
+    return run
+
+
+@pytest.fixture
+def story(api) -> str:
+    """Return an object of two tasks, of which one was retried and finished, the other one still waits."""
+    object_id = api.post(json={"tasks": 2}).json()["id"]
+    partition = api.view.partition_of(object_id)
+
+    def common(sequence: int, attempt: int, at_ms: int) -> tuple:
+        return (object_id, task_id_of(object_id, sequence), partition, "default", sequence, 2, attempt, AT_MS + at_ms)
+
+    for event in (
+        TaskCreated("c-0", *common(0, 1, 20)),
+        TaskCreated("c-1", *common(1, 1, 20)),
+        TaskStarted("s-0-1", *common(0, 1, 30), "w-1", 10),
+        TaskFailed("x-0-1", *common(0, 1, 80), "w-1", 10, 50, "ValueError: no"),
+        TaskRetried("t-0-1", *common(0, 1, 80), "w-1", 10, 50, "ValueError: no"),
+        TaskStarted("s-0-2", *common(0, 2, 1_100), "w-2", 5),
+        TaskFinished("f-0", *common(0, 2, 4_200), "w-2", 5, 100),
+    ):
+        api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(event))
+    return object_id
+
+
+def test_timeline_is_told_with_its_gaps(explain, story):
+    """Each span has its length, its attempt and worker, and what ended it; work that was begun again says so."""
+    result = explain(story)
+    assert 0 == result.exit_code, result.output
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    assert f"{story} is PROCESSING, created" in lines[0]
+    assert "0.020 s until it was distributed into 2 tasks" in lines[0]
+    rows = [line.split(" ", 2) for line in lines if "wait" in line or " work " in line]
+    assert [
+        "0.010 s queue wait 1 - TASK_STARTED",
+        "0.050 s work 1 w-1 TASK_FAILED: ValueError: no",
+        "1.015 s retry wait 1 - due",
+        "0.005 s queue wait 2 - TASK_STARTED",
+        "3.100 s work 2 w-2 TASK_FINISHED, begun again: the handler took 0.100 s",
+        "0.000 s queue wait 1 - goes on",
+    ] == [" ".join(row).split(" ", 2)[2] if row[0] in {"0", "1"} else " ".join(row[1:]) for row in rows]
+
+
+def test_json_has_the_sums(explain, story):
+    """`--json` has the same for programs, with a sum for each sort of span."""
+    result = explain(story, "--json")
+    told = json.loads(result.output)
+    first, second = told["tasks"]
+    assert (story, "PROCESSING", 20, None) == (
+        told["object_id"],
+        told["state"],
+        told["distribution_ms"],
+        told["ended_at_ms"],
+    )
+    assert (15, 3_150, 1_015, 0) == tuple(
+        first[name] for name in ("queue_wait_ms", "work_ms", "retry_wait_ms", "dead_ms")
+    )
+    assert [True] == [span["goes_on"] for span in second["spans"]]
+
+
+def test_object_that_is_not_distributed_yet_is_explained(explain, api):
+    """There is not much to tell."""
+    result = explain(api.post().json()["id"])
+    assert (0, True) == (result.exit_code, "not distributed yet" in result.output)
+
+
+def test_unknown_object_is_a_sentence_and_exit_code_1(explain):
+    """No traceback, no empty table."""
+    result = explain("unknown")
+    assert isinstance(result.exception, EbsError)
+    assert "there is no object unknown" == str(result.exception)
