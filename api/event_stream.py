@@ -51,7 +51,9 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, source: AsyncGenerator[bytes, None], send_timeout_s: float) -> None:
+    def __init__(
+        self, source: AsyncGenerator[bytes, None], send_timeout_s: float = StreamLimits().send_timeout_s
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._source = source

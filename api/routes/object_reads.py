@@ -24,7 +24,7 @@ from api.object_waiting import END, MAX_WAIT_S, parse_until, wait_until
 from api.view.object_list import Wanted, parse_place, place_text
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
-from app.rules.ledger import state_of_object, state_of_task
+from app.rules.ledger_states import state_of_object, state_of_task
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 

@@ -42,7 +42,6 @@ class TaskState(StrEnum):
 TASK_STATES = tuple(TaskState)
 UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD, CANCELLED = range(len(TASK_STATES))
 ENDED_STATES = frozenset({TaskState.FINISHED, TaskState.DEAD, TaskState.CANCELLED})
-_WAITING_STATES = {TaskState.UNKNOWN, TaskState.QUEUED}
 
 
 def state_number_of(task: TaskRow) -> int:
@@ -70,13 +69,13 @@ def state_of_task(task: TaskRow) -> TaskState:
 
 def state_of_object(row: ObjectRow) -> ObjectState:
     """Return where an object stands: it has ended when all of its tasks have."""
-    states = {state_of_task(task) for task in row.tasks}
-    if row.task_count and len(row.tasks) >= row.task_count and states <= ENDED_STATES:
-        if TaskState.DEAD in states:
+    states = {state_number_of(task) for task in row.tasks}
+    if row.task_count and len(row.tasks) >= row.task_count and min(states) >= FINISHED:
+        if DEAD in states:
             return ObjectState.FAILED
-        return ObjectState.CANCELLED if TaskState.CANCELLED in states else ObjectState.FINISHED
-    if states <= _WAITING_STATES:
-        return ObjectState.DISTRIBUTED if TaskState.QUEUED in states else ObjectState.CREATED
+        return ObjectState.CANCELLED if CANCELLED in states else ObjectState.FINISHED
+    if max(states, default=UNKNOWN) <= QUEUED:
+        return ObjectState.DISTRIBUTED if QUEUED in states else ObjectState.CREATED
     return ObjectState.PROCESSING
 
 

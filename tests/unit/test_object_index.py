@@ -19,17 +19,10 @@ from api.view.standing import Freshness
 from api.view.store import FORMAT_VERSION, Layout, Slot
 from api.view.view import View
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import (
-    ObjectRow,
-    ObjectState,
-    Tally,
-    apply_object_created,
-    apply_task_event,
-    decode_row,
-    describe_object,
-    encode_row,
-    state_of_object,
-)
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_states import ObjectState, state_of_object
+from app.rules.tally import Tally
 from app.topics import LEDGER_CHANGELOG, OBJECTS
 
 
