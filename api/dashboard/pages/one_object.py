@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from api.dashboard.inside import path_of
 from api.dashboard.site import Asked, Page
 
+_TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
 _WIDTH = 1_000.0
 _LEAST_WIDTH = 3.0
@@ -25,10 +26,7 @@ class Segment(NamedTuple):
 
 async def _load(asked: Asked) -> dict[str, Any]:
     object_id = asked.path["object_id"]
-    answer, listed = await asyncio.gather(
-        asked.inside.get(path_of("objects", object_id)), asked.inside.get(path_of("objects", object_id, "tasks"))
-    )
-    tasks = listed["tasks"]
+    answer, tasks = await asyncio.gather(asked.inside.get(path_of("objects", object_id)), _all_tasks(asked, object_id))
     shown = tasks if asked.query.get("tasks") == "all" else tasks[:_SHOWN_TASKS]
     begin_ms, end_ms = _span(answer, tasks, asked.now_ms)
     return {
@@ -40,6 +38,17 @@ async def _load(asked: Asked) -> dict[str, Any]:
         "end_ms": end_ms,
         "has_ended": answer["state"] in _ENDED,
     }
+
+
+async def _all_tasks(asked: Asked, object_id: str) -> list[dict[str, Any]]:
+    """Return the tasks of all pages: the line of time is as long as the last of them."""
+    path = path_of("objects", object_id, "tasks")
+    page = await asked.inside.get(path, limit=_TASKS_A_PAGE)
+    tasks: list[dict[str, Any]] = page["tasks"]
+    while page["next_cursor"] is not None:
+        page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
+        tasks += page["tasks"]
+    return tasks
 
 
 def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> tuple[int, int]:
