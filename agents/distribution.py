@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agents.dead_letters import bury
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
+from agents.metrics import register_metrics
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
 from app.rules.distribution import SeenKeys, expired_keys, split
@@ -98,6 +99,7 @@ app = create_worker_app(DISTRIBUTION_APP, _settings, input_topics=[OBJECTS])
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
 attach_heartbeat(app)
 register_health(app)
+register_metrics(app)
 _distributor = Distributor(_settings)
 
 

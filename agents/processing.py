@@ -18,10 +18,12 @@ from agents.engine.draining import Drainer
 from agents.engine.engine import Engine
 from agents.engine.figures import ProcessingFigures
 from agents.engine.lanes import Lanes
+from agents.engine.metrics import ProcessingCollector
 from agents.handling.execution import Executor
 from agents.handling.loading import load_handlers
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
+from agents.metrics import register_metrics
 from agents.retries import register_retries
 from app.errors import SettingsError
 from app.rules.control import ControlState
@@ -59,6 +61,11 @@ _ladder = register_retries(app, _lanes, _control, _tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
 attach_heartbeat(app, ProcessingFigures(app.transactions, _engine, _ladder))
 register_health(app)
+register_metrics(
+    app,
+    more=ProcessingCollector(_engine, _ladder),
+    last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
+)
 app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 

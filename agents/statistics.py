@@ -16,6 +16,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.counting.pages import register_pages
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
+from agents.metrics import register_metrics
 from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
 from app.worker import create_worker_app, load_settings
 
@@ -27,6 +28,7 @@ app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows
 register_pages(app)
 attach_heartbeat(app)
 register_health(app)
+register_metrics(app)
 _bookkeeper = Bookkeeper(_settings)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from api.closing import Closing
     from api.event_stream import StreamLimits
+    from api.metrics import SystemMetrics
     from api.submit.bulk_redrive import BulkRedriver
     from api.submit.publisher import Publisher
     from api.submit.redrive import Redriver
@@ -38,6 +39,7 @@ class Collaborators(NamedTuple):
     events: EventLog
     pulse: Pulse
     streams: StreamLimits
+    metrics: SystemMetrics
 
 
 async def _collaborators(request: Request) -> Collaborators:

@@ -24,6 +24,7 @@ from api.closing import Closing
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
 from api.event_stream import StreamLimits
+from api.metrics import system_metrics
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
@@ -32,6 +33,7 @@ from api.routes import (
     control,
     dead_letters,
     health,
+    metrics,
     object_events,
     object_reads,
     objects,
@@ -80,6 +82,7 @@ _ROUTERS = (
     cancels.router,
     workers.router,
     health.router,
+    metrics.router,
 )
 
 
@@ -118,7 +121,17 @@ def create_http_app(
         closing.call(end)
     bulk_redriver = BulkRedriver(redriver, view, clock_ms)
     app.state.collaborators = Collaborators(
-        settings, publisher, view, submitter, redriver, bulk_redriver, closing, events, pulse, StreamLimits()
+        settings,
+        publisher,
+        view,
+        submitter,
+        redriver,
+        bulk_redriver,
+        closing,
+        events,
+        pulse,
+        StreamLimits(),
+        system_metrics(view, clock_ms),
     )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)

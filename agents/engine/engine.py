@@ -105,6 +105,11 @@ class Engine:
         return self._draining or self._control.is_draining(self._worker)
 
     @property
+    def pool(self) -> Pool:
+        """What runs the attempts, for those who tell of it."""
+        return self._pool
+
+    @property
     def running(self) -> Iterable[Attempt]:
         """The attempts whose handler runs now."""
         return self._pool.running

@@ -157,6 +157,7 @@ class Transactions:
     """The transactions of one worker process: gathers steps, commits them, stands still during rebalances.
 
     Guarantee: exactly once from input topics to output topics and tables, through crashes, pauses and rebalances.
+    `step_observers` hear of each commit: how many records and rows it wrote, and how long it took (s).
     """
 
     def __init__(
@@ -169,7 +170,10 @@ class Transactions:
         self.ownership = ownership
         self.fatal = fatal
         self.committed_count = 0
+        self.committed_at_s = time.time()
         self.step_open = False
+        self.step_observers: list[Callable[[int, float], None]] = []
+        self._began_at_s = 0.0
         self._new_producer = new_producer
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
@@ -225,6 +229,7 @@ class Transactions:
         """Begin a transaction; used by `Step`."""
         await self._lock.acquire()
         self.step_open = True
+        self._began_at_s = time.perf_counter()
         assert self._producer is not None
         try:
             await self._producer.begin_transaction()
@@ -290,6 +295,11 @@ class Transactions:
         await producer.commit_transaction()
         step.apply()
         self.committed_count += 1
+        self.committed_at_s = time.time()
+        if step.offsets:
+            record_count = sum(builder.record_count() for _, _, builder in outputs)
+            for observe in self.step_observers:
+                observe(record_count, time.perf_counter() - self._began_at_s)
 
 
 class _Gathered:

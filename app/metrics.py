@@ -1,0 +1,71 @@
+"""What `/metrics` of every process begins with: its build and its process; and how families of metrics are made.
+
+Names as Prometheus wants them: prefix `ebs_`, base units, `_total` for what only grows. No ids in labels. Most values
+are read from where they are when somebody asks (collectors), so they cost the work nothing, and what a worker no longer
+owns is gone from its answer.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def new_registry(role: str) -> CollectorRegistry:
+    """Return a registry with the process's own metrics; `role` is api, distribution, processing or statistics."""
+    # One more series for each histogram and label, which nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    build = Gauge("ebs_build_info", "1, with what runs here", ["version", "python", "role"], registry=registry)
+    build.labels(installed_version(), platform.python_version(), role).set(1)
+    return registry
+
+
+def installed_version() -> str:
+    """Return the version that is installed, or that it is none."""
+    try:
+        return version("ebs")
+    except PackageNotFoundError:
+        return "source tree"
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """Return the page."""
+    return generate_latest(registry)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """Return a gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """Return a counter without labels; its name ends in `_total`."""
+    return CounterMetricFamily(name, text, value=value)
+
+
+def labelled_gauge(
+    name: str, text: str, labels: Iterable[str], values: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    """Return a gauge with a value for each tuple of label values."""
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    for label_values, value in values:
+        family.add_metric(list(label_values), value)
+    return family
