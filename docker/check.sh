@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what is in docker/: Dockerfile, compose file, every overlay of kubernetes/. Part of `make check`.
+# Checks what is in docker/: Dockerfile, compose file, every overlay of kubernetes/, alerts. Part of `make check`.
 # A tool that is not installed is passed over with a word; with CI set it is an error (.ci/install-tools has them all).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -22,4 +22,9 @@ if present kustomize 'kubernetes/' 'go install sigs.k8s.io/kustomize/kustomize/v
     kustomize build "$overlay" > "$built/$(basename "$overlay").yaml"
     kubernetes-validate --quiet --strict "$built/$(basename "$overlay").yaml"
   done
+fi
+if present promtool 'prometheus/' "Debian's package prometheus has it"; then
+  promtool check config prometheus/prometheus.yaml
+  promtool check rules --lint=all --lint-fatal prometheus/alerts.yaml
+  promtool test rules prometheus/alerts.test.yaml
 fi

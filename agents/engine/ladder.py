@@ -51,7 +51,6 @@ class Ladder:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._lanes = lanes
-        self._topics = tuple(topics)
         self._control = control
         self._max_waiting = max_waiting
         self._clock_ms = clock_ms
@@ -69,18 +68,6 @@ class Ladder:
     def waiting_count(self) -> int:
         """Retries that wait in this worker's memory."""
         return sum(self._waiting_count.values())
-
-    @property
-    def next_due_at_ms(self) -> int | None:
-        """When the next retry is due (epoch ms), None if none waits."""
-        return self._waiting[0][0] if self._waiting else None
-
-    def waiting_by_topic(self) -> dict[str, int]:
-        """Return how many retries wait in memory for each tier's topic."""
-        counts = dict.fromkeys(self._topics, 0)
-        for lane, count in self._waiting_count.items():
-            counts[lane.topic] += count
-        return counts
 
     def could_go_on(self) -> bool:
         """Return whether a retry is due that waits for nothing else: it should be on its way."""

@@ -112,6 +112,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/control/drain/{worker}",
         "/api/workers",
         "/api/livez",
+        "/api/metrics",
         "/api/readyz",
     } == set(document["paths"])
     post = document["paths"]["/api/objects"]["post"]
