@@ -66,7 +66,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Lag", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_consumer_lag)"}),
         Panel("Taken, not committed", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_commit_gap)"}),
         Panel("Retries that wait", {"{{tier}}": "sum by (tier) (ebs_retry_waiting)"}),
-        Panel("Next retry in", {"due": "min(ebs_retry_next_due_timestamp_seconds) - time()"}, "s"),
+        Panel("Next retry in", {"{{tier}}": "min by (tier) (ebs_retry_next_due_timestamp_seconds) - time()"}, "s"),
     ],
     "Workers": [
         Panel(
