@@ -10,7 +10,9 @@ import httpx
 import pytest
 from engine_bench import Bench, Gate
 from memory_events import MemoryEvents
+from typer.testing import CliRunner, Result
 
+from api.cli import cli
 from api.event_stream import StreamLimits
 from api.main import create_http_app
 from api.view.rows import TOPICS
@@ -228,6 +230,21 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 def api(make_api: Callable[..., Api]) -> Api:
     """Return an API with the default settings, whose view reads at once."""
     return make_api()
+
+
+@pytest.fixture
+def ebs(api: Api) -> Callable[..., Result]:
+    """Return the command as a function of its arguments; it asks the application."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {name: value for name, value in request.headers.items() if name == "content-type"}
+        told = api.request(request.method, str(request.url), content=request.content, headers=headers)
+        return httpx.Response(told.status_code, content=told.content, headers={"content-type": "application/json"})
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer))
+
+    return run
 
 
 @pytest.fixture

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from api.cli import cli
 from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, encode, task_id_of
@@ -18,21 +15,6 @@ from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
-
-
-@pytest.fixture
-def ebs(api):
-    """Return the command as a function of its arguments; it asks the application."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        headers = {name: value for name, value in request.headers.items() if name == "content-type"}
-        told = api.request(request.method, str(request.url), content=request.content, headers=headers)
-        return httpx.Response(told.status_code, content=told.content, headers={"content-type": "application/json"})
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer))
-
-    return run
 
 
 def keys(api) -> list[str]:

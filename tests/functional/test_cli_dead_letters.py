@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 from grave import NOW_MS, PATH, Grave, state_of
-from typer.testing import CliRunner, Result
 
-from api.cli import cli
 from api.client import ApiError
 from app.errors import RecordRefused
 from app.events import decode_task_request
@@ -23,21 +20,6 @@ GROUP = fingerprint("ValueError", "no user 1")
 def grave(api) -> Grave:
     """Return a grave for the API's topics."""
     return Grave(api.topics)
-
-
-@pytest.fixture
-def ebs(api):
-    """Return the command as a function of its arguments; it asks the application."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        headers = {name: value for name, value in request.headers.items() if name == "content-type"}
-        told = api.request(request.method, str(request.url), content=request.content, headers=headers)
-        return httpx.Response(told.status_code, content=told.content, headers={"content-type": "application/json"})
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer))
-
-    return run
 
 
 def test_dead_letters_are_listed(ebs, grave):
