@@ -70,8 +70,15 @@ def cancel(
             answer = client.post(path_of("control", "cancel"), body)
         else:
             answer = client.delete(path_of("objects", object_id), reason=reason or None)
-    named = f"object {object_id}: `ebs tasks {object_id}` shows its tasks" if object_id else answer["key"]
-    _show(answer, f"cancelled: {named}", as_json=as_json)
+    _show(answer, f"cancelled: {_named(object_id, task, kind, before)}", as_json=as_json)
+
+
+def _named(object_id: str | None, task: str | None, kind: str | None, before: str | None) -> str:
+    if object_id is not None:
+        return f"object {object_id}; `ebs tasks {object_id}` shows its tasks"
+    if task is not None:
+        return f"task {task}"
+    return f"all tasks of {kind or 'every kind'} that were created before {before or 'now'}"
 
 
 def rate(

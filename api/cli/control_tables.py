@@ -103,7 +103,7 @@ def running_table(workers: Sequence[Answer]) -> Table:
 
 
 def tasks_table(answer: Answer) -> Table:
-    """Return a row for each task of an object, with its error or the beginning of its result."""
+    """Return a row for each task of an object, with its last error, or the beginning of its result once it has one."""
     rows = [
         (
             one["id"],
@@ -112,7 +112,7 @@ def tasks_table(answer: Answer) -> Table:
             None if one["started_at_ms"] is None else instant_text(one["started_at_ms"]),
             _seconds(one["wait_ms"]),
             _seconds(one["spent_ms"]),
-            one["error"] or _result(one["result"]),
+            _result(one["result"]) if one["state"] == "FINISHED" else one["error"],
         )
         for one in answer["tasks"]
     ]

@@ -9,17 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.instants import instant_text
-from api.cli.letter_options import (
-    LETTERS,
-    Before,
-    Error,
-    Fingerprint,
-    Kind,
-    LetterId,
-    Since,
-    Topic,
-    conditions,
-)
+from api.cli.letter_options import LETTERS, LetterId, by_conditions
 from api.cli.remote import Api, AsJson, open_api, show, table_of
 from api.client import path_of
 
@@ -50,16 +40,12 @@ def _listed_by_default(
 
 
 @dead_letters.command()
+@by_conditions
 def ls(
     context: typer.Context,
     *,
-    kind: Kind = None,
-    error: Error = None,
-    fingerprint: Fingerprint = None,
-    topic: Topic = None,
+    wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    since: Since = None,
-    before: Before = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the page before.")] = None,
     as_json: AsJson = False,
@@ -69,7 +55,7 @@ def ls(
     with open_api(context, api) as client:
         answer = client.get(
             path_of(LETTERS),
-            **conditions(kind=kind, error=error, fingerprint=fingerprint, topic=topic, since=since, before=before),
+            **wanted,
             state=_state_of(state),
             limit=limit,
             cursor=cursor,
@@ -87,22 +73,19 @@ def ls(
         for one in answer["dead_letters"]
     ]
     headings = ("id", "died", "state", "kind", "task, or topic", "fingerprint", "error")
-    show(answer, table_of("dead letters", headings, rows), as_json=as_json)
+    table = table_of("dead letters", headings, rows)
+    show(answer, table if rows else "no dead letter is meant", as_json=as_json)
     if answer["next_cursor"] and not as_json:
         typer.echo(f"more: --cursor {answer['next_cursor']}", err=True)
 
 
 @dead_letters.command()
+@by_conditions
 def groups(
     context: typer.Context,
     *,
-    kind: Kind = None,
-    error: Error = None,
-    fingerprint: Fingerprint = None,
-    topic: Topic = None,
+    wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    since: Since = None,
-    before: Before = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
     as_json: AsJson = False,
     api: Api = None,
@@ -112,7 +95,7 @@ def groups(
         answer = client.get(
             path_of(LETTERS),
             group_by="fingerprint",
-            **conditions(kind=kind, error=error, fingerprint=fingerprint, topic=topic, since=since, before=before),
+            **wanted,
             state=_state_of(state),
             limit=limit,
         )
@@ -128,7 +111,29 @@ def groups(
         for one in answer["groups"]
     ]
     headings = ("fingerprint", "letters", "kinds", "first", "last", "latest error")
-    show(answer, table_of("dead letters by error", headings, rows), as_json=as_json)
+    table = table_of("dead letters by error", headings, rows)
+    show(answer, table if rows else "no dead letter is meant", as_json=as_json)
+
+
+@dead_letters.command()
+def redrives(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
+    """List the last redrives of many letters: how far each is; `ebs redrive --cancel` ends one."""
+    with open_api(context, api) as client:
+        answer = client.get(path_of(LETTERS, "redrives"))
+    rows = [
+        (
+            one["id"],
+            one["state"],
+            ", ".join(f"{name} {value}" for name, value in one["filter"].items()) or "all",
+            instant_text(one["started_at_ms"]),
+            *(one[f"{what}_count"] for what in ("redriven", "refused", "skipped")),
+            one["error"],
+        )
+        for one in answer["redrives"]
+    ]
+    headings = ("id", "state", "of", "started", "redriven", "refused", "skipped", "error")
+    table = table_of("redrives of many letters", headings, rows)
+    show(answer, table if rows else "there was none", as_json=as_json)
 
 
 @dead_letters.command(name="show")

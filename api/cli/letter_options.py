@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import functools
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli.instants import instant_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LETTERS = "dead-letters"
 
@@ -21,12 +26,12 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id, su
 
 def conditions(
     *,
-    kind: str | None,
-    error: str | None,
-    fingerprint: str | None,
-    topic: str | None,
-    since: str | None,
-    before: str | None,
+    kind: Kind = None,
+    error: Error = None,
+    fingerprint: Fingerprint = None,
+    topic: Topic = None,
+    since: Since = None,
+    before: Before = None,
 ) -> dict[str, Any]:
     """Return the conditions as the API takes them; None: none. Raises `typer.BadParameter` for what is no time."""
     return {
@@ -37,3 +42,27 @@ def conditions(
         "since_ms": instant_ms(since),
         "before_ms": instant_ms(before),
     }
+
+
+def by_conditions(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `conditions` in place of its parameter `wanted`, which gets what they return."""
+    options = inspect.signature(conditions, eval_str=True).parameters
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [
+        one
+        for name, parameter in signature.parameters.items()
+        for one in (options.values() if name == "wanted" else [parameter])
+    ]
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> None:
+        bound = shown.bind(*arguments, **named)
+        bound.apply_defaults()
+        given = bound.arguments
+        command(wanted=conditions(**{name: given.pop(name) for name in options}), **given)
+
+    # typer reads both.
+    shown = signature.replace(parameters=parameters)
+    run.__signature__ = shown  # type: ignore[attr-defined]  # the documented way (PEP 362)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

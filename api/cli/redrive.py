@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.letter_options import (
-    LETTERS,
-    Before,
-    Error,
-    Fingerprint,
-    Kind,
-    LetterId,
-    Since,
-    Topic,
-    conditions,
-)
+from api.cli.letter_options import LETTERS, LetterId, by_conditions
 from api.cli.remote import Api, AsJson, open_api, show
 from api.client import ApiError, path_of
 
@@ -29,6 +19,7 @@ _POLL_S = 0.3
 _INTERRUPTED = 130  # as shells count a Ctrl-C
 
 
+@by_conditions
 def redrive(
     context: typer.Context,
     letter_id: Annotated[str | None, typer.Argument(metavar="ID", help="One letter; left out: by filter.")] = None,
@@ -36,22 +27,25 @@ def redrive(
     payload: Annotated[
         str | None, typer.Option("--payload", metavar="JSON", help="With an ID: redrive it as edited.")
     ] = None,
-    kind: Kind = None,
-    error: Error = None,
-    fingerprint: Fingerprint = None,
-    topic: Topic = None,
-    since: Since = None,
-    before: Before = None,
+    wanted: dict[str, Any],
     everything: Annotated[bool, typer.Option("--all", help="All that are dead, without a filter.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Letters a second at most.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--cancel", metavar="RUN", help="End a redrive (see `dead-letters redrives`)."),
+    ] = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
     """Give dead letters a new first attempt: one by its id, or all that a filter means; waits until it is done."""
-    named = conditions(kind=kind, error=error, fingerprint=fingerprint, topic=topic, since=since, before=before)
-    wanted = {name: value for name, value in named.items() if value is not None}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
     by_filter = bool(wanted or everything)
+    if run is not None:
+        if letter_id is not None or by_filter or payload is not None or dry_run or rate is not None:
+            raise typer.BadParameter("--cancel ends a redrive: give nothing else")
+        _cancel(context, api, run, as_json=as_json)
+        return
     if (letter_id is not None) == by_filter:
         raise typer.BadParameter("give either an ID, or a filter (--fingerprint, --kind, ...), or --all")
     if letter_id is None and payload is not None:
@@ -80,6 +74,13 @@ def discard(
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, letter_id), {"reason": reason})
     show(answer, f"{letter_id} is discarded", as_json=as_json)
+
+
+def _cancel(context: typer.Context, api: str | None, run: str, *, as_json: bool) -> None:
+    with open_api(context, api) as client:
+        answer = client.delete(path_of(LETTERS, "redrives", run))
+    words = "ends after what it writes now" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
+    show(answer, f"redrive {run} {words}; {answer['redriven_count']} are redriven", as_json=as_json)
 
 
 def _redrive_one(client: ApiClient, letter_id: str, payload: str | None, *, as_json: bool) -> None:
@@ -112,7 +113,7 @@ def _followed(client: ApiClient, run: dict[str, Any]) -> dict[str, Any]:
             time.sleep(_POLL_S)
             run = client.get(path)
     except KeyboardInterrupt:
-        typer.echo(f"ebs: the redrive goes on; DELETE {path} cancels it", err=True)
+        typer.echo(f"ebs: the redrive goes on; `ebs redrive --cancel {run['id']}` ends it", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -14,15 +14,35 @@ from api.routes.workers import living_workers
 from api.schemas import Kind
 from api.submit.body import read_body
 from api.view.view import ViewBehind
+from api.view_answers import describe_view
 from app.rules.commands import Drain, Family, LimitRate, Pause, Place, SetConcurrency
 from app.topics import CONTROL, PROCESSING_APP
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 router = APIRouter(prefix="/control", tags=["control"])
 
 KindInPath = Annotated[Kind, Path(description="A kind of objects")]
 WorkerInPath = Annotated[schemas.Worker, Path(description="A worker, as GET /api/workers names it")]
-_BODY_PROBLEMS = (400, 413, 415, 422, 503)
 _PROCESSING_ROLE = PROCESSING_APP.removeprefix("ebs-")
+
+
+def _command(
+    body: type[BaseModel] | None = None,
+    description: str = "",
+    *,
+    required: bool = False,
+    problems: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    """Return how a command's route answers and is documented."""
+    of_body = () if body is None else (400, 413, 415)
+    return {
+        "status_code": 202,
+        "response_model": schemas.CommandAccepted,
+        "responses": documented_problems(*sorted((*problems, *of_body, 422, 503))),
+        "openapi_extra": None if body is None else documented_body(body, description, required=required),
+    }
 
 
 @router.get("", response_model=schemas.ControlAnswer, responses=documented_problems(503), summary="What is in force?")
@@ -32,18 +52,14 @@ async def read_control(parts: Parts) -> Response:
         await parts.view.catch_up(CONTROL)
     except ViewBehind as error:
         raise problems.unavailable("view-behind", str(error)) from error
-    progress = parts.view.progress
-    view = {"lag_records": progress.lag_records, "as_of_ms": progress.as_of_ms}
+    view = describe_view(parts.view, now_ms(parts))
     return json_response({**parts.view.control.state.describe(), "view": view})
 
 
 @router.post(
     "/pause",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(*_BODY_PROBLEMS),
-    openapi_extra=documented_body(schemas.PauseAsked, "Left out: all kinds, without a reason"),
     summary="Let no task start, or none of a kind",
+    **_command(schemas.PauseAsked, "Left out: all kinds, without a reason"),
 )
 async def pause(request: Request, parts: Parts) -> Response:
     """Let running tasks finish and all others wait where they are; a pause outlives every process."""
@@ -53,11 +69,8 @@ async def pause(request: Request, parts: Parts) -> Response:
 
 @router.post(
     "/resume",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(*_BODY_PROBLEMS),
-    openapi_extra=documented_body(schemas.ResumeAsked, "Left out: the pause of all kinds"),
     summary="Undo a pause",
+    **_command(schemas.ResumeAsked, "Left out: the pause of all kinds"),
 )
 async def resume(request: Request, parts: Parts) -> Response:
     """Undo the pause of all, or that of a kind: each by itself; `control` says which are left."""
@@ -67,11 +80,8 @@ async def resume(request: Request, parts: Parts) -> Response:
 
 @router.put(
     "/rate/{kind}",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(*_BODY_PROBLEMS),
-    openapi_extra=documented_body(schemas.RateAsked, "The limit", required=True),
     summary="Limit how many tasks of a kind start a second",
+    **_command(schemas.RateAsked, "The limit", required=True),
 )
 async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Response:
     """Limit the whole system; each worker has the share of it that its partitions are of all."""
@@ -81,10 +91,8 @@ async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Respon
 
 @router.delete(
     "/rate/{kind}",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(422, 503),
     summary="Lift a kind's limit",
+    **_command(),
 )
 async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
     """Let tasks of a kind start as they come; it is no error if there was no limit."""
@@ -93,11 +101,8 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
 
 @router.put(
     "/concurrency",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(*_BODY_PROBLEMS),
-    openapi_extra=documented_body(schemas.ConcurrencyAsked, "How many tasks at once", required=True),
     summary="Change how many tasks a worker works on at once",
+    **_command(schemas.ConcurrencyAsked, "How many tasks at once", required=True),
 )
 async def set_concurrency(request: Request, parts: Parts) -> Response:
     """Win over EBS_CONCURRENCY; tasks beyond a smaller number finish, and no others start."""
@@ -108,10 +113,8 @@ async def set_concurrency(request: Request, parts: Parts) -> Response:
 
 @router.delete(
     "/concurrency",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(422, 503),
     summary="Go back to EBS_CONCURRENCY",
+    **_command(),
 )
 async def reset_concurrency(
     parts: Parts, worker: Annotated[schemas.Worker | None, Query(description="Left out: the number for all")] = None
@@ -122,10 +125,8 @@ async def reset_concurrency(
 
 @router.post(
     "/drain/{worker}",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(404, 409, 422, 503),
     summary="Let one worker start nothing any more",
+    **_command(problems=(404, 409)),
 )
 async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     """Let what it works on finish; it stays drained, started anew too, until this is undone.
@@ -145,10 +146,8 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
 
 @router.delete(
     "/drain/{worker}",
-    status_code=202,
-    response_model=schemas.CommandAccepted,
-    responses=documented_problems(422, 503),
     summary="Let a drained worker work again",
+    **_command(),
 )
 async def end_drain(worker: WorkerInPath, parts: Parts) -> Response:
     """Undo a drain; it is no error if the worker was not drained, or is not alive."""

@@ -71,7 +71,7 @@ def test_nothing_is_in_force_at_first(api, prefix):
     """A system that nobody has ever controlled says so, and how fresh the answer is."""
     answer = api.get(f"{prefix}/control")
     assert {} == in_force(api)
-    assert (200, {"lag_records", "as_of_ms"}) == (answer.status_code, set(answer.json()["view"]))
+    assert (200, {"lag_records", "lag_ms", "as_of_ms"}) == (answer.status_code, set(answer.json()["view"]))
 
 
 PAUSED = {"type": "PAUSE", "at_ms": NOW_MS, "reason": ""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from grave import NOW_MS, PATH, Grave, state_of
+from grave import NOW_MS, PATH, Grave, state_of, until_ended
 
 from api.client import ApiError
 from app.errors import RecordRefused
@@ -119,6 +119,30 @@ def test_what_the_api_refuses_is_an_error(ebs, grave, arguments):
     assert (1, True) == (failed.exit_code, isinstance(failed.exception, ApiError))
 
 
+def test_redrives_of_many_are_listed_and_cancelled(ebs, api, grave):
+    """What each was for and how far it is; one that is under way ends, one that has ended stays as it is."""
+    assert "there was none\n" == ebs("dead-letters", "redrives").stdout
+    grave.bury_task(1)
+    assert 0 == ebs("redrive", "--kind", "mail").exit_code
+    shown = ebs("dead-letters", "redrives").stdout
+    assert ["DONE", "kind mail"] == [words for words in ("DONE", "kind mail") if words in shown]
+    (run,) = json.loads(ebs("dead-letters", "redrives", "--json").stdout)["redrives"]
+    assert f"redrive {run['id']} is done; 1 are redriven\n" == ebs("redrive", "--cancel", run["id"]).stdout
+    for number in range(2, 9):
+        grave.bury_task(number)
+    run = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 1}).json()
+    cancelled = ebs("redrive", "--cancel", run["id"])
+    assert (0, True) == (cancelled.exit_code, f"redrive {run['id']} ends after what it writes now" in cancelled.stdout)
+    assert "CANCELLED" == until_ended(api, run["links"]["self"])["state"]
+    assert 1 == ebs("redrive", "--cancel", "x").exit_code
+
+
+def test_nothing_found_is_said(ebs):
+    """Instead of an empty table."""
+    for what in ("ls", "groups"):
+        assert "no dead letter is meant\n" == ebs("dead-letters", what).stdout
+
+
 def test_run_that_fails_is_an_error_after_its_counts(ebs, api, grave):
     """A run that the broker ended says what it did and why it stopped."""
     grave.bury_task(1)
@@ -140,6 +164,8 @@ def test_run_that_fails_is_an_error_after_its_counts(ebs, api, grave):
         ["redrive", "1-0", "--payload", "{"],
         ["redrive", "--all", "--payload", "{}"],
         ["redrive", "--all", "--rate", "0"],
+        ["redrive", "--all", "--cancel", "x"],
+        ["redrive", "1-0", "--cancel", "x"],
         ["redrive", "--before", "yesterday"],
         ["discard", "1-0"],
         ["discard"],

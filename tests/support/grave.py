@@ -84,7 +84,12 @@ def refusal_of(answer) -> tuple[int, str]:
 def run_to_end(api, answer) -> dict:
     """Return a run once it has ended."""
     assert 202 == answer.status_code, answer.text
-    while (run := api.get(answer.headers["location"]).json())["state"] == "RUNNING":
+    return until_ended(api, answer.headers["location"])
+
+
+def until_ended(api, path: str) -> dict:
+    """Return the run at a path once it has ended."""
+    while (run := api.get(path).json())["state"] == "RUNNING":
         pass
     schemas.RunAnswer.model_validate(run)
     return run
