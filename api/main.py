@@ -56,6 +56,7 @@ from api.view.view import View
 from api.view_answers import ViewHeaders
 from app.broker import ensure_topics
 from app.errors import SettingsError
+from app.kafka_security import kafka_security
 from app.settings import Settings, load
 from app.topics import catalogue
 
@@ -157,18 +158,19 @@ async def _to_docs() -> RedirectResponse:
 def _from_environment() -> FastAPI:
     try:
         settings = load()
+        security = kafka_security(settings)
     except SettingsError as error:
         sys.exit(f"error: {error}")
     configure_log(settings.log_level)
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
-    connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings)))
+    connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
     view = View(settings.view_wait_s)
-    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect)
-    feed = ViewFeed(settings.broker, settings.data_dir, view, connect)
+    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security)
+    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, security=security)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
-    events = KafkaEvents(settings.broker)
-    desk = KafkaDesk(settings, view)
+    events = KafkaEvents(settings.broker, security=security)
+    desk = KafkaDesk(settings, view, security=security)
     background = (publisher.run, feed.run, keeper.run, events.run)
     return create_http_app(settings, publisher=publisher, desk=desk, view=view, events=events, background=background)
 

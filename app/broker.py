@@ -15,16 +15,24 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaClient
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.offset import OffsetRequest
 
-from app.broker_probe import in_words, why_unavailable
-from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
+from app.broker_probe import PLAINTEXT, in_words, why_unavailable
+from app.errors import AccessRefused, BrokerError, BrokerUnavailable, TopicMismatch
 from app.topic_shapes import TopicShape, explain_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
+    from app.broker_probe import Security
     from app.topics import TopicSpec
 
     Say = Callable[[str], None]
@@ -36,6 +44,7 @@ _MAX_PAUSE_S = 2.0
 _SAY_EVERY_S = 5.0
 _TRIES_BEFORE_SAYING = 4  # new topics have their leaders within a second: no news
 _REQUEST_TIMEOUT_MS = 10_000
+_REFUSALS_BEFORE_GIVING_UP = 3
 _LATEST = -1  # ListOffsets' timestamp for the end of the log
 
 
@@ -47,16 +56,19 @@ class TopicReport:
     made: bool
 
 
-async def wait_for_broker(bootstrap: str, *, timeout_s: float | None = None, say: Say = _log.warning) -> None:
+async def wait_for_broker(
+    bootstrap: str, *, security: Security = PLAINTEXT, timeout_s: float | None = None, say: Say = _log.warning
+) -> None:
     """Return when a broker at `bootstrap` (HOST:PORT, several separated by commas) is fit to work with.
 
-    Says every few seconds why it is not. Raises `BrokerUnavailable` only if `timeout_s` is given.
+    Says every few seconds why it is not. Raises `BrokerUnavailable` only if `timeout_s` is given, `AccessRefused` when
+    the broker answers and will have nothing to do with us.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            await _wait_for_broker(bootstrap, _Throttled(say))
+            await _wait_for_broker(bootstrap, security, _Throttled(say))
     except TimeoutError:
-        reason = await why_unavailable(bootstrap)
+        reason = await why_unavailable(bootstrap, security)
         if reason is not None:
             raise BrokerUnavailable(
                 f"no Kafka broker at {bootstrap} after {timeout_s:g} s ({reason}): start it, "
@@ -65,24 +77,30 @@ async def wait_for_broker(bootstrap: str, *, timeout_s: float | None = None, say
 
 
 async def ensure_topics(
-    bootstrap: str, catalogue: Iterable[TopicSpec], *, timeout_s: float | None = None, say: Say = _log.warning
+    bootstrap: str,
+    catalogue: Iterable[TopicSpec],
+    *,
+    security: Security = PLAINTEXT,
+    timeout_s: float | None = None,
+    say: Say = _log.warning,
 ) -> tuple[TopicReport, ...]:
     """Make the topics that are missing, check the others, return when every partition's leader answers.
 
     Waits for the broker first. Many processes may call it at once. Raises `TopicMismatch` for a topic of another
-    shape (nothing is made then), `BrokerError` if the broker refuses, `BrokerUnavailable` if `timeout_s` is over.
+    shape (nothing is made then), `BrokerError` if the broker refuses, `AccessRefused` as above, `BrokerUnavailable` if
+    `timeout_s` is over.
     """
     specs = tuple(catalogue)
     throttled = _Throttled(say)
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                await _wait_for_broker(bootstrap, throttled)
+                await _wait_for_broker(bootstrap, security, throttled)
                 try:
-                    return await _ensure_topics(bootstrap, specs, throttled)
+                    return await _ensure_topics(bootstrap, security, specs, throttled)
                 except (KafkaError, OSError) as error:
                     if isinstance(error, KafkaError) and not error.retriable:
-                        raise BrokerError(f"the Kafka broker at {bootstrap} refuses to make topics: {error}") from error
+                        raise BrokerError(_why_refused(bootstrap, error)) from error
                     throttled(f"the Kafka broker at {bootstrap} left while its topics were checked ({in_words(error)})")
                     await asyncio.sleep(_MAX_PAUSE_S)
     except TimeoutError:
@@ -90,6 +108,15 @@ async def ensure_topics(
             f"gave up after {timeout_s:g} s: {throttled.latest or f'no answer from {bootstrap}'}; start the broker, "
             "or name another one with --broker HOST:PORT (EBS_BROKER)"
         ) from None
+
+
+def _why_refused(bootstrap: str, error: KafkaError) -> str:
+    if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
+        return (
+            f"our user may not make what is missing at {bootstrap} ({error}): run `ebs topics` as one who may, and let "
+            "ours Describe these topics (README, Security)"
+        )
+    return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
 
 
 class _Throttled:
@@ -121,9 +148,17 @@ def _pauses_s() -> Iterator[float]:
         pause_s = min(pause_s * 2, _MAX_PAUSE_S)
 
 
-async def _wait_for_broker(bootstrap: str, throttled: _Throttled) -> None:
+async def _wait_for_broker(bootstrap: str, security: Security, throttled: _Throttled) -> None:
+    refusals_left = _REFUSALS_BEFORE_GIVING_UP
     for pause_s in _pauses_s():
-        reason = await why_unavailable(bootstrap)
+        try:
+            reason = await why_unavailable(bootstrap, security)
+        except AccessRefused as refusal:
+            # Once more, and again: while a cluster rolls, one broker may know a user that another one does not yet.
+            refusals_left -= 1
+            if refusals_left == 0:
+                raise
+            reason = str(refusal)
         if reason is None:
             throttled.conclude(f"the Kafka broker at {bootstrap} answers")
             return
@@ -131,9 +166,11 @@ async def _wait_for_broker(bootstrap: str, throttled: _Throttled) -> None:
         await asyncio.sleep(pause_s)
 
 
-async def _ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], throttled: _Throttled) -> tuple[TopicReport, ...]:
+async def _ensure_topics(
+    bootstrap: str, security: Security, specs: Sequence[TopicSpec], throttled: _Throttled
+) -> tuple[TopicReport, ...]:
     made: set[str] = set()
-    async with _admin_client(bootstrap) as admin:
+    async with _admin_client(bootstrap, security) as admin:
         for pause_s in _pauses_s():
             found = await _describe(admin, specs)
             mismatch = explain_mismatch(specs, found, bootstrap)
@@ -144,14 +181,14 @@ async def _ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], throttled: 
                 break
             made |= await _make(admin, missing, throttled)
             await asyncio.sleep(pause_s)  # until this broker's metadata shows them
-        await _wait_for_leaders(bootstrap, admin, specs, throttled)
+        await _wait_for_leaders(bootstrap, security, admin, specs, throttled)
     return tuple(TopicReport(found[spec.name], spec.name in made) for spec in specs)
 
 
 @asynccontextmanager
-async def _admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin_client(bootstrap: str, security: Security) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS
+        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
     )
     try:
         await admin.start()
@@ -208,11 +245,17 @@ async def _make(admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], thrott
 
 
 async def _wait_for_leaders(
-    bootstrap: str, admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], throttled: _Throttled
+    bootstrap: str,
+    security: Security,
+    admin: AIOKafkaAdminClient,
+    specs: Sequence[TopicSpec],
+    throttled: _Throttled,
 ) -> None:
     """Ask each partition's leader for its end offset: metadata names a leader before it takes requests."""
     wanted = {spec.name for spec in specs}
-    client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    client = AIOKafkaClient(
+        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
+    )
     try:
         await client.bootstrap()
         for tries, pause_s in enumerate(_pauses_s()):

@@ -4,6 +4,7 @@
     ├── SettingsError            a setting cannot be used; names the variable and the fix      exit 1
     ├── BrokerError
     │   ├── BrokerUnavailable    nobody answers at EBS_BROKER                                  retried with back-off
+    │   ├── AccessRefused        the broker does not take our credentials, or we not its certificate    exit 1
     │   ├── OutcomeUnknown       records were sent, the broker has not said whether it has them     503, safe to repeat
     │   ├── RecordRefused        the broker will not take a record, however often it is sent        503
     │   ├── TopicMismatch        a topic exists with another shape; names the fix              exit 1
@@ -41,6 +42,10 @@ class BrokerError(EbsError):
 
 class BrokerUnavailable(BrokerError):
     """No broker answers at the configured address."""
+
+
+class AccessRefused(BrokerError):
+    """The broker and we do not trust each other: a wrong password, mechanism or certificate."""
 
 
 class OutcomeUnknown(BrokerError):

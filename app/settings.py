@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
+from app.security_settings import SecuritySettings, contradiction, secret_fields
 
 PREFIX = "EBS_"
 
@@ -75,7 +76,7 @@ def _parse_log_level(value: object) -> object:
     return {"warning": "warn", "critical": "crit"}.get(name, name)
 
 
-class Settings(BaseSettings):
+class Settings(SecuritySettings):
     """The configuration of one process; frozen, so that it can be handed around freely."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -192,6 +193,9 @@ def load(**overrides: object) -> Settings:
             f"for up to {remembered_h:g} h (EBS_SEEN_RETENTION_H={settings.seen_retention_h:g}), and would begin a row "
             "that never gets tasks: raise the first or lower the second"
         )
+    wrong = contradiction(settings)
+    if wrong is not None:
+        raise SettingsError(wrong)
     return settings
 
 
@@ -204,8 +208,11 @@ def current() -> Settings:
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        name = PREFIX + field.upper() if field else "settings"
         reason = problem["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
-        lines.append(f"{name}={problem.get('input')!s}: {reason}")
+        # Nobody's password or key belongs into a log, least of all one with a slip of the finger in it.
+        value = "" if field in secret_fields(Settings) else f"={problem.get('input')!s}"
+        lines.append(f"{name}{value}: {reason}")
     return "; ".join(lines)

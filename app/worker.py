@@ -10,13 +10,14 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from app import settings as settings_module
 from app.broker import ensure_topics, wait_for_broker
 from app.errors import SettingsError
+from app.kafka_security import kafka_security
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
 from app.topics import catalogue
@@ -44,6 +45,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     uvloop.install()
     _collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)
+    security = _security_of(settings)
     options = StreamingOptions(
         bootstrap_servers=settings.broker,
         data_dir=settings.data_dir,
@@ -52,12 +54,14 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
         stall_timeout_s=settings.stall_timeout_s,
         web_port=_free_web_port() if settings.web_port is None else settings.web_port,
+        web_host=settings.web_host,
+        security=security,
     )
 
     async def preflight() -> None:
         _open_handlers(log_level)
-        await wait_for_broker(settings.broker)
-        await ensure_topics(settings.broker, catalogue(settings))
+        await wait_for_broker(settings.broker, security=security)
+        await ensure_topics(settings.broker, catalogue(settings), security=security)
 
     return create_streaming_app(
         app_id,
@@ -66,6 +70,15 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         options=options,
         preflight=preflight,
     )
+
+
+def _security_of(settings: Settings) -> dict[str, Any]:
+    """Return how the broker is reached, or end this process with one clear line."""
+    try:
+        return kafka_security(settings)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
+        sys.exit(EXIT_CONFIGURATION)
 
 
 def _collect_garbage_less_often() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.broker import ensure_topics
 from app.errors import EmbeddedBrokerError, SettingsError
+from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.kafka_runtime import KAFKA_VERSION
 from app.local.ports import free_port, is_free
@@ -25,6 +26,7 @@ from app.topics import catalogue
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from app.broker import TopicReport
     from app.local.kafka_runtime import Progress
     from app.local.supervisor import StopRequest
     from app.settings import Settings
@@ -136,13 +138,23 @@ class LocalSystem:
                 f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}, so the API cannot listen "
                 "there: choose another one with --port"
             )
+        if self.plan.kafka_port is not None and settings.security_protocol != "PLAINTEXT":
+            raise SettingsError(
+                f"EBS_SECURITY_PROTOCOL={settings.security_protocol} is for a Kafka that exists: name it with --broker "
+                "HOST:PORT (EBS_BROKER), or unset it: the Kafka that comes along listens on loopback, in plain text"
+            )
         async with self._kafka(request) as kafka:
-            reports = await _unless_stopped(request, ensure_topics(settings.broker, catalogue(settings), say=self._say))
+            reports = await _unless_stopped(request, self._ensure_topics())
             if reports is None or request.stop.is_set():
                 return
             made = sum(report.made for report in reports)
             self._say(f"{len(reports)} topics of {settings.partitions} partitions are right ({made} of them made now)")
             await self._supervise(request, kafka)
+
+    def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
+        settings = self.plan.settings
+        security = kafka_security(settings)
+        return ensure_topics(settings.broker, catalogue(settings), security=security, say=self._say)
 
     @asynccontextmanager
     async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from api.cli.options import Broker, Partitions, settings_of
 from app.broker import ensure_topics
+from app.kafka_security import kafka_security
 from app.topics import catalogue
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def topics(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    reports = asyncio.run(ensure_topics(settings.broker, catalogue(settings), timeout_s=timeout_s, say=say))
+    security = kafka_security(settings)
+    reports = asyncio.run(
+        ensure_topics(settings.broker, catalogue(settings), security=security, timeout_s=timeout_s, say=say)
+    )
     if as_json:
         typer.echo(json.dumps([_as_dict(report) for report in reports]))
     else:

@@ -27,6 +27,7 @@ from aiokafka.errors import (
 
 from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
 from api.view.view import ViewBehind
+from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.topics import DEAD_LETTERS
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from api.submit.publisher import Ends
     from api.view.view import View
+    from app.broker_probe import Security
     from app.rules.redrive import Outgoing
     from app.settings import Settings
 
@@ -67,8 +69,9 @@ class Desk(Protocol):
 class KafkaDesk:
     """A `Desk` on a broker."""
 
-    def __init__(self, settings: Settings, view: View) -> None:
+    def __init__(self, settings: Settings, view: View, *, security: Security = PLAINTEXT) -> None:
         self._bootstrap = settings.broker
+        self._security = security
         self._partitions = [TopicPartition(DEAD_LETTERS, number) for number in range(settings.partitions)]
         self._timeout_s = settings.publish_timeout_s
         self._view = view
@@ -123,6 +126,7 @@ class KafkaDesk:
     async def _start(self) -> Any:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap,
+            **self._security,
             client_id="ebs-api-desk",
             transactional_id=_TRANSACTIONAL_ID,
             transaction_timeout_ms=round((self._timeout_s + _ACKNOWLEDGED_TOO_LATE_S) * 1_000),
@@ -142,6 +146,7 @@ class KafkaDesk:
         """Return where the partitions end, beyond what open transactions of workers hide."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
+            **self._security,
             client_id="ebs-api-desk",
             isolation_level="read_uncommitted",
             enable_auto_commit=False,

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError
 
+from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from app.broker_probe import Security
     from app.rules.redrive import Outgoing
 
 Record = tuple[int, bytes, bytes]
@@ -64,8 +66,16 @@ class Publisher(Protocol):
 class KafkaPublisher:
     """A `Publisher` on a broker that comes and goes; `run` keeps a producer at hand."""
 
-    def __init__(self, bootstrap: str, timeout_s: float, connect: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        timeout_s: float,
+        connect: Callable[[], Awaitable[object]],
+        *,
+        security: Security = PLAINTEXT,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._timeout_s = timeout_s
         self._connect = connect
         self._producer: Any = None
@@ -131,6 +141,7 @@ class KafkaPublisher:
     async def _start(self) -> Any:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap,
+            **self._security,
             client_id="ebs-api",
             enable_idempotence=True,
             acks="all",

@@ -22,6 +22,7 @@ from api.view.standing import Freshness
 from api.view.store import Slot
 from api.view.topic_identity import read_layout
 from api.view.view import Progress, ViewBehind
+from app.broker_probe import PLAINTEXT
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from api.view.store import Layout, Offsets
     from api.view.view import Ends, View
+    from app.broker_probe import Security
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +56,17 @@ class _Standing(NamedTuple):
 class ViewFeed:
     """Feeds a view; `run` is its whole life."""
 
-    def __init__(self, bootstrap: str, data_dir: Path, view: View, connect: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        data_dir: Path,
+        view: View,
+        connect: Callable[[], Awaitable[object]],
+        *,
+        security: Security = PLAINTEXT,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._data_dir = data_dir
         self._view = view
         self._connect = connect
@@ -79,12 +90,12 @@ class ViewFeed:
             slot.close()
 
     async def _follow(self, slot: Slot) -> None:
-        layout = await read_layout(self._bootstrap, TOPICS)
+        layout = await read_layout(self._bootstrap, TOPICS, self._security)
         partitions = [TopicPartition(name, number) for name in TOPICS for number in range(layout.topics[name][1])]
         async with (
-            _consumer(self._bootstrap, "ebs-api-view") as consumer,
-            _consumer(self._bootstrap, "ebs-api-ends") as asker,
-            _consumer(self._bootstrap, "ebs-api-ends-written", "read_uncommitted") as asker_of_objects,
+            _consumer(self._bootstrap, self._security, "ebs-api-view") as consumer,
+            _consumer(self._bootstrap, self._security, "ebs-api-ends") as asker,
+            _consumer(self._bootstrap, self._security, "ebs-api-ends-written", "read_uncommitted") as asker_of_objects,
         ):
             askers = {OBJECTS: asker_of_objects}
             self._view.attach(slot.open(layout), partial(_read_ends, askers, asker, partitions))
@@ -120,7 +131,7 @@ class ViewFeed:
         while True:
             await asyncio.sleep(_IDENTITY_EVERY_S)
             try:
-                now = await read_layout(self._bootstrap, TOPICS)
+                now = await read_layout(self._bootstrap, TOPICS, self._security)
             except (KafkaError, OSError):
                 continue  # a broker that is away has not replaced anything yet
             if now != layout:
@@ -128,9 +139,12 @@ class ViewFeed:
 
 
 @asynccontextmanager
-async def _consumer(bootstrap: str, client_id: str, isolation: str = "read_committed") -> AsyncIterator[Any]:
+async def _consumer(
+    bootstrap: str, security: Security, client_id: str, isolation: str = "read_committed"
+) -> AsyncIterator[Any]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
+        **security,
         client_id=client_id,
         isolation_level=isolation,
         enable_auto_commit=False,

@@ -10,12 +10,14 @@ from aiokafka import AIOKafkaConsumer
 from api.view.event_history import EventHistory
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import EventTail
+from app.broker_probe import PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from api.view.event_log import Tail
+    from app.broker_probe import Security
 
 # A broker answers a connection's requests in turn, so each question would wait behind a fetch that waits for records.
 _FETCH_WAIT_MS = 50
@@ -24,8 +26,9 @@ _FETCH_WAIT_MS = 50
 class KafkaEvents:
     """Reads the broker at `bootstrap`; `run` is its whole life."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, *, security: Security = PLAINTEXT) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._tail = EventTail(self._open_consumer)
         self._history = EventHistory(self._open_consumer)
 
@@ -54,6 +57,7 @@ class KafkaEvents:
     async def _open_consumer(self) -> AsyncIterator[Any]:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
+            **self._security,
             client_id="ebs-api-events",
             isolation_level="read_committed",
             enable_auto_commit=False,

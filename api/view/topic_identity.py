@@ -24,10 +24,13 @@ from aiokafka.protocol.types import (
 )
 
 from api.view.store import Layout
+from app.broker_probe import PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BytesIO
+
+    from app.broker_probe import Security
 
 _STRING = CompactString("utf-8")
 _NO_TAGS: dict[int, bytes] = {}
@@ -106,13 +109,13 @@ class _DescribeTopics(Request[_MetadataRequestV12]):  # type: ignore[misc]  # ai
         return request_struct_class(topics, False, False, _NO_TAGS)  # noqa: FBT003  # fields of a wire format
 
 
-async def read_layout(bootstrap: str, names: Sequence[str]) -> Layout:
+async def read_layout(bootstrap: str, names: Sequence[str], security: Security = PLAINTEXT) -> Layout:
     """Ask the broker which topics these are; one that is missing has 0 partitions.
 
     Raises what aiokafka raises (`KafkaError`, `OSError`) when nobody answers within seconds.
     """
     client = AIOKafkaClient(
-        bootstrap_servers=bootstrap, client_id="ebs-api-identity", request_timeout_ms=_REQUEST_TIMEOUT_MS
+        bootstrap_servers=bootstrap, client_id="ebs-api-identity", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
     )
     try:
         await client.bootstrap()

@@ -27,7 +27,7 @@ from app.local.ports import LOOPBACK, free_port, is_free
 from app.local.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from app.local.kafka_runtime import Progress
@@ -42,7 +42,8 @@ class EmbeddedKafka:
     """A Kafka of one node (KRaft, both roles); its data outlives it, so the next start goes on where this one ended.
 
     `port` 0 takes a free one and keeps it. `quick_start` has it up in 2 s, but slower under load: off for benchmarks.
-    `on_download(done_bytes, total_bytes)` hears about the first start's fetching, in another thread.
+    `on_download(done_bytes, total_bytes)` hears about the first start's fetching, in another thread. `extra_properties`
+    (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
     All that fails is an `EmbeddedBrokerError` that says what to do about it.
     """
 
@@ -55,6 +56,8 @@ class EmbeddedKafka:
         heap_mb: int = 512,
         cache_dir: Path | None = None,
         on_download: Progress | None = None,
+        extra_properties: str = "",
+        format_options: Sequence[str] = (),
     ) -> None:
         self.directory = data_dir.absolute() / "kafka"
         self.port = port or free_port()
@@ -63,6 +66,8 @@ class EmbeddedKafka:
         self._heap_mb = heap_mb
         self._cache_dir = cache_dir or default_cache_dir()
         self._on_download = on_download
+        self._extra_properties = extra_properties
+        self._format_options = format_options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -162,6 +167,7 @@ class EmbeddedKafka:
         log_dir = self.directory / "log"
         properties.write_text(
             server_properties(host=LOOPBACK, port=self.port, controller_port=free_port(), log_dir=log_dir)
+            + self._extra_properties
         )
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name("kafka.log.1"))
@@ -183,7 +189,7 @@ class EmbeddedKafka:
         cluster_id = _new_cluster_id()
         with self.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *tethered(format_command(java, jars, properties, cluster_id)),
+                *tethered(format_command(java, jars, properties, cluster_id, self._format_options)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

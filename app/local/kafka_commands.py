@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _PROPERTIES = """\
@@ -55,9 +56,9 @@ def server_properties(*, host: str, port: int, controller_port: int, log_dir: Pa
     )
 
 
-def format_command(java: Path, jars: Path, properties: Path, cluster_id: str) -> list[str]:
+def format_command(java: Path, jars: Path, properties: Path, cluster_id: str, options: Sequence[str] = ()) -> list[str]:
     """Return the command that writes the storage's `meta.properties`, once in its life."""
-    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *options]
     return [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", *tool]
 
 

@@ -30,7 +30,7 @@ from aiokafka import errors
 
 from app.errors import EbsError, Fenced
 from app.streaming.batching import BatchSchema
-from app.streaming.consumer import Consumer
+from app.streaming.consumer import Consumer, Producer
 from app.streaming.fencing import FencedProducer
 from app.streaming.ownership import Ownership
 from app.streaming.progress import KafkaEnds, Progress, patience_s
@@ -136,6 +136,7 @@ def create_streaming_app(
         broker_session_timeout=options.session_timeout_ms / 1000,
         broker_request_timeout=max(90.0, options.session_timeout_ms / 1000 + 1),
         web_port=options.web_port,
+        web_bind=options.web_host,
         Table=TransactionalTable,
         TableManager=StepTableManager,
     )
@@ -163,6 +164,7 @@ def create_streaming_app(
     app.watchdog = Watchdog(options.stall_timeout_s, verdict=lambda: app.progress.verdict)
     app.is_prepared = False
     app.transport.Consumer = Consumer
+    app.transport.Producer = Producer
     app.input = app.input_of(*input_topics)
     return app
 

@@ -138,6 +138,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer.seek(tp, offset)
 
 
+class Producer(driver.Producer):
+    """Faust's own producer, which it starts and we do not use: it has to get past the broker all the same."""
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        # Without any Faust names the protocol itself, PLAINTEXT.
+        security: Mapping[str, Any] = self.app.options.security
+        return security
+
+
 class Consumer(driver.Consumer):
     """The consumer of a worker; implements `ownership.Reader`."""
 

@@ -22,7 +22,8 @@ class StreamingOptions:
     request_timeout_ms: int = 30_000
     stall_timeout_s: float = 60.0
     web_port: int = 6066
-    security: Mapping[str, Any] = field(default_factory=dict)
+    web_host: str = "0.0.0.0"
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)  # it holds a password
 
     @property
     def connection(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from app.settings import ProcessTime, Settings
 
@@ -28,7 +29,7 @@ def shown(default: object) -> str:
     if isinstance(default, float):
         return f"{default:g}"
     if isinstance(default, tuple):
-        return ",".join(map(str, default))
+        return ",".join(map(str, default)) or "empty"
     if default is None:
         return "unset"
-    return str(default or "empty") if isinstance(default, str | dict) else str(default)
+    return str(default or "empty") if isinstance(default, str | dict | SecretStr) else str(default)
