@@ -41,6 +41,7 @@ def _environment() -> Environment:
         "duration": words.duration,
         "moment": words.moment,
         "day_and_moment": words.day_and_moment,
+        "to_the_ms": words.to_the_ms,
         "ago": words.ago,
         "until": words.until,
         "pretty": words.pretty,

@@ -50,12 +50,16 @@ class Asked(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page: `load` returns what its template needs; `data` of that is what a program gets, where no API path is."""
+    """A page: `load` returns what its template needs; `data` of that is what a program gets, where no API path is.
+
+    `load_once` is for what is not drawn again every second.
+    """
 
     path: str
     template: str
     title: str
     load: Callable[[Asked], Awaitable[dict[str, Any]]]
+    load_once: Callable[[Asked], Awaitable[dict[str, Any]]] | None = None
 
 
 def asked_of(request: Request) -> Asked:
@@ -98,7 +102,10 @@ async def _or_problem(inside: Inside, path: str, **query: Any) -> dict[str, Any]
 
 async def show(request: Request, page: Page, extra: dict[str, Any] | None = None, status: int = 0) -> Response:
     """Answer with a page; `extra` holds what a form that was refused has to say, `status` its status."""
-    context, found_status = await load(page, asked_of(request))
+    asked = asked_of(request)
+    context, found_status = await load(page, asked)
+    if page.load_once is not None and context["trouble"] is None:
+        context |= await page.load_once(asked)
     said = unquote(request.cookies.get(SAID_COOKIE, ""))[:_MAX_SAID_CHARS]
     context |= {"said": said, "refused": None, "live": _live_address(request, page), "typed": {}, **(extra or {})}
     context["typed"] = defaultdict(str, context["typed"])

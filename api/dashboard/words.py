@@ -58,6 +58,11 @@ def moment(at_ms: int | None) -> Markup:
     return _time(at_ms, lambda at: f"{at:%H:%M:%S}")
 
 
+def to_the_ms(at_ms: int | None) -> Markup:
+    """Return the time of day with its milliseconds."""
+    return _time(at_ms, lambda at: f"{at:%H:%M:%S}.{at.microsecond // _S_MS:03d}")
+
+
 def day_and_moment(at_ms: int | None) -> Markup:
     """Return date and time of day."""
     return _time(at_ms, lambda at: f"{at:%Y-%m-%d %H:%M:%S}")

@@ -33,8 +33,8 @@ def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s
 class ApiProcess:
     """`uvicorn api.main:http_app`, ready when the block begins, and `client`."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, *, port: int | None = None, **environment: str) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"api-{self.port}.log"
         command = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--port", str(self.port), "--no-access-log"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-from api.dashboard.inside import path_of
+from api.dashboard import words
+from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
+_SHOWN_EVENTS = 500
 _WIDTH = 1_000.0
 _LEAST_WIDTH = 3.0
+_WORKED = frozenset({"TASK_FINISHED", "TASK_FAILED"})
 _ENDED = frozenset({"FINISHED", "FAILED", "CANCELLED"})
 
 
@@ -21,34 +24,57 @@ class Segment(NamedTuple):
     x: float
     width: float
     part: str
-    words: str
+    told: str
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
     object_id = asked.path["object_id"]
-    answer, tasks = await asyncio.gather(asked.inside.get(path_of("objects", object_id)), _all_tasks(asked, object_id))
-    shown = tasks if asked.query.get("tasks") == "all" else tasks[:_SHOWN_TASKS]
+    everything = asked.query.get("tasks") == "all"
+    answer, tasks = await asyncio.gather(
+        asked.inside.get(path_of("objects", object_id)), _tasks_of(asked, object_id, everything=everything)
+    )
     begin_ms, end_ms = _span(answer, tasks, asked.now_ms)
     return {
         "data": answer,
         "object": answer,
-        "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in shown],
-        "hidden_count": len(tasks) - len(shown),
+        "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in tasks],
+        "hidden_count": max(0, answer["tasks_total"] - len(tasks)) if tasks else 0,
         "begin_ms": begin_ms,
         "end_ms": end_ms,
         "has_ended": answer["state"] in _ENDED,
     }
 
 
-async def _all_tasks(asked: Asked, object_id: str) -> list[dict[str, Any]]:
-    """Return the tasks of all pages: the line of time is as long as the last of them."""
+async def _tasks_of(asked: Asked, object_id: str, *, everything: bool) -> list[dict[str, Any]]:
+    """Return the first tasks, or those of all pages."""
     path = path_of("objects", object_id, "tasks")
-    page = await asked.inside.get(path, limit=_TASKS_A_PAGE)
+    page = await asked.inside.get(path, limit=_TASKS_A_PAGE if everything else _SHOWN_TASKS)
     tasks: list[dict[str, Any]] = page["tasks"]
-    while page["next_cursor"] is not None:
+    while everything and page["next_cursor"] is not None:
         page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
         tasks += page["tasks"]
     return tasks
+
+
+async def _load_events(asked: Asked) -> dict[str, Any]:
+    """Return the events so far; a script adds those that come (`events.js`), from where these end."""
+    path = path_of("objects", asked.path["object_id"], "events")
+    try:
+        answer = await asked.inside.get(path, limit=_SHOWN_EVENTS)
+    except Refused as error:
+        return {"events": [], "events_path": path, "no_events": error.problem["detail"], "more_events": False}
+    events = [{**event, "details": _details_of(event)} for event in answer["events"]]
+    return {"events": events, "events_path": path, "no_events": None, "more_events": answer["next_after"] is not None}
+
+
+def _details_of(event: dict[str, Any]) -> list[str]:
+    """Return what an event tells beside its task; as `events.js` words it."""
+    told = [str(event[name]) for name in ("worker", "error") if event.get(name)]
+    if event["type"] == "TASK_STARTED" and event.get("wait_ms") is not None:
+        told.append(f"waited {words.duration(event['wait_ms'])}")
+    if event["type"] in _WORKED and event.get("spent_ms") is not None:
+        told.append(f"worked {words.duration(event['spent_ms'])}")
+    return told
 
 
 def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> tuple[int, int]:
@@ -89,4 +115,4 @@ def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -
 
 _END_PARTS = {"DEAD": "dead", "CANCELLED": "cancelled", "RETRYING": "failed", "FINISHED": "finished"}
 
-PAGE = Page("/objects/{object_id}", "object.html", "Object", _load)
+PAGE = Page("/objects/{object_id}", "object.html", "Object", _load, _load_events)

@@ -1,0 +1,157 @@
+"""A whole system for a real browser: Kafka, API, a worker of each role, and headless Chromium before it.
+
+Screenshots are left in tests/browser/screenshots (not in the repository): what to look at after a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from api_process import ApiProcess, until
+from fleet import Fleet
+from playwright.sync_api import sync_playwright
+
+from app.broker import ensure_topics
+from app.local.embedded_kafka import EmbeddedKafka
+from app.settings import load
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+SHOTS = Path(__file__).parent / "screenshots"
+PARTITIONS = 2
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FIX = "no Chromium on PATH: `make chromium` installs Debian's as root; elsewhere install one by hand"
+
+
+class System:
+    """Everything at work on this machine, and the files that let handlers go on."""
+
+    def __init__(self, broker: EmbeddedKafka, directory: Path) -> None:
+        self.broker = broker
+        self.gates = directory / "gates"
+        self.gates.mkdir()
+        self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS), "EBS_VIEW_WAIT_S": "5"}
+        handlers = '{"gated": "dashboard_handlers:gated", "letter": "dashboard_handlers:mended"}'
+        self.fleet = Fleet(broker.bootstrap, directory, self.env | {"EBS_HANDLERS": handlers, "GATES": str(self.gates)})
+        data = {"EBS_DATA_DIR": str(directory / "api"), "EBS_STATS_DB": str(directory / "api.db")}
+        self.api = ApiProcess(directory, **self.env, **data)
+
+    def open_gate(self, name: str) -> None:
+        """Let the tasks of an object with this name finish."""
+        (self.gates / name).touch()
+
+    def submit(self, **wanted: Any) -> str:
+        """Submit an object over the API; returns its id."""
+        answer = self.api.client.post("/api/objects", json=wanted)
+        assert 202 == answer.status_code, answer.text
+        return answer.json()["id"]
+
+    def state_of(self, object_id: str) -> str:
+        """Return an object's state."""
+        return self.api.client.get(f"/api/objects/{object_id}").json()["state"]
+
+    def reaches(self, object_id: str, state: str) -> None:
+        """Wait until an object is in a state."""
+        until(lambda: self.state_of(object_id) == state, lambda: f"{state}\n{self.fleet.last_words()}", 60)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return where Chromium is; without one tests are skipped, under CI they fail."""
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(_FIX)
+    return found
+
+
+@pytest.fixture(scope="session")
+def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Return a system at work; tests share it, so each has names and kinds of its own."""
+    assert chromium
+    directory = tmp_path_factory.mktemp("system")
+    broker = EmbeddedKafka(directory / "broker", port=0)
+    asyncio.run(broker.start())
+    try:
+        asyncio.run(ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))))
+        one = System(broker, directory)
+        try:
+            one.fleet.start_all()
+            with one.api:
+                until(lambda: len(one.api.client.get("/api/workers").json()["workers"]) == 3, one.fleet.last_words, 60)
+                yield one
+        finally:
+            one.fleet.stop()
+    finally:
+        asyncio.run(broker.stop())
+
+
+@pytest.fixture
+def browser(chromium: str) -> Iterator[Browser]:
+    """Return a headless browser; one for each test, because Playwright's loop would be in the way of the others'."""
+    with sync_playwright() as playwright:
+        # As root there is no sandbox; the pages are our own.
+        one = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield one
+        one.close()
+
+
+class Visitor:
+    """Opens pages, and writes down what they should not do: errors on the console, requests to other hosts."""
+
+    def __init__(self, browser: Browser, name: str) -> None:
+        self._browser = browser
+        self._name = name
+        self._contexts: list[BrowserContext] = []
+        self.errors: list[str] = []
+        self.hosts: set[str] = set()
+        self.expected_errors: tuple[str, ...] = ()
+
+    def visit(self, base_url: str, path: str = "/", **options: Any) -> Page:
+        """Open a page in a context of its own; `options` are those of Playwright's `new_context`."""
+        context = self._browser.new_context(base_url=base_url, **options)
+        context.set_default_timeout(30_000)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: self.errors.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.goto(path)
+        return page
+
+    def shoot(self, page: Page, what: str = "") -> None:
+        """Leave a screenshot of the whole page."""
+        SHOTS.mkdir(exist_ok=True)
+        name = "-".join(filter(None, (self._name, what)))
+        page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+    def close(self) -> None:
+        """Close all pages."""
+        for context in self._contexts:
+            context.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    """Return somebody who looks at pages; at the end there must have been no errors and no other hosts."""
+    one = Visitor(browser, request.node.name.removeprefix("test_").translate(str.maketrans("[]/ ", "----")).strip("-"))
+    yield one
+    one.close()
+    unexpected = [error for error in one.errors if not any(text in error for text in one.expected_errors)]
+    assert [] == unexpected
+    assert {"127.0.0.1"} >= {host.rpartition(":")[0] for host in one.hosts}, one.hosts
+
+
+@pytest.fixture
+def visit(system: System, visitor: Visitor) -> Callable[..., Page]:
+    """Return a function that opens a page of the system."""
+    return lambda path="/", **options: visitor.visit(system.api.url, path, **options)
