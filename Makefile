@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-compose check bench bench-engine bench-bookkeeping bench-redrive chaos install clean
+.PHONY: help demo up test chromium test-compose check bench bench-engine bench-bookkeeping bench-redrive chaos install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
 	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
+	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine; BENCH="--only poison" takes a part alone'
@@ -30,7 +31,11 @@ up: $(INSTALLED)
 	@$(BIN)/ebs up $(UP)
 
 test: $(INSTALLED)
+	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
 	$(BIN)/python -m pytest $(TEST)
+
+chromium:
+	@tests/browser/install-chromium.sh
 
 test-compose: $(INSTALLED)
 	tests/compose/install-engine.sh

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHOTS = Path(__file__).parent / "screenshots"
 PARTITIONS = 2
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_FIX = "no Chromium on PATH: `make chromium` installs Debian's as root; elsewhere install one by hand"
+_FIX = "no Chromium is on PATH: `make chromium` as root installs Debian's; elsewhere install one by hand"
 
 
 class System:

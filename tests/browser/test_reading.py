@@ -67,7 +67,7 @@ def test_pages_fit_and_can_be_read(visit, visitor, device, scheme):
     for path in PATHS:
         page.goto(path)
         expect(page.locator("#connection")).to_have_text("Live")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"], path
         assert [] == page.evaluate(_PALE_TEXTS), path
         pressed = page.locator("main button:visible, main input:visible, main select:visible")
         boxes = [pressed.nth(index).bounding_box() for index in range(pressed.count())]
