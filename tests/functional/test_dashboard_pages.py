@@ -15,7 +15,7 @@ from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
-from app.topics import CONTROL, OBJECTS, WORKERS
+from app.topics import CONTROL, OBJECTS, TASK_EVENTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -293,3 +293,28 @@ def test_id_that_needs_quoting_has_a_page(api):
     seen = browse(api, "/objects")
     (link,) = [one.get("href") for one in seen.all("a") if (one.get("href") or "").startswith("/objects/a")]
     assert 200 == browse(api, link).status
+
+
+def test_events_of_an_object_are_listed(api):
+    """In the order of the topics, with what each tells; a script goes on behind the last one."""
+    put_object(api)
+    common = ("a1", "a1-0", 0, "mail", 0, 2, 1)
+    for told in (TaskCreated("c", *common, NOW_MS), TaskStarted("s", *common, NOW_MS + 7, "worker-7", 1_500)):
+        api.topics.write(TASK_EVENTS, 0, b"a1", encode(told))
+    seen = browse(api, "/objects/a1")
+    assert "TASK_STARTED 0 1 worker-7, waited 1.5 s" in seen.text_of("event-rows")
+    events = seen.element("events")
+    assert events is not None
+    assert ("/api/objects/a1/events", "task-events:0:1", "yes") == (
+        events.get("data-events"),
+        events.get("data-after"),
+        events.get("data-open"),
+    )
+
+
+def test_events_that_cannot_be_had_leave_the_page(api):
+    """The broker hands out none: the rest is there."""
+    put_object(api)
+    api.events.failure = "the broker is away"
+    seen = browse(api, "/objects/a1")
+    assert (200, True) == (seen.status, "Not to be had right now: the broker is away" in seen.text_of("events"))
