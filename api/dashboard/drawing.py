@@ -35,6 +35,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "sentence": lambda text: text[:1].upper() + text[1:],
         "segment": lambda text: quote(text, safe=""),
         "number": words.number,
         "rate": words.rate,

@@ -141,7 +141,7 @@ def test_broker_that_was_never_there_is_drawn(make_api, page):
     api.topics.failure = BrokerUnavailable("nobody answers at 127.0.0.1:9092")
     seen = browse(api, address_of(page))
     assert (503, "2") == (seen.status, seen.headers["retry-after"])
-    assert "nobody answers at 127.0.0.1:9092" in seen.text_of("broker-away")
+    assert "Nobody answers at 127.0.0.1:9092" in seen.text_of("broker-away")
     assert "Not known right now" in seen.text
     assert 'http-equiv="refresh"' in seen.html
 
