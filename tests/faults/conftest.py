@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet import Fleet
-
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.settings import load
-from app.topics import catalogue
+from broker_site import PARTITIONS, running_site
+from fleet import Fleet, running_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PARTITIONS = 4
+    from app.local.embedded_kafka import EmbeddedKafka
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
     """Return a running broker with all topics."""
-    kafka = EmbeddedKafka(tmp_path, port=0)
-
-    async def start() -> None:
-        await kafka.start()
-        await ensure_topics(kafka.bootstrap, catalogue(load(broker=kafka.bootstrap, partitions=PARTITIONS)))
-
-    asyncio.run(start())
-    yield kafka
-    asyncio.run(kafka.stop())
+    with running_site(tmp_path) as site:
+        yield site.broker
 
 
 @pytest.fixture
 def fleet(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Fleet]:
     """Return a fleet of workers on that broker; none outlives the test."""
-    workers = Fleet(broker.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
-    yield workers
-    workers.stop()
+    with running_fleet(broker.bootstrap, tmp_path, PARTITIONS) as workers:
+        yield workers

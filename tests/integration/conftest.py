@@ -6,11 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from broker_site import Site, running_site
 
 from app.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     asyncio.run(broker.start())
     yield broker
     asyncio.run(broker.stop())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Return a site whose broker is this test's own, with all topics."""
+    with running_site(tmp_path) as one:
+        yield one

@@ -3,79 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import subprocess
-import sys
 import time
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from api_process import ApiProcess, until
 
 from app.events import decode_object
 from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
 from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PARTITIONS = 3
 PUBLISH_TIMEOUT_S = 1.5
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
-    """Return the condition's value once it is true."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {timeout_s} s: {what}")
-
-
-class ApiProcess:
-    """`uvicorn api.main:http_app` and a client of it."""
-
-    def __init__(self, directory: Path, **environment: str) -> None:
-        self.port = free_port()
-        self.log_path = directory / f"api-{self.port}.log"
-        command = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--port", str(self.port), "--no-access-log"]
-        with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(Path.cwd())} | environment
-            )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-
-    @property
-    def log(self) -> str:
-        """Return what the process said."""
-        return self.log_path.read_text()
-
-    def status(self, path: str) -> int:
-        """GET a path; 0 as long as nobody answers."""
-        try:
-            return self.client.get(path).status_code
-        except httpx.TransportError:
-            return 0
-
-    def wait_until_ready(self) -> None:
-        """Return when the process is ready."""
-        until(lambda: self.status("/readyz") == 200, f"ready: {self.log}")
-
-    def stop(self) -> None:
-        """Stop it as a supervisor does."""
-        self.client.close()
-        self.process.terminate()
-        self.process.wait(20)
 
 
 class Bench:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from api_process import ApiProcess, until
-from broker_site import Site, running_site
 from mass_redrive import ended, mass_redrive
 
 from app.events import decode_task_event, decode_task_request
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 PATH = "/api/dead-letters"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Return a site whose broker runs."""
-    with running_site(tmp_path) as one:
-        yield one
 
 
 def letters_of(api: ApiProcess, query: str = "") -> list[dict[str, Any]]:

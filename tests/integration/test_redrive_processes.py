@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from api_process import ApiProcess, until
-from broker_site import Site, running_site
 from mass_redrive import ended
 
 from app.events import decode_task_request
 from app.topics import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 PATH = "/api/dead-letters"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Return a site whose broker runs."""
-    with running_site(tmp_path) as one:
-        yield one
 
 
 def counts_of(api: ApiProcess) -> Counter[str]:

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from checker import differences, read_all, read_topics
 from feed import feed
-from fleet import ROLES, Fleet, said, until
+from fleet import ROLES, Fleet, running_fleet, said, until
 from follower import Follower
 
 from app.broker import ensure_topics
@@ -44,9 +44,8 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
 @pytest.fixture
 def fleet(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Fleet]:
     """Return a fleet of workers on that broker."""
-    workers = Fleet(broker.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
-    yield workers
-    workers.stop()
+    with running_fleet(broker.bootstrap, tmp_path, PARTITIONS) as workers:
+        yield workers
 
 
 def get(worker: Any, path: str) -> tuple[int, dict[str, Any]]:

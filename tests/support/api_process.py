@@ -49,10 +49,30 @@ class ApiProcess:
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
     def __enter__(self) -> Self:
-        until(self._is_ready, self.log_path.read_text)
+        self.wait_until_ready()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        """Return what the process said."""
+        return self.log_path.read_text()
+
+    def status(self, path: str) -> int:
+        """GET a path; 0 as long as nobody answers."""
+        try:
+            return self.client.get(path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_until_ready(self) -> None:
+        """Return when the process is ready."""
+        until(lambda: self.status("/readyz") == httpx.codes.OK, self.log_path.read_text)
+
+    def stop(self) -> None:
+        """Stop it as a supervisor does."""
         self.client.close()
         self.process.terminate()
         self.process.wait(20)
@@ -61,9 +81,3 @@ class ApiProcess:
         """End it as a crash would."""
         self.process.kill()
         self.process.wait()
-
-    def _is_ready(self) -> bool:
-        try:
-            return self.client.get("/readyz").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False

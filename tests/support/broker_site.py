@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from api_process import ApiProcess
 from checker import read_all
-from fleet import Fleet
+from fleet import Fleet, running_fleet
 from grave import request_of
 
 from app.broker import ensure_topics
@@ -46,12 +46,9 @@ class Site:
     @contextmanager
     def workers(self, **environment: str) -> Iterator[Fleet]:
         """Let a worker of each role live for the block."""
-        fleet = Fleet(self.broker.bootstrap, self.directory, {"EBS_PARTITIONS": str(PARTITIONS), **environment})
-        try:
+        with running_fleet(self.broker.bootstrap, self.directory, PARTITIONS, **environment) as fleet:
             fleet.start_all()
             yield fleet
-        finally:
-            fleet.stop()
 
     def bury(self, numbers: Iterable[int]) -> None:
         """Write letters of tasks in one transaction, as a worker does."""

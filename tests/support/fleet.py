@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from app.local.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 ROLES = ("distribution", "processing", "statistics")
 SESSION_TIMEOUT_S = 3.0
@@ -126,6 +126,16 @@ class Fleet:
             f"--- {worker.name} (exit code {worker.exit_code})\n" + "\n".join(worker.log().splitlines()[-_LOG_LINES:])
             for worker in self.workers.values()
         )
+
+
+@contextmanager
+def running_fleet(bootstrap: str, directory: Path, partition_count: int, **environment: str) -> Iterator[Fleet]:
+    """Return a fleet without workers; none that is started outlives the block."""
+    fleet = Fleet(bootstrap, directory, {"EBS_PARTITIONS": str(partition_count), **environment})
+    try:
+        yield fleet
+    finally:
+        fleet.stop()
 
 
 async def until(
