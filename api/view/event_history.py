@@ -64,7 +64,9 @@ class EventHistory:
             try:
                 yield consumer
             finally:
-                consumer.unsubscribe()
+                # Paused, for nobody reads what it would go on fetching. `unsubscribe` would end aiokafka's fetcher for
+                # good while it looks at its assignment, and the consumer would never hand out anything again.
+                consumer.pause(*consumer.assignment())
                 self._idle.append(consumer)
 
     async def _open(self) -> Any:

@@ -139,8 +139,8 @@ class EventTail:
         while True:
             if not self._followers:
                 self._wanted.clear()
-                # Nobody reads what a consumer without followers fetches, and it goes on fetching.
-                consumer.unsubscribe()
+                # Nobody reads what it would go on fetching (`unsubscribe` ends aiokafka's fetcher, see event_history).
+                consumer.pause(*consumer.assignment())
                 self._positions = {}
                 try:
                     async with asyncio.timeout(_LINGER_S):
@@ -168,10 +168,11 @@ class EventTail:
         needed = {follower.partition for followers in self._followers.values() for follower in followers}
         if needed == self._positions.keys():
             return
+        # Before anything is awaited: who begins to follow meanwhile must not count on a partition that is dropped.
+        self._positions = {number: self._positions[number] for number in needed & self._positions.keys()}
         new = [TopicPartition(TASK_EVENTS, number) for number in needed - self._positions.keys()]
         ends = await consumer.end_offsets(new) if new else {}
-        kept = {number: self._positions[number] for number in needed & self._positions.keys()}
-        self._positions = kept | {tp.partition: end for tp, end in ends.items()}
+        self._positions |= {tp.partition: end for tp, end in ends.items()}
         consumer.assign([TopicPartition(TASK_EVENTS, number) for number in self._positions])
         for number, offset in self._positions.items():
             consumer.seek(TopicPartition(TASK_EVENTS, number), offset)

@@ -67,7 +67,7 @@ class System:
 
     def started_at_ms(self, object_id: str) -> list[int]:
         """Return when the object's tasks started, as far as they have."""
-        tasks = self.client.get(f"/api/objects/{object_id}/tasks").json()["tasks"]
+        tasks = self.client.get(f"/api/objects/{object_id}/tasks?limit=1000").json()["tasks"]
         return sorted(task["started_at_ms"] for task in tasks if task["started_at_ms"])
 
 

@@ -1,0 +1,239 @@
+"""Following objects on a real broker with workers and two API processes: waits, streams, lists, own writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+from api_process import ApiProcess, until
+from fleet import Fleet
+
+from app.events import ObjectCreated, encode
+from app.local.embedded_kafka import EmbeddedKafka
+from app.topics import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTITIONS = 4
+SSE = {"accept": "text/event-stream"}
+
+
+class System(NamedTuple):
+    """Two API processes in front of one broker with workers; tasks take from 0.2 to 0.4 s."""
+
+    first: ApiProcess
+    second: ApiProcess
+    bootstrap: str
+
+    def submit(self, tasks: int = 3) -> str:
+        """Submit an object to the first process."""
+        return self.first.client.post("/api/objects", json={"tasks": tasks}).json()["id"]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Return the system; its workers have begun."""
+    directory = tmp_path_factory.mktemp("system")
+    kafka = EmbeddedKafka(directory / "kafka", port=0)
+    asyncio.run(kafka.start())
+    environment = {
+        "EBS_BROKER": kafka.bootstrap,
+        "EBS_PARTITIONS": str(PARTITIONS),
+        "EBS_DATA_DIR": str(directory),
+        "EBS_STATS_DB": str(directory / "stats.db"),
+        "EBS_VIEW_WAIT_S": "3",
+    }
+    fleet = Fleet(kafka.bootstrap, directory, {"EBS_PARTITIONS": str(PARTITIONS), "EBS_PROCESS_TIME": "0.2-0.4"})
+    with ApiProcess(directory, **environment) as first, ApiProcess(directory, **environment) as second:
+        fleet.start_all()
+        found = System(first, second, kafka.bootstrap)
+        object_id = found.submit()
+        until(lambda: state(first, object_id) == "FINISHED", fleet.last_words, 60)
+        yield found
+    fleet.stop()
+    asyncio.run(kafka.stop())
+
+
+def state(api: ApiProcess, object_id: str) -> str:
+    """Return where an object stands."""
+    return api.client.get(f"/api/objects/{object_id}").json()["state"]
+
+
+def stream(
+    api: ApiProcess, object_id: str, after: str | None = None, stop_after: int | None = None
+) -> list[tuple[str | None, str]]:
+    """Follow an object to the end of its stream, or for so many events; return ids and types."""
+    headers = SSE | ({} if after is None else {"last-event-id": after})
+    told: list[tuple[str | None, str]] = []
+    with api.client.stream("GET", f"/api/objects/{object_id}/events", headers=headers) as answer:
+        assert 200 == answer.status_code
+        event_id = None
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "id":
+                event_id = value
+            elif name == "event":
+                assert "error" != value, list(answer.iter_lines())
+                told.append((event_id, value))
+                event_id = None
+                if len(told) == stop_after:
+                    break
+    return told
+
+
+def test_wait_answers_when_the_object_has_ended(system):
+    """The other process answers within the time that the tasks take, not at the time limit."""
+    object_id = system.submit()
+    answer = system.second.client.get(f"/api/objects/{object_id}?wait=20&until=FINISHED")
+    told = answer.json()
+    assert ("FINISHED", "reached", "reached", 3) == (
+        told["state"],
+        answer.headers["ebs-wait"],
+        told["wait"]["outcome"],
+        told["tasks_done"],
+    )
+
+
+def test_stream_tells_everything_once_and_ends(system):
+    """Followed from the beginning and looked at afterwards, at either process, an object has the same events."""
+    object_id = system.submit()
+    told = stream(system.second, object_id)
+    types = [kind for _, kind in told]
+    assert ["OBJECT_CREATED", "TASK_CREATED", "TASK_CREATED", "TASK_CREATED"] == types[:4]
+    assert (3, 3, "end") == (types.count("TASK_STARTED"), types.count("TASK_FINISHED"), types[-1])
+    assert 11 == len(types)
+    assert told == stream(system.first, object_id)
+    listed = system.first.client.get(f"/api/objects/{object_id}/events").json()
+    assert told[:-1] == [(event["event_id"], event["type"]) for event in listed["events"]]
+    assert (True, None) == (listed["ended"], listed["next_after"])
+
+
+def test_stream_goes_on_behind_the_last_event_at_another_process(system):
+    """Cut off after each event in turn, and resumed at the other process: nothing twice, nothing missing."""
+    object_id = system.submit()
+    told: list[tuple[str | None, str]] = []
+    apis = (system.first, system.second)
+    while not told or told[-1][1] != "end":
+        told += stream(apis[len(told) % 2], object_id, told[-1][0] if told else None, stop_after=1)
+    assert stream(system.first, object_id) == told
+
+
+def test_many_streams_at_once_are_each_complete(system):
+    """Thirty clients, some of one object, share one reader and lose nothing."""
+    ids = [system.submit() for _ in range(10)]
+    told: dict[int, list[tuple[str | None, str]]] = {}
+
+    def follow(number: int) -> None:
+        told[number] = stream((system.first, system.second)[number % 2], ids[number % 10])
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [11] * 30 == [len(told[number]) for number in range(30)]
+    assert all(len(set(one)) == len(one) for one in told.values())
+
+
+def test_list_pages_are_stable_while_objects_come_in_and_end(system):
+    """Page by page through one process while the other takes more: each earlier object once, in order."""
+    before = [system.submit(1) for _ in range(40)]
+    seen: list[str] = []
+    path = "/api/objects?limit=7"
+    until(lambda: set(before) <= set(ids_of(system.second, "/api/objects?limit=500")), "the objects to be seen")
+    while path is not None:
+        system.submit(1)
+        page = system.second.client.get(path).json()
+        seen += [one["id"] for one in page["objects"]]
+        path = page["links"]["next"]
+    assert len(set(seen)) == len(seen)
+    assert list(reversed(before)) == [one for one in seen if one in before]
+
+
+def ids_of(api: ApiProcess, path: str) -> list[str]:
+    """Return the ids on a page."""
+    return [one["id"] for one in api.client.get(path).json()["objects"]]
+
+
+def test_own_write_is_read_at_the_other_process(system):
+    """Never a 404 for what was accepted, whichever process is asked, and however soon."""
+    for _ in range(50):
+        object_id = system.submit(1)
+        assert 200 == system.second.client.get(f"/api/objects/{object_id}").status_code
+    assert 404 == system.second.client.get("/api/objects/unknown").status_code
+
+
+def test_own_write_behind_an_open_transaction_is_no_404(system):
+    """Hidden by an outside producer's transaction it cannot be read yet: 503 and not 404, then 200."""
+    with asyncio.Runner() as runner:
+        producer = runner.run(begin_writing(system.bootstrap))
+        ids = [system.submit(1) for _ in range(8 * PARTITIONS)]
+        statuses = {system.second.client.get(f"/api/objects/{object_id}").status_code for object_id in ids[-8:]}
+        runner.run(producer.commit_transaction())
+        runner.run(producer.stop())
+    assert 503 in statuses
+    assert 404 not in statuses
+    assert {200} == {system.second.client.get(f"/api/objects/{object_id}").status_code for object_id in ids}
+
+
+async def begin_writing(bootstrap: str) -> AIOKafkaProducer:
+    """Leave a transaction open that holds a record of each partition of `objects`."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="outside", transaction_timeout_ms=60_000)
+    await producer.start()
+    await producer.begin_transaction()
+    for partition in range(PARTITIONS):
+        event = ObjectCreated(object_id=f"outside-{partition}", name="n", content="c", at_ms=1)
+        await producer.send_and_wait(OBJECTS, encode(event), key=b"x", partition=partition)
+    return producer
+
+
+def test_statistics_stream_moves_with_the_system(system):
+    """An update a second; what was submitted meanwhile appears in it."""
+    before = None
+    with system.second.client.stream("GET", "/api/statistics/stream") as answer:
+        for line in answer.iter_lines():
+            if not line.startswith("data: "):
+                continue
+            told = json.loads(line.removeprefix("data: "))
+            if before is None:
+                before = told["objects_created"]
+                system.submit(1)
+            elif told["objects_created"] > before and told["rates_per_s"]["objects_created"] > 0:
+                break
+    assert told["view"]["lag_ms"] < 5_000
+
+
+def test_process_with_open_streams_and_waits_stops_at_once(system, tmp_path):
+    """SIGTERM ends a stream and answers a wait instead of being held up by them."""
+    environment = {
+        "EBS_BROKER": system.bootstrap,
+        "EBS_PARTITIONS": str(PARTITIONS),
+        "EBS_DATA_DIR": str(tmp_path),
+        "EBS_STATS_DB": str(tmp_path / "stats.db"),
+    }
+    answers: list[tuple[int, bytes]] = []
+
+    def get(url: str) -> None:
+        with httpx.stream("GET", url, timeout=60) as answer:
+            answers.append((answer.status_code, answer.read()))
+
+    with ApiProcess(tmp_path, **environment) as api:
+        system.first.client.post("/api/control/pause", json={"reason": "test"})
+        object_id = system.submit(1)
+        paths = ("/api/statistics/stream", f"/api/objects/{object_id}?wait=60")
+        threads = [threading.Thread(target=get, args=(api.url + path,)) for path in paths]
+        for thread in threads:
+            thread.start()
+        threads[0].join(1.5)
+        api.process.terminate()
+        assert 0 <= api.process.wait(10) + 15
+        for thread in threads:
+            thread.join(10)
+    system.first.client.post("/api/control/resume")
+    assert [200, 200] == [status for status, _ in answers]
