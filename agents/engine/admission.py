@@ -55,8 +55,8 @@ class Admission:
         lane, _, task = ready
         control = self._control
         if lane.lost:
-            self._pass_turn(task.object_id)
-        elif control.has_cancels and control.is_cancelled(task) is not None:
+            return False
+        if control.has_cancels and control.is_cancelled(task) is not None:
             self._outcomes.cancel(ready)
             self._pass_turn(task.object_id)
         elif task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):

@@ -128,6 +128,30 @@ async def hanging_bench(hanging: Hanging) -> Bench:
     return one
 
 
+class ShortOfPlaces:
+    """An executor that left a handler behind."""
+
+    abandoned_running_count = 1
+
+    async def run(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
+        """Run a coroutine."""
+        return await loaded.function(task, context)
+
+
+async def test_pool_is_smaller_by_what_was_left_behind(bench, gate):
+    """Three places, one of them kept: two tasks at once."""
+    one = await bench(gate, concurrency=3)
+    one.engine.open(ShortOfPlaces())
+    one.worker.ownership.give(0)
+    one.put(0, *(request(name) for name in "abcd"))
+    while len(one.finished()) < 4:
+        await until(lambda: gate.running)
+        await settle()
+        gate.finish(next(iter(gate.running)))
+        await settle()
+    assert 2 == gate.most_running
+
+
 async def test_handler_left_behind_keeps_its_place():
     """The pool shrinks by one for as long as the thread runs; the figures say so, and others are still worked."""
     hanging = Hanging()
