@@ -48,6 +48,11 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+def type_of(name: str) -> str:
+    """Return a problem's `type`."""
+    return _URN + name if name else _ABOUT_BLANK
+
+
 def not_found(detail: str) -> Problem:
     """Return the answer to a question about something that does not exist."""
     return Problem(HTTPStatus.NOT_FOUND, "not-found", detail)
@@ -134,7 +139,7 @@ async def _on_unexpected(request: Request, _error: Exception) -> Response:
 def answer(request: Request, problem: Problem) -> Response:
     """Return the problem document."""
     document = {
-        "type": _URN + problem.name if problem.name else _ABOUT_BLANK,
+        "type": type_of(problem.name),
         "title": problem.status.phrase,
         "status": problem.status.value,
         "detail": problem.detail,

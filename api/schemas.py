@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.rules.idempotency import MAX_KEY_CHARS
 from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
 KIND_PATTERN = r"^[A-Za-z0-9._-]+$"
@@ -33,6 +34,53 @@ class ObjectRequest(BaseModel):
     kind: Kind = Field("default", description="Which counts and which handler it belongs to")
     tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Into how many tasks it is split; left out: a setting (3)")
     id: str = Field("", pattern=r"^[0-9a-f]{32}$", description="The id that a 503 answer named: repeats that submit")
+
+
+class ErrorItem(BaseModel):
+    """One wrong thing in a request: `pointer` into the body (JSON Pointer) or `parameter` of the query."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class BatchItem(ObjectRequest):
+    """One object of a batch; with an `idempotency_key` or `id` of its own it is safe to repeat by itself."""
+
+    idempotency_key: str = Field(
+        "", min_length=1, max_length=MAX_KEY_CHARS, description="As the header of a single submit; makes the id"
+    )
+
+
+class BatchItemResult(BaseModel):
+    """What became of one item: 202 accepted, 400, 413, 422 refused, 429 not sent, 503 not stored or unknown.
+
+    `type` tells which; of `urn:ebs:problem:outcome-unknown` the item may be stored, and repeating it with its `id` or
+    key is safe. Fields that say nothing are left out.
+    """
+
+    index: int = Field(ge=0, description="Its place in the batch")
+    status: int
+    id: str | None = None
+    line: int | None = Field(None, ge=1, description="Of an NDJSON body, for what is not accepted")
+    type: str | None = None
+    detail: str | None = None
+    errors: list[ErrorItem] | None = None
+
+
+class BatchSummary(BaseModel):
+    """How many items there were: accepted, refused (not stored), unknown."""
+
+    count: int
+    accepted: int
+    refused: int
+    unknown: int
+
+
+class BatchAnswer(BatchSummary):
+    """The answer to a JSON array; NDJSON is answered by a line an item, and `{"summary": ...}` at the end."""
+
+    items: list[BatchItemResult]
 
 
 class ObjectLinks(BaseModel):
@@ -187,14 +235,6 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     checks: list[Check] | None = None
-
-
-class ErrorItem(BaseModel):
-    """One wrong thing in a request: `pointer` into the body (JSON Pointer) or `parameter` of the query."""
-
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
 
 
 class ProblemDocument(BaseModel):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from api import schemas
+from api import problems, schemas
 from api.dependencies import Parts, documented_problems, json_response, object_links
 from api.submit import body
+from api.submit.batch import CHUNK_COUNT, Batch, split_array, whole_problem
+from api.submit.batch_stream import NDJSON_TYPES, NdjsonResponse, drain, results_of
+
+if TYPE_CHECKING:
+    from api.submit.batch import ItemResult
+    from app.settings import Settings
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 
@@ -37,6 +45,26 @@ _REQUEST_BODY = {
         },
     }
 }
+
+
+_EXAMPLE_LINES = '{"name": "a", "kind": "mail"}\n{"name": "b", "tasks": 5, "idempotency_key": "order-17"}\n'
+_BATCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "At most EBS_MAX_BATCH_OBJECTS objects in EBS_MAX_BATCH_BYTES bytes",
+        "content": {
+            "application/x-ndjson": {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "items": {"$ref": f"#/components/schemas/{schemas.BatchItem.__name__}"},
+                },
+                "example": [{"name": "a", "kind": "mail"}, {}, {"tasks": 5, "idempotency_key": "order-17"}],
+            },
+        },
+    }
+}
+_MAX_BYTES = "EBS_MAX_BATCH_BYTES"
 
 
 @router.post("/", status_code=202, include_in_schema=False)
@@ -69,3 +97,49 @@ async def create_object(
     object_id = await parts.submitter.submit(wanted, key)
     links = object_links(object_id)
     return json_response({"id": object_id, "status": "CREATED", "links": links}, 202, {"Location": links["self"]})
+
+
+@router.post("/batch/", status_code=207, include_in_schema=False)
+@router.post(
+    "/batch",
+    status_code=207,
+    response_model=schemas.BatchAnswer,
+    responses=documented_problems(400, 413, 415, 429, 503),
+    openapi_extra=_BATCH_BODY,
+    summary="Submit a batch of objects",
+)
+async def create_batch(request: Request, parts: Parts, _idempotency_key: IdempotencyKey = None) -> Response:
+    """Answer with a result for each object, in their order; what is wrong with one does not touch the others.
+
+    A JSON array is answered when all is done, NDJSON line by line while it still comes in. With an `Idempotency-Key`
+    each item's id is made of the key and the item's place, so the whole batch is safe to repeat.
+    """
+    settings = parts.settings
+    batch = Batch(parts.submitter, body.read_key(request))
+    body.check_type(request, (*body.JSON_TYPES, *NDJSON_TYPES))
+    if body.media_type_of(request) not in NDJSON_TYPES:
+        return await _take_array(request, batch, settings)
+    body.check_announced(request, settings.max_batch_bytes, _MAX_BYTES)
+    results = results_of(request, batch, settings)
+    first: list[ItemResult] = await anext(results, [])
+    problem = whole_problem(first)
+    if problem is None:
+        return NdjsonResponse(first, results, batch)
+    await results.aclose()
+    await drain(request, settings.max_batch_bytes)
+    raise problem
+
+
+async def _take_array(request: Request, batch: Batch, settings: Settings) -> Response:
+    items = split_array(await body.read_bytes(request, settings.max_batch_bytes, _MAX_BYTES))
+    most = settings.max_batch_objects
+    if len(items) > most:
+        detail = f"the body has {len(items)} objects, at most {most} are taken (EBS_MAX_BATCH_OBJECTS)"
+        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+    results = []
+    for start in range(0, len(items), CHUNK_COUNT):
+        results += await batch.take(items[start : start + CHUNK_COUNT])
+    problem = whole_problem(results)
+    if problem is not None:
+        raise problem
+    return json_response({**msgspec.structs.asdict(batch.summary), "items": results}, HTTPStatus.MULTI_STATUS)

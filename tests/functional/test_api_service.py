@@ -90,6 +90,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
     document = api.get("/openapi.json").json()
     assert {
         "/api/objects",
+        "/api/objects/batch",
         "/api/objects/{object_id}",
         "/api/objects/{object_id}/events",
         "/api/objects/{object_id}/tasks",

@@ -1,0 +1,174 @@
+"""An NDJSON batch: its lines are stored while they come in, and their results go out while others are still coming.
+
+Memory is bounded by one chunk of lines, what is in flight to the broker, and the results that a client does not read:
+many send all before they read anything, so a result never waits for its reader (at most EBS_MAX_BATCH_OBJECTS lines).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, Item
+from api.submit.lines import Line, LineSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from api.submit.batch import Batch, ItemResult
+    from app.settings import Settings
+
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+_PATIENCE_S = 0.1
+"""After which lines that have come are stored although they fill no chunk: who sent them may wait for their results."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Full(Exception):
+    """The batch has as much as it may have; `str()` of one says what, `line` is the first that is not taken."""
+
+    def __init__(self, reason: str, line: int) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def _too_many(settings: Settings, line: Line) -> _Full:
+    return _Full(f"{settings.max_batch_objects} objects (EBS_MAX_BATCH_OBJECTS)", line.number)
+
+
+async def results_of(request: Request, batch: Batch, settings: Settings) -> AsyncGenerator[list[ItemResult]]:
+    """Yield the results of a request's lines, some at a time; a client that leaves ends it."""
+    try:
+        async with aclosing(_chunks(request, settings)) as chunks:
+            async for chunk in chunks:
+                yield await batch.take(chunk)
+    except _Full as full:
+        detail = f"a batch has at most {full}: this line and those after it were not taken"
+        yield [batch.refuse(Item(full.line, None), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)]
+    except ClientDisconnect:
+        # A line that the connection cut in two must not be taken for a whole one.
+        return
+
+
+async def drain(request: Request, max_bytes: int) -> None:
+    """Read on to the body's end: a client that is cut off while it sends never sees the answer."""
+    size_bytes = 0
+    with suppress(ClientDisconnect, RuntimeError):  # the latter is what Starlette raises where all is read already
+        async for data in request.stream():
+            size_bytes += len(data)
+            if size_bytes > max_bytes:
+                return
+
+
+async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[Item]]:
+    """Yield lines, as many as are stored together. Raises `_Full` behind what there was room for."""
+    chunk: list[Item] = []
+    chunk_bytes = 0
+    room = settings.max_batch_objects
+    try:
+        async with aclosing(_arriving(request, settings)) as arriving:
+            async for lines in arriving:
+                for line in lines:
+                    if not room:
+                        raise _too_many(settings, line)
+                    room -= 1
+                    chunk.append(Item(line.number, line.text))
+                    chunk_bytes += len(line.text or b"")
+                    if len(chunk) == CHUNK_COUNT or chunk_bytes >= CHUNK_BYTES:
+                        yield chunk
+                        chunk, chunk_bytes = [], 0
+                if not lines and chunk:
+                    yield chunk
+                    chunk, chunk_bytes = [], 0
+    except _Full:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+async def _arriving(request: Request, settings: Settings) -> AsyncGenerator[list[Line]]:
+    """Yield lines as they come in, none when nothing comes for a while. Raises `_Full` (bytes), `ClientDisconnect`."""
+    splitter = LineSplitter(settings.max_body_bytes)
+    size_bytes = 0
+    async with aclosing(request.stream()) as stream:
+        reading: asyncio.Task[bytes | None] | None = None
+        try:
+            while True:
+                # Not `wait_for`: what is cancelled while it reads may lose what it has read.
+                reading = reading or asyncio.create_task(_next(stream))
+                done, _ = await asyncio.wait({reading}, timeout=_PATIENCE_S)
+                if not done:
+                    yield []
+                    continue
+                data, reading = reading.result(), None
+                if data is None:
+                    break
+                size_bytes += len(data)
+                if size_bytes > settings.max_batch_bytes:
+                    raise _Full(f"{settings.max_batch_bytes} bytes (EBS_MAX_BATCH_BYTES)", splitter.number + 1)
+                lines = splitter.feed(data)
+                if lines:
+                    yield lines
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait({reading})
+    yield splitter.finish()
+
+
+async def _next(stream: AsyncGenerator[bytes]) -> bytes | None:
+    return await anext(stream, None)
+
+
+class NdjsonResponse(Response):
+    """Results as NDJSON while they come, a summary in the last line; one that breaks off has no summary."""
+
+    def __init__(self, first: list[ItemResult], rest: AsyncGenerator[list[ItemResult]], batch: Batch) -> None:
+        super().__init__(status_code=HTTPStatus.MULTI_STATUS, media_type=NDJSON_TYPES[0])
+        del self.headers["content-length"]
+        self._waiting = [_lines_of(first)]
+        self._rest = rest
+        self._batch = batch
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send the answer; reading the request goes on meanwhile, whether anybody reads the answer or not."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        more = asyncio.Event()
+        more.set()
+        reading = asyncio.create_task(self._read(more))
+        reading.add_done_callback(lambda _: more.set())
+        try:
+            while not reading.done() or self._waiting:
+                await more.wait()
+                more.clear()
+                body = b"".join(self._waiting)
+                self._waiting.clear()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+        await send({"type": "http.response.body", "body": _encode({"summary": self._batch.summary}) + b"\n"})
+
+    async def _read(self, more: asyncio.Event) -> None:
+        async with aclosing(self._rest) as rest:
+            async for results in rest:
+                self._waiting.append(_lines_of(results))
+                more.set()
+
+
+def _lines_of(results: Iterable[ItemResult]) -> bytes:
+    return b"".join([_encode(result) + b"\n" for result in results])
