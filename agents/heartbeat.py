@@ -44,19 +44,19 @@ def attach_heartbeat(app: StreamingApp, figures: Callable[[], Figures] | None = 
     tell = StepFigures(app.transactions) if figures is None else figures
 
     async def beat() -> None:
-        identity = identity_of(app.worker_name, app.conf.id.removeprefix("ebs-"))
+        identity = identity_of(app.worker_name, app.conf.id.removeprefix("ebs-"), app.options.web_port)
         await Heart(app.options.connection, identity, tell).run()
 
     app.task(beat)
 
 
-def identity_of(worker: str, role: str) -> Identity:
+def identity_of(worker: str, role: str, web_port: int = 0) -> Identity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")
     except PackageNotFoundError:
         installed = "source tree"
-    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms())
+    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), web_port)
 
 
 class StepFigures:

@@ -1,95 +1,168 @@
 """A statistics worker's own pages, on its own port: the windows and ledger rows of the partitions that it owns.
 
-`/partitions/`, `/windows/`, `/ledger/` and `/ledger/<object id>/`, all JSON. Each tells `partitions`, the numbers that
-are restored and answer here: with several workers each has a part, the API has the whole.
+`/partitions/`, `/windows/`, `/ledger/` and `/ledger/<object id>/`: JSON, or HTML for who accepts that. Each tells the
+numbers that are restored and answer here (`partitions`), and which worker has the others, with the address of the same
+page there. `?limit=` and `?cursor=` page through big tables; `next` is where to go on.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlencode
 
-from app.rules.counts import (
-    TOTAL_SIZE_MS,
-    Counts,
-    WindowKey,
-    add_counts,
-    decode_counts,
-    decode_window_key,
-    describe_counts,
-)
-from app.rules.ledger import decode_row
-from app.rules.ledger_descriptions import describe_object, describe_task
+import aiohttp
+
+from agents.counting.colleagues import Colleague, Colleagues
+from agents.counting.listing import Page, list_objects, list_windows, show_object, totals_of
+from agents.counting.page_html import render
 from app.topics import LEDGER_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from app.streaming.application import StreamingApp
-    from app.streaming.tables import TransactionalTable
+    from app.streaming.tables import TableStore
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
+_ASK_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
 def register_pages(app: StreamingApp) -> None:
     """Add the pages to a worker's web server."""
-    ledger: TransactionalTable = app.tables[LEDGER_TABLE]
-    windows: TransactionalTable = app.tables[WINDOWS_TABLE]
+    colleagues = Colleagues(app.worker_name, lambda: time.time_ns() // 1_000_000)
+    pages = Pages(app, colleagues)
+
+    async def follow_colleagues() -> None:
+        await colleagues.run(app.options.connection)
+
+    app.task(follow_colleagues)
 
     @app.page("/partitions/")
-    async def partitions_page(web: Any, _request: Any) -> Any:
-        return web.json(_about(app, ledger))
+    async def partitions_page(web: Any, request: Any) -> Any:
+        return pages.answer(Asked(web, request), "partitions", {})
 
     @app.page("/windows/")
-    async def windows_page(web: Any, _request: Any) -> Any:
-        return web.json({**_about(app, windows), **_describe_windows(windows)})
+    async def windows_page(web: Any, request: Any) -> Any:
+        stores = app.tables[WINDOWS_TABLE].stores
+        return pages.listed(Asked(web, request), "windows", list_windows, stores, {"totals": totals_of(stores)})
 
     @app.page("/ledger/")
     async def ledger_page(web: Any, request: Any) -> Any:
-        limit = _limit_of(request)
-        if limit is None:
-            return web.json({"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}, status=422)
-        return web.json({**_about(app, ledger), "objects": _first_objects(ledger, limit)})
+        return pages.listed(Asked(web, request), "objects", list_objects, app.tables[LEDGER_TABLE].stores, {})
 
     @app.page("/ledger/{object_id}/")
-    async def object_page(web: Any, _request: Any, object_id: str) -> Any:
-        stored = ledger.get(object_id.encode())
-        if stored is None:
-            problem = {"error": f"no ledger row of {object_id} in the partitions of this worker"}
-            return web.json({**_about(app, ledger), **problem}, status=404)
-        row = decode_row(stored)
-        tasks = [describe_task(object_id, row, sequence) for sequence in range(len(row.tasks))]
-        return web.json({**_about(app, ledger), **describe_object(object_id, row), "tasks": tasks})
+    async def object_page(web: Any, request: Any, object_id: str) -> Any:
+        return await pages.row(Asked(web, request), object_id)
 
 
-def _about(app: StreamingApp, table: TransactionalTable) -> dict[str, Any]:
-    return {"worker": app.worker_name, "partitions": sorted(table.stores)}
+class Asked(NamedTuple):
+    """A request, and Faust's way to answer it."""
+
+    web: Any
+    request: Any
+
+    @property
+    def host(self) -> str:
+        """The name under which this worker was asked."""
+        return str(self.request.url.host or "")
 
 
-def _limit_of(request: Any) -> int | None:
-    text = request.query.get("limit", str(DEFAULT_LIMIT))
-    return int(text) if text.isdecimal() and 1 <= int(text) <= MAX_LIMIT else None
+class Pages:
+    """Answers what is asked of one worker."""
 
+    def __init__(self, app: StreamingApp, colleagues: Colleagues) -> None:
+        self._app = app
+        self._colleagues = colleagues
 
-def _first_objects(ledger: TransactionalTable, limit: int) -> list[dict[str, Any]]:
-    objects: list[dict[str, Any]] = []
-    for store in list(ledger.stores.values()):
-        for key, stored in store.items():
-            if len(objects) == limit:
-                return objects
-            objects.append(describe_object(key.decode(), decode_row(stored)))
-    return objects
+    def answer(
+        self, asked: Asked, title: str, told: Mapping[str, Any], status: int = 200, location: str | None = None
+    ) -> Any:
+        """Answer with JSON or HTML, and with which worker has what."""
+        full = {**self._about(asked), **told}
+        headers = {"Vary": "Accept", **({} if location is None else {"Location": location})}
+        if "text/html" in asked.request.headers.get("Accept", ""):
+            return asked.web.html(render(f"{title} of {self._app.worker_name}", full), status=status, headers=headers)
+        return asked.web.json(full, status=status, headers=headers)
 
+    def listed(
+        self,
+        asked: Asked,
+        name: str,
+        list_page: Callable[[Mapping[int, TableStore], str, int], Page],
+        stores: Mapping[int, TableStore],
+        more: Mapping[str, Any],
+    ) -> Any:
+        """Answer with a page of a list under a name."""
+        query = asked.request.query
+        text = query.get("limit", str(DEFAULT_LIMIT))
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_LIMIT):
+            return self.answer(asked, name, {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}, 422)
+        try:
+            page = list_page(stores, query.get("cursor", ""), int(text))
+        except ValueError:
+            return self.answer(asked, name, {"error": "the cursor must be one that `next` had"}, 422)
+        after = None
+        if page.next_cursor is not None:
+            after = f"{asked.request.path}?{urlencode({'limit': text, 'cursor': page.next_cursor})}"
+        return self.answer(asked, name, {**more, name: page.items, "next": after})
 
-def _describe_windows(windows: TransactionalTable) -> dict[str, Any]:
-    summed: dict[WindowKey, Counts] = {}
-    for store in list(windows.stores.values()):
-        for key, stored in store.items():
-            add_counts(summed.setdefault(decode_window_key(key), Counts()), decode_counts(stored))
-    described = [(key, describe_counts(counts)) for key, counts in sorted(summed.items(), reverse=True)]
-    return {
-        "totals": {key.kind: figures for key, figures in described if key.size_ms == TOTAL_SIZE_MS},
-        "windows": [
-            {"start_ms": key.start_ms, "end_ms": key.end_ms, "kind": key.kind, **figures}
-            for key, figures in described
-            if key.size_ms != TOTAL_SIZE_MS
-        ],
-    }
+    async def row(self, asked: Asked, object_id: str) -> Any:
+        """Answer with one object; where another worker has it, send there (307); 404 only if nobody has it."""
+        title = f"object {object_id}"
+        stores = self._app.tables[LEDGER_TABLE].stores
+        found = show_object(stores, object_id)
+        if found is not None:
+            return self.answer(asked, title, found)
+        if "local" in asked.request.query:
+            return self.answer(asked, title, {"error": f"{title} is not here"}, 404)
+        seen = set(stores)
+        path = f"/ledger/{quote(object_id, safe='')}/"
+        others = self._colleagues.alive(asked.host)
+        answers = await asyncio.gather(*(self._ask(one, path) for one in others))
+        for one, answer in zip(others, answers, strict=True):
+            if answer is not None and answer[0] == HTTPStatus.OK:
+                told = {"error": f"{title} is at worker {one.worker}", "url": f"{one.url}{path}"}
+                return self.answer(asked, title, told, 307, told["url"])
+            seen.update(answer[1] if answer is not None else ())
+        missing = sorted(set(range(self._app.conf.topic_partitions)) - seen)
+        if missing:
+            numbers = ", ".join(map(str, missing))
+            why = f"nobody answers for partitions {numbers} (being restored, moved, or their worker is silent)"
+            return self.answer(asked, title, {"error": f"{title} is not here, and {why}: ask again"}, 503)
+        return self.answer(asked, title, {"error": f"there is no ledger row of {object_id}, at no worker"}, 404)
+
+    async def _ask(self, colleague: Colleague, path: str) -> tuple[int, list[int]] | None:
+        """Ask a worker for a row; returns the status and the partitions that answered, None if it does not."""
+        if colleague.url is None:
+            return None
+        headers = {"Accept": "application/json"}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_ASK_TIMEOUT, headers=headers) as session,
+                session.get(f"{colleague.url}{path}?local=1", allow_redirects=False) as response,
+            ):
+                return response.status, list((await response.json())["partitions"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+            return None
+
+    def _about(self, asked: Asked) -> dict[str, Any]:
+        own = sorted(self._app.tables[LEDGER_TABLE].stores)
+        others = self._colleagues.alive(asked.host)
+        known = {*own, *(number for one in others for number in one.partitions)}
+        return {
+            "worker": self._app.worker_name,
+            "partitions": own,
+            "others": [
+                {
+                    "worker": one.worker,
+                    "partitions": one.partitions,
+                    "url": None if one.url is None else f"{one.url}{asked.request.path}",
+                }
+                for one in others
+            ],
+            "missing_partitions": sorted(set(range(self._app.conf.topic_partitions)) - known),
+        }

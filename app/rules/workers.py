@@ -51,7 +51,7 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
-    """What a worker's life does not change."""
+    """What a worker's life does not change; `web_port` is that of its own pages, 0 if it does not say."""
 
     worker: str
     role: str
@@ -59,6 +59,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     host: str
     pid: int
     started_at_ms: int
+    web_port: int = 0
 
     def key(self) -> bytes:
         """Return the key of its records."""
@@ -83,6 +84,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     running: list[RunningTask] = []
     retry_tiers: list[RetryTier] = []
     abandoned: int = 0
+    web_port: int = 0
 
 
 _encode = msgspec.json.Encoder().encode

@@ -159,17 +159,47 @@ async def test_statistics_worker_serves_its_part(broker: EmbeddedKafka, fleet: F
         told = [get(worker, "/windows/")[1] for worker in (first, second)]
         return 600 == sum(one["totals"].get("default", {}).get("tasks_finished", 0) for one in told)
 
+    def both_known() -> bool:
+        return all(len(get(worker, "/partitions/")[1]["others"]) == 1 for worker in (first, second))
+
     await until(both_told, "both pages to have it all", fleet=fleet)
+    await until(both_known, "each to have heard the other", fleet=fleet)
     parts = [get(worker, "/partitions/")[1] for worker in (first, second)]
     assert [0, 1, 2, 3] == sorted(number for part in parts for number in part["partitions"])
     assert [2, 2] == [len(part["partitions"]) for part in parts]
     listed = [one["id"] for worker in (first, second) for one in get(worker, "/ledger/?limit=1000")[1]["objects"]]
     assert sorted(accepted) == sorted(listed)
-    answers = [get(worker, f"/ledger/{accepted[0]}/") for worker in (first, second)]
-    assert [200, 404] == sorted(status for status, _ in answers)
-    row = next(body for status, body in answers if status == 200)
-    assert ("FINISHED", 3, 3) == (row["state"], row["tasks_done"], len(row["tasks"]))
+    here = [get(worker, f"/ledger/{accepted[0]}/?local=1") for worker in (first, second)]
+    assert [200, 404] == sorted(status for status, _ in here)
+    owner = next(body["worker"] for status, body in here if status == 200)
+    # Whichever is asked: who does not have it sends there.
+    for worker in (first, second):
+        status, row = get(worker, f"/ledger/{accepted[0]}/")
+        assert (200, owner, "FINISHED", 3) == (status, row["worker"], row["state"], len(row["tasks"]))
+    assert 404 == get(first, "/ledger/unknown/")[0]
     assert 422 == get(first, "/ledger/?limit=none")[0]
+    about = get(first, "/partitions/")[1]
+    assert [f"http://127.0.0.1:{second.env['EBS_WEB_PORT']}/partitions/"] == [one["url"] for one in about["others"]]
+    assert ([parts[1]["partitions"]], []) == (
+        [one["partitions"] for one in about["others"]],
+        about["missing_partitions"],
+    )
+    assert sorted(accepted) == sorted([*paged_ids(first), *paged_ids(second)])
+    fleet.kill("statistics-2")
+    lost = next(one for one in accepted if one not in set(paged_ids(first)))
+    status, told = get(first, f"/ledger/{lost}/")
+    assert (503, True) == (status, "ask again" in told["error"])
+
+
+def paged_ids(worker: Any) -> list[str]:
+    """Return the ids on all pages of a worker's ledger, 7 a page."""
+    ids: list[str] = []
+    path = "/ledger/?limit=7"
+    while path:
+        page = get(worker, path)[1]
+        ids += [one["id"] for one in page["objects"]]
+        path = page["next"]
+    return ids
 
 
 async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet: Fleet) -> None:

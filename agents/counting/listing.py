@@ -1,0 +1,100 @@
+"""What the pages show of a worker's tables, a page at a time: windows newest first, objects by partition and id."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.rules.counts import (
+    TOTAL_SIZE_MS,
+    Counts,
+    WindowKey,
+    add_counts,
+    decode_counts,
+    decode_window_key,
+    describe_audit,
+    describe_counts,
+    describe_window,
+    encode_window_key,
+)
+from app.rules.ledger import decode_row
+from app.rules.ledger_descriptions import describe_object, describe_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.streaming.tables import TableStore
+
+
+class Page(NamedTuple):
+    """A part of a list, and the cursor of the next part, None at the end."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+def totals_of(stores: Mapping[int, TableStore]) -> dict[str, dict[str, Any]]:
+    """Return the totals by kind, over this worker's partitions, with their audit."""
+    kinds: dict[str, Counts] = {}
+    for store in list(stores.values()):
+        for key, stored in store.items():
+            window = decode_window_key(key)
+            if window.size_ms != TOTAL_SIZE_MS:
+                break  # they stand in front
+            add_counts(kinds.setdefault(window.kind, Counts()), decode_counts(stored))
+    return {kind: {**describe_counts(one), "audit": describe_audit(one)} for kind, one in sorted(kinds.items())}
+
+
+def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> Page:
+    """Return windows behind a cursor (empty: from the newest on). Raises `ValueError` for a cursor that is none."""
+    after = _order_of(decode_window_key(bytes.fromhex(cursor))) if cursor else None
+    holders: dict[WindowKey, list[TableStore]] = {}
+    for store in list(stores.values()):
+        for data in store.keys():  # noqa: SIM118  # a store is no dictionary
+            key = decode_window_key(data)
+            if key.size_ms != TOTAL_SIZE_MS and (after is None or _order_of(key) > after):
+                holders.setdefault(key, []).append(store)
+    # Only what is shown is decoded: there may be thousands, and the agent shares the event loop.
+    ordered = sorted(holders, key=_order_of)
+    shown = ordered[:limit]
+    items = []
+    for key in shown:
+        total = Counts()
+        for store in holders[key]:
+            stored = store.get(encode_window_key(key))
+            if stored is not None:
+                add_counts(total, decode_counts(stored))
+        where = {"start_ms": key.start_ms, "end_ms": key.end_ms, "size_s": key.size_ms // 1_000, "kind": key.kind}
+        items.append({**where, **describe_window(total)})
+    return Page(items, encode_window_key(shown[-1]).hex() if len(ordered) > limit else None)
+
+
+def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> Page:
+    """Return objects from a cursor on (empty: from the first). Raises `ValueError` for a cursor that is none."""
+    number_text, _, key_text = cursor.partition(".")
+    first, from_key = (int(number_text), bytes.fromhex(key_text)) if cursor else (-1, b"")
+    items: list[dict[str, Any]] = []
+    for number in sorted(stores):
+        if number < first:
+            continue
+        rows = stores[number].items((from_key if number == first else None) or None)
+        for key, stored in islice(rows, limit + 1 - len(items)):
+            if len(items) == limit:
+                return Page(items, f"{number}.{key.hex()}")
+            items.append({"partition": number, **describe_object(key.decode(), decode_row(stored))})
+    return Page(items, None)
+
+
+def show_object(stores: Mapping[int, TableStore], object_id: str) -> dict[str, Any] | None:
+    """Return an object with its tasks, None if it is in none of the partitions."""
+    for number, store in list(stores.items()):
+        stored = store.get(object_id.encode())
+        if stored is not None:
+            row = decode_row(stored)
+            tasks = [describe_task(object_id, row, sequence) for sequence in range(len(row.tasks))]
+            return {"partition": number, **describe_object(object_id, row), "tasks": tasks}
+    return None
+
+
+def _order_of(key: WindowKey) -> tuple[int, int, str]:
+    return -key.end_ms, key.size_ms, key.kind
