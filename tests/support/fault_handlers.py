@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,8 @@ async def planned(task: Task, context: Context) -> str:
     if task.name.startswith("slow"):
         await asyncio.sleep(float(task.name.removeprefix("slow ")))
     return f"done at attempt {context.attempt}"
+
+
+def stuck(_task: Task, _context: Context) -> None:
+    """Take no notice of any time limit: the thread is left behind."""
+    time.sleep(600)

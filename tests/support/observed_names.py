@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 _DOCKER = Path(__file__).parents[2] / "docker"
+RULES = _DOCKER / "prometheus" / "alerts.yaml"
 _NAME = re.compile(r"\b(?:ebs|process)_[a-z0-9_]+")
 
 
 def alerts() -> list[dict[str, Any]]:
     """Return the alert rules."""
-    groups = yaml.safe_load((_DOCKER / "prometheus" / "alerts.yaml").read_text())["groups"]
+    groups = yaml.safe_load(RULES.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
