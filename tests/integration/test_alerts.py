@@ -5,6 +5,7 @@ In CI the Prometheus binary is there (`.ci/install-tools`); elsewhere the test i
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,10 @@ async def tasks_go_wrong(watched: Watched) -> None:
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         key = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "wrong"))
         await producer.send_and_wait(WINDOWS_CHANGELOG, wrong, key, partition=0)
-    await feed(bootstrap, 900, partitions=PARTITIONS, name="poison", rate_per_s=40)
+    # Meanwhile: what dies at once is out of sight again after 10 s.
+    failing = asyncio.create_task(feed(bootstrap, 900, partitions=PARTITIONS, name="poison", rate_per_s=40))
     await watched.sees("EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsRetriesPilingUp")
+    await failing
 
 
 async def processing_is_paused(watched: Watched) -> None:
