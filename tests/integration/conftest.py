@@ -29,12 +29,3 @@ def site(tmp_path: Path) -> Iterator[Site]:
     """Return a site whose broker is this test's own, with all topics."""
     with running_site(tmp_path) as one:
         yield one
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    """Return a running broker of the test's own, without topics."""
-    broker = EmbeddedKafka(tmp_path, port=0)
-    asyncio.run(broker.start())
-    yield broker
-    asyncio.run(broker.stop())

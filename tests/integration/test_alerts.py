@@ -23,7 +23,7 @@ from app.topics import WINDOWS_CHANGELOG
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from broker_site import Site
 
 PARTITIONS = 4
 ENVIRONMENT = {
@@ -64,9 +64,9 @@ class Watched:
 
 @pytest.mark.skipif(BINARY is None and not os.environ.get("CI"), reason="the program prometheus is not installed")
 @pytest.mark.timeout(400)
-async def test_each_alert_fires_for_its_reason(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> None:
     """Deaths, retries, stuck handlers, a wrong total; a pause; a killed worker; a frozen broker; no API."""
-    async with System(own_kafka, tmp_path, PARTITIONS, **ENVIRONMENT) as system:
+    async with System(site.broker, tmp_path, PARTITIONS, **ENVIRONMENT) as system:
         targets = {f"ebs-{role}": int(system.worker(role).env["EBS_WEB_PORT"]) for role in ROLES}
         with Prometheus(tmp_path, targets | {"ebs-api": system.api.port}) as prometheus:
             watched = Watched(system, prometheus)

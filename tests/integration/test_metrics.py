@@ -17,20 +17,19 @@ from worker_pages import read_page
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from broker_site import Site
     from fleet import Worker
-
-    from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 _ID = re.compile(r"[0-9a-f]{12,}")
 
 
-async def test_alerts_and_dashboard_use_metrics_that_exist(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+async def test_alerts_and_dashboard_use_metrics_that_exist(site: Site, tmp_path: Path) -> None:
     """Each name is exposed by API or workers, and moves with the work; none is told by both, no label holds an id."""
     planned = {"EBS_HANDLER": "fault_handlers:planned"}
-    async with System(own_kafka, tmp_path, PARTITIONS, **planned) as system:
+    async with System(site.broker, tmp_path, PARTITIONS, **planned) as system:
         before = [value_of(page, "ebs_last_progress_timestamp_seconds") or 0 for page in system.pages()[1:]]
-        await feed(own_kafka.bootstrap, 100, partitions=PARTITIONS)
+        await feed(site.broker.bootstrap, 100, partitions=PARTITIONS)
         await until(lambda: lag_is_gone(system), "100 objects and no lag", fleet=system.fleet)
         for role, page, began in zip(ROLES, system.pages()[1:], before, strict=True):
             assert (value_of(page, "ebs_last_progress_timestamp_seconds") or 0) > began, role
@@ -38,7 +37,7 @@ async def test_alerts_and_dashboard_use_metrics_that_exist(own_kafka: EmbeddedKa
             assert 100 <= (value_of(page, "ebs_step_records_sum") or 0), role
             committed = value_of(page, "ebs_transactions_committed_total") or 0
             assert (value_of(page, "ebs_step_records_count") or 0) <= committed, role
-        await feed(own_kafka.bootstrap, 2, partitions=PARTITIONS, name="poison")
+        await feed(site.broker.bootstrap, 2, partitions=PARTITIONS, name="poison")
         await until(
             lambda: value_of(system.pages()[2], "ebs_retry_waiting", tier="10s") == 6, "retries", fleet=system.fleet
         )
@@ -51,11 +50,11 @@ async def test_alerts_and_dashboard_use_metrics_that_exist(own_kafka: EmbeddedKa
     assert [] == sorted(value for value in labels if _ID.search(value))
 
 
-async def test_counters_are_exact_and_never_go_back(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+async def test_counters_are_exact_and_never_go_back(site: Site, tmp_path: Path) -> None:
     """A statistics worker and the API are killed under load: what is told only grows, and is exact in the end."""
     told: list[dict[object, float]] = []
 
-    async with System(own_kafka, tmp_path, PARTITIONS) as system:
+    async with System(site.broker, tmp_path, PARTITIONS) as system:
 
         def look() -> dict[object, float]:
             """Read the counters of the API, those that are there."""
@@ -72,11 +71,11 @@ async def test_counters_are_exact_and_never_go_back(own_kafka: EmbeddedKafka, tm
         def finished(count: int) -> bool:
             return look().get(("ebs_tasks_finished_total", ()), 0) >= count
 
-        await feed(own_kafka.bootstrap, 1_000, partitions=PARTITIONS)
+        await feed(site.broker.bootstrap, 1_000, partitions=PARTITIONS)
         await until(lambda: finished(300), "some tasks", fleet=system.fleet)
         system.fleet.kill("statistics-1")
         system.fleet.revive()
-        await feed(own_kafka.bootstrap, 500, partitions=PARTITIONS)
+        await feed(site.broker.bootstrap, 500, partitions=PARTITIONS)
         await until(lambda: finished(2_000), "more tasks", fleet=system.fleet)
         system.api.kill()
         system.api.client.close()
@@ -94,9 +93,9 @@ async def test_counters_are_exact_and_never_go_back(own_kafka: EmbeddedKafka, tm
     assert 4_500 == value_of(page, "ebs_tasks", state="finished")
 
 
-async def test_partitions_have_one_owner_in_the_metrics(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+async def test_partitions_have_one_owner_in_the_metrics(site: Site, tmp_path: Path) -> None:
     """After a rebalance each partition's series are told once: by its new owner, and no more by its old one."""
-    async with System(own_kafka, tmp_path, PARTITIONS) as system:
+    async with System(site.broker, tmp_path, PARTITIONS) as system:
         first = system.worker("distribution")
         second = system.fleet.start("distribution", "distribution-2")
         workers = (first, second)
