@@ -1,4 +1,4 @@
-"""A page that stays up to date: its live part, drawn again every second and sent when it has changed (SSE).
+"""A page that stays up to date: its live part, drawn again every second or so and sent when it has changed (SSE).
 
 The parts are drawn by the templates that draw the page, so there is one place that draws, and one that escapes. A
 client that was away needs no replay: whatever comes next is how things are.
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from api.closing import Closing
     from api.dashboard.site import Page
 
-EVERY_S = 1.0
 _SIGN_OF_LIFE_ROUNDS = 10
 """Rounds without news after which a comment is sent: proxies close connections that say nothing for a while."""
 
@@ -34,7 +33,7 @@ def follow(request: Request, page: Page) -> Response:
         context, _ = await load(page, asked_of(request))
         return draw(page.template, context | {"said": "", "refused": None, "live": ""}, fragment=True)
 
-    return EventStream(changes(drawn, EVERY_S, request.app.state.collaborators.closing))
+    return EventStream(changes(drawn, page.every_s(request.query_params), request.app.state.collaborators.closing))
 
 
 async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncGenerator[bytes, None]:

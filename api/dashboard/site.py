@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 class Page(NamedTuple):
     """A page: `load` returns what its template needs; `data` of that is what a program gets, where no API path is.
 
-    `load_once` is for what is not drawn again every second.
+    `load_once` is for what is not drawn again; `every_s` says for a query how often the rest is.
     """
 
     path: str
@@ -60,6 +60,7 @@ class Page(NamedTuple):
     title: str
     load: Callable[[Asked], Awaitable[dict[str, Any]]]
     load_once: Callable[[Asked], Awaitable[dict[str, Any]]] | None = None
+    every_s: Callable[[Mapping[str, str]], float] = lambda _query: 1.0
 
 
 def asked_of(request: Request) -> Asked:

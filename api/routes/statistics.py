@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query, Response
 from api import problems, schemas
 from api.control_answers import now_ms
 from api.dependencies import Parts, documented_problems, json_response
+from api.view.longer_windows import SIZES_MS
 from api.view.view import View, ViewBehind
 from api.view_answers import describe_view
-from app.rules.counts import WINDOW_MS, Counts, add_counts, describe_counts, describe_window
+from app.rules.counts import Counts, add_counts, describe_counts, describe_window
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])
 
-_SIZES_S = (WINDOW_MS // 1_000,)
+_SIZES_S = tuple(size_ms // 1_000 for size_ms in SIZES_MS)
 _DEFAULT_LIMIT = 60
 _MAX_LIMIT = 1_000
 
@@ -53,7 +54,7 @@ async def read_windows(
     parts: Parts,
     kind: Annotated[schemas.Kind | None, Query(description="Only this kind; left out: all, a window each")] = None,
     limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT, description="At most so many windows")] = _DEFAULT_LIMIT,
-    size: Annotated[int, Query(description="Length in seconds: 10")] = _SIZES_S[0],
+    size: Annotated[int, Query(description="Length in seconds: 10, 60 or 3600")] = _SIZES_S[0],
 ) -> Response:
     """Answer with the windows by event time; the newest ones still change."""
     if size not in _SIZES_S:
@@ -61,7 +62,7 @@ async def read_windows(
         raise problems.invalid([{"detail": detail, "parameter": "size"}])
     view: View = parts.view
     try:
-        windows = view.windows(size * 1_000, kind, limit)
+        windows = await view.windows_of(size * 1_000, kind, limit)
     except ViewBehind as error:
         raise _behind(error) from error
     described = [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
+from api.view.longer_windows import longer_windows
 from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex, unpack_place
 from api.view.object_list import ObjectList
 from api.view.rows import (
@@ -27,7 +28,7 @@ from api.view.rows import (
 from api.view.store import new_batch
 from api.view.waiters import Waiters
 from api.view.workers import Workers
-from app.rules.counts import Counts, WindowKey, add_counts, decode_counts, decode_window_key
+from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
 from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
@@ -191,6 +192,12 @@ class View:
             if len(found) == limit:
                 break
         return found
+
+    async def windows_of(self, size_ms: int, kind: str | None, limit: int) -> list[tuple[WindowKey, Counts]]:
+        """Return at most `limit` windows of a size, newest first; long ones with the shorter ones in them."""
+        if size_ms == WINDOW_MS:
+            return self.windows(size_ms, kind, limit)
+        return await longer_windows(self._opened, size_ms, kind, limit)
 
     def mark_all_windows_changed(self) -> None:
         """Let the next `take_changed_windows` begin with all that there are."""

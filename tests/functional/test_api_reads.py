@@ -18,7 +18,7 @@ from app.events import (
     object_created_id,
     task_id_of,
 )
-from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
+from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Heartbeat, RunningTask
@@ -153,6 +153,43 @@ def test_running_task_has_the_progress_that_its_worker_told(api):
     assert [(None, None, None), (0.4, "page 2", "w-1")] == [
         (task["progress"], task["message"], task["worker"]) for task in tasks
     ]
+
+
+def test_longer_windows_hold_what_is_merged_and_what_will_be(api):
+    """A minute and an hour have the shorter windows in them, of all partitions; each kind is its own, newest first."""
+    hour_ms = START_MS - START_MS % HOUR_MS
+    for start_ms in (hour_ms, hour_ms + 50_000, hour_ms + 60_000):
+        for partition in (0, 3):
+            counts = Counts(tasks_created=1, spent_ms=5, spent_histogram={3: 1})
+            api.topics.write_window(WindowKey(WINDOW_MS, start_ms, "mail"), counts, partition)
+    api.topics.write_window(WindowKey(MINUTE_MS, hour_ms, "mail"), Counts(tasks_created=10))
+    api.topics.write_window(WindowKey(MINUTE_MS, hour_ms - MINUTE_MS, "other"), Counts(tasks_created=100))
+    api.topics.write_window(WindowKey(HOUR_MS, hour_ms - HOUR_MS, "mail"), Counts(tasks_created=1_000))
+
+    def read(query: str) -> list[tuple[int, str, int]]:
+        answer = api.get(f"/api/statistics/windows?{query}")
+        windows = schemas.WindowList.model_validate(answer.json()).windows
+        assert all(window.end_ms - window.start_ms == window.size_s * 1_000 for window in windows)
+        return [((window.start_ms - hour_ms) // 60_000, window.kind, window.tasks_created) for window in windows]
+
+    minutes = [(1, "mail", 2), (0, "mail", 14), (-1, "other", 100)]
+    assert minutes == read("size=60")
+    assert minutes[:2] == read("size=60&kind=mail")
+    assert minutes[:1] == read("size=60&limit=1")
+    assert [(0, "mail", 16), (-60, "other", 100), (-60, "mail", 1_000)] == read("size=3600")
+
+
+def test_longer_windows_are_read_in_turns(api):
+    """More rows than one turn takes: none is lost or counted twice."""
+    start_ms = START_MS - START_MS % HOUR_MS
+    for step in range(360):
+        for partition in (0, 1, 2):
+            key = WindowKey(WINDOW_MS, start_ms + step * WINDOW_MS, "mail")
+            api.topics.write_window(key, Counts(tasks_created=1), partition)
+    answer = api.get("/api/statistics/windows?size=60").json()["windows"]
+    assert [18] * 60 == [window["tasks_created"] for window in answer]
+    (hour,) = api.get("/api/statistics/windows?size=3600").json()["windows"]
+    assert 1_080 == hour["tasks_created"]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "cursor=x", "cursor=-1", "state=DONE"])
@@ -334,7 +371,7 @@ def test_expired_window_is_gone(api):
     assert [] == api.get("/api/statistics/windows").json()["windows"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "size=60", "size=x", "kind=a%20b", "kind="])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "size=7", "size=x", "kind=a%20b", "kind="])
 def test_wrong_window_query_is_a_422(api, query):
     """The wrong parameter is named."""
     answer = api.get(f"/api/statistics/windows?{query}")
