@@ -40,7 +40,7 @@ chromium:
 
 test-compose: $(INSTALLED)
 	tests/compose/install-engine.sh
-	PYTHONPATH=tests/compose $(BIN)/python -m pytest tests/compose --timeout 900
+	$(BIN)/python -m pytest tests/compose --timeout 900
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -7,15 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stack import Stack
+from compose_stack import Stack, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 _ENGINE_START_S = 60
@@ -58,12 +57,3 @@ def stack(engine: None) -> Iterator[Stack]:  # noqa: ARG001  # it must run
 
 def _engine_answers() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
-def wait_until(holds: Callable[[], bool], what: str, within_s: float, explain: Callable[[], str] = lambda: "") -> None:
-    """Wait until something holds; fail with a clear word if it does not in time."""
-    deadline_s = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline_s:
-            pytest.fail(f"not within {within_s:g} s: {what}\n{explain()}")
-        time.sleep(0.2)

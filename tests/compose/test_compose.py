@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 from checker import differences
-from conftest import wait_until
-from stack import KAFKA, docker
+from compose_stack import KAFKA, docker, wait_until
 
 if TYPE_CHECKING:
-    from stack import Stack
+    from compose_stack import Stack
 
 SERVICES = ("kafka", "api", "distribution", "processing", "statistics")
 
