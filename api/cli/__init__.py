@@ -16,6 +16,7 @@ from api.cli.control import cancel, concurrency, control, drain, pause, rate, re
 from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
 from api.cli.explain import explain
+from api.cli.recount import recount
 from api.cli.redrive import discard, redrive
 from api.cli.tasks import tasks
 from api.cli.topics import topics
@@ -27,6 +28,7 @@ cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=Fal
 cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
+cli.command()(recount)
 cli.command()(tasks)
 cli.command()(explain)
 cli.command()(workers)

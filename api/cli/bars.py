@@ -59,6 +59,20 @@ class DownloadBar(_Bar):
         )
 
 
+class RecordBar(_Bar):
+    """Records that were read of the topics; nothing where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "recounting", MofNCompleteColumn(), TimeRemainingColumn())
+        self._is_shown = console.is_terminal
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is; what is to come may turn out to be more or less."""
+        if self._is_shown:
+            super().__call__(done, total)
+            self._progress.update(self._progress.task_ids[0], total=total)
+
+
 class TaskBar(_Bar):
     """Tasks that are finished; where there is no terminal, a line every 2 s instead of a bar."""
 

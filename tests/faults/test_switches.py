@@ -47,7 +47,7 @@ async def test_with_rows_outside_of_the_transaction_a_crash_loses_counts(broker:
     found = await run_sabotaged(
         broker, fleet, "statistics", ends=False, SABOTAGE_AT="begun:3", SABOTAGE_BREAK="changelog"
     )
-    assert any(one.startswith("window ") for one in found), found
+    assert any(": window of " in one for one in found), found
 
 
 async def test_without_skipping_a_rebalance_works_records_twice(broker: EmbeddedKafka, fleet: Fleet) -> None:

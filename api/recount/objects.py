@@ -1,0 +1,188 @@
+"""What the events of one object say, each kept once: the row that they should make, and the figures they add up to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.events import ObjectCreated, TaskFinished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.events import TaskEvent
+
+CREATED, STARTED, FINISHED, FAILED = "TASK_CREATED", "TASK_STARTED", "TASK_FINISHED", "TASK_FAILED"
+RETRIED, DEAD, CANCELLED = "TASK_RETRIED", "TASK_DEAD", "TASK_CANCELLED"
+_OF_AN_ATTEMPT = {STARTED, FAILED, RETRIED}
+_ENDS = {FINISHED: "FINISHED", CANCELLED: "CANCELLED", DEAD: "DEAD"}
+"""The first that a generation has is how it ended."""
+
+
+class Key(NamedTuple):
+    """Which event of a task; `attempt` is 0 where a generation (`redrive`) has one such event only."""
+
+    redrive: int
+    type: str
+    attempt: int
+
+
+class Fact(NamedTuple):
+    """What an event says; `text` is a result (JSON) or an error."""
+
+    at_ms: int
+    is_late: bool
+    wait_ms: int
+    spent_ms: int
+    text: str
+
+
+Task = dict[Key, Fact]
+
+
+class Facts:
+    """The events of one object; `last_ms` is the latest event time so far.
+
+    `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.
+    """
+
+    __slots__ = ("created", "is_doubtful", "kind", "last_ms", "task_count", "tasks")
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.task_count = 0
+        self.created: Fact | None = None
+        self.tasks: dict[int, Task] = {}
+        self.last_ms = 0
+        self.is_doubtful = False
+
+    def add_creation(self, event: ObjectCreated, *, is_late: bool) -> None:
+        """Take in OBJECT_CREATED; the first one counts."""
+        if self.created is None:
+            self.created = Fact(event.at_ms, is_late, 0, 0, "")
+            self.kind = event.kind
+            self.task_count = event.task_count or 0
+        self.last_ms = max(self.last_ms, event.at_ms)
+
+    def add(self, event: TaskEvent, *, is_late: bool) -> None:
+        """Take in a task's event; a repeated one changes nothing."""
+        self.kind = self.kind or event.kind
+        self.task_count = self.task_count or event.task_count
+        name = str(event.__struct_config__.tag)
+        redrive = event.redrive if isinstance(event.redrive, int) else 0
+        key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)
+        text = bytes(event.result).decode() if isinstance(event, TaskFinished) else getattr(event, "error", "")
+        spent_ms = getattr(event, "spent_ms", 0)
+        fact = Fact(event.at_ms, is_late, getattr(event, "wait_ms", 0), spent_ms, text)
+        self.tasks.setdefault(event.sequence, {}).setdefault(key, fact)
+        for sequence in range(event.task_count):
+            self.tasks.setdefault(sequence, {})
+        self.last_ms = max(self.last_ms, event.at_ms)
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether its creation is here, and that of every task that anything is known of."""
+        return self.created is not None and all(Key(0, CREATED, 0) in task for task in self.tasks.values())
+
+    @property
+    def has_any_beginning(self) -> bool:
+        """Whether anything is here that begins a row: its creation, or that of a task."""
+        return self.created is not None or any(Key(0, CREATED, 0) in task for task in self.tasks.values())
+
+    def ended_at_ms(self) -> int | None:
+        """Return when the last task ended; None if one has not."""
+        ends = [_end_of(task) for _, task in sorted(self.tasks.items())]
+        if not self.task_count or len(ends) < self.task_count or None in ends:
+            return None
+        return max(end.at_ms for end in ends if end is not None)
+
+    def alive_at_ms(self) -> int:
+        """Return the last sign of life of an object that has not ended: made, begun or ended, no failure between."""
+        signs = [
+            min(fact.at_ms for key, fact in task.items() if key.type == CREATED)
+            for task in self.tasks.values()
+            if any(key.type == CREATED for key in task)
+        ]
+        lives = {STARTED, *_ENDS}
+        signs += [fact.at_ms for task in self.tasks.values() for key, fact in task.items() if key.type in lives]
+        return max(signs, default=self.created.at_ms if self.created else 0)
+
+    def described(self) -> dict[str, Any]:
+        """Return what the ledger should tell of the object."""
+        tasks = [self.described_task(sequence) for sequence in sorted(self.tasks)]
+        states = [task["state"] for task in tasks]
+        is_finished = bool(self.task_count) and len(tasks) >= self.task_count and set(states) == {"FINISHED"}
+        made = [task["created_at_ms"] for task in tasks if task["created_at_ms"] is not None]
+        return {
+            "kind": self.kind,
+            "state": self._state(states),
+            "tasks_total": self.task_count,
+            "tasks_done": states.count("FINISHED"),
+            "tasks_in_progress": states.count("IN_PROGRESS"),
+            "tasks_dead": states.count("DEAD"),
+            "tasks_cancelled": states.count("CANCELLED"),
+            "time_spent_ms": sum(task["spent_ms"] for task in tasks),
+            "created_at_ms": None if self.created is None else self.created.at_ms or 1,
+            "distributed_at_ms": min(made, default=None),
+            "finished_at_ms": (self.ended_at_ms() or 1) if is_finished else None,
+        }
+
+    def _state(self, states: list[str]) -> str:
+        if self.task_count and len(states) >= self.task_count and set(states) <= set(_ENDS.values()):
+            return "FAILED" if "DEAD" in states else "CANCELLED" if "CANCELLED" in states else "FINISHED"
+        if set(states) <= {"UNKNOWN", "QUEUED"}:
+            return "DISTRIBUTED" if "QUEUED" in states else "CREATED"
+        return "PROCESSING"
+
+    def described_task(self, sequence: int) -> dict[str, Any]:
+        """Return what the ledger should tell of a task."""
+        task = self.tasks[sequence]
+        of = {name: [fact for key, fact in task.items() if key.type == name] for name in (CREATED, STARTED)}
+        failures = [
+            (key.redrive, key.type == DEAD, key.attempt, fact.text)
+            for key, fact in task.items()
+            if key.type in {FAILED, DEAD}
+        ]
+        end = _end_of(task)
+        results = [fact.text for key, fact in sorted(task.items()) if key.type == FINISHED and fact.text != "null"]
+        return {
+            "state": state_of(task),
+            "attempts": len(of[STARTED]),
+            "created_at_ms": min((fact.at_ms for fact in of[CREATED]), default=0) or None,
+            "started_at_ms": max((fact.at_ms for fact in of[STARTED]), default=0) or None,
+            "ended_at_ms": None if end is None else end.at_ms,
+            "wait_ms": max((fact.wait_ms for fact in of[STARTED]), default=0),
+            "spent_ms": sum(fact.spent_ms for key, fact in task.items() if key.type in {FINISHED, FAILED}),
+            "error": (max(failures)[3] if failures else "") or None,
+            "result": results[-1] if results else "",
+        }
+
+    def happened(self) -> Iterator[tuple[str, Fact, bool]]:
+        """Yield each event once: its type, what it says, and whether it is of a redrive."""
+        if self.created is not None:
+            yield str(ObjectCreated.__struct_config__.tag), self.created, False
+        for task in self.tasks.values():
+            for key, fact in task.items():
+                yield key.type, fact, key.redrive > 0
+
+
+def state_of(task: Task) -> str:
+    """Return where a task stands: in its latest generation, by its end, else by its latest attempt."""
+    told = [key for key in task if key.type != RETRIED]
+    latest = max((key.redrive for key in told), default=0)
+    now = [key for key in told if key.redrive == latest]
+    for name, state in _ENDS.items():
+        if any(key.type == name for key in now):
+            return state
+    started = max((key.attempt for key in now if key.type == STARTED), default=0)
+    failed = max((key.attempt for key in now if key.type == FAILED), default=0)
+    if started > failed:
+        return "IN_PROGRESS"
+    if failed:
+        return "RETRYING"
+    return "QUEUED" if any(key.type == CREATED for key in now) else "UNKNOWN"
+
+
+def _end_of(task: Task) -> Fact | None:
+    state = state_of(task)
+    ends = [(key.redrive, fact) for key, fact in task.items() if _ENDS.get(key.type) == state]
+    return max(ends, key=lambda end: end[0])[1] if ends else None

@@ -1,0 +1,154 @@
+"""`ebs recount` on a real broker: exact while the system runs, and what it says when tables or topics are not whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from checker import read_topics
+from feed import feed
+from fleet import Fleet, said, until
+from follower import Follower
+
+from app.broker import ensure_topics
+from app.local.embedded_kafka import EmbeddedKafka
+from app.local.ports import free_port
+from app.rules.ledger import decode_row, encode_row
+from app.settings import load
+from app.topics import LEDGER_CHANGELOG, TASK_EVENTS, catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTITIONS = 4
+RECOUNTS = 3
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    """Return a running broker with all topics, of this test's own."""
+    kafka = EmbeddedKafka(tmp_path, port=0)
+
+    async def start() -> None:
+        await kafka.start()
+        await ensure_topics(kafka.bootstrap, catalogue(load(broker=kafka.bootstrap, partitions=PARTITIONS)))
+
+    asyncio.run(start())
+    yield kafka
+    asyncio.run(kafka.stop())
+
+
+async def recount(bootstrap: str, *options: str) -> tuple[int, str, str]:
+    """Run the command as a user does; returns exit code, stdout and stderr."""
+    env = os.environ | {"EBS_BROKER": bootstrap}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from api.cli import main; main()", "recount", *options),
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), timeout=60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def counted(bootstrap: str, *options: str) -> tuple[int, dict[str, Any]]:
+    """Return exit code and JSON of a recount."""
+    code, out, err = await recount(bootstrap, "--json", *options)
+    assert out, err
+    return code, json.loads(out)
+
+
+@pytest.mark.timeout(300)
+async def test_recount_is_exact_while_the_system_runs(broker: EmbeddedKafka, tmp_path: Path) -> None:
+    """Equal at any moment under load; then records are gone, which is said, and a row is changed, which is named."""
+    fleet = Fleet(broker.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
+    try:
+        fleet.start_all()
+        await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
+        async with Follower(broker.bootstrap, PARTITIONS) as follower:
+            accepted: list[str] = []
+
+            async def keep_feeding() -> None:
+                while True:
+                    accepted.extend(await feed(broker.bootstrap, 100, partitions=PARTITIONS, rate_per_s=150))
+
+            feeding = asyncio.create_task(keep_feeding())
+            await until(lambda: follower.has_finished_objects(400), "some objects", fleet=fleet)
+            seen: list[int] = []
+            while len(seen) < RECOUNTS:
+                code, told = await counted(broker.bootstrap)
+                assert (0, True, []) == (code, told["equal"], told["differences"])
+                assert {"objects": 0, "windows": 0, "totals": 0, "reasons": {}} == told["cannot_be_compared"]
+                seen.append(told["compared"]["objects"])
+            assert RECOUNTS == len(set(seen)), "the system must have gone on between two recounts"
+            assert seen == sorted(seen)
+            feeding.cancel()
+            await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet)
+            await until(lambda: follower.has_ended_tasks(3 * len(follower.finished_objects)), "all tasks", fleet=fleet)
+        code, out, _ = await recount(broker.bootstrap)
+        assert 0 == code
+        assert "equal: the tables hold what the topics say" in out
+        await _what_is_gone_is_said(broker.bootstrap)
+        await _what_was_changed_is_named(broker.bootstrap)
+    finally:
+        fleet.stop()
+
+
+async def _what_is_gone_is_said(bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(TASK_EVENTS, 1): RecordsToDelete(before_offset=300)})
+    finally:
+        await admin.close()
+    code, told = await counted(bootstrap)
+    assert (0, True) == (code, told["equal"])
+    skipped = told["cannot_be_compared"]
+    assert 10 < skipped["objects"] < 100
+    assert (1, {"records that it needs have left the topics"}) == (skipped["totals"], set(skipped["reasons"]))
+    code, _, err = await recount(bootstrap, "--partition", "9")
+    assert (2, True) == (code, "there is no partition 9: there are 0 to 3" in err)
+    code, told = await counted(bootstrap, "--partition", "0", "--partition", "2")
+    assert (0, 0, 2) == (code, told["cannot_be_compared"]["objects"], told["compared"]["totals"])
+
+
+async def _what_was_changed_is_named(bootstrap: str) -> None:
+    topics = await read_topics(bootstrap)
+    changed = next(one for one in topics.ledger if topics.object_partition[one] == 0)
+    row = decode_row(topics.ledger[changed])
+    row.tasks[2].spent_ms += 7
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        await producer.send_and_wait(LEDGER_CHANGELOG, encode_row(row), changed.encode(), partition=0)
+    code, out, _ = await recount(bootstrap)
+    assert 1 == code
+    lines = [line for line in out.splitlines() if changed in line]
+    named = [f"partition 0: object {changed}: {name}" for name in ("time_spent_ms", "task 2 spent_ms")]
+    assert named == [line.partition(" is")[0] for line in lines]
+    code, told = await counted(bootstrap)
+    assert (1, False, 2) == (code, told["equal"], len(told["differences"]))
+    assert {"partition": 0, "what": "object", "name": changed}.items() <= told["differences"][0].items()
+
+
+async def test_what_cannot_be_counted_is_exit_code_2() -> None:
+    """No broker, or wrong usage: neither equal nor different, and one line says why."""
+    nobody = f"127.0.0.1:{free_port()}"
+    code, out, err = await recount(nobody)
+    assert (2, "") == (code, out)
+    assert f"no Kafka broker at {nobody}" in err
+    assert 1 == len(err.strip().splitlines())
+    code, _, err = await recount(nobody, "--partition", "x")
+    assert 2 == code
+
+
+async def test_broker_without_the_topics_is_exit_code_2(kafka: EmbeddedKafka) -> None:
+    """Nothing is made there, and the message asks whether it is the right one."""
+    code, _, err = await recount(kafka.bootstrap)
+    assert (2, True) == (code, "has no topic" in err)
