@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
@@ -30,9 +31,15 @@ def write_totals(api, partition: int = 0, kind: str = "default", **counts) -> No
     api.topics.write_window(WindowKey(TOTAL_SIZE_MS, 0, kind), Counts(**counts), partition)
 
 
-def test_nothing_is_said_before_the_view_has_caught_up(make_api):
+@pytest.mark.parametrize("attached", [False, True])
+def test_nothing_is_said_before_the_view_has_caught_up(make_api, attached):
     """An old view's counters would look as if they had gone back, and be counted twice."""
-    samples = read(make_api(attached=False))
+    api = make_api(attached=attached)
+    api.topics.deliver_at_once = False
+    write_totals(api, tasks_created=7)
+    if attached:
+        api.view.apply(api.topics.records)
+    samples = read(api)
     assert 0 == samples["ebs_view_ready", ""]
     assert not [name for name, _ in samples if name.startswith(("ebs_tasks", "ebs_objects", "ebs_workers"))]
 
