@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test chromium test-compose check bench bench-engine bench-bookkeeping bench-restore bench-redrive chaos install clean
+.PHONY: help demo up test chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine; BENCH="--only poison" takes a part alone'
+	@echo 'make bench-front  the benchmark of the API; BENCH="--objects 100000 --only view" passes arguments on'
 	@echo 'make bench-restore  how long a statistics worker takes to restore a million ledger rows'
 	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
 	@echo 'make bench-redrive  ten thousand dead letters redriven and recounted; REDRIVE="--letters 50000" passes arguments on'
@@ -57,6 +58,9 @@ bench-engine: $(INSTALLED)
 
 bench-restore: $(INSTALLED)
 	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/restore.py $(BENCH)
+
+bench-front: $(INSTALLED)
+	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/front.py $(BENCH)
 
 bench-bookkeeping: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/bookkeeping.py $(BENCH)
