@@ -31,12 +31,13 @@ def path_of(*parts: str) -> str:
 
 
 class ApiClient:
-    """Asks the API at `base_url`; `transport` stands in for the network in tests. Every call raises `ApiError`."""
+    """Asks the API at `base_url` with an API `key`; tests bring a `transport`. Every call raises `ApiError`."""
 
-    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, base_url: str, *, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self._base_url = base_url
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._client = httpx.Client(base_url=base_url, transport=transport, timeout=TIMEOUT_S)
+            self._client = httpx.Client(base_url=base_url, headers=headers, transport=transport, timeout=TIMEOUT_S)
         except httpx.InvalidURL as error:
             raise ApiError(f"EBS_API_URL={base_url} is not a URL ({error}), such as http://127.0.0.1:8000") from None
 

@@ -20,6 +20,9 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from api import problems
+from api.access import installing as access
+from api.access.exposure import host_of, warning_of
+from api.access.keys import keys_from
 from api.closing import Closing
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
@@ -136,7 +139,8 @@ def create_http_app(
     )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
-    dashboard.install(app)
+    dashboard.install(app, settings.cors_origins)
+    access.install(app, settings, clock_ms)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.
@@ -162,6 +166,9 @@ def _from_environment() -> FastAPI:
     except SettingsError as error:
         sys.exit(f"error: {error}")
     configure_log(settings.log_level)
+    exposed = warning_of(host_of(sys.argv, settings.api_host), has_keys=bool(keys_from(settings)))
+    if exposed is not None:
+        _log.warning("%s", exposed)
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
+from api.access.keys import keys_from
 from api.schemas import BatchItem, ObjectRequest, ProblemDocument
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _replace_validation_error(operation["responses"])
+        if keys_from(app.state.collaborators.settings):
+            document["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "One of EBS_API_KEYS_READ or _WRITE"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            document["security"] = [{"bearer": []}, {"header": []}]
         app.openapi_schema = document
     return app.openapi_schema
 

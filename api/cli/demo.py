@@ -22,9 +22,12 @@ from app.local.embedded_kafka import DEFAULT_PORT
 from app.local.ports import LOOPBACK, free_port
 from app.local.prefixed_output import PrefixedOutput
 from app.local.supervisor import StopRequest, stop_on_signals
+from app.security_settings import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from app.settings import Settings
 
 _PROCESS_TIME = "0.05-0.2"
 _INTERRUPTED = 130  # as shells count a Ctrl-C
@@ -105,7 +108,8 @@ class Demo:
     async def _play(self, system: LocalSystem) -> int:
         await system.started.wait()
         settings = self._plan.settings
-        async with httpx.AsyncClient(base_url=self._plan.api_url, timeout=_CALL_TIMEOUT_S) as client:
+        headers = _authorization(settings)
+        async with httpx.AsyncClient(base_url=self._plan.api_url, headers=headers, timeout=_CALL_TIMEOUT_S) as client:
             self._say(
                 f"posting {self._objects} objects of {settings.tasks_per_object} tasks each as soon as it is ready"
             )
@@ -143,6 +147,12 @@ class Demo:
         self._say(f"what the programs say goes to {self._log_path} (--verbose shows it here)")
         with self._log_path.open("a") as log:
             yield log
+
+
+def _authorization(settings: Settings) -> dict[str, str]:
+    """Return the header of a key that may write, where the API that is started here has keys."""
+    key = settings.api_key.get_secret_value() or next(iter(keys_of(settings.api_keys_write)), "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _patience_s(plan: Plan, objects: int) -> float:

@@ -18,7 +18,7 @@ from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.kafka_runtime import KAFKA_VERSION
-from app.local.ports import free_port, is_free
+from app.local.ports import LOOPBACK, free_port, is_free
 from app.local.restart_policy import RestartPolicy
 from app.local.supervisor import Program, Supervisor
 from app.topics import catalogue
@@ -79,6 +79,8 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     env = environment(plan)
     api = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--host", settings.api_host]
     api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
+    # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
+    api += ["--no-proxy-headers"]
     found = [Program(API_ROLE, [*api, "--timeout-graceful-shutdown", "3"], env, _API_REFUSED)]
     pages = {}
     port = settings.web_port or FIRST_WEB_PORT
@@ -109,6 +111,8 @@ def environment(plan: Plan) -> dict[str, str]:
         "EBS_API_PORT": str(settings.api_port),
         "EBS_API_URL": plan.api_url,
         "EBS_LOG_LEVEL": settings.log_level,
+        # What runs here is for this machine, until somebody says otherwise.
+        "EBS_WEB_HOST": os.environ.get("EBS_WEB_HOST") or LOOPBACK,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
     }

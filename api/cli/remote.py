@@ -28,7 +28,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as 
 
 def open_api(context: typer.Context, url: str | None) -> ApiClient:
     """Return a client of the API; a test hands its transport in as the context's `obj`."""
-    return ApiClient(settings_of(api_url=url).api_url, transport=context.obj)
+    settings = settings_of(api_url=url)
+    return ApiClient(settings.api_url, key=settings.api_key.get_secret_value(), transport=context.obj)
 
 
 def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:

@@ -26,6 +26,8 @@ from api.dashboard.pages import control, dead_letters, objects, one_object, over
 from api.dashboard.site import show, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi import FastAPI
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -50,10 +52,13 @@ _WITHOUT_API_PATH = (overview.PAGE, retries.PAGE, submit.PAGE)
 """Pages whose path the API does not have: they answer JSON themselves."""
 
 
-def install(app: FastAPI) -> None:
-    """Mount the dashboard; before the API's routers, which have the same paths for programs."""
+def install(app: FastAPI, foreign_origins: Sequence[str] = ()) -> None:
+    """Mount the dashboard; before the API's routers, which have the same paths for programs.
+
+    Pages of `foreign_origins` may act as ours do.
+    """
     problems.install(app, (documents.Problem, HTTPException, RequestValidationError, Exception))
-    app.add_middleware(OwnSiteOnly, refuse=_refuse)
+    app.add_middleware(OwnSiteOnly, refuse=_refuse, origins=frozenset(foreign_origins))
     app.router.routes.extend(_routes())
 
 

@@ -24,8 +24,14 @@ _OWN = frozenset({"same-origin", "none"})
 class OwnSiteOnly:
     """ASGI middleware; `refuse` answers instead of the application."""
 
-    def __init__(self, app: ASGIApp, refuse: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        refuse: Callable[[Scope, Receive, Send], Awaitable[None]],
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
+        self._origins = origins
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,13 +48,13 @@ class OwnSiteOnly:
                 headers.setdefault("Referrer-Policy", "same-origin")
             await send(message)
 
-        app = self._app if is_own(scope["method"], Headers(scope=scope)) else self._refuse
+        app = self._app if is_own(scope["method"], Headers(scope=scope), self._origins) else self._refuse
         await app(scope, receive, send_guarded)
 
 
-def is_own(method: str, headers: Headers) -> bool:
-    """Return whether a request is safe, or not from a page of another origin."""
-    if method in _SAFE_METHODS:
+def is_own(method: str, headers: Headers, origins: frozenset[str] = frozenset()) -> bool:
+    """Return whether a request is safe, or not from a page of another origin than ours and `origins`."""
+    if method in _SAFE_METHODS or headers.get("origin") in origins:
         return True
     site = headers.get("sec-fetch-site")
     if site is not None:

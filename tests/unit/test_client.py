@@ -83,3 +83,18 @@ def test_url_that_is_none_is_named(url):
 def test_path_keeps_an_id_in_one_part():
     """An outside producer's id may hold anything."""
     assert "/api/objects/a%2Fb%20%3F/tasks" == path_of("objects", "a/b ?", "tasks")
+
+
+def test_key_is_sent_and_never_shown():
+    """The key goes along with each request; an error does not repeat it."""
+    seen = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(401, json={"detail": "this key is none of the API's"})
+
+    client = ApiClient("http://api", key="a-key-0123456789ab", transport=httpx.MockTransport(refuse))
+    with client, pytest.raises(ApiError, match="none of the API's") as refused:
+        client.get("/api/workers")
+    assert ["Bearer a-key-0123456789ab"] == seen
+    assert "a-key" not in str(refused.value)
