@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -18,11 +19,17 @@ TIMEOUT_S = 30.0
 
 
 class ApiError(EbsError):
-    """The API refused, failed or does not answer; `problem` is its problem document, empty if there was none."""
+    """The API refused, failed or does not answer; `problem` is its problem document, empty if there was none.
 
-    def __init__(self, message: str, problem: Mapping[str, Any] | None = None) -> None:
+    `retry_after_s` is when it says to come back, None if it does not.
+    """
+
+    def __init__(
+        self, message: str, problem: Mapping[str, Any] | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message)
         self.problem = dict(problem or {})
+        self.retry_after_s = retry_after_s
 
 
 def path_of(*parts: str) -> str:
@@ -53,9 +60,20 @@ class ApiClient:
         """GET; parameters that are None are left out."""
         return self._ask("GET", path, parameters)
 
-    def post(self, path: str, body: Any = None, **parameters: Any) -> Any:
-        """POST a JSON body, or none."""
-        return self._ask("POST", path, parameters, body)
+    def post(self, path: str, body: Any = None, *, key: str | None = None, **parameters: Any) -> Any:
+        """POST a JSON body, or none; with an idempotency key."""
+        return self._ask("POST", path, parameters, body, key=key)
+
+    def post_lines(self, path: str, lines: bytes, *, key: str | None = None) -> list[Any]:
+        """POST NDJSON, and return what each line of the answer says."""
+        headers = {"content-type": "application/x-ndjson"} | _key_header(key)
+        answer = self._send("POST", path, content=lines, headers=headers)
+        if not answer.is_success:
+            self._read(answer)
+        try:
+            return [json.loads(line) for line in answer.text.splitlines()]
+        except ValueError:
+            raise ApiError(f"the answer of {answer.url} broke off: what was accepted is not known") from None
 
     def put(self, path: str, body: Any = None, **parameters: Any) -> Any:
         """PUT a JSON body, or none."""
@@ -65,12 +83,17 @@ class ApiClient:
         """DELETE, with a JSON body where a reason goes along."""
         return self._ask("DELETE", path, parameters, body)
 
-    def _ask(self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None) -> Any:
+    def _ask(
+        self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None, *, key: str | None = None
+    ) -> Any:
         given = {name: value for name, value in parameters.items() if value is not None}
         # httpx would send None as the body `null`.
         content = {} if body is None else {"json": body}
+        return self._read(self._send(method, path, params=given, headers=_key_header(key), **content))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._client.request(method, path, params=given, **content)
+            return self._client.request(method, path, **options)
         except httpx.UnsupportedProtocol:
             raise ApiError(
                 f"EBS_API_URL={self._base_url} is not the URL of an API, such as http://127.0.0.1:8000"
@@ -82,7 +105,6 @@ class ApiClient:
                 f"no API answers at {self._base_url} ({error}): start it with `ebs up`, "
                 "or name another one with --api URL (EBS_API_URL)"
             ) from None
-        return self._read(answer)
 
     def _read(self, answer: httpx.Response) -> Any:
         try:
@@ -94,7 +116,13 @@ class ApiClient:
         if answer.is_success:
             return content
         problem = content if isinstance(content, dict) else {}
-        raise ApiError(_explain(problem, answer), problem)
+        retry_after = answer.headers.get("retry-after", "")
+        retry_after_s = int(retry_after) if retry_after.isdecimal() else None
+        raise ApiError(_explain(problem, answer), problem, retry_after_s)
+
+
+def _key_header(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Idempotency-Key": key}
 
 
 def _explain(problem: Mapping[str, Any], answer: httpx.Response) -> str:

@@ -18,9 +18,13 @@ from api.cli.demo import demo
 from api.cli.explain import explain
 from api.cli.recount import recount
 from api.cli.redrive import discard, redrive
+from api.cli.stats import stats
+from api.cli.status import status
+from api.cli.submit import submit
 from api.cli.tasks import tasks
 from api.cli.topics import topics
 from api.cli.up import up
+from api.cli.watch import watch
 from api.cli.workers import workers
 from app.errors import EbsError
 
@@ -28,6 +32,10 @@ cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=Fal
 cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
+cli.command()(submit)
+cli.command()(status)
+cli.command()(watch)
+cli.command()(stats)
 cli.command()(recount)
 cli.command()(tasks)
 cli.command()(explain)

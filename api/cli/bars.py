@@ -73,20 +73,34 @@ class RecordBar(_Bar):
             self._progress.update(self._progress.task_ids[0], total=total)
 
 
-class TaskBar(_Bar):
-    """Tasks that are finished; where there is no terminal, a line every 2 s instead of a bar."""
+class _CountBar(_Bar):
+    """Things that are done, by their `words`; where there is no terminal, a line every 2 s instead of a bar."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console, "tasks finished", MofNCompleteColumn(), TimeElapsedColumn())
+    def __init__(self, console: Console, words: str) -> None:
+        super().__init__(console, words, MofNCompleteColumn(), TimeElapsedColumn())
         self._console = console
         self._said_s: float | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how far the tasks are."""
+        """Show how far they are."""
         if self._console.is_terminal:
             super().__call__(done, total)
             return
         now_s = time.monotonic()
         if self._said_s is None or now_s - self._said_s >= _LINE_EVERY_S or done >= total:
             self._said_s = now_s
-            self._console.print(f"{done} of {total} tasks finished", highlight=False)
+            self._console.print(f"{done} of {total} {self._words}", highlight=False)
+
+
+class TaskBar(_CountBar):
+    """Tasks that are finished."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "tasks finished")
+
+
+class EndedBar(_CountBar):
+    """Objects that are at their end, whichever it is."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "objects at their end")

@@ -237,12 +237,15 @@ def ebs(api: Api) -> Callable[..., Result]:
     """Return the command as a function of its arguments; it asks the application."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        headers = {name: value for name, value in request.headers.items() if name == "content-type"}
+        passed = {"content-type", "idempotency-key"}
+        headers = {name: value for name, value in request.headers.items() if name in passed}
         told = api.request(request.method, str(request.url), content=request.content, headers=headers)
-        return httpx.Response(told.status_code, content=told.content, headers={"content-type": "application/json"})
+        passed = {"content-type", "retry-after"}
+        headers = {name: value for name, value in told.headers.items() if name in passed}
+        return httpx.Response(told.status_code, content=told.content, headers=headers)
 
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer))
+    def run(*arguments: str, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(answer), input=stdin)
 
     return run
 
