@@ -11,6 +11,8 @@ from starlette.responses import Response
 from api.schemas import ProblemDocument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import BaseModel
 
     from api.closing import Closing
@@ -40,6 +42,7 @@ class Collaborators(NamedTuple):
     pulse: Pulse
     streams: StreamLimits
     metrics: SystemMetrics
+    standstill: Callable[[], str | None]
 
 
 async def _collaborators(request: Request) -> Collaborators:

@@ -54,6 +54,7 @@ from api.submit.submission import Submitter
 from api.view.feed import ViewFeed
 from api.view.kafka_events import KafkaEvents
 from api.view.pulse import Pulse
+from api.view.standstill import ViewWatch
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
 from api.view_answers import ViewHeaders
@@ -61,6 +62,8 @@ from app.broker import ensure_topics
 from app.errors import SettingsError
 from app.kafka_security import kafka_security
 from app.settings import Settings, load
+from app.streaming.progress import KafkaEnds, patience_s
+from app.streaming.watchdog import Watchdog
 from app.topics import catalogue
 
 if TYPE_CHECKING:
@@ -99,8 +102,12 @@ def create_http_app(
     events: EventLog,
     clock_ms: Callable[[], int] | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
+    standstill: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
-    """Put the application together; `background` runs from the server's start to its end."""
+    """Put the application together; `background` runs from the server's start to its end.
+
+    `standstill` says what stands still, if anything does: then `/livez` fails.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -136,6 +143,7 @@ def create_http_app(
         pulse,
         StreamLimits(),
         system_metrics(view, clock_ms),
+        standstill,
     )
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
@@ -178,8 +186,22 @@ def _from_environment() -> FastAPI:
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker, security=security)
     desk = KafkaDesk(settings, view, security=security)
-    background = (publisher.run, feed.run, keeper.run, events.run)
-    return create_http_app(settings, publisher=publisher, desk=desk, view=view, events=events, background=background)
+    watch = ViewWatch(
+        view,
+        KafkaEnds({"bootstrap_servers": settings.broker, **security}, patience_s(settings.stall_timeout_s)),
+        settings.stall_timeout_s,
+    )
+    watchdog = Watchdog(settings.stall_timeout_s, verdict=lambda: watch.verdict)
+    background = (publisher.run, feed.run, keeper.run, events.run, watch.run, watchdog.run_beside_this_loop)
+    return create_http_app(
+        settings,
+        publisher=publisher,
+        desk=desk,
+        view=view,
+        events=events,
+        background=background,
+        standstill=lambda: watch.verdict,
+    )
 
 
 http_app = _from_environment()

@@ -16,9 +16,19 @@ _NO_STORE = {"Cache-Control": "no-store"}
 Verbose = Annotated[str | None, Query(description="With the checks one by one")]
 
 
-@router.get("/livez", response_model=schemas.Health, summary="Is this process alive?")
-async def read_liveness() -> Response:
-    """Answer 200 as long as the event loop turns; a broker that is away is no reason to restart this process."""
+@router.get(
+    "/livez",
+    response_model=schemas.Health,
+    responses=documented_problems(503),
+    summary="Is this process alive?",
+)
+async def read_liveness(parts: Parts) -> Response:
+    """Answer 200 as long as the event loop turns and the view reads what there is; asks nobody, so never the broker."""
+    verdict = parts.standstill()
+    if verdict is not None:
+        problem = problems.unavailable("standing-still", verdict)
+        problem.headers |= _NO_STORE
+        raise problem
     return json_response({"status": "ok"}, headers=_NO_STORE)
 
 

@@ -117,6 +117,11 @@ class View:
         self.caught_up_once = False
         self.waiters.wake_all()
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a store: it reads, or should."""
+        return self._store is not None
+
     def offsets(self) -> Offsets:
         """Return by topic and partition the next offset to read."""
         return self._offsets

@@ -111,7 +111,7 @@ class Progress:
         is_stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.period_s = min(_MAX_PERIOD_S, limit_s / _LOOKS_PER_LIMIT)
+        self.period_s = look_period_s(limit_s)
         self.verdict: str | None = None
         self.ends: Mapping[TopicPartition, int] | None = None
         self.is_behind: Callable[[], bool] | None = None
@@ -200,6 +200,11 @@ class Progress:
     def _fetching(self) -> Fetching:
         reader: Any = self._transactions.ownership.reader
         return Fetching({}, backed_up=False) if reader is None else reader.fetching()
+
+
+def look_period_s(limit_s: float) -> float:
+    """Return how long to wait between two looks."""
+    return min(_MAX_PERIOD_S, limit_s / _LOOKS_PER_LIMIT)
 
 
 def patience_s(limit_s: float) -> float:

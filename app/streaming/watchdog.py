@@ -94,6 +94,15 @@ class Watchdog:
         """Watch no longer."""
         self._stopped.set()
 
+    async def run_beside_this_loop(self) -> None:
+        """Watch the running loop until cancelled."""
+        self.watch("the event loop", asyncio.get_running_loop())
+        self.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stop()
+
     def look(self) -> Silence | None:
         """Look once; returns what is wrong, if anything."""
         now_s = self._clock()

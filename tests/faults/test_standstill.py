@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from api_process import ApiProcess
 from checker import differences
 from feed import feed
 from fleet import ROLES, Fleet, said, until
@@ -18,6 +19,8 @@ from app.streaming.watchdog import EXIT_STOOD_STILL
 from app.topics import CONTROL, OBJECTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
@@ -153,6 +156,31 @@ async def test_broker_and_processes_that_are_stopped_for_long_are_no_standstill(
     assert [] == ended_by_themselves(fleet)
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, found
+
+
+async def test_api_whose_view_hangs_ends_and_one_that_waits_does_not(broker: EmbeddedKafka, tmp_path: Path) -> None:
+    """A frozen broker is waited for; a frozen fetch loop ends the process, with exit code 72, once there is work."""
+    marker = tmp_path / "hang"
+    environment = {
+        "EBS_BROKER": broker.bootstrap,
+        "EBS_PARTITIONS": str(PARTITIONS),
+        "EBS_DATA_DIR": str(tmp_path / "api"),
+        "STALLED_MARKER": str(marker),
+    }
+    with ApiProcess(tmp_path, module="stalled_api", **LIMIT, **environment) as api:
+        await feed(broker.bootstrap, 10, partitions=PARTITIONS)
+        broker.pause()
+        await asyncio.sleep(LONG_S)
+        assert 200 == api.status("/livez")
+        broker.resume()
+        await until(lambda: api.status("/readyz") == 200, "the API to be ready again")
+        marker.touch()
+        await asyncio.sleep(LONG_S)
+        assert (None, 200) == (api.process.poll(), api.status("/livez"))
+        await feed(broker.bootstrap, 10, partitions=PARTITIONS)
+        await until(lambda: api.process.poll() is not None, "the API to end", timeout_s=LIMIT_S + 10)
+        assert EXIT_STOOD_STILL == api.process.poll()
+        assert "objects-" in api.log
 
 
 async def test_readiness_tells_what_is_missing(fleet: Fleet) -> None:

@@ -166,12 +166,14 @@ class Api:
         self.view = View(settings.view_wait_s)
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)
+        self.verdict: str | None = None
         self.app = create_http_app(
             settings,
             publisher=self.topics,
             desk=self.topics,
             view=self.view,
             events=self.events,
+            standstill=lambda: self.verdict,
             clock_ms=lambda: NOW_MS,
         )
         self._slot = Slot(settings.data_dir)

@@ -44,6 +44,17 @@ def test_process_is_live_whatever_the_broker_does(make_api, path):
     assert (200, {"status": "ok"}) == (api.get(path).status_code, api.get(path).json())
 
 
+def test_process_whose_view_stands_still_is_not_live(api):
+    """Somebody should start it again; the reason is in the body."""
+    api.verdict = "objects-0 stood still for 60 s"
+    answer = api.get("/livez")
+    assert (503, "no-store", api.verdict) == (
+        answer.status_code,
+        answer.headers["cache-control"],
+        answer.json()["detail"],
+    )
+
+
 def test_ready_once_the_view_has_caught_up(api):
     """Not ready at first; ready when all is read; still ready when a little is behind again."""
     before = api.get("/readyz")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROOT = Path(__file__).parents[2]
+_PATH = os.pathsep.join((str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage")))
 
 
 def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 30) -> Any:
@@ -33,17 +34,19 @@ def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s
 class ApiProcess:
     """`uvicorn api.main:http_app`, ready when the block begins, and `client`."""
 
-    def __init__(self, directory: Path, *, port: int | None = None, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, module: str = "api.main", **environment: str
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"api-{self.port}.log"
-        command = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--port", str(self.port), "--no-access-log"]
+        command = [sys.executable, "-m", "uvicorn", f"{module}:http_app", "--port", str(self.port), "--no-access-log"]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": str(_ROOT)} | environment,
+                env=os.environ | {"PYTHONPATH": _PATH} | environment,
                 cwd=directory,
             )
         self.client = httpx.Client(base_url=self.url, timeout=30)

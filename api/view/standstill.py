@@ -1,0 +1,67 @@
+"""Looks whether the read view still reads: by the ends that the broker tells somebody else, as a worker's progress is.
+
+The feed's own consumer learns the ends with its fetches only. One whose fetching is frozen would believe that there is
+nothing to read, and the API would answer from an old view for ever, ready or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.streaming.progress import look_period_s, patience_s
+from app.streaming.standstill import Sample, Standstill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.view.view import View
+    from app.streaming.progress import EndsReader
+
+_log = logging.getLogger(__name__)
+
+
+class ViewWatch:
+    """`verdict` says what stands still, None if nothing does; `run` is its whole life."""
+
+    def __init__(
+        self, view: View, ends: EndsReader, limit_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.period_s = look_period_s(limit_s)
+        self.verdict: str | None = None
+        self._view = view
+        self._ends = ends
+        self._clock = clock
+        self._rule = Standstill(limit_s, max_gap_s=2 * self.period_s + patience_s(limit_s))
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(self.period_s)
+        finally:
+            await self._ends.close()
+
+    async def look(self) -> None:
+        """Take a sample and judge."""
+        excuse = "" if self._view.is_attached else "the view waits for its topics"
+        try:
+            partitions = [
+                TopicPartition(topic, number)
+                for topic, offsets in self._view.offsets().items()
+                for number in offsets
+                if not excuse
+            ]
+            ends = await self._ends.read(partitions)
+        except (KafkaError, OSError, TimeoutError) as error:
+            _log.debug("the broker does not say where the view's topics end: %r", error)
+            ends = None
+        offsets = self._view.offsets()
+        positions = {TopicPartition(topic, n): offset for topic, of in offsets.items() for n, offset in of.items()}
+        self.verdict = self._rule.observe(Sample(self._clock(), ends, positions, committed_count=0, excuse=excuse))
