@@ -48,7 +48,7 @@ PAGES = (
     submit.PAGE,
 )
 ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS)
-_WITHOUT_API_PATH = (overview.PAGE, retries.PAGE, submit.PAGE)
+_WITHOUT_API_PATH = (retries.PAGE, submit.PAGE)
 """Pages whose path the API does not have: they answer JSON themselves."""
 
 
@@ -68,7 +68,9 @@ def _routes() -> list[BaseRoute]:
         routes.append(PageRoute(page.path, _shown(page)))
         routes.append(Route(f"/live{page.path}", _followed(page)))
     routes += [FormRoute(act.path, _carried_out(act), methods=["POST"]) for act in ACTS]
-    routes += [DataRoute(page.path, _told(page)) for page in _WITHOUT_API_PATH]
+    # `/` leads whoever asks for nothing by name to the documentation, as it did before there were pages.
+    routes += [DataRoute(overview.PAGE.path, _told(overview.PAGE))]
+    routes += [Route(page.path, _told(page)) for page in _WITHOUT_API_PATH]
     return routes
 
 

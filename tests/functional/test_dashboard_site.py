@@ -63,6 +63,7 @@ def test_first_page_answers_json_to_those_who_ask(api):
 def test_pages_without_an_api_path_answer_json(api, path, name):
     """What the page is drawn from."""
     assert name in api.request("GET", path, headers={"accept": "application/json"}).json()
+    assert name in api.get(path).json()
 
 
 @pytest.mark.parametrize("path", ["/", "/retries"])
