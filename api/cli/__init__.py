@@ -15,6 +15,7 @@ import typer
 from api.cli.control import cancel, concurrency, control, drain, pause, rate, resume
 from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
+from api.cli.doctor import doctor
 from api.cli.explain import explain
 from api.cli.recount import recount
 from api.cli.redrive import discard, redrive
@@ -32,6 +33,7 @@ cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=Fal
 cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
+cli.command()(doctor)
 cli.command()(submit)
 cli.command()(status)
 cli.command()(watch)

@@ -1,0 +1,135 @@
+"""`ebs doctor`: what is wrong with a system, why it matters, and the fix."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from api.cli.options import Broker, settings_of
+from api.client import ApiClient, ApiError, path_of
+from app.broker import wait_for_broker
+from app.doctor.diagnosis import diagnose
+from app.doctor.facts import Severity
+from app.doctor.reading import UNREADABLE, read_within
+from app.errors import BrokerUnavailable, EbsError
+from app.kafka_security import kafka_security
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import httpx
+
+    from app.doctor.facts import Facts, Finding
+    from app.settings import Settings
+
+EXIT_ERRORS = 1
+EXIT_NOT_LOOKED_AT = 2
+_PATIENCE_S = 5.0
+_READING_S = 20.0
+_IMPORT_S = 15.0
+_MOST_GROUPS = 1_000
+_WIDTH_WITHOUT_TERMINAL = 200
+_ROOT = Path(__file__).resolve().parents[2]
+_COLORS = {Severity.OK: "green", Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.ERROR: "red"}
+_TRY_HANDLERS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from agents.handling.loading import load_handlers
+from app.errors import SettingsError
+from app.settings import load
+try:
+    load_handlers(load())
+except SettingsError as error:
+    sys.exit(f"doctor: {error}")
+"""
+
+
+def doctor(
+    context: typer.Context,
+    broker: Broker = None,
+    api: Annotated[
+        str | None,
+        typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is; left out: EBS_API_URL."),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look at topics, broker, settings, groups, workers, clocks and disk; changes nothing.
+
+    Exit code 0: no errors (warnings there may be); 1: errors; 2: no broker, or settings that cannot be read.
+    """
+    try:
+        settings = settings_of(broker=broker, api_url=api)
+        facts = asyncio.run(_look(settings))
+    except EbsError as error:
+        typer.secho(f"ebs: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
+    facts = dataclasses.replace(
+        facts, handler_error=_handler_error(), waiting_letters=_waiting_letters(settings, context.obj)
+    )
+    findings = diagnose(settings, facts)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        _print(findings, settings.broker)
+    raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
+
+
+async def _look(settings: Settings) -> Facts:
+    security = kafka_security(settings)
+    await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _line: None)
+    try:
+        return await read_within(settings, security, _READING_S)
+    except UNREADABLE as error:
+        raise BrokerUnavailable(
+            f"the Kafka broker at {settings.broker} did not answer all questions ({error!r}): is it overloaded, or may "
+            "this user not Describe the cluster and the groups (README, Security)?"
+        ) from error
+
+
+def _handler_error() -> str | None:
+    """Return why the handlers cannot be imported; in a process of its own, as importing runs anybody's code."""
+    command = [sys.executable, "-c", _TRY_HANDLERS, str(_ROOT)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
+    except subprocess.TimeoutExpired:
+        return f"importing the handlers takes longer than {_IMPORT_S:g} s"
+    if done.returncode == 0:
+        return None
+    last = done.stderr.strip().splitlines()[-1:] or [f"importing the handlers ends with exit code {done.returncode}"]
+    return last[0].removeprefix("doctor: ")
+
+
+def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) -> int | None:
+    try:
+        with ApiClient(settings.api_url, key=settings.api_key.get_secret_value(), transport=transport) as client:
+            answer = client.get(path_of("dead-letters"), group_by="fingerprint", state="DEAD", limit=_MOST_GROUPS)
+    except ApiError:
+        return None
+    groups: list[dict[str, Any]] = answer["groups"]
+    return sum(int(group["states"].get("DEAD", 0)) for group in groups)
+
+
+def _print(findings: Sequence[Finding], bootstrap: str) -> None:
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    table = Table(title=f"the system at {bootstrap}", show_lines=False)
+    for heading in ("", "where", "what", "fix"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        what = finding.what + (f": {finding.why}" if finding.why else "")
+        table.add_row(Text(finding.severity.value, _COLORS[finding.severity]), finding.subject, what, finding.fix)
+    console.print(table)
+    counts = {severity: sum(finding.severity is severity for finding in findings) for severity in Severity}
+    console.print(", ".join(f"{count} {severity.value}" for severity, count in counts.items() if count))

@@ -1,0 +1,27 @@
+"""All rules in the order in which people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.doctor.running_rules import check_groups, check_letters, check_workers
+from app.doctor.settings_rules import check_clocks, check_settings
+from app.doctor.topic_rules import check_broker, check_topics
+from app.topics import catalogue
+
+if TYPE_CHECKING:
+    from app.doctor.facts import Facts, Finding
+    from app.settings import Settings
+
+
+def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
+    """Return everything that is to be said."""
+    return [
+        *check_topics(catalogue(settings), settings, facts),
+        *check_broker(settings, facts),
+        *check_settings(settings, facts),
+        *check_groups(settings, facts),
+        *check_workers(facts),
+        *check_clocks(facts),
+        *check_letters(facts),
+    ]

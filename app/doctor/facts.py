@@ -1,0 +1,100 @@
+"""What the doctor knows of a system, and what a finding is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Severity(StrEnum):
+    """How bad a finding is; only an error makes the exit code 1."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, why it matters, and what to do about it (empty where nothing is to be done)."""
+
+    severity: Severity
+    subject: str
+    what: str
+    why: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """A topic as the broker has it; `configs` None: we may not read them."""
+
+    name: str
+    partition_count: int
+    replication_factor: int
+    fewest_in_sync: int
+    configs: Mapping[str, str] | None = None
+    biggest_partition_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """A consumer group: members, records to read by topic, and committed offsets whose records are gone."""
+
+    group_id: str
+    member_count: int
+    lag: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """A worker's last heartbeat: its own clock's time and the broker's (epoch ms)."""
+
+    name: str
+    role: str
+    said_at_ms: int
+    appended_at_ms: int
+    abandoned: int = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that was found out; None: it could not be."""
+
+    bootstrap: str
+    now_ms: int
+    broker_count: int
+    broker_configs: Mapping[str, str] | None
+    topics: Mapping[str, TopicFacts]
+    groups: Sequence[GroupFacts] = ()
+    workers: Sequence[WorkerFacts] = ()
+    fresh_heartbeat_lead_ms: int | None = None
+    """How far the broker's clock was before ours when it just wrote a heartbeat down; negative: behind."""
+    waiting_letters: int | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    handler_error: str | None = None
+
+
+def command(tool: str, bootstrap: str, rest: str) -> str:
+    """Return a command of Kafka's own tools."""
+    return f"{tool} --bootstrap-server {bootstrap} {rest}"
+
+
+def set_topic_config(bootstrap: str, topic: str, name: str, value: str) -> str:
+    """Return the command that sets a topic's configuration; brackets are how the tool takes a list."""
+    value = f"'{name}=[{value}]'" if "," in value else f"{name}={value}"
+    rest = f"--alter --entity-type topics --entity-name {topic} --add-config {value}"
+    return command("kafka-configs.sh", bootstrap, rest)
+
+
+def number_in(configs: Mapping[str, str] | None, name: str) -> int | None:
+    """Return a configuration that is a whole number, None if it is not known."""
+    text = (configs or {}).get(name, "")
+    return int(text) if text.lstrip("-").isdecimal() else None

@@ -1,0 +1,182 @@
+"""Finds the facts out; writes nothing anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+
+from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
+from app.doctor.log_dirs import biggest_partitions
+from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
+from app.topics import (
+    DISTRIBUTION_APP,
+    OBJECTS,
+    PROCESSING_APP,
+    STATISTICS_APP,
+    TASK_EVENTS,
+    TASK_REQUESTS,
+    WORKERS,
+    catalogue,
+    retry_topic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from app.settings import Settings
+
+_TIMEOUT_MS = 5_000
+_POLL_MS = 100
+
+
+async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
+    """Return the facts of a broker that answers; `handler_error` and `waiting_letters` are others' to find out.
+
+    Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
+    """
+    connection = {"bootstrap_servers": settings.broker, "request_timeout_ms": _TIMEOUT_MS, **security}
+    admin = AIOKafkaAdminClient(client_id="ebs-doctor", **connection)
+    consumer = AIOKafkaConsumer(
+        client_id="ebs-doctor", enable_auto_commit=False, auto_offset_reset="earliest", **connection
+    )
+    try:
+        await admin.start()
+        await consumer.start()
+        names = [spec.name for spec in catalogue(settings)]
+        cluster = await admin.describe_cluster()
+        node_ids = [broker["node_id"] for broker in cluster["brokers"]]
+        topics = await _read_topics(admin, names, node_ids)
+        workers, lead_ms = await _read_workers(consumer) if WORKERS in topics else ([], None)
+        usage = shutil.disk_usage(_existing(settings.data_dir))
+        return Facts(
+            bootstrap=settings.broker,
+            now_ms=time.time_ns() // 1_000_000,
+            broker_count=len(node_ids),
+            broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
+            topics=topics,
+            groups=[await _read_group(admin, consumer, group, inputs, topics) for group, inputs in _groups(settings)],
+            workers=workers,
+            fresh_heartbeat_lead_ms=lead_ms,
+            disk_free_bytes=usage.free,
+            disk_total_bytes=usage.total,
+        )
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+def _groups(settings: Settings) -> Sequence[tuple[str, tuple[str, ...]]]:
+    retries = tuple(retry_topic(delay_s) for delay_s in settings.retry_tiers_s)
+    return (
+        (DISTRIBUTION_APP, (OBJECTS,)),
+        (PROCESSING_APP, (TASK_REQUESTS, *retries)),
+        (STATISTICS_APP, (OBJECTS, TASK_EVENTS)),
+    )
+
+
+async def _read_topics(
+    admin: AIOKafkaAdminClient, names: Sequence[str], node_ids: Sequence[int]
+) -> dict[str, TopicFacts]:
+    described = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["partitions"]}
+    numbers = {name: range(len(described[name])) for name in names if name in described}
+    biggest = await biggest_partitions(admin, node_ids, numbers)
+    return {
+        name: TopicFacts(
+            name=name,
+            partition_count=len(described[name]),
+            replication_factor=min(len(partition["replicas"]) for partition in described[name]),
+            fewest_in_sync=min(len(partition["isr"]) for partition in described[name]),
+            configs=await _read_configs(admin, ConfigResourceType.TOPIC, name),
+            biggest_partition_bytes=biggest.get(name),
+        )
+        for name in names
+        if name in described
+    }
+
+
+async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str] | None:
+    (response,) = await admin.describe_configs([ConfigResource(kind, name)])
+    ((error_code, _message, _type, _name, entries),) = response.resources
+    return {str(entry[0]): str(entry[1]) for entry in entries} if error_code == 0 else None
+
+
+async def _read_group(
+    admin: AIOKafkaAdminClient,
+    consumer: AIOKafkaConsumer,
+    group_id: str,
+    inputs: Sequence[str],
+    topics: Mapping[str, TopicFacts],
+) -> GroupFacts:
+    partitions = [
+        TopicPartition(name, n) for name in inputs if name in topics for n in range(topics[name].partition_count)
+    ]
+    try:
+        (response,) = await admin.describe_consumer_groups([group_id])
+        members = response.groups[0][5]
+        committed = await admin.list_consumer_group_offsets(group_id, partitions=partitions) if partitions else {}
+    except GroupCoordinatorNotAvailableError:
+        # A broker that has never had a group has no coordinator either: the question makes it one.
+        members, committed = (), {}
+    begins = await consumer.beginning_offsets(partitions) if partitions else {}
+    ends = await consumer.end_offsets(partitions) if partitions else {}
+    lag: defaultdict[str, int] = defaultdict(int)
+    lost: defaultdict[str, int] = defaultdict(int)
+    for tp in partitions:
+        found = committed.get(tp)
+        offset = found.offset if found is not None and found.offset >= 0 else None
+        lag[tp.topic] += ends[tp] - max(begins[tp], begins[tp] if offset is None else offset)
+        if offset is not None and offset < begins[tp]:
+            lost[tp.topic] += begins[tp] - offset
+    return GroupFacts(group_id, len(members), dict(lag), dict(lost))
+
+
+async def _read_workers(consumer: AIOKafkaConsumer) -> tuple[list[WorkerFacts], int | None]:
+    """Return the last heartbeats, and how far the broker's clock is before ours by one that has just come."""
+    partition = TopicPartition(WORKERS, 0)
+    consumer.assign([partition])
+    await consumer.seek_to_beginning(partition)
+    end = (await consumer.end_offsets([partition]))[partition]
+    latest: dict[bytes, WorkerFacts] = {}
+    lead_ms: int | None = None
+    deadline_s = time.monotonic() + HEARTBEAT_EVERY_S + 1
+    while time.monotonic() < deadline_s:
+        position = await consumer.position(partition)
+        if position >= end and (lead_ms is not None or not latest):
+            break
+        fetched = await consumer.getmany(partition, timeout_ms=_POLL_MS)
+        for record in fetched.get(partition, ()):
+            beat = None if record.value is None else decode_heartbeat(record.value)
+            if beat is None:
+                latest.pop(record.key, None)
+                continue
+            latest[record.key] = WorkerFacts(beat.worker, beat.role, beat.at_ms, record.timestamp, beat.abandoned)
+            if record.offset >= end:
+                lead_ms = record.timestamp - time.time_ns() // 1_000_000
+    consumer.unsubscribe()
+    return sorted(latest.values(), key=lambda worker: (worker.role, worker.name)), lead_ms
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or what of it exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+async def read_within(settings: Settings, security: Mapping[str, Any], timeout_s: float) -> Facts:
+    """Return the facts, or raise `TimeoutError`, `KafkaError` or `OSError`."""
+    async with asyncio.timeout(timeout_s):
+        return await read_facts(settings, security)
+
+
+UNREADABLE = (KafkaError, OSError, TimeoutError)

@@ -1,0 +1,86 @@
+"""Groups, workers and dead letters as they are now; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.doctor.facts import Finding, Severity
+from app.rules.workers import is_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.doctor.facts import Facts, GroupFacts
+    from app.settings import Settings
+
+_MUCH_LAG = 100_000
+
+
+def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    """Yield groups that nobody works for, that are behind, or that lost records."""
+    for group in facts.groups:
+        role = group.group_id.removeprefix("ebs-")
+        for topic, count in group.lost.items():
+            said = f"{count} records of {topic} were deleted before they were read"
+            fix = "raise the topic's retention.ms, and start more workers; what is gone must be submitted again"
+            yield Finding(Severity.ERROR, group.group_id, said, "their objects or tasks stay undone", fix)
+        yield _lag_of(group, role)
+        if group.member_count > settings.partitions:
+            said = f"it has {group.member_count} workers for {settings.partitions} partitions"
+            fix = "run fewer; concurrency within a worker (EBS_CONCURRENCY) is free of partitions"
+            yield Finding(Severity.WARNING, group.group_id, said, "some of them have nothing to do", fix)
+
+
+def _lag_of(group: GroupFacts, role: str) -> Finding:
+    lag = sum(group.lag.values())
+    behind = ", ".join(f"{count} of {topic}" for topic, count in group.lag.items() if count) or "nothing"
+    if group.member_count == 0:
+        severity = Severity.ERROR if lag else Severity.WARNING
+        fix = f"faust -A agents.{role} worker (or ebs up)"
+        return Finding(severity, group.group_id, f"nobody works; to read: {behind}", f"no {role} takes place", fix)
+    said = f"members: {group.member_count}, records to read: {behind}"
+    if lag > _MUCH_LAG:
+        fix = f"start more workers of {role}, or see what holds them up: ebs workers --running"
+        return Finding(Severity.WARNING, group.group_id, said, "work waits", fix)
+    return Finding(Severity.OK, group.group_id, said)
+
+
+def check_workers(facts: Facts) -> Iterator[Finding]:
+    """Yield workers that went silent without a word, and those with handlers that do not end."""
+    silent = [worker for worker in facts.workers if is_gone(worker.appended_at_ms, _now_of_broker_ms(facts))]
+    living = [worker for worker in facts.workers if worker not in silent]
+    if living:
+        yield Finding(Severity.OK, "workers", f"{len(living)} live")
+    for worker in silent:
+        ago_s = (_now_of_broker_ms(facts) - worker.appended_at_ms) / 1_000
+        said = f"{worker.role}/{worker.name} was last heard {ago_s:.0f} s ago and has not said goodbye"
+        fix = "see its log, start it again; its entry goes after an hour"
+        yield Finding(Severity.WARNING, "workers", said, "it was killed, or hangs", fix)
+    for worker in living:
+        if worker.abandoned:
+            said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not end when their time was over"
+            fix = "give what the handler waits for a time-out; restart the worker"
+            yield Finding(Severity.WARNING, "workers", said, "each takes a place of EBS_CONCURRENCY", fix)
+
+
+def check_letters(facts: Facts) -> Iterator[Finding]:
+    """Yield how many dead letters wait for somebody."""
+    waiting = facts.waiting_letters
+    if waiting:
+        yield Finding(
+            Severity.WARNING,
+            "dead letters",
+            f"{waiting} wait",
+            "their tasks failed for good",
+            "ebs dead-letters; then ebs redrive or ebs discard",
+        )
+    elif waiting == 0:
+        yield Finding(Severity.OK, "dead letters", "none waits")
+    else:
+        yield Finding(
+            Severity.INFO, "dead letters", "the API does not answer, so they are not counted", "", "name it with --api"
+        )
+
+
+def _now_of_broker_ms(facts: Facts) -> int:
+    return facts.now_ms + (facts.fresh_heartbeat_lead_ms or 0)

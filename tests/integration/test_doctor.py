@@ -1,0 +1,161 @@
+"""`ebs doctor` on a real broker where everything is wrong that can be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
+from typer.testing import CliRunner
+
+from api.cli import cli
+from app.broker import ensure_topics
+from app.local.embedded_kafka import EmbeddedKafka
+from app.rules.workers import Figures, Identity, heartbeat_of
+from app.settings import PREFIX, Settings
+from app.topics import DISTRIBUTION_APP, OBJECTS, WORKERS, catalogue
+
+BROKER = """
+transaction.max.timeout.ms=5000
+group.max.session.timeout.ms=9000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=60000
+offsets.retention.minutes=60
+auto.create.topics.enable=true
+"""
+SEEDED = {
+    "task-events": {"cleanup.policy": "compact"},
+    "task-requests": {"retention.ms": "3600000"},
+    "dead-letters": {"retention.ms": "60000"},
+    "workers": {"message.timestamp.type": "CreateTime"},
+    "ebs-statistics-ledger-changelog": {"cleanup.policy": "delete"},
+    "ebs-statistics-windows-changelog": {"min.cleanable.dirty.ratio": "0.95"},
+    "objects": {"max.message.bytes": "1000", "unclean.leader.election.enable": "true"},
+}
+NAMED = {
+    ("error", "control", "does not exist"),
+    ("error", "task-requests-retry-1s", "it has 3 partitions"),
+    ("error", "task-events", "cleanup.policy=compact"),
+    ("error", "task-requests", "it is kept for 0.0417 days"),
+    ("warning", "dead-letters", "not for ever"),
+    ("warning", "workers", "message.timestamp.type=CreateTime"),
+    ("error", "ebs-statistics-ledger-changelog", "cleanup.policy=delete"),
+    ("warning", "ebs-statistics-windows-changelog", "min.cleanable.dirty.ratio=0.95"),
+    ("warning", "objects", "max.message.bytes=1000"),
+    ("warning", "objects", "unclean.leader.election.enable=true"),
+    ("error", "EBS_TRANSACTION_TIMEOUT_S", "the broker allows 5 s"),
+    ("error", "EBS_PUBLISH_TIMEOUT_S", "the broker allows 5 s"),
+    ("warning", "transactions", "every 60 s only"),
+    ("error", "EBS_SESSION_TIMEOUT_S", "1 to 9 s"),
+    ("warning", "broker", "offsets of a group without members are kept for 0.0417 days"),
+    ("info", "broker", "auto.create.topics.enable=true"),
+    ("error", "ebs-distribution", "nobody works; to read: 5 of objects"),
+    ("error", "ebs-distribution", "3 records of objects were deleted before they were read"),
+    ("warning", "ebs-processing", "nobody works"),
+    ("warning", "workers", "processing/gone was last heard"),
+    ("error", "handler", "no.such cannot be imported"),
+    ("info", "dead letters", "the API does not answer"),
+    ("info", "clocks", "cannot be compared"),
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Return the environment, with none of our settings in it but a short list of tiers and two partitions."""
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EBS_PARTITIONS", "2")
+    monkeypatch.setenv("EBS_RETRY_TIERS_S", "1")
+    monkeypatch.setenv("EBS_API_URL", "http://127.0.0.1:1")
+    return monkeypatch
+
+
+@pytest.fixture
+def make_kafka(tmp_path):
+    """Return a factory of running brokers with some properties."""
+    made = []
+
+    def make(properties: str = "") -> EmbeddedKafka:
+        made.append(EmbeddedKafka(tmp_path / str(len(made)), port=0, extra_properties=properties))
+        asyncio.run(made[-1].start())
+        return made[-1]
+
+    yield make
+    for one in made:
+        asyncio.run(one.stop())
+
+
+def examine(bootstrap: str) -> tuple[int, list[dict[str, str]]]:
+    """Return the exit code and the findings."""
+    result = CliRunner().invoke(cli, ["doctor", "--json", "--broker", bootstrap])
+    assert result.exit_code in {0, 1}, result.output
+    return result.exit_code, json.loads(result.stdout)
+
+
+async def seed(bootstrap: str) -> None:
+    """Make everything wrong: topics, a group that lost records, a worker that is gone."""
+    settings = Settings(partitions=2, retry_tiers_s=(1,))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    specs = [spec for spec in catalogue(settings) if spec.name != "control"]
+    await admin.create_topics(
+        [
+            NewTopic(
+                spec.name,
+                3 if spec.name == "task-requests-retry-1s" else spec.partition_count,
+                1,
+                topic_configs={**spec.config, **SEEDED.get(spec.name, {})},
+            )
+            for spec in specs
+        ]
+    )
+    gone_at_ms = time.time_ns() // 1_000_000 - 60_000
+    beat = heartbeat_of(Identity("gone", "processing", "0", "here", 1, gone_at_ms), Figures(), gone_at_ms)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        await producer.send_and_wait(WORKERS, beat, key=b"processing/gone", partition=0, timestamp_ms=gone_at_ms)
+        for number in range(8):
+            await producer.send_and_wait(OBJECTS, b"{}", key=b"%d" % number, partition=0)
+    tp = TopicPartition(OBJECTS, 0)
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=DISTRIBUTION_APP) as consumer:
+        consumer.assign([tp])
+        await consumer.commit({tp: OffsetAndMetadata(0, "")})
+    await admin.delete_records({tp: RecordsToDelete(3)})
+    await admin.close()
+
+
+def test_each_misconfiguration_is_named(make_kafka, environment):
+    """Exit code 1, and a finding for each thing that is wrong, with its fix."""
+    environment.setenv("EBS_HANDLER", "no.such:handler")
+    kafka = make_kafka(BROKER)
+    asyncio.run(seed(kafka.bootstrap))
+    exit_code, findings = examine(kafka.bootstrap)
+    said = "\n".join(f"{one['severity']} {one['subject']}: {one['what']}" for one in findings)
+    missed = [
+        (severity, subject, what)
+        for severity, subject, what in NAMED
+        if not any(
+            severity == one["severity"] and subject == one["subject"] and what in one["what"] for one in findings
+        )
+    ]
+    assert (1, []) == (exit_code, missed), said
+
+
+def test_fresh_topics_without_workers_are_no_error(make_kafka):
+    """Exit code 0: nobody works yet, which is a warning; nothing is changed by looking."""
+    kafka = make_kafka()
+    asyncio.run(ensure_topics(kafka.bootstrap, catalogue(Settings(partitions=2, retry_tiers_s=(1,)))))
+    exit_code, findings = examine(kafka.bootstrap)
+    worse = {(one["severity"], one["subject"]) for one in findings if one["severity"] in {"warning", "error"}}
+    roles = ("distribution", "processing", "statistics")
+    assert (0, {("warning", f"ebs-{role}") for role in roles}) == (exit_code, worse - {("warning", "disk")})
+
+
+def test_without_a_broker_nothing_can_be_said():
+    """Exit code 2 and one sentence."""
+    result = CliRunner().invoke(cli, ["doctor", "--broker", "127.0.0.1:1"])
+    assert (2, True) == (result.exit_code, "no Kafka broker at 127.0.0.1:1" in result.stderr)

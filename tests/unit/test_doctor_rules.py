@@ -1,0 +1,262 @@
+"""What the doctor says of facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.doctor.diagnosis import diagnose
+from app.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
+from app.settings import Settings
+from app.topics import catalogue
+
+NOW_MS = 1_795_489_276_303
+BROKER = {
+    "transaction.max.timeout.ms": "900000",
+    "group.min.session.timeout.ms": "6000",
+    "group.max.session.timeout.ms": "1800000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "auto.create.topics.enable": "false",
+    "log.cleaner.enable": "true",
+    "offsets.retention.minutes": "10080",
+}
+HEALTHY_SETTINGS = Settings()
+HEALTHY = Facts(
+    bootstrap="kafka:9092",
+    now_ms=NOW_MS,
+    broker_count=1,
+    broker_configs=BROKER,
+    topics={
+        spec.name: TopicFacts(
+            spec.name, spec.partition_count, 1, 1, {"min.cleanable.dirty.ratio": "0.5", **spec.config}
+        )
+        for spec in catalogue(HEALTHY_SETTINGS)
+    },
+    groups=[GroupFacts(f"ebs-{role}", 1, {"objects": 3}) for role in ("distribution", "processing", "statistics")],
+    workers=[WorkerFacts("w-1", "processing", NOW_MS - 1_000, NOW_MS - 900)],
+    fresh_heartbeat_lead_ms=5,
+    waiting_letters=0,
+    disk_free_bytes=50 << 30,
+    disk_total_bytes=100 << 30,
+)
+CHANGELOG = "ebs-statistics-ledger-changelog"
+
+
+def with_topic(name: str, configs: dict[str, str] | None = None, **changes: object) -> Facts:
+    """Return the healthy facts with one topic changed."""
+    topic = HEALTHY.topics[name]
+    topic = replace(topic, configs={**(topic.configs or {}), **(configs or {})}, **changes)
+    return replace(HEALTHY, topics={**HEALTHY.topics, name: topic})
+
+
+def with_broker(**configs: str) -> Facts:
+    """Return the healthy facts with the broker's configuration changed; `__` stands for a dot."""
+    changed = {name.replace("__", "."): value for name, value in configs.items()}
+    return replace(HEALTHY, broker_configs={**BROKER, **changed})
+
+
+def test_healthy_system_has_nothing_but_ok():
+    """No finding says that anything is wrong."""
+    assert {Severity.OK} == {finding.severity for finding in diagnose(HEALTHY_SETTINGS, HEALTHY)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "severity", "subject", "what", "fix"),
+    [
+        (replace(HEALTHY, topics={}), {}, "error", "objects", "does not exist", "ebs topics"),
+        (with_topic("objects", partition_count=4), {}, "error", "objects", "4 partitions", "EBS_PARTITIONS=4"),
+        (with_topic("control", partition_count=4), {}, "error", "control", "4 partitions", "--delete --topic control"),
+        (with_topic("objects", fewest_in_sync=0), {}, "error", "objects", "0 replicas in sync", "start the brokers"),
+        (
+            with_topic("objects", replication_factor=3, fewest_in_sync=2),
+            {},
+            "warning",
+            "objects",
+            "2 of 3 replicas",
+            "see to the broker",
+        ),
+        (HEALTHY, {"partitions": 4}, "error", "EBS_PARTITIONS", "all topics have 8", "set EBS_PARTITIONS=8"),
+        (HEALTHY, {"replication_factor": 3}, "warning", "objects", "EBS_REPLICATION_FACTOR is 3", "reassign"),
+        (replace(HEALTHY, broker_count=3), {}, "warning", "objects", "1 replica on 3 brokers", "FACTOR=3"),
+        (
+            with_topic(CHANGELOG, {"cleanup.policy": "delete"}),
+            {},
+            "error",
+            CHANGELOG,
+            "delete",
+            "cleanup.policy=compact",
+        ),
+        (
+            with_topic("task-events", {"cleanup.policy": "compact"}),
+            {},
+            "error",
+            "task-events",
+            "compact",
+            "policy=delete",
+        ),
+        (
+            with_topic("task-requests", {"retention.ms": "3600000"}),
+            {},
+            "error",
+            "task-requests",
+            "MAX_TASK_AGE",
+            "604800000",
+        ),
+        (
+            with_topic("task-events", {"retention.ms": "600000"}),
+            {},
+            "warning",
+            "task-events",
+            "WINDOW_RETENTION",
+            "604800000",
+        ),
+        (with_topic("objects", {"retention.ms": "172800000"}), {}, "info", "objects", "kept for 2 days", "604800000"),
+        (with_topic("dead-letters", {"retention.ms": "60000"}), {}, "warning", "dead-letters", "not for ever", "=-1"),
+        (
+            with_topic("objects", {"max.message.bytes": "1000"}),
+            {},
+            "warning",
+            "objects",
+            "max.message.bytes=1000",
+            "max.message.bytes=1048576",
+        ),
+        (
+            with_topic("objects", {"unclean.leader.election.enable": "true"}),
+            {},
+            "warning",
+            "objects",
+            "unclean",
+            "enable=false",
+        ),
+        (
+            with_topic("workers", {"message.timestamp.type": "CreateTime"}),
+            {},
+            "warning",
+            "workers",
+            "CreateTime",
+            "LogAppend",
+        ),
+        (with_topic(CHANGELOG, {"min.cleanable.dirty.ratio": "0.95"}), {}, "warning", CHANGELOG, "0.95", "ratio=0.5"),
+        (
+            with_topic(CHANGELOG, biggest_partition_bytes=5 << 30),
+            {},
+            "warning",
+            CHANGELOG,
+            "5.0 GiB",
+            "EBS_LEDGER_RETENTION_H",
+        ),
+        (with_broker(log__cleaner__enable="false"), {}, "error", "broker", "cleaner", "enable=true"),
+        (with_broker(auto__create__topics__enable="true"), {}, "info", "broker", "auto.create", "enable=false"),
+        (with_broker(offsets__retention__minutes="60"), {}, "warning", "broker", "offsets", "minutes=10080"),
+        (
+            with_broker(transaction__max__timeout__ms="5000"),
+            {},
+            "error",
+            "EBS_TRANSACTION_TIMEOUT_S",
+            "allows 5 s",
+            "lower",
+        ),
+        (
+            with_broker(transaction__abort__timed__out__transaction__cleanup__interval__ms="60000"),
+            {},
+            "warning",
+            "transactions",
+            "every 60 s",
+            "interval.ms=1000",
+        ),
+        (HEALTHY, {"session_timeout_s": 2}, "error", "EBS_SESSION_TIMEOUT_S", "6 to 1800 s", "group.min/max"),
+        (HEALTHY, {"drain_s": 60}, "warning", "EBS_DRAIN_S", "60 s", "below 40"),
+        (
+            HEALTHY,
+            {"max_attempts": 16, "max_task_age_h": 0.1},
+            "warning",
+            "EBS_MAX_ATTEMPTS",
+            "791 s",
+            "EBS_MAX_TASK_AGE_H",
+        ),
+        (HEALTHY, {"max_task_age_h": 200}, "error", "EBS_RETENTION_DAYS", "longer", "raise EBS_RETENTION_DAYS"),
+        (HEALTHY, {"window_retention_h": 500}, "warning", "EBS_RETENTION_DAYS", "500 h", "EBS_WINDOW_RETENTION_H"),
+        (HEALTHY, {"order": "key"}, "info", "EBS_ORDER", "in order", "EBS_MAX_ATTEMPTS=1"),
+        (replace(HEALTHY, handler_error="EBS_HANDLER=a:b: no"), {}, "error", "handler", "a:b", "EBS_HANDLER="),
+        (replace(HEALTHY, disk_free_bytes=2 << 30), {}, "warning", "disk", "2.0 GiB of 100", "EBS_DATA_DIR"),
+        (replace(HEALTHY, disk_free_bytes=1 << 20), {}, "error", "disk", "0.0 GiB", "EBS_DATA_DIR"),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-processing", 0)]),
+            {},
+            "warning",
+            "ebs-processing",
+            "nobody",
+            "agents.proc",
+        ),
+        (replace(HEALTHY, groups=[GroupFacts("ebs-x", 0, {"t": 9})]), {}, "error", "ebs-x", "9 of t", "worker"),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-x", 1, {"t": 200_000})]),
+            {},
+            "warning",
+            "ebs-x",
+            "200000 of t",
+            "more",
+        ),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-x", 1, {}, {"t": 7})]),
+            {},
+            "error",
+            "ebs-x",
+            "7 records of t",
+            "retention",
+        ),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-x", 9)]),
+            {},
+            "warning",
+            "ebs-x",
+            "9 workers for 8",
+            "EBS_CONCURRENCY",
+        ),
+        (
+            replace(HEALTHY, workers=[WorkerFacts("w-1", "processing", NOW_MS - 60_000, NOW_MS - 60_000)]),
+            {},
+            "warning",
+            "workers",
+            "processing/w-1 was last heard 60 s ago",
+            "its log",
+        ),
+        (
+            replace(HEALTHY, workers=[WorkerFacts("w-1", "processing", NOW_MS, NOW_MS, abandoned=2)]),
+            {},
+            "warning",
+            "workers",
+            "2 handlers",
+            "time-out",
+        ),
+        (
+            replace(HEALTHY, workers=[WorkerFacts("w-1", "processing", NOW_MS + 9_000, NOW_MS)]),
+            {},
+            "warning",
+            "clocks",
+            "9.0 s before the broker's",
+            "NTP",
+        ),
+        (replace(HEALTHY, fresh_heartbeat_lead_ms=-4_000), {}, "warning", "clocks", "4.0 s behind", "NTP"),
+        (replace(HEALTHY, fresh_heartbeat_lead_ms=None), {}, "info", "clocks", "cannot be compared", ""),
+        (replace(HEALTHY, waiting_letters=12), {}, "warning", "dead letters", "12 wait", "ebs redrive"),
+        (replace(HEALTHY, waiting_letters=None), {}, "info", "dead letters", "does not answer", "--api"),
+        (replace(HEALTHY, broker_configs=None), {}, "info", "broker", "may not be read", "DescribeConfigs"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_fix(facts, settings, severity, subject, what, fix):  # noqa: PLR0917  # a table
+    """One finding of that severity names it; everything that is wrong has a reason, and errors and warnings a fix."""
+    findings = diagnose(Settings(**settings), facts)
+    said = [f"{one.severity} {one.subject}: {one.what} -> {one.fix}" for one in findings]
+    assert any(
+        severity == one.severity and subject == one.subject and what in one.what and fix in one.fix for one in findings
+    ), "\n".join(said)
+    assert [] == [one for one in findings if one.severity in {"warning", "error"} and not (one.why and one.fix)]
+
+
+def test_topic_whose_configuration_is_hidden_is_said_to_be_unchecked():
+    """Without DescribeConfigs the rest is looked at all the same."""
+    topics = {name: replace(topic, configs=None) for name, topic in HEALTHY.topics.items()}
+    findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, topics=topics))
+    assert len(topics) == len([one for one in findings if "may not be read" in one.what])
