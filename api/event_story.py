@@ -2,7 +2,8 @@
 
 The state is the view's ledger row joined with the events that follow: a row only ever learns, so an event that it
 knew already changes nothing. The row is read before the topic's end is asked for, so whatever the row knows lies
-before that end.
+before that end. Of a client that goes on in the middle the row may lack what the client has, while the ledger is behind
+the topic: then the end is known only once the ledger has it.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Story:
         self.partition = partition
         self._record = found.record
         self._after = after
+        self.last = after
+        """The last event that the client has."""
         self._now_ms = now_ms
         self._row = row_of(found)
         self._marks_left = _marks_of(self._row) if self.ended else None
@@ -99,7 +102,8 @@ class Story:
         fields = msgspec.to_builtins(self._record)
         # It may be large, and GET of the object has it.
         fields.pop("content", None)
-        return [Told(Place(self.partition, None), fields["type"], msgspec.json.encode(fields))]
+        self.last = Place(self.partition, None)
+        return [Told(self.last, fields["type"], msgspec.json.encode(fields))]
 
     async def past(self, log: EventLog, end: int | None) -> AsyncIterator[list[Told]]:
         """Yield the events up to an offset, or as far as the topic goes now. Raises `EventsUnavailable`."""
@@ -124,7 +128,8 @@ class Story:
             if self._marks_left is not None and apply_task_event(self._seen, event, Tally()):
                 self._marks_left -= 1
             if self._after is None or self._after.offset is None or offset > self._after.offset:
-                told.append(Told(Place(self.partition, offset), type_of(value), value))
+                self.last = Place(self.partition, offset)
+                told.append(Told(self.last, type_of(value), value))
         return told
 
     def _range(self) -> tuple[Begin, int | None]:

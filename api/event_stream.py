@@ -34,6 +34,8 @@ class StreamLimits(NamedTuple):
     """
 
     heartbeat_s: float = 10.0
+    look_s: float = 1.0
+    """How often a quiet stream of events looks whether the ledger has the object's end."""
     send_timeout_s: float = 30.0
 
 

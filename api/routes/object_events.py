@@ -113,8 +113,12 @@ async def _stream(story: Story, parts: Collaborators) -> AsyncGenerator[bytes, N
             yield one
         async for one in _past_only(story, parts) if story.ended else _followed(story, parts):
             yield one
-        if story.ended:
-            yield message("end", {"object_id": story.object_id, "state": story.state})
+        if not story.ended:
+            # The ledger knows an end that these events do not tell: what is left of them, read as of any ended object.
+            story = _told_again(story, parts)
+            async for one in _past_only(story, parts):
+                yield one
+        yield message("end", {"object_id": story.object_id, "state": story.state})
     except (TooSlow, EventsUnavailable) as error:
         reason = "too-slow" if isinstance(error, TooSlow) else "events-unavailable"
         detail = f"{error}; go on with Last-Event-ID"
@@ -133,14 +137,33 @@ async def _followed(story: Story, parts: Collaborators) -> AsyncGenerator[bytes,
         async for told in story.past(parts.events, tail.begin):
             for one in _messages(told):
                 yield one
+        silent_s = 0.0
         while not story.ended:
-            records = await tail.get(parts.streams.heartbeat_s)
+            records = await tail.get(parts.streams.look_s)
             for one in _messages(story.take(records)):
                 yield one
             if generation != parts.view.generation:
                 raise EventsUnavailable("the topics were made anew")
-            if not records:
+            if records:
+                silent_s = 0.0
+            elif _told_again(story, parts).ended:
+                return
+            else:
+                silent_s += parts.streams.look_s
+            if silent_s >= parts.streams.heartbeat_s:
+                silent_s = 0.0
                 yield HEARTBEAT
+
+
+def _told_again(story: Story, parts: Collaborators) -> Story:
+    """Return the rest of a story, from what the ledger knows by now. Raises `EventsUnavailable`."""
+    try:
+        found = parts.view.look_up(story.object_id)
+    except ViewBehind as error:
+        raise EventsUnavailable(str(error)) from error
+    if found is None:
+        raise EventsUnavailable("the object has expired")
+    return Story(story.object_id, story.partition, found, story.last, now_ms(parts))
 
 
 def _messages(told: list[Told]) -> list[bytes]:
