@@ -24,7 +24,9 @@ class PageRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Leave to the API what is not a browser's."""
-        return super().matches(scope) if wants_page(scope) else (Match.NONE, {})
+        # The path first: this is asked of each page for every request to the API.
+        found = super().matches(scope)
+        return found if found[0] is not Match.NONE and wants_page(scope) else (Match.NONE, {})
 
 
 class FormRoute(Route):
@@ -32,7 +34,8 @@ class FormRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Leave to the API what is no form, or is sent by a program."""
-        return super().matches(scope) if wants_page(scope) and _is_form(scope) else (Match.NONE, {})
+        found = super().matches(scope)
+        return found if found[0] is not Match.NONE and wants_page(scope) and _is_form(scope) else (Match.NONE, {})
 
 
 class DataRoute(Route):
@@ -40,8 +43,10 @@ class DataRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Pass over those who say nothing of JSON."""
-        wants = scope["type"] == "http" and _JSON in _qualities(scope) and not wants_page(scope)
-        return super().matches(scope) if wants else (Match.NONE, {})
+        found = super().matches(scope)
+        if found[0] is Match.NONE or _JSON not in _qualities(scope) or wants_page(scope):
+            return Match.NONE, {}
+        return found
 
 
 def wants_page(scope: Scope) -> bool:

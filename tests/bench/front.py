@@ -2,6 +2,7 @@
 
 - view: an API process builds its view of so many objects and ledger rows, and is started again;
 - get: GET of one object while the pipeline runs at 100 objects/s;
+- submit: POST of single objects, and of batches of 1,000 as NDJSON, to one API process that also keeps its view;
 - lag: how far behind the view is while the pipeline works off preloaded objects as fast as it can.
 
 Each part has a broker of its own. Run it on a machine that does nothing else.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +23,7 @@ from api_process import ApiProcess
 from feed import feed
 from fleet import said, until
 from pipeline import PARTITIONS, running_system
-from raw_http import get_load
+from raw_http import get_load, post_load
 from rich.console import Console
 from rich.table import Table
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 GET_CONNECTIONS = 16
 GET_S = 15.0
+POST_S = 10.0
+BATCH_COUNT = 1_000
 _ROWS_A_CALL = 20_000
 console = Console()
 
@@ -169,10 +173,50 @@ async def lag(objects: int) -> list[Line]:
     return [Line("view lag at full load, p99 / max", f"{p99_ms} / {lags_ms[-1]} ms", "1,000 ms")]
 
 
+async def submit() -> list[Line]:
+    """POST single objects and batches to an API process; what it says it took must lie on the topic."""
+    item = json.dumps({"name": "report", "content": "x" * 150, "kind": "mail", "tasks": 3}).encode()
+    common = {"connections": 32, "duration_s": POST_S}
+    async with running_system() as (broker, _):
+        with api_on(broker) as api:
+            await ready(api, "start")
+            single = await post_load(
+                api.url, "/api/objects", item, media_type="application/json", status="202", **common
+            )
+            batch = await post_load(
+                api.url,
+                "/api/objects/batch",
+                (item + b"\n") * BATCH_COUNT,
+                media_type="application/x-ndjson",
+                status="207",
+                **(common | {"connections": 4}),
+            )
+            taken = len(single.took_ms) + BATCH_COUNT * len(batch.took_ms)
+            await until(lambda: objects_in(api) >= taken, "all objects in the view", timeout_s=120)
+            if objects_in(api) != taken:
+                raise SystemExit(f"{taken} objects were accepted, and {objects_in(api)} are there")
+    return [
+        Line("POST of single objects: a second", f"{single.per_s:,.0f}", "1,500"),
+        Line("the same, median / p99", f"{single.quantile(0.5):.1f} / {single.quantile(0.99):.1f} ms", ""),
+        Line("POST of batches of 1,000, NDJSON: objects/s", f"{batch.per_s * BATCH_COUNT:,.0f}", "30,000"),
+        Line("the same, median / p99", f"{batch.quantile(0.5):.0f} / {batch.quantile(0.99):.0f} ms", ""),
+    ]
+
+
+def objects_in(api: ApiProcess) -> int:
+    """Return how many objects the view has."""
+    return sum(api.client.get("/api/objects?limit=1").json()["counts"].values())
+
+
 async def main(options: argparse.Namespace) -> None:
     """Run what was asked for and print the table."""
     lines: list[Line] = []
-    parts = {"view": lambda: view(options.objects), "get": get, "lag": lambda: lag(max(1, options.objects // 10))}
+    parts = {
+        "view": lambda: view(options.objects),
+        "get": get,
+        "submit": submit,
+        "lag": lambda: lag(max(1, options.objects // 10)),
+    }
     for name, run in parts.items():
         if options.only in (None, name):
             done = await run()
@@ -188,5 +232,5 @@ async def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=1_000_000, help="objects in the view (default: 1,000,000)")
-    parser.add_argument("--only", choices=["view", "get", "lag"], help="one part only")
+    parser.add_argument("--only", choices=["view", "get", "submit", "lag"], help="one part only")
     uvloop.run(main(parser.parse_args()))
