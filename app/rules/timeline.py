@@ -134,7 +134,7 @@ def _add(spans: list[Span], event: Event) -> None:
 def _start(spans: list[Span], event: Event) -> None:
     waiting = spans[-1] if spans and spans[-1].to_ms is None else None
     if waiting is not None and waiting.what is What.RETRY:
-        due_at_ms = min(max(waiting.from_ms, event.at_ms - event.wait_ms), event.at_ms)
+        due_at_ms = max(waiting.from_ms, event.at_ms - event.wait_ms)
         waiting.to_ms, waiting.outcome = due_at_ms, "due"
         spans.append(Span(What.QUEUE, due_at_ms, attempt=event.attempt, redrive=event.redrive))
     elif waiting is not None:

@@ -119,6 +119,16 @@ def test_nothing_known_is_an_empty_timeline():
     )
 
 
+def test_start_by_a_clock_that_is_behind_ends_the_wait_where_it_began():
+    """A retry that began, by its worker's clock, before it was told to wait: a wait of no time, not of less."""
+    events = [
+        Event("TASK_RETRIED", "1", 100, "a-0", 0, 1),
+        Event("TASK_STARTED", "2", 90, "a-0", 0, 2),
+    ]
+    (task,) = timeline_of(events).tasks
+    assert [(100, 100), (100, 100), (90, None)] == [(span.from_ms, span.to_ms) for span in task.spans]
+
+
 KINDS = st.sampled_from(["CREATED", "STARTED", "FINISHED", "FAILED", "RETRIED", "DEAD", "CANCELLED"])
 
 
