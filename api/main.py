@@ -31,6 +31,7 @@ from api.metrics import system_metrics
 from api.openapi import describe
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
+    asyncapi,
     audit,
     cancels,
     control,
@@ -90,6 +91,7 @@ _ROUTERS = (
     workers.router,
     health.router,
     metrics.router,
+    asyncapi.router,
 )
 
 

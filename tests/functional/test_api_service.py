@@ -100,6 +100,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
     """Paths without /api are the same ones, so they are left out; errors are problem documents throughout."""
     document = api.get("/openapi.json").json()
     assert {
+        "/api/asyncapi.json",
         "/api/objects",
         "/api/objects/batch",
         "/api/objects/{object_id}",

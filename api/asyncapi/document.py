@@ -1,0 +1,191 @@
+"""Puts the AsyncAPI 3.0 document together, from the catalogue of topics and the structs of what lies on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from api.asyncapi.records import (
+    ACT_NAME,
+    HEARTBEAT_NAME,
+    LETTER_NAME,
+    REQUEST_NAME,
+    ROW_NAME,
+    messages,
+    name_of,
+    schemas,
+)
+from app.events import (
+    ObjectCreated,
+    TaskCancelled,
+    TaskCreated,
+    TaskDead,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TaskStarted,
+)
+from app.rules.commands import Cancel, Drain, LimitRate, Pause, SetConcurrency
+from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS, catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.settings import Settings
+    from app.topics import TopicSpec
+
+_EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain)
+
+
+class _Channel(NamedTuple):
+    """What a topic is for, its key, the names of its messages, and which roles write and read it."""
+
+    summary: str
+    key: str
+    messages: tuple[str, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+
+
+def _names(types: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(name_of(one) for one in types)
+
+
+_CHANNELS = {
+    OBJECTS: _Channel(
+        "Objects as they came in; an outside producer may write here too",
+        "object id",
+        _names((ObjectCreated,)),
+        ("api", "outside"),
+        ("distribution", "statistics", "api"),
+    ),
+    TASK_REQUESTS: _Channel(
+        "Tasks to be worked on, those of one object spread over the partitions",
+        "task id",
+        (REQUEST_NAME,),
+        ("distribution", "processing", "api"),
+        ("processing",),
+    ),
+    TASK_EVENTS: _Channel(
+        "What happened to tasks, in the partition of their object",
+        "object id",
+        _names(_EVENTS),
+        ("distribution", "processing", "api"),
+        ("statistics", "api", "outside"),
+    ),
+    DEAD_LETTERS: _Channel(
+        "Records that could not be read, and tasks that failed for good; and what was done to them",
+        "the original key; of an act the letter's id",
+        (LETTER_NAME, ACT_NAME),
+        ("distribution", "processing", "statistics", "api"),
+        ("api",),
+    ),
+    CONTROL: _Channel(
+        "What operators ask for; a tombstone takes it back",
+        "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
+        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>",
+        _names(_COMMANDS),
+        ("api",),
+        ("processing", "api"),
+    ),
+    WORKERS: _Channel(
+        "The last word of each worker; a tombstone says that it stopped as it should",
+        "role/worker",
+        (HEARTBEAT_NAME,),
+        ("distribution", "processing", "statistics"),
+        ("api",),
+    ),
+}
+_ROLES = {
+    "api": "The HTTP API",
+    "distribution": "Splits objects into tasks",
+    "processing": "Works on tasks",
+    "statistics": "Counts everything, once",
+    "outside": "Anybody beside us",
+}
+
+
+def describe(settings: Settings, version: str) -> dict[str, Any]:
+    """Return the document of a system with these settings."""
+    specs = catalogue(settings)
+    found = messages()
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "ebs",
+            "version": version,
+            "description": "Objects in, tasks out to any number of Kafka workers, every result counted exactly once. "
+            "Read the topics with isolation.level=read_committed. Times are UTC epoch milliseconds; unknown fields "
+            "are to be ignored; event ids are functions of what happened, so a replay writes the same ones.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
+        "channels": {spec.name: _describe_channel(spec) for spec in specs},
+        "operations": dict(_operation(spec, *one) for spec in specs for one in _who(spec)),
+        "components": {
+            "messages": {name: _with_key(name, message, specs) for name, message in found.items()},
+            "schemas": schemas(),
+        },
+    }
+
+
+def _channel_of(spec: TopicSpec) -> _Channel:
+    if spec.name in _CHANNELS:
+        return _CHANNELS[spec.name]
+    if spec.name.startswith(f"{TASK_REQUESTS}-retry-"):
+        summary = f"Tasks that wait {spec.name.rpartition('-')[2]} for their next attempt"
+        return _Channel(summary, "task id", (REQUEST_NAME,), ("processing",), ("processing",))
+    app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
+    role = app_id.removeprefix("ebs-")
+    return _Channel(f"The rows of {role}'s table {table}", "row key", (ROW_NAME,), (role,), (role,))
+
+
+def _describe_channel(spec: TopicSpec) -> dict[str, Any]:
+    channel = _channel_of(spec)
+    names = {"cleanup.policy", "retention.ms", "max.message.bytes"}
+    config: dict[str, Any] = {name: value for name, value in spec.config.items() if name in names}
+    config["cleanup.policy"] = config["cleanup.policy"].split(",")
+    config |= {name: int(config[name]) for name in names - {"cleanup.policy"} if name in config}
+    kafka = {
+        "topic": spec.name,
+        "partitions": spec.partition_count,
+        "replicas": spec.replication_factor,
+        "topicConfiguration": config,
+        "bindingVersion": "0.5.0",
+    }
+    return {
+        "address": spec.name,
+        "title": spec.name,
+        "summary": channel.summary,
+        "description": f"Key: {channel.key}.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in channel.messages},
+        "bindings": {"kafka": kafka},
+    }
+
+
+def _who(spec: TopicSpec) -> list[tuple[str, str]]:
+    channel = _channel_of(spec)
+    return [*((role, "send") for role in channel.writers), *((role, "receive") for role in channel.readers)]
+
+
+def _operation(spec: TopicSpec, role: str, action: str) -> tuple[str, dict[str, Any]]:
+    channel = _channel_of(spec)
+    verb = "writes to" if action == "send" else "reads"
+    return f"{role}-{action}-{spec.name}", {
+        "action": action,
+        "title": f"{role} {verb} {spec.name}",
+        "summary": _ROLES[role],
+        "tags": [{"name": role}],
+        "channel": {"$ref": f"#/channels/{spec.name}"},
+        "messages": [{"$ref": f"#/channels/{spec.name}/messages/{name}"} for name in channel.messages],
+    }
+
+
+def _with_key(name: str, message: dict[str, Any], specs: Iterable[TopicSpec]) -> dict[str, Any]:
+    keys = {channel.key for spec in specs if name in (channel := _channel_of(spec)).messages}
+    key = {"type": "string", "description": "; or ".join(sorted(keys))}
+    return message | {"bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}}}
+
+
+def _protocol(settings: Settings) -> str:
+    return "kafka-secure" if settings.security_protocol.endswith("SSL") else "kafka"
