@@ -19,14 +19,15 @@ from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
 from app.rules.distribution import SeenKeys, expired_keys, split
 from app.topics import DISTRIBUTION_APP, OBJECTS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
-from app.worker import create_worker_app, load_settings
+from app.worker import create_worker_app, load_settings, tracing_of
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from app.settings import Settings
     from app.streaming.batching import RecordBatch
-    from app.streaming.transactions import Step
+    from app.streaming.transactions import Headers, Step
+    from app.tracing import Tracing
 
 OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
@@ -37,7 +38,8 @@ EXPIRE_PER_STEP = 2_000
 class Distributor:
     """Turns batches of `objects` into what a step sends."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
@@ -51,11 +53,28 @@ class Distributor:
         stream_time_ms = max(self._reached_ms(step, partition), *(record.timestamp for record in batch.records))
         self._stream_time_ms[partition] = stream_time_ms
         for record in batch.records:
+            if self._tracing is not None and record.headers:
+                self._distribute_traced(self._tracing, step, record, stream_time_ms, at_ms)
+                continue
             try:
                 self._distribute_one(step, record, stream_time_ms, at_ms)
             except DecodeError as error:
                 bury(step, record, error)
         self._forget_old_ids(step, partition, stream_time_ms)
+
+    def _distribute_traced(
+        self, tracing: Tracing, step: Step, record: ConsumerRecord, stream_time_ms: int, at_ms: int
+    ) -> None:
+        traced = tracing.process(record, DISTRIBUTION_APP)
+        try:
+            self._distribute_one(step, record, stream_time_ms, at_ms, None if traced is None else traced.headers)
+        except DecodeError as error:
+            bury(step, record, error)
+            if traced is not None:
+                traced.fail(error)
+        finally:
+            if traced is not None:
+                traced.end()
 
     def _reached_ms(self, step: Step, partition: int) -> int:
         """Return how far a partition's stream time is; after a restart or a move only the table knows.
@@ -65,7 +84,9 @@ class Distributor:
         newest = step.rows(SEEN_TABLE, partition).last_committed_key()
         return max(self._stream_time_ms.get(partition, 0), self._seen.written_at_ms(newest) if newest else 0)
 
-    def _distribute_one(self, step: Step, record: ConsumerRecord, stream_time_ms: int, at_ms: int) -> None:
+    def _distribute_one(
+        self, step: Step, record: ConsumerRecord, stream_time_ms: int, at_ms: int, headers: Headers | None = None
+    ) -> None:
         try:
             event = decode_object(record.value)
         except DECODE_ERRORS as error:
@@ -85,8 +106,9 @@ class Distributor:
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
         object_key = event.object_id.encode()
         for plan in plans:
-            step.send(TASK_REQUESTS, plan.request_partition, plan.request.task_id.encode(), encode(plan.request))
-            step.send(TASK_EVENTS, record.partition, object_key, encode(plan.fact))
+            task_key = plan.request.task_id.encode()
+            step.send(TASK_REQUESTS, plan.request_partition, task_key, encode(plan.request), headers)
+            step.send(TASK_EVENTS, record.partition, object_key, encode(plan.fact), headers)
 
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
         seen = step.rows(SEEN_TABLE, partition)
@@ -100,7 +122,7 @@ app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that wer
 attach_heartbeat(app)
 register_health(app)
 register_metrics(app)
-_distributor = Distributor(_settings)
+_distributor = Distributor(_settings, tracing_of(_settings, DISTRIBUTION_APP))
 
 
 @app.agent(app.input)

@@ -44,6 +44,7 @@ from app.errors import EbsError
 from app.events import TaskCreated
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable
 
     from app.settings import ProcessTime
@@ -128,6 +129,8 @@ class Context(msgspec.Struct, eq=False):
     Handlers that run in a thread look at it now and then. In a process it stays False: the process is killed instead.
     """
     last_progress: Progress | None = None
+    within: contextvars.Context | None = None
+    """Where the handler runs in, if somebody traces the task: its span is the current one there; not in a process."""
 
     @property
     def attempt(self) -> int:

@@ -29,7 +29,7 @@ from app.errors import SettingsError
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
 from app.topics import PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
-from app.worker import create_worker_app, load_settings
+from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
 try:
@@ -40,6 +40,12 @@ _tiers = [retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 
 app = create_worker_app(PROCESSING_APP, _settings, input_topics=[TASK_REQUESTS, *_tiers])
 app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
+_tracing = tracing_of(_settings, PROCESSING_APP)
+_attempt_tracing = None
+if _tracing is not None:
+    from agents.engine.attempt_tracing import AttemptTracing
+
+    _attempt_tracing = AttemptTracing(_tracing, PROCESSING_APP)
 _lanes = Lanes(app.transactions, commit_interval_s=_settings.commit_interval_ms / 1_000)
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
@@ -56,6 +62,7 @@ _engine = Engine(
     time_limit_s=_settings.task_time_limit_s,
     max_result_bytes=_settings.max_result_bytes,
     worker=app.worker_name,
+    tracing=_attempt_tracing,
 )
 _ladder = register_retries(app, _lanes, _control, _tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)

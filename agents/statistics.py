@@ -10,6 +10,7 @@ EBS_LEDGER_RETENTION_H after its end, by stream time; an event that comes later 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from agents.counting.bookkeeper import Bookkeeper
@@ -18,7 +19,7 @@ from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
-from app.worker import create_worker_app, load_settings
+from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
 app = create_worker_app(STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS])
@@ -30,6 +31,7 @@ attach_heartbeat(app)
 register_health(app)
 register_metrics(app)
 _bookkeeper = Bookkeeper(_settings)
+_tracing = tracing_of(_settings, STATISTICS_APP)
 
 
 @app.agent(app.input)
@@ -37,4 +39,8 @@ async def statistics(stream: Any) -> None:
     """Count everything, once."""
     async for step in app.transactions.steps(stream):
         async with step:
+            began_at_ns = time.time_ns()
             _bookkeeper.record(step)
+            if _tracing is not None:
+                for batch in step.batches:
+                    _tracing.observe(batch.records, STATISTICS_APP, began_at_ns)

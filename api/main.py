@@ -66,11 +66,13 @@ from app.settings import Settings, load
 from app.streaming.progress import KafkaEnds, patience_s
 from app.streaming.watchdog import Watchdog
 from app.topics import catalogue
+from app.tracing_switch import tracing_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from api.view.event_log import EventLog
+    from app.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ def create_http_app(
     clock_ms: Callable[[], int] | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
     standstill: Callable[[], str | None] = lambda: None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Put the application together; `background` runs from the server's start to its end.
 
@@ -151,6 +154,10 @@ def create_http_app(
     problems.install(app)
     dashboard.install(app, settings.cors_origins)
     access.install(app, settings, clock_ms)
+    if tracing is not None:
+        from api.request_tracing import RequestTracing  # noqa: PLC0415  # off costs nothing, not even an import
+
+        app.add_middleware(RequestTracing, tracing=tracing)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.
@@ -173,6 +180,7 @@ def _from_environment() -> FastAPI:
     try:
         settings = load()
         security = kafka_security(settings)
+        tracing = tracing_from(settings, "ebs-api")
     except SettingsError as error:
         sys.exit(f"error: {error}")
     configure_log(settings.log_level)
@@ -183,7 +191,7 @@ def _from_environment() -> FastAPI:
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
     view = View(settings.view_wait_s)
-    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security)
+    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security, tracing=tracing)
     feed = ViewFeed(settings.broker, settings.data_dir, view, connect, security=security)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker, security=security)
@@ -202,6 +210,7 @@ def _from_environment() -> FastAPI:
         view=view,
         events=events,
         background=background,
+        tracing=tracing,
         standstill=lambda: watch.verdict,
     )
 

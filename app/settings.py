@@ -165,6 +165,9 @@ class Settings(SecuritySettings):
     web_port: int | None = Field(
         None, ge=0, le=65_535, description="Port of a worker's own pages; unset: the first free one from 6066 on"
     )
+    tracing: bool = Field(
+        default=False, description="Export OpenTelemetry traces as the OTEL_* variables say; needs the extra otel"
+    )
     log_level: Annotated[Literal["crit", "error", "warn", "info", "debug"], BeforeValidator(_parse_log_level)] = Field(
         "info", description="crit, error, warn, info or debug"
     )

@@ -21,11 +21,13 @@ from app.kafka_security import kafka_security
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
 from app.topics import catalogue
+from app.tracing_switch import tracing_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.settings import Settings
+    from app.tracing import Tracing
 
 FIRST_WEB_PORT = 6066
 _WEB_PORTS = 200
@@ -70,6 +72,15 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         options=options,
         preflight=preflight,
     )
+
+
+def tracing_of(settings: Settings, service: str) -> Tracing | None:
+    """Return what makes this process's spans, None where none are wanted; ends it where that cannot be."""
+    try:
+        return tracing_from(settings, service)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
+        sys.exit(EXIT_CONFIGURATION)
 
 
 def _security_of(settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agents.engine.lane import Lane
     from agents.handlers import Context
     from app.events import TaskCreated
+    from app.tracing import Trace
 
 
 class Ready(NamedTuple):
@@ -40,6 +41,7 @@ class Attempt:
         "record",
         "running",
         "task",
+        "traced",
         "wait_ms",
     )
 
@@ -55,6 +57,7 @@ class Attempt:
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
         self.running: asyncio.Task[None] | None = None
+        self.traced: Trace | None = None
 
     def spent_ms(self) -> int:
         """Return the time really spent until now."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agents.engine.attempt import Attempt, Ready
+    from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.lanes import Lanes
     from agents.handling.execution import Executor
@@ -66,6 +67,7 @@ class Engine:
         max_result_bytes: int,
         worker: str,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        tracing: AttemptTracing | None = None,
     ) -> None:
         self._lanes = lanes
         self._partition_count = partition_count
@@ -93,6 +95,7 @@ class Engine:
             clock_ms=clock_ms,
             on_begin=self._admission.begin,
             on_end=self._ended,
+            tracing=tracing,
         )
         self._draining = False
         self._dispatch_planned = False

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from app.topics import TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiokafka.structs import ConsumerRecord
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.lanes import Lanes
@@ -83,6 +86,8 @@ class Outcomes:
             task.redrive,
         )
         self._send_event(attempt, finished)
+        if attempt.traced is not None:
+            attempt.traced.end()
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
@@ -107,10 +112,12 @@ class Outcomes:
         self._send_event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if isinstance(decision, GiveUp):
             self._send_event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            self._lanes.bury(attempt.lane, attempt.record, error, attempts=task.attempt, task=task)
+            self._lanes.bury(attempt.lane, _seen_by(attempt), error, attempts=task.attempt, task=task)
         else:
             self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             self._send_to_ladder(attempt, decision, now_ms, said)
+        if attempt.traced is not None:
+            attempt.traced.fail(error)
         self._done(attempt, now_ms)
 
     def cancel(self, ready: Ready) -> None:
@@ -138,7 +145,7 @@ class Outcomes:
         again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
         if task.first_failed_at_ms is msgspec.UNSET:
             again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
-        record = attempt.record
+        record = _seen_by(attempt)
         outgoing = Outgoing(
             retry_topic(decision.tier_s), record.partition, record.key, encode(again), list(record.headers)
         )
@@ -150,4 +157,14 @@ class Outcomes:
             self.last_progress_at_ms = now_ms
 
     def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
-        self._lanes.send(attempt.lane, Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event)))
+        traced = attempt.traced
+        headers = None if traced is None else traced.headers
+        outgoing = Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
+        self._lanes.send(attempt.lane, outgoing)
+
+
+def _seen_by(attempt: Attempt) -> ConsumerRecord:
+    """Return the record of an attempt; where it is traced, what follows hangs on this attempt's span."""
+    if attempt.traced is None:
+        return attempt.record
+    return dataclasses.replace(attempt.record, headers=tuple(attempt.traced.carry(attempt.record.headers)))

@@ -14,6 +14,7 @@ from agents.handlers import Context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.outcomes import Outcomes
     from agents.handling.execution import Executor
@@ -41,7 +42,9 @@ class Pool:
         clock_ms: Callable[[], int],
         on_begin: Callable[[Attempt], None],
         on_end: Callable[[Attempt], None],
+        tracing: AttemptTracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self.running: set[Attempt] = set()
         self.executor: Executor | None = None
         self._handlers = handlers
@@ -92,10 +95,16 @@ class Pool:
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         attempt = Attempt(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
+        if self._tracing is not None and ready.record.headers:
+            self._tracing.begin(attempt)
         self._outcomes.start(attempt, now_ms)
         if loaded.mode == "inline":
             try:
-                result = loaded.function(task, attempt.context)
+                within = attempt.context.within
+                if within is None:
+                    result = loaded.function(task, attempt.context)
+                else:
+                    result = within.run(loaded.function, task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
                 self._outcomes.fail(attempt, error)
             else:
@@ -104,7 +113,7 @@ class Pool:
         self.running.add(attempt)
         self._on_begin(attempt)
         attempt.lane.running[attempt.offset] = attempt
-        attempt.running = asyncio.create_task(self._run(attempt, loaded))
+        attempt.running = asyncio.create_task(self._run(attempt, loaded), context=attempt.context.within)
 
     def cancel_lane(self, lane: Lane) -> None:
         """Cancel what runs of a lane that is lost: its next owner runs it again."""
@@ -141,6 +150,8 @@ class Pool:
         else:
             self._outcomes.finish(attempt, result)
         finally:
+            if attempt.traced is not None:
+                attempt.traced.end()
             self.running.discard(attempt)
             attempt.lane.running.pop(attempt.offset, None)
             self._on_end(attempt)

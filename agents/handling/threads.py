@@ -105,7 +105,10 @@ class HandlerThreads:
 
 def _outcome_of(run: ThreadRun) -> Outcome:
     try:
-        return Outcome(run.function(run.context.task, run.context), None)
+        context = run.context
+        if context.within is not None:
+            return Outcome(context.within.run(run.function, context.task, context), None)
+        return Outcome(run.function(context.task, context), None)
     # Even SystemExit: it would end this thread without a word, and the task would never end.
     except BaseException as error:  # noqa: BLE001
         return Outcome(None, error)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -22,10 +23,11 @@ from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from app.broker_probe import Security
     from app.rules.redrive import Outgoing
+    from app.tracing import Headers, Tracing
 
 Record = tuple[int, bytes, bytes]
 """Partition, key, value."""
@@ -73,7 +75,9 @@ class KafkaPublisher:
         connect: Callable[[], Awaitable[object]],
         *,
         security: Security = PLAINTEXT,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._bootstrap = bootstrap
         self._security = security
         self._timeout_s = timeout_s
@@ -111,8 +115,9 @@ class KafkaPublisher:
         partition, key, value = record
         try:
             async with asyncio.timeout(self._timeout_s):
-                future = await producer.send(OBJECTS, value=value, key=key, partition=partition)
-                metadata = await future
+                with _sending(self._tracing, partition) as headers:
+                    future = await producer.send(OBJECTS, value=value, key=key, partition=partition, headers=headers)
+                    metadata = await future
         except (KafkaError, TimeoutError) as error:
             raise self._let_down(producer, error) from error
         return metadata.offset if metadata.offset >= 0 else None
@@ -120,7 +125,9 @@ class KafkaPublisher:
     async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
         """See `Publisher.publish_many`."""
         try:
-            ends = await self._send((OBJECTS, partition, key, value, ()) for partition, key, value in records)
+            with _sending(self._tracing) as headers:
+                given = headers or ()
+                ends = await self._send((OBJECTS, partition, key, value, given) for partition, key, value in records)
         except RecordRefused as error:
             # What one partition refused, another one may have taken.
             raise OutcomeUnknown(str(error)) from error
@@ -177,6 +184,22 @@ class KafkaPublisher:
         if isinstance(error, BrokerResponseError) and not error.retriable:
             return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
         return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
+
+
+@contextmanager
+def _sending(tracing: Tracing | None, partition: int | None = None) -> Iterator[Headers | None]:
+    """Give the headers of records that are sent meanwhile; None: nobody traces them."""
+    traced = None if tracing is None else tracing.send(OBJECTS, partition)
+    if traced is None:
+        yield None
+        return
+    try:
+        yield traced.headers
+    except BaseException as error:
+        traced.fail(error)
+        raise
+    finally:
+        traced.end()
 
 
 async def send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | None, bytes | None, Any]]) -> Ends:

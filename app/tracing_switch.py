@@ -1,0 +1,22 @@
+"""Whether a process traces; off, nothing of OpenTelemetry is even imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.tracing import Tracing
+
+
+def tracing_from(settings: Settings, service: str) -> Tracing | None:
+    """Return what makes the spans of a service, None where none are wanted. Raises `SettingsError`."""
+    if not settings.tracing:
+        return None
+    try:
+        from app.tracing import start_tracing  # noqa: PLC0415  # see above
+    except ImportError:
+        raise SettingsError("EBS_TRACING needs OpenTelemetry: pip install -e '.[otel]', or unset it") from None
+    return start_tracing(service)
