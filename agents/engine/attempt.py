@@ -29,6 +29,9 @@ class Ready(NamedTuple):
 class Attempt:
     """One run of the handler: its task, how long it waited (ms) and when it began (monotonic, s)."""
 
+    traced: Trace | None = None
+    """The span of this attempt; only a `TracedAttempt` may have one."""
+
     __slots__ = (
         "began_at_s",
         "cancel_reason",
@@ -41,7 +44,6 @@ class Attempt:
         "record",
         "running",
         "task",
-        "traced",
         "wait_ms",
     )
 
@@ -57,7 +59,6 @@ class Attempt:
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
         self.running: asyncio.Task[None] | None = None
-        self.traced: Trace | None = None
 
     def spent_ms(self) -> int:
         """Return the time really spent until now."""

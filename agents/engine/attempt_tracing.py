@@ -1,4 +1,7 @@
-"""Spans of attempts: each hangs on the one that sent its request, and its handler runs within it."""
+"""Spans of attempts: each hangs on the one that sent its request, and its handler runs within it.
+
+Subclasses, so that an engine that does not trace has not one look-up more in its inner loop.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,73 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as contexts
 
+from agents.engine.attempt import Attempt
+from agents.engine.outcomes import Outcomes
+from agents.outgoing import Outgoing
+from app.events import encode
+from app.topics import TASK_EVENTS
+
 if TYPE_CHECKING:
-    from agents.engine.attempt import Attempt
-    from app.tracing import Tracing
+    from agents.engine.attempt import Ready
+    from agents.handlers import Context
+    from app.events import TaskEvent
+    from app.tracing import Trace, Tracing
+
+
+class TracedAttempt(Attempt):
+    """An attempt that may have a span."""
+
+    __slots__ = ("traced",)
+
+    def __init__(self, ready: Ready, wait_ms: int, context: Context, traced: Trace | None) -> None:
+        super().__init__(ready, wait_ms, context)
+        self.traced = traced
+
+
+class TracedOutcomes(Outcomes):
+    """Sends the span along with what becomes of an attempt, and ends it."""
+
+    def finish(self, attempt: Attempt, result: object) -> None:
+        """See `Outcomes.finish`."""
+        super().finish(attempt, result)
+        if attempt.traced is not None:
+            attempt.traced.end()
+
+    def fail(self, attempt: Attempt, error: BaseException) -> None:
+        """See `Outcomes.fail`."""
+        super().fail(attempt, error)
+        if attempt.traced is not None:
+            attempt.traced.fail(error)
+
+    def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
+        if attempt.traced is None:
+            super()._send_event(attempt, event)
+            return
+        headers = attempt.traced.headers
+        outgoing = Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
+        self._lanes.send(attempt.lane, outgoing)
 
 
 class AttemptTracing:
-    """Begins the spans of attempts; `outcomes` and `pool` end them."""
+    """Begins the spans of attempts; `TracedOutcomes` and the pool end them."""
+
+    outcomes = TracedOutcomes
 
     def __init__(self, tracing: Tracing, group_id: str) -> None:
         self._tracing = tracing
         self._group_id = group_id
 
-    def begin(self, attempt: Attempt) -> None:
-        """Begin an attempt's span, if its request came with a sampled trace."""
-        task = attempt.task
+    def begin(self, ready: Ready, wait_ms: int, context: Context) -> Attempt:
+        """Return an attempt, with a span if its request came with a sampled trace."""
+        task = ready.task
         about = {
             "ebs.object.id": task.object_id,
             "ebs.task.id": task.task_id,
             "ebs.task.kind": task.kind,
             "ebs.task.attempt": task.attempt,
         }
-        attempt.traced = self._tracing.process(attempt.record, self._group_id, about)
-        if attempt.traced is not None:
-            attempt.context.within = contextvars.copy_context()
-            attempt.context.within.run(contexts.attach, attempt.traced.context())
+        traced = self._tracing.process(ready.record, self._group_id, about)
+        if traced is not None:
+            context.within = contextvars.copy_context()
+            context.within.run(contexts.attach, traced.context())
+        return TracedAttempt(ready, wait_ms, context, traced)

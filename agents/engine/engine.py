@@ -74,7 +74,8 @@ class Engine:
         self._control = control
         self._worker = worker
         self._intake = Intake(lanes, topic=topic, partition_count=partition_count, concurrency=concurrency)
-        self._outcomes = Outcomes(
+        outcomes = Outcomes if tracing is None else tracing.outcomes
+        self._outcomes = outcomes(
             lanes, retry_policy=retry_policy, max_result_bytes=max_result_bytes, worker=worker, clock_ms=clock_ms
         )
         self._redriven = RedrivenTasks(lanes)

@@ -86,8 +86,6 @@ class Outcomes:
             task.redrive,
         )
         self._send_event(attempt, finished)
-        if attempt.traced is not None:
-            attempt.traced.end()
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
@@ -116,8 +114,6 @@ class Outcomes:
         else:
             self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             self._send_to_ladder(attempt, decision, now_ms, said)
-        if attempt.traced is not None:
-            attempt.traced.fail(error)
         self._done(attempt, now_ms)
 
     def cancel(self, ready: Ready) -> None:
@@ -157,10 +153,7 @@ class Outcomes:
             self.last_progress_at_ms = now_ms
 
     def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
-        traced = attempt.traced
-        headers = None if traced is None else traced.headers
-        outgoing = Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
-        self._lanes.send(attempt.lane, outgoing)
+        self._lanes.send(attempt.lane, Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event)))
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:

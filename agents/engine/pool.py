@@ -94,17 +94,12 @@ class Pool:
         loaded = self._handlers.for_kind(task.kind)
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
-        attempt = Attempt(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
-        if self._tracing is not None and ready.record.headers:
-            self._tracing.begin(attempt)
+        begin = Attempt if self._tracing is None else self._tracing.begin
+        attempt = begin(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
         self._outcomes.start(attempt, now_ms)
         if loaded.mode == "inline":
             try:
-                within = attempt.context.within
-                if within is None:
-                    result = loaded.function(task, attempt.context)
-                else:
-                    result = within.run(loaded.function, task, attempt.context)
+                result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
                 self._outcomes.fail(attempt, error)
             else:
@@ -155,3 +150,9 @@ class Pool:
             self.running.discard(attempt)
             attempt.lane.running.pop(attempt.offset, None)
             self._on_end(attempt)
+
+
+def _worked_inline(loaded: LoadedHandler, attempt: Attempt) -> object:
+    """Run an inline handler within its span."""
+    assert attempt.context.within is not None  # where there is a span
+    return attempt.context.within.run(loaded.function, attempt.task, attempt.context)
