@@ -67,8 +67,11 @@ def object_links(object_id: str) -> dict[str, str]:
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of error answers."""
     schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
-    content = {"application/problem+json": {"schema": schema}}
-    return {status: {"description": _MEANING[status], "content": content} for status in statuses}
+    # A content of its own for each: each gets an example of its own.
+    return {
+        status: {"description": _MEANING[status], "content": {"application/problem+json": {"schema": schema}}}
+        for status in statuses
+    }
 
 
 def documented_body(model: type[BaseModel], description: str, *, required: bool = False) -> dict[str, Any]:
@@ -79,11 +82,14 @@ def documented_body(model: type[BaseModel], description: str, *, required: bool 
 
 _MEANING = {
     400: "The body is not JSON, or a header is malformed",
+    401: "A key is needed: none was sent, or one that is not known",
+    403: "The key does not allow this",
     404: "There is none of that id",
     409: "The state of things does not allow it",
     413: "The body, or what it makes, is too large",
     415: "The body is not application/json",
     422: "A field or parameter is wrong; `errors` lists all of them",
     429: "The broker does not keep up; nothing was stored, and `Retry-After` says when to come back",
+    500: "Something that nobody expected; the log of the process says what",
     503: "The broker is away or the view is not up to date; `Retry-After` says when to come back",
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
-from api import problems
+from api import docs_page, problems
 from api.access import installing as access
 from api.access.exposure import host_of, warning_of
 from api.access.keys import keys_from
@@ -127,7 +127,9 @@ def create_http_app(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    app = FastAPI(title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
     clock_ms = clock_ms or epoch_ms
     submitter = Submitter(settings, publisher, view, clock_ms)
     redriver = Redriver(settings, desk, publisher, view, clock_ms)
@@ -163,6 +165,7 @@ def create_http_app(
         # The seed's paths: the same ones without the prefix.
         app.include_router(router, include_in_schema=False)
     app.add_api_route("/", _to_docs, include_in_schema=False)
+    docs_page.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi.openapi.utils import get_openapi
 
 from api.access.keys import keys_from
+from api.dependencies import documented_problems
+from api.openapi_examples import add_examples
 from api.schemas import BatchItem, ObjectRequest, ProblemDocument
 
 if TYPE_CHECKING:
@@ -36,12 +38,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _replace_validation_error(operation["responses"])
+                _document_errors(operation, 500)
         if keys_from(app.state.collaborators.settings):
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "One of EBS_API_KEYS_READ or _WRITE"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             }
             document["security"] = [{"bearer": []}, {"header": []}]
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    _document_errors(operation, 401, 403, 429)
+        add_examples(document)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -50,3 +57,9 @@ def _replace_validation_error(responses: dict[str, Any]) -> None:
     content = responses.get("422", {}).get("content", {})
     if "application/json" in content:
         del responses["422"]
+
+
+def _document_errors(operation: dict[str, Any], *statuses: int) -> None:
+    """Document errors that any route may answer with, where the route itself says nothing of them."""
+    for status, problem in documented_problems(*statuses).items():
+        operation["responses"].setdefault(str(status), problem)

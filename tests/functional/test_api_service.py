@@ -129,7 +129,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/readyz",
     } == set(document["paths"])
     post = document["paths"]["/api/objects"]["post"]
-    assert {"202", "400", "409", "413", "415", "422", "429", "503"} == set(post["responses"])
+    assert {"202", "400", "409", "413", "415", "422", "429", "500", "503"} == set(post["responses"])
     assert "#/components/schemas/ObjectRequest" in str(post["requestBody"])
     for operations in document["paths"].values():
         for operation in operations.values():

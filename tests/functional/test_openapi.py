@@ -1,0 +1,137 @@
+"""The OpenAPI document: no route without a summary, examples and its errors; and the page that shows it."""
+
+from __future__ import annotations
+
+import re
+
+import jsonschema
+import pytest
+
+from api import main
+from api.schemas import ProblemDocument
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def document(api) -> dict:
+    """Return the document as it is served."""
+    return api.get("/openapi.json").json()
+
+
+def operations(document: dict) -> list[tuple[str, dict]]:
+    """Return all operations by method and path."""
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_route_is_documented(document):
+    """What the application serves under /api is in the document, by each of its methods."""
+    served = {
+        (f"/api{route.path}".rstrip("/"), method.lower())
+        for router in main._ROUTERS
+        for route in router.routes
+        for method in route.methods
+        if method != "HEAD" and route.path != "/asyncapi"
+    }
+    assert served
+    assert served == {(path, method) for path, methods in document["paths"].items() for method in methods}
+
+
+def test_every_operation_says_what_it_does(document):
+    """A summary of its own, and a sentence more."""
+    summaries = [operation.get("summary", "") for _, operation in operations(document)]
+    assert all(summaries)
+    assert len(summaries) == len(set(summaries))
+    assert [] == [name for name, operation in operations(document) if not operation.get("description")]
+
+
+def test_every_answer_has_an_example(document):
+    """Also errors and streams have one."""
+    missing = [
+        (name, status, media_type)
+        for name, operation in operations(document)
+        for status, response in operation["responses"].items()
+        for media_type, content in response.get("content", {}).items()
+        if not ("example" in content or "examples" in content)
+    ]
+    assert [] == missing
+    assert [] == [
+        name for name, operation in operations(document) if not any(status < "300" for status in operation["responses"])
+    ]
+
+
+def test_every_example_is_of_its_schema(document):
+    """A program that is written after the examples works."""
+    components = {"components": document["components"]}
+    for name, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
+        if "example" in content:
+            jsonschema.Draft202012Validator(content["schema"] | components).validate(content["example"])
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                if media_type in {JSON, PROBLEM} and "example" in content:
+                    schema = content.get("schema", {}) | components
+                    errors = jsonschema.Draft202012Validator(schema).iter_errors(content["example"])
+                    assert [] == [f"{name} {status}: {error.json_path} {error.message}" for error in errors]
+
+
+def test_every_operation_documents_its_errors(document):
+    """Unexpected ones everywhere; all that may be wrong with a body, and with a parameter."""
+    for name, operation in operations(document):
+        errors = {status for status in operation["responses"] if status >= "400"}
+        wanted = {"500"}
+        if "requestBody" in operation:
+            wanted |= {"400", "413", "415"}
+        if any(one["in"] == "query" for one in operation.get("parameters", ())):
+            wanted |= {"422"} if not name.endswith("readyz") else set()
+        if any(one["in"] == "path" for one in operation.get("parameters", ())):
+            wanted |= {"404"} if "404" in errors else {"422"}
+        assert wanted <= errors, name
+        for status in errors:
+            problem = operation["responses"][status]["content"][PROBLEM]
+            assert int(status) == ProblemDocument.model_validate(problem["example"]).status
+
+
+def test_every_body_has_an_example(document):
+    """Of each type that is taken."""
+    for name, operation in operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            assert "example" in content or "examples" in content, name
+
+
+def test_examples_of_submits_are_taken(api, document):
+    """What the document shows is accepted as it stands."""
+    single = document["paths"]["/api/objects"]["post"]["requestBody"]["content"][JSON]["examples"]
+    assert [202] * len(single) == [api.post(json=one["value"]).status_code for one in single.values()]
+    batch = document["paths"]["/api/objects/batch"]["post"]["requestBody"]["content"]
+    for media_type, content in batch.items():
+        body = content["example"]
+        sent = {"json": body} if media_type == JSON else {"content": body.encode()}
+        answer = api.post("/api/objects/batch", headers={"content-type": media_type}, **sent)
+        assert (207, True) == (answer.status_code, '"status":202' in answer.text)
+
+
+def test_errors_of_keys_are_documented_where_keys_are_set(make_api):
+    """With keys every operation may be refused for want of one."""
+    api = make_api(api_keys_write="w" * 40)
+    document = api.request("GET", "/openapi.json", headers={"X-API-Key": "w" * 40}).json()
+    for name, operation in operations(document):
+        assert {"401", "403", "429"} <= set(operation["responses"]), name
+
+
+def test_docs_fetch_nothing_from_outside(api):
+    """Swagger UI is served by this process; there is no other page that would come from a CDN."""
+    page = api.get("/docs")
+    assert (200, "text/html; charset=utf-8") == (page.status_code, page.headers["content-type"])
+    addresses = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert address.startswith("/docs/static/")
+        assert 200 == api.get(address).status_code
+    assert "//" not in re.sub(r"/\*.*?\*/|<!--.*?-->", "", page.text, flags=re.DOTALL).replace("://", "")
+    assert 404 == api.get("/redoc").status_code
