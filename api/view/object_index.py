@@ -14,6 +14,7 @@ and a list of all kinds or states merges those.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +22,6 @@ from api.view.ledger_rows import decode_short_row
 from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from api.view.store import ViewStore
 
 STATES = tuple(ObjectState)
@@ -49,6 +48,8 @@ class Place(NamedTuple):
     kind: str
 
 
+GetMany = Callable[[list[bytes]], "list[bytes | None]"]
+
 Counts = dict[tuple[str, ObjectState], int]
 """How many objects there are by kind and state."""
 
@@ -66,11 +67,12 @@ class ObjectIndex:
             kind = key[len(_COUNT_PREFIX) : -2].decode()
             self.counts[kind, STATES[key[-1]]] = int.from_bytes(value, "big")
 
-    def write(self, batch: Any, changes: Changes, places: Sequence[bytes | None]) -> None:
-        """Put what changed into the batch; `places` are what the store holds of `changes.ids`."""
+    def write(self, batch: Any, changes: Changes) -> None:
+        """Put what changed into the batch."""
         moved: defaultdict[tuple[bytes, int], int] = defaultdict(int)
         put, delete = batch.put, batch.delete
-        for object_id, old in zip(changes.ids, places, strict=True):
+        ids = changes.ids
+        for object_id, old in zip(ids, changes.places(ids), strict=True):
             new = changes.place_of(object_id, old)
             if new == old:
                 continue
@@ -100,9 +102,11 @@ class ObjectIndex:
 
 
 class Changes:
-    """What one write of the view says of objects: the last word counts."""
+    """What one write of the view says of objects: the last word counts. `get_many` reads the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, get_many: GetMany) -> None:
+        self._get_many = get_many
+        self._places: dict[bytes, bytes | None] = {}
         self._created: dict[bytes, bytes] = {}
         self._rows: dict[bytes, tuple[bytes, bytes | None]] = {}
 
@@ -110,6 +114,14 @@ class Changes:
     def ids(self) -> list[bytes]:
         """The objects that something is said of."""
         return list(self._rows.keys() | self._created.keys())
+
+    def places(self, ids: list[bytes]) -> list[bytes | None]:
+        """Return the packed places that the store has of objects, None for each that it does not know at all."""
+        known = self._places
+        new = [one for one in ids if one not in known]
+        if new:
+            known.update(zip(new, self._get_many([PLACE_PREFIX + one for one in new]), strict=True))
+        return [known[one] for one in ids]
 
     def add_created(self, object_id: bytes, partition: int, at_ms: int, kind: str) -> None:
         """Take in an object's record."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from api.view.object_index import partition_bytes
@@ -14,7 +13,7 @@ from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api.view.object_index import Changes
+    from api.view.object_index import Changes, GetMany
 
 TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
@@ -24,8 +23,6 @@ ROW_PREFIX = b"l"
 _WINDOW_PREFIX = b"w"
 _PARTITION_BYTES = 4
 _SIZE_BYTES = 4
-
-GetMany = Callable[[list[bytes]], "list[bytes | None]"]
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +71,16 @@ def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence
             continue  # distribution sends it to the dead letters, where people find it
         first.setdefault(event.object_id.encode(), (value, event))
     put, add_created = batch.put, changes.add_created
-    known = get_many([RECORD_PREFIX + object_id for object_id in first])
-    for (object_id, (value, event)), stored in zip(first.items(), known, strict=True):
-        if stored is None:
+    ids = list(first)
+    # Whatever is known of an object gives it a place, which is read anyway: of most there is none, and so no record.
+    met = [object_id for object_id, place in zip(ids, changes.places(ids), strict=True) if place is not None]
+    known = {
+        object_id
+        for object_id, stored in zip(met, get_many([RECORD_PREFIX + one for one in met]) if met else (), strict=True)
+        if stored is not None
+    }
+    for object_id, (value, event) in first.items():
+        if object_id not in known:
             put(RECORD_PREFIX + object_id, value)
             add_created(object_id, partition, event.at_ms, event.kind)
 

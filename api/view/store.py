@@ -44,6 +44,7 @@ _LAYOUT_KEY = b"mlayout"
 _OFFSETS_KEY = b"moffsets"
 _CACHE_BYTES = 32 * 1_048_576
 _WRITE_BUFFER_BYTES = 16 * 1_048_576
+_MEMTABLE_BLOOM_RATIO = 0.1
 _MAX_SLOTS = 1_000
 _DELETION_WINDOW = 1_024
 
@@ -171,6 +172,9 @@ def _options() -> Any:
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    # Most keys that are looked up while the view is built are not there yet: 15 % of its time went into finding that.
+    options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_RATIO)
+    options.set_memtable_whole_key_filtering(True)  # rocksdict's own signature
     # Objects pass through the orders of the first states; what is left behind there would have to be skipped by each
     # list of these states, so files of little else are compacted soon.
     options.add_compact_on_deletion_collector_factory(_DELETION_WINDOW, _DELETION_WINDOW // 2, 0.0)

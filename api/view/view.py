@@ -131,7 +131,7 @@ class View:
         store = self._opened()
         batch = new_batch()
         letters = DeadLetterRows(store.get, batch, self.dead_letters.runs)
-        changes = Changes()
+        changes = Changes(store.get_many)
         for (topic, partition), new in records.items():
             if topic == DEAD_LETTERS:
                 letters.add(partition, new)
@@ -146,7 +146,7 @@ class View:
         letters.finish()
         ids = changes.ids
         if ids:
-            self.object_index.write(batch, changes, store.get_many([PLACE_PREFIX + object_id for object_id in ids]))
+            self.object_index.write(batch, changes)
         store.write(batch, self._offsets)
         self._wake()
         self.waiters.wake(ids)
