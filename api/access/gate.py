@@ -185,7 +185,9 @@ def _answer(scope: Scope, problem: problems.Problem) -> ASGIApp:
     if wants_page(scope) and not scope["path"].startswith("/api/"):
         page = {"title": problem.status.phrase, "detail": problem.detail}
         return problem_page(request, problem.status, page, problem.headers)
-    return problems.answer(request, problem)
+    answer = problems.answer(request, problem)
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    return answer
 
 
 def _to_login(scope: Scope) -> ASGIApp:

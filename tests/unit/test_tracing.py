@@ -38,12 +38,22 @@ def test_sampled_parent_is_found():
         [("traceparent", b"\xff" * 55)],
         [("traceparent", SAMPLED[:-2] + b"00")],
         [("traceparent", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01")],
-        [("traceparent", SAMPLED * 100)],
     ],
 )
 def test_headers_that_nobody_samples_make_no_span(headers):
     """Whatever an outside producer writes."""
     assert None is parent_of(headers)
+
+
+def test_state_that_is_too_long_is_left_out():
+    """It would be copied into every record that follows; the trace goes on without it."""
+    context = parent_of(
+        [
+            ("traceparent", SAMPLED),
+            ("tracestate", b",".join(b"v%d=1" % number for number in range(30)) + b",vendor=" + b"1" * 450),
+        ]
+    )
+    assert None is trace.get_current_span(context).get_span_context().trace_state.get("vendor")
 
 
 def test_next_record_hangs_on_this_span_and_keeps_its_other_headers():
