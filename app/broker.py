@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaClient
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
 )
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from app.broker_probe import PLAINTEXT, in_words, why_unavailable
@@ -117,6 +120,34 @@ def _why_refused(bootstrap: str, error: KafkaError) -> str:
             "ours Describe these topics (README, Security)"
         )
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
+
+
+async def check_group(bootstrap: str, group_id: str, security: Security = PLAINTEXT) -> None:
+    """Raise `AccessRefused` if our user may not join a group; aiokafka would wait for ever without a word.
+
+    Asked by a heartbeat of nobody, which changes nothing. What else goes wrong is left to those who work.
+    """
+    client = AIOKafkaClient(
+        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
+    )
+    refusal = AccessRefused(
+        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe (README, Security)"
+    )
+    try:
+        await client.bootstrap()
+        node_id = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
+        await client.ready(node_id, group=ConnectionGroup.COORDINATION)
+        request = HeartbeatRequest(group_id, 0, "nobody")
+        response = await client.send(node_id, request, group=ConnectionGroup.COORDINATION)
+    except GroupAuthorizationFailedError:
+        raise refusal from None
+    except (KafkaError, OSError) as error:
+        _log.debug("whether the group %s may be joined is not known: %r", group_id, error)
+    else:
+        if for_code(response.error_code) is GroupAuthorizationFailedError:
+            raise refusal
+    finally:
+        await client.close()
 
 
 class _Throttled:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from app import settings as settings_module
-from app.broker import ensure_topics, wait_for_broker
+from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
 from app.kafka_security import kafka_security
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
@@ -64,6 +64,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         _open_handlers(log_level)
         await wait_for_broker(settings.broker, security=security)
         await ensure_topics(settings.broker, catalogue(settings), security=security)
+        await check_group(settings.broker, app_id, security)
 
     return create_streaming_app(
         app_id,

@@ -183,3 +183,12 @@ async def test_worker_without_a_right_says_which_topic(secure, make_fleet):
     assert 1 == worker.exit_code
     assert "may not" in worker.log()
     assert ADMIN not in worker.log()
+
+
+async def test_worker_that_may_not_join_its_group_says_so(secure, make_fleet):
+    """With every right but the group's aiokafka would wait for ever: exit code 1 and the group's name."""
+    await secure.allow("nobody", [right for right in rights_of("ebs-distribution") if right[0] != "group"])
+    fleet = make_fleet(**secure.environment("SASL_PLAINTEXT", "PLAIN", "nobody"))
+    worker = fleet.start("distribution")
+    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet, timeout_s=30)
+    assert (1, True) == (worker.exit_code, "may not join the group ebs-distribution" in worker.log()), worker.log()
