@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ _MAX_COUNT = 10_000_000
 _IDS_SHOWN = 10
 _REFUSED_SHOWN = 20
 _STDIN = Path("-")
+_LINE = re.compile(r"\Aline \d+ ")
 
 
 def submit(
@@ -92,7 +94,9 @@ def _wait(client: ApiClient, ids: list[str], timeout_s: float | None) -> Ends:
 
 def _show(sent: Sent, ends: Ends | None, *, as_json: bool) -> None:
     for one in [] if as_json else sent.refused[:_REFUSED_SHOWN]:
-        typer.secho(f"line {one['line']}: {one.get('detail', one['status'])}", fg=typer.colors.RED, err=True)
+        # A line's number is that of the file, where the API counts those of one request.
+        detail = _LINE.sub("it ", one.get("detail", str(one["status"])))
+        typer.secho(f"line {one['line']}: {detail}", fg=typer.colors.RED, err=True)
     answer: dict[str, Any] = {"count": len(sent.ids), "ids": sent.ids, "refused": sent.refused}
     if ends is not None:
         answer |= {"finished": ends.finished, "failed": ends.failed, "cancelled": ends.cancelled, "open": ends.open}

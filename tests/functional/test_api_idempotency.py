@@ -147,6 +147,27 @@ def test_of_two_processes_the_one_whose_record_is_first_succeeds(api):
     assert 202 == api.post(json={"name": "theirs"}, headers=KEY).status_code
 
 
+def test_record_that_comes_later_changes_nothing(api):
+    """A conflicting record behind the object's own, which the view has read long ago, is not the object."""
+    assert 202 == api.post(json={"name": "ours"}, headers=KEY).status_code
+    write_as_another_process(api, Payload(name="theirs"))
+    assert "ours" == api.get(f"/api/objects/{object_id_of('k-1')}").json()["name"]
+    assert [202, 422] == [api.post(json={"name": name}, headers=KEY).status_code for name in ("ours", "theirs")]
+
+
+def test_answer_waits_until_the_view_has_read_the_record(api):
+    """The broker's word alone is not enough; it comes as soon as the view is there."""
+    api.topics.deliver_at_once = False
+    publish = api.topics.publish
+
+    async def read_soon(record):
+        asyncio.get_running_loop().call_later(0.02, api.topics.deliver)
+        return await publish(record)
+
+    api.topics.publish = read_soon
+    assert 202 == api.post(headers=KEY).status_code
+
+
 def test_record_that_the_view_has_not_read_yet_is_no_success(api):
     """Whether it was the first is not known: a 503 that is safe to repeat, and the repetition finds out."""
     api.topics.deliver_at_once = False

@@ -96,11 +96,12 @@ def test_submit_with_a_key_is_safe_to_repeat(api, ebs):
 def test_submit_a_file(api, ebs, tmp_path):
     """Each line is an object; one that is wrong is told with its line, and the exit code is 1."""
     file = tmp_path / "objects.ndjson"
-    file.write_text('{"name": "a"}\n\n{"tasks": 0}\n{"name": "b"}\n')
+    file.write_text('{"name": "a"}\n\n{"tasks": 0}\n{"name": "b"}\n{bad\n')
     result = ebs("submit", "--file", str(file))
     assert 1 == result.exit_code
     assert "line 3: #/tasks:" in result.stderr
-    assert "1 were not accepted" in result.stdout
+    assert "line 5: it is not JSON" in result.stderr
+    assert "2 were not accepted" in result.stdout
     assert {"a", "b"} == {event.name for event in stored(api)}
 
 
