@@ -210,33 +210,30 @@ def test_batch_while_the_broker_stands_still_loses_and_doubles_nothing(broker, t
         assert 3_000 <= by_type["accepted"] < 9_000, by_type
         assert by_type[UNKNOWN] > 0, by_type
         assert {202, 503} == {one["status"] for one in results}
-        left = results
-        for _ in range(100):
-            left = [one for one in left if one["status"] != 202]
-            if not left:
-                break
-            # The id names what may be stored already; what is not stored is sent as it was.
-            items = [
-                stream.items[one["place"] if "place" in one else one["index"]]
-                | ({"id": one["id"]} if one["type"] == UNKNOWN else {})
-                for one in left
-            ]
-            places = [one.get("place", one["index"]) for one in left]
-            answer = api.client.post("/api/objects/batch", json=items)
-            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                until_ready(api)
-                continue
-            again = answer.json()["items"]
-            left = [
-                {**one, "place": place, "id": old["id"] if old["type"] == UNKNOWN else one.get("id")}
-                for one, place, old in zip(again, places, left, strict=True)
-            ]
-        assert [] == left
+        repeat_until_all_are_stored(api, stream.items, results)
     records = [decode_object(value) for value in asyncio.run(read_topic(broker, OBJECTS))]
     ids = defaultdict(set)
     for record in records:
         ids[record.name].add(record.object_id)
     assert {item["name"]: 1 for item in stream.items} == {name: len(found) for name, found in ids.items()}
+
+
+def repeat_until_all_are_stored(api: ApiProcess, items: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
+    """Send what was not accepted again, as a client does: with its id for ever once its outcome was unknown."""
+    left = items
+    for _ in range(100):
+        for item, result in zip(left, results, strict=True):
+            if result.get("type") == UNKNOWN:
+                item["id"] = result["id"]
+        left = [item for item, result in zip(left, results, strict=True) if result["status"] != httpx.codes.ACCEPTED]
+        if not left:
+            return
+        answer = api.client.post("/api/objects/batch", json=left)
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            until_ready(api)
+            answer = api.client.post("/api/objects/batch", json=left)
+        results = answer.json()["items"]
+    raise AssertionError(f"{len(left)} objects are not stored after 100 tries")
 
 
 def until_ready(api: ApiProcess) -> None:
