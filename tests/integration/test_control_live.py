@@ -205,13 +205,20 @@ def test_concurrency_changes_while_it_works(system, kind):
 
 
 def test_drained_worker_starts_nothing_in_its_next_life_either(system, kind):
-    """It says that it drains, also after a crash; undone, it works."""
+    """It says that it drains and holds no partitions, also after a crash; undone, it works."""
     name = f"{kind}-1"
+
+    def has_given_up_all() -> bool:
+        worker = system.workers().get(name)
+        return worker is not None and worker["draining"] and not worker["partitions"]
+
     system.start(name)
     system.rule("POST", f"/api/control/drain/{name}")
+    until(has_given_up_all, "the drained worker to give up its partitions")
     system.fleet.kill(name)
-    system.start(name)
-    assert system.workers()[name]["draining"]
+    until(lambda: name not in system.workers(), "the killed worker to be gone", 60)
+    system.fleet.start("processing", name, EBS_WORKER_ID=name)
+    until(has_given_up_all, "the next life to give up its partitions", 60)
     system.submit(kind, 10)
     assert 0 == system.count(kind, "tasks_started")
     system.rule("DELETE", f"/api/control/drain/{name}")
