@@ -139,7 +139,8 @@ class SecureKafka:
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             # Who comes by the plain listener is ANONYMOUS; by certificate it is the one that `make_certificates` made.
             f"super.users=User:ANONYMOUS;User:{ADMIN}",
-            "ssl.principal.mapping.rules=RULE:.*/admin/",
+            # Not .*: it matches once more, behind the end, and the name comes out twice.
+            "ssl.principal.mapping.rules=RULE:^.+$/admin/",
         ]
         for listener in ("sasl_plaintext", "sasl_ssl"):
             plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
