@@ -34,7 +34,7 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python -m pytest $(or $(TEST),-n 2 --dist loadfile)
 
 chromium:
 	@tests/browser/install-chromium.sh

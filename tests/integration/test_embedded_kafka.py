@@ -128,7 +128,7 @@ def test_paused_broker_is_seen_and_goes_on(tmp_path):
         await broker.start()
         try:
             broker.pause()
-            assert "no answer" == await why_unavailable(broker.bootstrap)
+            assert (await why_unavailable(broker.bootstrap) or "").startswith("no answer")
             with pytest.raises(BrokerUnavailable, match="no answer"):
                 await wait_for_broker(broker.bootstrap, timeout_s=0.1)
             broker.resume()
