@@ -34,7 +34,13 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
-	$(BIN)/python -m pytest $(or $(TEST),-n 2 --dist loadfile)
+ifdef TEST
+	$(BIN)/python -m pytest $(TEST)
+else
+	$(BIN)/python -m pytest tests/unit tests/functional
+	# Mostly waiting for processes: on both cores. One after the other they take over half an hour.
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration tests/browser tests/faults
+endif
 
 chromium:
 	@tests/browser/install-chromium.sh
