@@ -76,9 +76,7 @@ class Submitter:
         ids: list[str] = []
         while len(ids) < count:
             wanted = min(chunk_count, count - len(ids))
-            chunk = (
-                new_object_ids(wanted) if key is None else [object_id_of_item(key, len(ids) + n) for n in range(wanted)]
-            )
+            chunk = _ids_of(key, len(ids), wanted)
             objects = [prepare(payload, object_id, self.settings, at_ms, payload_hash) for object_id in chunk]
             await asyncio.sleep(0)  # others want to be served between the two halves of the work
             outcomes = await self.storing.store(objects)
