@@ -67,11 +67,10 @@ class ObjectIndex:
             kind = key[len(_COUNT_PREFIX) : -2].decode()
             self.counts[kind, STATES[key[-1]]] = int.from_bytes(value, "big")
 
-    def write(self, batch: Any, changes: Changes) -> None:
-        """Put what changed into the batch."""
+    def write(self, batch: Any, changes: Changes, ids: list[bytes]) -> None:
+        """Put what changed into the batch; `ids` are those of `changes`."""
         moved: defaultdict[tuple[bytes, int], int] = defaultdict(int)
         put, delete = batch.put, batch.delete
-        ids = changes.ids
         for object_id, old in zip(ids, changes.places(ids), strict=True):
             new = changes.place_of(object_id, old)
             if new == old:

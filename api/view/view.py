@@ -146,7 +146,7 @@ class View:
         letters.finish()
         ids = changes.ids
         if ids:
-            self.object_index.write(batch, changes)
+            self.object_index.write(batch, changes, ids)
         store.write(batch, self._offsets)
         self._wake()
         self.waiters.wake(ids)

@@ -44,8 +44,8 @@ _EVER_ENDED = sum(ENDED_MARKS << generation * GENERATION_BITS for generation in 
 _EVER_DEAD = sum(DEAD_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 
 
-class TaskRow(msgspec.Struct, array_like=True, gc=False):
-    """One task: its marks, then instants (epoch ms, 0 is not yet), durations (ms), the JSON result, the last error."""
+class TaskFigures(msgspec.Struct, array_like=True, gc=False):
+    """What is of one size for every task: its marks, then instants (epoch ms, 0 is not yet) and durations (ms)."""
 
     marks: int = 0
     started: int = 0
@@ -56,6 +56,11 @@ class TaskRow(msgspec.Struct, array_like=True, gc=False):
     ended_at_ms: int = 0
     wait_ms: int = 0
     spent_ms: int = 0
+
+
+class TaskRow(TaskFigures, array_like=True, gc=False):
+    """One task, with its JSON result and the last error."""
+
     result: bytes = b""
     error: str = ""
 
