@@ -15,17 +15,15 @@ import asyncio
 import json
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiokafka import AIOKafkaProducer
 from api_process import ApiProcess
 from feed import feed
 from fleet import said, until
-from pipeline import PARTITIONS, running_system
+from pipeline import PARTITIONS, Line, run_parts, running_system
 from raw_http import get_load, post_load
-from rich.console import Console
-from rich.table import Table
 
 from api.submit.payload import partition_of
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
@@ -44,15 +42,6 @@ GET_S = 15.0
 POST_S = 10.0
 BATCH_COUNT = 1_000
 _ROWS_A_CALL = 20_000
-console = Console()
-
-
-class Line(NamedTuple):
-    """One line of the result."""
-
-    figure: str
-    value: str
-    target: str
 
 
 @contextmanager
@@ -209,24 +198,14 @@ def objects_in(api: ApiProcess) -> int:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Run what was asked for and print the table."""
-    lines: list[Line] = []
+    """Run what was asked for."""
     parts = {
-        "view": lambda: view(options.objects),
-        "get": get,
-        "submit": submit,
-        "lag": lambda: lag(max(1, options.objects // 10)),
+        "view": [lambda: view(options.objects)],
+        "get": [get],
+        "submit": [submit],
+        "lag": [lambda: lag(max(1, options.objects // 10))],
     }
-    for name, run in parts.items():
-        if options.only in (None, name):
-            done = await run()
-            for line in done:
-                console.print(f"{line.figure}: {line.value}")
-            lines += done
-    table = Table("figure", "value", "target")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    await run_parts(parts, options.only)
 
 
 if __name__ == "__main__":

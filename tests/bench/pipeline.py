@@ -38,7 +38,7 @@ from app.settings import load
 from app.topics import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG, catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 PARTITIONS = 8
 TASKS_PER_OBJECT = 3
@@ -193,21 +193,11 @@ async def takeover(role: str) -> list[Line]:
     return [Line(f"takeover after kill -9 of {role}", f"{took_s:.1f} s", target)]
 
 
-async def main(options: argparse.Namespace) -> None:
-    """Run what was asked for and print the table."""
+async def run_parts(parts: Mapping[str, Sequence[Callable[[], Awaitable[list[Line]]]]], only: str | None) -> None:
+    """Run the parts that were asked for, saying each line as it comes, and print the table."""
     lines: list[Line] = []
-    for name, runs in {
-        "throughput": [
-            lambda: throughput(options.objects, ledger=True),
-            lambda: throughput(options.objects, ledger=False),
-        ],
-        "latency": [
-            lambda: latency(100, "300 / 600 ms"),
-            lambda: latency(2_000, "800 / 1,500 ms"),
-        ],
-        "takeover": [lambda role=role: takeover(role) for role in ROLES],
-    }.items():
-        if options.only in (None, name):
+    for name, runs in parts.items():
+        if only in (None, name):
             for run in runs:
                 done = await run()
                 for line in done:
@@ -217,6 +207,24 @@ async def main(options: argparse.Namespace) -> None:
     for line in lines:
         table.add_row(*line)
     console.print(table)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Run what was asked for."""
+    await run_parts(
+        {
+            "throughput": [
+                lambda: throughput(options.objects, ledger=True),
+                lambda: throughput(options.objects, ledger=False),
+            ],
+            "latency": [
+                lambda: latency(100, "300 / 600 ms"),
+                lambda: latency(2_000, "800 / 1,500 ms"),
+            ],
+            "takeover": [lambda role=role: takeover(role) for role in ROLES],
+        },
+        options.only,
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from compose_stack import Stack, wait_until
+from api_process import until
+from compose_stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def engine() -> Iterator[None]:
     argv += ["--exec-root", str(place / "exec"), "-p", str(place / "pid")]
     with (place / "log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
         try:
-            wait_until(_engine_answers, "the Docker engine answers", _ENGINE_START_S, (place / "log").read_text)
+            until(_engine_answers, (place / "log").read_text, _ENGINE_START_S)
             yield
         finally:
             daemon.terminate()

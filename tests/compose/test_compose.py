@@ -8,8 +8,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import httpx
+from api_process import until
 from checker import differences
-from compose_stack import KAFKA, docker, wait_until
+from compose_stack import KAFKA, docker
 
 if TYPE_CHECKING:
     from compose_stack import Stack
@@ -26,11 +27,10 @@ def ready(stack: Stack) -> bool:
 
 def finished(stack: Stack, object_count: int) -> None:
     """Wait until so many objects are finished, and see that each task was finished once."""
-    wait_until(
+    until(
         lambda: stack.statistics()["objects_finished"] == object_count,
-        f"{object_count} objects are finished",
+        lambda: f"{object_count} objects are finished\n{stack.statistics()}\n{stack.logs()}",
         120,
-        lambda: f"{stack.statistics()}\n{stack.logs()}",
     )
     totals = stack.statistics()
     assert (3 * object_count, 0, 0) == (totals["tasks_finished"], totals["imbalance"], totals["tasks_dead"])
@@ -43,15 +43,14 @@ def health(stack: Stack, service: str) -> list[str]:
 
 def test_stack_comes_up_and_works(stack: Stack) -> None:
     """Objects that are posted are finished, and every service counts as healthy."""
-    wait_until(lambda: ready(stack), "the API is ready", 60, stack.logs)
+    until(lambda: ready(stack), lambda: f"the API is ready\n{stack.logs()}", 60)
     stack.submit(100)
     finished(stack, 100)
     for service in SERVICES:
-        wait_until(
+        until(
             lambda: health(stack, service) == ["healthy"],  # noqa: B023  # called at once
-            f"{service} is healthy",
+            lambda: f"{service}: {[stack.state(one)['State'] for one in stack.containers(service)]}",  # noqa: B023  # as above
             60,
-            lambda: str([stack.state(one)["State"] for one in stack.containers(service)]),  # noqa: B023  # as above
         )
 
 
@@ -75,21 +74,21 @@ def test_killed_worker_loses_no_task(stack: Stack) -> None:
     """Four processors, two of them killed at work: others take over, the killed come back, every task ends once."""
     before = stack.statistics()["objects_finished"]
     stack.up("--scale", "processing=4")
-    wait_until(lambda: len(stack.containers("processing")) == 4, "four processors", 30)
+    until(lambda: len(stack.containers("processing")) == 4, "four processors", 30)
     stack.submit(1_000)
-    wait_until(lambda: stack.statistics()["tasks_in_progress"] > 0, "the processors work", 60)
+    until(lambda: stack.statistics()["tasks_in_progress"] > 0, "the processors work", 60)
     for container in stack.containers("processing")[:2]:
         # From outside, as the kernel does when memory is short: what `docker kill` kills is not started again.
         os.kill(stack.state(container)["State"]["Pid"], signal.SIGKILL)
     finished(stack, before + 1_000)
-    wait_until(lambda: len(stack.containers("processing")) == 4, "the killed are back", 30)
+    until(lambda: len(stack.containers("processing")) == 4, "the killed are back", 30)
 
 
 def test_scaling_down_loses_no_task(stack: Stack) -> None:
     """Four processors go down to one at work: the others drain, end with exit code 0, and every task ends once."""
     before = stack.statistics()["objects_finished"]
     stack.submit(1_000)
-    wait_until(lambda: stack.statistics()["tasks_in_progress"] > 0, "the processors work", 60)
+    until(lambda: stack.statistics()["tasks_in_progress"] > 0, "the processors work", 60)
     leaving = stack.containers("processing")
     for container in leaving[1:]:
         docker("stop", "--time", "40", container)
@@ -104,7 +103,7 @@ def test_broker_restart_loses_nothing(stack: Stack) -> None:
     before = stack.statistics()["objects_finished"]
     stack.submit(200)
     stack.compose("restart", "kafka", timeout_s=120)
-    wait_until(lambda: ready(stack), "the API is ready", 120, stack.logs)
+    until(lambda: ready(stack), lambda: f"the API is ready\n{stack.logs()}", 120)
     finished(stack, before + 200)
 
 

@@ -11,38 +11,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from broker_site import PARTITIONS
 from checker import read_topics
 from feed import feed
 from fleet import Fleet, said, until
 from follower import Follower
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.local.ports import free_port
 from app.rules.ledger import decode_row, encode_row
-from app.settings import load
-from app.topics import LEDGER_CHANGELOG, TASK_EVENTS, catalogue
+from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-PARTITIONS = 4
+    from broker_site import Site
+
+    from app.local.embedded_kafka import EmbeddedKafka
+
 RECOUNTS = 3
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+def broker(site: Site) -> EmbeddedKafka:
     """Return a running broker with all topics, of this test's own."""
-    kafka = EmbeddedKafka(tmp_path, port=0)
-
-    async def start() -> None:
-        await kafka.start()
-        await ensure_topics(kafka.bootstrap, catalogue(load(broker=kafka.bootstrap, partitions=PARTITIONS)))
-
-    asyncio.run(start())
-    yield kafka
-    asyncio.run(kafka.stop())
+    return site.broker
 
 
 async def recount(bootstrap: str, *options: str) -> tuple[int, str, str]:

@@ -6,15 +6,10 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
-import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent.parent
 API = "http://127.0.0.1:18000"
@@ -92,12 +87,3 @@ class Stack:
 def docker(*arguments: str) -> str:
     """Run a command of Docker; returns its output."""
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def wait_until(holds: Callable[[], bool], what: str, within_s: float, explain: Callable[[], str] = lambda: "") -> None:
-    """Wait until something holds; fail with a clear word if it does not in time."""
-    deadline_s = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline_s:
-            pytest.fail(f"not within {within_s:g} s: {what}\n{explain()}")
-        time.sleep(0.2)

@@ -6,11 +6,11 @@ import asyncio
 import random
 import time
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from view_records import Record
 
 from api.view.ledger_rows import decode_short_row
 from api.view.object_index import STATES, unpack_place
@@ -24,16 +24,6 @@ from app.rules.ledger_descriptions import describe_object
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 from app.topics import LEDGER_CHANGELOG, OBJECTS
-
-
-class Record(NamedTuple):
-    """A record as a consumer hands it out."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 async def no_ends() -> dict[int, int]:

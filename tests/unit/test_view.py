@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import msgspec
 import pytest
+from view_records import Record
 
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View, ViewBehind
 from app.events import ObjectCreated, encode
 from app.rules.workers import Heartbeat
 from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
-
-
-class Record(NamedTuple):
-    """A record as a consumer hands it out."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def an_object(offset: int, object_id: str) -> Record:
