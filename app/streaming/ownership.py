@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
+    from app.streaming.progress import Fetching
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
 
@@ -52,7 +53,12 @@ class Partition:
 
 
 class Reader(Protocol):
-    """The part of the consumer that ownership needs."""
+    """The part of the consumer that ownership and `progress` need; `delivered`: by partition where its agent is."""
+
+    delivered: Mapping[TopicPartition, int]
+
+    def fetching(self) -> Fetching:
+        """Return what the consumer does now."""
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition's log still has."""

@@ -36,15 +36,6 @@ class Fetching(NamedTuple):
     backed_up: bool
 
 
-class FetchingReader(Protocol):
-    """The part of the consumer that is looked at."""
-
-    delivered: Mapping[TopicPartition, int]
-
-    def fetching(self) -> Fetching:
-        """Return what the consumer does now."""
-
-
 class EndsReader(Protocol):
     """Says where partitions end; `KafkaEnds`, or a test's."""
 
@@ -169,8 +160,7 @@ class Progress:
         return "partitions are being restored" if ownership.restoring else ""
 
     def _sample(self) -> Sample:
-        reader: Any = self._transactions.ownership.reader
-        fetching = Fetching({}, backed_up=False) if reader is None else reader.fetching()
+        fetching = self._fetching()
         return Sample(
             at_s=self._clock(),
             ends=self.ends,
@@ -194,11 +184,11 @@ class Progress:
         return max(position, committed)
 
     def _delivered(self) -> Mapping[TopicPartition, int]:
-        reader: Any = self._transactions.ownership.reader
+        reader = self._transactions.ownership.reader
         return {} if reader is None else reader.delivered
 
     def _fetching(self) -> Fetching:
-        reader: Any = self._transactions.ownership.reader
+        reader = self._transactions.ownership.reader
         return Fetching({}, backed_up=False) if reader is None else reader.fetching()
 
 

@@ -5,6 +5,8 @@ Source: https://kafka.apache.org/protocol; KIP-447 for the first two, KIP-664 fo
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiokafka.protocol.admin import DescribeGroupsRequest_v1
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -20,6 +22,13 @@ from aiokafka.protocol.types import (
 
 STRING = CompactString("utf-8")
 NO_TAGS: dict[int, bytes] = {}
+_COMMITTED = (("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", STRING))
+
+
+def _by_topic(name: str, *fields: tuple[str, Any]) -> CompactArray:
+    """Return an array of topics and their partitions under a name: of these fields, or without any plain numbers."""
+    partitions = CompactArray(*fields, ("tags", TaggedFields)) if fields else CompactArray(Int32)
+    return CompactArray(("topic", STRING), (name, partitions), ("tags", TaggedFields))
 
 
 class TxnOffsetCommitResponseV3(Response):
@@ -27,17 +36,7 @@ class TxnOffsetCommitResponseV3(Response):
     API_VERSION = 3
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", STRING),
-                (
-                    "partition_errors",
-                    CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("errors", _by_topic("partition_errors", ("partition", Int32), ("error_code", Int16))),
         ("tags", TaggedFields),
     )
 
@@ -55,23 +54,7 @@ class TxnOffsetCommitRequestV3(RequestStruct):
         ("generation_id", Int32),
         ("member_id", STRING),
         ("group_instance_id", STRING),
-        (
-            "topics",
-            CompactArray(
-                ("topic", STRING),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", STRING),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", _by_topic("partitions", *_COMMITTED)),
         ("tags", TaggedFields),
     )
 
@@ -81,24 +64,7 @@ class OffsetFetchResponseV7(Response):
     API_VERSION = 7
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", STRING),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", STRING),
-                        ("error_code", Int16),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", _by_topic("partitions", *_COMMITTED, ("error_code", Int16))),
         ("error_code", Int16),
         ("tags", TaggedFields),
     )
@@ -111,10 +77,7 @@ class OffsetFetchRequestV7(RequestStruct):
     RESPONSE_TYPE = OffsetFetchResponseV7
     SCHEMA = Schema(
         ("group_id", STRING),
-        (
-            "topics",
-            CompactArray(("topic", STRING), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
-        ),
+        ("topics", _by_topic("partitions")),
         ("require_stable", Boolean),
         ("tags", TaggedFields),
     )
