@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.instants import parse_instant
 from api.object_waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
-from api.schemas import MAX_TASKS, EpochMs, Kind, MaybeEpochMs, Ms, ObjectAnswer, ObjectLinks, TaskAnswer, ViewAnswer
+from api.schemas import MAX_TASKS, EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
 from app.rules.ledger_states import ObjectState, TaskState
 
 DEFAULT_LIMIT = 50
@@ -49,23 +49,10 @@ class ObjectsQuery(BaseModel):
         return frozenset(ObjectState(name) for name in self.state.split(",")) if self.state else frozenset()
 
 
-class ListedObject(BaseModel):
+class ListedObject(ObjectFigures):
     """An object in a list; `content` is left out."""
 
-    id: str
-    name: str | None = Field(description="null: the topic's retention has taken it")
-    kind: str
-    state: ObjectState
-    tasks_total: int = Field(description="0: nobody has said yet")
-    tasks_done: int
-    tasks_in_progress: int
-    tasks_dead: int
-    tasks_cancelled: int
-    time_spent_ms: Ms
     created_at_ms: EpochMs
-    distributed_at_ms: MaybeEpochMs
-    finished_at_ms: MaybeEpochMs
-    links: ObjectLinks
 
 
 class WaitAnswer(BaseModel):

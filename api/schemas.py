@@ -115,12 +115,11 @@ class BulkAccepted(BaseModel):
     links: BulkLinks
 
 
-class ObjectAnswer(BaseModel):
-    """An object and how far its tasks are."""
+class ObjectFigures(BaseModel):
+    """What every answer says of an object: how far its tasks are."""
 
     id: str
     name: str | None = Field(description="null: the topic's retention has taken it")
-    content: str | None = Field(description="null: the topic's retention has taken it")
     kind: str
     state: ObjectState
     tasks_total: int = Field(description="0: nobody has said yet")
@@ -129,10 +128,16 @@ class ObjectAnswer(BaseModel):
     tasks_dead: int
     tasks_cancelled: int
     time_spent_ms: Ms
-    created_at_ms: MaybeEpochMs
     distributed_at_ms: MaybeEpochMs
     finished_at_ms: MaybeEpochMs
     links: ObjectLinks
+
+
+class ObjectAnswer(ObjectFigures):
+    """An object and how far its tasks are."""
+
+    content: str | None = Field(description="null: the topic's retention has taken it")
+    created_at_ms: MaybeEpochMs
 
 
 class TaskAnswer(BaseModel):
