@@ -62,6 +62,7 @@ from api.view_answers import ViewHeaders
 from app.broker import ensure_topics
 from app.errors import SettingsError
 from app.kafka_security import kafka_security
+from app.rules.counts import HOUR_MS
 from app.settings import Settings, load
 from app.streaming.progress import KafkaEnds, patience_s
 from app.streaming.watchdog import Watchdog
@@ -195,7 +196,15 @@ def _from_environment() -> FastAPI:
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
     view = View(settings.view_wait_s)
     publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security, tracing=tracing)
-    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, security=security)
+    feed = ViewFeed(
+        settings.broker,
+        settings.data_dir,
+        view,
+        connect,
+        ledger_retention_ms=round(settings.ledger_retention_h * HOUR_MS),
+        clock_ms=epoch_ms,
+        security=security,
+    )
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker, security=security)
     desk = KafkaDesk(settings, view, security=security)

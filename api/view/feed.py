@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from api.view.forgotten import Forgotten, read_counted
 from api.view.rows import TOPICS
 from api.view.standing import Freshness
 from api.view.store import Slot
@@ -63,6 +64,8 @@ class ViewFeed:
         view: View,
         connect: Callable[[], Awaitable[object]],
         *,
+        ledger_retention_ms: int,
+        clock_ms: Callable[[], int],
         security: Security = PLAINTEXT,
     ) -> None:
         self._bootstrap = bootstrap
@@ -70,6 +73,8 @@ class ViewFeed:
         self._data_dir = data_dir
         self._view = view
         self._connect = connect
+        self._ledger_retention_ms = ledger_retention_ms
+        self._clock_ms = clock_ms
 
     async def run(self) -> None:
         """Follow the topics until cancelled; raises what `connect` raises."""
@@ -103,7 +108,9 @@ class ViewFeed:
             offsets = self._view.offsets()
             for tp in partitions:
                 consumer.seek(tp, offsets.get(tp.topic, {}).get(tp.partition, 0))
-            ledger_first = await _LedgerFirst.begin(consumer, asker, partitions) if not offsets.get(OBJECTS) else None
+            ledger_first = None
+            if not any(offsets.get(OBJECTS, {}).values()):
+                ledger_first = await self._begin_anew(consumer, asker_of_objects, partitions)
             watch = asyncio.create_task(self._watch(layout))
             freshness = {tp: Freshness() for tp in partitions}
             try:
@@ -114,6 +121,17 @@ class ViewFeed:
                 watch.result()
             finally:
                 watch.cancel()
+
+    async def _begin_anew(self, consumer: Any, asker: Any, partitions: list[TopicPartition]) -> _LedgerFirst:
+        objects = [tp for tp in partitions if tp.topic == OBJECTS]
+        # Before anything is awaited: nothing of them may be fetched yet.
+        consumer.pause(*objects)
+        # In this order: what is counted by then has its row in front of the ends that are asked for after it.
+        counted = await read_counted(self._bootstrap, self._security, objects)
+        if counted:
+            self._view.leave_out(Forgotten(counted, self._clock_ms() - self._ledger_retention_ms))
+        ends = await asker.end_offsets([tp for tp in partitions if tp.topic == LEDGER_CHANGELOG])
+        return _LedgerFirst(consumer, objects, ends)
 
     async def _take_in(self, consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> None:
         records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
@@ -146,20 +164,14 @@ class _LedgerFirst:
 
     A row says where its object stands now. The other way round each object would enter the index as CREATED and leave
     it again when its row comes: 28 us of CPU time for both records instead of 16 (2026-11-24, 200,000 objects).
+    And what is counted and has no row by then is forgotten (see `api.view.forgotten`). `held` is paused; `ends` are of
+    all that is written: a step's offsets may show before the broker shows its rows to readers of committed records.
     """
 
     def __init__(self, consumer: Any, held: list[TopicPartition], ends: Mapping[TopicPartition, int]) -> None:
         self._consumer = consumer
         self._held = held
         self._ends = ends
-
-    @classmethod
-    async def begin(cls, consumer: Any, asker: Any, partitions: list[TopicPartition]) -> _LedgerFirst:
-        """Hold back the objects."""
-        ends = await asker.end_offsets([tp for tp in partitions if tp.topic == LEDGER_CHANGELOG])
-        held = [tp for tp in partitions if tp.topic == OBJECTS]
-        consumer.pause(*held)
-        return cls(consumer, held, ends)
 
     async def is_over(self) -> bool:
         """Let the objects come as soon as the rows that were there at the beginning are read; returns whether so."""

@@ -13,6 +13,7 @@ from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from api.view.forgotten import Forgotten
     from api.view.object_index import Changes, GetMany
 
 TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
@@ -46,22 +47,32 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
 
 
 def add_records(
-    batch: Any, changes: Changes, topic: str, partition: int, records: Sequence[Any], *, get_many: GetMany
+    batch: Any,
+    changes: Changes,
+    topic: str,
+    partition: int,
+    records: Sequence[Any],
+    *,
+    get_many: GetMany,
+    forgotten: Forgotten,
 ) -> None:
     """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`.
 
-    `get_many` reads the store.
+    `get_many` reads the store; objects that are `forgotten` are left out.
     """
     if topic == OBJECTS:
-        _add_objects(batch, changes, partition, records, get_many=get_many)
+        _add_objects(batch, changes, partition, records, get_many=get_many, forgotten=forgotten)
     else:
         _ADD[topic](batch, changes, partition, records)
 
 
-def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get_many: GetMany) -> None:
+def _add_objects(
+    batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get_many: GetMany, forgotten: Forgotten
+) -> None:
     # The first record of an id is the object, as for distribution. A later one is a repetition or a conflict, which
     # the API that took it finds out by reading this row.
     first: dict[bytes, tuple[bytes, ObjectCreated]] = {}
+    doubtful: dict[bytes, tuple[bytes, ObjectCreated]] = {}
     for record in records:
         value = record.value
         try:
@@ -69,7 +80,11 @@ def _add_objects(batch: Any, changes: Changes, partition: int, records: Sequence
             event = decode_object(value)
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
-        first.setdefault(event.object_id.encode(), (value, event))
+        of = doubtful if forgotten.covers(partition, record.offset, event.at_ms) else first
+        of.setdefault(event.object_id.encode(), (value, event))
+    # The row, if there is one, was read before. Without it only a later record of the same id is an object again.
+    places = changes.places(list(doubtful))
+    first |= {one: doubtful[one] for one, place in zip(doubtful, places, strict=True) if place is not None}
     put, add_created = batch.put, changes.add_created
     ids = list(first)
     # Whatever is known of an object gives it a place, which is read anyway: of most there is none, and so no record.

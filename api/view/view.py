@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
+from api.view.forgotten import NOTHING_FORGOTTEN, Forgotten
 from api.view.longer_windows import longer_windows
 from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex, unpack_place
 from api.view.object_list import ObjectList
@@ -78,6 +79,7 @@ class View:
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
         self._offsets: Offsets = {}
         self._written: Ends = {}
+        self._forgotten = NOTHING_FORGOTTEN
         self._moved = asyncio.Event()
         self._totals: dict[str, Counts] | None = None
         self._changed_windows: set[bytes] = set()
@@ -97,6 +99,7 @@ class View:
         self._store = store
         self._read_ends = read_ends
         self._offsets = store.offsets()
+        self._forgotten = store.forgotten()
         self._written = {}
         self._totals = None
         for fold in self._folds.values():
@@ -138,7 +141,7 @@ class View:
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
             else:
-                add_records(batch, changes, topic, partition, new, get_many=store.get_many)
+                add_records(batch, changes, topic, partition, new, get_many=store.get_many, forgotten=self._forgotten)
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None
@@ -150,6 +153,11 @@ class View:
         store.write(batch, self._offsets)
         self._wake()
         self.waiters.wake(ids)
+
+    def leave_out(self, forgotten: Forgotten) -> None:
+        """Take in nothing of these objects, now and after a restart; for a view that has not read any yet."""
+        self._opened().keep_forgotten(forgotten)
+        self._forgotten = forgotten
 
     def note_progress(self, progress: Progress, positions: Offsets) -> None:
         """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""

@@ -13,11 +13,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import ApiProcess, until
 
-from app.events import decode_object
+from app.events import ObjectCreated, decode_object, encode
 from app.local.embedded_kafka import EmbeddedKafka
-from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
+from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
-from app.topics import LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +71,19 @@ class Bench:
                 for topic, partition, key, value in records:
                     await producer.send_and_wait(topic, value, key, partition)
                 await (producer.commit_transaction() if commit else producer.abort_transaction())
+
+        asyncio.run(scenario())
+
+    def count_objects(self) -> None:
+        """Commit the end of `objects` for the statistics, as if all of it were counted."""
+
+        async def scenario() -> None:
+            partitions = [TopicPartition(OBJECTS, number) for number in range(PARTITIONS)]
+            async with AIOKafkaConsumer(
+                bootstrap_servers=self.broker.bootstrap, group_id=STATISTICS_APP, enable_auto_commit=False
+            ) as consumer:
+                consumer.assign(partitions)
+                await consumer.commit(await consumer.end_offsets(partitions))
 
         asyncio.run(scenario())
 
@@ -155,6 +168,28 @@ def test_reads_what_is_committed_and_nothing_else(running):
         assert [200, 404] == [api.status(f"/api/objects/{name}") for name in "ab"]
         # The lock died with the process that was killed: the same directory serves again.
         assert ["view-0", "view-0.lock"] == sorted(path.name for path in (running.directory / "api").iterdir())
+
+
+def test_view_built_anew_leaves_out_what_the_ledger_has_forgotten(running):
+    """Counted, old and without a row is forgotten, tombstone or not; what has a row or is not counted is there."""
+    long_ago_ms = int(time.time() * 1_000) - 8 * 24 * HOUR_MS
+
+    def an_object(object_id: str) -> tuple[str, int, bytes, bytes]:
+        event = ObjectCreated(object_id=object_id, name="n", content="c", at_ms=long_ago_ms)
+        return OBJECTS, 1, object_id.encode(), encode(event)
+
+    row = encode_row(ObjectRow("default", 3, long_ago_ms))
+    running.produce(*(an_object(name) for name in ("gone", "buried", "kept")))
+    running.produce((LEDGER_CHANGELOG, 1, b"kept", row), (LEDGER_CHANGELOG, 1, b"buried", row))
+    running.produce((LEDGER_CHANGELOG, 1, b"buried", None))
+    running.count_objects()
+    running.produce(an_object("waiting"))
+    for _ in range(2):  # built anew, then gone on with
+        with running.ready_api() as api:
+            statuses = [api.status(f"/api/objects/{name}") for name in ("gone", "buried", "kept", "waiting")]
+            assert [404, 404, 200, 200] == statuses
+            listed = {one["id"] for one in api.client.get("/api/objects?limit=100").json()["objects"]}
+            assert {"kept", "waiting"} == listed & {"gone", "buried", "kept", "waiting"}
 
 
 def test_frozen_broker_makes_a_503_in_time_and_nothing_breaks(running):

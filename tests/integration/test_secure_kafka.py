@@ -172,6 +172,7 @@ async def test_readme_lists_the_rights_that_each_role_needs_and_no_more_are_need
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
         assert 3 == len(api.client.get("/api/workers").json()["workers"])
+        assert "does not say what the group" not in api.log
     assert [None] * 3 == [worker.exit_code for worker in fleet.workers.values()]
 
 

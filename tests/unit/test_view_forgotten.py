@@ -1,0 +1,102 @@
+"""A view that is built anew leaves out the objects that the ledger has forgotten, and no other ones."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from view_records import Record
+
+from api.view.forgotten import Forgotten
+from api.view.store import Layout, Slot
+from api.view.view import View
+from app.events import ObjectCreated, encode
+from app.rules.ledger import ObjectRow, encode_row
+from app.rules.ledger_states import ObjectState
+from app.topics import LEDGER_CHANGELOG, OBJECTS
+
+BEFORE_MS = 1_000
+OLD_MS = BEFORE_MS - 1
+FORGOTTEN = Forgotten({0: 10}, BEFORE_MS)
+ROW = encode_row(ObjectRow("default", 1, OLD_MS))
+
+
+async def no_ends() -> dict[int, int]:
+    """Nothing is asked of a broker."""
+    return {}
+
+
+@contextmanager
+def open_view(directory):
+    """Yield a view with a store."""
+    slot = Slot(directory)
+    view = View(0)
+    view.attach(slot.open(Layout("c", {})), no_ends)
+    yield view
+    view.detach()
+    slot.close()
+
+
+def an_object(offset: int, object_id: str, at_ms: int = OLD_MS, name: str = "n") -> Record:
+    """Return a record of `objects`."""
+    event = ObjectCreated(object_id=object_id, name=name, content="c", at_ms=at_ms)
+    return Record(offset, object_id.encode(), encode(event))
+
+
+def known(view: View) -> str:
+    """Return which of the objects a to f are found; there must be as many in the counts."""
+    found = "".join(one for one in "abcdef" if view.look_up(one) is not None)
+    assert len(found) == sum(view.object_index.counts.values())
+    return found
+
+
+def test_counted_and_old_and_without_a_row_is_left_out(tmp_path):
+    """Each of the three spares an object: it is not counted yet, its retention is not over, or it has a row."""
+    with open_view(tmp_path) as view:
+        view.leave_out(FORGOTTEN)
+        view.apply({(LEDGER_CHANGELOG, 0): [Record(0, b"b", ROW), Record(1, b"c", ROW), Record(2, b"c", None)]})
+        records = [an_object(n, one) for n, one in enumerate("abc")]
+        view.apply({(OBJECTS, 0): [*records, an_object(8, "d", BEFORE_MS), an_object(10, "e")]})
+        view.apply({(OBJECTS, 1): [an_object(0, "f")]})
+        assert "bdef" == known(view)
+        assert {("default", ObjectState.CREATED): 4} == view.object_index.counts
+        found = view.look_up("b")
+        assert found is not None
+        assert found.record is not None
+
+
+def test_nothing_is_left_out_when_the_broker_cannot_tell(tmp_path):
+    """Without the statistics' offsets every record is an object."""
+    with open_view(tmp_path) as view:
+        view.apply({(OBJECTS, 0): [an_object(0, "a")]})
+        assert "a" == known(view)
+
+
+def test_id_that_came_again_is_the_later_object(tmp_path):
+    """Once the first object of an id is forgotten a later record of the id is an object of its own."""
+    with open_view(tmp_path) as view:
+        view.leave_out(FORGOTTEN)
+        view.apply({(OBJECTS, 0): [an_object(0, "a", name="first"), an_object(10, "a", name="second")]})
+        record = view.first_record("a")
+        assert record is not None
+        assert "second" == record.name
+
+
+def test_first_record_stays_the_object_that_has_a_row(tmp_path):
+    """A repetition behind what is counted does not take the place of an object that is old and known."""
+    with open_view(tmp_path) as view:
+        view.leave_out(FORGOTTEN)
+        view.apply({(LEDGER_CHANGELOG, 0): [Record(0, b"a", ROW)]})
+        view.apply({(OBJECTS, 0): [an_object(0, "a", name="first"), an_object(10, "a", name="second")]})
+        record = view.first_record("a")
+        assert record is not None
+        assert "first" == record.name
+
+
+def test_process_that_ends_while_it_builds_goes_on_with_it(tmp_path):
+    """The next process reads the rest of the objects and still knows which ones are forgotten."""
+    with open_view(tmp_path) as view:
+        view.leave_out(FORGOTTEN)
+        view.apply({(OBJECTS, 0): [an_object(0, "a")]})
+    with open_view(tmp_path) as view:
+        view.apply({(OBJECTS, 0): [an_object(1, "b"), an_object(10, "c")]})
+        assert "c" == known(view)
