@@ -67,5 +67,8 @@ def _check_view(parts: Collaborators) -> dict[str, str | bool]:
     lag = view.progress.lag_records
     if view.caught_up_once:
         return {"name": "view", "ok": True, "detail": f"caught up, {lag} records behind now"}
-    how_far = "not started" if lag is None else f"{lag} records to go"
+    if lag is not None:
+        how_far = f"{lag} records to go"
+    else:
+        how_far = "not started" if view.progress.heard_at_ms is None else "the ledger's rows come first"
     return {"name": "view", "ok": False, "detail": f"the read view has not caught up yet ({how_far})"}

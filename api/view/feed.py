@@ -217,12 +217,19 @@ async def _read_ends(
 
 
 async def _standing(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> _Standing | None:
-    """Return where the consumer stands; None until every partition has been heard of once."""
+    """Return where the consumer stands; None until every partition has been heard of once.
+
+    Partitions that are held back are left out, and nobody knows the lag meanwhile: they would look as if they stood
+    still, and without a position the others would, in front of a transaction marker (see `api.view.standstill`).
+    """
+    held = consumer.paused()
     positions: Offsets = {}
     lag_records = 0
     heard: list[int] = []
     as_of: list[int] = []
     for tp, fresh in freshness.items():
+        if tp in held:
+            continue
         end, heard_at_ms = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
         if end is None or heard_at_ms is None:
             return None
@@ -234,4 +241,4 @@ async def _standing(consumer: Any, freshness: Mapping[TopicPartition, Freshness]
         if fresh.as_of_ms is not None:
             as_of.append(fresh.as_of_ms)
     as_of_ms = min(as_of) if len(as_of) == len(freshness) else None
-    return _Standing(positions, Progress(lag_records, as_of_ms, min(heard)))
+    return _Standing(positions, Progress(None if held else lag_records, as_of_ms, min(heard)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 
+from aiokafka import TopicPartition
 from view_records import Record
 
+from api.view.feed import _standing
 from api.view.forgotten import Forgotten
+from api.view.standing import Freshness
 from api.view.store import Layout, Slot
-from api.view.view import View
+from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
 from app.rules.ledger import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState
@@ -100,3 +104,28 @@ def test_process_that_ends_while_it_builds_goes_on_with_it(tmp_path):
     with open_view(tmp_path) as view:
         view.apply({(OBJECTS, 0): [an_object(1, "b"), an_object(10, "c")]})
         assert "c" == known(view)
+
+
+class HoldingConsumer:
+    """A consumer that has read a ledger up to its last marker, and holds `objects` back."""
+
+    def paused(self) -> set[TopicPartition]:
+        """Return what is held back."""
+        return {TopicPartition(OBJECTS, 0)}
+
+    def last_stable_offset(self, tp: TopicPartition) -> int | None:
+        """Return where a partition ends; of what is held nothing is fetched."""
+        return 7 if tp.topic == LEDGER_CHANGELOG else None
+
+    last_poll_timestamp = last_stable_offset
+
+    async def position(self, _tp: TopicPartition) -> int:
+        """Return the next offset."""
+        return 7
+
+
+def test_ledger_moves_on_and_lag_is_unknown_while_objects_are_held_back():
+    """Objects that wait for a long ledger do not look as if the view stood still, nor as if it had caught up."""
+    freshness = {TopicPartition(topic, 0): Freshness() for topic in (OBJECTS, LEDGER_CHANGELOG)}
+    standing = asyncio.run(_standing(HoldingConsumer(), freshness))
+    assert ({LEDGER_CHANGELOG: {0: 7}}, Progress(None, None, 7)) == standing
