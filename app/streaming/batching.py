@@ -100,6 +100,16 @@ async def take_batches(
     return _take_fetched(fetcher, assignment, wanted, max_records)
 
 
+def wake_takers(fetcher: Fetcher) -> None:
+    """Let `take_batches` look again, for a caller that wants more partitions than before.
+
+    Without it what lies fetched already waits for the next fetch to bring something, a second at worst: at full load,
+    with every partition fetched, none does. Runs in the consumer's own event loop.
+    """
+    for waiter in list(fetcher._fetch_waiters):  # noqa: SLF001  # see take_batches
+        fetcher._notify(waiter)  # noqa: SLF001  # see take_batches
+
+
 def _take_fetched(
     fetcher: Fetcher, assignment: Any, wanted: AbstractSet[TopicPartition], max_records: int
 ) -> list[RecordBatch]:

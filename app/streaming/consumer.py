@@ -19,7 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.streaming.assignor import CopartitionedAssignor
-from app.streaming.batching import RecordBatch, message_of, take_batches
+from app.streaming.batching import RecordBatch, message_of, take_batches, wake_takers
 from app.streaming.fencing import Membership
 from app.streaming.progress import Fetching
 
@@ -120,11 +120,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         assignment = self.present_assignment()
         wanted = self.consumer.wanted
-        if assignment is None or not assignment.active or not wanted:
+        if assignment is None or not assignment.active:
             await asyncio.sleep(0.05)
             return []
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001  # as above
             return await take_batches(fetcher, assignment, wanted, timeout_s=_TAKE_TIMEOUT_S, max_records=_TAKE_RECORDS)
+
+    def take_again(self) -> None:
+        """Let a `take` that waits see that other partitions are wanted now; may be called from any thread."""
+        fetcher = None if self._consumer is None else self._consumer._fetcher  # noqa: SLF001  # as above
+        if fetcher is not None:
+            self.thread_loop.call_soon_threadsafe(wake_takers, fetcher)
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Seek what is still assigned."""
@@ -166,7 +172,10 @@ class Consumer(driver.Consumer):
 
     def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
         """Take records of these partitions from now on, and of no others; read by the consumer's thread."""
+        has_more = bool(partitions - self.wanted)
         self.wanted = partitions
+        if has_more:
+            self._thread.take_again()
 
     def fetching(self) -> Fetching:
         """Return where the open partitions stand; see `progress`."""

@@ -13,7 +13,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from fakes import batch, record
 from faust.types import TP
 
-from app.streaming.batching import BatchSchema, message_of, take_batches
+from app.streaming.batching import BatchSchema, message_of, take_batches, wake_takers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,6 +56,7 @@ class FakeFetcher:
         self._records: dict[TopicPartition, Any] = {}
         self._wait_consume_future = None
         self.waiter: asyncio.Future[None] | None = None
+        self._fetch_waiters: set[asyncio.Future[None]] = set()
         self.notified = 0
 
     def fetched(self, tp: TopicPartition, offsets: Iterable[int], *, start: int = 0, end: int) -> None:
@@ -72,11 +73,15 @@ class FakeFetcher:
         position: int = self.assignment.state_value(tp).position
         return position
 
-    def _notify(self, _future: object) -> None:
+    def _notify(self, future: asyncio.Future[None] | None) -> None:
         self.notified += 1
+        if future is not None:
+            future.set_result(None)
 
     def _create_fetch_waiter(self) -> asyncio.Future[None]:
         self.waiter = asyncio.get_running_loop().create_future()
+        self._fetch_waiters.add(self.waiter)
+        self.waiter.add_done_callback(self._fetch_waiters.remove)
         return self.waiter
 
     async def take(self, *wanted: TopicPartition, max_records: int = 100, timeout_s: float = 0) -> list[RecordBatch]:
@@ -164,6 +169,18 @@ async def test_waits_for_a_fetch_and_takes_it():
     fetcher.fetched(A, [0], end=1)
     fetcher.waiter.set_result(None)
     assert [(0, 0, 1, [0])] == stretches(await taking)
+
+
+async def test_who_waits_looks_again_when_more_is_wanted():
+    """What lies fetched of a partition that was not wanted until now is waited for by nobody else."""
+    fetcher = FakeFetcher(A, B)
+    fetcher.fetched(B, [0], end=1)
+    taking = asyncio.create_task(fetcher.take(A, timeout_s=60))
+    await asyncio.sleep(0)
+    any_fetcher: Any = fetcher
+    wake_takers(any_fetcher)
+    assert [] == await taking
+    assert [(1, 0, 1, [0])] == stretches(await fetcher.take(A, B, timeout_s=60))
 
 
 async def test_gives_up_when_nothing_comes():
