@@ -8,12 +8,12 @@ a task is known, its kind, id, object and how often it was redriven.
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from app.rules.fingerprint import fingerprint
+from app.rules.stack_trace import stack_trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,8 +64,7 @@ def dead_letter_headers(
     """Return the headers of a dead letter; those of an earlier death are replaced. `task`: where the bytes are one."""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = message_of(error)
-    trace = "".join(traceback.format_exception(error))
-    stack = trace.encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
+    stack = stack_trace_of(error).encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
     given = list(headers)
     texts = (
         (TOPIC_HEADER, origin.topic),

@@ -6,6 +6,7 @@ dead letters. The fingerprint is a hash of what is left: the same in every proce
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -29,14 +30,21 @@ _SPACE = re.compile(r"\s+")
 
 def fingerprint(error_type: str, message: str) -> str:
     """Return 12 hexadecimal digits for an error; of a dotted type name only the last part counts."""
-    name = error_type.rpartition(".")[2]
+    return _fingerprint(error_type.rpartition(".")[2], message)
+
+
+# A task's attempts mostly fail with the same words, and the last one is asked for twice: event and dead letter.
+@functools.lru_cache(maxsize=1_000)
+def _fingerprint(name: str, message: str) -> str:
     pattern = f"{name}\n{generalised(message)}"
     return hashlib.blake2b(pattern.encode("utf-8", "backslashreplace"), digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
 def generalised(message: str) -> str:
     """Return a message with placeholders for whatever differs from one task to the next."""
-    text = _ADDRESS.sub("<address>", message[:_MAX_MESSAGE_CHARS])
+    text = message[:_MAX_MESSAGE_CHARS]
+    if "://" in text:
+        text = _ADDRESS.sub("<address>", text)
     text = _QUOTED.sub("<value>", text)
     if len(message) >= _MAX_MESSAGE_CHARS:
         # The cut took the quote's end, at another place in each message.
