@@ -102,10 +102,14 @@ class Executor:
         except asyncio.CancelledError:
             await self._end_coroutine(inner, loaded, context)
             raise
-        if inner.done():
+        if not inner.done():
+            await self._end_coroutine(inner, loaded, context)
+            raise _over_the_limit(loaded, context)
+        try:
             return inner.result()
-        await self._end_coroutine(inner, loaded, context)
-        raise _over_the_limit(loaded, context)
+        finally:
+            # Its error holds this frame, which holds it: a failure would lie in memory until the collector comes by.
+            del inner
 
     async def _end_coroutine(self, inner: asyncio.Task[Any], loaded: LoadedHandler, context: Context) -> None:
         context.cancelled = True
@@ -144,11 +148,15 @@ class Executor:
         if not run.ended.done():
             raise _over_the_limit(loaded, context)
         value, error = run.ended.result()
-        if error is None:
-            return value
-        if isinstance(error, Exception):
-            raise error
-        raise _extraordinary(loaded, error)
+        try:
+            if error is None:
+                return value
+            if isinstance(error, Exception):
+                raise error
+            raise _extraordinary(loaded, error)
+        finally:
+            # As in `_run_coroutine`.
+            del run, error
 
     async def _wait(self, future: asyncio.Future[Any], limit_s: float) -> None:
         """Wait for a future, at most so long, without cancelling it; half the cost of `asyncio.wait`."""

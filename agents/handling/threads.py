@@ -111,4 +111,6 @@ def _outcome_of(run: ThreadRun) -> Outcome:
         return Outcome(run.function(context.task, context), None)
     # Even SystemExit: it would end this thread without a word, and the task would never end.
     except BaseException as error:  # noqa: BLE001
+        # Its trace holds this frame, and the run will hold the error: a circle, for the garbage collector to find.
+        del run
         return Outcome(None, error)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,39 @@ async def test_a_stop_iteration_fails_its_task_only(bench: Bench, sort: str) -> 
     """The one exception that a future cannot carry."""
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         await bench.run(failing(sort, StopIteration("next")))
+
+
+class Failure(Exception):
+    """An error that can be watched."""
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_an_error_is_gone_when_nobody_holds_it(bench: Bench, sort: str) -> None:
+    """Without a collector's help: at thousands of failures a second what lies about would cost all tasks time."""
+    seen: list[weakref.ref[BaseException]] = []
+
+    def watched() -> Failure:
+        error = Failure()
+        seen.append(weakref.ref(error))
+        return error
+
+    async def coroutine(_task: Any, _context: Any) -> None:
+        raise watched()
+
+    def plain(_task: Any, _context: Any) -> None:
+        raise watched()
+
+    handler = in_hand({"coroutine": coroutine, "plain": plain}[sort])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(Failure):
+                await bench.run(handler)
+        # A thread lets go of its last error when it takes the next task.
+        assert seen[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_clock_of_a_handler_starts_with_it(bench: Bench) -> None:
