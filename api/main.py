@@ -61,6 +61,7 @@ from api.view.view import View
 from api.view_answers import ViewHeaders
 from app.broker import ensure_topics
 from app.errors import SettingsError
+from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.rules.counts import HOUR_MS
 from app.settings import Settings, load
@@ -215,7 +216,7 @@ def _from_environment() -> FastAPI:
     )
     watchdog = Watchdog(settings.stall_timeout_s, verdict=lambda: watch.verdict)
     background = (publisher.run, feed.run, keeper.run, events.run, watch.run, watchdog.run_beside_this_loop)
-    return create_http_app(
+    app = create_http_app(
         settings,
         publisher=publisher,
         desk=desk,
@@ -225,6 +226,8 @@ def _from_environment() -> FastAPI:
         tracing=tracing,
         standstill=lambda: watch.verdict,
     )
+    collect_garbage_less_often()
+    return app
 
 
 http_app = _from_environment()
