@@ -17,6 +17,7 @@ from app.metrics import counter, gauge, labelled_gauge, new_registry
 from app.rules.acts import LetterState
 from app.rules.counts import Counts, add_counts
 from app.rules.histogram import value_of
+from app.rules.ledger_states import ObjectState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,6 +101,7 @@ class SystemCollector:
         except ViewBehind:
             return
         yield from metrics_of(kinds)
+        yield _objects_by_state(self._view.object_index.counts)
         alive = [heard.heartbeat.role for heard in self._view.workers.alive(self._clock_ms())]
         yield labelled_gauge(
             "ebs_workers",
@@ -141,6 +143,16 @@ def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
     )
     for duration in _DURATIONS:
         yield _histogram(duration, getattr(total, duration.histogram), getattr(total, duration.sum_ms))
+
+
+def _objects_by_state(counts: Mapping[tuple[str, ObjectState], int]) -> Metric:
+    by_state = dict.fromkeys(ObjectState, 0)
+    for (_, state), count in counts.items():
+        by_state[state] += count
+    return labelled_gauge(
+        "ebs_objects", "Objects that are not forgotten yet, by the state that they are in now", ["state"],
+        [((state.lower(),), count) for state, count in by_state.items()],
+    )  # fmt: skip
 
 
 def _histogram(duration: _Duration, buckets: Mapping[int, int], sum_ms: int) -> HistogramMetricFamily:

@@ -42,6 +42,7 @@ def quantiles(name: str) -> dict[str, str]:
 ROWS: dict[str, list[Panel]] = {
     "Is all well?": [
         Panel("Workers", {"{{role}}": "max by (role) (ebs_workers)"}, kind="stat"),
+        Panel("Objects now", {"{{state}}": "max by (state) (ebs_objects)"}, kind="stat"),
         Panel("Tasks now", {"{{state}}": "max by (state) (ebs_tasks)"}, kind="stat"),
         Panel(
             "Unaccounted tasks", {"imbalance": "max(ebs_audit_imbalance)"}, kind="stat", help="Anything but 0 is a bug"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from histories import task_event
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.events import ObjectCreated, TaskCreated, TaskFinished, encode
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import WORKERS
+from app.topics import OBJECTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 
@@ -65,6 +69,27 @@ def test_counters_and_states_add_up_partitions_and_kinds(api):
     assert expected == {name: samples[name, ""] for name in expected}
     states = {"queued": 3, "in_progress": 1, "waiting_retry": 1, "finished": 3, "dead": 2, "cancelled": 1}
     assert states == {label: value for (name, label), value in samples.items() if name == "ebs_tasks"}
+
+
+def test_objects_are_told_by_state_over_all_kinds(api):
+    """A list's states, none left out because it has no objects; what is forgotten counts no more."""
+    row = ObjectRow()
+    for object_id, kind in (("a", "mail"), ("b", "image"), ("c", "image")):
+        created = ObjectCreated(object_id=object_id, kind=kind, name="n", content="c", at_ms=NOW_MS - 1_000)
+        api.topics.write(OBJECTS, 0, object_id.encode(), encode(created))
+        if object_id == "a":
+            apply_object_created(row, created, Tally())
+    for happened in (TaskCreated, TaskFinished):
+        apply_task_event(row, task_event(happened, "a", 0, at_ms=NOW_MS), Tally())
+    api.topics.write_row("a", row)
+
+    def told() -> dict[str, float]:
+        return {label: value for (name, label), value in read(api).items() if name == "ebs_objects"}
+
+    none = dict.fromkeys(["created", "distributed", "processing", "finished", "failed", "cancelled"], 0)
+    assert none | {"created": 2, "finished": 1} == told()
+    api.topics.write_row("a", None)
+    assert none | {"created": 2} == told()
 
 
 def test_one_kinds_surplus_does_not_hide_anothers_loss(api):
