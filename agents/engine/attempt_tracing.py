@@ -48,13 +48,11 @@ class TracedOutcomes(Outcomes):
         if attempt.traced is not None:
             attempt.traced.fail(error)
 
-    def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
+    def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         if attempt.traced is None:
-            super()._send_event(attempt, event)
-            return
+            return super()._event(attempt, event)
         headers = attempt.traced.headers
-        outgoing = Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
-        self._lanes.send(attempt.lane, outgoing)
+        return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
 
 
 class AttemptTracing:

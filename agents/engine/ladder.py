@@ -151,8 +151,13 @@ class Ladder:
                 continue
             headers = list(record.headers)
             outgoing = Outgoing(TASK_REQUESTS, lane.partition.number, record.key, record.value, headers)
-            self._lanes.send(lane, outgoing)
-            self._finish(lane, record)
+            if lane.crowded:
+                # At once: the next one may only go when this one counts as done.
+                self._lanes.send(lane, outgoing)
+                self._lanes.finish(lane, record.offset)
+            else:
+                self._lanes.end(lane, record.offset, (outgoing,))
+            self._count_down(lane)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -169,10 +174,10 @@ class Ladder:
 
     def _cancel(self, lane: Lane, record: ConsumerRecord, task: TaskCreated) -> None:
         self._lanes.send(lane, cancelled(task, self._clock_ms()))
-        self._finish(lane, record)
-
-    def _finish(self, lane: Lane, record: ConsumerRecord) -> None:
         self._lanes.finish(lane, record.offset)
+        self._count_down(lane)
+
+    def _count_down(self, lane: Lane) -> None:
         if lane in self._waiting_count:
             self._waiting_count[lane] -= 1
             self._hold_if_full(lane)

@@ -9,6 +9,7 @@ started or finished above it (`app.rules.offsets`). So after a crash exactly wha
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import TopicPartition
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 _COMMIT_AT_ONCE = 4_000
 """Records to send after which the committer does not wait for its interval."""
+_GATHER_S = 0.25
+"""Ends that go to topics off the main road wait so long for others, unless none went within that time.
+
+Each partition that a transaction writes to costs the broker a marker, and its readers a fetch: one task in a hundred
+that fails put three more topics into every transaction, and doubled the broker's CPU time (2026-11, `make bench-engine
+BENCH="--only poison"`)."""
 _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 """A lane whose encoded progress is longer starts nothing more until it shrinks."""
 
@@ -53,9 +60,12 @@ class Lanes:
     Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
     """
 
-    def __init__(self, transactions: Transactions, *, commit_interval_s: float) -> None:
+    def __init__(self, transactions: Transactions, *, commit_interval_s: float, gather_s: float = _GATHER_S) -> None:
         self.transactions = transactions
         self._commit_interval_s = commit_interval_s
+        self._gather_s = gather_s
+        self._gathered: list[tuple[Lane, int, Sequence[Outgoing]]] = []
+        self._gathered_at_s = -math.inf
         self._users: dict[str, LaneUser] = {}
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._changed = asyncio.Event()
@@ -68,7 +78,7 @@ class Lanes:
     @property
     def is_settled(self) -> bool:
         """Whether all that was sent is committed."""
-        return not (self._outgoing_count or self._is_committing)
+        return not (self._outgoing_count or self._is_committing or self._gathered)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -146,6 +156,16 @@ class Lanes:
             self._mark(lane)
         self._quiet.set()
 
+    def end(self, lane: Lane, offset: int, outgoing: Sequence[Outgoing]) -> None:
+        """Send what becomes of a record and note that it is done, all in one commit, together with other such ends.
+
+        For what goes to topics that are seldom written to. Until then the record counts as not done.
+        """
+        if not self._gathered:
+            loop = asyncio.get_running_loop()
+            loop.call_at(max(loop.time(), self._gathered_at_s + self._gather_s), self._send_gathered)
+        self._gathered.append((lane, offset, outgoing))
+
     def bury(
         self,
         lane: Lane,
@@ -189,6 +209,17 @@ class Lanes:
     def _open(self, partition: Partition, topic: str) -> None:
         lane = self._lanes[topic, partition.number] = Lane(partition, topic)
         self._users[topic].lane_ready(lane)
+
+    def _send_gathered(self) -> None:
+        self._gathered_at_s = asyncio.get_running_loop().time()
+        gathered, self._gathered = self._gathered, []
+        for lane, offset, outgoing in gathered:
+            if lane.lost:
+                continue
+            for one in outgoing:
+                self.send(lane, one)
+            self.finish(lane, offset)
+        self._quiet.set()
 
     def _mark(self, lane: Lane) -> None:
         if not lane.changed:

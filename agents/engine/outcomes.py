@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agents.dead_letters import dead_letter
 from agents.engine.facts import cancelled
 from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
@@ -64,7 +65,7 @@ class Outcomes:
             task = attempt.task
             event_id = f"s-{attempt.identity}-{task.attempt}"
             details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
-            self._send_event(attempt, TaskStarted(event_id, *details))
+            self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
 
     def finish(self, attempt: Attempt, result: object) -> None:
         """Keep the result; one that cannot be kept fails the attempt."""
@@ -85,11 +86,14 @@ class Outcomes:
             encoded,
             task.redrive,
         )
-        self._send_event(attempt, finished)
+        self._lanes.send(attempt.lane, self._event(attempt, finished))
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Tell of a failed attempt, and send the task to its next one or to the dead letters."""
+        if attempt.lane.lost:
+            # Its next owner runs it again; a line of the log would tell of a death that is none.
+            return
         task = attempt.task
         now_ms = self._clock_ms()
         decision = self._decide(task, error, now_ms)
@@ -107,14 +111,15 @@ class Outcomes:
             error_type,
             fingerprint(error_type, message),
         )
-        self._send_event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
+        failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if isinstance(decision, GiveUp):
-            self._send_event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            self._lanes.bury(attempt.lane, _seen_by(attempt), error, attempts=task.attempt, task=task)
+            event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
+            record = dead_letter(_seen_by(attempt), error, attempts=task.attempt, task=task)
         else:
-            self._send_event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
-            self._send_to_ladder(attempt, decision, now_ms, said)
-        self._done(attempt, now_ms)
+            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
+            record = _next_attempt(attempt, decision, now_ms, said)
+        self._lanes.end(attempt.lane, attempt.offset, (failed, event, record))
+        self.last_progress_at_ms = now_ms
 
     def cancel(self, ready: Ready) -> None:
         """End a task that control has cancelled, wherever it was."""
@@ -136,24 +141,23 @@ class Outcomes:
             draw=random.uniform,
         )
 
-    def _send_to_ladder(self, attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> None:
-        task = attempt.task
-        again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
-        if task.first_failed_at_ms is msgspec.UNSET:
-            again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
-        record = _seen_by(attempt)
-        outgoing = Outgoing(
-            retry_topic(decision.tier_s), record.partition, record.key, encode(again), list(record.headers)
-        )
-        self._lanes.send(attempt.lane, outgoing)
-
     def _done(self, attempt: Attempt, now_ms: int) -> None:
         if not attempt.lane.lost:
             self._lanes.finish(attempt.lane, attempt.offset)
             self.last_progress_at_ms = now_ms
 
-    def _send_event(self, attempt: Attempt, event: TaskEvent) -> None:
-        self._lanes.send(attempt.lane, Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event)))
+    def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
+        return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event))
+
+
+def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> Outgoing:
+    """Return the request of a task's next attempt, for the tier on which it waits."""
+    task = attempt.task
+    again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
+    if task.first_failed_at_ms is msgspec.UNSET:
+        again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
+    record = _seen_by(attempt)
+    return Outgoing(retry_topic(decision.tier_s), record.partition, record.key, encode(again), list(record.headers))
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:

@@ -25,7 +25,8 @@ _TOKEN = re.compile(r"[\w.:+@%-]+")
 _HEX = re.compile(r"[0-9A-Fa-f]+\Z")
 _REPEATED = re.compile(r"(<\w+>)(?:\s*[,;]\s*<\w+>)+")
 _CUT_QUOTE = re.compile(r"(?<!\w)['\"`][^'\"`\n]*\Z")
-_SPACE = re.compile(r"\s+")
+_QUOTES = frozenset("'\"`‘“«")  # noqa: RUF001  # as above
+"""What a quoted value begins with."""
 
 
 def fingerprint(error_type: str, message: str) -> str:
@@ -45,15 +46,17 @@ def generalised(message: str) -> str:
     text = message[:_MAX_MESSAGE_CHARS]
     if "://" in text:
         text = _ADDRESS.sub("<address>", text)
-    text = _QUOTED.sub("<value>", text)
+    if not _QUOTES.isdisjoint(text):
+        text = _QUOTED.sub("<value>", text)
     if len(message) >= _MAX_MESSAGE_CHARS:
         # The cut took the quote's end, at another place in each message.
         text = _CUT_QUOTE.sub("<value>", text)
-    text = _PATH.sub("<path>", text)
+    if "/" in text or "\\" in text:
+        text = _PATH.sub("<path>", text)
     text = _TOKEN.sub(_placeholder, text)
     # A list of three ids is the same error as a list of one.
     text = _REPEATED.sub(r"\1", text)
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def _placeholder(token: re.Match[str]) -> str:

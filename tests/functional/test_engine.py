@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import TopicPartition
 from engine_bench import NOW_MS, PARTITIONS, Gate, request
 from fakes import settle, until
+from running_handlers import eventually
 
 from agents.handlers import inline
 from app.errors import StepFailed
@@ -18,15 +20,26 @@ from app.events import (
     TaskFailed,
     TaskFinished,
     TaskStarted,
+    decode_task_request,
 )
 from app.rules.offsets import Progress
 from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fakes import Sent
 
 
 def unfinished(committed: tuple[int, str], count: int) -> list[int]:
     """Return which of the first `count` offsets the next owner of a partition works."""
     progress = Progress(*committed)
     return [offset for offset in range(committed[0], count) if progress.take(offset)]
+
+
+def buried(records: Iterable[Sent]) -> set[str]:
+    """Return the objects whose requests are among the dead letters of some records."""
+    return {decode_task_request(sent.value or b"").object_id for sent in records if sent.topic == DEAD_LETTERS}
 
 
 async def test_task_is_started_and_finished_with_the_time_really_spent(bench, gate):
@@ -447,6 +460,44 @@ async def test_commits_keep_their_distance_unless_much_is_waiting(bench):
         await settle(200)
         commit_counts.append(len(one.producer.commits))
     assert [1, 1, 2, 2] == commit_counts
+
+
+async def test_failures_after_a_first_one_are_committed_together(bench, gate):
+    """The first one at once; those of the next moments count as not done until all of them go in one transaction."""
+    one = await bench(gate, gather_s=0.1)
+    one.worker.ownership.give(0)
+    one.put(0, *(request(name) for name in "abcd"))
+    await until(lambda: len(one.types()) == 4)
+    for name in "abc":
+        gate.fail(name, ValueError("no such page"))
+        await settle()
+    gate.finish("d")
+    await until(lambda: one.finished() == {"d"})
+    assert [TaskFailed, TaskDead] == one.types("a")[1:]
+    assert [TaskStarted] * 2 == one.types("b", "c")
+    assert [1, 2] == unfinished(one.committed(), 4)
+    assert not one.lanes.is_settled
+    await eventually(lambda: one.committed() == (4, ""))
+    carrying = [buried(commit) for commit in one.producer.commits]
+    assert [{"a"}, {"b", "c"}] == [ids for ids in carrying if ids]
+    assert ([TaskStarted, TaskFailed, TaskDead] * 2, True) == (one.types("b") + one.types("c"), one.lanes.is_settled)
+
+
+async def test_failure_of_a_lost_partition_is_not_told(bench, gate):
+    """Not while it waits for others either: its task belongs to the next owner, which runs it again."""
+    one = await bench(gate, gather_s=0.1)
+    one.worker.ownership.give(0)
+    one.worker.ownership.give(1)
+    one.put(0, request("lost"))
+    one.put(1, request("first"), request("kept"))
+    await until(lambda: len(one.types()) == 3)
+    for name in ("first", "lost", "kept"):
+        gate.fail(name, ValueError("no such page"))
+        await settle()
+    one.worker.ownership.take_away(0)
+    await eventually(lambda: one.committed(1) == (2, ""))
+    assert ([TaskStarted], 0) == (one.types("lost"), one.committed(0)[0])
+    assert {"first", "kept"} == buried(one.producer.records)
 
 
 async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):

@@ -44,7 +44,7 @@ class Bench:
         self.worker = FakeWorker(*TIERS)
         self.control = ControlState()
         self.stream = FakeStream()
-        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0)
+        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0, gather_s=0)
         self.ladder = Ladder(self.lanes, topics=TIERS, control=self.control, max_waiting=4)
         self.running: asyncio.Task[None] | None = None
 

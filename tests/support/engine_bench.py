@@ -75,6 +75,7 @@ class Bench:
         concurrency: int = 16,
         owned: int | None = None,
         commit_interval_s: float = 0,
+        gather_s: float = 0,
         control: ControlState | None = None,
         max_attempts: int = 1,
         by_object: bool = False,
@@ -87,7 +88,7 @@ class Bench:
         self.stream = FakeStream()
         self.producer = self.worker.producer
         self.control = control or ControlState()
-        self.lanes = Lanes(self.worker.transactions, commit_interval_s=commit_interval_s)
+        self.lanes = Lanes(self.worker.transactions, commit_interval_s=commit_interval_s, gather_s=gather_s)
         mode = "inline" if is_inline(handler) else "coroutine"
         loaded = LoadedHandler("tests:handler", lambda task, _context: handler(task), mode)
         self.handlers = handlers or Handlers(loaded, {})
