@@ -37,6 +37,8 @@ _GATHER_S = 0.25
 Each partition that a transaction writes to costs the broker a marker, and its readers a fetch: one task in a hundred
 that fails put three more topics into every transaction, and doubled the broker's CPU time (2026-11, `make bench-engine
 BENCH="--only poison"`)."""
+_MAX_GATHERED = 1_000
+"""Ends that do not wait any longer: each holds its records, stack traces among them."""
 _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 """A lane whose encoded progress is longer starts nothing more until it shrinks."""
 
@@ -65,6 +67,7 @@ class Lanes:
         self._commit_interval_s = commit_interval_s
         self._gather_s = gather_s
         self._gathered: list[tuple[Lane, int, Sequence[Outgoing]]] = []
+        self._gathering: asyncio.TimerHandle | None = None
         self._gathered_at_s = -math.inf
         self._users: dict[str, LaneUser] = {}
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -161,10 +164,13 @@ class Lanes:
 
         For what goes to topics that are seldom written to. Until then the record counts as not done.
         """
-        if not self._gathered:
-            loop = asyncio.get_running_loop()
-            loop.call_at(max(loop.time(), self._gathered_at_s + self._gather_s), self._send_gathered)
         self._gathered.append((lane, offset, outgoing))
+        if len(self._gathered) >= _MAX_GATHERED:
+            self._send_gathered()
+        elif self._gathering is None:
+            loop = asyncio.get_running_loop()
+            due_at_s = max(loop.time(), self._gathered_at_s + self._gather_s)
+            self._gathering = loop.call_at(due_at_s, self._send_gathered)
 
     def bury(
         self,
@@ -212,6 +218,9 @@ class Lanes:
 
     def _send_gathered(self) -> None:
         self._gathered_at_s = asyncio.get_running_loop().time()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         gathered, self._gathered = self._gathered, []
         for lane, offset, outgoing in gathered:
             if lane.lost:

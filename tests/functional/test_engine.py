@@ -483,6 +483,20 @@ async def test_failures_after_a_first_one_are_committed_together(bench, gate):
     assert ([TaskStarted, TaskFailed, TaskDead] * 2, True) == (one.types("b") + one.types("c"), one.lanes.is_settled)
 
 
+async def test_many_failures_do_not_wait(bench):
+    """What they leave would fill the memory; a thousand are reason enough for a commit."""
+
+    async def failing(_task: TaskCreated) -> None:
+        raise ValueError("no such page")
+
+    one = await bench(failing, gather_s=3_600)
+    one.worker.ownership.give(0)
+    one.put(0, request("first"))
+    await until(lambda: buried(one.producer.records) == {"first"})
+    one.put(0, *(request(str(number)) for number in range(1_000)), start=1)
+    await until(lambda: one.committed() == (1_001, ""), turns=10_000)
+
+
 async def test_failure_of_a_lost_partition_is_not_told(bench, gate):
     """Not while it waits for others either: its task belongs to the next owner, which runs it again."""
     one = await bench(gate, gather_s=0.1)
