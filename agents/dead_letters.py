@@ -36,7 +36,8 @@ class DeathStory:
 
     def tell(self, origin: Origin, error: BaseException, now_s: float) -> None:
         """Log a death, or count it."""
-        name = fingerprint(type(error).__qualname__, message_of(error))
+        message = message_of(error)
+        name = fingerprint(type(error).__qualname__, message)
         told_at_s, untold_count = self._known.get(name, (now_s - _SILENCE_S, 0))
         if now_s - told_at_s < _SILENCE_S:
             self._known[name] = (told_at_s, untold_count + 1)
@@ -46,7 +47,7 @@ class DeathStory:
         self._known[name] = (now_s, 0)
         alike = f" ({untold_count} alike before it)" if untold_count else ""
         place = f"{origin.topic}-{origin.partition}@{origin.offset}"
-        log.warning("%s goes to the dead letters: %s%s", place, message_of(error), alike)
+        log.warning("%s goes to the dead letters: %s%s", place, message, alike)
 
 
 _story = DeathStory()

@@ -12,13 +12,11 @@ from opentelemetry import context as contexts
 
 from agents.engine.attempt import Attempt
 from agents.engine.outcomes import Outcomes
-from agents.outgoing import Outgoing
-from app.events import encode
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
     from agents.handlers import Context
+    from agents.outgoing import Outgoing
     from app.events import TaskEvent
     from app.tracing import Trace, Tracing
 
@@ -49,10 +47,8 @@ class TracedOutcomes(Outcomes):
             attempt.traced.fail(error)
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
-        if attempt.traced is None:
-            return super()._event(attempt, event)
-        headers = attempt.traced.headers
-        return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event), headers)
+        outgoing = super()._event(attempt, event)
+        return outgoing if attempt.traced is None else outgoing._replace(headers=attempt.traced.headers)
 
 
 class AttemptTracing:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.outgoing import Outgoing
-    from app.events import TaskCreated
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Partition
     from app.streaming.transactions import Step, Transactions
@@ -172,18 +171,10 @@ class Lanes:
             due_at_s = max(loop.time(), self._gathered_at_s + self._gather_s)
             self._gathering = loop.call_at(due_at_s, self._send_gathered)
 
-    def bury(
-        self,
-        lane: Lane,
-        record: ConsumerRecord,
-        error: BaseException,
-        *,
-        attempts: int = 0,
-        task: TaskCreated | None = None,
-    ) -> None:
-        """Send a record to the dead letters with the next commit; `task`: what it asks for, where it can be read."""
+    def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
+        """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
-            self.send(lane, dead_letter(record, error, attempts=attempts, task=task))
+            self.send(lane, dead_letter(record, error))
 
     def hold(self, lane: Lane, *, held: bool) -> None:
         """Pause or resume the fetching of a lane."""

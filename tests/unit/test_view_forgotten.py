@@ -53,6 +53,13 @@ def known(view: View) -> str:
     return found
 
 
+def first_name(view: View) -> str:
+    """Return what the object a is called, by its first record; there must be one."""
+    record = view.first_record("a")
+    assert record is not None
+    return record.name
+
+
 def test_counted_and_old_and_without_a_row_is_left_out(tmp_path):
     """Each of the three spares an object: it is not counted yet, its retention is not over, or it has a row."""
     with open_view(tmp_path) as view:
@@ -80,9 +87,7 @@ def test_id_that_came_again_is_the_later_object(tmp_path):
     with open_view(tmp_path) as view:
         view.leave_out(FORGOTTEN)
         view.apply({(OBJECTS, 0): [an_object(0, "a", name="first"), an_object(10, "a", name="second")]})
-        record = view.first_record("a")
-        assert record is not None
-        assert "second" == record.name
+        assert "second" == first_name(view)
 
 
 def test_first_record_stays_the_object_that_has_a_row(tmp_path):
@@ -91,9 +96,7 @@ def test_first_record_stays_the_object_that_has_a_row(tmp_path):
         view.leave_out(FORGOTTEN)
         view.apply({(LEDGER_CHANGELOG, 0): [Record(0, b"a", ROW)]})
         view.apply({(OBJECTS, 0): [an_object(0, "a", name="first"), an_object(10, "a", name="second")]})
-        record = view.first_record("a")
-        assert record is not None
-        assert "first" == record.name
+        assert "first" == first_name(view)
 
 
 def test_process_that_ends_while_it_builds_goes_on_with_it(tmp_path):
