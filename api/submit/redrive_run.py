@@ -187,10 +187,12 @@ class Run:
     async def _pause(self, until_s: float) -> None:
         """Wait until a time of the event loop, or until the run is to stop; say meanwhile that it lives."""
         loop = asyncio.get_running_loop()
-        while loop.time() < until_s and not self._stopping.is_set():
-            await self._wait(min(until_s, loop.time() + self._patience.sign_every_s))
-            if loop.time() < until_s and not self._stopping.is_set():
+        # uvloop rounds to milliseconds: a wait may end a little early, which must not count as one that goes on.
+        while (sign_at_s := loop.time() + self._patience.sign_every_s) < until_s and not self._stopping.is_set():
+            await self._wait(sign_at_s)
+            if not self._stopping.is_set():
                 await self._redrive(())
+        await self._wait(until_s)
 
     async def _wait(self, until_s: float) -> None:
         try:
