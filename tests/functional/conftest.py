@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
-import uvloop
 from engine_bench import Bench, Gate
 from memory_events import MemoryEvents
 from typer.testing import CliRunner, Result
@@ -163,7 +162,7 @@ class Api:
     """An application with its topics, and a client of it; requests run on one event loop."""
 
     def __init__(self, settings: Settings, *, attached: bool) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._runner = asyncio.Runner()
         self.view = View(settings.view_wait_s)
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)
