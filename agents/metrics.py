@@ -80,8 +80,13 @@ class WorkerCollector:
         progress = self._app.progress
         yield counter(
             "ebs_transactions_committed_total",
-            "Committed transactions; none is ever aborted, a doubt ends the process",
+            "Committed transactions",
             self._app.transactions.committed_count,
+        )
+        yield counter(
+            "ebs_transactions_aborted_total",
+            "Transactions that dead workers left open, ended by this one; its own end only by a commit, or with it",
+            self._app.transactions.ownership.aborted_count,
         )
         yield gauge("ebs_last_progress_timestamp_seconds", "When something was last done", self._last_progress_s())
         yield gauge(

@@ -81,7 +81,7 @@ class Observer(Protocol):
 
 
 class Ownership:
-    """The partitions of one worker.
+    """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
@@ -105,6 +105,7 @@ class Ownership:
         self.observers: list[Observer] = []
         self.reader: Reader | None = None
         self.restoring: list[RestoreProgress] = []
+        self.aborted_count = 0
         self._tables = tables
         self._stores = stores
         self._store_count = 0
@@ -243,14 +244,14 @@ class Ownership:
         assert self.reader is not None
         inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
         attempt = 0
-        await end_abandoned_transactions(client, self.group_id)
+        self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
         while (committed := await fetch_stable_offsets(client, self.group_id, inputs)) is None:
             if not any(self._owns(partition) for partition in partitions):
                 return None
             attempt += 1
             if attempt % round(_STABLE_REPORT_S / _STABLE_RETRY_S) == 0:
                 log.info("waiting for an open transaction of another worker to end")
-                await end_abandoned_transactions(client, self.group_id)
+                self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
             await asyncio.sleep(_STABLE_RETRY_S)
         earliest = await self.reader.earliest_offsets_of(inputs)
         starts = {}

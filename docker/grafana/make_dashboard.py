@@ -89,7 +89,10 @@ ROWS: dict[str, list[Panel]] = {
     "Steps": [
         Panel(
             "Transactions a second",
-            {"{{job}}": "sum by (job) (rate(ebs_transactions_committed_total[$__rate_interval]))"},
+            {
+                "{{job}}": "sum by (job) (rate(ebs_transactions_committed_total[$__rate_interval]))",
+                "{{job}} aborted": "sum by (job) (rate(ebs_transactions_aborted_total[$__rate_interval]))",
+            },
         ),
         Panel(
             "Step, 95 % take less than",

@@ -13,6 +13,8 @@ from checker import differences
 from feed import feed
 from fleet import Fleet, said, until
 from follower import Follower, lag_of
+from system import value_of
+from worker_pages import read_page
 
 from app.topics import OBJECTS as OBJECTS_TOPIC
 from app.topics import STATISTICS_APP, TASK_EVENTS
@@ -88,6 +90,7 @@ async def test_survivors_end_a_dead_workers_transaction(broker: EmbeddedKafka, f
         del fleet.workers["processing-1"]
         second = fleet.start("processing", "processing-2", EBS_TRANSACTION_TIMEOUT_S="600")
         await until(lambda: follower.has_finished_objects(OBJECTS), "the second worker's commits", fleet=fleet)
+        assert 0 < (value_of(read_page(second, "/metrics").text, "ebs_transactions_aborted_total") or 0)
     assert "ended the open transaction of ebs-processing-" in second.log()
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, "\n".join([*found, fleet.last_words()])

@@ -117,7 +117,7 @@ if BROKEN == "skipping":
         batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
     )
 if os.environ.get("SABOTAGE_KEEP_OPEN"):
-    ownership_module.end_abandoned_transactions = lambda *_: asyncio.sleep(0)
+    ownership_module.end_abandoned_transactions = lambda *_: asyncio.sleep(0, [])
 if BROKEN == "watermark":
     restore_module._high_watermarks = _stable_ends
 
