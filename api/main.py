@@ -53,6 +53,7 @@ from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.redrive import Redriver
 from api.submit.submission import Submitter
 from api.view.feed import ViewFeed
+from api.view.forgotten import forgotten_before
 from api.view.kafka_events import KafkaEvents
 from api.view.pulse import Pulse
 from api.view.standstill import ViewWatch
@@ -195,17 +196,9 @@ def _from_environment() -> FastAPI:
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
-    view = View(settings.view_wait_s)
+    view = View(settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms))
     publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security, tracing=tracing)
-    feed = ViewFeed(
-        settings.broker,
-        settings.data_dir,
-        view,
-        connect,
-        ledger_retention_ms=round(settings.ledger_retention_h * HOUR_MS),
-        clock_ms=epoch_ms,
-        security=security,
-    )
+    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, security=security)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker, security=security)
     desk = KafkaDesk(settings, view, security=security)

@@ -108,6 +108,8 @@ class Changes:
         self._places: dict[bytes, bytes | None] = {}
         self._created: dict[bytes, bytes] = {}
         self._rows: dict[bytes, tuple[bytes, bytes | None]] = {}
+        self.buried: set[bytes] = set()
+        """The objects that had a tombstone, whatever came after it."""
 
     @property
     def ids(self) -> list[bytes]:
@@ -131,6 +133,12 @@ class Changes:
         self._rows[object_id] = (partition, row)
         if row is None:
             self._created.pop(object_id, None)
+            self.buried.add(object_id)
+
+    def has_row(self, object_id: bytes, place: bytes | None) -> bool:
+        """Return whether an object of this place has something in the ledger after this write."""
+        said = self._rows.get(object_id)
+        return place is not None if said is None else said[1] is not None
 
     def place_of(self, object_id: bytes, old: bytes | None) -> bytes | None:
         """Return the packed place that an object has now; `old` is the one that it had."""

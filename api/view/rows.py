@@ -25,6 +25,9 @@ _WINDOW_PREFIX = b"w"
 _PARTITION_BYTES = 4
 _SIZE_BYTES = 4
 
+_Candidate = tuple[bytes, ObjectCreated, int]
+"""A record that may be an object: as it is, decoded, and when it was written (epoch ms)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,8 +74,9 @@ def _add_objects(
 ) -> None:
     # The first record of an id is the object, as for distribution. A later one is a repetition or a conflict, which
     # the API that took it finds out by reading this row.
-    first: dict[bytes, tuple[bytes, ObjectCreated]] = {}
-    doubtful: dict[bytes, tuple[bytes, ObjectCreated]] = {}
+    first: dict[bytes, _Candidate] = {}
+    doubtful: dict[bytes, _Candidate] = {}
+    counted_end = forgotten.counted.get(partition, 0)
     for record in records:
         value = record.value
         try:
@@ -80,24 +84,48 @@ def _add_objects(
             event = decode_object(value)
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
-        of = doubtful if forgotten.covers(partition, record.offset, event.at_ms) else first
-        of.setdefault(event.object_id.encode(), (value, event))
-    # The row, if there is one, was read before. Without it only a later record of the same id is an object again.
-    places = changes.places(list(doubtful))
-    first |= {one: doubtful[one] for one, place in zip(doubtful, places, strict=True) if place is not None}
+        of = doubtful if record.offset < counted_end else first
+        of.setdefault(event.object_id.encode(), (value, event, record.timestamp))
+    if doubtful:
+        # What is left out leaves a later record of the same id to be an object again.
+        first |= _not_forgotten(doubtful, changes, forgotten)
     put, add_created = batch.put, changes.add_created
     ids = list(first)
     # Whatever is known of an object gives it a place, which is read anyway: of most there is none, and so no record.
-    met = [object_id for object_id, place in zip(ids, changes.places(ids), strict=True) if place is not None]
+    met = [
+        object_id
+        for object_id, place in zip(ids, changes.places(ids), strict=True)
+        if place is not None and object_id not in changes.buried
+    ]
     known = {
         object_id
         for object_id, stored in zip(met, get_many([RECORD_PREFIX + one for one in met]) if met else (), strict=True)
         if stored is not None
     }
-    for object_id, (value, event) in first.items():
+    for object_id, (value, event, _) in first.items():
         if object_id not in known:
             put(RECORD_PREFIX + object_id, value)
             add_created(object_id, partition, event.at_ms, event.kind)
+
+
+def _not_forgotten(
+    doubtful: dict[bytes, _Candidate], changes: Changes, forgotten: Forgotten
+) -> dict[bytes, _Candidate]:
+    """Return those of the records of counted objects that are of an object still.
+
+    Their rows, if they have any, were read before. Of an outside producer's clock and the one that stamped the record
+    the one that is behind counts: an object from the future would be one for ever.
+    """
+    ids = list(doubtful)
+    without = [one for one, place in zip(ids, changes.places(ids), strict=True) if not changes.has_row(one, place)]
+    if not without:
+        return doubtful
+    before_ms = forgotten.before_ms()
+    for object_id in without:
+        _, event, written_at_ms = doubtful[object_id]
+        if object_id in changes.buried or min(event.at_ms, written_at_ms) < before_ms:
+            del doubtful[object_id]
+    return doubtful
 
 
 def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequence[Any]) -> None:

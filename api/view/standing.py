@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from api.view.view import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiokafka import TopicPartition
+
+    from api.view.store import Offsets
 
 _MAX_SAMPLES = 64
 
@@ -35,3 +44,38 @@ class Freshness:
             samples.append(_Sample(end, heard_at_ms))
         while samples and samples[0].end <= position:
             self.as_of_ms = samples.popleft().heard_at_ms
+
+
+class Standing(NamedTuple):
+    """Where a consumer stands: the next offsets, and how far behind they are."""
+
+    positions: Offsets
+    progress: Progress
+
+
+async def standing_of(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> Standing | None:
+    """Return where the consumer stands; None until every partition has been heard of once.
+
+    Partitions that are held back are left out, and nobody knows the lag meanwhile: they would look as if they stood
+    still, and without a position the others would, in front of a transaction marker (see `api.view.standstill`).
+    """
+    held = consumer.paused()
+    positions: Offsets = {}
+    lag_records = 0
+    heard: list[int] = []
+    as_of: list[int] = []
+    for tp, fresh in freshness.items():
+        if tp in held:
+            continue
+        end, heard_at_ms = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
+        if end is None or heard_at_ms is None:
+            return None
+        position = await consumer.position(tp)
+        positions.setdefault(tp.topic, {})[tp.partition] = position
+        lag_records += max(0, end - position)
+        fresh.note(position, end, heard_at_ms)
+        heard.append(heard_at_ms)
+        if fresh.as_of_ms is not None:
+            as_of.append(fresh.as_of_ms)
+    as_of_ms = min(as_of) if len(as_of) == len(freshness) else None
+    return Standing(positions, Progress(None if held else lag_records, as_of_ms, min(heard)))

@@ -6,7 +6,7 @@ there. The write-ahead log is off: what a crash loses is read again from the top
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
-(its last heartbeat), `m` (what the store is, and which records are of forgotten objects).
+(its last heartbeat), `m` (what the store is, and what was counted when it was begun).
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from rocksdict import (
     WriteOptions,
 )
 
-from api.view.forgotten import NOTHING_FORGOTTEN, Forgotten
 from app.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from api.view.forgotten import Counted
+
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Of keys and values; another one makes the store be built anew."""
 
 _LAYOUT_KEY = b"mlayout"
 _OFFSETS_KEY = b"moffsets"
-_FORGOTTEN_KEY = b"mforgotten"
+_COUNTED_KEY = b"mcounted"
 _CACHE_BYTES = 32 * 1_048_576
 _WRITE_BUFFER_BYTES = 16 * 1_048_576
 _MEMTABLE_BLOOM_RATIO = 0.1
@@ -135,14 +136,14 @@ class ViewStore:
         data = self._db.get(_OFFSETS_KEY)
         return {} if data is None else msgspec.msgpack.decode(data, type=Offsets)
 
-    def forgotten(self) -> Forgotten:
-        """Return which records are of forgotten objects."""
-        data = self._db.get(_FORGOTTEN_KEY)
-        return NOTHING_FORGOTTEN if data is None else msgspec.msgpack.decode(data, type=Forgotten)
+    def counted(self) -> Counted:
+        """Return what was counted when the store was begun; nothing if that is not known."""
+        data = self._db.get(_COUNTED_KEY)
+        return {} if data is None else msgspec.msgpack.decode(data, type=dict[int, int])
 
-    def keep_forgotten(self, forgotten: Forgotten) -> None:
+    def keep_counted(self, counted: Counted) -> None:
         """Keep it for the next process: this one may end before it has read all objects."""
-        self._db[_FORGOTTEN_KEY] = msgspec.msgpack.encode(forgotten)
+        self._db[_COUNTED_KEY] = msgspec.msgpack.encode(counted)
 
     def write(self, batch: WriteBatch, offsets: Offsets) -> None:
         """Write rows and the offsets that they reach, together or not at all."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
-from api.view.forgotten import NOTHING_FORGOTTEN, Forgotten
+from api.view.forgotten import Forgotten
 from api.view.longer_windows import longer_windows
 from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex, unpack_place
 from api.view.object_list import ObjectList
@@ -31,12 +31,13 @@ from api.view.waiters import Waiters
 from api.view.workers import Workers
 from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
-from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, WINDOWS_CHANGELOG, WORKERS
+from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from api.view.forgotten import Counted
     from api.view.store import Offsets, ViewStore
     from app.events import ObjectCreated
 
@@ -73,13 +74,13 @@ class Progress(NamedTuple):
 class View:
     """Answers from a store. Until `attach` it has none, and raises `ViewBehind`."""
 
-    def __init__(self, wait_s: float) -> None:
+    def __init__(self, wait_s: float, forgotten_before_ms: Callable[[], int] = lambda: 0) -> None:
         self._wait_s = wait_s
         self._store: ViewStore | None = None
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
         self._offsets: Offsets = {}
         self._written: Ends = {}
-        self._forgotten = NOTHING_FORGOTTEN
+        self._forgotten = Forgotten({}, forgotten_before_ms)
         self._moved = asyncio.Event()
         self._totals: dict[str, Counts] | None = None
         self._changed_windows: set[bytes] = set()
@@ -99,7 +100,7 @@ class View:
         self._store = store
         self._read_ends = read_ends
         self._offsets = store.offsets()
-        self._forgotten = store.forgotten()
+        self._forgotten = self._forgotten._replace(counted=store.counted())
         self._written = {}
         self._totals = None
         for fold in self._folds.values():
@@ -135,7 +136,7 @@ class View:
         batch = new_batch()
         letters = DeadLetterRows(store.get, batch, self.dead_letters.runs)
         changes = Changes(store.get_many)
-        for (topic, partition), new in records.items():
+        for (topic, partition), new in sorted(records.items(), key=_ledger_first):
             if topic == DEAD_LETTERS:
                 letters.add(partition, new)
             elif topic in self._folds:
@@ -154,10 +155,10 @@ class View:
         self._wake()
         self.waiters.wake(ids)
 
-    def leave_out(self, forgotten: Forgotten) -> None:
-        """Take in nothing of these objects, now and after a restart; for a view that has not read any yet."""
-        self._opened().keep_forgotten(forgotten)
-        self._forgotten = forgotten
+    def leave_out_forgotten(self, counted: Counted) -> None:
+        """Leave out what of these has no row, now and after a restart; for a view that has not read any objects yet."""
+        self._opened().keep_counted(counted)
+        self._forgotten = self._forgotten._replace(counted=counted)
 
     def note_progress(self, progress: Progress, positions: Offsets) -> None:
         """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""
@@ -280,6 +281,11 @@ class View:
     async def _reach(self, topic: str, ends: Ends) -> None:
         while any(self._offsets.get(topic, {}).get(partition, 0) < end for partition, end in ends.items()):
             await self._moved.wait()
+
+
+def _ledger_first(records: tuple[tuple[str, int], Any]) -> bool:
+    # A tombstone takes the object's record along, and must not take one that came after it: one fetch may hold both.
+    return records[0][0] != LEDGER_CHANGELOG
 
 
 def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:
