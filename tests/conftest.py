@@ -1,6 +1,14 @@
-"""What all tests share: the event loop that the programs run on."""
+"""What all tests share: the event loop that the programs run on, and how properties are tried."""
 
 import uvloop
+from hypothesis import HealthCheck, settings
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 uvloop.install()
+
+# How long an example takes is the machine's business: a busy one would fail what is right. And everybody tries the same
+# examples, so that a run says something about the change; `--hypothesis-profile default` looks for others.
+settings.register_profile(
+    "ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
+settings.load_profile("ebs")

@@ -7,6 +7,7 @@ back, so what a test sees is what would be on the topics after the commit.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from aiokafka.record import MemoryRecords
@@ -278,13 +279,15 @@ class _Event(NamedTuple):
     value: RecordBatch
 
 
-async def until(condition: Any, *, turns: int = 1_000) -> None:
-    """Let other coroutines run until a condition holds; for what nothing announces."""
-    for _ in range(turns):
-        if condition():
-            return
+async def until(condition: Any, *, within_s: float = 30.0) -> None:
+    """Let other coroutines run until a condition holds; for what nothing announces.
+
+    Not for a number of turns: what threads and timers do takes any number of them.
+    """
+    give_up_at_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < give_up_at_s, f"the condition did not come about within {within_s:g} s"
         await asyncio.sleep(0)
-    raise AssertionError("the condition did not come about")
 
 
 async def settle(turns: int = 20) -> None:

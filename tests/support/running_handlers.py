@@ -62,11 +62,11 @@ class Bench:
         return asyncio.create_task(self.executor.run(loaded, context.task, context))
 
 
-async def eventually(condition: Callable[[], Any], *, within_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], *, within_s: float = 30.0) -> None:
     """Wait until a condition holds that another thread or process brings about."""
     give_up_at_s = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < give_up_at_s, "the condition did not come about"
+        assert time.monotonic() < give_up_at_s, f"the condition did not come about within {within_s:g} s"
         await asyncio.sleep(0.005)
 
 
