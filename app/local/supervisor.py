@@ -156,8 +156,10 @@ class Supervisor:
         if not ended.done():
             await self._end(process, ended, request)
         child.pid, child.exit_code = None, await ended
-        # What it said last is still in the pipe; a grandchild may hold that open for ever.
-        await asyncio.wait([listener], timeout=_LAST_WORDS_S)
+        # What it said last is still in the pipe; a grandchild may hold that open for ever. Twice: if this process stood
+        # still meanwhile, the first wait is over before anything was read.
+        for _ in range(2):
+            await asyncio.wait([listener], timeout=_LAST_WORDS_S / 2)
         listener.cancel()
         return child.exit_code
 

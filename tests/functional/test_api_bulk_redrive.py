@@ -7,12 +7,13 @@ import time
 
 import pytest
 from fakes import settle, until
-from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, state_of, wait_for_count
+from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, state_of, until_shown
 
 from api.submit.bulk_redrive import BulkRedriver
 from api.submit.redrive_run import Patience
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
+from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.fingerprint import fingerprint
 from app.rules.redrive_runs import Wanted, read_progress
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
@@ -93,17 +94,16 @@ def test_one_run_at_a_time_and_it_can_be_cancelled(api, grave):
     """A second run is a conflict that names the first; a cancelled one ends at once, wherever it waits."""
     for number in range(50):
         grave.bury_task(number)
-    started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 0.5})
+    started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 0.01})
     second = api.post(f"{PATH}/redrive", json={"all": True})
     assert (409, "redrive-under-way", started.json()["id"]) == (*refusal_of(second), second.json()["id"])
     cancelled = api.request("DELETE", started.headers["location"])
     assert 202 == cancelled.status_code
     run = run_to_end(api, started)
     assert "CANCELLED" == run["state"]
-    assert run["redriven_count"] == len(listed_ids(api, "?state=REDRIVEN")) <= 2
-    assert (
-        50 - run["redriven_count"] == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
-    )
+    assert run["redriven_count"] == len(listed_ids(api, "?state=REDRIVEN")) <= 1
+    again = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))
+    assert 50 - run["redriven_count"] == again["redriven_count"]
 
 
 def test_rate_is_a_cap(api, grave):
@@ -115,7 +115,7 @@ def test_rate_is_a_cap(api, grave):
         grave.bury_task(number)
     began_at_s = time.monotonic()
     run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 96}))
-    assert 0.3 < time.monotonic() - began_at_s < 5
+    assert 0.3 < time.monotonic() - began_at_s
     assert [0, 10, 10, 10, 1, 0] == [commit.count(TASK_REQUESTS) for commit in grave.commits()]
 
 
@@ -170,10 +170,17 @@ def test_letter_that_is_discarded_meanwhile_is_skipped(api, grave):
     """What was found dead is looked at again right before it is written."""
     for number in range(3):
         grave.bury_task(number, at_ms=NOW_MS + number)
-    started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 4})
-    wait_for_count(api, started, 1)
-    assert 200 == api.request("DELETE", f"{PATH}/{grave.ids[0]}?reason=old").status_code
-    run = run_to_end(api, started)
+    commit = api.topics.commit
+    discard = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.DISCARDED, Act(NOW_MS, "elsewhere", "old"))
+
+    async def commit_and_discard(records):
+        ends = await commit(records)
+        if len(api.topics.commits) == 2:  # the run's begin, and its first letter
+            api.topics.write(*discard[:4], headers=tuple(discard.headers))
+        return ends
+
+    api.topics.commit = commit_and_discard
+    run = run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 10}))
     assert ("DONE", 2, 1) == (run["state"], run["redriven_count"], run["skipped_count"])
     assert "DISCARDED" == state_of(api, grave.ids[0])
 
@@ -213,8 +220,7 @@ def test_cancelled_run_does_not_wait_for_a_broker_that_is_away(api, grave):
     grave.bury_task(1)
     api.topics.commit_failures = [None, *[OutcomeUnknown("not confirmed")] * 1_000]
     started = api.post(f"{PATH}/redrive", json={"all": True})
-    while api.get(started.headers["location"]).json()["error"] is None:
-        pass
+    until_shown(api, started.headers["location"], lambda run: run["error"] is not None)
     api.request("DELETE", started.headers["location"])
     run = run_to_end(api, started)
     assert ("FAILED", 0) == (run["state"], run["redriven_count"])

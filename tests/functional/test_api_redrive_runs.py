@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
+from fakes import until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, wait_for_count
 
 from api import dead_letter_schemas as schemas
@@ -104,14 +105,18 @@ def test_waiting_run_says_that_it_lives(api, grave):
     redriver = api.app.state.collaborators.redriver
     bulk = BulkRedriver(redriver, api.view, lambda: NOW_MS, Patience(sign_every_s=0.01))
 
+    def told():
+        return [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
+
     async def scenario():
-        await bulk.start(Wanted(), 5, "me")
+        run = await bulk.start(Wanted(), 0.01, "me")
+        await until(lambda: len([one for one in told() if one.redriven_count == 1]) > 4)
+        await bulk.cancel(run.run_id)
         await asyncio.wait([bulk._task])
 
     api.run(scenario())
-    told = [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
-    assert len([one for one in told if one.redriven_count == 1]) > 4
-    assert (2, "DONE") == (told[-1].redriven_count, told[-1].state)
+    assert [1, 2, 3, 4, 5, 6] == [one.number for one in told()][:6]
+    assert (1, "CANCELLED") == (told()[-1].redriven_count, told()[-1].state)
 
 
 def test_last_runs_are_kept_with_the_store(api):

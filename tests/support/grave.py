@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from api import dead_letter_schemas as schemas
@@ -9,9 +12,14 @@ from app.events import TaskCreated, encode
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.topics import DEAD_LETTERS, TASK_REQUESTS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NOW_MS = 1_795_489_276_303
 """What the application's clock says."""
 PATH = "/api/dead-letters"
+LIMIT_S = 60
+"""For a run that takes moments on a quiet machine."""
 
 
 def request_of(number: int, **changes) -> TaskCreated:
@@ -89,16 +97,22 @@ def run_to_end(api, answer) -> dict:
 
 def until_ended(api, path: str) -> dict:
     """Return the run at a path once it has ended."""
-    while (run := api.get(path).json())["state"] == "RUNNING":
-        pass
+    run = until_shown(api, path, lambda run: run["state"] != "RUNNING")
     schemas.RunAnswer.model_validate(run)
     return run
 
 
 def wait_for_count(api, answer, count: int) -> None:
     """Wait until a run has redriven so many."""
-    while api.get(answer.headers["location"]).json()["redriven_count"] < count:
-        pass
+    until_shown(api, answer.headers["location"], lambda run: run["redriven_count"] >= count)
+
+
+def until_shown(api, path: str, wanted: Callable[[dict], bool]) -> dict:
+    """Return the run at a path once it is as wanted."""
+    give_up_at_s = time.monotonic() + LIMIT_S
+    while not wanted(run := api.get(path).json()):
+        assert time.monotonic() < give_up_at_s, f"the run does not get there within {LIMIT_S} s: {run}"
+    return run
 
 
 def raised(error: Exception) -> Exception:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -21,6 +24,9 @@ from api.cli.demo_tables import statistics_table, windows_table
 from api.cli.local_system import ROOT, Plan, environment, programs, worker_names
 from app.local.ports import free_port, is_free
 from app.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOTHING = dict.fromkeys(
     ["objects_created", "objects_finished", "tasks_created", "tasks_started", "tasks_in_progress", "tasks_finished"], 0
@@ -69,7 +75,7 @@ class FakeApi:
         }
 
 
-def play(api: FakeApi, objects: int, *, timeout_s: float = 20.0):
+def play(api: FakeApi, objects: int, *, timeout_s: float = 60.0):
     """Let the demonstration run against a fake; return its outcome and the progress that it showed."""
     shown: list[tuple[int, int]] = []
 
@@ -200,11 +206,22 @@ def test_api_url_can_be_used_from_here(host, url):
     assert url == Plan(load(api_host=host), None).api_url
 
 
+@contextmanager
+def held_port(*, listening: bool) -> Iterator[int]:
+    """Yield a port that no other process can have meanwhile; one without a listener refuses connections."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        if listening:
+            held.listen()
+        yield held.getsockname()[1]
+
+
 def test_free_ports_are_searched_upwards():
     """The first free port from the wanted one on is taken."""
-    wanted = free_port(20_000)
-    assert is_free(wanted)
-    assert all(not is_free(port) for port in range(20_000, wanted))
+    with held_port(listening=True) as taken:
+        assert not is_free(taken)
+        found = free_port(taken)
+    assert taken < found < taken + 1_000
 
 
 @pytest.mark.parametrize(
@@ -230,7 +247,7 @@ def ebs(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", "from api.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         cwd=ROOT,
         env={**os.environ, **variables},
         check=False,
@@ -253,8 +270,9 @@ def test_wrong_setting_is_one_line_and_exit_code_1():
 
 def test_absent_broker_is_waited_for_and_then_named():
     """`ebs topics --timeout` says that it waits, and ends with exit code 1."""
-    broker = f"127.0.0.1:{free_port()}"
-    done = ebs("topics", "--timeout", "0.3", EBS_BROKER=broker)
+    with held_port(listening=False) as port:
+        broker = f"127.0.0.1:{port}"
+        done = ebs("topics", "--timeout", "0.3", EBS_BROKER=broker)
     assert 1 == done.returncode
     first, last = done.stderr.splitlines()
     assert f"waiting for the Kafka broker at {broker} (refused)" == first

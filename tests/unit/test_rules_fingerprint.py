@@ -97,6 +97,6 @@ def test_numbers_never_count(one, other, template):
 @pytest.mark.parametrize("piece", ["x", "'", "a'", "/", "1 ", "<n>,", "`", "a://", " '", "‘", "\\", "a.b-", "@"])  # noqa: RUF001  # a quote of another alphabet
 def test_hostile_message_takes_no_time(piece):
     """No message makes an expression backtrack without end: that would hold up every task of the worker."""
-    began_at_s = time.perf_counter()
+    began_at_s = time.thread_time()  # what others do on this machine does not count
     generalised(piece * 100_000)
-    assert time.perf_counter() - began_at_s < 0.5
+    assert time.thread_time() - began_at_s < 0.5
