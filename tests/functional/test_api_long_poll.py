@@ -152,7 +152,7 @@ def test_client_that_goes_away_is_let_go(api):
         waiting = asyncio.create_task(api.app(scope, receive, send))
         await until_waiting(api)
         gone.set()
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 30)
 
     api.run(scenario())
     assert 0 == api.view.waiters.count
@@ -166,7 +166,7 @@ def test_process_that_stops_answers_those_who_wait(api):
         waiting = asyncio.create_task(poll(api, object_id, "wait=60"))
         await until_waiting(api)
         api.app.state.collaborators.closing.ask()
-        return await asyncio.wait_for(waiting, 10)
+        return await asyncio.wait_for(waiting, 30)
 
     assert ("CREATED", "timed-out") == api.run(scenario())
 
@@ -179,7 +179,7 @@ def test_object_that_expires_meanwhile_is_a_404(api):
         waiting = asyncio.create_task(api.client.get(f"/api/objects/{object_id}?wait=60"))
         await until_waiting(api)
         api.topics.write_row(object_id, None)
-        return (await asyncio.wait_for(waiting, 10)).status_code
+        return (await asyncio.wait_for(waiting, 30)).status_code
 
     assert 404 == api.run(scenario())
 

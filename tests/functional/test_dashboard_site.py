@@ -159,7 +159,7 @@ async def test_live_part_is_sent_when_it_changes():
             closing.ask()
         return html or "b\nc"
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         sent = [one async for one in changes(drawn, 0, closing)]
     assert [event("live", "a"), b"event: live\ndata: b\ndata: c\n\n"] == sent
 
@@ -168,7 +168,7 @@ async def test_live_part_that_does_not_change_shows_signs_of_life():
     """A comment now and then keeps proxies from closing the connection."""
     closing = Closing()
     sent = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for one in changes(lambda: asyncio.sleep(0, "a"), 0, closing):
             sent.append(one)
             if one.startswith(b":"):

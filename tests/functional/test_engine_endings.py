@@ -116,13 +116,13 @@ class Hanging:
     def __call__(self, task: Any, _context: Any) -> None:
         """Hang, if the object's id says so."""
         if task.object_id.startswith("hang"):
-            self.let_go.wait(30)
+            self.let_go.wait()
 
 
-async def hanging_bench(hanging: Hanging) -> Bench:
-    """Return an engine of two places that runs the handler in threads, with a time limit that is over soon."""
+async def hanging_bench(hanging: Hanging, *, time_limit_s: float) -> Bench:
+    """Return an engine of two places that runs the handler in threads."""
     handlers = Handlers(LoadedHandler("tests:hanging", hanging, "thread"), {})
-    one = Bench(hanging, concurrency=2, handlers=handlers, time_limit_s=0.05)
+    one = Bench(hanging, concurrency=2, handlers=handlers, time_limit_s=time_limit_s)
     await one.start()
     one.worker.ownership.give(0)
     return one
@@ -155,7 +155,7 @@ async def test_pool_is_smaller_by_what_was_left_behind(bench, gate):
 async def test_handler_left_behind_keeps_its_place():
     """The pool shrinks by one for as long as the thread runs; the figures say so, and others are still worked."""
     hanging = Hanging()
-    one = await hanging_bench(hanging)
+    one = await hanging_bench(hanging, time_limit_s=1.5)  # which the others keep on a busy machine, too
     one.put(0, request("hang"), *(request(name) for name in "abcd"))
     await eventually(lambda: one.types("hang")[-1:] == [TaskDead])
     assert 1 == one.engine.abandoned_count
@@ -169,7 +169,7 @@ async def test_handler_left_behind_keeps_its_place():
 async def test_worker_whose_places_are_all_taken_ends():
     """With nothing left to work with it ends, so that a new process starts; the failed attempts are committed first."""
     hanging = Hanging()
-    one = await hanging_bench(hanging)
+    one = await hanging_bench(hanging, time_limit_s=0.05)
     one.put(0, request("hang-1"), request("hang-2"), request("a"))
     await eventually(lambda: bool(one.worker.fatal.errors))
     (error,) = one.worker.fatal.errors
