@@ -198,7 +198,7 @@ def _from_environment() -> FastAPI:
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
     view = View(settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms))
     publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security, tracing=tracing)
-    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, security=security)
+    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, clock_ms=epoch_ms, security=security)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
     events = KafkaEvents(settings.broker, security=security)
     desk = KafkaDesk(settings, view, security=security)

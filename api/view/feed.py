@@ -3,7 +3,7 @@
 Reads: `objects`, the changelogs of ledger and windows, `dead-letters`; all partitions, `read_committed`, no group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
-made anew are noticed by their ids; then the view is built anew too.
+made anew are noticed by their ids; then the view is built anew too, as it is when tombstones may have been missed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from aiokafka.errors import KafkaError
 from api.view.consumers import EndsAsker, view_admin, view_consumer
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
-from api.view.rows import TOPICS
+from api.view.rows import COMPACTED_TOPICS, TOPICS
 from api.view.standing import Freshness, standing_of
 from api.view.store import Slot
+from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
 from app.broker_probe import PLAINTEXT
 from app.topics import LEDGER_CHANGELOG, OBJECTS
@@ -59,6 +60,7 @@ class ViewFeed:
         view: View,
         connect: Callable[[], Awaitable[object]],
         *,
+        clock_ms: Callable[[], int],
         security: Security = PLAINTEXT,
     ) -> None:
         self._bootstrap = bootstrap
@@ -66,6 +68,7 @@ class ViewFeed:
         self._data_dir = data_dir
         self._view = view
         self._connect = connect
+        self._clock_ms = clock_ms
 
     async def run(self) -> None:
         """Follow the topics until cancelled; raises what `connect` raises."""
@@ -77,6 +80,8 @@ class ViewFeed:
                     await self._follow(slot)
                 except TopicsReplaced as error:
                     _log.warning("%s: the view is built anew", error)
+                except TombstonesMissed:
+                    pass  # the slot sees that, too: it says so, and makes the store anew
                 except (KafkaError, OSError) as error:
                     _log.warning("the view cannot read from the Kafka broker at %s: %r", self._bootstrap, error)
                     await asyncio.sleep(_RETRY_PAUSE_S)
@@ -88,6 +93,8 @@ class ViewFeed:
     async def _follow(self, slot: Slot) -> None:
         layout = await read_layout(self._bootstrap, TOPICS, self._security)
         partitions = [TopicPartition(name, number) for name in TOPICS for number in range(layout.topics[name][1])]
+        async with view_admin(self._bootstrap, self._security) as admin:
+            kept_ms = await read_tombstones_kept_ms(admin, COMPACTED_TOPICS)
         reach = partial(view_consumer, self._bootstrap, self._security)
         async with (
             reach("ebs-api-view") as consumer,
@@ -95,7 +102,8 @@ class ViewFeed:
             reach("ebs-api-ends-written", "read_uncommitted") as of_written,
         ):
             asker = EndsAsker(of_committed, of_written, partitions)
-            self._view.attach(slot.open(layout), asker.read)
+            store = slot.open(layout, self._clock_ms(), kept_ms)
+            self._view.attach(store, asker.read)
             consumer.assign(partitions)
             offsets = self._view.offsets()
             for tp in partitions:
@@ -105,9 +113,11 @@ class ViewFeed:
                 ledger_first = await self._begin_anew(consumer, asker, partitions)
             watch = asyncio.create_task(self._watch(layout))
             freshness = {tp: Freshness() for tp in partitions}
+            continuity = Continuity(store, kept_ms)
             try:
                 while not watch.done():
                     await self._take_in(consumer, freshness)
+                    continuity.note(self._view.progress.as_of_ms)
                     if ledger_first is not None and await ledger_first.is_over():
                         ledger_first = None
                 watch.result()

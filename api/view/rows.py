@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
+COMPACTED_TOPICS = (LEDGER_CHANGELOG, WINDOWS_CHANGELOG, CONTROL)
+"""Whose tombstones take rows away that nothing else would; workers that were killed are forgotten by time."""
 
 RECORD_PREFIX = b"o"
 ROW_PREFIX = b"l"
@@ -117,13 +119,15 @@ def _not_forgotten(
     the one that is behind counts: an object from the future would be one for ever.
     """
     ids = list(doubtful)
-    without = [one for one, place in zip(ids, changes.places(ids), strict=True) if not changes.has_row(one, place)]
-    if not without:
-        return doubtful
+    buried = changes.buried
+    suspects = [
+        (one, place) for one, place in zip(ids, changes.places(ids), strict=True) if place is None or one in buried
+    ]
     before_ms = forgotten.before_ms()
-    for object_id in without:
+    for object_id, place in suspects:
         _, event, written_at_ms = doubtful[object_id]
-        if object_id in changes.buried or min(event.at_ms, written_at_ms) < before_ms:
+        is_due = object_id in buried or min(event.at_ms, written_at_ms) < before_ms
+        if is_due and not changes.has_row(object_id, place):
             del doubtful[object_id]
     return doubtful
 

@@ -6,7 +6,7 @@ there. The write-ahead log is off: what a crash loses is read again from the top
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
-(its last heartbeat), `m` (what the store is, and what was counted when it was begun).
+(its last heartbeat), `m` (what the store is, and what was counted when it was begun, and of when it is).
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ FORMAT_VERSION = 5
 _LAYOUT_KEY = b"mlayout"
 _OFFSETS_KEY = b"moffsets"
 _COUNTED_KEY = b"mcounted"
+_WHOLE_KEY = b"mwhole"
+_MS_PER_H = 3_600_000
 _CACHE_BYTES = 32 * 1_048_576
 _WRITE_BUFFER_BYTES = 16 * 1_048_576
 _MEMTABLE_BLOOM_RATIO = 0.1
@@ -85,21 +87,22 @@ class Slot:
             raise SettingsError(f"EBS_DATA_DIR={data_dir} cannot be used ({error}): choose another directory") from None
         raise SettingsError(f"EBS_DATA_DIR={data_dir} serves {_MAX_SLOTS} API processes already: choose another one")
 
-    def open(self, layout: Layout) -> ViewStore:
-        """Open the store, built anew if it is unreadable or of another layout."""
+    def open(self, layout: Layout, now_ms: int = 0, tombstones_kept_ms: int | None = None) -> ViewStore:
+        """Open the store, built anew if it is unreadable, of another layout, or too old (see `api.view.tombstones`)."""
         try:
             store = ViewStore(self.directory)
         except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
             _log.warning("the view in %s cannot be read (%s): it is built anew", self.directory, error)
         else:
-            if store.layout() == layout:
+            why = _why_anew(store, layout, now_ms - store.whole_ms(), tombstones_kept_ms)
+            if why is None:
                 return store
             if store.layout() is not None:
-                _log.warning("the view in %s is of other topics or of another version: built anew", self.directory)
+                _log.warning("the view in %s %s: it is built anew", self.directory, why)
             store.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         store = ViewStore(self.directory)
-        store.claim(layout)
+        store.claim(layout, now_ms)
         return store
 
     def close(self) -> None:
@@ -126,8 +129,9 @@ class ViewStore:
         except msgspec.DecodeError:
             return None
 
-    def claim(self, layout: Layout) -> None:
-        """Mark a new store as of this layout."""
+    def claim(self, layout: Layout, now_ms: int) -> None:
+        """Mark a new store as of this layout, and begun now."""
+        self.keep_whole(now_ms)
         self._db[_LAYOUT_KEY] = msgspec.json.encode(layout)
         self._db.flush()
 
@@ -144,6 +148,18 @@ class ViewStore:
     def keep_counted(self, counted: Counted) -> None:
         """Keep it for the next process: this one may end before it has read all objects."""
         self._db[_COUNTED_KEY] = msgspec.msgpack.encode(counted)
+
+    def whole_ms(self) -> int:
+        """Return the last instant (epoch ms) that it holds everything of, or when it was begun; 0: not known."""
+        return int.from_bytes(self._db.get(_WHOLE_KEY) or b"", "big")
+
+    def keep_whole(self, at_ms: int) -> None:
+        """Keep that instant."""
+        self._db[_WHOLE_KEY] = at_ms.to_bytes(8, "big")
+
+    def flush(self) -> None:
+        """Let what is written survive a kill; in the background."""
+        self._db.flush(wait=False)
 
     def write(self, batch: WriteBatch, offsets: Offsets) -> None:
         """Write rows and the offsets that they reach, together or not at all."""
@@ -168,6 +184,18 @@ class ViewStore:
     def close(self) -> None:
         """Flush and close."""
         self._db.close()
+
+
+def _why_anew(store: ViewStore, layout: Layout, missing_ms: int, tombstones_kept_ms: int | None) -> str | None:
+    """Say why a store is of no use, None if it is; the last `missing_ms` are not in it."""
+    if store.layout() != layout:
+        return "is of other topics or of another version"
+    if tombstones_kept_ms is not None and missing_ms > tombstones_kept_ms:
+        return (
+            f"has not been read on for {missing_ms / _MS_PER_H:.1f} h, and from {tombstones_kept_ms / _MS_PER_H:.1f} h "
+            "on topics may no longer tell what was forgotten meanwhile (delete.retention.ms)"
+        )
+    return None
 
 
 def new_batch() -> Any:

@@ -7,21 +7,26 @@ import shutil
 import time
 import zlib
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import ApiProcess, until
 
+from app.broker import ensure_topics
 from app.events import ObjectCreated, decode_object, encode
 from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
-from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG
+from app.settings import load
+from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from app.topics import TopicSpec
 
 PARTITIONS = 3
 PUBLISH_TIMEOUT_S = 1.5
@@ -86,6 +91,10 @@ class Bench:
                 await consumer.commit(await consumer.end_offsets(partitions))
 
         asyncio.run(scenario())
+
+    def make_topic(self, spec: TopicSpec, **config: str) -> None:
+        """Make a topic of the catalogue with something else in its configuration."""
+        asyncio.run(ensure_topics(self.broker.bootstrap, [replace(spec, config={**spec.config, **config})]))
 
     def objects(self) -> list[tuple[int, bytes, str]]:
         """Return partition, key and object id of everything on `objects`."""
@@ -166,6 +175,7 @@ def test_reads_what_is_committed_and_nothing_else(running):
     with running.ready_api() as api:
         assert 2 == api.client.get("/api/statistics").json()["objects_created"]
         assert [200, 404] == [api.status(f"/api/objects/{name}") for name in "ab"]
+        assert "built anew" not in api.log
         # The lock died with the process that was killed: the same directory serves again.
         assert ["view-0", "view-0.lock"] == sorted(path.name for path in (running.directory / "api").iterdir())
 
@@ -193,6 +203,22 @@ def test_view_built_anew_leaves_out_what_the_ledger_has_forgotten(running):
             assert [404, 404, 200, 200] == statuses
             listed = {one["id"] for one in api.client.get("/api/objects?limit=100").json()["objects"]}
             assert {"kept", "waiting"} == listed & {"gone", "buried", "kept", "waiting"}
+
+
+def test_view_that_may_have_missed_tombstones_is_built_anew(bench):
+    """Where the broker keeps the ledger's tombstones for no time at all, a restart builds anew and says why."""
+    bench.start_broker()
+    settings = load(partitions=PARTITIONS)
+    (ledger,) = [spec for spec in catalogue(settings) if spec.name == LEDGER_CHANGELOG]
+    bench.make_topic(ledger, **{"delete.retention.ms": "0"})
+    with bench.ready_api() as api:
+        kept = api.client.post("/api/objects").headers["location"]
+        assert 200 == api.status(kept)
+        assert "built anew" not in api.log
+    with bench.ready_api() as api:
+        assert "has not been read on for 0.0 h" in api.log
+        assert "delete.retention.ms): it is built anew" in api.log
+        assert 200 == api.status(kept)
 
 
 def test_frozen_broker_makes_a_503_in_time_and_nothing_breaks(running):
