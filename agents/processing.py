@@ -1,8 +1,9 @@
 """The processors: competing workers that run a handler on each task.
 
 Reads: `task-requests`, the retry tiers (`agents.retries`), `control`. Writes: `task-events` (TASK_STARTED,
-TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry tiers, `dead-letters`, the table
-`redriven`. Key: events go to the partition of their object, as the request says; retries stay in their partition.
+TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry tiers, `dead-letters`, `control` (the
+pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
+object, as the request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters.
 """
@@ -26,6 +27,7 @@ from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
 from app.errors import SettingsError
+from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
 from app.topics import PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
@@ -46,6 +48,13 @@ if _tracing is not None:
     from agents.engine.attempt_tracing import AttemptTracing
 
     _attempt_tracing = AttemptTracing(_tracing, PROCESSING_APP)
+_dead_shares = None
+if _settings.breaker_dead_share:
+    _dead_shares = DeadShares(
+        limit=_settings.breaker_dead_share,
+        window_s=_settings.breaker_window_s,
+        min_count=_settings.breaker_min_tasks,
+    )
 _lanes = Lanes(app.transactions, commit_interval_s=_settings.commit_interval_ms / 1_000)
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
@@ -63,6 +72,7 @@ _engine = Engine(
     max_result_bytes=_settings.max_result_bytes,
     worker=app.worker_name,
     tracing=_attempt_tracing,
+    dead_shares=_dead_shares,
 )
 _ladder = register_retries(app, _lanes, _control, _tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)

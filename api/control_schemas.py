@@ -65,6 +65,12 @@ class Stated(BaseModel):
     reason: str
 
 
+class PauseOfKind(Stated):
+    """Since when and why a kind is paused, and whether a worker's breaker did it."""
+
+    breaker: str | None = Field(None, description="The worker that paused it as too many of its tasks died")
+
+
 class CancelInForce(Stated):
     """One cancel; which of the fields it has depends on what it cancels."""
 
@@ -79,7 +85,7 @@ class InForce(BaseModel):
     """All commands in force."""
 
     paused: Stated | None = Field(description="The pause of all kinds")
-    paused_kinds: dict[str, Stated]
+    paused_kinds: dict[str, PauseOfKind]
     rates: dict[str, float] = Field(description="Tasks a second by kind")
     concurrency: int | None = Field(description="Of all workers; null: as each is set (EBS_CONCURRENCY)")
     concurrency_of_workers: dict[str, int]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
 from api.view.dead_letter_filter import Filter
@@ -108,6 +109,13 @@ class SystemCollector:
             "Workers that were heard within 10 s",
             ["role"],
             [((role,), alive.count(role)) for role in _ROLES],
+        )
+        by_breaker = [pause.breaker is not UNSET for pause in self._view.control.state.pauses()]
+        yield labelled_gauge(
+            "ebs_pauses",
+            "Pauses in force, of a kind or of all",
+            ["by"],
+            [(("breaker",), by_breaker.count(True)), (("person",), by_breaker.count(False))],
         )
         if self._letters is not None:
             by_state = [((state.lower(),), count) for state, count in self._letters.items()]

@@ -130,6 +130,13 @@ class Settings(SecuritySettings):
     )
     max_attempts: int = Field(5, ge=1, le=16, description="Attempts of a task before it is dead")
     max_task_age_h: float = Field(24.0, gt=0, le=24 * 365, description="Age after which a failed task is not retried")
+    breaker_dead_share: float = Field(
+        0.0, ge=0, le=1, description="A worker pauses a kind when this share (0 to 1) of its tasks dies; 0: never"
+    )
+    breaker_window_s: float = Field(
+        60.0, ge=1, le=86_400, description="Tasks that ended longer ago do not count for that share"
+    )
+    breaker_min_tasks: int = Field(100, ge=1, le=1_000_000, description="Fewer tasks than so many do not make a share")
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
     ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")

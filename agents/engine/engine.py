@@ -9,7 +9,7 @@ what happened). One slow task holds up neither others nor their visibility. The 
 
 Each is a file here: `lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may start
 now), `redriven` (two redrives make one run), `pool` (what runs), `outcomes` (what becomes of an attempt, its events),
-`ladder` (retries that wait), `draining` (a worker that gives up its partitions).
+`breaker` (pauses a kind that dies), `ladder` (retries that wait), `draining` (a worker that gives up its partitions).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.admission import Admission
+from agents.engine.breaker import Breaker
 from agents.engine.intake import Intake
 from agents.engine.outcomes import Outcomes
 from agents.engine.pool import Pool
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from agents.engine.lanes import Lanes
     from agents.handling.execution import Executor
     from agents.handling.loading import Handlers
+    from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
     from app.rules.retry import RetryPolicy
     from app.streaming.batching import RecordBatch
@@ -68,15 +70,24 @@ class Engine:
         worker: str,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
+        dead_shares: DeadShares | None = None,
     ) -> None:
         self._lanes = lanes
         self._partition_count = partition_count
         self._control = control
         self._worker = worker
         self._intake = Intake(lanes, topic=topic, partition_count=partition_count, concurrency=concurrency)
+        self.breaker: Breaker | None = None
+        if dead_shares is not None:
+            self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
         outcomes = Outcomes if tracing is None else tracing.outcomes
         self._outcomes = outcomes(
-            lanes, retry_policy=retry_policy, max_result_bytes=max_result_bytes, worker=worker, clock_ms=clock_ms
+            lanes,
+            retry_policy=retry_policy,
+            max_result_bytes=max_result_bytes,
+            worker=worker,
+            clock_ms=clock_ms,
+            breaker=self.breaker,
         )
         self._redriven = RedrivenTasks(lanes)
         self._admission = Admission(
@@ -167,6 +178,8 @@ class Engine:
         self._admission.lane_lost(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
         self._pool.cancel_lane(lane)
+        if self.breaker is not None and self.breaker.lane_lost(lane):
+            self.control_changed()
 
     def committed(self) -> None:
         """Go on with lanes that were crowded."""

@@ -171,6 +171,18 @@ class Lanes:
             due_at_s = max(loop.time(), self._gathered_at_s + self._gather_s)
             self._gathering = loop.call_at(due_at_s, self._send_gathered)
 
+    def send_ends(self) -> None:
+        """Let no end that was given to `end` wait any longer."""
+        if self._gathered:
+            self._send_gathered()
+
+    def take_back(self, topic: str, key: bytes) -> None:
+        """Do not send what no step has collected yet of a topic and key."""
+        for lane in self:
+            kept = [one for one in lane.outbox if (one.topic, one.key) != (topic, key)]
+            self._outgoing_count -= len(lane.outbox) - len(kept)
+            lane.outbox = kept
+
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:

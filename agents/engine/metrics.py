@@ -33,6 +33,12 @@ class ProcessingCollector:
             0 if pool.executor is None else pool.executor.abandoned_count,
         )
         yield gauge("ebs_handlers_abandoned", "Those of them that still run; each keeps a place", pool.abandoned_count)
+        breaker = self._engine.breaker
+        yield counter(
+            "ebs_breaker_trips_total",
+            "Times that this worker paused a kind as too many of its tasks died",
+            0 if breaker is None else breaker.trip_count,
+        )
         tiers = {tier.topic.rpartition("-")[2]: tier for tier in self._ladder.tiers()}
         yield labelled_gauge(
             "ebs_retry_waiting",

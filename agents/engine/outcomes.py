@@ -8,12 +8,15 @@
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
+
+With the end of a task that died may go the pause of its kind (`breaker`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.engine.attempt import Attempt, Ready
+    from agents.engine.breaker import Breaker
     from agents.engine.lanes import Lanes
     from app.events import TaskCreated, TaskEvent
     from app.rules.retry import RetryAt, RetryPolicy
@@ -51,8 +55,10 @@ class Outcomes:
         max_result_bytes: int,
         worker: str,
         clock_ms: Callable[[], int],
+        breaker: Breaker | None = None,
     ) -> None:
         self._lanes = lanes
+        self._breaker = breaker
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
         self._worker = worker
@@ -111,14 +117,21 @@ class Outcomes:
             error_type,
             fingerprint(error_type, message),
         )
+        pause = None
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if isinstance(decision, GiveUp):
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
             record = dead_letter(_seen_by(attempt), error, attempts=task.attempt, task=task)
+            if self._breaker is not None:
+                pause = self._breaker.died(attempt, said)
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             record = _next_attempt(attempt, decision, now_ms, said)
-        self._lanes.end(attempt.lane, attempt.offset, (failed, event, record))
+        outgoing = (failed, event, record)
+        self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
+        if pause is not None:
+            # The other workers go on until they read it.
+            self._lanes.send_ends()
         self.last_progress_at_ms = now_ms
 
     def cancel(self, ready: Ready) -> None:
@@ -145,6 +158,8 @@ class Outcomes:
         if not attempt.lane.lost:
             self._lanes.finish(attempt.lane, attempt.offset)
             self.last_progress_at_ms = now_ms
+            if self._breaker is not None:
+                self._breaker.shares.finished(attempt.task.kind, attempt.began_at_s, time.perf_counter())
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event))

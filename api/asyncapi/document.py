@@ -81,11 +81,11 @@ _CHANNELS = {
         ("api",),
     ),
     CONTROL: _Channel(
-        "What operators ask for; a tombstone takes it back",
+        "What operators ask for, and the pauses of breakers; a tombstone takes it back",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
         "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>",
         _names(_COMMANDS),
-        ("api",),
+        ("api", "processing"),
         ("processing", "api"),
     ),
     WORKERS: _Channel(

@@ -48,6 +48,17 @@ def _cancelled(cancel: Answer) -> str:
     return f"{cancel.get('kind', 'all kinds')} from before {instant_text(cancel['created_before_ms'])}"
 
 
+def paused_lines(answer: Answer) -> list[str]:
+    """Return a line for each pause: since when, why, and how it ends."""
+    pauses = ({"": answer["paused"]} if answer["paused"] else {}) | answer["paused_kinds"]
+    lines = []
+    for kind, pause in pauses.items():
+        why = f" ({pause['reason']})" if pause["reason"] else ""
+        undo = f"ebs resume --kind {kind}" if kind else "ebs resume"
+        lines.append(f"paused: {kind or 'all kinds'} since {instant_text(pause['at_ms'])}{why}; `{undo}` undoes it")
+    return lines
+
+
 def still_paused(answer: Answer) -> list[str]:
     """Return a line if something is paused."""
     if answer["paused"]:

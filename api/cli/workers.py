@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.control_tables import running_table, workers_table
+from api.cli.control_tables import paused_lines, running_table, workers_table
 from api.cli.remote import Api, AsJson, open_api, show
 from api.client import path_of
 
@@ -28,9 +28,10 @@ def workers(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show the workers that were heard within the last 10 s."""
+    """Show the workers that were heard within the last 10 s, and what they may not start."""
     with open_api(context, api) as client:
         answer = client.get(path_of("workers"), role=None if role is None else role.value)
+        paused = [] if as_json else paused_lines(client.get(path_of("control")))
     living = answer["workers"]
     tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]
-    show(answer, *(tables if living else ["no worker lives"]), as_json=as_json)
+    show(answer, *(tables if living else ["no worker lives"]), *paused, as_json=as_json)

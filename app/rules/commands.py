@@ -29,10 +29,11 @@ class BadCommand(Exception):
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="PAUSE"):
-    """Start no task, or none of a kind."""
+    """Start no task, or none of a kind; `breaker` is the worker whose breaker asks for it, where no person does."""
 
     at_ms: Instant = 0
     reason: str = ""
+    breaker: str | UnsetType = UNSET
 
 
 class LimitRate(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="RATE"):

@@ -27,7 +27,7 @@ from app.rules.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from app.events import TaskCreated
 
@@ -38,10 +38,12 @@ _WITHOUT_REASON = "cancelled"
 class ControlState:
     """The commands in force; `report` hears, in a sentence, of each record that cannot be read.
 
-    `has_pauses`, `has_rates` and `has_cancels` spare the hot path any further question while there are none.
+    `resume_observers` hear of each pause that is in force no more: its kind, "" for that of all. `has_pauses`,
+    `has_rates` and `has_cancels` spare the hot path any further question while there are none.
     """
 
     def __init__(self, report: Callable[[str], None] = lambda _reason: None) -> None:
+        self.resume_observers: list[Callable[[str], None]] = []
         self._report = report
         self._pauses: dict[str, Pause] = {}
         self._rates: dict[str, LimitRate] = {}
@@ -74,11 +76,13 @@ class ControlState:
     def replace(self, latest: Mapping[bytes, bytes | None]) -> bool:
         """Forget all and take in the last record of each key; returns whether anything changed."""
         before = self.commands()
+        paused = list(self._pauses)
         for commands in self._of.values():
             commands.clear()
         for key, value in latest.items():
             self._put(key, value)
         self._derive()
+        self._tell_resumed(kind for kind in paused if kind not in self._pauses)
         return before != self.commands()
 
     def commands(self) -> dict[Place, Command]:
@@ -86,6 +90,15 @@ class ControlState:
         return {
             Place(family, name): command for family, by_name in self._of.items() for name, command in by_name.items()
         }
+
+    def command_at(self, place: Place) -> Command | None:
+        """Return what is in force at one place."""
+        command: Command | None = self._of[place.family].get(place.name)
+        return command
+
+    def pauses(self) -> list[Pause]:
+        """Return the pauses in force, of all and of kinds."""
+        return list(self._pauses.values())
 
     def is_paused(self, kind: str) -> bool:
         """Return whether no task of this kind may start."""
@@ -149,10 +162,18 @@ class ControlState:
             except BadCommand as error:
                 self._report(f"a record of control is no command, so {place.key().decode()!r} is revoked: {error}")
         if command is None:
-            return by_name.pop(place.name, None) is not None
+            revoked = by_name.pop(place.name, None) is not None
+            if revoked and place.family is Family.PAUSE:
+                self._tell_resumed((place.name,))
+            return revoked
         changed = by_name.get(place.name) != command
         by_name[place.name] = command
         return changed
+
+    def _tell_resumed(self, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            for observe in self.resume_observers:
+                observe(kind)
 
     def _derive(self) -> None:
         self._furthest.clear()

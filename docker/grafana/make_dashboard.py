@@ -48,6 +48,9 @@ ROWS: dict[str, list[Panel]] = {
             "Unaccounted tasks", {"imbalance": "max(ebs_audit_imbalance)"}, kind="stat", help="Anything but 0 is a bug"
         ),
         Panel("Dead letters to look at", {"dead": 'max(ebs_dead_letters{state="dead"})'}, kind="stat"),
+        Panel(
+            "Pauses", {"{{by}}": "max by (by) (ebs_pauses)"}, kind="stat", help="Those of breakers wait for a person"
+        ),
         Panel("Standing still", {"workers": "sum(ebs_standing_still)"}, kind="stat", help="These end within seconds"),
     ],
     "Throughput": [
@@ -77,6 +80,9 @@ ROWS: dict[str, list[Panel]] = {
                 "limit of all": "sum(ebs_tasks_in_progress_limit)",
                 "left behind": "sum(ebs_handlers_abandoned)",
             },
+        ),
+        Panel(
+            "Kinds paused by breakers, a minute", {"all": "60 * sum(rate(ebs_breaker_trips_total[$__rate_interval]))"}
         ),
         Panel(
             "Handlers left behind, a minute", {"all": "60 * sum(rate(ebs_handlers_abandoned_total[$__rate_interval]))"}

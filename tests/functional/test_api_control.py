@@ -12,6 +12,7 @@ from api import control_schemas as schemas
 from api.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
+from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
@@ -158,6 +159,17 @@ def test_resume_of_all_leaves_the_pauses_of_kinds(api):
     api.post("/api/control/pause", json={"kind": "mail"})
     control = api.post("/api/control/resume").json()["control"]
     assert (None, ["mail"]) == (control["paused"], list(control["paused_kinds"]))
+
+
+def test_pause_of_a_breaker_says_so(api):
+    """Which worker and why, for people and for programs; a person undoes it like any other."""
+    pause = Pause(NOW_MS, "breaker of worker w1: 64 of 100 ...", "w1")
+    api.topics.write(CONTROL, 0, b"pause:mail", encode_command(pause))
+    told = {"at_ms": NOW_MS, "reason": pause.reason, "breaker": "w1"}
+    assert {"paused_kinds": {"mail": told}} == in_force(api)
+    assert told == api.get("/api/control").json()["paused_kinds"]["mail"]
+    assert 202 == ask(api, "POST", "/api/control/resume", {"kind": "mail"}).status_code
+    assert {} == in_force(api)
 
 
 @pytest.mark.parametrize(

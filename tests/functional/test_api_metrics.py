@@ -7,12 +7,13 @@ from histories import task_event
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.events import ObjectCreated, TaskCreated, TaskFinished, encode
+from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import OBJECTS, WORKERS
+from app.topics import CONTROL, OBJECTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 
@@ -118,6 +119,16 @@ def test_each_role_has_a_count_of_workers_although_it_is_none(api):
     samples = read(api)
     found = {label: value for (name, label), value in samples.items() if name == "ebs_workers"}
     assert {"distribution": 0, "processing": 1, "statistics": 0} == found
+
+
+def test_pauses_are_told_by_who_asked_for_them(api):
+    """A breaker's waits for a person, so an alert goes by it; kinds are no label."""
+    api.topics.deliver()
+    told = [{label: value for (name, label), value in read(api).items() if name == "ebs_pauses"}]
+    for key, pause in ((b"pause", Pause(1)), (b"pause:mail", Pause(1, "", "w1")), (b"pause:ad", Pause(1, "", "w2"))):
+        api.topics.write(CONTROL, 0, key, encode_command(pause))
+    told.append({label: value for (name, label), value in read(api).items() if name == "ebs_pauses"})
+    assert [{"breaker": 0, "person": 0}, {"breaker": 2, "person": 1}] == told
 
 
 def test_probes_are_never_cached(api):

@@ -10,6 +10,7 @@ import pytest
 from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, encode, task_id_of
+from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
@@ -175,6 +176,19 @@ def test_workers_are_shown(api, ebs):
     shown = ebs("workers", "--running", "--role", "processing").stdout
     assert ("40%" in shown, "[page] 4 of 10" in shown, "s-1" in shown) == (True, True, False)
     assert ["p-1", "p-2", "s-1"] == [one["worker"] for one in json.loads(ebs("workers", "--json").stdout)["workers"]]
+
+
+def test_workers_come_with_what_they_may_not_start(api, ebs):
+    """Whoever wonders why they do nothing reads who paused it, why, and how it ends; programs ask `ebs control`."""
+    write_worker(api, "p-1", "processing", Figures())
+    ebs("pause", "--reason", "night")
+    reason = "breaker of worker p-1: 64 of 100 tasks of kind mail died within 60 s; the last error: E: [no] user"
+    api.topics.write(CONTROL, 0, b"pause:mail", encode_command(Pause(NOW_MS, reason, "p-1")))
+    said = " ".join(ebs("workers").stdout.split())
+    assert "paused: all kinds since " in said
+    assert " (night); `ebs resume` undoes it" in said
+    assert f" ({reason}); `ebs resume --kind mail` undoes it" in said
+    assert {"workers", "view"} == set(json.loads(ebs("workers", "--json").stdout))
 
 
 def test_tasks_are_shown(api, ebs):

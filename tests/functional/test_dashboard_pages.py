@@ -195,6 +195,16 @@ def test_overview_tells_states_strips_and_what_holds_it_back(api):
     assert "2 waiting now" in seen.text_of("queue")
 
 
+def test_overview_and_control_tell_which_kinds_are_paused_and_why(api):
+    """Also where a breaker did it: its reason is shown as text, whatever the error says."""
+    put_pause(api, "mail", "breaker of worker w1: 3 of 4 <b>died</b>")
+    put_pause(api, "image")
+    said = browse(api, "/").text_of("paused")
+    assert "image, since 1 min ago" in said
+    assert "mail, since 1 min ago (breaker of worker w1: 3 of 4 <b>died</b>)." in said
+    assert "breaker of worker w1: 3 of 4 <b>died</b>" in browse(api, "/control").text_of("in-force")
+
+
 def test_imbalance_is_said(api):
     """A task that is in no state is the audit's news."""
     put_counts(api, tasks_created=3, queued_now=1)

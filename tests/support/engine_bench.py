@@ -22,6 +22,7 @@ from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from app.events import TaskEvent
+    from app.rules.breaker import DeadShares
 
 NOW_MS = 1_795_489_276_303
 PARTITIONS = 4
@@ -81,6 +82,7 @@ class Bench:
         by_object: bool = False,
         time_limit_s: float = 60,
         handlers: Handlers | None = None,
+        dead_shares: DeadShares | None = None,
     ) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
         if owned is not None:
@@ -105,6 +107,7 @@ class Bench:
             max_result_bytes=65_536,
             worker="processing-1",
             clock_ms=lambda: NOW_MS,
+            dead_shares=dead_shares,
         )
         self.running: asyncio.Task[None] | None = None
 

@@ -46,6 +46,36 @@ def test_nothing_is_in_force_at_first():
     assert {} == state.commands()
 
 
+def test_resumes_are_told_once_whatever_way_they_are_learnt():
+    """By a tombstone, by bytes that are no command, or as a new reading of the topic no longer has the pause."""
+    state, told = ControlState(), []
+    state.resume_observers.append(told.append)
+    pause = encode_command(Pause(1, "why"))
+    for key in (b"pause", b"pause:mail", b"pause:image", b"pause:ad"):
+        state.apply(key, pause)
+    assert [] == told
+    for value in (None, None, pause, b"garbage"):
+        state.apply(b"pause:mail", value)
+    state.apply(b"pause", None)
+    assert ["mail", "mail", ""] == told
+    state.apply(b"rate:image", None)
+    state.replace({b"pause:image": encode_command(Pause(2, "still")), b"pause:ad": None})
+    assert ["mail", "mail", "", "ad"] == told
+
+
+def test_pause_of_a_breaker_names_its_worker_and_others_do_not():
+    """Programs can tell them apart; a record of a person looks as it did before there were breakers."""
+    state = ControlState()
+    state.apply(b"pause:mail", encode_command(Pause(1, "64 of 100", "w1")))
+    state.apply(b"pause:image", encode_command(Pause(2, "a person")))
+    assert {
+        "image": {"at_ms": 2, "reason": "a person"},
+        "mail": {"at_ms": 1, "reason": "64 of 100", "breaker": "w1"},
+    } == state.describe()["paused_kinds"]
+    assert Pause(1, "64 of 100", "w1") == state.command_at(Place(Family.PAUSE, "mail"))
+    assert state.command_at(Place(Family.PAUSE, "ad")) is None
+
+
 def test_pause_of_all_and_of_a_kind():
     """A pause of all holds for each kind, one of a kind for it alone; each is resumed by itself."""
     pause = {"type": "PAUSE", "at_ms": 1, "reason": "mail server is down"}

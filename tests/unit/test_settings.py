@@ -93,6 +93,9 @@ def test_variable_is_read(environment, variable, text, expected):
         ("EBS_TASKS_PER_OBJECT", "0", "greater than or equal to 1"),
         ("EBS_CONCURRENCY", "2001", "less than or equal to 2000"),
         ("EBS_WORKER_ID", "a b", "pattern"),
+        ("EBS_BREAKER_DEAD_SHARE", "50", "less than or equal to 1"),
+        ("EBS_BREAKER_DEAD_SHARE", "nan", "less than or equal to 1"),
+        ("EBS_BREAKER_MIN_TASKS", "0", "greater than or equal to 1"),
         ("EBS_SESSION_TIMEOUT_S", "0.5", "greater than or equal to 1"),
         ("EBS_SESSION_TIMEOUT_S", "nan", "less than or equal to 3600"),
         ("EBS_TRANSACTION_TIMEOUT_S", "901", "less than or equal to 900"),
@@ -178,4 +181,5 @@ def test_every_setting_is_described_and_has_its_unit():
     """The table in the README is made of the descriptions; a number's name ends with its unit."""
     fields = Settings.model_fields
     assert [] == [name for name, field in fields.items() if not field.description]
-    assert [] == [name for name, field in fields.items() if field.annotation is float and name[-2:] not in ("_s", "_h")]
+    units = ("_s", "_h", "_share")
+    assert [] == [name for name, field in fields.items() if field.annotation is float and not name.endswith(units)]
