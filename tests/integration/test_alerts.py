@@ -31,6 +31,10 @@ ENVIRONMENT = {
     "EBS_HANDLERS": '{"stuck": "fault_handlers:stuck"}',
     "EBS_RETRY_TIERS_S": "60",
     "EBS_TASK_TIME_LIMIT_S": "1",
+    # Of a kind of which nothing ever finished: the others must go on dying.
+    "EBS_BREAKER_DEAD_SHARE": "1",
+    "EBS_BREAKER_MIN_TASKS": "30",
+    "EBS_BREAKER_WINDOW_S": "3600",
     # Looks every second.
     "EBS_STALL_TIMEOUT_S": "12",
 }
@@ -92,14 +96,19 @@ async def tasks_go_wrong(watched: Watched) -> None:
     bootstrap = watched.system.broker.bootstrap
     await feed(bootstrap, 30, partitions=PARTITIONS, name="reject")
     await feed(bootstrap, 5, partitions=PARTITIONS, kind="stuck")
+    await feed(bootstrap, 10, partitions=PARTITIONS, kind="broken", name="reject")
     wrong = encode_counts(Counts(tasks_created=3, queued_now=2))
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         key = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "wrong"))
         await producer.send_and_wait(WINDOWS_CHANGELOG, wrong, key, partition=0)
     # Meanwhile: what dies at once is out of sight again after 10 s.
     failing = asyncio.create_task(feed(bootstrap, 900, partitions=PARTITIONS, name="poison", rate_per_s=40))
-    await watched.sees("EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsRetriesPilingUp")
+    await watched.sees(
+        "EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsRetriesPilingUp", "EbsKindPausedByBreaker"
+    )
     await failing
+    assert watched.system.api.client.post("/api/control/resume", json={"kind": "broken"}).is_success
+    await watched.put_right("EbsKindPausedByBreaker")
 
 
 async def processing_is_paused(watched: Watched) -> None:

@@ -151,21 +151,23 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_readme_lists_the_rights_that_each_role_needs_and_no_more_are_needed(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the README's rights only: objects, failures, redrives, pauses all work."""
+    """Each role as a user of its own with the README's rights only: all that users do, and the breaker."""
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
         await secure.allow(user, rights_of(user))
     made = ebs("topics", "--timeout", "20", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
     assert 0 == made.returncode, made.stderr
     env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_HANDLER": "mended_handler:mended"}
     env["MENDED_FILE"] = str(tmp_path / "mended")
-    fleet = make_fleet(**env)
+    fleet = make_fleet(**env, EBS_BREAKER_DEAD_SHARE="1", EBS_BREAKER_MIN_TASKS="2")
     for role in ROLES:
         fleet.start(role, EBS_SASL_USERNAME=f"ebs-{role}")
     own = env | {"EBS_SASL_USERNAME": "ebs-api", "EBS_DATA_DIR": str(tmp_path / "api")}
     with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_RETRY_TIERS_S="1") as api:
         object_id = api.client.post("/api/objects", json={"tasks": 2}).json()["id"]
         await until(lambda: state_of(api, object_id) == "FAILED", "tasks to die", fleet=fleet, timeout_s=40)
+        assert ["default"] == list(api.client.get("/api/control").json()["paused_kinds"])
         (tmp_path / "mended").touch()
+        assert api.client.post("/api/control/resume", json={"kind": "default"}).is_success
         answer = api.client.post("/api/dead-letters/redrive", json={"all": True})
         assert answer.is_success, answer.text
         await until(lambda: state_of(api, object_id) == "FINISHED", "the redrive to work", fleet=fleet, timeout_s=40)
