@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
 _MAX_PORT = 65_535
+_OWN_PORTS = range(20_000, 32_768)
+"""Below those that systems take for outgoing connections (Linux from 32,768, others from 49,152): a client that tries
+again and again to reach a server of ours that is down would end up with the server's own port, and keep it."""
+_BLOCK = 64
+
+_claims: list[socket.socket] = []
+"""Held until the process ends."""
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -18,18 +31,45 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port(first: int = 0, host: str = LOOPBACK) -> int:
-    """Return the first port from `first` on that is free, or any free one for 0. Raises OSError if there is none."""
-    if first == 0:
-        return _bind(0, host)
-    for port in range(first, _MAX_PORT + 1):
+    """Return the first port from `first` on that is free; for 0 one that is free and given to nobody else.
+
+    A server may take seconds until it listens: what 0 gives, no other call gives, in this process or (on Linux) in any
+    other that asks here. Raises OSError if there is none.
+    """
+    ports = range(first, _MAX_PORT + 1) if first else _own_ports
+    for port in ports:
         if is_free(port, host):
             return port
-    raise OSError(f"no port of {host} from {first} on is free")
+    raise OSError(f"no port of {host} from {first or _OWN_PORTS[0]} on is free")
 
 
-def _bind(port: int, host: str) -> int:
+def _ports_of_this_process() -> Iterator[int]:
+    blocks = list(_OWN_PORTS[::_BLOCK])
+    random.SystemRandom().shuffle(blocks)  # not `random` itself, which tests seed alike in several processes
+    for first in blocks:
+        if _claim(first):
+            yield from range(first, min(first + _BLOCK, _OWN_PORTS[-1] + 1))
+
+
+def _claim(first: int) -> bool:
+    """Claim a block of ports by a name that the kernel gives to one process at a time, and takes back when it ends."""
+    if sys.platform != "linux":  # there are no abstract names elsewhere; the shuffling must do
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0ebs-ports-{first}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
+
+
+def _bind(port: int, host: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As servers do: connections of a server that has just gone linger in TIME_WAIT and do no harm.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
-        return int(probe.getsockname()[1])
+
+
+_own_ports = _ports_of_this_process()
