@@ -337,7 +337,7 @@ async def test_a_context_works_in_a_thread(bench: Bench, caplog: pytest.LogCaptu
     await bench.begin(in_hand(work), context)
     assert context.last_progress is not None
     assert (0.4, "resized") == context.last_progress[:2]
-    assert ["task o1-0, attempt 1: odd colours"] == caplog.messages
+    assert "task o1-0, attempt 1: odd colours" in caplog.messages
 
 
 HANGING_WORKER = """

@@ -71,8 +71,8 @@ def test_a_log_line_begins_with_the_task(
     task = msgspec.structs.replace(some_task(attempt=2), task_id="50%d-0")
     with caplog.at_level(logging.INFO):
         Context(task, 10.0).log.info(*arguments, extra={"size": 3})
-    record: Any = caplog.records[0]
-    assert [line] == caplog.messages
+    record: Any
+    (record,) = [one for one in caplog.records if one.getMessage() == line]
     assert ("50%d-0", 2, 3) == (record.task_id, record.attempt, record.size)
     assert "test_a_log_line_begins_with_the_task" == record.funcName
 

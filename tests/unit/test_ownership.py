@@ -139,7 +139,7 @@ async def test_open_transaction_of_another_worker_is_waited_for(bench):
     bench.coordinator.unstable.clear()
     await asyncio.gather(*bench.ownership._restores)
     assert {0} == bench.open_numbers()
-    assert 2 == bench.coordinator.asked
+    assert bench.coordinator.asked >= 2
 
 
 async def test_partition_that_stays_goes_on_at_once(bench):

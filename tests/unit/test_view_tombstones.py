@@ -61,7 +61,7 @@ def test_store_is_read_on_as_long_as_tombstones_are_kept(tmp_path, caplog, whole
     last_ms = (whole_ms or BEGUN_MS) + DAY_MS
     with open_store(tmp_path, last_ms) as store:
         assert {LEDGER_CHANGELOG: {0: 1}} == store.offsets()
-    assert [] == caplog.records
+    assert [] == [one for one in caplog.records if one.name.startswith("api.")]
     with caplog.at_level(logging.WARNING), open_store(tmp_path, last_ms + 1) as store:
         assert ({}, []) == (store.offsets(), list(store.newest_first(b"l")))
         assert last_ms + 1 == store.whole_ms()
