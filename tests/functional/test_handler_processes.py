@@ -66,11 +66,15 @@ async def test_a_handler_computes_in_a_process_that_stays(bench: Bench) -> None:
 
 async def test_progress_comes_out_of_a_process(bench: Bench) -> None:
     """While the handler still runs."""
+    pid = (await compute(bench))["pid"]
     context = bench.context()
-    await bench.begin(by_name("compute"), context)
-    await eventually(lambda: context.last_progress)
+    run = bench.begin(NEVER_END, context)
+    assert pid == await pid_of(context)
     assert context.last_progress is not None
-    assert (0.5, "half") == context.last_progress[:2]
+    assert (0.5, False) == (context.last_progress.fraction, run.done())
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def log_lines(_task: Task, context: Context) -> None:
 def never_end(_task: Task, context: Context) -> None:
     """Compute for ever, deaf to all that can be caught, and say in which process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    context.progress(0.0, str(os.getpid()))
+    context.progress(0.5, str(os.getpid()))
     while True:
         time.sleep(0.01)
 
