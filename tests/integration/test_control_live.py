@@ -9,25 +9,27 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from api_process import ApiProcess, until
-from fleet import Fleet
+from api_process import until
+from broker_site import PARTITIONS, Site, running_site
+from fleet import PATIENT, TAKEN_OVER, Fleet, running_fleet
 
-from app.local.embedded_kafka import EmbeddedKafka
+from app.rules.workers import GONE_AFTER_MS, HEARTBEAT_EVERY_S
 from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    import httpx
+    from api_process import ApiProcess
 
-PARTITIONS = 4
+FOR_LONG = {"EBS_PROCESS_TIME": "500", "EBS_CONCURRENCY": "2"}
 
 
 class System:
     """A running API and what it says; processing workers are each test's own."""
 
-    def __init__(self, client: httpx.Client, fleet: Fleet, bootstrap: str) -> None:
-        self.client = client
+    def __init__(self, api: ApiProcess, fleet: Fleet, bootstrap: str) -> None:
+        self.client = api.client
         self.fleet = fleet
         self.bootstrap = bootstrap
 
@@ -62,8 +64,8 @@ class System:
         def has_beaten_again() -> bool:
             return (owning_since() or 0) > first
 
-        first = until(owning_since, f"{name} to own all: {self.fleet.last_words()}", 60)
-        until(has_beaten_again, f"the next heartbeat of {name}", 60)
+        first = until(owning_since, lambda: f"{name} to own all: {self.fleet.last_words()}")
+        until(has_beaten_again, f"the next heartbeat of {name}")
 
     def started_at_ms(self, object_id: str) -> list[int]:
         """Return when the object's tasks started, as far as they have."""
@@ -72,26 +74,22 @@ class System:
 
 
 @pytest.fixture(scope="module")
-def kafka_and_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedKafka, ApiProcess]]:
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, ApiProcess]]:
     """Return a broker, and an API on it, for the tests of this module."""
-    directory = tmp_path_factory.mktemp("system")
-    kafka = EmbeddedKafka(directory, port=0)
-    asyncio.run(kafka.start())
-    environment = {"EBS_BROKER": kafka.bootstrap, "EBS_PARTITIONS": str(PARTITIONS), "EBS_DATA_DIR": str(directory)}
-    with ApiProcess(directory, **environment) as api:
-        yield kafka, api
-    asyncio.run(kafka.stop())
+    with running_site(tmp_path_factory.mktemp("system")) as site, site.api() as api:
+        yield site, api
 
 
 @pytest.fixture
-def system(kafka_and_api: tuple[EmbeddedKafka, ApiProcess], tmp_path: Any) -> Iterator[System]:
+def system(shared_site: tuple[Site, ApiProcess], tmp_path: Path) -> Iterator[System]:
     """Return the system, with a distributor and a bookkeeper of this test's own."""
-    kafka, api = kafka_and_api
-    fleet = Fleet(kafka.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
-    fleet.start("distribution")
-    fleet.start("statistics")
-    yield System(api.client, fleet, kafka.bootstrap)
-    fleet.stop()
+    site, api = shared_site
+    bootstrap = site.broker.bootstrap
+    with running_fleet(bootstrap, tmp_path, PARTITIONS, **PATIENT, EBS_DRAIN_S="0") as fleet:
+        fleet.start("distribution")
+        fleet.start("statistics")
+        yield System(api, fleet, bootstrap)
+        fleet.stop(leaving=True)
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_pause_outlives_all_workers(system, kind):
     system.rule("POST", "/api/control/pause", {"reason": "test"})
     system.submit(kind, 30)
     first, second = f"{kind}-1", f"{kind}-2"
-    system.start(first)
+    system.start(first, **TAKEN_OVER)
     system.fleet.kill(first)
     system.start(second)
     assert 0 == system.count(kind, "tasks_started")
@@ -152,14 +150,14 @@ def test_pause_of_a_kind_holds_up_no_other(system, kind):
 
 
 def test_cancelled_object_starts_nothing_more(system, kind):
-    """Two tasks that run for a minute and one that waits: all cancelled at once, none started a second later."""
-    system.start(f"{kind}-1", EBS_PROCESS_TIME="60", EBS_CONCURRENCY="2")
+    """Two tasks that run for minutes and one that waits: all cancelled at once, none started a second later."""
+    system.start(f"{kind}-1", **FOR_LONG)
     object_id = system.submit(kind, 3)
     until(lambda: system.count(kind, "tasks_started") == 2, "two tasks to run")
     answer = system.client.delete(f"/api/objects/{object_id}?reason=test")
     cancelled_at_ms = time.time_ns() // 1_000_000
     assert 202 == answer.status_code
-    until(lambda: system.client.get(f"/api/objects/{object_id}").json()["state"] == "CANCELLED", "the end", 10)
+    until(lambda: system.client.get(f"/api/objects/{object_id}").json()["state"] == "CANCELLED", "the end")
     started = system.started_at_ms(object_id)
     assert 2 == len(started)
     assert started[-1] < cancelled_at_ms + 1_000
@@ -168,7 +166,7 @@ def test_cancelled_object_starts_nothing_more(system, kind):
 
 def test_cancel_by_filter_ends_what_exists_and_nothing_later(system, kind):
     """All tasks of the kind that exist are cancelled, running or not; those of a later object run."""
-    system.start(f"{kind}-1", EBS_PROCESS_TIME="60", EBS_CONCURRENCY="2")
+    system.start(f"{kind}-1", **FOR_LONG)
     objects = [system.submit(kind, 2 * number) for number in (1, 2)]
     until(lambda: system.count(kind, "tasks_created") == 6, "all tasks")
     until(lambda: system.count(kind, "tasks_started") == 2, "two tasks to run")
@@ -190,13 +188,15 @@ def test_rate_is_kept(system, kind):
     system.rule("DELETE", f"/api/control/rate/{kind}")
     until(lambda: system.count(kind, "tasks_finished") == 100, "the rest")
     started = system.started_at_ms(object_id)
-    for first in range(20):
-        assert started[first + 10] - started[first] > 800
+    # Two seconds each, less a token that was saved up, and what a busy machine may hold up the first of them.
+    assert [] == [
+        began_ms for began_ms, later_ms in zip(started, started[20:30], strict=False) if later_ms - began_ms < 1_400
+    ]
 
 
 def test_concurrency_changes_while_it_works(system, kind):
     """From two tasks at once to eight, without a restart."""
-    system.start(f"{kind}-1", EBS_PROCESS_TIME="60", EBS_CONCURRENCY="2")
+    system.start(f"{kind}-1", **FOR_LONG)
     system.submit(kind, 20)
     until(lambda: system.workers()[f"{kind}-1"]["in_flight"] == 2, "two tasks at once")
     system.rule("PUT", "/api/control/concurrency", {"count": 8, "worker": f"{kind}-1"})
@@ -212,13 +212,13 @@ def test_drained_worker_starts_nothing_in_its_next_life_either(system, kind):
         worker = system.workers().get(name)
         return worker is not None and worker["draining"] and not worker["partitions"]
 
-    system.start(name)
+    system.start(name, **TAKEN_OVER)
     system.rule("POST", f"/api/control/drain/{name}")
     until(has_given_up_all, "the drained worker to give up its partitions")
     system.fleet.kill(name)
-    until(lambda: name not in system.workers(), "the killed worker to be gone", 60)
+    until(lambda: name not in system.workers(), "the killed worker to be gone")
     system.fleet.start("processing", name, EBS_WORKER_ID=name)
-    until(has_given_up_all, "the next life to give up its partitions", 60)
+    until(has_given_up_all, "the next life to give up its partitions")
     system.submit(kind, 10)
     assert 0 == system.count(kind, "tasks_started")
     system.rule("DELETE", f"/api/control/drain/{name}")
@@ -231,10 +231,12 @@ def test_worker_is_known_until_it_is_gone(system, kind):
     names = [f"{kind}-1", f"{kind}-2"]
     for name in names:
         system.fleet.start("processing", name, EBS_WORKER_ID=name)
-    until(lambda: set(names) <= {name for name, one in system.workers().items() if one["partitions"]}, "both", 60)
+    until(lambda: set(names) <= {name for name, one in system.workers().items() if one["partitions"]}, "both")
     asyncio.run(system.fleet.terminate(names[0]))
-    assert names[0] not in system.workers()
+    # Before its silence could be noticed.
+    soon_s = GONE_AFTER_MS / 1_000 - 1.5 * HEARTBEAT_EVERY_S
+    until(lambda: names[0] not in system.workers(), "the stopped worker to be gone", soon_s)
+    heard_at_ms = system.workers()[names[1]]["at_ms"]
     system.fleet.kill(names[1])
-    began_at_s = time.monotonic()
     until(lambda: names[1] not in system.workers(), "the killed worker to be gone")
-    assert 5 < time.monotonic() - began_at_s < 15
+    assert time.time_ns() // 1_000_000 - heard_at_ms > GONE_AFTER_MS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 from feed import feed
-from fleet import ROLES, until
+from fleet import ROLES, TAKEN_OVER, until
 from observed_names import metric_names
 from system import System, samples_of, value_of
 from worker_pages import read_page
@@ -26,7 +26,7 @@ _ID = re.compile(r"[0-9a-f]{12,}")
 
 async def test_alerts_and_dashboard_use_metrics_that_exist(site: Site, tmp_path: Path) -> None:
     """Each name is exposed by API or workers, and moves with the work; none is told by both, no label holds an id."""
-    planned = {"EBS_HANDLER": "fault_handlers:planned"}
+    planned = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "600"}
     async with System(site.broker, tmp_path, PARTITIONS, **planned) as system:
         before = [value_of(page, "ebs_last_progress_timestamp_seconds") or 0 for page in system.pages()[1:]]
         await feed(site.broker.bootstrap, 100, partitions=PARTITIONS)
@@ -39,7 +39,7 @@ async def test_alerts_and_dashboard_use_metrics_that_exist(site: Site, tmp_path:
             assert (value_of(page, "ebs_step_records_count") or 0) <= committed, role
         await feed(site.broker.bootstrap, 2, partitions=PARTITIONS, name="poison")
         await until(
-            lambda: value_of(system.pages()[2], "ebs_retry_waiting", tier="10s") == 6, "retries", fleet=system.fleet
+            lambda: value_of(system.pages()[2], "ebs_retry_waiting", tier="600s") == 6, "retries", fleet=system.fleet
         )
         pages = system.pages()
     exposed = [{name for name, _ in samples_of(page)} for page in pages]
@@ -54,7 +54,7 @@ async def test_counters_are_exact_and_never_go_back(site: Site, tmp_path: Path) 
     """A statistics worker and the API are killed under load: what is told only grows, and is exact in the end."""
     told: list[dict[object, float]] = []
 
-    async with System(site.broker, tmp_path, PARTITIONS) as system:
+    async with System(site.broker, tmp_path, PARTITIONS, **TAKEN_OVER) as system:
 
         def look() -> dict[object, float]:
             """Read the counters of the API, those that are there."""
@@ -72,17 +72,20 @@ async def test_counters_are_exact_and_never_go_back(site: Site, tmp_path: Path) 
             return look().get(("ebs_tasks_finished_total", ()), 0) >= count
 
         await feed(site.broker.bootstrap, 1_000, partitions=PARTITIONS)
-        await until(lambda: finished(300), "some tasks", fleet=system.fleet)
+        await until(lambda: finished(300), "some tasks", fleet=system.fleet, reviving=True)
         system.fleet.kill("statistics-1")
         system.fleet.revive()
         await feed(site.broker.bootstrap, 500, partitions=PARTITIONS)
-        await until(lambda: finished(2_000), "more tasks", fleet=system.fleet)
+        await until(lambda: finished(2_000), "more tasks", fleet=system.fleet, reviving=True)
         system.api.kill()
         system.api.client.close()
         system.start_api()
-        await until(lambda: finished(4_500), "all tasks", fleet=system.fleet)
+        await until(lambda: finished(4_500), "all tasks", fleet=system.fleet, reviving=True)
         await until(
-            lambda: look().get(("ebs_objects_finished_total", ()), 0) >= 1_500, "all objects", fleet=system.fleet
+            lambda: look().get(("ebs_objects_finished_total", ()), 0) >= 1_500,
+            "all objects",
+            fleet=system.fleet,
+            reviving=True,
         )
         page = system.api.client.get("/metrics").text
     for before, after in pairwise(told):
@@ -97,7 +100,7 @@ async def test_partitions_have_one_owner_in_the_metrics(site: Site, tmp_path: Pa
     """After a rebalance each partition's series are told once: by its new owner, and no more by its old one."""
     async with System(site.broker, tmp_path, PARTITIONS) as system:
         first = system.worker("distribution")
-        second = system.fleet.start("distribution", "distribution-2")
+        second = system.fleet.start("distribution", "distribution-2", **TAKEN_OVER)
         workers = (first, second)
 
         def told() -> Counter[tuple[str, str]]:

@@ -56,12 +56,13 @@ def test_two_processes_redrive_all_that_one_run_left(site):
     with site.api("a") as first, site.api("b") as second:
         site.bury(range(200))
         until(lambda: counts_of(first)["DEAD"] == counts_of(second)["DEAD"] == 200, "both have read all letters")
-        started = first.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 100})
         oldest_first = ids_of(second)[::-1]
-        for letter_id in oldest_first[:5]:
-            assert 202 == second.client.post(f"{PATH}/{letter_id}/redrive").status_code
+        started = first.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 25})
+        # The run comes to these last; on a slow machine it may be there before some of the requests.
+        statuses = [second.client.post(f"{PATH}/{letter_id}/redrive").status_code for letter_id in oldest_first[:5]]
+        assert {202} <= set(statuses) <= {202, 409}
         run = until(lambda: ended(second, started.headers["location"]), "the end of the run")
-        assert ("DONE", 195) == (run["state"], run["redriven_count"])
+        assert ("DONE", 200 - statuses.count(202)) == (run["state"], run["redriven_count"])
         assert {"REDRIVEN": 200} == counts_of(second)
     assert 200 == len(site.read(TASK_REQUESTS)) == len(site.read(TASK_EVENTS))
 
@@ -71,7 +72,7 @@ def test_run_can_be_followed_and_cancelled_at_another_process(site):
     with site.api("a") as first, site.api("b") as second:
         site.bury(range(1_000))
         until(lambda: counts_of(first)["DEAD"] == counts_of(second)["DEAD"] == 1_000, "both have read all letters")
-        started = first.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 20})
+        started = first.client.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 10})
         path = started.headers["location"]
         until(lambda: second.client.get(path).json()["redriven_count"] >= 4, "the other one sees it go on")
         assert 409 == second.client.post(f"{PATH}/redrive", json={"all": True}).status_code
@@ -84,16 +85,16 @@ def test_run_can_be_followed_and_cancelled_at_another_process(site):
 
 def test_run_whose_process_is_killed_goes_on_at_another_one(site):
     """`kill -9` in the middle: the other one says so, the same request does the rest, none is written twice."""
-    count, wanted = 2_000, {"error": "no user", "rate_per_s": 400}
+    count, wanted = 1_000, {"error": "no user", "rate_per_s": 50}
     with site.api("a") as first, site.api("b") as second:
         site.bury(range(count))
         until(lambda: counts_of(first)["DEAD"] == counts_of(second)["DEAD"] == count, "both have read all letters")
         path = first.client.post(f"{PATH}/redrive", json=wanted).headers["location"]
-        until(lambda: second.client.get(path).json()["redriven_count"] >= 400, "the run is under way")
+        until(lambda: second.client.get(path).json()["redriven_count"] >= 100, "the run is under way")
         first.kill()
         again = until(lambda: _accepted(second, wanted), "the run to count as interrupted")
         interrupted = second.client.get(path).json()
-        assert ("INTERRUPTED", True) == (interrupted["state"], 400 <= interrupted["redriven_count"] < count)
+        assert ("INTERRUPTED", True) == (interrupted["state"], 100 <= interrupted["redriven_count"] < count)
         run = until(lambda: ended(second, again), "the end of the second run")
         assert ("DONE", count, 0) == (
             run["state"],

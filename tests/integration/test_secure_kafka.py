@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from api_process import ApiProcess
+from api_process import PATIENCE_S, ApiProcess
 from api_process import until as wait_until
-from fleet import ROLES, Fleet, until
+from fleet import PATIENT, ROLES, Fleet, until
 from rights import rights_of
 from secure_kafka import ADMIN, PASSWORD, SecureKafka
 
@@ -35,13 +35,13 @@ def make_fleet(tmp_path):
     fleets = []
 
     def make(**environment: str) -> Fleet:
-        settings = {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "2", **environment}
+        settings = {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "2", **PATIENT, **environment}
         fleets.append(Fleet(settings["EBS_BROKER"], tmp_path, settings))
         return fleets[-1]
 
     yield make
     for fleet in fleets:
-        fleet.stop()
+        fleet.stop(leaving=True)
 
 
 def ebs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,19 +49,24 @@ def ebs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from api.cli import main; main()"
     env = ENVIRONMENT | {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", **environment}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 async def work_off(api: ApiProcess, fleet: Fleet, kind: str = "default") -> str:
     """Submit an object and return its id once it is finished."""
     object_id = api.client.post("/api/objects", json={"tasks": 3, "kind": kind}).json()["id"]
-    await until(lambda: state_of(api, object_id) == "FINISHED", "the object to be finished", fleet=fleet, timeout_s=40)
+    await until(lambda: state_of(api, object_id) == "FINISHED", "the object to be finished", fleet=fleet)
     return object_id
 
 
 def state_of(api: ApiProcess, object_id: str) -> str:
     """Return an object's state."""
     return api.client.get(f"/api/objects/{object_id}").json().get("state", "")
+
+
+def paused_kinds(api: ApiProcess) -> list[str]:
+    """Return the kinds that are paused."""
+    return list(api.client.get("/api/control").json().get("paused_kinds", {}))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def state_of(api: ApiProcess, object_id: str) -> str:
 async def test_objects_are_worked_off_through_a_guarded_listener(secure, make_fleet, tmp_path, protocol, mechanism):
     """Topics, API and all workers get past the broker with what the settings say, and no log has the password."""
     env = secure.environment(protocol, mechanism) | {"EBS_DATA_DIR": str(tmp_path / "data"), "EBS_LOG_LEVEL": "debug"}
-    made = ebs("topics", "--timeout", "20", **env)
+    made = ebs("topics", "--timeout", "100", **env)
     assert 0 == made.returncode, made.stderr
     fleet = make_fleet(**env)
     fleet.start_all()
@@ -89,7 +94,7 @@ async def test_worker_with_a_wrong_password_ends_with_a_line_that_says_so(secure
     env = secure.environment("SASL_PLAINTEXT", "SCRAM-SHA-256") | {"EBS_SASL_PASSWORD": WRONG}
     fleet = make_fleet(**env)
     worker = fleet.start("processing")
-    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet, timeout_s=20)
+    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet)
     assert 1 == worker.exit_code
     said = [line for line in worker.log().splitlines() if "error: " in line]
     assert 1 == len(said)
@@ -101,7 +106,7 @@ def test_api_with_a_wrong_password_ends_with_a_line_that_says_so(secure, tmp_pat
     """Exit code 1: a process that answers 503 for ever would hide it."""
     env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_SASL_PASSWORD": WRONG}
     api = ApiProcess(tmp_path, **env, EBS_DATA_DIR=str(tmp_path), EBS_STATS_DB=str(tmp_path / "s.db"))
-    wait_until(lambda: api.process.poll() is not None, api.log_path.read_text)
+    wait_until(lambda: api.process.poll() is not None, lambda: f"the API to end; it said:\n{api.log}")
     assert 1 == api.process.returncode
     assert "error: the Kafka broker at" in api.log_path.read_text()
     assert "refuses the credentials" in api.log_path.read_text()
@@ -135,7 +140,7 @@ def test_what_the_broker_or_we_do_not_trust_is_refused(secure, tmp_path, change,
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SSL"])
 def test_plain_text_to_a_guarded_listener_is_a_hint_at_the_protocol(secure, protocol):
     """A listener that hangs up may want another protocol; the line that says that we wait says that too."""
-    done = ebs("topics", "--timeout", "1", EBS_BROKER=secure.bootstrap_of(protocol))
+    done = ebs("topics", "--timeout", "5", EBS_BROKER=secure.bootstrap_of(protocol))
     assert 1 == done.returncode
     assert "is EBS_SECURITY_PROTOCOL=PLAINTEXT that of this listener?" in done.stderr
 
@@ -144,9 +149,9 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
     """By default the name must be in it; EBS_SSL_CHECK_HOSTNAME=false trusts the authority alone."""
     env = secure.environment("SASL_SSL", "PLAIN")
     env["EBS_BROKER"] = env["EBS_BROKER"].replace("127.0.0.1", "localhost")
-    refused = ebs("topics", "--timeout", "20", **env)
+    refused = ebs("topics", "--timeout", "100", **env)
     assert (1, True) == (refused.returncode, "Hostname mismatch" in refused.stderr), refused.stderr
-    trusted = ebs("topics", "--timeout", "20", **env, EBS_SSL_CHECK_HOSTNAME="false")
+    trusted = ebs("topics", "--timeout", "100", **env, EBS_SSL_CHECK_HOSTNAME="false")
     assert 0 == trusted.returncode, trusted.stderr
 
 
@@ -154,7 +159,7 @@ async def test_readme_lists_the_rights_that_each_role_needs_and_no_more_are_need
     """Each role as a user of its own with the README's rights only: all that users do, and the breaker."""
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
         await secure.allow(user, rights_of(user))
-    made = ebs("topics", "--timeout", "20", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
+    made = ebs("topics", "--timeout", "100", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
     assert 0 == made.returncode, made.stderr
     env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_HANDLER": "mended_handler:mended"}
     env["MENDED_FILE"] = str(tmp_path / "mended")
@@ -164,16 +169,16 @@ async def test_readme_lists_the_rights_that_each_role_needs_and_no_more_are_need
     own = env | {"EBS_SASL_USERNAME": "ebs-api", "EBS_DATA_DIR": str(tmp_path / "api")}
     with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_RETRY_TIERS_S="1") as api:
         object_id = api.client.post("/api/objects", json={"tasks": 2}).json()["id"]
-        await until(lambda: state_of(api, object_id) == "FAILED", "tasks to die", fleet=fleet, timeout_s=40)
-        assert ["default"] == list(api.client.get("/api/control").json()["paused_kinds"])
+        await until(lambda: state_of(api, object_id) == "FAILED", "tasks to die", fleet=fleet)
+        await until(lambda: paused_kinds(api) == ["default"], "the breaker's pause to be seen", fleet=fleet)
         (tmp_path / "mended").touch()
         assert api.client.post("/api/control/resume", json={"kind": "default"}).is_success
         answer = api.client.post("/api/dead-letters/redrive", json={"all": True})
         assert answer.is_success, answer.text
-        await until(lambda: state_of(api, object_id) == "FINISHED", "the redrive to work", fleet=fleet, timeout_s=40)
+        await until(lambda: state_of(api, object_id) == "FINISHED", "the redrive to work", fleet=fleet)
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
-        assert 3 == len(api.client.get("/api/workers").json()["workers"])
+        await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 3, "three heartbeats", fleet=fleet)
         assert "does not say what the group" not in api.log
     assert [None] * 3 == [worker.exit_code for worker in fleet.workers.values()]
 
@@ -182,7 +187,7 @@ async def test_worker_without_a_right_says_which_topic(secure, make_fleet):
     """A user without any right ends with exit code 1 and the name of a topic, not in a loop."""
     fleet = make_fleet(**secure.environment("SASL_PLAINTEXT", "PLAIN", "nobody"))
     worker = fleet.start("processing")
-    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet, timeout_s=30)
+    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet)
     assert 1 == worker.exit_code
     assert "may not" in worker.log()
     assert ADMIN not in worker.log()
@@ -193,5 +198,5 @@ async def test_worker_that_may_not_join_its_group_says_so(secure, make_fleet):
     await secure.allow("nobody", [right for right in rights_of("ebs-distribution") if right[0] != "group"])
     fleet = make_fleet(**secure.environment("SASL_PLAINTEXT", "PLAIN", "nobody"))
     worker = fleet.start("distribution")
-    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet, timeout_s=30)
+    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet)
     assert (1, True) == (worker.exit_code, "may not join the group ebs-distribution" in worker.log()), worker.log()

@@ -8,20 +8,19 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from api_process import PATIENCE_S
 from checker import differences, read_all, read_topics
 from feed import feed
-from fleet import ROLES, Fleet, running_fleet, said, until
+from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, running_fleet, said, until
 from follower import Follower
+from worker_pages import read_json, read_page
 
 from app.broker import ensure_topics
 from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
 from app.settings import load
 from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, catalogue
 
@@ -44,19 +43,8 @@ def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
 @pytest.fixture
 def fleet(broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Fleet]:
     """Return a fleet of workers on that broker."""
-    with running_fleet(broker.bootstrap, tmp_path, PARTITIONS) as workers:
+    with running_fleet(broker.bootstrap, tmp_path, PARTITIONS, **PATIENT) as workers:
         yield workers
-
-
-def get(worker: Any, path: str) -> tuple[int, dict[str, Any]]:
-    """Return status and JSON of a worker's own page; status 0 while nobody serves it."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{worker.env['EBS_WEB_PORT']}{path}", timeout=5) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-    except urllib.error.URLError:
-        return 0, {}
 
 
 async def all_ready(fleet: Fleet) -> None:
@@ -66,22 +54,21 @@ async def all_ready(fleet: Fleet) -> None:
 
 async def test_workers_wait_for_their_broker_and_make_the_topics(tmp_path: Path) -> None:
     """Workers that start before the broker say so, and work as soon as it is there."""
-    kafka = EmbeddedKafka(tmp_path, port=free_port())
-    fleet = Fleet(kafka.bootstrap, tmp_path, {"EBS_PARTITIONS": str(PARTITIONS)})
-    try:
+    kafka = EmbeddedKafka(tmp_path, port=0)
+    with running_fleet(kafka.bootstrap, tmp_path, PARTITIONS, **PATIENT) as fleet:
         fleet.start_all()
         await until(
             lambda: said(fleet.workers.values(), "waiting for the Kafka broker"), "all workers to wait", fleet=fleet
         )
-        await kafka.start()
-        await all_ready(fleet)
-        async with Follower(kafka.bootstrap, PARTITIONS) as follower:
-            accepted = await feed(kafka.bootstrap, 100, partitions=PARTITIONS)
-            await until(lambda: follower.has_finished_objects(100), "100 objects", fleet=fleet)
-        assert [] == await differences(kafka.bootstrap, accepted=accepted)
-    finally:
-        fleet.stop()
-        await kafka.stop()
+        try:
+            await kafka.start()
+            await all_ready(fleet)
+            async with Follower(kafka.bootstrap, PARTITIONS) as follower:
+                accepted = await feed(kafka.bootstrap, 100, partitions=PARTITIONS)
+                await until(lambda: follower.has_finished_objects(100), "100 objects", fleet=fleet)
+            assert [] == await differences(kafka.bootstrap, accepted=accepted)
+        finally:
+            await kafka.stop()
 
 
 async def test_records_that_cannot_be_read_go_to_the_dead_letters(broker: EmbeddedKafka, fleet: Fleet) -> None:
@@ -126,7 +113,9 @@ async def test_records_that_cannot_be_read_go_to_the_dead_letters(broker: Embedd
 async def test_object_submitted_twice_has_one_set_of_tasks(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """A repeated object id is recognised, also by a distributor that was started anew."""
     await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
-    fleet.start_all()
+    fleet.start("distribution", **TAKEN_OVER)
+    fleet.start("processing")
+    fleet.start("statistics")
     await all_ready(fleet)
     value = b'{"type":"OBJECT_CREATED","object_id":"7f3a","at_ms":1795489276303,"name":"n","content":"c"}'
     async with (
@@ -156,32 +145,32 @@ async def test_statistics_worker_serves_its_part(broker: EmbeddedKafka, fleet: F
     first, second = fleet.workers["statistics-1"], fleet.workers["statistics-2"]
 
     def both_told() -> bool:
-        told = [get(worker, "/windows/")[1] for worker in (first, second)]
+        told = [read_json(worker, "/windows/")[1] for worker in (first, second)]
         return 600 == sum(one["totals"].get("default", {}).get("tasks_finished", 0) for one in told)
 
     def both_known() -> bool:
         # By heartbeat, so the other one's share may be that of before the last rebalance for two seconds.
-        told = [get(worker, "/partitions/")[1] for worker in (first, second)]
+        told = [read_json(worker, "/partitions/")[1] for worker in (first, second)]
         shares = [[other["partitions"] for other in one["others"]] for one in told]
         return shares == [[told[1]["partitions"]], [told[0]["partitions"]]]
 
     await until(both_told, "both pages to have it all", fleet=fleet)
     await until(both_known, "each to have heard the other", fleet=fleet)
-    parts = [get(worker, "/partitions/")[1] for worker in (first, second)]
+    parts = [read_json(worker, "/partitions/")[1] for worker in (first, second)]
     assert [0, 1, 2, 3] == sorted(number for part in parts for number in part["partitions"])
     assert [2, 2] == [len(part["partitions"]) for part in parts]
-    listed = [one["id"] for worker in (first, second) for one in get(worker, "/ledger/?limit=1000")[1]["objects"]]
+    listed = [one["id"] for worker in (first, second) for one in read_json(worker, "/ledger/?limit=1000")[1]["objects"]]
     assert sorted(accepted) == sorted(listed)
-    here = [get(worker, f"/ledger/{accepted[0]}/?local=1") for worker in (first, second)]
+    here = [read_json(worker, f"/ledger/{accepted[0]}/?local=1") for worker in (first, second)]
     assert [200, 404] == sorted(status for status, _ in here)
     owner = next(body["worker"] for status, body in here if status == 200)
     # Whichever is asked: who does not have it sends there.
     for worker in (first, second):
-        status, row = get(worker, f"/ledger/{accepted[0]}/")
+        status, row = read_json(worker, f"/ledger/{accepted[0]}/")
         assert (200, owner, "FINISHED", 3) == (status, row["worker"], row["state"], len(row["tasks"]))
-    assert 404 == get(first, "/ledger/unknown/")[0]
-    assert 422 == get(first, "/ledger/?limit=none")[0]
-    about = get(first, "/partitions/")[1]
+    assert 404 == read_json(first, "/ledger/unknown/")[0]
+    assert 422 == read_json(first, "/ledger/?limit=none")[0]
+    about = read_json(first, "/partitions/")[1]
     assert [f"http://127.0.0.1:{second.env['EBS_WEB_PORT']}/partitions/"] == [one["url"] for one in about["others"]]
     assert ([parts[1]["partitions"]], []) == (
         [one["partitions"] for one in about["others"]],
@@ -190,7 +179,7 @@ async def test_statistics_worker_serves_its_part(broker: EmbeddedKafka, fleet: F
     assert sorted(accepted) == sorted([*paged_ids(first), *paged_ids(second)])
     fleet.kill("statistics-2")
     lost = next(one for one in accepted if one not in set(paged_ids(first)))
-    status, told = get(first, f"/ledger/{lost}/")
+    status, told = read_json(first, f"/ledger/{lost}/")
     assert (503, True) == (status, "ask again" in told["error"])
 
 
@@ -199,7 +188,7 @@ def paged_ids(worker: Any) -> list[str]:
     ids: list[str] = []
     path = "/ledger/?limit=7"
     while path:
-        page = get(worker, path)[1]
+        page = read_json(worker, path)[1]
         ids += [one["id"] for one in page["objects"]]
         path = page["next"]
     return ids
@@ -208,7 +197,7 @@ def paged_ids(worker: Any) -> list[str]:
 async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """SIGTERM lets running tasks finish, commits them, and hands the rest back: exit code 0, nothing runs twice."""
     await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
-    slow = {"EBS_PROCESS_TIME": "1", "EBS_CONCURRENCY": "8"}
+    slow = {"EBS_PROCESS_TIME": "1", "EBS_CONCURRENCY": "8", "EBS_DRAIN_S": "100"}
     fleet.start("distribution")
     fleet.start("statistics")
     fleet.start("processing", **slow)
@@ -229,16 +218,16 @@ async def test_second_sigterm_ends_at_once(broker: EmbeddedKafka, fleet: Fleet) 
     await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start("distribution")
     fleet.start("statistics")
-    patient = fleet.start("processing", EBS_PROCESS_TIME="60", EBS_DRAIN_S="60")
+    patient = fleet.start("processing", EBS_PROCESS_TIME="500", EBS_DRAIN_S="500", **TAKEN_OVER)
     await all_ready(fleet)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, 5, partitions=PARTITIONS)
         await until(lambda: follower.has_started_tasks(15), "15 running tasks", fleet=fleet)
         patient.process.terminate()
-        await until(lambda: "have 60 s to finish" in patient.log(), "the worker to begin to stop", fleet=fleet)
+        await until(lambda: "have 500 s to finish" in patient.log(), "the worker to begin to stop", fleet=fleet)
         assert patient.exit_code is None
         patient.process.terminate()
-        await until(lambda: patient.exit_code is not None, "the end", fleet=fleet, timeout_s=3)
+        await until(lambda: patient.exit_code is not None, "the end", fleet=fleet)
         assert 128 + 15 == patient.exit_code
         del fleet.workers["processing-1"]
         fleet.start("processing", "processing-2")
@@ -253,7 +242,7 @@ def run_worker(role: str, **env: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -285,7 +274,7 @@ async def test_log_level_is_that_of_our_own_words(broker: EmbeddedKafka, fleet: 
     loud = fleet.start("processing", "loud", EBS_LOG_LEVEL="info")
     quiet = fleet.start("processing", "quiet", EBS_LOG_LEVEL="warn")
     await until(lambda: said([loud], "are ready: "), "the loud worker to be ready", fleet=fleet)
-    await until(lambda: get(quiet, "/")[0] > 0, "the quiet worker's web server", fleet=fleet)
+    await until(lambda: read_page(quiet, "/").status > 0, "the quiet worker's web server", fleet=fleet)
     assert "[^Worker]" not in loud.log()
     assert "are ready: " not in quiet.log()
 
@@ -296,7 +285,7 @@ def test_tables_are_listed() -> None:
         [sys.executable, "-m", "faust", "-A", "agents.statistics", "tables"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert "ledger" in listed.stdout

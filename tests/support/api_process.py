@@ -6,29 +6,39 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from app.local.ports import free_port
+from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROOT = Path(__file__).parents[2]
 _PATH = os.pathsep.join((str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage")))
+_POLL_S = 0.05
+PATIENCE_S = 120.0
+"""How long anything that must come may take: no test is to fail because a machine is slow, or stands still for once."""
 
 
-def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 30) -> Any:
+_PATIENT = {"EBS_PUBLISH_TIMEOUT_S": "30", "EBS_VIEW_WAIT_S": "60"}
+"""So that a slow broker or view is no 503; tests in which they are away for good say how long that takes."""
+
+
+def until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = PATIENCE_S) -> Any:
     """Return the condition's value once it is true; `what` it was waited for may be told in the end only."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while True:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {timeout_s} s: {what if isinstance(what, str) else what()}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
+        time.sleep(_POLL_S)
 
 
 class ApiProcess:
@@ -43,16 +53,20 @@ class ApiProcess:
         command = [sys.executable, "-m", "uvicorn", f"{module}:http_app", "--port", str(self.port), "--no-access-log"]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                command,
+                tethered(command),
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": _PATH} | environment,
+                env=os.environ | {"PYTHONPATH": _PATH} | _PATIENT | environment,
                 cwd=directory,
             )
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -71,14 +85,22 @@ class ApiProcess:
             return 0
 
     def wait_until_ready(self) -> None:
-        """Return when the process is ready."""
-        until(lambda: self.status("/readyz") == httpx.codes.OK, self.log_path.read_text)
+        """Return when the process is ready; one that has ended never will be."""
+        until(
+            lambda: self.process.poll() is not None or self.status("/readyz") == httpx.codes.OK,
+            lambda: f"the API to be ready; it said:\n{self.log}",
+        )
+        assert self.process.poll() is None, f"the API ended with {self.process.poll()}:\n{self.log}"
 
     def stop(self) -> None:
         """Stop it as a supervisor does."""
         self.client.close()
         self.process.terminate()
-        self.process.wait(20)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE_S)
+            return
+        self.kill()
+        raise AssertionError(f"the API did not stop in {PATIENCE_S:g} s; it said:\n{self.log}")
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 MOST_DIFFERENCES = 20
-_STALL_S = 60.0
+_STALL_S = 120.0
 
 
 @dataclass

@@ -6,7 +6,8 @@ import asyncio
 import time
 import uuid
 import zlib
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -14,7 +15,7 @@ from app.events import ObjectCreated, encode
 from app.topics import OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 CONTENT = "x" * 150
 _BATCH = 2_000
@@ -52,6 +53,29 @@ async def feed(
             if rate_per_s:
                 await asyncio.sleep(max(0.0, began_at_s + len(accepted) / rate_per_s - loop.time()))
     return accepted
+
+
+@asynccontextmanager
+async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects: Any) -> AsyncIterator[list[str]]:
+    """Let objects flow in while the block runs, however long that is; yields their ids, all of them when it has ended.
+
+    `objects` are further arguments of `feed`.
+    """
+    accepted: list[str] = []
+    over = asyncio.Event()
+
+    async def flow() -> None:
+        while not over.is_set():
+            accepted.extend(
+                await feed(bootstrap, max(1, rate_per_s // 2), partitions=partitions, rate_per_s=rate_per_s, **objects)
+            )
+
+    flowing = asyncio.create_task(flow())
+    try:
+        yield accepted
+    finally:
+        over.set()
+        await flowing
 
 
 async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: int, kind: str) -> list[str]:

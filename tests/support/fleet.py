@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from api_process import PATIENCE_S
+
 from app.local.ports import free_port
+from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 ROLES = ("distribution", "processing", "statistics")
 SESSION_TIMEOUT_S = 3.0
+"""Of workers that are killed or frozen, so that others take over soon. Where the machine stands still for as long, they
+are left behind and end: the test must revive them, or give them what is `PATIENT`."""
+TAKEN_OVER = {"EBS_SESSION_TIMEOUT_S": "8", "EBS_TRANSACTION_TIMEOUT_S": "12"}
+"""Settings of a worker that must live until the test kills it, and be missed soon then."""
+PATIENT = {"EBS_SESSION_TIMEOUT_S": "45", "EBS_TRANSACTION_TIMEOUT_S": "60"}
+"""Settings of workers that must not end before the test wants it, however slow the machine is."""
 _ROOT = Path(__file__).parents[2]
 _POLL_S = 0.1
 _LOG_LINES = 25
@@ -76,11 +86,11 @@ class Fleet:
         self.workers[name] = worker
         return worker
 
-    def start_all(self, workers_per_role: int = 1) -> None:
+    def start_all(self, workers_per_role: int = 1, **env: str) -> None:
         """Start workers of every role."""
         for role in ROLES:
             for number in range(1, workers_per_role + 1):
-                self.start(role, f"{role}-{number}")
+                self.start(role, f"{role}-{number}", **env)
 
     def kill(self, name: str) -> None:
         """End a worker as a crash would: kill -9."""
@@ -98,7 +108,7 @@ class Fleet:
         self.workers[name].process.send_signal(signal.SIGCONT)
         self.workers[name].frozen = False
 
-    async def terminate(self, name: str, timeout_s: float = 20.0) -> int:
+    async def terminate(self, name: str, timeout_s: float = PATIENCE_S) -> int:
         """Ask a worker to stop, and return its exit code."""
         worker = self.workers.pop(name)
         worker.process.terminate()
@@ -112,8 +122,14 @@ class Fleet:
             worker.process = _launch(worker.module, worker.env, worker.log_path, self.faust_level)
         return [worker.name for worker in dead]
 
-    def stop(self) -> None:
-        """End everything at once."""
+    def stop(self, *, leaving: bool = False) -> None:
+        """End everything at once; `leaving` lets the workers leave their groups first, for the next test's sake."""
+        if leaving:
+            for worker in self.workers.values():
+                worker.process.terminate()
+            for worker in self.workers.values():
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(PATIENCE_S)
         for worker in self.workers.values():
             with suppress(ProcessLookupError):
                 worker.process.kill()
@@ -140,24 +156,27 @@ def running_fleet(bootstrap: str, directory: Path, partition_count: int, **envir
 
 async def until(
     condition: Callable[[], bool | Awaitable[bool]],
-    what: str,
+    what: str | Callable[[], str],
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float = PATIENCE_S,
     fleet: Fleet | None = None,
     reviving: bool = False,
 ) -> float:
     """Wait for a condition and return how long it took (s); a condition that never comes fails with the logs."""
     began_at_s = time.monotonic()
-    while time.monotonic() - began_at_s < timeout_s:
+    while True:
         holds = condition()
         if not isinstance(holds, bool):
             holds = await holds
+        waited_s = time.monotonic() - began_at_s
         if holds:
-            return time.monotonic() - began_at_s
+            return waited_s
+        if waited_s > timeout_s:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {timeout_s:g} s in vain for {told}\n{fleet.last_words() if fleet else ''}")
         if reviving and fleet is not None:
             fleet.revive()
         await asyncio.sleep(_POLL_S)
-    raise AssertionError(f"waited {timeout_s:g} s in vain for {what}\n{fleet.last_words() if fleet else ''}")
 
 
 def said(workers: Iterable[Worker], text: str) -> bool:
@@ -165,10 +184,16 @@ def said(workers: Iterable[Worker], text: str) -> bool:
     return all(text in worker.log() for worker in workers)
 
 
+def owned(worker: Worker) -> list[int]:
+    """Return the partitions that a worker said last that it owns."""
+    found = re.findall(r"owns partitions \[([\d, ]*)\]", worker.log())
+    return [int(number) for number in found[-1].split(",") if number.strip()] if found else []
+
+
 def _launch(module: str, env: dict[str, str], log_path: Path, faust_level: str) -> subprocess.Popen[bytes]:
     with log_path.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "faust", "-A", module, "worker", "-l", faust_level],
+            tethered([sys.executable, "-m", "faust", "-A", module, "worker", "-l", faust_level]),
             env=env,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -12,9 +12,12 @@ from app.rules.ledger import decode_row
 from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-_TYPE_OF = msgspec.json.Decoder(msgspec.defstruct("Event", [("type", str), ("task_id", str)])).decode
+_MAX_RECORDS = 1_000
+_FIELDS = [("type", str), ("task_id", str), ("worker", str, "")]
+_TYPE_OF = msgspec.json.Decoder(msgspec.defstruct("Event", _FIELDS)).decode
 
 
 async def lag_of(bootstrap: str, group_id: str, topics: list[str], partition_count: int) -> int:
@@ -38,6 +41,7 @@ class Follower:
     def __init__(self, bootstrap: str, partition_count: int) -> None:
         self.finished_tasks: set[str] = set()
         self.started_tasks: set[str] = set()
+        self.starters: set[str] = set()
         self.dead_tasks: set[str] = set()
         self.cancelled_tasks: set[str] = set()
         self.finished_objects: set[str] = set()
@@ -63,32 +67,36 @@ class Follower:
     ) -> None:
         await self._consumer.stop()
 
-    async def look(self) -> None:
-        """Take in what was committed since the last look."""
-        while fetched := await self._consumer.getmany(timeout_ms=20):
+    async def look(self, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Take in what was committed since the last look, until it is enough; returns whether it is.
+
+        Not further: where records come faster than this process reads, there is always one more, and a fault that waits
+        for "some tasks" would come when all of them are done.
+        """
+        while not enough():
+            fetched = await self._consumer.getmany(timeout_ms=20, max_records=_MAX_RECORDS)
+            if not fetched:
+                return enough()
             for tp, records in fetched.items():
                 for record in records:
                     self._note(tp.topic, record.key, record.value)
+        return True
 
     async def has_finished_objects(self, count: int) -> bool:
         """Look, and return whether at least `count` objects are finished in the ledger."""
-        await self.look()
-        return len(self.finished_objects) >= count
+        return await self.look(lambda: len(self.finished_objects) >= count)
 
     async def has_finished_tasks(self, count: int) -> bool:
         """Look, and return whether at least `count` tasks are finished."""
-        await self.look()
-        return len(self.finished_tasks) >= count
+        return await self.look(lambda: len(self.finished_tasks) >= count)
 
     async def has_ended_tasks(self, count: int) -> bool:
         """Look, and return whether at least `count` tasks are finished, dead or cancelled."""
-        await self.look()
-        return len(self.finished_tasks | self.dead_tasks | self.cancelled_tasks) >= count
+        return await self.look(lambda: len(self.finished_tasks | self.dead_tasks | self.cancelled_tasks) >= count)
 
     async def has_started_tasks(self, count: int) -> bool:
         """Look, and return whether at least `count` tasks have started."""
-        await self.look()
-        return len(self.started_tasks) >= count
+        return await self.look(lambda: len(self.started_tasks) >= count)
 
     def _note(self, topic: str, key: bytes, value: bytes | None) -> None:
         if topic == LEDGER_CHANGELOG:
@@ -105,5 +113,7 @@ class Follower:
             "TASK_DEAD": self.dead_tasks,
             "TASK_CANCELLED": self.cancelled_tasks,
         }
+        if event.type == "TASK_STARTED":
+            self.starters.add(event.worker)
         if event.type in tasks_of:
             tasks_of[event.type].add(event.task_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from api_process import ApiProcess, until
 from checker import differences
+from fleet import PATIENT
 
 from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
@@ -39,6 +40,7 @@ def mass_redrive(site: Site, task_count: int, patience_s: float) -> Outcome:
         "EBS_HANDLER": "mended_handler:mended",
         "EBS_MAX_ATTEMPTS": "1",
         "MENDED_FILE": str(mended),
+        **PATIENT,
     }
     began_at_s = time.monotonic()
     per_object = {"EBS_TASKS_PER_OBJECT": str(TASKS_PER_OBJECT)}

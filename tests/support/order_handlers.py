@@ -56,7 +56,7 @@ def read_spans(path: Path, killed_at_s: Mapping[int, float]) -> list[Span]:
         else:
             spans.append(Span(object_id, begun.pop(key), float(at_s), task_id, key[1]))
     for (task_id, process), begin_s in begun.items():
-        spans.append(Span(task_id.rpartition("-")[0], begin_s, killed_at_s[process], task_id, process))
+        spans.append(Span(task_id.rpartition("-")[0], begin_s, max(begin_s, killed_at_s[process]), task_id, process))
     return spans
 
 

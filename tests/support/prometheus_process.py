@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 import yaml
+from api_process import PATIENCE_S
 from observed_names import RULES
 
 from app.local.ports import free_port
+from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +46,8 @@ class Prometheus:
             f"--web.listen-address=127.0.0.1:{self._port}",
         ]
         with self.log_path.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=10)
+            self._process = subprocess.Popen(tethered(command), stdout=log, stderr=log)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -58,10 +60,12 @@ class Prometheus:
     def up_count(self) -> int:
         """Return how many targets answer."""
         try:
-            answer = self._client.get("/api/v1/query", params={"query": "sum(up)"}).json()
+            answer = self._client.get("/api/v1/query", params={"query": "sum(up)"})
         except httpx.TransportError:
             return 0
-        found = answer["data"]["result"]
+        if not answer.is_success:  # it listens before it has read its storage
+            return 0
+        found = answer.json()["data"]["result"]
         return int(found[0]["value"][1]) if found else 0
 
     def firing(self) -> dict[str, list[dict[str, str]]]:

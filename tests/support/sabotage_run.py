@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from api_process import PATIENCE_S
 from checker import differences
 from feed import feed
-from fleet import ROLES, SESSION_TIMEOUT_S, Fleet, said, until
-from follower import Follower
+from fleet import ROLES, Fleet, owned, said, until
+from follower import Follower, lag_of
+
+from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
+from app.topics import OBJECTS as OBJECTS_TOPIC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 PARTITIONS = 4
 OBJECTS = 600
 RATE_PER_S = 400
+INPUTS = {
+    "distribution": (DISTRIBUTION_APP, [OBJECTS_TOPIC]),
+    "processing": (PROCESSING_APP, [TASK_REQUESTS]),
+    "statistics": (STATISTICS_APP, [OBJECTS_TOPIC, TASK_EVENTS]),
+}
+"""Group and topics of each role."""
 
 
 async def run_sabotaged(
@@ -37,16 +46,33 @@ async def run_sabotaged(
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS, rate_per_s=RATE_PER_S)
-        await until(marker.exists, f"the sabotage of {role}", fleet=fleet)
+        await until(marker.exists, f"the sabotage of {role}", fleet=fleet, reviving=True)
         if sabotage.get("SABOTAGE_BY") == "freeze":
-            await asyncio.sleep(SESSION_TIMEOUT_S + 2)
+            await _until_the_other_one_has_done_it(broker, fleet, role)
             fleet.thaw(f"{role}-1")
         accepted += await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS, rate_per_s=RATE_PER_S)
         try:
             await until(
-                lambda: follower.has_finished_objects(2 * OBJECTS), "the end", fleet=fleet, reviving=True, timeout_s=40
+                lambda: follower.has_finished_objects(2 * OBJECTS),
+                "the end",
+                fleet=fleet,
+                reviving=True,
+                timeout_s=2 * PATIENCE_S if ends else 60,
             )
         except AssertionError:
             if ends:
                 raise
     return await differences(broker.bootstrap, accepted=accepted)
+
+
+async def _until_the_other_one_has_done_it(broker: EmbeddedKafka, fleet: Fleet, role: str) -> None:
+    """Wait until the second worker has all partitions of the frozen one, and has done what that one has in hand."""
+    second = fleet.workers[f"{role}-2"]
+    group, topics = INPUTS[role]
+
+    async def has_done_all() -> bool:
+        if owned(second) != list(range(PARTITIONS)):
+            return False
+        return await lag_of(broker.bootstrap, group, topics, PARTITIONS) == 0
+
+    await until(has_done_all, f"{second.name} to take over and catch up", fleet=fleet, reviving=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 from api_process import ApiProcess
-from fleet import ROLES, Fleet, until
+from fleet import PATIENT, ROLES, Fleet, until
 from prometheus_client.parser import text_string_to_metric_families
 from worker_pages import read_page
 
@@ -27,7 +27,7 @@ class System:
     def __init__(self, broker: EmbeddedKafka, directory: Path, partitions: int, **environment: str) -> None:
         self.broker = broker
         self.partitions = partitions
-        shared = {"EBS_PARTITIONS": str(partitions), **environment}
+        shared = {"EBS_PARTITIONS": str(partitions), **PATIENT, **environment}
         self.fleet = Fleet(broker.bootstrap, directory, shared)
         self._api_environment = shared | {"EBS_BROKER": broker.bootstrap, "EBS_DATA_DIR": str(directory / "api")}
         self._directory = directory

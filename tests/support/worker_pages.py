@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from api_process import PATIENCE_S
 
 if TYPE_CHECKING:
     from fleet import Worker
@@ -18,7 +22,7 @@ class Page(NamedTuple):
     headers: dict[str, str]
 
 
-def read_page(worker: Worker, path: str, timeout_s: float = 3.0) -> Page:
+def read_page(worker: Worker, path: str, timeout_s: float = PATIENCE_S) -> Page:
     """GET a page of a worker."""
     url = f"http://127.0.0.1:{worker.env['EBS_WEB_PORT']}{path}"
     try:
@@ -26,5 +30,11 @@ def read_page(worker: Worker, path: str, timeout_s: float = 3.0) -> Page:
             return Page(answer.status, answer.read().decode(), dict(answer.headers))
     except urllib.error.HTTPError as error:
         return Page(error.code, error.read().decode(), dict(error.headers))
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return Page(0, "", {})
+
+
+def read_json(worker: Worker, path: str) -> tuple[int, dict[str, Any]]:
+    """GET a page of a worker as JSON; returns status and body, empty while nobody serves it."""
+    page = read_page(worker, path)
+    return page.status, json.loads(page.text) if page.status else {}
