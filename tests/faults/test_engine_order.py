@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from checker import differences
 from feed import feed
-from fleet import until
+from fleet import PATIENT, TAKEN_OVER, until
 from follower import Follower
 from order_handlers import meetings, read_spans
 
@@ -25,10 +25,11 @@ async def test_tasks_of_an_object_never_meet(broker: EmbeddedKafka, fleet: Fleet
     """Workers killed with tasks in flight: none is lost, each counts once, no two of an object ran at once."""
     path = fleet.directory / "spans"
     order = {"EBS_ORDER": "key"}
-    fleet.start("distribution", **order)
-    fleet.start("statistics")
+    fleet.start("distribution", **order, **PATIENT)
+    fleet.start("statistics", **PATIENT)
+    spanned = {"EBS_HANDLER": "order_handlers:spanned", "ORDER_HANDLER_SPANS": str(path)}
     for name in ("processing-1", "processing-2"):
-        fleet.start("processing", name, EBS_HANDLER="order_handlers:spanned", ORDER_HANDLER_SPANS=str(path), **order)
+        fleet.start("processing", name, **spanned, **order, **TAKEN_OVER)
     await until(
         lambda: all("are ready: " in worker.log() for worker in fleet.workers.values()), "all workers", fleet=fleet
     )
@@ -39,9 +40,9 @@ async def test_tasks_of_an_object_never_meet(broker: EmbeddedKafka, fleet: Fleet
             enough = len(accepted) * TASKS + 40
             accepted += await feed(broker.bootstrap, OBJECTS // 3, partitions=PARTITIONS)
             await until(lambda enough=enough: follower.has_finished_tasks(enough), "some tasks", fleet=fleet)
-            process = fleet.workers[name].process.pid
+            # Before it is dead rather than after: its runs must not seem to go on while this process is held up.
+            killed_at_s[fleet.workers[name].process.pid] = time.monotonic()
             fleet.kill(name)
-            killed_at_s[process] = time.monotonic()
             fleet.revive()
         await until(lambda: follower.has_finished_objects(OBJECTS), "all objects", fleet=fleet, reviving=True)
     found = await differences(broker.bootstrap, accepted=accepted)

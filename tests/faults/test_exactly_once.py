@@ -10,9 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from api_process import PATIENCE_S
 from checker import differences
 from feed import feed
-from fleet import ROLES, SESSION_TIMEOUT_S, Fleet, until
+from fleet import PATIENT, ROLES, SESSION_TIMEOUT_S, Fleet, owned, until
 from follower import Follower
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PARTITIONS = 4
 OBJECTS = 3_000
 BACKLOG = 20_000
 RATE_PER_S = 300
+ALL_WORK_S = 2 * PATIENCE_S
 
 
 class Load:
@@ -35,7 +37,7 @@ class Load:
 
     async def reaches(self, tasks: int, fleet: Fleet) -> None:
         """Wait until `tasks` are finished: the load is under way."""
-        await until(lambda: self._follower.has_finished_tasks(tasks), f"{tasks} tasks", fleet=fleet)
+        await until(lambda: self._follower.has_finished_tasks(tasks), f"{tasks} tasks", fleet=fleet, reviving=True)
 
     async def ends_exactly(self, fleet: Fleet) -> None:
         """Wait until everything is finished, reviving what dies, and let the checker prove it."""
@@ -45,6 +47,7 @@ class Load:
             f"{self._count} finished objects",
             fleet=fleet,
             reviving=True,
+            timeout_s=ALL_WORK_S,
         )
         found = await differences(self._broker.bootstrap, accepted=accepted)
         assert [] == found, "\n".join([*found, fleet.last_words()])
@@ -90,19 +93,21 @@ async def test_freeze_beyond_the_session(broker: EmbeddedKafka, fleet: Fleet, ro
         load = Load(broker, follower)
         await load.reaches(500, fleet)
         fleet.freeze(f"{role}-1")
-        await asyncio.sleep(SESSION_TIMEOUT_S + 3)
+        second = fleet.workers[f"{role}-2"]
+        await until(lambda: owned(second) == list(range(PARTITIONS)), "the taking over", fleet=fleet, reviving=True)
+        await load.reaches(min(len(follower.finished_tasks) + 300, 3 * OBJECTS), fleet)
         fleet.thaw(f"{role}-1")
         await load.ends_exactly(fleet)
 
 
 async def test_workers_join_and_leave_under_load(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Rebalances neither lose nor repeat anything; a worker that is asked to leave ends with exit code 0."""
-    fleet.start_all()
+    fleet.start_all(**PATIENT)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         load = Load(broker, follower)
         await load.reaches(500, fleet)
         for role in ROLES:
-            fleet.start(role, f"{role}-2")
+            fleet.start(role, f"{role}-2", **PATIENT)
         await load.reaches(3_500, fleet)
         for role in ROLES:
             assert 0 == await fleet.terminate(f"{role}-1")
@@ -114,12 +119,16 @@ async def test_kill_of_the_broker(broker: EmbeddedKafka, fleet: Fleet) -> None:
     fleet.start_all()
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, BACKLOG, partitions=PARTITIONS)
-        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet)
+        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet, reviving=True)
         broker.kill()
         assert len(follower.finished_objects) < BACKLOG
         await broker.start()
         await until(
-            lambda: follower.has_finished_objects(BACKLOG), "all objects", fleet=fleet, reviving=True, timeout_s=90
+            lambda: follower.has_finished_objects(BACKLOG),
+            "all objects",
+            fleet=fleet,
+            reviving=True,
+            timeout_s=ALL_WORK_S,
         )
     assert [] == await differences(broker.bootstrap, accepted=accepted)
 
@@ -129,12 +138,16 @@ async def test_freeze_of_the_broker_beyond_every_timeout(broker: EmbeddedKafka, 
     fleet.start_all()
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, BACKLOG, partitions=PARTITIONS)
-        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet)
+        await until(lambda: follower.has_finished_tasks(1_000), "some tasks", fleet=fleet, reviving=True)
         broker.pause()
         assert len(follower.finished_objects) < BACKLOG
         await asyncio.sleep(SESSION_TIMEOUT_S + 5)
         broker.resume()
         await until(
-            lambda: follower.has_finished_objects(BACKLOG), "all objects", fleet=fleet, reviving=True, timeout_s=90
+            lambda: follower.has_finished_objects(BACKLOG),
+            "all objects",
+            fleet=fleet,
+            reviving=True,
+            timeout_s=ALL_WORK_S,
         )
     assert [] == await differences(broker.bootstrap, accepted=accepted)

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from checker import differences
 from feed import feed
-from fleet import Fleet, said, until
+from fleet import PATIENT, Fleet, said, until
 from follower import Follower, lag_of
 
 from app.topics import OBJECTS as OBJECTS_TOPIC
@@ -47,7 +47,7 @@ async def test_tables_are_made_again_from_the_topics(broker: EmbeddedKafka, flee
     async def has_caught_up() -> bool:
         return await lag_of(broker.bootstrap, STATISTICS_APP, [OBJECTS_TOPIC, TASK_EVENTS], PARTITIONS) == 0
 
-    fleet.start_all()
+    fleet.start_all(**PATIENT)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS)
@@ -55,7 +55,7 @@ async def test_tables_are_made_again_from_the_topics(broker: EmbeddedKafka, flee
     await until(has_caught_up, "the first counting", fleet=fleet)
     assert await fleet.terminate("statistics-1") == 0
     await forget_statistics(broker.bootstrap)
-    again = fleet.start("statistics", "statistics-2")
+    again = fleet.start("statistics", "statistics-2", **PATIENT)
     await until(lambda: said([again], "are ready: "), "the second statistics worker", fleet=fleet)
     await until(has_caught_up, "the second counting", fleet=fleet)
     found = await differences(broker.bootstrap, accepted=accepted)
