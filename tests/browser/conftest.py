@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from api_process import ApiProcess, until
-from fleet import Fleet
-from playwright.sync_api import sync_playwright
+from api_process import PATIENCE_S, ApiProcess, until
+from fleet import PATIENT, Fleet
+from playwright.sync_api import expect, sync_playwright
 
 from app.broker import ensure_topics
 from app.local.embedded_kafka import EmbeddedKafka
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHOTS = Path(__file__).parent / "screenshots"
 PARTITIONS = 2
+PATIENCE_MS = PATIENCE_S * 1_000
+expect.set_options(timeout=PATIENCE_MS)  # of its own it gives up after 5 s
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FIX = "no Chromium is on PATH: `make chromium` as root installs Debian's; elsewhere install one by hand"
 
@@ -40,9 +42,11 @@ class System:
         self.broker = broker
         self.gates = directory / "gates"
         self.gates.mkdir()
-        self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS), "EBS_VIEW_WAIT_S": "5"}
+        self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS)}
         handlers = '{"gated": "dashboard_handlers:gated", "letter": "dashboard_handlers:mended"}'
-        self.fleet = Fleet(broker.bootstrap, directory, self.env | {"EBS_HANDLERS": handlers, "GATES": str(self.gates)})
+        self.fleet = Fleet(
+            broker.bootstrap, directory, self.env | PATIENT | {"EBS_HANDLERS": handlers, "GATES": str(self.gates)}
+        )
         data = {"EBS_DATA_DIR": str(directory / "api"), "EBS_STATS_DB": str(directory / "api.db")}
         self.api = ApiProcess(directory, **self.env, **data)
 
@@ -62,7 +66,7 @@ class System:
 
     def reaches(self, object_id: str, state: str) -> None:
         """Wait until an object is in a state."""
-        until(lambda: self.state_of(object_id) == state, lambda: f"{state}\n{self.fleet.last_words()}", 60)
+        until(lambda: self.state_of(object_id) == state, lambda: f"{state}\n{self.fleet.last_words()}")
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +91,7 @@ def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         try:
             one.fleet.start_all()
             with one.api:
-                until(lambda: len(one.api.client.get("/api/workers").json()["workers"]) == 3, one.fleet.last_words, 60)
+                until(lambda: len(one.api.client.get("/api/workers").json()["workers"]) == 3, one.fleet.last_words)
                 yield one
         finally:
             one.fleet.stop()
@@ -100,7 +104,9 @@ def browser(chromium: str) -> Iterator[Browser]:
     """Return a headless browser; one for each test, because Playwright's loop would be in the way of the others'."""
     with sync_playwright() as playwright:
         # As root there is no sandbox; the pages are our own.
-        one = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        one = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=PATIENCE_MS
+        )
         yield one
         one.close()
 
@@ -119,7 +125,7 @@ class Visitor:
     def visit(self, base_url: str, path: str = "/", **options: Any) -> Page:
         """Open a page in a context of its own; `options` are those of Playwright's `new_context`."""
         context = self._browser.new_context(base_url=base_url, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: self.errors.append(said.text) if said.type in {"error", "warning"} else None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from api_process import ApiProcess, until
+from api_process import PATIENCE_S, ApiProcess, until
 from playwright.sync_api import expect
 
 from app.broker import ensure_topics
@@ -28,7 +28,7 @@ def elsewhere() -> Iterator[Callable[[Coroutine[Any, Any, Any]], None]]:
     It is one thread, for the broker ends with the thread that started it.
     """
     with ThreadPoolExecutor(1) as pool:
-        yield lambda coroutine: pool.submit(asyncio.run, coroutine).result(60)
+        yield lambda coroutine: pool.submit(asyncio.run, coroutine).result(PATIENCE_S)
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/objects/nobody", "/dead-letters/9-9"])
@@ -84,8 +84,8 @@ def test_broker_that_is_away_is_drawn_and_followed_until_it_is_there(visitor, tm
         visitor.shoot(page, "away")
         elsewhere(broker.start())
         elsewhere(ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=1))))
-        expect(page.locator("#no-objects")).to_be_visible(timeout=60_000)
-        expect(control.get_by_role("button", name="Pause")).to_be_visible(timeout=60_000)
+        expect(page.locator("#no-objects")).to_be_visible()
+        expect(control.get_by_role("button", name="Pause")).to_be_visible()
         visitor.shoot(page, "there")
     finally:
         api.client.close()
