@@ -149,7 +149,7 @@ def test_waiting_starts_before_the_broker_does(tmp_path, caplog):
         finally:
             await broker.stop()
         assert f"waiting for the Kafka broker at {broker.bootstrap} (refused)" == said[0]
-        assert f"the Kafka broker at {broker.bootstrap} answers" == said[-1]
+        assert f"the Kafka broker at {broker.bootstrap} answers" in said
 
     asyncio.run(scenario())
     assert [] == [record for record in caplog.records if record.name.startswith("aiokafka")]
