@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import socket
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -18,6 +13,7 @@ from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
+from app.local.web_ports import reserve_web_port
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
 from app.topics import catalogue
@@ -28,9 +24,6 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from app.tracing import Tracing
-
-FIRST_WEB_PORT = 6066
-_WEB_PORTS = 200
 
 
 def load_settings() -> Settings:
@@ -55,7 +48,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
         stall_timeout_s=settings.stall_timeout_s,
-        web_port=_free_web_port() if settings.web_port is None else settings.web_port,
+        web_port=(reserve_web_port() or 0) if settings.web_port is None else settings.web_port,
         web_host=settings.web_host,
         security=security,
     )
@@ -106,29 +99,3 @@ def _open_handlers(level: int) -> None:
     for handler in logging.getLogger().handlers:
         if handler.level > level:
             handler.setLevel(level)
-
-
-def _free_web_port() -> int:
-    """Return the first free port from 6066 on, so that several workers run on one machine without being told.
-
-    The port is bound only later, by Faust; a lock that the process holds until it ends keeps the others off it.
-    """
-    for port in range(FIRST_WEB_PORT, FIRST_WEB_PORT + _WEB_PORTS):
-        if _reserve(port):
-            return port
-    return 0
-
-
-def _reserve(port: int) -> bool:
-    lock = os.open(
-        Path(tempfile.gettempdir()) / f"ebs-web-port-{port}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666
-    )
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("0.0.0.0", port))
-    except OSError:
-        os.close(lock)
-        return False
-    return True

@@ -18,9 +18,10 @@ from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.kafka_runtime import KAFKA_VERSION
-from app.local.ports import LOOPBACK, free_port, is_free
+from app.local.ports import LOOPBACK, is_free
 from app.local.restart_policy import RestartPolicy
 from app.local.supervisor import Program, Supervisor
+from app.local.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.topics import catalogue
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 """The source tree: programs run in it, so it does not matter where `ebs` is called."""
 
 WORKER_ROLES = ("distribution", "processing", "statistics")
-FIRST_WEB_PORT = 6066
 OWN_ROLE = "ebs"
 API_ROLE = "api"
 
@@ -83,14 +83,24 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     api += ["--no-proxy-headers"]
     found = [Program(API_ROLE, [*api, "--timeout-graceful-shutdown", "3"], env, _API_REFUSED)]
     pages = {}
-    port = settings.web_port or FIRST_WEB_PORT
+    next_port = settings.web_port or FIRST_WEB_PORT
     for name, role in worker_names(plan).items():
-        port = free_port(port)
+        port = _reserve(next_port)
         worker = [sys.executable, "-m", "faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level]
         found.append(Program(name, worker, {**env, "EBS_WEB_PORT": str(port)}))
         pages[name] = f"http://127.0.0.1:{port}"
-        port += 1
+        next_port = port + 1
     return found, pages
+
+
+def _reserve(first: int) -> int:
+    # Reserved, not only free: a second `ebs up` looks for ports before these workers listen.
+    port = reserve_web_port(first)
+    if port is None:
+        raise SettingsError(
+            f"EBS_WEB_PORT: no port from {first} on is free for a worker's pages: choose another first one"
+        )
+    return port
 
 
 def environment(plan: Plan) -> dict[str, str]:

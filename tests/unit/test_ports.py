@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from app.local.ports import free_port, is_free
+from app.local.web_ports import reserve_web_port
 
 ROOT = Path(__file__).parents[2]
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -33,3 +34,31 @@ def test_no_client_gets_a_port_that_was_given():
     """Outgoing connections take theirs from a range of their own."""
     lowest = int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 49_152
     assert lowest > max(free_port() for _ in range(500))
+
+
+RESERVE = (
+    "import sys; from app.local.web_ports import reserve_web_port as r; print(r(int(sys.argv[1])), flush=True); input()"
+)
+
+
+def test_systems_that_start_at_once_get_different_web_ports():
+    """A port is kept from others before its worker listens, and free again when the process that reserved it ends."""
+    first = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", RESERVE, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        assert first == int(process.stdout.readline())
+        assert is_free(first)
+        second = reserve_web_port(first)
+        assert second is not None
+        assert second > first
+    finally:
+        process.communicate("\n", timeout=60)
+    assert first == reserve_web_port(first)
+    assert second != reserve_web_port(second)
+
+
+def test_ports_end_somewhere():
+    """Behind the last one there is none."""
+    assert reserve_web_port(65_536) is None
