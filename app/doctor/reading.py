@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-_TIMEOUT_MS = 5_000
+_TIMEOUT_MS = 15_000
 _POLL_MS = 100
 
 
