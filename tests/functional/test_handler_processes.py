@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import pytest_asyncio
-from fakes import settle
 from running_handlers import LONG_S, Bench, by_name, eventually, is_alive, some_task
 
 from agents.handlers import Reject, Retry
@@ -165,10 +164,11 @@ async def test_waiting_for_a_process_takes_nothing_of_the_limit(bench: Bench, tm
     """There is one process, and another run has it for longer than that; who is cancelled meanwhile never runs."""
     trace = tmp_path / "trace"
     await compute(bench)  # the process is started
-    first = bench.begin(NEVER_END, bench.context(limit_s=2.5))
+    context = bench.context(limit_s=2.5)
+    first = bench.begin(NEVER_END, context)
     cancelled = bench.begin(by_name("leave_a_trace"), bench.context(some_task(str(trace))))
     waiting = [bench.begin(by_name("compute"), bench.context(limit_s=2.0)) for _ in range(3)]
-    await settle()
+    await pid_of(context)
     cancelled.cancel()
     with pytest.raises(TimeLimitExceeded):
         await first
