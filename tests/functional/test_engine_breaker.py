@@ -73,6 +73,14 @@ async def test_kind_that_dies_is_paused_with_the_death_that_passed_the_limit(ben
     assert "ebs resume --kind mail" in caplog.text
 
 
+async def test_pause_is_committed_at_once(bench, gate):
+    """It does not wait for other ends to go with: meanwhile the other workers would go on."""
+    one = await running(bench, gate, "abc", gather_s=3_600)
+    fail(gate, "a", "b", "c")
+    await until(lambda: pauses(one))
+    assert 3 == one.types().count(TaskDead)
+
+
 async def test_pause_holds_at_once_and_for_that_kind_only(bench):
     """Of handlers that take no time not one more dies than the limit needs; other kinds flow past."""
 

@@ -40,11 +40,11 @@ def end(one: DeadShares, results: str, *, kind: str = "mail", began_at_s: float 
         (0.1, "..........x", [None]),
         (1.0, "xxxx", [None, None, None, Deaths(4, 4)]),
         (1.0, ".xxxxx", [None] * 5),
-        (0.3, ".......xxx", [None, None, Deaths(3, 10)]),
+        (0.07, "." * 93 + "x" * 7, [*[None] * 6, Deaths(7, 100)]),
     ],
 )
 def test_limit_is_passed_from_so_many_tasks_and_that_share_on(limit, results, expected):
-    """Both at least: a share of 1 must be possible, and 3 of 10 are 0.3 whatever floats make of the product."""
+    """Both at least: a share of 1 must be possible, and 7 of 100 are 0.07 although 0.07 * 100 is more than 7."""
     assert expected == end(shares(limit), results)
 
 
@@ -57,13 +57,11 @@ def test_kinds_are_counted_apart():
 
 
 def test_what_is_older_than_the_window_counts_no_more():
-    """Three deaths of a minute ago and one now are one death; half a minute later they were four."""
-    one = shares()
-    end(one, "xxx", now_s=100)
-    assert [None] == end(one, "x", now_s=161)
-    two = shares()
-    end(two, "xxx", now_s=100)
-    assert [Deaths(4, 4)] == end(two, "x", now_s=130)
+    """Slices of a second: what died within second 100 is there until second 159 is over, and gone from 160 on."""
+    for now_s, expected in ((130, Deaths(4, 4)), (159.875, Deaths(4, 4)), (160, None), (161, None), (1_000, None)):
+        one = shares()
+        end(one, "xxx", now_s=100.5)
+        assert [expected] == end(one, "x", now_s=now_s), now_s
 
 
 def test_resumed_kind_begins_anew_and_what_began_before_counts_no_more():
