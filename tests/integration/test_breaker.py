@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from api_process import PATIENCE_S, ApiProcess, until
+from api_process import ApiProcess, until
 from broker_site import PARTITIONS
 from checker import differences
 from feed import feed
@@ -47,7 +47,7 @@ class System:
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
         """Return a condition's value once it is true; the workers' last words are told if it never is."""
-        return until(condition, lambda: f"{what}\n{self.fleet.last_words()}", PATIENCE_S)
+        return until(condition, lambda: f"{what}\n{self.fleet.last_words()}")
 
     def feed(self, kind: str, tasks: int) -> list[str]:
         """Submit objects of three tasks each; returns their ids."""
