@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from api.cli.instants import clock_text, instant_text
-from api.cli.remote import Api, AsJson, open_api, show, table_of
+from api.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from api.client import path_of
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from api.client import ApiClient
 
 _PAGE_COUNT = 10_000
 _BEGUN_AGAIN_MS = 1_000
@@ -38,22 +37,11 @@ def explain(
 ) -> None:
     """Show an object's timeline task by task: queue wait, work, retry wait, time dead until it was redriven."""
     with open_api(context, api) as client:
-        answer = _all_events(client, object_id)
+        answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
     described = _describe(answer, timeline, as_of_ms)
     show(described, _summary(described), _spans_table(object_id, timeline, as_of_ms), as_json=as_json)
-
-
-def _all_events(client: ApiClient, object_id: str) -> dict[str, Any]:
-    path = path_of("objects", object_id, "events")
-    answer: dict[str, Any] = client.get(path, limit=_PAGE_COUNT)
-    after = answer["next_after"]
-    while after is not None:
-        more = client.get(path, limit=_PAGE_COUNT, after=after)
-        more["events"] = answer["events"] + more["events"]
-        answer, after = more, more["next_after"]
-    return answer
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:

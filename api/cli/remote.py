@@ -32,6 +32,18 @@ def open_api(context: typer.Context, url: str | None) -> ApiClient:
     return ApiClient(settings.api_url, key=settings.api_key.get_secret_value(), transport=context.obj)
 
 
+def all_pages(client: ApiClient, path: str, items: str, *, limit: int, cursor: str = "cursor") -> dict[str, Any]:
+    """Ask for all `items` behind a path, `limit` a page; returns the last answer, with all of them.
+
+    The next page is asked for by `cursor`, which an answer calls `next_<cursor>`.
+    """
+    answer: dict[str, Any] = client.get(path, limit=limit)
+    while answer[f"next_{cursor}"] is not None:
+        more = client.get(path, limit=limit, **{cursor: answer[f"next_{cursor}"]})
+        answer = {**more, items: answer[items] + more[items]}
+    return answer
+
+
 def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
     """Print an answer: as JSON, or what people are `shown` of it."""
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.control_tables import tasks_table
-from api.cli.remote import Api, AsJson, open_api, show
+from api.cli.remote import Api, AsJson, all_pages, open_api, show
 from api.client import path_of
 
 if TYPE_CHECKING:
@@ -31,11 +31,4 @@ def tasks(
 
 def all_tasks(client: ApiClient, object_id: str) -> dict[str, Any]:
     """Ask for all tasks of an object, however many pages they are; returns one answer."""
-    path = path_of("objects", object_id, "tasks")
-    answer: dict[str, Any] = client.get(path, limit=_PAGE_COUNT)
-    cursor = answer["next_cursor"]
-    while cursor is not None:
-        more = client.get(path, limit=_PAGE_COUNT, cursor=cursor)
-        answer["tasks"] += more["tasks"]
-        cursor = more["next_cursor"]
-    return answer | {"next_cursor": None}
+    return all_pages(client, path_of("objects", object_id, "tasks"), "tasks", limit=_PAGE_COUNT)
