@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 import sys
@@ -16,9 +17,6 @@ _OWN_PORTS = range(20_000, 32_768)
 """Below those that systems take for outgoing connections (Linux from 32,768, others from 49,152): a client that tries
 again and again to reach a server of ours that is down would end up with the server's own port, and keep it."""
 _BLOCK = 64
-
-_claims: list[socket.socket] = []
-"""Held until the process ends."""
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -61,7 +59,7 @@ def _claim(first: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    atexit.register(claim.close)
     return True
 
 
