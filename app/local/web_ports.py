@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import tempfile
 from pathlib import Path
+
+from app.local.ports import is_free
 
 FIRST_WEB_PORT = 6066
 _TRIES = 200
@@ -32,10 +33,9 @@ def _reserve(port: int) -> bool:
         return False  # another user's, who may have reserved it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("0.0.0.0", port))
+        is_ours = is_free(port, "0.0.0.0")
     except OSError:
+        is_ours = False
+    if not is_ours:
         os.close(lock)
-        return False
-    return True
+    return is_ours

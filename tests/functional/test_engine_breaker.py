@@ -179,24 +179,26 @@ async def test_pause_that_is_lost_with_its_partition_never_was(bench, gate):
     assert [] == pauses(one)
 
 
-async def test_pause_of_another_worker_outlives_a_partition_that_is_lost(bench, gate):
-    """Only the own, uncommitted one goes."""
-    one = await running(bench, gate, "abc")
+async def tripped_beside_another(bench, gate, names: str):
+    """Return an engine whose own pause is not committed yet when it hears of another worker's."""
+    one = await running(bench, gate, names)
     await one.worker.transactions.suspend()
     fail(gate, "a", "b", "c")
     await until(lambda: one.control.is_paused("mail"))
     hear(one, encode_command(Pause(2, "another one")))
+    return one
+
+
+async def test_pause_of_another_worker_outlives_a_partition_that_is_lost(bench, gate):
+    """Only the own, uncommitted one goes."""
+    one = await tripped_beside_another(bench, gate, "abc")
     one.worker.ownership.take_away(0)
     assert one.control.is_paused("mail")
 
 
 async def test_pause_that_is_not_committed_yet_is_taken_back_by_a_resume(bench, gate):
     """Another worker's breaker was first, a person resumed the kind meanwhile: a late second pause would undo that."""
-    one = await running(bench, gate, "abcd")
-    await one.worker.transactions.suspend()
-    fail(gate, "a", "b", "c")
-    await until(lambda: one.control.is_paused("mail"))
-    hear(one, encode_command(Pause(2, "another one")))
+    one = await tripped_beside_another(bench, gate, "abcd")
     hear(one, None)
     one.worker.transactions.resume([0], one.worker.ownership.membership, one.worker.ownership.assignment)
     await until(lambda: one.types().count(TaskDead) == 3)
