@@ -1,7 +1,9 @@
-"""What all tests share: the event loop that the programs run on, and how properties are tried."""
+"""What all tests share: the event loop that the programs run on, the limit of a hang, how properties are tried."""
 
 import uvloop
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["time_limits"]
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 uvloop.install()
