@@ -164,19 +164,22 @@ async def until(
 ) -> float:
     """Wait for a condition and return how long it took (s); a condition that never comes fails with the logs."""
     began_at_s = time.monotonic()
-    while True:
-        holds = condition()
-        if not isinstance(holds, bool):
-            holds = await holds
-        waited_s = time.monotonic() - began_at_s
-        if holds:
-            return waited_s
-        if waited_s > timeout_s:
-            told = what if isinstance(what, str) else what()
-            raise AssertionError(f"waited {timeout_s:g} s in vain for {told}\n{fleet.last_words() if fleet else ''}")
-        if reviving and fleet is not None:
-            fleet.revive()
-        await asyncio.sleep(_POLL_S)
+    try:
+        async with asyncio.timeout(timeout_s):  # a condition that hangs is one that never comes
+            while not await _holds(condition):
+                if reviving and fleet is not None:
+                    fleet.revive()
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as error:
+        told = what if isinstance(what, str) else what()
+        last_words = fleet.last_words() if fleet else ""
+        raise AssertionError(f"waited {timeout_s:g} s in vain for {told}\n{last_words}") from error
+    return time.monotonic() - began_at_s
+
+
+async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+    holds = condition()
+    return holds if isinstance(holds, bool) else await holds
 
 
 def said(workers: Iterable[Worker], text: str) -> bool:

@@ -29,6 +29,9 @@ def test_in_a_loop_of_its_own():
 async def test_in_a_fixture(lasting):
     pass
 
+async def test_blocking_the_loop():
+    time.sleep(1_000)  # blocks the loop
+
 def test_without_a_loop():
     time.sleep(1_000)  # no loop
 
@@ -51,6 +54,6 @@ def test_hang_fails_and_says_where(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "3 failed, 2 passed, 1 error" in run.stdout
-    for line in ("# the loop", "# a loop of its own", "# a fixture's end", "# no loop"):
+    assert "4 failed, 2 passed, 1 error" in run.stdout
+    for line in ("# the loop", "# a loop of its own", "# a fixture's end", "# blocks the loop", "# no loop"):
         assert line in run.stdout
