@@ -7,12 +7,12 @@ before the view was begun, or since, by a tombstone that came in front of the ob
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
+from app.consumer_groups import read_committed
 from app.topics import STATISTICS_APP
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
-_TRIES = 25
-_PAUSE_S = 0.2
 # An object is forgotten by the clocks of those who write: hidden here a little early, which is wrong of none that a
 # ledger has counted.
 _CLOCKS_DIFFER_MS = 60_000
@@ -52,26 +50,16 @@ def forgotten_before(retention_ms: int, clock_ms: Callable[[], int]) -> Callable
     return lambda: clock_ms() - retention_ms + _CLOCKS_DIFFER_MS
 
 
-async def read_counted(admin: Any, partitions: Sequence[TopicPartition], pause_s: float = _PAUSE_S) -> Counted:
+async def read_counted(admin: Any, partitions: Sequence[TopicPartition]) -> Counted:
     """Return how far the statistics have counted; nothing if the broker cannot tell, which is logged."""
-    trouble: object = None
-    for _ in range(_TRIES):
-        try:
-            committed = await admin.list_consumer_group_offsets(STATISTICS_APP, partitions=list(partitions))
-        except KafkaError as error:
-            trouble = error
-            if not error.retriable:
-                break
-        else:
-            if committed:  # an answer without any partition hides an error
-                return {tp.partition: found.offset for tp, found in committed.items()}
-            trouble = "no answer"
-        # A coordinator that has just been made, or still loads, answers soon.
-        await asyncio.sleep(pause_s)
-    _log.warning(
-        "the Kafka broker does not say what the group %s has counted (%r): objects that the ledger has forgotten "
-        "are shown as CREATED. Let this user Describe the group, and delete the view while the process is down",
-        STATISTICS_APP,
-        trouble,
-    )
-    return {}
+    try:
+        committed = await read_committed(admin, STATISTICS_APP, partitions)
+    except KafkaError as error:
+        _log.warning(
+            "the Kafka broker does not say what the group %s has counted (%r): objects that the ledger has forgotten "
+            "are shown as CREATED. Let this user Describe the group, and delete the view while the process is down",
+            STATISTICS_APP,
+            error,
+        )
+        return {}
+    return {tp.partition: offset for tp, offset in committed.items()}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import KafkaError
 
+from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
 from app.doctor.log_dirs import biggest_partitions
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
@@ -119,24 +120,18 @@ async def _read_group(
     partitions = [
         TopicPartition(name, n) for name in inputs if name in topics for n in range(topics[name].partition_count)
     ]
-    try:
-        (response,) = await admin.describe_consumer_groups([group_id])
-        members = response.groups[0][5]
-        committed = await admin.list_consumer_group_offsets(group_id, partitions=partitions) if partitions else {}
-    except GroupCoordinatorNotAvailableError:
-        # A broker that has never had a group has no coordinator either: the question makes it one.
-        members, committed = (), {}
+    member_count = await read_member_count(admin, group_id)
+    committed = await read_committed(admin, group_id, partitions) if partitions else {}
     begins = await consumer.beginning_offsets(partitions) if partitions else {}
     ends = await consumer.end_offsets(partitions) if partitions else {}
     lag: defaultdict[str, int] = defaultdict(int)
     lost: defaultdict[str, int] = defaultdict(int)
     for tp in partitions:
-        found = committed.get(tp)
-        offset = found.offset if found is not None and found.offset >= 0 else None
-        lag[tp.topic] += ends[tp] - max(begins[tp], begins[tp] if offset is None else offset)
-        if offset is not None and offset < begins[tp]:
+        offset = committed.get(tp, NOTHING_COMMITTED)
+        lag[tp.topic] += ends[tp] - max(begins[tp], offset)
+        if NOTHING_COMMITTED < offset < begins[tp]:
             lost[tp.topic] += begins[tp] - offset
-    return GroupFacts(group_id, len(members), dict(lag), dict(lost))
+    return GroupFacts(group_id, member_count, dict(lag), dict(lost))
 
 
 async def _read_workers(consumer: AIOKafkaConsumer) -> tuple[list[WorkerFacts], int | None]:

@@ -86,7 +86,10 @@ class EmbeddedKafka:
         return self._process.poll() if self._process is not None else None
 
     async def start(self, *, timeout_s: float = 120.0) -> None:
-        """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout."""
+        """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout.
+
+        So long may its storage take, which is laid out at the first start, and so long its answer.
+        """
         java = await _in_daemon_thread(find_java)
         jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download))
         self._prepare_directory()
@@ -97,7 +100,7 @@ class EmbeddedKafka:
                     f"has it, use that one with --broker {self.bootstrap} (EBS_BROKER); if not, choose another port "
                     "with --kafka-port"
                 )
-            await self._launch(java, jars, lock_fd)
+            await self._launch(java, jars, lock_fd, timeout_s)
         await self._wait_until_ready(timeout_s)
 
     async def stop(self, *, grace_s: float = 3.5) -> None:
@@ -162,7 +165,7 @@ class EmbeddedKafka:
             yield lock.fileno()
             lock.write(f"process {self.pid} at {self.bootstrap}")
 
-    async def _launch(self, java: Path, jars: Path, lock_fd: int) -> None:
+    async def _launch(self, java: Path, jars: Path, lock_fd: int, timeout_s: float) -> None:
         properties = self.directory / "server.properties"
         log_dir = self.directory / "log"
         properties.write_text(
@@ -172,7 +175,7 @@ class EmbeddedKafka:
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name("kafka.log.1"))
         if not (log_dir / "meta.properties").exists():  # Kafka's formatter writes it last
-            await self._format(java, jars, properties)
+            await self._format(java, jars, properties, timeout_s)
         command = server_command(java, jars, properties, heap_mb=self._heap_mb, quick_start=self._quick_start)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # a fork; the command is our own
@@ -185,7 +188,7 @@ class EmbeddedKafka:
                 pass_fds=[lock_fd],
             )
 
-    async def _format(self, java: Path, jars: Path, properties: Path) -> None:
+    async def _format(self, java: Path, jars: Path, properties: Path, timeout_s: float) -> None:
         cluster_id = _new_cluster_id()
         with self.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -196,7 +199,14 @@ class EmbeddedKafka:
                 env=_environment(),
                 start_new_session=True,
             )
-            if await process.wait() != 0:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    exit_code = await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                raise self._failure(f"did not lay out its storage within {timeout_s:g} s") from None
+            if exit_code != 0:
                 raise self._failure("could not lay out its storage")
 
     async def _wait_until_ready(self, timeout_s: float) -> None:

@@ -121,7 +121,8 @@ async def seed(bootstrap: str) -> None:
         for number in range(8):
             await producer.send_and_wait(OBJECTS, b"{}", key=b"%d" % number, partition=0)
     tp = TopicPartition(OBJECTS, 0)
-    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=DISTRIBUTION_APP) as consumer:
+    options = {"group_id": DISTRIBUTION_APP, "enable_auto_commit": False}  # its own would be the end's offset
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, **options) as consumer:
         consumer.assign([tp])
         await consumer.commit({tp: OffsetAndMetadata(0, "")})
     await admin.delete_records({tp: RecordsToDelete(3)})

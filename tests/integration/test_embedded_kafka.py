@@ -119,6 +119,19 @@ def test_failed_start_shows_the_last_lines_of_the_log(tmp_path):
     assert broker.pid is None
 
 
+def test_storage_that_takes_too_long_is_no_hang(tmp_path):
+    """The process that lays it out is ended; the next start begins anew."""
+
+    async def scenario() -> None:
+        broker = EmbeddedKafka(tmp_path, port=0)
+        with pytest.raises(EmbeddedBrokerError, match=r"did not lay out its storage within 0\.05 s"):
+            await broker.start(timeout_s=0.05)
+        await broker.start()
+        await broker.stop()
+
+    asyncio.run(scenario())
+
+
 def test_directory_that_kafka_would_split_is_refused(tmp_path):
     """A comma separates directories in Kafka's settings."""
     with pytest.raises(EmbeddedBrokerError, match="without a comma"):

@@ -8,6 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from app.consumer_groups import read_committed
 from app.rules.ledger import decode_row
 from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
 
@@ -29,10 +30,10 @@ async def lag_of(bootstrap: str, group_id: str, topics: list[str], partition_cou
         await admin.start()
         try:
             ends = await consumer.end_offsets(partitions)
-            committed = await admin.list_consumer_group_offsets(group_id, partitions=partitions)
+            committed = await read_committed(admin, group_id, partitions)
         finally:
             await admin.close()
-    return sum(ends[tp] - max(0, committed[tp].offset) for tp in partitions)
+    return sum(ends[tp] - max(0, committed[tp]) for tp in partitions)
 
 
 class Follower:

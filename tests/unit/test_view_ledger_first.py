@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CoordinatorLoadInProgressError, GroupAuthorizationFailedError, NodeNotReadyError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.errors import GroupAuthorizationFailedError
 
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
@@ -77,47 +75,17 @@ def test_rows_of_all_that_is_counted_are_waited_for():
     asyncio.run(scenario())
 
 
-class Admin:
-    """An admin client that gives these answers, one after another, and then the last one for ever."""
+class Refusing:
+    """An admin client whose user may not Describe the group."""
 
-    def __init__(self, *answers: Exception | dict[TopicPartition, OffsetAndMetadata]) -> None:
-        self._answers = list(answers)
-        self.questions = 0
-
-    async def list_consumer_group_offsets(self, group: str, partitions: list[TopicPartition]) -> object:
-        """Answer."""
-        assert (STATISTICS_APP, HELD) == (group, partitions)
-        self.questions += 1
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def list_consumer_group_offsets(self, group: str, **_of: object) -> object:
+        """Refuse."""
+        raise GroupAuthorizationFailedError(group)
 
 
-ANSWER = {HELD[0]: OffsetAndMetadata(7, ""), HELD[1]: OffsetAndMetadata(-1, "")}
-
-
-@pytest.mark.parametrize("trouble", [CoordinatorLoadInProgressError(), NodeNotReadyError(), {}])
-def test_coordinator_that_is_not_ready_is_asked_again(trouble, caplog):
-    """Errors that pass, and an answer that hides one, are no answer: what it says in the end counts, without a word."""
-    admin = Admin(trouble, trouble, ANSWER)
-    assert {0: 7, 1: -1} == asyncio.run(read_counted(admin, HELD, pause_s=0))
-    assert (3, []) == (admin.questions, [one for one in caplog.records if one.name.startswith("api.")])
-
-
-def test_refusal_is_told_at_once(caplog):
-    """A user who may not Describe the group is not asked for again; the log says what then is shown, and the fix."""
-    admin = Admin(GroupAuthorizationFailedError())
+def test_refusal_is_told(caplog):
+    """The view is built without what it cannot know; the log says what then is shown, and the fix."""
     with caplog.at_level(logging.WARNING):
-        assert {} == asyncio.run(read_counted(admin, HELD, pause_s=0))
-    assert 1 == admin.questions
-    assert "Let this user Describe the group" in caplog.text
-
-
-def test_broker_that_never_tells_is_given_up(caplog):
-    """The view is not kept waiting for ever: after some tries it is built without, which is logged."""
-    admin = Admin(CoordinatorLoadInProgressError())
-    with caplog.at_level(logging.WARNING):
-        assert {} == asyncio.run(read_counted(admin, HELD, pause_s=0))
-    assert 1 < admin.questions < 100
-    assert "are shown as CREATED" in caplog.text
+        assert {} == asyncio.run(read_counted(Refusing(), HELD))
+    assert f"GroupAuthorizationFailedError('{STATISTICS_APP}')" in caplog.text
+    assert "are shown as CREATED. Let this user Describe the group" in caplog.text
