@@ -86,7 +86,8 @@ def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     broker = EmbeddedKafka(directory / "broker", port=0)
     asyncio.run(broker.start())
     try:
-        asyncio.run(ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))))
+        specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
+        asyncio.run(ensure_topics(broker.bootstrap, specs, timeout_s=PATIENCE_S))
         one = System(broker, directory)
         try:
             one.fleet.start_all()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
-from api_process import ApiProcess
+from api_process import PATIENCE_S, ApiProcess
 from checker import read_all
 from fleet import Fleet, running_fleet
 from grave import request_of
@@ -105,7 +105,8 @@ def running_site(directory: Path) -> Iterator[Site]:
 
     async def start() -> None:
         await broker.start()
-        await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+        specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
+        await ensure_topics(broker.bootstrap, specs, timeout_s=PATIENCE_S)
 
     asyncio.run(start())
     try:
