@@ -94,7 +94,7 @@ async def test_kill_with_many_in_flight_runs_only_these_again(broker: EmbeddedKa
         accepted = await feed(broker.bootstrap, 500, partitions=PARTITIONS, name="slow 1")
         await until(lambda: follower.has_finished_tasks(300), "some tasks", fleet=fleet)
         fleet.kill("processing-1")
-        await follower.look()
+        await follower.catch_up()
         committed = set(follower.finished_tasks)
         fleet.revive()
         await until(lambda: follower.has_finished_objects(500), "all objects", fleet=fleet, reviving=True)

@@ -206,7 +206,7 @@ async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet
         accepted = await feed(broker.bootstrap, 10, partitions=PARTITIONS)
         await until(lambda: follower.has_started_tasks(8), "8 running tasks", fleet=fleet)
         assert 0 == await fleet.terminate("processing-1")
-        await follower.look()
+        await follower.catch_up()
         assert follower.started_tasks == follower.finished_tasks
         fleet.start("processing", **slow)
         await until(lambda: follower.has_finished_objects(10), "all objects", fleet=fleet)

@@ -83,6 +83,16 @@ class Follower:
                     self._note(tp.topic, record.key, record.value)
         return True
 
+    async def catch_up(self) -> None:
+        """Take in everything that is committed by now, however long that takes this process."""
+        ends = await self._consumer.end_offsets(self._partitions)
+
+        async def is_there() -> bool:
+            return not [tp for tp in self._partitions if await self._consumer.position(tp) < ends[tp]]
+
+        while not await is_there():
+            await self.look()
+
     async def has_finished_objects(self, count: int) -> bool:
         """Look, and return whether at least `count` objects are finished in the ledger."""
         return await self.look(lambda: len(self.finished_objects) >= count)
