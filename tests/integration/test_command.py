@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import selectors
 import signal
 import subprocess
 import sys
@@ -29,21 +28,26 @@ STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
 class Running:
     """A running `ebs`, whose output a test can wait for."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         self.process = process
-        self.text = ""
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(process.stdout, selectors.EVENT_READ)
+        self._log_path = log_path
 
-    def until(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
+    @property
+    def text(self) -> str:
+        """Return all that it has said."""
+        return self._log_path.read_text(errors="replace")
+
+    def until(self, pattern: str) -> re.Match[str]:
         """Return the first match of a pattern in all that it has said, as soon as there is one."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (found := re.search(pattern, self.text)):
-            assert self._selector.select(max(0.0, deadline_s - time.monotonic())), f"no {pattern!r} in:\n{self.text}"
-            chunk = os.read(self.process.stdout.fileno(), 65_536)
-            assert chunk, f"ended without {pattern!r}:\n{self.text}"
-            self.text += chunk.decode(errors="replace")
-        return found
+
+        def found() -> re.Match[str] | None:
+            has_ended = self.process.poll() is not None
+            match = re.search(pattern, self.text)
+            assert match or not has_ended, f"ended without {pattern!r}:\n{self.text}"
+            return match
+
+        match: re.Match[str] = until(found, lambda: f"{pattern!r} in:\n{self.text}")
+        return match
 
     def pids(self) -> dict[str, int]:
         """Return the processes that it has said to have started."""
@@ -53,12 +57,14 @@ class Running:
 @contextmanager
 def running(*arguments: str, cwd: Path):
     """Run `ebs` while the block runs; whatever happens, nothing is left of it."""
-    command = [*EBS, *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd, env=ENVIRONMENT
-    ) as process:
+    # Into a file: a pipe that the test does not read all the time fills up, and then everything stands still.
+    log_path = cwd / "ebs.log"
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen([*EBS, *arguments], stdout=log, stderr=log, cwd=cwd, env=ENVIRONMENT) as process,
+    ):
         try:
-            yield Running(process)
+            yield Running(process, log_path)
         finally:
             process.kill()  # its children are tethered to it
 
