@@ -14,6 +14,7 @@ from app.errors import SettingsError
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.local.web_ports import reserve_web_port
+from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
 from app.topics import catalogue
@@ -54,7 +55,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     )
 
     async def preflight() -> None:
-        _open_handlers(log_level)
+        _prepare_handlers(log_level)
         await wait_for_broker(settings.broker, security=security)
         await ensure_topics(settings.broker, catalogue(settings), security=security)
         await check_group(settings.broker, app_id, security)
@@ -94,8 +95,10 @@ def _set_log_level(name: str) -> int:
     return int(level)
 
 
-def _open_handlers(level: int) -> None:
+def _prepare_handlers(level: int) -> None:
     """Let our records through Faust's handler, which has a level of its own once the worker has set it up."""
     for handler in logging.getLogger().handlers:
         if handler.level > level:
             handler.setLevel(level)
+        if level > logging.DEBUG:
+            handler.addFilter(OneOfThoseAlike("aiokafka"))
