@@ -5,18 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?= python3.11 python3.12 python3
+QUICK_TESTS := tests/unit tests/functional
 SYSTEM_TESTS := tests/integration tests/browser tests/faults
+# A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
+again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more and alone: FLAKY if it passes now' && \
+	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-again chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos install clean
+.PHONY: help demo up test chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
-	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on; AGAIN=yes gives what fails on a real'
-	@echo '             broker a second chance, alone'
-	@echo 'make test-again  the tests on a real broker that failed in the latest run'
+	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on; AGAIN=yes: what fails runs once more'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
@@ -40,15 +42,10 @@ test: $(INSTALLED)
 ifdef TEST
 	$(BIN)/python -m pytest $(TEST)
 else
-	$(BIN)/python -m pytest tests/unit tests/functional
+	$(BIN)/python -m pytest $(QUICK_TESTS) $(call again,$(QUICK_TESTS))
 	# Mostly waiting for processes: on both cores. One after the other they take over half an hour.
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(SYSTEM_TESTS) $(if $(AGAIN),|| { [ $$? = 1 ] && $(MAKE) test-again; })
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(SYSTEM_TESTS) $(call again,$(SYSTEM_TESTS))
 endif
-
-# One that fails by chance fails in front of everybody: its first report stays, and it must pass alone, in a new process.
-test-again: $(INSTALLED)
-	@echo 'these failed; they run once more, alone, and one that passes now is a defect still: see its report above'
-	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(SYSTEM_TESTS)
 
 chromium:
 	@tests/browser/install-chromium.sh
