@@ -26,7 +26,7 @@ class Prometheus:
     """Scrapes `targets` (port by job name) every second; `firing` tells what fires. None of it outlives the block."""
 
     def __init__(self, directory: Path, targets: Mapping[str, int]) -> None:
-        assert BINARY is not None
+        assert BINARY is not None, "the program prometheus is not installed: .ci/install-tools brings it"
         self._port = free_port()
         self.log_path = directory / "prometheus.log"
         (directory / "alerts.yaml").write_text(hurried(RULES.read_text()))
