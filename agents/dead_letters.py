@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agents.outgoing import Outgoing
+from app.quiet_log import Alike, alike_before
 from app.rules.dead_letters import Origin, dead_letter_headers, message_of
 from app.rules.fingerprint import fingerprint
 from app.topics import DEAD_LETTERS
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SILENCE_S = 1.0
-_MAX_KNOWN = 1_000
 
 
 class DeathStory:
@@ -31,23 +31,16 @@ class DeathStory:
     """
 
     def __init__(self) -> None:
-        # By fingerprint: when one was told last, and how many were not since.
-        self._known: dict[str, tuple[float, int]] = {}
+        self._alike = Alike(_SILENCE_S)
 
     def tell(self, origin: Origin, error: BaseException, now_s: float) -> None:
         """Log a death, or count it."""
         message = message_of(error)
-        name = fingerprint(type(error).__qualname__, message)
-        told_at_s, untold_count = self._known.get(name, (now_s - _SILENCE_S, 0))
-        if now_s - told_at_s < _SILENCE_S:
-            self._known[name] = (told_at_s, untold_count + 1)
+        untold_count = self._alike.untold_before(fingerprint(type(error).__qualname__, message), now_s)
+        if untold_count is None:
             return
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[name] = (now_s, 0)
-        alike = f" ({untold_count} alike before it)" if untold_count else ""
         place = f"{origin.topic}-{origin.partition}@{origin.offset}"
-        log.warning("%s goes to the dead letters: %s%s", place, message, alike)
+        log.warning("%s goes to the dead letters: %s%s", place, message, alike_before(untold_count))
 
 
 _story = DeathStory()

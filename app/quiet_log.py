@@ -1,4 +1,4 @@
-"""A log that one can read while the broker is away: aiokafka tells every attempt to reach it, dozens a second."""
+"""A log that one can read while the same trouble comes again and again."""
 
 from __future__ import annotations
 
@@ -7,36 +7,56 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 _MAX_KNOWN = 1_000
+
+
+class Alike:
+    """Decides which of many things that are alike is told: one every `silence_s`. It remembers a bounded number."""
+
+    def __init__(self, silence_s: float) -> None:
+        self._silence_s = silence_s
+        # When one was told last, and how many were not since.
+        self._known: dict[Hashable, tuple[float, int]] = {}
+
+    def untold_before(self, name: Hashable, now_s: float) -> int | None:
+        """Return how many were left out before this one, which is to be told; None: it is left out, too."""
+        told_at_s, untold_count = self._known.get(name, (float("-inf"), 0))
+        if now_s - told_at_s < self._silence_s:
+            self._known[name] = (told_at_s, untold_count + 1)
+            return None
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[name] = (now_s, 0)
+        return untold_count
+
+
+def alike_before(untold_count: int) -> str:
+    """Return what a line says at its end of those that were left out before it."""
+    return f" ({untold_count} alike before it)" if untold_count else ""
 
 
 class OneOfThoseAlike(logging.Filter):
     """Lets a library's warning or error through once every `silence_s`; the next one says how many were left out.
 
-    Put on a handler: a logger's own filters do not see what its children log.
+    aiokafka tells every attempt to reach a broker that is away, dozens a second. Put on a handler: a logger's own
+    filters do not see what its children log.
     """
 
     def __init__(self, library: str, silence_s: float = 5.0, clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__(library)
-        self._silence_s = silence_s
         self._clock_s = clock_s
-        # By logger and text: when it was told last, and how many were not since.
-        self._known: dict[tuple[str, str], tuple[float, int]] = {}
+        self._alike = Alike(silence_s)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be written."""
         if record.levelno < logging.WARNING or not super().filter(record):
             return True
-        text, now_s = record.getMessage(), self._clock_s()
-        told_at_s, untold_count = self._known.get((record.name, text), (now_s - self._silence_s, 0))
-        if now_s - told_at_s < self._silence_s:
-            self._known[record.name, text] = (told_at_s, untold_count + 1)
+        text = record.getMessage()
+        untold_count = self._alike.untold_before((record.name, text), self._clock_s())
+        if untold_count is None:
             return False
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[record.name, text] = (now_s, 0)
         if untold_count:
-            record.msg, record.args = f"{text} ({untold_count} alike before it)", ()
+            record.msg, record.args = text + alike_before(untold_count), ()
         return True
