@@ -17,7 +17,8 @@
     │   └── ProcessDied          the process that it ran in is gone
     ├── HandlersStuck            handlers that do not end have taken all places of a worker    ends the process
     └── StreamingError
-        ├── StepFailed           a transaction whose outcome is in doubt                       ends the process
+        ├── StepFailed           a step that cannot be committed                               ends the process
+        │   └── TransactionInDoubt    a transaction whose outcome nobody knows
         ├── Fenced               another worker owns the partitions now                        ends the process
         └── RestoreFailed        a changelog could not be read to its end                      ends the process
 
@@ -93,7 +94,11 @@ class StreamingError(EbsError):
 
 
 class StepFailed(StreamingError):
-    """A transaction failed or its outcome is unknown."""
+    """A step's transaction failed, or cannot be committed as it is."""
+
+
+class TransactionInDoubt(StepFailed):
+    """A request of a transaction was sent and not answered, and may still arrive: nobody can say what it will do."""
 
 
 class Fenced(StreamingError):

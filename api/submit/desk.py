@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     BrokerResponseError,
     IllegalOperation,
@@ -28,7 +28,8 @@ from aiokafka.errors import (
 from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
 from api.view.view import ViewBehind
 from app.broker_probe import PLAINTEXT
-from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
+from app.streaming.producer import TransactionalProducer
 from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class KafkaDesk:
                 await producer.begin_transaction()
                 ends = await send_batches(producer, records)
                 await producer.commit_transaction()
-        except (KafkaError, IllegalOperation, TimeoutError) as error:
+        except (KafkaError, IllegalOperation, TransactionInDoubt, TimeoutError) as error:
             look_at(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001  # nobody waits for a fenced one
             self._let_go()
             raise self._explained(error) from error
@@ -124,7 +125,7 @@ class KafkaDesk:
             task.add_done_callback(self._abandoned.discard)
 
     async def _start(self) -> Any:
-        producer = AIOKafkaProducer(
+        producer = TransactionalProducer(
             bootstrap_servers=self._bootstrap,
             **self._security,
             client_id="ebs-api-desk",

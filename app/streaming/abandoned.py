@@ -17,7 +17,7 @@ from aiokafka import errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from app.streaming.protocol import DescribeGroup, ListTransactions
+from app.streaming.protocol import DescribeGroups, ListTransactions
 
 if TYPE_CHECKING:
     from typing import Any
@@ -43,7 +43,7 @@ async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> l
             return []
         abandoned = sorted(open_ids - await _client_ids(client, group_id))
         await asyncio.gather(*(_end(client, one) for one in abandoned))
-    except (errors.KafkaError, NotImplementedError, OSError) as error:
+    except (errors.KafkaError, OSError) as error:
         log.info("transactions of workers that are gone end with their time-out: %r", error)
         return []
     for one in abandoned:
@@ -53,7 +53,7 @@ async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> l
 
 async def _open_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
     brokers = [broker.nodeId for broker in client.cluster.brokers()]
-    answers = await asyncio.gather(*(_ask(client, node_id, ListTransactions([_ONGOING])) for node_id in brokers))
+    answers = await asyncio.gather(*(_ask(client, node_id, ListTransactions([_ONGOING], [])) for node_id in brokers))
     found: set[str] = set()
     for answer in answers:
         if answer.error_code:
@@ -64,7 +64,7 @@ async def _open_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
 
 async def _client_ids(client: AIOKafkaClient, group_id: str) -> set[str]:
     node_id = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
-    answer = await _ask(client, node_id, DescribeGroup(group_id))
+    answer = await _ask(client, node_id, DescribeGroups([group_id]))
     ((code, _group, _state, _protocol_type, _protocol, members),) = answer.groups
     if code:
         raise errors.for_code(code)

@@ -31,8 +31,8 @@ from aiokafka import errors
 from app.errors import EbsError, Fenced
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
-from app.streaming.fencing import FencedProducer
 from app.streaming.ownership import Ownership
+from app.streaming.producer import TransactionalProducer
 from app.streaming.progress import KafkaEnds, Progress, patience_s
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
@@ -169,9 +169,9 @@ def create_streaming_app(
     return app
 
 
-def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], FencedProducer]:
-    def new_producer(membership: Callable[[], Membership]) -> FencedProducer:
-        return FencedProducer(
+def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], TransactionalProducer]:
+    def new_producer(membership: Callable[[], Membership]) -> TransactionalProducer:
+        return TransactionalProducer(
             membership=membership,
             **app.options.connection,
             transactional_id=app.transactional_id,

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from app.streaming.fencing import NO_COMMITTED_OFFSET, UNSTABLE_OFFSET_COMMIT
-from app.streaming.protocol import DescribeGroup, ListTransactions
+from app.streaming.protocol import DescribeGroups, ListTransactions
 
 
 class Answer(NamedTuple):
@@ -49,12 +49,12 @@ class FakeCoordinator:
         return group is not None
 
     async def send(self, _node_id: int, request: Any, *, group: object) -> Any:
-        """Answer an OffsetFetch, a ListTransactions, a DescribeGroups or an InitProducerId."""
+        """Answer an OffsetFetch, a ListTransactions, a DescribeGroupss or an InitProducerId."""
         assert group is not None
         if isinstance(request, ListTransactions):
             states = [(one, 1, "Ongoing", {}) for one in self.open_transactions]
             return SimpleNamespace(error_code=self.refusal, transaction_states=states)
-        if isinstance(request, DescribeGroup):
+        if isinstance(request, DescribeGroups):
             members = [("member", one, "host", b"", b"") for one in self.member_client_ids]
             return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "ebs", members)])
         if isinstance(request, InitProducerIdRequest):
@@ -63,7 +63,7 @@ class FakeCoordinator:
         self.asked += 1
         if self.error is not None:
             raise self.error
-        _group_id, asked, require_stable = request._fields
+        _group_id, asked, require_stable = request.fields
         assert require_stable
         return Answer(
             0, [(topic, [self._answer(topic, number) for number in numbers], {}) for topic, numbers, _ in asked]

@@ -13,7 +13,7 @@ CLIENTS = {
     "AIOKafkaConsumer",
     "AIOKafkaProducer",
     "AIOKafkaAdminClient",
-    "FencedProducer",
+    "TransactionalProducer",
     "create_conn",
 }
 CALLS = [

@@ -25,7 +25,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
-from app.streaming.fencing import FencedProducer, Membership
+from app.streaming.fencing import Membership
+from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import Step, Transactions
 
 ROLE = os.environ["SABOTAGE_ROLE"]
@@ -45,7 +46,7 @@ def reach(point: str) -> None:
 
 
 _begin, _commit, _apply = Transactions.begin, Transactions._commit, Step.apply
-_offer, _end = FencedProducer.send_offsets_to_transaction, FencedProducer.commit_transaction
+_offer, _end = TransactionalProducer.send_offsets_to_transaction, TransactionalProducer.commit_transaction
 
 
 async def commit(self: Transactions, step: Step) -> None:
@@ -59,7 +60,7 @@ async def commit(self: Transactions, step: Step) -> None:
     await _commit(self, step)
 
 
-async def offer(self: FencedProducer, offsets: Any, group_id: str) -> None:
+async def offer(self: TransactionalProducer, offsets: Any, group_id: str) -> None:
     """Pass the points `sent` and `offered`: the outputs are on their way, the offsets are not yet or are."""
     if POINT == "sent":
         await self.flush()
@@ -71,7 +72,7 @@ async def offer(self: FencedProducer, offsets: Any, group_id: str) -> None:
     reach("offered")
 
 
-async def end(self: FencedProducer) -> None:
+async def end(self: TransactionalProducer) -> None:
     """Pass the point `committed`; with `offsets` broken they follow outside of the transaction."""
     await _end(self)
     reach("committed")
@@ -106,8 +107,8 @@ async def _stable_ends(connection: Any, partitions: Any) -> Any:
 
 
 Transactions._commit = commit
-FencedProducer.send_offsets_to_transaction = offer
-FencedProducer.commit_transaction = end
+TransactionalProducer.send_offsets_to_transaction = offer
+TransactionalProducer.commit_transaction = end
 Step.apply = apply
 if BROKEN == "fencing":
     # What aiokafka itself would send after it lost its membership: the coordinator lets it pass as an old client.

@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.streaming.fencing import FencedProducer
+from app.streaming.producer import TransactionalProducer
 
 PART = os.environ["STALLED_PART"]
 MARKER = Path(os.environ["STALLED_MARKER"])
 _LONG_S = 600
 
 app = importlib.import_module(f"agents.{os.environ['STALLED_ROLE']}").app
-_commit = FencedProducer.commit_transaction
+_commit = TransactionalProducer.commit_transaction
 
 
 def is_told() -> bool:
@@ -32,7 +32,7 @@ def is_told() -> bool:
     return there
 
 
-async def commit(self: FencedProducer) -> None:
+async def commit(self: TransactionalProducer) -> None:
     """Commit, unless the file is there: then never."""
     if is_told():
         await asyncio.sleep(_LONG_S)
@@ -53,6 +53,6 @@ def hang_when_told() -> None:
 
 
 if PART == "commit":
-    FencedProducer.commit_transaction = commit
+    TransactionalProducer.commit_transaction = commit
 else:
     threading.Thread(target=hang_when_told, daemon=True).start()
