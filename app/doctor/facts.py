@@ -76,6 +76,8 @@ class Facts:
     workers: Sequence[WorkerFacts] = ()
     fresh_heartbeat_lead_ms: int | None = None
     """How far the broker's clock was before ours when it just wrote a heartbeat down; negative: behind."""
+    transaction_version: int | None = None
+    """What the cluster has agreed on: 2 (KIP-890), or 1 for all before."""
     waiting_letters: int | None = None
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None

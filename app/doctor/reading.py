@@ -17,6 +17,7 @@ from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_c
 from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
 from app.doctor.log_dirs import biggest_partitions
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
+from app.streaming.producer import transaction_version
 from app.topics import (
     DISTRIBUTION_APP,
     OBJECTS,
@@ -67,6 +68,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             groups=[await _read_group(admin, consumer, group, inputs, topics) for group, inputs in _groups(settings)],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
+            transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
             disk_free_bytes=usage.free,
             disk_total_bytes=usage.total,
         )

@@ -167,7 +167,8 @@ def _check_compaction(topic: TopicFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """Yield what is wrong with the brokers' own configuration."""
+    """Yield how transactions work, and what is wrong with the brokers' own configuration."""
+    yield from _check_transactions(facts)
     configs = facts.broker_configs
     if configs is None:
         why, fix = "time-outs are not checked against it", "let this user DescribeConfigs the cluster"
@@ -186,6 +187,17 @@ def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
         fix = f"set offsets.retention.minutes={settings.retention_days * 1_440} on the brokers"
         said = f"offsets of a group without members are kept for {_days(kept_min * 60_000)}, records for longer"
         yield Finding(Severity.WARNING, "broker", said, why, fix)
+
+
+def _check_transactions(facts: Facts) -> Iterator[Finding]:
+    if facts.transaction_version == 2:
+        said = "transactions are of version 2 (KIP-890): what arrives late is refused"
+        yield Finding(Severity.OK, "transactions", said)
+    elif facts.transaction_version == 1:
+        said = "transactions are of version 1: the cluster has not agreed on transaction.version=2"
+        why = "a worker whose commit is not answered ends and starts again, and each step costs two round trips more"
+        upgrade = command("kafka-features.sh", facts.bootstrap, "upgrade --feature transaction.version=2")
+        yield Finding(Severity.INFO, "transactions", said, why, f"with brokers of Kafka 4.0 or newer: {upgrade}")
 
 
 def _days(duration_ms: int) -> str:

@@ -31,7 +31,8 @@ API_KEYS = {
 """Source: https://kafka.apache.org/protocol#protocol_api_keys."""
 _SIZE = struct.Struct(">i")
 _REQUEST_HEAD = struct.Struct(">hhi")
-_CLOSING_S = 5.0
+_LATE_ANSWER_S = 5.0
+_CLOSING_S = 10.0
 
 
 class Harm(Enum):
@@ -75,6 +76,7 @@ class KafkaProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka-proxy", daemon=True)
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -126,12 +128,17 @@ class KafkaProxy:
         assert self._server is not None
         self._server.close()
         self._break_links()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _break_links(self) -> None:
         for link in list(self._links):
             link.break_off()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
         if self._is_cut:
             writer.transport.abort()
             return
@@ -170,7 +177,8 @@ class _Link:
         await asyncio.gather(*ways, return_exceptions=True)
         self._client_writer.transport.abort()
         if self._late is not None:
-            await asyncio.gather(self._late, return_exceptions=True)
+            with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+                await asyncio.wait_for(self._late, _LATE_ANSWER_S)
         self._broker_writer.transport.abort()
 
     def break_off(self) -> None:
@@ -211,8 +219,7 @@ class _Link:
         await asyncio.sleep(delay_s)
         _write_frame(self._broker_writer, frame)
         # Its answer says that it was worked: a connection that closes before could take the request with it.
-        with suppress(asyncio.IncompleteReadError):
-            await _read_frame(self._broker_reader)
+        await _read_frame(self._broker_reader)
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> bytes:

@@ -36,6 +36,7 @@ HEALTHY = Facts(
     groups=[GroupFacts(f"ebs-{role}", 1, {"objects": 3}) for role in ("distribution", "processing", "statistics")],
     workers=[WorkerFacts("w-1", "processing", NOW_MS - 1_000, NOW_MS - 900)],
     fresh_heartbeat_lead_ms=5,
+    transaction_version=2,
     waiting_letters=0,
     disk_free_bytes=50 << 30,
     disk_total_bytes=100 << 30,
@@ -242,6 +243,7 @@ def test_healthy_system_has_nothing_but_ok():
         (replace(HEALTHY, fresh_heartbeat_lead_ms=None), {}, "info", "clocks", "cannot be compared", ""),
         (replace(HEALTHY, waiting_letters=12), {}, "warning", "dead letters", "12 wait", "ebs redrive"),
         (replace(HEALTHY, waiting_letters=None), {}, "info", "dead letters", "does not answer", "--api"),
+        (replace(HEALTHY, transaction_version=1), {}, "info", "transactions", "version 1", "kafka-features.sh"),
         (replace(HEALTHY, broker_configs=None), {}, "info", "broker", "may not be read", "DescribeConfigs"),
     ],
 )

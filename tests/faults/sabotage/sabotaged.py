@@ -6,7 +6,8 @@ It runs as `faust -A sabotaged worker`, told by its environment:
 - SABOTAGE_AT: POINT:N, something happens at the Nth step of the first life (a marker file tells lives apart); points:
   begun, sent (outputs, not offsets), offered (offsets too), committed, applied.
 - SABOTAGE_BY: kill (default) or freeze (SIGSTOP).
-- SABOTAGE_BREAK: a mechanism to take out: fencing, skipping, offsets, changelog, watermark.
+- SABOTAGE_BREAK: a mechanism to take out: fencing, skipping, offsets, changelog, watermark, ends (what is not answered
+  is repeated).
 - SABOTAGE_MARKER: path of the marker file.
 - SABOTAGE_KEEP_OPEN: leave the transactions of dead workers to their time-outs, as a broker does that lets nobody end
   them.
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.producer.sender import BaseHandler
 
 import app.streaming.ownership as ownership_module
+import app.streaming.producer as producer_module
 import app.streaming.restore as restore_module
 from app.streaming.fencing import Membership
 from app.streaming.producer import TransactionalProducer
@@ -117,6 +120,8 @@ if BROKEN == "skipping":
     Transactions.admit = lambda self, batch, _next=None: (
         batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
     )
+if BROKEN == "ends":
+    producer_module._Unrepeated.do = BaseHandler.do
 if os.environ.get("SABOTAGE_KEEP_OPEN"):
     ownership_module.end_abandoned_transactions = lambda *_: asyncio.sleep(0, [])
 if BROKEN == "watermark":
