@@ -1,8 +1,9 @@
 """Random faults for as long as you like: `make chaos`, or `make chaos CHAOS="--minutes 10 --seed 7"`.
 
 Two workers of each role work objects off at a rate, while one of them after the other is killed or frozen beyond its
-session, and now and then the broker is killed; what dies is started again. At the end the checker recounts all topics:
-exit code 0 only if every count is exact. The seed makes the choice of faults, not their timing, repeatable.
+session, the network delays requests, loses answers or is cut, and now and then the broker is killed; what dies is
+started again. At the end the checker recounts all topics: exit code 0 only if every count is exact. The seed makes the
+choice of faults, not their timing, repeatable.
 """
 
 from __future__ import annotations
@@ -16,24 +17,23 @@ from pathlib import Path
 
 import uvloop
 from checker import differences
-from feed import feed
-from fleet import SESSION_TIMEOUT_S, Fleet, said, until
+from feed import feeding
+from fleet import SESSION_TIMEOUT_S, Fleet, running_fleet, said, until
 from follower import Follower
+from kafka_proxy import Harm, Rule
+from proxied_site import PARTITIONS, ProxiedSite, proxied_site
 from rich.console import Console
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.settings import load
-from app.topics import catalogue
-
-PARTITIONS = 4
 console = Console()
+APIS = ("EndTxn", "TxnOffsetCommit", "Produce", "InitProducerId", "Fetch", "Metadata", "Heartbeat", "JoinGroup")
+KINDS = {"kill": 6, "freeze": 3, "harm": 4, "cut": 2, "broker": 1}
+"""What happens, and how often beside the others."""
 
 
-async def fault(fleet: Fleet, broker: EmbeddedKafka, chance: random.Random) -> str:
+async def fault(fleet: Fleet, site: ProxiedSite, chance: random.Random) -> str:
     """Do something terrible, and say what."""
     name = chance.choice(sorted(fleet.workers))
-    kind = chance.choices(["kill", "freeze", "broker"], [6, 3, 1])[0]
+    kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
     if kind == "kill":
         fleet.kill(name)
         return f"killed {name}"
@@ -43,8 +43,24 @@ async def fault(fleet: Fleet, broker: EmbeddedKafka, chance: random.Random) -> s
         await asyncio.sleep(frozen_s)
         fleet.thaw(name)
         return f"froze {name} for {frozen_s:.1f} s"
-    broker.kill()
-    await broker.start()
+    if kind == "harm":
+        harms = {api: chance.choice([Harm.LATE, Harm.LOST_ANSWER]) for api in chance.sample(APIS, 3)}
+        site.proxy.rules = tuple(Rule(api, harm, 0.3) for api, harm in harms.items())
+        await asyncio.sleep(chance.uniform(1, 10))
+        site.proxy.mend()
+        return "network: " + ", ".join(f"{api} {harm.value}" for api, harm in harms.items())
+    if kind == "cut":
+        way = chance.choice(["deaf", "mute", "cut"])
+        cut_s = chance.uniform(0.5, 2 * SESSION_TIMEOUT_S)
+        if way == "cut":
+            site.proxy.cut()
+        else:
+            setattr(site.proxy, way, True)
+        await asyncio.sleep(cut_s)
+        site.proxy.mend()
+        return f"network: {way} for {cut_s:.1f} s"
+    site.broker.kill()
+    await site.broker.start()
     return "killed the broker"
 
 
@@ -56,44 +72,34 @@ async def revive_forever(fleet: Fleet) -> None:
             console.print(f"  started {name} again")
 
 
-async def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> None:
     """Run chaos and prove the counts."""
     chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="ebs-chaos-") as directory:
-        broker = EmbeddedKafka(Path(directory), port=0)
-        await broker.start()
-        await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
-        fleet = Fleet(broker.bootstrap, Path(directory), {"EBS_PARTITIONS": str(PARTITIONS)})
-        try:
-            await run(options, broker, fleet, chance)
-        finally:
-            fleet.stop()
-            await broker.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="ebs-chaos-") as name,
+        proxied_site(Path(name), options.transactions) as site,
+        running_fleet(site.proxy.bootstrap, Path(name), PARTITIONS) as fleet,
+    ):
+        uvloop.run(run(options, site, fleet, chance))
 
 
-async def run(options: argparse.Namespace, broker: EmbeddedKafka, fleet: Fleet, chance: random.Random) -> None:
+async def run(options: argparse.Namespace, site: ProxiedSite, fleet: Fleet, chance: random.Random) -> None:
     """Feed, do faults until the time is up, wait for the end, and check."""
+    bootstrap = site.broker.bootstrap
     fleet.start_all(workers_per_role=2)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
     reviving = asyncio.create_task(revive_forever(fleet))
-    accepted: list[str] = []
     ends_at_s = time.monotonic() + options.minutes * 60
     fault_count = 0
-
-    async def keep_feeding() -> None:
+    async with feeding(bootstrap, partitions=PARTITIONS, rate_per_s=options.rate) as accepted:
         while time.monotonic() < ends_at_s:
-            accepted.extend(await feed(broker.bootstrap, options.rate, partitions=PARTITIONS, rate_per_s=options.rate))
-
-    feeding = asyncio.create_task(keep_feeding())
-    while time.monotonic() < ends_at_s:
-        await asyncio.sleep(chance.uniform(1, 6))
-        console.print(await fault(fleet, broker, chance))
-        fault_count += 1
-    await feeding
-    async with Follower(broker.bootstrap, PARTITIONS) as follower:
-        await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=120)
+            await asyncio.sleep(chance.uniform(1, 6))
+            console.print(await fault(fleet, site, chance))
+            fault_count += 1
+    async with Follower(bootstrap, PARTITIONS) as follower:
+        await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=300)
     reviving.cancel()
-    found = await differences(broker.bootstrap, accepted=accepted)
+    found = await differences(bootstrap, accepted=accepted)
     console.print(f"{len(accepted):,} objects, {fault_count} faults: {'exact' if not found else 'WRONG'}")
     if found:
         raise SystemExit("\n".join(found))
@@ -104,4 +110,5 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=2.0, help="how long faults happen (default: 2)")
     parser.add_argument("--rate", type=int, default=300, help="objects a second (default: 300)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the choice of faults")
-    uvloop.run(main(parser.parse_args()))
+    parser.add_argument("--transactions", type=int, default=2, choices=[1, 2], help="their version (default: 2)")
+    main(parser.parse_args())

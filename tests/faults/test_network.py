@@ -33,6 +33,7 @@ RATE_PER_S = 100
 MIN_TASKS = 100
 """Tasks that a phase of harm sees finished at least."""
 SHARES = (0.1, 0.3)
+"""Of the requests of an api that are harmed: half of them are late, half of the answers are lost."""
 STEPS = ("EndTxn", "TxnOffsetCommit", "Produce")
 STEPS_V1 = (*STEPS, "AddPartitionsToTxn", "AddOffsetsToTxn")
 READING = ("Fetch", "Metadata", "Heartbeat")
@@ -81,12 +82,17 @@ async def run_under(site: ProxiedSite, fleet: Fleet, phases: Iterable[Phase]) ->
     return await differences(broker.bootstrap, accepted=accepted)
 
 
+def harming(api: str, share: float) -> tuple[Rule, ...]:
+    """Return the rules that harm a share of the requests of an api."""
+    return (Rule(api, Harm.LATE, share / 2), Rule(api, Harm.LOST_ANSWER, share / 2), OFFSETS_WAIT)
+
+
 def harm(api: str, share: float) -> Phase:
-    """Return a phase in which a share of the requests of an api is late and as many answers are lost, some at least."""
+    """Return a phase in which a share of the requests of an api is harmed, some at least of each sort."""
 
     async def begin(proxy: KafkaProxy, fleet: Fleet) -> None:
         proxy.harmed.clear()
-        proxy.rules = (Rule(api, Harm.LATE, share), Rule(api, Harm.LOST_ANSWER, share), OFFSETS_WAIT)
+        proxy.rules = harming(api, share)
         for kind in (Harm.LATE, Harm.LOST_ANSWER):
             told = f"a {api} whose fate is: {kind.value}"
             await until(lambda kind=kind: proxy.harmed[api, kind] > 0, told, fleet=fleet, reviving=True)
@@ -98,7 +104,7 @@ def harm_and_kill(api: str, name: str) -> Phase:
     """Return a phase in which a worker dies while requests that those send who start or are rebalanced are harmed."""
 
     async def begin(proxy: KafkaProxy, fleet: Fleet) -> None:
-        proxy.rules = (Rule(api, Harm.LATE, max(SHARES)), Rule(api, Harm.LOST_ANSWER, max(SHARES)), OFFSETS_WAIT)
+        proxy.rules = harming(api, max(SHARES))
         fleet.kill(name)
 
     return begin
