@@ -34,9 +34,9 @@ _alike = Alike(_SILENCE_S)
 
 
 class RecordReader(AIOKafkaConsumer):
-    """An aiokafka consumer that passes over what cannot be unpacked, but for the topics `whole`: of these it hands that out.
+    """An aiokafka consumer that passes over what cannot be unpacked; its options are aiokafka's.
 
-    Options are aiokafka's.
+    Of the topics `whole` it hands out that, too, as `UnreadableRecord`s.
     """
 
     def __init__(self, *, whole: Iterable[str] = (), **options: Any) -> None:

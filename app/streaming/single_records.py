@@ -55,8 +55,11 @@ def single_records(tp: TopicPartition, plain: bytes, from_offset: int, error: Un
         at, next_offset = begin + length, record.offset + 1
         if record.offset >= from_offset:
             yield record
+    else:
+        if at == len(plain):
+            return
     next_offset = max(next_offset, from_offset)
-    if next_offset < batch.next_offset and at < len(plain):
+    if next_offset < batch.next_offset:
         yield unreadable_bytes(tp, next_offset, batch.next_offset - 1, plain[at:], error)
 
 
@@ -70,9 +73,7 @@ def _record(batch: _Batch, body: bytes, expected_offset: int) -> ConsumerRecord:
         if batch.append_timestamp is None:
             time = (batch.first_timestamp + timestamp_delta, 0)
         offset_delta, at = varint(buffer, at)
-        if not expected_offset <= batch.base_offset + offset_delta < batch.next_offset:
-            raise ValueError(f"its offset would be {batch.base_offset + offset_delta}")
-        offset = batch.base_offset + offset_delta
+        offset = _offset(batch, offset_delta, expected_offset)
         key, at = _bytes(buffer, at)
         value, at = _bytes(buffer, at)
     except (IndexError, ValueError) as wrong:
@@ -81,13 +82,20 @@ def _record(batch: _Batch, body: bytes, expected_offset: int) -> ConsumerRecord:
         raw_headers = _headers(buffer, at)
     except (IndexError, ValueError) as wrong:
         error = Unreadable(f"its headers do not add up: {wrong}")
-        return unreadable_record(batch.tp, offset, key, value, (), error, time)
+        return unreadable_record(batch.tp, offset, time=time, key=key, raw=value, headers=(), error=error)
     headers = tuple((name.decode("utf-8", "backslashreplace"), text) for name, text in raw_headers)
     for (raw_name, _), (name, _) in zip(raw_headers, headers, strict=True):
         if raw_name != name.encode():
             error = Unreadable(f"the name of its header {name} is not UTF-8")
-            return unreadable_record(batch.tp, offset, key, value, headers, error, time)
+            return unreadable_record(batch.tp, offset, time=time, key=key, raw=value, headers=headers, error=error)
     return ConsumerRecord(*batch.tp, offset, *time, key, value, None, size_of(key), size_of(value), headers)
+
+
+def _offset(batch: _Batch, delta: int, expected_offset: int) -> int:
+    offset = batch.base_offset + delta
+    if not expected_offset <= offset < batch.next_offset:
+        raise ValueError(f"its offset would be {offset}")
+    return offset
 
 
 def _headers(buffer: bytearray, at: int) -> _RawHeaders:

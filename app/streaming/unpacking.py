@@ -74,7 +74,7 @@ class Unpacking:
     fetched again from there. So no more is unpacked at a time than `MAX_UNPACKED_BYTES` and one batch.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # aiokafka's signature
         self,
         tp: TopicPartition,
         fetched: Fetched,
@@ -91,7 +91,7 @@ class Unpacking:
         self._read_committed = isolation_level == READ_COMMITTED
         self._aborted = deque(sorted(aborted_transactions or (), key=lambda one: one[1]))
         self._aborted_producers: set[int] = set()
-        self._records = self._unpack(memoryview(fetched.data))
+        self._records = self._unpack(fetched.data)
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         return self._records
@@ -99,23 +99,25 @@ class Unpacking:
     def __next__(self) -> ConsumerRecord:
         return next(self._records)
 
-    def _unpack(self, data: memoryview) -> Iterator[ConsumerRecord]:
+    def _unpack(self, data: bytes) -> Iterator[ConsumerRecord]:
         topic, partition = self._tp
-        size = len(data)
-        at = unpacked_bytes = 0
-        while size - at >= _PREFIX.size and unpacked_bytes < MAX_UNPACKED_BYTES:
-            base_offset, length, _, magic = _PREFIX.unpack_from(data, at)
-            end = at + _LENGTH_END + length
-            if not at + _PREFIX.size <= end <= size:
-                break
+        begin, unpacked_bytes = self.next_fetch_offset, 0
+        trouble = Unreadable("the length of its batch is wrong")
+        for base_offset, magic, at, end in _batches(data):
+            if unpacked_bytes >= MAX_UNPACKED_BYTES:
+                return
             plain = None
             try:
-                batch, plain = self._open(data[at:end], magic, base_offset)
-                for record in batch if plain is not None else ():
+                batch, records, plain = self._open(data[at:end], magic, base_offset)
+                next_offset, behind = 0, batch.next_offset
+                for record in records:
                     offset = record.offset
+                    if not next_offset <= offset < behind:
+                        raise ValueError(f"offset {offset} follows {next_offset - 1}")  # noqa: TRY301  # a call costs 2 %
+                    next_offset = offset + 1
                     # Below what was asked for: the batch began earlier.
                     if offset >= self.next_fetch_offset:
-                        self.next_fetch_offset = offset + 1
+                        self.next_fetch_offset = next_offset
                         key, value, timestamp = record.key, record.value, record.timestamp
                         yield ConsumerRecord(
                             topic,
@@ -131,23 +133,26 @@ class Unpacking:
                             tuple(record.headers),
                         )
             except Exception as error:  # noqa: BLE001  # whatever the bytes make our code or aiokafka's do
+                trouble = _explained(error)
                 if plain is None:
-                    yield self._lost(data, at, end, _explained(error))
-                    return
-                yield from self._isolated(batch, plain, magic, _explained(error))
-            if plain is not None:
-                unpacked_bytes += len(plain)
+                    last_offset = self._last_offset(data, at, end)
+                    if last_offset >= self.next_fetch_offset:
+                        yield self._unreadable(last_offset, data[at:end], trouble)
+                        return
+                    continue
+                yield from self._isolated(batch, plain, magic, trouble)
+            unpacked_bytes += len(plain)
             # An offset behind the last record may have been compacted away.
-            self.next_fetch_offset = max(self.next_fetch_offset, batch.next_offset)
-            at = end
-        if at == 0 and size > 0:
-            # A broker hands out at least one whole batch (KIP-74), so it is the length that is wrong.
-            yield self._unreadable(self.next_fetch_offset, data, Unreadable("the length of its batch is wrong"))
+            self.next_fetch_offset = max(self.next_fetch_offset, behind)
+        if self.next_fetch_offset == begin and data:
+            # A broker hands out at least one whole batch (KIP-74), so there is one: reading must not stand still.
+            yield self._unreadable(begin, data, trouble)
 
-    def _open(self, packed: memoryview, magic: int, base_offset: int) -> tuple[Any, memoryview | None]:
-        """Return a batch, and its bytes without compression; no bytes if it has nothing for us."""
+    def _open(self, packed: bytes, magic: int, base_offset: int) -> tuple[Any, Any, bytes]:
+        """Return a batch, the records that it has for us, and its bytes without compression."""
         if 0 <= magic < _MAGIC:
-            return _open_legacy(packed, magic, check_crc=self._check_crcs), packed
+            batch = _open_legacy(packed, magic, check_crc=self._check_crcs)
+            return batch, batch, packed
         if magic != _MAGIC:
             raise Unreadable(f"its message format, magic {magic}, is not known")
         if len(packed) < HEADER_BYTES:
@@ -156,16 +161,17 @@ class Unpacking:
         if self._check_crcs and not batch.validate_crc():
             raise Unreadable("the checksum (CRC) of its batch is wrong")
         if self._read_committed and self._is_aborted(batch, base_offset):
-            return batch, None
+            return batch, (), b""
         if batch.is_control_batch:
-            return batch, None
+            return batch, (), b""
         codec = packed[_CODEC_AT] & _CODEC_MASK
         if codec == 0:
-            return batch, packed
-        plain = bytearray(packed[:HEADER_BYTES])
-        plain[_CODEC_AT] &= ~_CODEC_MASK
-        plain += decompress(codec, packed[HEADER_BYTES:])
-        return DefaultRecordBatch(plain), memoryview(plain)
+            return batch, batch, packed
+        header = bytearray(packed[:HEADER_BYTES])
+        header[_CODEC_AT] &= ~_CODEC_MASK
+        plain = b"".join((header, decompress(codec, memoryview(packed)[HEADER_BYTES:])))
+        batch = DefaultRecordBatch(plain)
+        return batch, batch, plain
 
     def _is_aborted(self, batch: Any, base_offset: int) -> bool:
         while self._aborted and self._aborted[0][1] <= base_offset:
@@ -177,34 +183,49 @@ class Unpacking:
             self._aborted_producers.discard(producer_id)
         return bool(batch.is_transactional)
 
-    def _isolated(self, batch: Any, plain: memoryview, magic: int, error: Unreadable) -> Iterator[ConsumerRecord]:
+    def _isolated(self, batch: Any, plain: bytes, magic: int, error: Unreadable) -> Iterator[ConsumerRecord]:
         """Yield the rest of a batch in which something cannot be unpacked."""
         if magic < _MAGIC:
             # One message, or one that others are compressed in: there is nothing smaller.
             yield self._unreadable(max(self.next_fetch_offset, batch.next_offset - 1), plain, error)
             return
-        for record in single_records(self._tp, bytes(plain), self.next_fetch_offset, error):
+        for record in single_records(self._tp, plain, self.next_fetch_offset, error):
             self.next_fetch_offset = getattr(record, "last_offset", record.offset) + 1
             yield record
 
-    def _lost(self, data: memoryview, at: int, end: int, error: Unreadable) -> ConsumerRecord:
-        """Return what stands for a batch, and go on behind it as far as it can be known where that is."""
-        behind = self.next_fetch_offset + 1
+    def _last_offset(self, data: bytes, at: int, end: int) -> int:
+        """Return the last offset of a batch that is lost, as far as it can be known."""
         if len(data) - end >= _PREFIX.size:
-            behind = max(behind, _PREFIX.unpack_from(data, end)[0])
-        elif end - at >= HEADER_BYTES:
+            following: int = _PREFIX.unpack_from(data, end)[0]
+            return following - 1
+        if end - at >= HEADER_BYTES:
+            base_offset: int = _PREFIX.unpack_from(data, at)[0]
+            last_delta: int
+            count: int
             last_delta, count = _COUNTS.unpack_from(data, at)
             # It says so twice: damage would hardly do the same to both.
             if 0 < count == last_delta + 1:
-                behind = max(behind, _PREFIX.unpack_from(data, at)[0] + count)
-        return self._unreadable(behind - 1, data[at:end], error)
+                return base_offset + count - 1
+        return self.next_fetch_offset
 
-    def _unreadable(self, last_offset: int, data: memoryview, error: Unreadable) -> ConsumerRecord:
+    def _unreadable(self, last_offset: int, data: bytes, error: Unreadable) -> ConsumerRecord:
         offset, self.next_fetch_offset = self.next_fetch_offset, last_offset + 1
-        return unreadable_bytes(self._tp, offset, last_offset, bytes(data), error)
+        return unreadable_bytes(self._tp, offset, last_offset, data, error)
 
 
-def _open_legacy(packed: memoryview, magic: int, *, check_crc: bool) -> Any:
+def _batches(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield of each whole batch its base offset, magic, begin and end."""
+    at, size = 0, len(data)
+    while size - at >= _PREFIX.size:
+        base_offset, length, _, magic = _PREFIX.unpack_from(data, at)
+        end = at + _LENGTH_END + length
+        if not at + _PREFIX.size <= end <= size:
+            return
+        yield base_offset, magic, at, end
+        at = end
+
+
+def _open_legacy(packed: bytes, magic: int, *, check_crc: bool) -> Any:
     """Open a message of the formats before Kafka 0.11, which may hold others in compressed form."""
     key_at = _LEGACY_KEY_AT[magic]
     if len(packed) < key_at + _LEGACY_LENGTHS_BYTES:
@@ -216,7 +237,7 @@ def _open_legacy(packed: memoryview, magic: int, *, check_crc: bool) -> Any:
     if codec:
         # aiokafka does it again, once this has seen that it can be done and how much comes out.
         key_length = max(0, *struct.unpack_from(">i", packed, key_at))
-        decompress(codec, packed[key_at + _LEGACY_LENGTHS_BYTES + key_length :])
+        decompress(codec, memoryview(packed)[key_at + _LEGACY_LENGTHS_BYTES + key_length :])
     return batch
 
 

@@ -35,11 +35,12 @@ class UnreadableRecord(ConsumerRecord):
 def unreadable_record(
     tp: TopicPartition,
     offset: int,
+    *,
+    time: tuple[int, int],
     key: bytes | None,
     raw: bytes | None,
     headers: Headers,
     error: Unreadable,
-    time: tuple[int, int] = (NO_TIMESTAMP, CREATE_TIME),
 ) -> UnreadableRecord:
     """Return what stands for one record whose key and value could be had."""
     return UnreadableRecord(
@@ -47,7 +48,9 @@ def unreadable_record(
     )
 
 
-def unreadable_bytes(tp: TopicPartition, offset: int, last_offset: int, raw: bytes, error: Unreadable) -> UnreadableRecord:
+def unreadable_bytes(
+    tp: TopicPartition, offset: int, last_offset: int, raw: bytes, error: Unreadable
+) -> UnreadableRecord:
     """Return what stands for a piece of the log."""
     return UnreadableRecord(
         *tp, offset, NO_TIMESTAMP, CREATE_TIME, None, None, None, -1, len(raw), (), error, last_offset, raw,
