@@ -8,6 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaClient, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.produce import ProduceRequest
 from confluent_kafka import Producer
 
@@ -64,6 +66,16 @@ def produce_by_console(bootstrap: str, topic: str, values: Iterable[tuple[str, b
         timeout=_TIMEOUT_S,
         capture_output=True,
     )
+
+
+async def alter_topic(bootstrap: str, topic: str, configs: Mapping[str, str]) -> None:
+    """Change the configuration of a topic, as an operator does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(configs))])
+    finally:
+        await admin.close()
 
 
 async def send_batches(bootstrap: str, topic: str, partition: int, *batches: bytes) -> list[int]:
