@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from app.events import TaskCreated, TaskEvent
     from app.rules.retry import RetryAt, RetryPolicy
 
+_SURELY_FITS_BYTES = 10_000
+"""Of a result: whether its event fits into its topic is asked of larger ones only."""
+
 
 class Outcomes:
     """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
@@ -93,7 +96,14 @@ class Outcomes:
             encoded,
             task.redrive,
         )
-        self._lanes.send(attempt.lane, self._event(attempt, finished))
+        event = self._event(attempt, finished)
+        if len(encoded) > _SURELY_FITS_BYTES:
+            try:
+                self._lanes.check_size(event)
+            except RecordTooLarge as error:
+                self.fail(attempt, Reject(f"the result is too large: {error}"))
+                return
+        self._lanes.send(attempt.lane, event)
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:

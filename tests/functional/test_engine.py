@@ -207,6 +207,19 @@ async def test_request_that_is_too_large_for_another_attempt_dies_with_the_first
     assert (2, "") == one.committed()
 
 
+async def test_result_that_its_topic_does_not_take_is_none(bench, gate):
+    """Somebody has set the topic to less than EBS_MAX_RESULT_BYTES: the task dies and says so, the worker goes on."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.transactions.max_message_bytes[TASK_EVENTS] = 20_000
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: len(gate.running) == 2)
+    gate.finish("a", result="x" * 30_000)
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"} and one.types("a")[-1:] == [TaskDead])
+    assert one.events("a")[-1].error.startswith("Reject: the result is too large: task-events takes records of 20000")
+
+
 BAD_REQUESTS = [
     None,
     b"",

@@ -72,7 +72,7 @@ def unreadable(
     raw: bytes,
     reason: str,
     *,
-    last_offset: int | None = None,
+    last_offset: int = -1,
     **of_record: Any,
 ) -> UnreadableRecord:
     """Return what stands for offsets that cannot be unpacked; with `key` or `headers` for one record."""
