@@ -7,12 +7,15 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from api_process import ApiProcess, until
+from broker_site import PARTITIONS
+from checker import recounted
 from crafted import ATTRIBUTES_AT, CRC_AT, MAGIC_AT, batch, body, changed, summed, values
 from fleet import PATIENT
 from foreign import alter_topic, object_value, produce, produce_by_console, send_batches
 
 from app.rules.dead_letters import INCOMPLETE_HEADER
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
+from app.settings import load
+from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +92,8 @@ def test_what_cannot_be_unpacked_is_a_dead_letter_and_what_follows_is_worked(sit
         await send_batches(bootstrap, OBJECTS, 0, bad_header, sized, huge_object, values(0, object_value("behind")))
         for topic in (TASK_REQUESTS, TASK_EVENTS):
             await send_batches(bootstrap, topic, 0, batch(0, [body(0, b"{}", headers=named)]), sized)
-        await send_batches(bootstrap, DEAD_LETTERS, 0, batch(0, [body(0, b"mine", headers=named)]))
+        for topic in (DEAD_LETTERS, CONTROL, WORKERS, LEDGER_CHANGELOG):
+            await send_batches(bootstrap, topic, 0, batch(0, [body(0, b"mine", headers=named)]))
 
     asyncio.run(write())
     expected = {
@@ -120,6 +124,7 @@ def test_what_cannot_be_unpacked_is_a_dead_letter_and_what_follows_is_worked(sit
         assert 202 == api.client.post(f"{PATH}/{named_badly['id']}/redrive").status_code
         until(lambda: finished(api, ["never"]), fleet.last_words)
         assert all(worker.exit_code is None for worker in fleet.workers.values())
+        assert [] == asyncio.run(recounted(bootstrap, load(broker=bootstrap, partitions=PARTITIONS)))
 
 
 def place_of(detail: dict[str, Any]) -> tuple[str, int]:
