@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from agents.outgoing import Outgoing
 from app.quiet_log import Alike, alike_before
-from app.rules.dead_letters import Origin, dead_letter_headers, message_of
+from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of
 from app.rules.fingerprint import fingerprint
+from app.streaming.unreadable import UnreadableRecord
 from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
@@ -47,18 +48,37 @@ _story = DeathStory()
 
 
 def dead_letter(
-    record: ConsumerRecord, error: BaseException, *, attempts: int = 0, task: TaskCreated | None = None
+    record: ConsumerRecord,
+    error: BaseException,
+    *,
+    limit_bytes: int,
+    attempts: int = 0,
+    task: TaskCreated | None = None,
 ) -> Outgoing:
     """Return (and tell of) a record's dead letter: its original bytes, in its own partition, with headers that say why.
 
-    `task` is what the record asks for, where it can be read: kind, ids and redrives go into headers of their own.
+    `limit_bytes` is what `dead-letters` takes: a letter that is larger has only the beginnings of its parts. `task` is
+    what the record asks for, where it can be read: kind, ids and redrives go into headers of their own.
     """
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
+    value, last_offset, incomplete = record.value, None, None
+    if isinstance(record, UnreadableRecord):
+        error, value = record.error, record.raw
+        last_offset = record.last_offset if record.last_offset > record.offset else None
+        incomplete = None if record.is_record else "its value is a piece of the log, as it was found there"
     _story.tell(origin, error, time.monotonic())
-    headers = dead_letter_headers(origin, error, attempts=attempts, headers=record.headers, task=task)
-    return Outgoing(DEAD_LETTERS, record.partition, record.key, record.value, headers)
+    headers = dead_letter_headers(
+        origin,
+        error,
+        attempts=attempts,
+        headers=record.headers,
+        task=task,
+        last_offset=last_offset,
+        incomplete=incomplete,
+    )
+    return Outgoing(DEAD_LETTERS, record.partition, *fitting(Body(record.key, value, headers), limit_bytes))
 
 
 def bury(step: Step, record: ConsumerRecord, error: BaseException) -> None:
     """Send a record that cannot be read or worked to the dead letters with a step."""
-    step.send(*dead_letter(record, error))
+    step.send(*dead_letter(record, error, limit_bytes=step.limit_bytes(DEAD_LETTERS)))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
+_SURELY_FITS_BYTES = 10_000
+"""Of an object: whether its requests fit into their topic is asked of larger ones only."""
 EXPIRE_PER_STEP = 2_000
 """Ids forgotten in one step at most, so that the end of a bucket does not make one giant transaction."""
 
@@ -97,12 +99,17 @@ class Distributor:
         plans = split(
             event,
             record.partition,
+            record_bytes=len(record.value),
             partition_count=self._partition_count,
             default_task_count=self._default_task_count,
             max_task_count=self._max_task_count,
             at_ms=at_ms,
             spread=self._spread,
         )
+        # The last one is the largest, by its number; none may be sent where not all can be.
+        last = plans[-1].request
+        if len(record.value) > _SURELY_FITS_BYTES:
+            step.check_size(TASK_REQUESTS, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
         object_key = event.object_id.encode()
         for plan in plans:

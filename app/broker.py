@@ -232,28 +232,34 @@ async def _describe(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> d
     wanted = {spec.name for spec in specs}
     # All topics are listed: asking for one that is missing would make it where auto-creation is on.
     described = [topic for topic in await admin.describe_topics() if topic["topic"] in wanted and topic["partitions"]]
-    policies = await _cleanup_policies(admin, [topic["topic"] for topic in described])
+    configs = await _configs(admin, [topic["topic"] for topic in described])
     return {
         topic["topic"]: TopicShape(
             name=topic["topic"],
             partition_count=len(topic["partitions"]),
             replication_factor=min(len(partition["replicas"]) for partition in topic["partitions"]),
-            cleanup_policy=policies.get(topic["topic"]),
+            **configs.get(topic["topic"], {}),
         )
         for topic in described
     }
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, frozenset[str]]:
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return of each topic that we may read the fields of its `TopicShape` that are configuration."""
     if not names:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
-    policies: dict[str, frozenset[str]] = {}
+    wanted = {"cleanup.policy": "", "max.message.bytes": ""}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
+    configs: dict[str, dict[str, Any]] = {}
     for response in await admin.describe_configs(resources):
         for error_code, _message, _type, name, entries in response.resources:
             if error_code == 0:  # else we may not read it, which is no reason to refuse to work
-                policies[name] = frozenset(str(entries[0][1]).split(","))
-    return policies
+                found = {entry[0]: str(entry[1]) for entry in entries}
+                configs[name] = {
+                    "cleanup_policy": frozenset(found["cleanup.policy"].split(",")),
+                    "max_message_bytes": int(found["max.message.bytes"]),
+                }
+    return configs
 
 
 async def _make(admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], throttled: _Throttled) -> set[str]:

@@ -11,6 +11,8 @@
     │   └── EmbeddedBrokerError  the broker that we start ourselves did not come up            exit 1
     ├── ProgramFailed            a supervised program ends right after each start               exit 1
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
+    │   ├── Unreadable           a piece of the log that cannot be unpacked into records       -> dead-letters
+    │   └── RecordTooLarge       a record that is larger than its topic takes                  -> dead-letters
     ├── Retry, Reject            what a handler raises (agents/handlers.py)                    retried; -> dead-letters
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
@@ -71,6 +73,14 @@ class ProgramFailed(EbsError):
 
 class DecodeError(EbsError):
     """A record's bytes are not a valid event; the record belongs into the dead letters."""
+
+
+class Unreadable(DecodeError):
+    """Bytes on a topic's log cannot be unpacked into records: a wrong checksum, an unknown codec or format, or junk."""
+
+
+class RecordTooLarge(DecodeError):
+    """What would have to be sent because of a record is larger than its topic takes."""
 
 
 class HandlerError(EbsError):

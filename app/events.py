@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
 TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+AnyKind = Annotated[str, Meta(max_length=64)]
+"""Of a request: every event of its task repeats it."""
 Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
 Duration = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
@@ -55,7 +57,7 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: AnyKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt

@@ -1,6 +1,6 @@
 """From the security settings to what every aiokafka client of a process is given.
 
-consumer = AIOKafkaConsumer(bootstrap_servers=settings.broker, **kafka_security(settings))
+consumer = RecordReader(bootstrap_servers=settings.broker, **kafka_security(settings))
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TopicShape:
-    """A topic as a broker describes it; `cleanup_policy` is None where we may not read it."""
+    """A topic as a broker describes it; its configuration is None where we may not read it."""
 
     name: str
     partition_count: int
     replication_factor: int
     cleanup_policy: frozenset[str] | None = None
+    max_message_bytes: int | None = None
 
 
 def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicShape], bootstrap: str) -> str | None:

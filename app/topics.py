@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from app.rules.distribution import MAX_OBJECT_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,8 +33,6 @@ REDRIVEN_TABLE = "redriven"
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
-MAX_OBJECT_BYTES = 1_048_576
-"""Largest record of `objects`."""
 _MAX_RECORD_BYTES = 2 * 1_048_576
 # A request or a dead letter adds to an object's record, and must fit whatever fitted there.
 

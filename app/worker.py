@@ -57,16 +57,22 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     async def preflight() -> None:
         _prepare_handlers(log_level)
         await wait_for_broker(settings.broker, security=security)
-        await ensure_topics(settings.broker, catalogue(settings), security=security)
+        specs = catalogue(settings)
+        # What we may not read is taken to be as it was meant.
+        meant = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs}
+        for report in await ensure_topics(settings.broker, specs, security=security):
+            shape = report.shape
+            app.transactions.max_message_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
         await check_group(settings.broker, app_id, security)
 
-    return create_streaming_app(
+    app = create_streaming_app(
         app_id,
         input_topics=input_topics,
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
     )
+    return app
 
 
 def tracing_of(settings: Settings, service: str) -> Tracing | None:

@@ -124,7 +124,7 @@ class Bookkeeper:
         """Return an object; None if the distributor refuses it, so that it never has tasks."""
         event = decode_object(value)
         task_count = event.task_count or self._default_task_count
-        return None if why_refused(event, task_count, self._max_task_count) else event
+        return None if why_refused(event, len(value), task_count, self._max_task_count) else event
 
 
 class _Rows:

@@ -11,10 +11,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.rules.workers import decode_heartbeat, is_gone
+from app.streaming.reading import RecordReader
 from app.topics import WORKERS
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Colleagues:
                 await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self, connection: Mapping[str, Any]) -> None:
-        consumer = AIOKafkaConsumer(**connection, auto_offset_reset="latest", enable_auto_commit=False)
+        consumer = RecordReader(**connection, auto_offset_reset="latest", enable_auto_commit=False)
         await consumer.start()
         try:
             consumer.assign([TopicPartition(WORKERS, 0)])

@@ -13,9 +13,10 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.streaming.reading import RecordReader
 from app.topics import CONTROL
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class ControlFeed:
 
     async def _follow(self) -> None:
         """Read from the beginning, then follow; returns when the topic begins anew."""
-        consumer = AIOKafkaConsumer(
+        consumer = RecordReader(
             **self._connection,
             client_id="ebs-control",
             isolation_level="read_committed",

@@ -19,6 +19,7 @@ import msgspec
 
 from agents.engine.facts import cancelled
 from agents.outgoing import Outgoing
+from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
 from app.rules.workers import RetryTier
 from app.topics import TASK_REQUESTS
@@ -151,6 +152,13 @@ class Ladder:
                 continue
             headers = list(record.headers)
             outgoing = Outgoing(TASK_REQUESTS, lane.partition.number, record.key, record.value, headers)
+            try:
+                self._lanes.check_size(outgoing)
+            except RecordTooLarge as error:
+                self._lanes.bury(lane, record, error)
+                self._lanes.finish(lane, record.offset)
+                self._count_down(lane)
+                continue
             if lane.crowded:
                 # At once: the next one may only go when this one counts as done.
                 self._lanes.send(lane, outgoing)

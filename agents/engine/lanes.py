@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 from agents.dead_letters import dead_letter
 from agents.engine.lane import Lane
 from app.rules.offsets import MAX_METADATA_BYTES
+from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,6 +147,10 @@ class Lanes:
         if not lane.changed:
             self._mark(lane)
 
+    def check_size(self, outgoing: Outgoing) -> None:
+        """Raise `RecordTooLarge` if the record's topic does not take it."""
+        self.transactions.check_size(outgoing.topic, outgoing.key, outgoing.value, outgoing.headers)
+
     def put(self, lane: Lane, table: str, key: bytes, value: bytes | None) -> None:
         """Set a table row with the lane's next commit, or delete it (None)."""
         lane.rows[table, key] = value
@@ -186,7 +191,7 @@ class Lanes:
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
-            self.send(lane, dead_letter(record, error))
+            self.send(lane, dead_letter(record, error, limit_bytes=self.transactions.limit_bytes(DEAD_LETTERS)))
 
     def hold(self, lane: Lane, *, held: bool) -> None:
         """Pause or resume the fetching of a lane."""

@@ -26,11 +26,12 @@ from agents.engine.facts import cancelled
 from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
+from app.errors import RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.rules.dead_letters import message_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
-from app.topics import TASK_EVENTS, retry_topic
+from app.topics import DEAD_LETTERS, TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from agents.engine.lanes import Lanes
     from app.events import TaskCreated, TaskEvent
     from app.rules.retry import RetryAt, RetryPolicy
+
+_SURELY_FITS_BYTES = 10_000
+"""Of a result: whether its event fits into its topic is asked of larger ones only."""
 
 
 class Outcomes:
@@ -92,7 +96,14 @@ class Outcomes:
             encoded,
             task.redrive,
         )
-        self._lanes.send(attempt.lane, self._event(attempt, finished))
+        event = self._event(attempt, finished)
+        if len(encoded) > _SURELY_FITS_BYTES:
+            try:
+                self._lanes.check_size(event)
+            except RecordTooLarge as error:
+                self.fail(attempt, Reject(f"the result is too large: {error}"))
+                return
+        self._lanes.send(attempt.lane, event)
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
@@ -117,16 +128,25 @@ class Outcomes:
             error_type,
             fingerprint(error_type, message),
         )
+        cause, again = error, None
+        if not isinstance(decision, GiveUp):
+            cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
         pause = None
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
-        if isinstance(decision, GiveUp):
+        if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            record = dead_letter(_seen_by(attempt), error, attempts=task.attempt, task=task)
+            record = dead_letter(
+                _seen_by(attempt),
+                cause,
+                limit_bytes=self._lanes.transactions.limit_bytes(DEAD_LETTERS),
+                attempts=task.attempt,
+                task=task,
+            )
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
-            record = _next_attempt(attempt, decision, now_ms, said)
+            record = again
         outgoing = (failed, event, record)
         self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
         if pause is not None:
@@ -142,6 +162,17 @@ class Outcomes:
     def pass_over(self, ready: Ready) -> None:
         """End a record that asks for what another one has asked for already: without a word."""
         self._lanes.finish(ready.lane, ready.record.offset)
+
+    def _next_attempt(
+        self, attempt: Attempt, decision: RetryAt, now_ms: int, error: BaseException, said: str
+    ) -> tuple[BaseException, Outgoing | None]:
+        """Return a task's error and the request of its next attempt, or the error that there can be none."""
+        again = _next_attempt(attempt, decision, now_ms, said)
+        try:
+            self._lanes.check_size(again)
+        except RecordTooLarge as too_large:
+            return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
+        return error, again
 
     def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):

@@ -10,7 +10,7 @@ from api.recount.comparison import COMPACTED, PartitionComparison, Terms
 from api.recount.figures import WINDOW_MS, Expected
 from api.recount.objects import Facts
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
-from app.rules.distribution import MAX_COPIED_BYTES
+from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -134,7 +134,8 @@ class PartitionRecount:
         """Return an object; None if it was refused, so that it never had tasks."""
         event = decode_object(value)
         task_count = event.task_count or self._settings.tasks_per_object
-        too_large = task_count * (len(event.name) + len(event.content)) > MAX_COPIED_BYTES
+        copied_bytes = task_count * (len(event.name) + len(event.content))
+        too_large = len(value) > MAX_OBJECT_BYTES or copied_bytes > MAX_COPIED_BYTES
         return None if too_large or task_count > self._settings.max_tasks_per_object else event
 
     def _is_late(self, at_ms: int, newest_ms: int) -> bool:

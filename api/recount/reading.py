@@ -11,12 +11,13 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaClient, TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.broker_probe import PLAINTEXT
 from app.errors import BrokerError, BrokerUnavailable
 from app.streaming.fencing import fetch_stable_offsets
+from app.streaming.reading import RecordReader
 from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ class TopicReader:
         return keys
 
 
-def _consumer(bootstrap: str, security: Security, isolation_level: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+def _consumer(bootstrap: str, security: Security, isolation_level: str) -> RecordReader:
+    return RecordReader(
+        whole=_INPUTS,  # the statistics take the time of what cannot be unpacked, too
         bootstrap_servers=bootstrap,
         **security,
         client_id="ebs-recount",

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     BrokerResponseError,
     IllegalOperation,
@@ -30,6 +30,7 @@ from api.view.view import ViewBehind
 from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
 from app.streaming.producer import TransactionalProducer
+from app.streaming.reading import RecordReader
 from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class KafkaDesk:
 
     async def _read_high_watermarks(self) -> dict[int, int]:
         """Return where the partitions end, beyond what open transactions of workers hide."""
-        consumer = AIOKafkaConsumer(
+        consumer = RecordReader(
             bootstrap_servers=self._bootstrap,
             **self._security,
             client_id="ebs-api-desk",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from api.view.view import ViewBehind
-from app.topics import OBJECTS
+from app.streaming.reading import RecordReader
+from app.topics import DEAD_LETTERS, OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from aiokafka import TopicPartition
 
     from api.view.view import Ends
     from app.broker_probe import Security
@@ -24,7 +26,8 @@ async def view_consumer(
     bootstrap: str, security: Security, client_id: str, isolation: str = "read_committed"
 ) -> AsyncIterator[Any]:
     """Run a consumer without a group, that begins where the topic does."""
-    consumer = AIOKafkaConsumer(
+    consumer = RecordReader(
+        whole=(DEAD_LETTERS,),  # people look for what is lost there
         bootstrap_servers=bootstrap,
         **security,
         client_id=client_id,

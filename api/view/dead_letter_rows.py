@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
+from app.errors import Unreadable
 from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
+from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
 from app.rules.redrive_runs import is_progress
+from app.streaming.unreadable import UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +42,8 @@ _PARTITION_BYTES = 4
 _OFFSET_BYTES = 8
 TIME_BYTES = 8
 _MAX_ACTS = 8
+_UNREADABLE = f"{Unreadable.__module__}.{Unreadable.__qualname__}".encode()
+"""What became of a letter that somebody else wrote, or that was damaged."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -74,9 +79,14 @@ class DeadLetterRows:
             put(key, _encode(group))
 
     def _add_letter(self, letter_id: LetterId, record: Any, headers: Mapping[str, bytes]) -> None:
-        kept = (record.timestamp, record.key, record.value, [(name, value or b"") for name, value in record.headers])
+        value, told = record.value, record.headers
+        if isinstance(record, UnreadableRecord):
+            value = record.raw
+            told = ((ERROR_TYPE_HEADER, _UNREADABLE), (MESSAGE_HEADER, str(record.error).encode()), *told)
+            headers = {name: text or b"" for name, text in told}
+        kept = (record.timestamp, record.key, value, [(name, text or b"") for name, text in told])
         row_id = id_bytes(letter_id)
-        summary = self._summaries[row_id] = summary_of(record.timestamp, record.value, headers)
+        summary = self._summaries[row_id] = summary_of(record.timestamp, value, headers)
         put = self._batch.put
         put(LETTER_PREFIX + row_id, _encode(kept))
         put(TIME_PREFIX + time_bytes(summary.at_ms) + row_id, b"")

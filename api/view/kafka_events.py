@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer
-
 from api.view.event_history import EventHistory
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import EventTail
 from app.broker_probe import PLAINTEXT
+from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -55,7 +54,7 @@ class KafkaEvents:
 
     @asynccontextmanager
     async def _open_consumer(self) -> AsyncIterator[Any]:
-        consumer = AIOKafkaConsumer(
+        consumer = RecordReader(
             bootstrap_servers=self._bootstrap,
             **self._security,
             client_id="ebs-api-events",

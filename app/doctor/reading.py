@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
@@ -18,6 +18,7 @@ from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
 from app.doctor.log_dirs import biggest_partitions
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
+from app.streaming.reading import RecordReader
 from app.topics import (
     DISTRIBUTION_APP,
     OBJECTS,
@@ -47,7 +48,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
     """
     connection = {"bootstrap_servers": settings.broker, "request_timeout_ms": _TIMEOUT_MS, **security}
     admin = AIOKafkaAdminClient(client_id="ebs-doctor", **connection)
-    consumer = AIOKafkaConsumer(
+    consumer = RecordReader(
         client_id="ebs-doctor", enable_auto_commit=False, auto_offset_reset="earliest", **connection
     )
     try:
@@ -114,7 +115,7 @@ async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, na
 
 async def _read_group(
     admin: AIOKafkaAdminClient,
-    consumer: AIOKafkaConsumer,
+    consumer: RecordReader,
     group_id: str,
     inputs: Sequence[str],
     topics: Mapping[str, TopicFacts],
@@ -136,7 +137,7 @@ async def _read_group(
     return GroupFacts(group_id, member_count, dict(lag), dict(lost))
 
 
-async def _read_workers(consumer: AIOKafkaConsumer) -> tuple[list[WorkerFacts], int | None]:
+async def _read_workers(consumer: RecordReader) -> tuple[list[WorkerFacts], int | None]:
     """Return the last heartbeats, and how far the broker's clock is before ours by one that has just come."""
     partition = TopicPartition(WORKERS, 0)
     consumer.assign([partition])

@@ -28,6 +28,10 @@ REDRIVE_HEADER = "ebs-redrive"
 """How often the record was redriven before it died; a record that is no task carries it on, so that loops end."""
 ACT_HEADER = "ebs-act"
 """Marks a record of `dead-letters` that is no letter: what was done to one (`app.rules.redrive`)."""
+INCOMPLETE_HEADER = "ebs-incomplete"
+"""Says, for people, what the letter lacks of its record or has instead: such a letter cannot go back as it is."""
+LAST_OFFSET_HEADER = "ebs-last-offset"
+"""Of a letter that stands for several offsets."""
 TOPIC_HEADER = "kafka_dlt-original-topic"
 PARTITION_HEADER = "kafka_dlt-original-partition"
 OFFSET_HEADER = "kafka_dlt-original-offset"
@@ -39,9 +43,35 @@ ATTEMPTS_HEADER = "retry_topic-attempts"
 MAX_STACK_TRACE_BYTES = 16_384
 MAX_MESSAGE_CHARS = 2_000
 """Of an error's text in headers and events; a record that grows beyond the broker's limit would end the worker."""
+MAX_CUT_BYTES = 65_536
+"""What a letter keeps of a key or a value that does not fit into it as a whole."""
+_MAX_HEADER_CHARS = 256
+"""Of what outside producers may have written into fields that go into headers."""
 
 _FAMILIES = ("kafka_dlt-", "retry_topic-", "__streams.errors.")
-_OURS = {FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, OBJECT_ID_HEADER, REDRIVE_HEADER, ACT_HEADER}
+_OURS = {
+    FINGERPRINT_HEADER,
+    KIND_HEADER,
+    TASK_ID_HEADER,
+    OBJECT_ID_HEADER,
+    REDRIVE_HEADER,
+    ACT_HEADER,
+    INCOMPLETE_HEADER,
+    LAST_OFFSET_HEADER,
+}
+_HEADER_OVERHEAD_BYTES = 10
+_RECORD_OVERHEAD_BYTES = 100
+"""Of a batch with one record; more than it is."""
+
+Headers = list[tuple[str, bytes]]
+
+
+class Body(NamedTuple):
+    """A letter's bytes."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
 
 
 class Origin(NamedTuple):
@@ -60,8 +90,14 @@ def dead_letter_headers(
     attempts: int,
     headers: Iterable[tuple[str, bytes]] = (),
     task: TaskCreated | None = None,
-) -> list[tuple[str, bytes]]:
-    """Return the headers of a dead letter; those of an earlier death are replaced. `task`: where the bytes are one."""
+    last_offset: int | None = None,
+    incomplete: str | None = None,
+) -> Headers:
+    """Return the headers of a dead letter; those of an earlier death are replaced.
+
+    `task`: where the bytes are one. `last_offset`: where it stands for several. `incomplete`: what is amiss with its
+    bytes, for people.
+    """
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = message_of(error)
     stack = stack_trace_of(error).encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
@@ -81,17 +117,55 @@ def dead_letter_headers(
         ("__streams.errors.message", message),
         (FINGERPRINT_HEADER, fingerprint(name, message)),
         *_what_is_known(task),
+        *([] if last_offset is None else [(LAST_OFFSET_HEADER, str(last_offset))]),
+        *([] if incomplete is None else [(INCOMPLETE_HEADER, incomplete)]),
     )
     encoded = [(key, text.encode()) for key, text in texts]
     if task is None:
-        encoded += [(key, value) for key, value in given if key == REDRIVE_HEADER][-1:]
+        encoded += [(key, (value or b"")[:_MAX_HEADER_CHARS]) for key, value in given if key == REDRIVE_HEADER][-1:]
     stacks = [(STACK_TRACE_HEADER, stack), ("__streams.errors.stacktrace", stack)]
     return [*headers_of_others(given), *encoded, *stacks]
 
 
+def fitting(body: Body, limit_bytes: int) -> Body:
+    """Return a letter that fits into `limit_bytes`: whole if it can be, else cut, with a header that says so."""
+    if _size_of(body) <= limit_bytes:
+        return body
+    most_bytes = min(MAX_CUT_BYTES, limit_bytes // 8)
+    key, value, headers = body
+    kept = []
+    if key is not None and len(key) > most_bytes:
+        kept.append(f"the first {most_bytes} of {len(key)} bytes of its key")
+        key = key[:most_bytes]
+    if value is not None and len(value) > most_bytes:
+        kept.append(f"the first {most_bytes} of {len(value)} bytes of its value")
+        value = value[:most_bytes]
+    own = headers_of_others(headers)
+    own_bytes = _size_of(Body(None, None, own))
+    if own_bytes > most_bytes:
+        kept.append(f"none of its {len(own)} headers ({own_bytes} bytes)")
+        headers = [(name, text) for name, text in headers if _is_ours(name)]
+    said = "too large for a dead letter, which has " + " and ".join(kept)
+    told = [(INCOMPLETE_HEADER, said.encode()), *(one for one in headers if one[0] != INCOMPLETE_HEADER)]
+    cut = Body(key, value, told)
+    if _size_of(cut) > limit_bytes:
+        cut = Body(key, value, [one for one in told if not one[0].endswith("stacktrace")])
+    return cut
+
+
+def _size_of(body: Body) -> int:
+    # A header of another producer may be null.
+    headers = sum(len(name.encode()) + len(text or b"") + _HEADER_OVERHEAD_BYTES for name, text in body.headers)
+    return _RECORD_OVERHEAD_BYTES + len(body.key or b"") + len(body.value or b"") + headers
+
+
 def headers_of_others(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     """Return a record's own headers, such as a trace id: without those that a death added."""
-    return [(key, value) for key, value in headers if not key.startswith(_FAMILIES) and key not in _OURS]
+    return [(key, value) for key, value in headers if not _is_ours(key)]
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(_FAMILIES) or name in _OURS
 
 
 def _what_is_known(task: TaskCreated | None) -> tuple[tuple[str, str], ...]:
@@ -99,7 +173,7 @@ def _what_is_known(task: TaskCreated | None) -> tuple[tuple[str, str], ...]:
         return ()
     redrive = 0 if task.redrive is msgspec.UNSET else task.redrive
     return (
-        (KIND_HEADER, task.kind),
+        (KIND_HEADER, task.kind[:_MAX_HEADER_CHARS]),
         (TASK_ID_HEADER, task.task_id),
         (OBJECT_ID_HEADER, task.object_id),
         (REDRIVE_HEADER, str(redrive)),

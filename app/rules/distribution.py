@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from app.events import ObjectCreated
 
+MAX_OBJECT_BYTES = 1_048_576
+"""Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
 MAX_COPIED_BYTES = 64 << 20
 """Of an object's name and content over all of its requests: they are sent in one transaction."""
 
@@ -31,6 +33,7 @@ def split(
     event: ObjectCreated,
     object_partition: int,
     *,
+    record_bytes: int,
     partition_count: int,
     default_task_count: int,
     max_task_count: int,
@@ -42,9 +45,10 @@ def split(
     Without `spread` they all go to the object's own: one worker can then work them one after another.
 
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
+    `record_bytes` is the length of its record's value.
     """
     task_count = event.task_count or default_task_count
-    refusal = why_refused(event, task_count, max_task_count)
+    refusal = why_refused(event, record_bytes, task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
     object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
@@ -57,8 +61,13 @@ def split(
     return plans
 
 
-def why_refused(event: ObjectCreated, task_count: int, max_task_count: int) -> str | None:
-    """Return why an object is never distributed, None if it is."""
+def why_refused(event: ObjectCreated, record_bytes: int, task_count: int, max_task_count: int) -> str | None:
+    """Return why an object is never distributed, None if it is; `record_bytes` is the length of its record's value."""
+    if record_bytes > MAX_OBJECT_BYTES:
+        return (
+            f"has {record_bytes} bytes, at most {MAX_OBJECT_BYTES} are allowed, compressed or not: send a reference "
+            "instead of the content"
+        )
     if task_count > max_task_count:
         return f"asks for {task_count} tasks, at most {max_task_count} are allowed (EBS_MAX_TASKS_PER_OBJECT)"
     return why_copies_refused(len(event.name) + len(event.content), task_count)

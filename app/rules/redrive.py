@@ -20,6 +20,8 @@ from app.events import (
     encode,
 )
 from app.rules.dead_letters import (
+    INCOMPLETE_HEADER,
+    OFFSET_HEADER,
     PARTITION_HEADER,
     REDRIVE_HEADER,
     TOPIC_HEADER,
@@ -28,7 +30,7 @@ from app.rules.dead_letters import (
 from app.rules.ledger import MAX_REDRIVES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _MAX_DIGITS = 19
 
@@ -98,6 +100,8 @@ class RedrivePolicy(NamedTuple):
         if not is_request and topic not in {self.objects_topic, self.events_topic}:
             where = f"from {topic!r}" if topic else "without saying from where"
             return Refusal(f"it came {where}, and only what came from a topic of ours can go back")
+        if payload is None and INCOMPLETE_HEADER in headers:
+            return _incomplete(topic, headers)
         partition = number_of(headers.get(PARTITION_HEADER))
         task = task_of(letter.value) if is_request else None
         if task is None or task.object_partition >= self.partition_count:
@@ -188,6 +192,17 @@ def redrives_of(headers: Sequence[tuple[str, bytes]]) -> int:
 def number_of(value: bytes | None) -> int | None:
     """Return the number that a header says, None if it says none."""
     return int(value) if value is not None and value.isdigit() and len(value) < _MAX_DIGITS else None
+
+
+def _incomplete(topic: str, headers: Mapping[str, bytes]) -> Refusal:
+    said, partition, offset = (
+        headers.get(name, b"?").decode("utf-8", "replace")
+        for name in (INCOMPLETE_HEADER, PARTITION_HEADER, OFFSET_HEADER)
+    )
+    return Refusal(
+        f"the letter is not its record as it was ({said}): redrive it with an edited payload that is the whole record, "
+        f"or send {topic}-{partition}@{offset} again by your own means, as long as the topic keeps it"
+    )
 
 
 def _limit_reached(what: str) -> Refusal:

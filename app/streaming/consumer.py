@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -22,6 +22,7 @@ from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, message_of, take_batches, wake_takers
 from app.streaming.fencing import Membership
 from app.streaming.progress import Fetching
+from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,9 +65,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self.app.watchdog.watch("the consumer's thread", self.thread_loop)
         await super().on_start()
 
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: Any) -> RecordReader:
         options = self.app.options
-        return AIOKafkaConsumer(
+        return RecordReader(
             **options.connection,
             # By this the others know that our transactions are those of a living member (`abandoned`).
             client_id=self.app.transactional_id,

@@ -11,13 +11,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.streaming.reading import RecordReader
 from app.streaming.standstill import Sample, Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from aiokafka import TopicPartition
 
     from app.streaming.ownership import Ownership
     from app.streaming.transactions import Transactions
@@ -71,7 +73,7 @@ class KafkaEnds:
             await consumer.stop()
 
     async def _connect(self) -> Any:
-        consumer = AIOKafkaConsumer(
+        consumer = RecordReader(
             **self._connection,
             client_id="ebs-progress",
             isolation_level="read_committed",

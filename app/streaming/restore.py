@@ -13,9 +13,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer
-
 from app.errors import RestoreFailed
+from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +57,7 @@ async def restore_stores(
     ends = {tp: end for tp, end in (await _high_watermarks(connection, list(targets))).items() if end > 0}
     if not ends:
         return 0
-    consumer = AIOKafkaConsumer(
+    consumer = RecordReader(
         **connection,
         isolation_level="read_committed",
         # Without it an assigned consumer starts at the end, and silently reads nothing.
@@ -81,7 +80,7 @@ async def restore_stores(
 async def _high_watermarks(
     connection: Mapping[str, Any], partitions: list[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    consumer = AIOKafkaConsumer(**connection, isolation_level="read_uncommitted", enable_auto_commit=False)
+    consumer = RecordReader(**connection, isolation_level="read_uncommitted", enable_auto_commit=False)
     await consumer.start()
     try:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
@@ -91,7 +90,7 @@ async def _high_watermarks(
 
 
 async def _read_to(
-    consumer: AIOKafkaConsumer,
+    consumer: RecordReader,
     ends: dict[TopicPartition, int],
     targets: Mapping[TopicPartition, TableStore],
     wanted: Callable[[TopicPartition], bool],

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
-from app.errors import StepFailed
+from app.errors import RecordTooLarge, StepFailed
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ MAX_STEP_BYTES = 16 << 20
 MAX_BATCH_BYTES = 900_000
 """Size at which a batch is closed: below the 1 MiB that brokers accept unless told otherwise."""
 
-_RECORD_OVERHEAD_BYTES = 1_024
+DEFAULT_RECORD_BYTES = 1_048_588
+"""Largest batch that a topic takes unless told otherwise (max.message.bytes)."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -82,18 +84,26 @@ class Step:
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None
     ) -> None:
-        """Send a record with this step."""
+        """Send a record with this step. Raises `RecordTooLarge` if its topic does not take it; the step goes on."""
         builder = self._builders.get((topic, partition))
-        if builder is None:
-            builder = self._builders[topic, partition] = self._transactions.new_batch()
-        if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
+        if builder is not None:
+            if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is not None:
+                return
+            self.check_size(topic, key, value, headers)
             self._full.append((topic, partition, builder))
-            # A header of another producer may be null.
-            header_bytes = sum(len(name) + len(text or b"") for name, text in headers or ())
-            room_bytes = len(key or b"") + len(value or b"") + header_bytes
-            builder = self._builders[topic, partition] = self._transactions.new_batch(room_bytes)
-            if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is None:
-                raise StepFailed(f"a record for {topic} of {room_bytes} bytes does not fit into a batch of its own")
+        else:
+            self.check_size(topic, key, value, headers)
+        builder = self._builders[topic, partition] = self._transactions.new_batch(topic)
+        # An empty batch takes a record of any size.
+        builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers)
+
+    def check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+        """Raise `RecordTooLarge` if a topic does not take a record."""
+        self._transactions.check_size(topic, key, value, headers)
+
+    def limit_bytes(self, topic: str) -> int:
+        """Return how many bytes a record of a topic may have, with all that Kafka puts around it."""
+        return self._transactions.limit_bytes(topic)
 
     def rows(self, table: str, partition: int) -> StepRows:
         """Return a table's rows in a partition, to be read and changed with this step."""
@@ -158,6 +168,7 @@ class Transactions:
 
     Guarantee: exactly once from input topics to output topics and tables, through crashes, pauses and rebalances.
     `step_observers` hear of each commit: how many records and rows it wrote, and how long it took (s).
+    `max_message_bytes` is what topics take, as far as it is known.
     """
 
     def __init__(
@@ -173,6 +184,7 @@ class Transactions:
         self.committed_at_s = time.time()
         self.step_open = False
         self.step_observers: list[Callable[[int, float], None]] = []
+        self.max_message_bytes: dict[str, int] = {}
         self._began_at_s = 0.0
         self._new_producer = new_producer
         self._producer: AIOKafkaProducer | None = None
@@ -265,11 +277,22 @@ class Transactions:
             )
         return batch.since(next_offset) if batch.end > next_offset else None
 
-    def new_batch(self, room_bytes: int = 0) -> BatchBuilder:
-        """Return an empty batch of this worker's producer, with room for at least one record of `room_bytes`."""
-        assert self._producer is not None
-        size_bytes = max(MAX_BATCH_BYTES, room_bytes + room_bytes // 8 + _RECORD_OVERHEAD_BYTES)
-        return BatchBuilder(size_bytes, 0, is_transactional=1)
+    def new_batch(self, topic: str) -> BatchBuilder:
+        """Return an empty batch for a topic."""
+        return BatchBuilder(min(MAX_BATCH_BYTES, self.limit_bytes(topic)), 0, is_transactional=1)
+
+    def limit_bytes(self, topic: str) -> int:
+        """See `Step.limit_bytes`."""
+        return self.max_message_bytes.get(topic, DEFAULT_RECORD_BYTES)
+
+    def check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+        """See `Step.check_size`."""
+        size_bytes = DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers or [])
+        limit_bytes = self.limit_bytes(topic)
+        if size_bytes > limit_bytes:
+            raise RecordTooLarge(
+                f"{topic} takes records of {limit_bytes} bytes (max.message.bytes), this one has {size_bytes}"
+            )
 
     def changelog_of(self, table: str) -> str:
         """Return the changelog topic of a table."""

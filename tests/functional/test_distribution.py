@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from fake_steps import FakeStep, FakeStore
-from fakes import NOW_MS, Sent, batch, record
+from fakes import NOW_MS, Sent, batch, record, unreadable
 from histories import object_created
 
 from agents.distribution import Distributor
 from app.events import decode_task_event, decode_task_request, encode
+from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings import load
 from app.topics import DEAD_LETTERS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 
@@ -155,6 +157,57 @@ def test_record_that_is_no_object_is_buried_and_the_rest_goes_on(world, value, r
         headers["kafka_dlt-original-offset"],
     )
     assert reason.encode() in headers["kafka_dlt-exception-message"]
+
+
+def test_object_that_is_larger_than_its_topic_takes_is_buried(world):
+    """Compressed it got in. Its letter has the beginning, and says so."""
+    value = encode(object_created("x", at_ms=NOW_MS, task_count=1))[:-1] + b" " * MAX_OBJECT_BYTES + b"}"
+    step = world.step([submitted("a"), record("objects", 3, 1, value, key=b"x"), submitted("b", offset=2)])
+    assert Counter(a=3, b=3) == requested(step)
+    (letter,) = step.sent_to(DEAD_LETTERS)
+    headers = dict(letter.headers)
+    assert f"x has {len(value)} bytes, at most {MAX_OBJECT_BYTES}" in headers["kafka_dlt-exception-message"].decode()
+    assert (value[:65_536], b"x") == (letter.value, letter.key)
+    assert f"the first 65536 of {len(value)} bytes of its value" in headers["ebs-incomplete"].decode()
+
+
+def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world):
+    """No request of it is sent and its id is not remembered, so it can be redriven once the topic takes it."""
+    event = msgspec.structs.replace(object_created("x", at_ms=NOW_MS), content="c" * 60_000)
+    large = [record("objects", 3, 0, encode(event), key=b"x")]
+    gathered = [batch("objects", 3, large, assignment=None)]
+    step = FakeStep(gathered, {(SEEN_TABLE, 3): world.store})
+    step.transactions.max_message_bytes[TASK_REQUESTS] = 50_000
+    untyped: Any = step
+    world.distributor.distribute(untyped, gathered[0], NOW_MS)
+    step.commit()
+    assert [DEAD_LETTERS] == [one.topic for one in step.sent]
+    assert b"task-requests takes records of 50000 bytes" in dict(step.sent[0].headers)["kafka_dlt-exception-message"]
+    assert Counter(x=3) == requested(world.step(large))
+
+
+def test_record_that_cannot_be_unpacked_is_buried_and_the_rest_goes_on(world):
+    """The letter says why and has what there is; of a piece of the log it says for which offsets it stands."""
+    lost = unreadable("objects", 3, 1, b"log", "a wrong CRC", last_offset=4)
+    named = unreadable("objects", 3, 5, b"{}", "its header", key=b"key", headers=(("na\\xff", None), ("fine", b"1")))
+    step = world.step([submitted("a"), lost, named, submitted("b", offset=6)])
+    assert Counter(a=3, b=3) == requested(step)
+    log, letter = step.sent_to(DEAD_LETTERS)
+    headers = dict(log.headers)
+    assert (None, b"log", b"1", b"4") == (
+        log.key,
+        log.value,
+        headers["kafka_dlt-original-offset"],
+        headers["ebs-last-offset"],
+    )
+    assert (b"app.errors.Unreadable", b"a wrong CRC") == (
+        headers["kafka_dlt-exception-fqcn"],
+        headers["kafka_dlt-exception-message"],
+    )
+    assert b"a piece of the log" in headers["ebs-incomplete"]
+    headers = dict(letter.headers)
+    assert (b"key", b"{}", None, b"1") == (letter.key, letter.value, headers["na\\xff"], headers["fine"])
+    assert not {"ebs-last-offset", "ebs-incomplete"} & headers.keys()
 
 
 def test_replay_writes_the_same_bytes():

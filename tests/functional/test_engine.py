@@ -188,10 +188,52 @@ async def test_result_that_cannot_be_kept_fails_its_task(bench, gate, result):
     assert 0 == len(list(one.engine.running))
 
 
-BAD_REQUESTS = [None, b"", b"garbage", b'{"type":"TASK_CREATED"}', b"[" * 20_000, request("z", partition=PARTITIONS)]
+async def test_request_that_is_too_large_for_another_attempt_dies_with_the_first(bench, gate):
+    """Compressed it got in. The worker and its other tasks go on; the letter names both errors."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.ownership.give(0)
+    one.put(0, request("a").replace(b"some content", b"x" * 1_100_000), request("b"))
+    await until(lambda: len(gate.running) == 2)
+    gate.fail("a", ValueError("no such page"))
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"} and one.types("a")[-1:] == [TaskDead])
+    assert [TaskStarted, TaskFailed, TaskDead] == one.types("a")
+    (letter,) = one.producer.sent_to(DEAD_LETTERS)
+    headers = dict(letter.headers)
+    message = headers["kafka_dlt-exception-message"].decode()
+    assert message.startswith("no further attempt, because task-requests-retry-1s takes records of 1048588 bytes")
+    assert message.endswith("It failed with ValueError: no such page")
+    assert (b"a-0", 65_536) == (headers["ebs-task-id"], len(letter.value or b""))
+    assert (2, "") == one.committed()
 
 
-@pytest.mark.parametrize("value", BAD_REQUESTS, ids=["tombstone", "empty", "garbage", "fields", "deep", "partition"])
+async def test_result_that_its_topic_does_not_take_is_none(bench, gate):
+    """Somebody has set the topic to less than EBS_MAX_RESULT_BYTES: the task dies and says so, the worker goes on."""
+    one = await bench(gate, max_attempts=5)
+    one.worker.transactions.max_message_bytes[TASK_EVENTS] = 20_000
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: len(gate.running) == 2)
+    gate.finish("a", result="x" * 30_000)
+    gate.finish("b")
+    await until(lambda: one.finished() == {"b"} and one.types("a")[-1:] == [TaskDead])
+    assert one.events("a")[-1].error.startswith("Reject: the result is too large: task-events takes records of 20000")
+
+
+BAD_REQUESTS = [
+    None,
+    b"",
+    b"garbage",
+    b'{"type":"TASK_CREATED"}',
+    b"[" * 20_000,
+    request("z", partition=PARTITIONS),
+    request("z").replace(b'"default"', b'"' + b"k" * 65 + b'"'),
+]
+
+
+@pytest.mark.parametrize(
+    "value", BAD_REQUESTS, ids=["tombstone", "empty", "garbage", "fields", "deep", "partition", "kind"]
+)
 async def test_request_that_cannot_be_worked_goes_to_the_dead_letters(bench, gate, value):
     """One record is lost to work, none after it; the header says why."""
     one = await bench(gate)

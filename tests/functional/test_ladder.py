@@ -181,6 +181,17 @@ async def test_record_that_is_no_retry_is_buried(bench):
     assert b"no json" == letter.value
 
 
+async def test_retry_that_its_topic_does_not_take_is_buried(bench):
+    """Compressed it got in; the next one does not wait for it."""
+    large = waiting("a", in_ms=0).replace(b"some content", b"x" * 1_100_000)
+    bench.put(TIERS[0], 0, large, waiting("b", in_ms=0))
+    await bench.forwards(1)
+    assert ["b"] == bench.forwarded()
+    await until(lambda: bench.committed(TIERS[0]) == (2, ""))
+    (letter,) = bench.worker.producer.sent_to(DEAD_LETTERS)
+    assert b"task-requests takes records of" in dict(letter.headers)["kafka_dlt-exception-message"]
+
+
 async def test_many_waiting_retries_pause_their_fetching(bench):
     """What waits in memory is bounded, and goes on when it has shrunk."""
     bench.put(TIERS[0], 0, *(waiting(f"a{number}", in_ms=50) for number in range(6)))

@@ -29,6 +29,7 @@ from app.rules.counts import (
     decode_window_key,
     encode_window_key,
 )
+from app.rules.distribution import MAX_OBJECT_BYTES
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
 from app.settings import load
@@ -167,6 +168,14 @@ def test_object_is_followed_from_its_creation_to_its_end():
     assert "CREATED" == describe_object("7f3a", decode_row(world.ledger.rows[b"7f3a"]))["state"]
     world.step(*events)
     assert "FINISHED" == describe_object("7f3a", decode_row(world.ledger.rows[b"7f3a"]))["state"]
+
+
+def test_object_that_is_larger_than_its_topic_takes_is_none():
+    """The distributor buries it, so it never has tasks."""
+    world = World()
+    event = object_created("7f3a", at_ms=BASE_MS)
+    step = world.step(msgspec.structs.replace(event, content="x" * MAX_OBJECT_BYTES))
+    assert ({}, []) == (world.ledger.rows, step.sent_to(DEAD_LETTERS))
 
 
 def test_repeated_events_change_nothing():

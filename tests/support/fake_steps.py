@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fakes import Sent
 
 from app.streaming.tables import StepRows
+from app.streaming.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,6 +51,10 @@ class FakeStep:
         self.sent: list[Sent] = []
         self.rows_of: dict[tuple[str, int], StepRows] = {}
         self._stores = stores
+        nobody: Any = None
+        self.transactions = Transactions(ownership=nobody, new_producer=nobody, fatal=nobody)
+        self.check_size = self.transactions.check_size
+        self.limit_bytes = self.transactions.limit_bytes
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any | None = None

@@ -10,18 +10,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
+from aiokafka import TopicPartition
 from aiokafka.record import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
+from app.errors import Unreadable
 from app.streaming.batching import RecordBatch
 from app.streaming.fencing import Membership
 from app.streaming.ownership import Partition
 from app.streaming.transactions import Transactions
+from app.streaming.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
-    from aiokafka import TopicPartition
     from aiokafka.producer.message_accumulator import BatchBuilder
     from aiokafka.structs import OffsetAndMetadata
 
@@ -61,6 +63,24 @@ def record(
     return ConsumerRecord(
         topic, partition, offset, timestamp_ms, 0, key, value, None, -1, len(value or b""), tuple(headers)
     )
+
+
+def unreadable(
+    topic: str,
+    partition: int,
+    offset: int,
+    raw: bytes,
+    reason: str,
+    *,
+    last_offset: int = -1,
+    **of_record: Any,
+) -> UnreadableRecord:
+    """Return what stands for offsets that cannot be unpacked; with `key` or `headers` for one record."""
+    tp, error = TopicPartition(topic, partition), Unreadable(reason)
+    if not of_record:
+        return unreadable_bytes(tp, offset, max(offset, last_offset), raw, error)
+    given = {"key": b"key", "headers": (), **of_record}
+    return unreadable_record(tp, offset, time=(NOW_MS, 0), raw=raw, error=error, **given)
 
 
 def batch(

@@ -6,6 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 import pytest
+from fakes import unreadable
 from grave import request_of
 
 from api.view.dead_letter_filter import Filter
@@ -135,6 +136,19 @@ def test_what_the_headers_say_goes_before_the_bytes(view, writer):
     headers = [("kafka_dlt-original-topic", b"task-requests-retry-1s")]
     summary = view.dead_letters.summary(writer.record(encode(request_of(1, redrive=3)), 1, headers))
     assert ("mail", "o1-0", "o1", 3) == (summary.kind, summary.task_id, summary.object_id, summary.redrive)
+
+
+def test_letter_that_cannot_be_unpacked_is_shown(view):
+    """Somebody else wrote it, or the log is damaged: people see what there is of it, and why that is all."""
+    named = unreadable(DEAD_LETTERS, 0, 3, b"mine", "its header", key=b"k", headers=(("na\\xff", None), ("o", b"1")))
+    lost = unreadable(DEAD_LETTERS, 0, 4, b"log", "a wrong CRC", last_offset=6)
+    view.apply({(DEAD_LETTERS, 0): [named, lost]})
+    assert [LetterId(0, 4), LetterId(0, 3)] == sorted(page(view), reverse=True)
+    letter, summary = view.dead_letters.letter(LetterId(0, 3)), view.dead_letters.summary(LetterId(0, 3))
+    assert (b"k", b"mine") == (letter.key, letter.value)
+    assert {"na\\xff": b"", "o": b"1"}.items() <= dict(letter.headers).items()
+    assert ("app.errors.Unreadable", "its header") == (summary.error_type, summary.message)
+    assert "a wrong CRC" == view.dead_letters.summary(LetterId(0, 4)).message
 
 
 @pytest.mark.parametrize("given", [None, b"", b"xyz", b"ABCDEF012345", b"0" * 13, b"\xff" * 12])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
 from app.errors import DecodeError
 from app.events import TaskCreated
 from app.rules.dead_letters import (
+    INCOMPLETE_HEADER,
     MAX_MESSAGE_CHARS,
     MAX_STACK_TRACE_BYTES,
+    Body,
     Origin,
     dead_letter_headers,
+    fitting,
     message_of,
 )
 from app.rules.fingerprint import fingerprint
@@ -131,3 +137,62 @@ def test_record_cannot_pass_itself_off_as_an_act():
     """A header that marks acts is taken off: with it the letter would be hidden from the desk."""
     told = dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=0, headers=[("ebs-act", b"discarded")])
     assert "ebs-act" not in dict(told)
+
+
+OURS = dead_letter_headers(ORIGIN, ValueError("boom"), attempts=1)
+
+
+def test_letter_that_fits_is_left_alone():
+    """To the byte, null parts too."""
+    for body in (Body(b"k", b"v" * 90_000, [("own", b"1"), ("null", None), *OURS]), Body(None, None, OURS)):
+        assert body == fitting(body, 200_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (Body(b"k", b"v" * 3_000_000, [("own", b"1"), *OURS]), "the first 65536 of 3000000 bytes of its value"),
+        (Body(b"k" * 3_000_000, b"v", OURS), "the first 65536 of 3000000 bytes of its key"),
+        (Body(b"k", b"v", [("own", b"1" * 3_000_000), *OURS]), "none of its 1 headers (3000113 bytes)"),
+        (Body(b"k", None, [(f"own {n}", b"") for n in range(200_000)] + OURS), "none of its 200000 headers"),
+        (
+            Body(b"k" * 700_000, b"v" * 700_000, [("own", b"1" * 700_000), *OURS]),
+            "the first 65536 of 700000 bytes of its key and the first 65536 of 700000 bytes of its value and none",
+        ),
+    ],
+    ids=["value", "key", "header", "headers", "all"],
+)
+def test_letter_that_is_too_large_is_cut_and_says_so(body, said):
+    """Whatever of it is large; what is not stays, and so does why it died."""
+    cut = fitting(body, 1_048_588)
+    headers = dict(cut.headers)
+    assert said in headers[INCOMPLETE_HEADER].decode()
+    assert size_of(cut) < 1_048_588
+    assert dict(OURS).items() <= headers.items()
+    assert (body.key or b"").startswith(cut.key or b"")
+    assert (body.value or b"").startswith(cut.value or b"")
+    assert ("own" in headers) == (said.startswith("the first") and "none" not in said and len(body.key or b"") == 1)
+
+
+def test_letter_fits_a_topic_that_takes_little():
+    """Then it goes without stack traces, before it does not go at all."""
+    deep = [(name, b"x" * MAX_STACK_TRACE_BYTES if name in STACK_TRACES else text) for name, text in OURS]
+    cut = fitting(Body(b"k" * 20_000, b"v" * 20_000, deep), 20_000)
+    assert size_of(cut) < 20_000
+    assert not STACK_TRACES & dict(cut.headers).keys()
+    assert b"boom" == dict(cut.headers)["kafka_dlt-exception-message"]
+
+
+def test_headers_of_another_producer_cannot_make_ours_large():
+    """A kind, and a count of redrives, are what the record says."""
+    task = TaskCreated("c-a-1", "a", "a-1", 2, "k" * 1_000_000, 1, 3, 5, 1)
+    assert len(dict(dead_letter_headers(ORIGIN, ValueError(), attempts=1, task=task))["ebs-kind"]) < 1_000
+    given = [("ebs-redrive", b"1" * 1_000_000), ("ebs-incomplete", b"x" * 1_000_000)]
+    headers = dict(dead_letter_headers(ORIGIN, ValueError(), attempts=1, headers=given))
+    assert len(headers["ebs-redrive"]) < 1_000
+    assert INCOMPLETE_HEADER not in headers
+
+
+def size_of(body: Body) -> int:
+    """Return what a letter takes on its topic."""
+    return DefaultRecordBatchBuilder.estimate_size_in_bytes(body.key, body.value, body.headers)

@@ -12,7 +12,13 @@ from app.errors import DecodeError
 from app.rules.distribution import SeenKeys, expired_keys, split
 
 SOME = settings(max_examples=80, deadline=None)
-LIMITS = {"partition_count": 8, "default_task_count": 3, "max_task_count": 1_000, "at_ms": BASE_MS + 5}
+LIMITS = {
+    "record_bytes": 100,
+    "partition_count": 8,
+    "default_task_count": 3,
+    "max_task_count": 1_000,
+    "at_ms": BASE_MS + 5,
+}
 DAY_MS = 86_400_000
 
 

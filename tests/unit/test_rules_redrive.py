@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events import TaskCreated, TaskDead, TaskFinished, TaskStarted, decode_task_event, decode_task_request, encode
+from app.events import (
+    ObjectCreated,
+    TaskCreated,
+    TaskDead,
+    TaskFinished,
+    TaskStarted,
+    decode_task_event,
+    decode_task_request,
+    encode,
+)
 from app.rules.acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
-from app.rules.dead_letters import Origin, dead_letter_headers
+from app.rules.dead_letters import INCOMPLETE_HEADER, Origin, dead_letter_headers
 from app.rules.ledger import ObjectRow, apply_task_event
 from app.rules.ledger_states import TaskState, state_of_task
 from app.rules.redrive import Letter, Outgoing, Plan, RedrivePolicy, Refusal
@@ -169,6 +178,19 @@ def test_empty_value_needs_a_payload():
 def test_letter_of_another_topic_is_refused(topic):
     """A header must not make the API write to any topic of the cluster."""
     assert f"it came from '{topic}'" in refused(letter_of(encode(REQUEST), topic=topic)).reason
+
+
+def test_letter_that_is_not_its_record_as_it_was_needs_a_payload():
+    """What was cut off, or lay below the records, cannot go back; the whole record from elsewhere can."""
+    headers = [*letter_of(b'{"type"', topic="objects").headers, (INCOMPLETE_HEADER, b"the first 7 of 900 bytes")]
+    letter = Letter(b"k", b'{"type"', headers)
+    reason = refused(letter).reason
+    assert "the first 7 of 900 bytes" in reason
+    assert "objects-3@7" in reason
+    payload = encode(ObjectCreated(object_id="mended", name="n", content="c", at_ms=NOW_MS))
+    request = planned(letter, payload=payload).request
+    assert (b"mended", payload) == (request.key, request.value)
+    assert INCOMPLETE_HEADER not in dict(request.headers)
 
 
 def test_letter_without_headers_is_refused():

@@ -11,7 +11,7 @@ from aiokafka.structs import OffsetAndMetadata
 from fake_steps import FakeStore
 from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
 
-from app.errors import StepFailed
+from app.errors import RecordTooLarge, StepFailed
 from app.streaming.fencing import Membership
 from app.streaming.transactions import MAX_BATCH_BYTES, Step
 
@@ -324,11 +324,37 @@ async def test_oversize_record_gets_a_batch_of_its_own(worker):
     """It is as large as it is; the records around it stay in batches of ordinary size."""
     sizes = [100, 1_500_000, 100, 1_500_000, 100]
     headers: Any = [("header", b"text"), ("null", None)]
+    worker.transactions.max_message_bytes["out"] = 1 << 21
     async with step_over(worker, worker.batch(0, [b"1"])) as step:
         for size in sizes:
             step.send("out", 0, b"key", b"x" * size, headers)
     assert sizes == [len(one.value or b"") for one in worker.producer.sent_to("out")]
     assert 2 == sum(1 for size in worker.producer.batch_sizes if size > MAX_BATCH_BYTES)
+
+
+async def test_record_that_its_topic_does_not_take_is_refused_and_the_step_goes_on(worker):
+    """Nothing of it is sent; what fits is, before and after, also where nothing was sent to that topic before."""
+    worker.transactions.max_message_bytes["narrow"] = 10_000
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        for topic, size in (("out", 1_100_000), ("narrow", 10_000)):
+            with pytest.raises(RecordTooLarge, match=rf"{topic} takes records of \d+ bytes \(max.message.bytes\)"):
+                step.send(topic, 0, b"large", b"x" * size)
+            for key in (b"before", b"after"):
+                step.send(topic, 0, key, b"small")
+                with pytest.raises(RecordTooLarge):
+                    step.send(topic, 0, b"large", b"", [("large", b"x" * size)])
+    assert [b"before", b"after"] == [one.key for one in worker.producer.sent_to("out")]
+    assert [b"before", b"after"] == [one.key for one in worker.producer.sent_to("narrow")]
+
+
+async def test_batches_stay_below_the_limit_of_a_topic_that_takes_less_than_usual(worker):
+    """max.message.bytes is of a batch, whatever it is."""
+    worker.transactions.max_message_bytes["narrow"] = 10_000
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        for _ in range(10):
+            step.send("narrow", 0, b"key", b"x" * 4_000)
+    assert 10 == len(worker.producer.sent_to("narrow"))
+    assert max(worker.producer.batch_sizes) <= 10_000
 
 
 async def test_record_without_key_and_value_can_be_sent(worker):
