@@ -17,8 +17,8 @@ from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
-from app.rules.distribution import SeenKeys, expired_keys, split
-from app.topics import DISTRIBUTION_APP, OBJECTS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
+from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
+from app.topics import DISTRIBUTION_APP, OBJECTS, PLACES_TABLES, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 from app.worker import create_worker_app, load_settings, tracing_of
 
 if TYPE_CHECKING:
@@ -112,12 +112,14 @@ class Distributor:
 
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
         seen = step.rows(SEEN_TABLE, partition)
-        for key in expired_keys(seen.committed_keys(), self._seen, stream_time_ms, EXPIRE_PER_STEP):
+        for key in expired_keys(seen.committed_keys(FIRST_KEY), self._seen, stream_time_ms, EXPIRE_PER_STEP):
             seen.delete(key)
 
 
 _settings = load_settings()
-app = create_worker_app(DISTRIBUTION_APP, _settings, input_topics=[OBJECTS])
+app = create_worker_app(
+    DISTRIBUTION_APP, _settings, input_topics=[OBJECTS], places_table=PLACES_TABLES[DISTRIBUTION_APP]
+)
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
 attach_heartbeat(app)
 register_health(app)

@@ -104,6 +104,11 @@ class WorkerCollector:
             "ebs_partitions_ready", "Those that are restored and worked", sum(partition.active for partition in owned)
         )
         yield gauge(
+            "ebs_partitions_unowned",
+            "Partition numbers that nobody of the group works; asked by workers that have none themselves",
+            len(app.progress.survey.unowned) if app.progress.survey is not None else 0,
+        )
+        yield gauge(
             "ebs_recovery_ratio",
             "How much of the restore that goes on is done; 1 if none does",
             owned_ratio(app.transactions.ownership),

@@ -29,6 +29,9 @@ WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 
+PLACES_TABLES = {DISTRIBUTION_APP: SEEN_TABLE, PROCESSING_APP: REDRIVEN_TABLE, STATISTICS_APP: EXPIRY_TABLE}
+"""By group the table in which it keeps where it is, too (`app.streaming.places`)."""
+
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 MAX_OBJECT_BYTES = 1_048_576

@@ -24,7 +24,7 @@ def app(**changes: Any) -> Any:
         partitions=partitions,
         restoring=[],
     )
-    progress = SimpleNamespace(ends={}, verdict=None, why_excused=lambda: "")
+    progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "")
     fine = {"is_prepared": True, "should_stop": False, "progress": progress}
     return SimpleNamespace(transactions=SimpleNamespace(ownership=ownership), **(fine | changes))
 
@@ -48,7 +48,7 @@ def test_standstill_fails_liveness_with_its_reason():
     ("changes", "said"),
     [
         ({"is_prepared": False}, "the worker waits for the Kafka broker and its topics"),
-        ({"progress": SimpleNamespace(ends=None)}, "the Kafka broker does not answer"),
+        ({"progress": SimpleNamespace(ends=None, why_away="")}, "the Kafka broker does not answer"),
     ],
 )
 def test_broker_that_is_away_fails_readiness(changes, said):

@@ -25,12 +25,17 @@ class FakeReader:
 
     def __init__(self) -> None:
         self.earliest: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
         self.seeks: dict[TopicPartition, int] = {}
         self.opened: frozenset[TopicPartition] = frozenset()
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offsets."""
         return {tp: self.earliest.get(tp, 0) for tp in partitions}
+
+    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where the logs end."""
+        return {tp: self.ends.get(tp, 100) for tp in partitions}
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Note where to go on."""
