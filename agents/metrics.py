@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import Response
 from prometheus_client import Histogram
 
+from app.future_stamps import future_stamps
 from app.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
 from app.streaming.progress import owned_ratio
 
@@ -91,6 +92,11 @@ class WorkerCollector:
         yield gauge("ebs_last_progress_timestamp_seconds", "When something was last done", self._last_progress_s())
         yield gauge(
             "ebs_standing_still", "1 if work stands still, which soon ends the process", progress.verdict is not None
+        )
+        yield counter(
+            "ebs_future_stamps_total",
+            "Records that were stamped more than a minute ahead of this worker's clock, and count as of now",
+            future_stamps.count,
         )
         yield gauge("ebs_broker_reachable", "1 if the Kafka broker answers", progress.ends is not None)
 

@@ -42,7 +42,7 @@ async def statistics(stream: Any) -> None:
     async for step in app.transactions.steps(stream):
         async with step:
             began_at_ns = time.time_ns()
-            _bookkeeper.record(step)
+            _bookkeeper.record(step, began_at_ns // 1_000_000)
             if _tracing is not None:
                 for batch in step.batches:
                     _tracing.observe(batch.records, STATISTICS_APP, began_at_ns)

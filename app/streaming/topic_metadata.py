@@ -55,9 +55,7 @@ class _Uuid(AbstractType[bytes]):
         return data.read(_UUID_BYTES)
 
 
-_BROKERS = CompactArray(
-    ("node_id", Int32), ("host", STRING), ("port", Int32), ("rack", STRING), ("tags", TaggedFields)
-)
+_BROKERS = CompactArray(("node_id", Int32), ("host", STRING), ("port", Int32), ("rack", STRING), ("tags", TaggedFields))
 _PARTITIONS = CompactArray(
     ("error_code", Int16),
     ("partition", Int32),

@@ -41,13 +41,14 @@ class World:
         settings = load(partitions=4, tasks_per_object=3, max_tasks_per_object=10, seen_retention_h=4)
         self.distributor = Distributor(settings)
 
-    def step(self, *batches: Iterable[ConsumerRecord], commit: bool = True) -> FakeStep:
-        """Distribute batches of records in one step."""
+    def step(self, *batches: Iterable[ConsumerRecord], commit: bool = True, now_ms: int = 0) -> FakeStep:
+        """Distribute batches of records in one step, by default once all of them are written."""
+        newest_ms = max(NOW_MS, *(one.timestamp for records in batches for one in records))
         gathered = [batch("objects", 3, records, assignment=None) for records in batches]
         step = FakeStep(gathered, {(SEEN_TABLE, 3): self.store})
         untyped: Any = step
         for one in gathered:
-            self.distributor.distribute(untyped, one, NOW_MS + 5)
+            self.distributor.distribute(untyped, one, (now_ms or newest_ms) + 5)
         if commit:
             step.commit()
         return step
@@ -66,15 +67,15 @@ def requested(step: FakeStep) -> Counter[str]:
 
 def test_object_becomes_requests_and_facts(world):
     """Requests are spread from the object's partition on, keyed by task; facts stay in it, keyed by object."""
-    step = world.step([submitted("7f3a")])
+    step = world.step([submitted("h")])
     requests = step.sent_to(TASK_REQUESTS)
-    assert [(3, b"7f3a-0"), (0, b"7f3a-1"), (1, b"7f3a-2")] == [(one.partition, one.key) for one in requests]
+    assert [(3, b"h-0"), (0, b"h-1"), (1, b"h-2")] == [(one.partition, one.key) for one in requests]
     decoded = [decode_task_request(one.value or b"") for one in requests]
-    assert {("7f3a", 3, 3, "some content", NOW_MS + 5)} == {
+    assert {("h", 3, 3, "some content", NOW_MS + 5)} == {
         (one.object_id, one.object_partition, one.task_count, one.content, one.at_ms) for one in decoded
     }
     facts = step.sent_to(TASK_EVENTS)
-    assert {(3, b"7f3a")} == {(one.partition, one.key) for one in facts}
+    assert {(3, b"h")} == {(one.partition, one.key) for one in facts}
     assert [one.id for one in decoded] == [decode_task_event(one.value or b"").id for one in facts]
     assert 6 == len(step.sent)
 
@@ -95,7 +96,7 @@ def test_object_submitted_twice_in_a_step_makes_one_set_of_tasks(world, arrivals
 def test_object_submitted_again_makes_no_tasks(world):
     """In a later step, after a restart, until the retention is over."""
     world.step([submitted("a")])
-    assert Counter(b=3) == requested(world.step([submitted("a"), submitted("b")]))
+    assert Counter(c=3) == requested(world.step([submitted("a"), submitted("c")]))
     world.restart()
     assert Counter() == requested(world.step([submitted("a", at_ms=NOW_MS + 4 * HOUR_MS)]))
 
@@ -124,7 +125,7 @@ def test_id_is_forgotten_after_the_retention(world):
     """The same id is a new object then, and the old row is deleted by a tombstone."""
     world.step([submitted("a")])
     (old,) = world.store.keys()
-    step = world.step([submitted("b", at_ms=NOW_MS + 6 * HOUR_MS)])
+    step = world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
     assert old in step.rows_of[SEEN_TABLE, 3].changed
     assert step.rows_of[SEEN_TABLE, 3].changed[old] is None
     assert 1 == len(world.store.rows)
@@ -144,8 +145,8 @@ BAD = [
 def test_record_that_is_no_object_is_buried_and_the_rest_goes_on(world, value, reason):
     """Its bytes, key and headers go to the dead letters of its own partition."""
     bad = record("objects", 3, 1, value, key=b"key", headers=[("traceparent", b"00-1")])
-    step = world.step([submitted("a"), bad, submitted("b", offset=2)])
-    assert Counter(a=3, b=3) == requested(step)
+    step = world.step([submitted("a"), bad, submitted("c", offset=2)])
+    assert Counter(a=3, c=3) == requested(step)
     (letter,) = step.sent_to(DEAD_LETTERS)
     assert (3, b"key", value) == (letter.partition, letter.key, letter.value)
     headers = dict(letter.headers)
@@ -161,6 +162,6 @@ def test_replay_writes_the_same_bytes():
     """Ids and order are made of the object alone: a repeated step cannot be told from the first."""
 
     def sent() -> list[Sent]:
-        return World().step([submitted("a"), submitted("b", offset=1)]).sent
+        return World().step([submitted("a"), submitted("c", offset=1)]).sent
 
     assert sent() == sent()

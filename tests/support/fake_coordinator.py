@@ -61,7 +61,8 @@ class FakeCoordinator:
         return 1
 
     async def send(self, node_id: int, request: Any, *, group: object = None) -> Any:
-        """Answer what the streaming layer asks of its brokers."""
+        """Answer what the streaming layer asks of its brokers, by whatever connection."""
+        assert group is None or node_id == 1
         if node_id in self.silent:
             raise KafkaConnectionError(f"node {node_id} is away")
         if isinstance(request, DescribeTopics):

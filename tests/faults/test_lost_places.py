@@ -1,0 +1,148 @@
+"""Topics that are made anew under running workers, and committed offsets that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from checker import differences, read_topics
+from feed import feed
+from fleet import PATIENT, ROLES, Fleet, until
+from follower import Follower
+from typer.testing import CliRunner
+from worker_pages import read_page
+
+from api.cli import cli
+from app.broker import ensure_topics
+from app.settings import load
+from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
+from app.topics import (
+    CONTROL,
+    DISTRIBUTION_APP,
+    OBJECTS,
+    PROCESSING_APP,
+    STATISTICS_APP,
+    TASK_EVENTS,
+    TASK_REQUESTS,
+    catalogue,
+)
+
+if TYPE_CHECKING:
+    from app.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+QUICK = {**PATIENT, "EBS_STALL_TIMEOUT_S": "12"}
+"""A look each second."""
+
+
+async def all_ready(fleet: Fleet) -> None:
+    """Wait until every worker's `/readyz` says so."""
+    await until(
+        lambda: all(read_page(worker, "/readyz").status == 200 for worker in fleet.workers.values()),
+        "all workers to be ready",
+        fleet=fleet,
+        reviving=True,
+    )
+
+
+async def make_anew(bootstrap: str, *names: str) -> None:
+    """Delete topics and make them again, as an operator does who wants to be rid of what is in them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(names))
+        await until(lambda: _are_gone(admin, names), "the topics to be gone")
+    finally:
+        await admin.close()
+    await ensure_topics(bootstrap, catalogue(load(broker=bootstrap, partitions=PARTITIONS)))
+
+
+async def _are_gone(admin: AIOKafkaAdminClient, names: tuple[str, ...]) -> bool:
+    return not {one["topic"] for one in await admin.describe_topics()} & set(names)
+
+
+@pytest.mark.parametrize(
+    "names", [(OBJECTS,), (TASK_REQUESTS, TASK_EVENTS), ("ebs-distribution-seen-changelog", CONTROL)]
+)
+async def test_workers_go_on_with_topics_that_were_made_anew(broker: EmbeddedKafka, fleet: Fleet, names) -> None:
+    """Within seconds, by a new life; without the mend nobody worked anything any more, and every probe was fine."""
+    for role in ROLES:
+        fleet.start(role, **QUICK)
+    await all_ready(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        await feed(broker.bootstrap, 40, partitions=PARTITIONS)
+        await until(lambda: follower.has_finished_objects(40), "40 objects", fleet=fleet)
+    await make_anew(broker.bootstrap, *names)
+    workers = fleet.workers.values()
+    await until(lambda: all(one.exit_code is not None for one in workers), "all to notice", timeout_s=30, fleet=fleet)
+    assert [EXIT_INPUTS_CHANGED] * 3 == [one.exit_code for one in workers]
+    assert all(f"topic {names[0]} was deleted and made anew" in one.log() for one in workers)
+    fleet.revive()
+    await all_ready(fleet)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 40, partitions=PARTITIONS)
+        await until(
+            lambda: follower.look(lambda: follower.finished_objects >= set(accepted)), "40 more objects", fleet=fleet
+        )
+    topics = await read_topics(broker.bootstrap)
+    assert 1 == max(topics.event_ids.values())
+
+
+async def test_partitions_that_are_added_are_refused(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Records name their partition: the workers end, and do not start before the counts are right again."""
+    worker = fleet.start("distribution", **QUICK)
+    await all_ready(fleet)
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    await admin.create_partitions({OBJECTS: NewPartitions(PARTITIONS + 1)})
+    await admin.close()
+    await until(lambda: worker.exit_code is not None, "it to notice", timeout_s=30, fleet=fleet)
+    assert "topic objects has 5 partitions now, it had 4" in worker.log()
+    fleet.revive()
+    await until(lambda: worker.exit_code is not None, "it to refuse", fleet=fleet)
+    assert EXIT_CONFIGURATION == worker.exit_code
+
+
+async def test_offsets_that_vanished_run_nothing_again(broker: EmbeddedKafka, fleet: Fleet, monkeypatch) -> None:
+    """Distribution and statistics know from their tables; processing refuses until a person has decided."""
+    for role in ROLES:
+        fleet.start(role, **PATIENT)
+    accepted = await _feed_and_wait(broker, fleet, 60)
+    for role in ROLES:
+        await fleet.terminate(f"{role}-1")
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    await admin.delete_consumer_groups([DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP])
+    await admin.close()
+    for role in ROLES:
+        fleet.start(role, **PATIENT)
+    worker = fleet.workers["processing-1"]
+    await until(lambda: worker.exit_code is not None, "processing to refuse", fleet=fleet)
+    assert EXIT_CONFIGURATION == worker.exit_code
+    assert "ebs offsets reset --role processing" in worker.log()
+    for name, value in {"BROKER": broker.bootstrap, "PARTITIONS": str(PARTITIONS), "SESSION_TIMEOUT_S": "20"}.items():
+        monkeypatch.setenv(f"EBS_{name}", value)
+    run = CliRunner().invoke
+    told = await asyncio.to_thread(run, cli, ["doctor", "--api", "http://127.0.0.1:1"])
+    assert "it has worked task-requests" in told.stdout
+    done = await asyncio.to_thread(run, cli, ["offsets", "reset", "--role", "processing", "--to", "latest"])
+    assert (0, "") == (done.exit_code, done.stderr.replace("waiting for 1 members of ebs-processing to be gone\n", ""))
+    fleet.revive()
+    accepted += await _feed_and_wait(broker, fleet, 60)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+
+
+async def _feed_and_wait(broker: EmbeddedKafka, fleet: Fleet, count: int) -> list[str]:
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, count, partitions=PARTITIONS)
+        await until(
+            lambda: follower.look(lambda: follower.finished_objects >= set(accepted)), f"{count} objects", fleet=fleet
+        )
+    return accepted
+
+
+async def _are_finished(follower: Follower, object_ids: list[str]) -> bool:
+    return await follower.look(lambda: follower.finished_objects >= set(object_ids))
