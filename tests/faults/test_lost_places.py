@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from checker import differences, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, Fleet, until
@@ -114,7 +115,9 @@ async def test_offsets_that_vanished_run_nothing_again(broker: EmbeddedKafka, fl
         await fleet.terminate(f"{role}-1")
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
-    await admin.delete_consumer_groups([DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP])
+    node_id = await admin.find_coordinator(PROCESSING_APP)
+    answer = await admin._send_request(DeleteGroupsRequest([DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP]), node_id)
+    assert [0] * 3 == [code for _, code in answer.results]
     await admin.close()
     for role in ROLES:
         fleet.start(role, **PATIENT)

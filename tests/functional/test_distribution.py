@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import NOW_MS, Sent, batch, record
@@ -12,8 +14,9 @@ from histories import object_created
 
 from agents.distribution import Distributor
 from app.events import decode_task_event, decode_task_request, encode
+from app.future_stamps import future_stamps
 from app.settings import load
-from app.topics import DEAD_LETTERS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
+from app.topics import DEAD_LETTERS, MAX_OBJECT_BYTES, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,8 +85,8 @@ def test_object_becomes_requests_and_facts(world):
 
 def test_object_may_ask_for_its_number_of_tasks(world):
     """Up to the limit."""
-    step = world.step([submitted("one", task_count=1), submitted("ten", task_count=10)])
-    assert Counter(one=1, ten=10) == requested(step)
+    step = world.step([submitted("1", task_count=1), submitted("ten", task_count=10)])
+    assert {"1": 1, "ten": 10} == requested(step)
 
 
 @pytest.mark.parametrize("arrivals", [[["a", "a"]], [["a"], ["a"]]], ids=["one batch", "two batches"])
@@ -130,6 +133,51 @@ def test_id_is_forgotten_after_the_retention(world):
     assert step.rows_of[SEEN_TABLE, 3].changed[old] is None
     assert 1 == len(world.store.rows)
     assert Counter(a=3) == requested(world.step([submitted("a", at_ms=NOW_MS + 6 * HOUR_MS)]))
+
+
+@pytest.mark.parametrize("object_id", ["7f3a", "e", "日本", "é"])
+def test_record_in_another_partition_is_moved_to_that_of_its_id(world, object_id):
+    """As it is, keyed by its id, and makes no tasks here; the one that lies right does."""
+    value = encode(object_created(object_id, at_ms=NOW_MS))
+    stray = record("objects", 3, 5, value, key=b"another key", headers=[("traceparent", b"00-1")])
+    step = world.step([stray])
+    (moved,) = step.sent
+    right = zlib.crc32(object_id.encode()) % 4
+    assert right != 3
+    assert ("objects", right, object_id.encode(), value) == moved[:4]
+    assert [("traceparent", b"00-1"), ("ebs-moved-from", b"objects-3@5")] == moved.headers
+    assert ({}, 1) == (world.store.rows, world.distributor.moved_count)
+
+
+def test_id_is_one_object_whatever_partitions_it_comes_in_on(world):
+    """By HTTP, then by a producer with a partitioner of its own, then moved."""
+    world.step([submitted("a")])
+    assert [] == world.step([submitted("a")]).sent
+
+
+@pytest.mark.parametrize("spare_bytes", [0, 1_100])
+def test_record_that_is_too_large_to_be_moved_is_buried(world, spare_bytes):
+    """The header that says whence it comes must fit, or the step would fail for ever."""
+    event = object_created("e", at_ms=NOW_MS, task_count=1)
+    room = MAX_OBJECT_BYTES - len(encode(event)) - spare_bytes
+    value = encode(msgspec.structs.replace(event, content=event.content + "x" * room))
+    (sent,) = world.step([record("objects", 3, 5, value)]).sent
+    assert ("objects" if spare_bytes else DEAD_LETTERS) == sent.topic
+    if not spare_bytes:
+        assert b"too large to be moved" in dict(sent.headers)["kafka_dlt-exception-message"]
+
+
+@pytest.mark.parametrize("ahead_ms", [61_000, 100 * 365 * 24 * HOUR_MS])
+def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
+    """It counts as now, and is told: a repeated submit still makes no tasks."""
+    told_before = future_stamps.count
+    world.step([submitted("a")], now_ms=NOW_MS)
+    value = encode(object_created("c", at_ms=NOW_MS))
+    world.step([record("objects", 3, 1, value, timestamp_ms=NOW_MS + ahead_ms)], now_ms=NOW_MS)
+    world.restart()
+    assert Counter() == requested(world.step([submitted("a")], now_ms=NOW_MS))
+    assert told_before < future_stamps.count
+    assert {NOW_MS // (2 * HOUR_MS)} == {int.from_bytes(key[:6], "big") for key in world.store.rows}
 
 
 BAD = [

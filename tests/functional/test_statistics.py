@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
+from app.future_stamps import future_stamps
 from app.rules.counts import (
     HOUR_MS,
     MINUTE_MS,
@@ -29,6 +30,7 @@ from app.rules.counts import (
     decode_window_key,
     encode_window_key,
 )
+from app.rules.expiry import TIMES_KEY, decode_times
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
 from app.settings import load
@@ -54,6 +56,7 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.ledger, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore()
+        self.now_ms = NEVER_MS
         self._settings = load(partitions=1, **options)
         self._offsets = Counter[str]()
         self.restart()
@@ -77,7 +80,7 @@ class World:
         tables = {LEDGER_TABLE: self.ledger, WINDOWS_TABLE: self.windows, EXPIRY_TABLE: self.expiry}
         step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()})
         untyped: Any = step
-        self.bookkeeper.record(untyped, NEVER_MS)
+        self.bookkeeper.record(untyped, self.now_ms)
         step.commit()
         return step
 
@@ -331,3 +334,30 @@ def test_without_a_ledger_events_are_counted_as_they_come():
     world.step(*events)
     assert {} == world.ledger.rows
     assert recount(events) == happened(world.counts(WINDOW_MS))
+
+
+def test_object_in_another_partition_is_counted_where_its_id_belongs():
+    """Once, by the worker that has that partition: distribution moves it there."""
+    stores = {
+        (table, number): FakeStore() for table in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE) for number in (0, 1)
+    }
+    value = encode(object_created("f", at_ms=BASE_MS))
+    batches = [batch(OBJECTS, number, [record(OBJECTS, number, 0, value)], assignment=None) for number in (0, 1)]
+    step: Any = FakeStep(batches, stores)
+    Bookkeeper(load(partitions=4)).record(step, NEVER_MS)
+    step.commit()
+    assert ({b"f"}, set()) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
+
+
+@pytest.mark.parametrize("stamp_ms", [BASE_MS, BASE_MS + 100 * 365 * 24 * HOUR_MS])
+def test_event_from_the_future_counts_as_of_now(stamp_ms):
+    """A clock that is wrong, in the event or in its record too: neither time nor windows run ahead."""
+    world = World()
+    world.now_ms = BASE_MS + 5_000
+    told_before = future_stamps.count
+    world.step(object_created("a", at_ms=BASE_MS + 50 * 365 * 24 * HOUR_MS), timestamp_ms=stamp_ms)
+    assert decode_row(world.ledger.rows[b"a"]).created_at_ms == min(stamp_ms, world.now_ms)
+    assert decode_times(world.expiry.rows[TIMES_KEY]).objects_ms == min(stamp_ms, world.now_ms)
+    ((start_ms, _kind),) = world.counts(WINDOW_MS)
+    assert start_ms <= world.now_ms
+    assert told_before < future_stamps.count

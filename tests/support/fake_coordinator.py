@@ -43,6 +43,7 @@ class FakeCoordinator:
         self.in_sync = [1, 2, 3]
         self.assignments: list[bytes] = []
         self.silent: set[int] = set()
+        self.coordinator = 1
 
     def brokers(self) -> list[SimpleNamespace]:
         """Return the one broker."""
@@ -50,7 +51,7 @@ class FakeCoordinator:
 
     async def coordinator_lookup(self, _kind: object, _group_id: str) -> int:
         """Return the node."""
-        return 1
+        return self.coordinator
 
     async def ready(self, _node_id: int, *, group: object) -> bool:
         """Be there."""
@@ -62,7 +63,7 @@ class FakeCoordinator:
 
     async def send(self, node_id: int, request: Any, *, group: object = None) -> Any:
         """Answer what the streaming layer asks of its brokers, by whatever connection."""
-        assert group is None or node_id == 1
+        assert group is None or node_id == self.coordinator
         if node_id in self.silent:
             raise KafkaConnectionError(f"node {node_id} is away")
         if isinstance(request, DescribeTopics):
