@@ -100,8 +100,10 @@ class Survey:
 
     def _change_of(self, name: str, now: TopicMetadata) -> str:
         before = self._known[name]
-        if not now.partition_count:
+        if now.missing:
             return f"topic {name} is gone"
+        if not (now.partition_count and before.partition_count):
+            return ""  # the broker does not say, as for somebody who may not Describe it
         if now.topic_id != self._ownership.topic_ids.get(name, before.topic_id) or now.topic_id != before.topic_id:
             return f"topic {name} was deleted and made anew"
         if now.partition_count != before.partition_count:

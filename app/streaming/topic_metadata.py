@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 
 _UUID_BYTES = 16
 _NO_LEADER = -1
+_UNKNOWN_TOPIC = 3
 
 
 class TopicMetadata(NamedTuple):
     """A topic: its id, partition count and leaders' node ids; `weak` partitions may take no writes.
 
-    A partition is weak without a leader, or while fewer than a majority of its replicas are in sync.
+    A partition is weak without a leader, or while fewer than a majority of its replicas are in sync. A topic that does
+    not exist is `missing`; one that the broker does not tell of for another reason has no partitions either.
     """
 
     topic_id: str
     partition_count: int
     leaders: frozenset[int]
     weak: tuple[int, ...]
+    missing: bool = False
 
 
 class ClusterMetadata(NamedTuple):
@@ -123,15 +126,19 @@ async def read_topics(client: AIOKafkaClient, names: Iterable[str]) -> ClusterMe
     if node_id is None:
         raise KafkaConnectionError("no broker is registered yet")
     response = await client.send(node_id, DescribeTopics(names))
-    topics = {name: _topic_of(topic_id, partitions) for _, name, topic_id, _, partitions, *_ in response.topics}
+    topics = {
+        name: _topic_of(code, topic_id, partitions) for code, name, topic_id, _, partitions, *_ in response.topics
+    }
     return ClusterMetadata(response.cluster_id or "", topics)
 
 
-def _topic_of(topic_id: bytes, partitions: list[tuple[Any, ...]]) -> TopicMetadata:
+def _topic_of(code: int, topic_id: bytes, partitions: list[tuple[Any, ...]]) -> TopicMetadata:
     leaders, weak = set(), []
     for _code, number, leader, _epoch, replicas, in_sync, *_ in partitions:
         if leader == _NO_LEADER or (len(replicas) > 1 and 2 * len(in_sync) <= len(replicas)):
             weak.append(number)
         if leader != _NO_LEADER:
             leaders.add(leader)
-    return TopicMetadata(topic_id.hex(), len(partitions), frozenset(leaders), tuple(sorted(weak)))
+    return TopicMetadata(
+        topic_id.hex(), len(partitions), frozenset(leaders), tuple(sorted(weak)), code == _UNKNOWN_TOPIC
+    )

@@ -92,7 +92,7 @@ class FakeCoordinator:
         topic_id = self.topic_ids.get(name, name)
         count = self.partition_count if topic_id else 0
         partitions = [(0, number, self.leaders.get(number, 1), 0, [1, 2, 3], self.in_sync) for number in range(count)]
-        return 0, name, topic_id.encode(), False, partitions
+        return 0 if topic_id else 3, name, topic_id.encode(), False, partitions
 
     def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
         tp = TopicPartition(topic, number)

@@ -34,8 +34,8 @@ PARTITION = 0
 class RecordedPartition:
     """Topics that grow by `write`, tables that grow by `step`, and `recount` over both."""
 
-    def __init__(self, **options: Any) -> None:
-        self.settings = load(partitions=1, **options)
+    def __init__(self, partition_count: int = 1, **options: Any) -> None:
+        self.settings = load(partitions=partition_count, **options)
         self.logs: dict[str, list[Any]] = {OBJECTS: [], TASK_EVENTS: []}
         self.begins = dict.fromkeys(self.logs, 0)
         self.stores = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
@@ -88,6 +88,6 @@ class RecordedPartition:
         async def changed_since(_stretch: Stretch) -> set[bytes]:
             return self.later_keys
 
-        recount = PartitionRecount(read, cut, self.settings, findings, partition_count=1)
+        recount = PartitionRecount(read, cut, self.settings, findings, self.settings.partitions)
         findings.differences += asyncio.run(recount.run(slice_count, changed_since))
         return findings

@@ -77,6 +77,17 @@ async def test_change_that_passes_is_none(world):
         await world.survey.look()
 
 
+async def test_topic_that_the_broker_does_not_tell_of_is_not_gone(world, monkeypatch):
+    """Whoever may not Describe it gets an answer without partitions."""
+    await world.survey.look()
+    denied = (29, "other", b"", False, [])
+    monkeypatch.setattr(
+        world.cluster, "_topic", lambda name, ask=world.cluster._topic: denied if name == "other" else ask(name)
+    )
+    for _ in range(3):
+        await world.survey.look()
+
+
 async def test_topic_of_another_id_than_claimed_is_a_change(world):
     """It was made anew between the claim and the first look."""
     world.ownership.topic_ids = {"in": "claimed"}
