@@ -11,7 +11,7 @@ from agents.counting.windows import Windows
 from agents.dead_letters import bury
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
 from app.future_stamps import future_stamps
-from app.rules.clocks import event_time_ms
+from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
 from app.rules.expiry import (
@@ -136,7 +136,7 @@ class Bookkeeper:
             else:
                 if is_object and not self._is_counted(event, batch.partition):
                     event = None
-                elif event.at_ms > stamp_ms:
+                elif event.at_ms - stamp_ms > CLOCK_TOLERANCE_MS:  # asked here, for the sake of speed
                     event = _with_believed_time(event, stamp_ms, batch)
             yield event, stamp_ms
 

@@ -164,4 +164,5 @@ class PartitionRecount:
 
 def _as_believed(event: Any, stamp_ms: int) -> Any:
     """Return an event as it counts: one that says it happened a minute after it was written did when it was."""
-    return msgspec.structs.replace(event, at_ms=stamp_ms) if event.at_ms > stamp_ms + _CLOCK_TOLERANCE_MS else event
+    is_believed = event.at_ms <= stamp_ms + _CLOCK_TOLERANCE_MS or stamp_ms <= 0
+    return event if is_believed else msgspec.structs.replace(event, at_ms=stamp_ms)

@@ -18,5 +18,5 @@ def believed_ms(stamp_ms: int, now_ms: int) -> int:
 
 
 def event_time_ms(at_ms: int, stamp_ms: int) -> int:
-    """Return when an event happened that says `at_ms`: not after the (believed) stamp of its record."""
-    return at_ms if at_ms <= stamp_ms + CLOCK_TOLERANCE_MS else stamp_ms
+    """Return when an event happened that says `at_ms`: not after the (believed) stamp of its record, if it has one."""
+    return at_ms if at_ms <= stamp_ms + CLOCK_TOLERANCE_MS or stamp_ms <= 0 else stamp_ms
