@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from checker import differences, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, until
 from follower import Follower
+from system import System
 from typer.testing import CliRunner
 from worker_pages import read_page
 
 from api.cli import cli
 from app.broker import ensure_topics
+from app.events import ObjectCreated, encode
 from app.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
 from app.topics import (
@@ -31,6 +36,8 @@ from app.topics import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
@@ -137,6 +144,45 @@ async def test_offsets_that_vanished_run_nothing_again(broker: EmbeddedKafka, fl
     accepted += await _feed_and_wait(broker, fleet, 60)
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, found
+
+
+async def test_api_goes_on_with_topics_that_were_made_anew(broker: EmbeddedKafka, tmp_path: Path) -> None:
+    """What it accepts then is worked, and its view shows it."""
+    async with System(broker, tmp_path, PARTITIONS, EBS_STALL_TIMEOUT_S="12") as system:
+        fleet, client = system.fleet, system.api.client
+        assert 202 == client.post("/api/objects", json={}).status_code
+        await make_anew(broker.bootstrap, OBJECTS, TASK_REQUESTS)
+        await until(lambda: fleet.revive() != [], "a worker to notice", timeout_s=30, fleet=fleet)
+        answer = client.post("/api/objects", json={})
+        assert 202 == answer.status_code
+        where = f"/api/objects/{answer.json()['id']}"
+        await until(lambda: _is_finished(client, where), "the object to be finished", fleet=fleet, reviving=True)
+    assert system.api.process.poll() is not None  # killed by the test, not before
+    assert "the topics at" in system.api.log
+
+
+async def test_one_id_is_one_object_whatever_partitioner_its_producers_use(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Each object twice, in two partitions that may both be wrong, some with stamps of the future."""
+    for role in ROLES:
+        fleet.start(role, **PATIENT)
+    ids = [f"{'öb'[n % 2]}-{n}" for n in range(60)]
+    now_ms = time.time_ns() // 1_000_000
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+            for number, object_id in enumerate(ids * 2):
+                ahead_ms = 3_000_000 if number % 7 == 0 else 0
+                event = ObjectCreated(object_id=object_id, name="n", content="c", at_ms=now_ms + 9 * ahead_ms)
+                stamps = {"partition": number * 7 // 5 % PARTITIONS, "timestamp_ms": now_ms + ahead_ms}
+                await producer.send(OBJECTS, encode(event), object_id.encode(), **stamps)
+        await until(lambda: _are_finished(follower, ids), "the objects", fleet=fleet)
+    found = await differences(broker.bootstrap, accepted=ids)
+    assert [] == found, found
+    assert (await read_topics(broker.bootstrap)).moved_count > len(ids)
+
+
+def _is_finished(client: httpx.Client, path: str) -> bool:
+    answer = client.get(path)
+    return answer.status_code == httpx.codes.OK and answer.json()["state"] == "FINISHED"
 
 
 async def _feed_and_wait(broker: EmbeddedKafka, fleet: Fleet, count: int) -> list[str]:

@@ -16,6 +16,7 @@ from agents.distribution import Distributor
 from app.events import decode_task_event, decode_task_request, encode
 from app.future_stamps import future_stamps
 from app.settings import load
+from app.streaming.places import PLACES_KEY
 from app.topics import DEAD_LETTERS, MAX_OBJECT_BYTES, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
@@ -178,6 +179,14 @@ def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
     assert Counter() == requested(world.step([submitted("a")], now_ms=NOW_MS))
     assert told_before < future_stamps.count
     assert {NOW_MS // (2 * HOUR_MS)} == {int.from_bytes(key[:6], "big") for key in world.store.rows}
+
+
+def test_row_of_the_places_is_never_forgotten(world):
+    """It lies in front of the ids, and is the streaming layer's."""
+    world.store.rows[PLACES_KEY] = b"places"
+    world.step([submitted("a")])
+    world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
+    assert {PLACES_KEY} < world.store.rows.keys()
 
 
 BAD = [
