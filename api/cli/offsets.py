@@ -11,7 +11,7 @@ import typer
 
 from api.cli.options import Broker, settings_of
 from app.kafka_security import kafka_security
-from app.offset_reset import EARLIEST, LATEST, reset_offsets
+from app.offset_reset import EARLIEST, LATEST, WORKED, reset_offsets
 from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, input_topics
 
 if TYPE_CHECKING:
@@ -36,9 +36,12 @@ _GROUPS = {
 }
 
 
+_WORDS = {EARLIEST, LATEST, WORKED}
+
+
 def _check_target(value: str) -> str:
-    if value not in {EARLIEST, LATEST} and not (value.isascii() and value.isdecimal()):
-        raise typer.BadParameter(f"{value!r}: give {EARLIEST}, {LATEST} or an offset, a whole number")
+    if value not in _WORDS and not (value.isascii() and value.isdecimal()):
+        raise typer.BadParameter(f"{value!r}: give {WORKED}, {EARLIEST}, {LATEST} or an offset, a whole number")
     return value
 
 
@@ -49,9 +52,10 @@ def reset(
         str,
         typer.Option(
             "--to",
-            metavar=f"{EARLIEST}|{LATEST}|OFFSET",
+            metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
             callback=_check_target,
-            help=f"{EARLIEST}: work all records again that the topics have; {LATEST}: pass over all of them.",
+            help=f"{WORKED}: go on where the tasks' events say (processing only); {EARLIEST}: work all records again "
+            f"that the topics have; {LATEST}: pass over all of them.",
         ),
     ],
     broker: Broker = None,
@@ -73,12 +77,14 @@ def reset(
     topics = input_topics(_GROUPS[role], settings)
     if topic is not None and topic not in topics:
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
+    if to == WORKED and role is not Role.PROCESSING:
+        raise typer.BadParameter(f"{role} needs it not: its tables say where it goes on", param_hint="--to")
     resets = asyncio.run(
         reset_offsets(
             settings.broker,
             _GROUPS[role],
             [topic] if topic is not None else topics,
-            to if to in {EARLIEST, LATEST} else int(to),
+            to if to in _WORDS else int(to),
             numbers=partition or (),
             all_partitions=all_partitions,
             patience_s=settings.session_timeout_s + _EXTRA_S,

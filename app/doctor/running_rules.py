@@ -34,7 +34,8 @@ def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
 
 def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
     """Yield partitions of which nobody knows how far they were worked, and those that nobody works."""
-    decide = f"stop its workers, then ebs offsets reset --role {role} --to earliest (or latest, or an offset)"
+    to = "worked (or earliest, latest, an offset)" if role == "processing" else "earliest (or latest, or an offset)"
+    decide = f"stop its workers, then ebs offsets reset --role {role} --to {to}"
     for topic, numbers in group.without_offset.items():
         said = f"it has worked {_partitions_of(topic, numbers)}, and its committed offsets are gone"
         if role == "processing":

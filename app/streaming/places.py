@@ -121,5 +121,6 @@ def _decide(group_id: str) -> str:
     role = group_id.removeprefix("ebs-")
     return (
         f"what is done cannot be known. Stop its workers and decide: ebs offsets reset --role {role} --to earliest "
-        "works all records again that the topic still has, --to latest passes over all of them"
+        "works all records again that the topic still has, --to latest passes over all of them (and for processing "
+        "--to worked goes on where the events of the tasks say)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -14,7 +15,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from checker import differences, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, until
-from follower import Follower
+from follower import Follower, lag_of
 from system import System
 from typer.testing import CliRunner
 from worker_pages import read_page
@@ -36,6 +37,7 @@ from app.topics import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from pathlib import Path
 
     from app.local.embedded_kafka import EmbeddedKafka
@@ -132,16 +134,22 @@ async def test_offsets_that_vanished_run_nothing_again(broker: EmbeddedKafka, fl
     await until(lambda: worker.exit_code is not None, "processing to refuse", fleet=fleet)
     assert EXIT_CONFIGURATION == worker.exit_code
     assert "ebs offsets reset --role processing" in worker.log()
+    waiting = await feed(broker.bootstrap, 30, partitions=PARTITIONS)
+    lag = partial(lag_of, broker.bootstrap, DISTRIBUTION_APP, [OBJECTS], PARTITIONS)
+    await until(lambda: _is_zero(lag()), "distribution to go on", fleet=fleet)
     for name, value in {"BROKER": broker.bootstrap, "PARTITIONS": str(PARTITIONS), "SESSION_TIMEOUT_S": "8"}.items():
         monkeypatch.setenv(f"EBS_{name}", value)
     run = CliRunner().invoke
     told = await asyncio.to_thread(run, cli, ["doctor", "--api", "http://127.0.0.1:1"])
     assert "it has worked task-requests" in told.stdout
-    done = await asyncio.to_thread(run, cli, ["offsets", "reset", "--role", "processing", "--to", "latest"])
+    done = await asyncio.to_thread(run, cli, ["offsets", "reset", "--role", "processing", "--to", "worked"])
     assert 0 == done.exit_code, done.exception
     assert "offsets set" in done.stdout
     fleet.revive()
     accepted += await _feed_and_wait(broker, fleet, 60)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        await until(lambda: _are_finished(follower, waiting), "what waited", fleet=fleet, reviving=True)
+    accepted += waiting
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, found
 
@@ -192,6 +200,10 @@ async def _feed_and_wait(broker: EmbeddedKafka, fleet: Fleet, count: int) -> lis
             lambda: follower.look(lambda: follower.finished_objects >= set(accepted)), f"{count} objects", fleet=fleet
         )
     return accepted
+
+
+async def _is_zero(number: Awaitable[int]) -> bool:
+    return await number == 0
 
 
 async def _are_finished(follower: Follower, object_ids: list[str]) -> bool:
