@@ -1,7 +1,8 @@
 """The distributor: splits objects into tasks.
 
-Reads: `objects`. Writes: `task-requests`, `task-events` (TASK_CREATED on both), `dead-letters`, the table `seen`.
-Key: the object's partition is the one its record was written to; every later record carries it on.
+Reads: `objects`. Writes: `task-requests`, `task-events` (TASK_CREATED on both), `dead-letters`, the table `seen`, and
+`objects` itself: a record in a partition that its id does not belong into is moved there, and makes no tasks before.
+Key: the object's partition is that of its id (`app.rules.placement`); every later record carries it on.
 Guarantee: one set of tasks an object id within EBS_SEEN_RETENTION_H, however often the object is submitted. A crash
 repeats the step: none of it was visible. A record that is no object goes to the dead letters and holds up nothing.
 """
@@ -17,12 +18,25 @@ from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
-from app.rules.distribution import SeenKeys, expired_keys, split
-from app.topics import DISTRIBUTION_APP, OBJECTS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
+from app.future_stamps import future_stamps
+from app.metrics import counter
+from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
+from app.rules.placement import partition_of
+from app.topics import (
+    DISTRIBUTION_APP,
+    OBJECTS,
+    PLACES_TABLES,
+    SEEN_TABLE,
+    TASK_EVENTS,
+    TASK_REQUESTS,
+)
 from app.worker import create_worker_app, load_settings, tracing_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiokafka.structs import ConsumerRecord
+    from prometheus_client.metrics_core import Metric
 
     from app.settings import Settings
     from app.streaming.batching import RecordBatch
@@ -33,6 +47,8 @@ OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
 _SURELY_FITS_BYTES = 10_000
 """Of an object: whether its requests fit into their topic is asked of larger ones only."""
+MOVED_HEADER = "ebs-moved-from"
+"""Header of a moved record: topic, partition and offset at which its producer put it."""
 EXPIRE_PER_STEP = 2_000
 """Ids forgotten in one step at most, so that the end of a bucket does not make one giant transaction."""
 
@@ -48,11 +64,12 @@ class Distributor:
         self._spread = settings.order != "key"
         self._seen = SeenKeys(round(settings.seen_retention_h * 3_600_000))
         self._stream_time_ms: dict[int, int] = {}
+        self.moved_count = 0
 
     def distribute(self, step: Step, batch: RecordBatch, at_ms: int) -> None:
         """Distribute a batch; `at_ms` is the time of the TASK_CREATED events."""
         partition = batch.partition
-        stream_time_ms = max(self._reached_ms(step, partition), *(record.timestamp for record in batch.records))
+        stream_time_ms = max(self._reached_ms(step, partition), self._newest_ms(batch, at_ms))
         self._stream_time_ms[partition] = stream_time_ms
         for record in batch.records:
             if self._tracing is not None and record.headers:
@@ -78,6 +95,13 @@ class Distributor:
             if traced is not None:
                 traced.end()
 
+    def _newest_ms(self, batch: RecordBatch, now_ms: int) -> int:
+        newest_ms: int = max(record.timestamp for record in batch.records)
+        if newest_ms <= now_ms:
+            return newest_ms
+        place = f"{batch.topic}-{batch.partition}"
+        return max(future_stamps.believe(place, record.timestamp, now_ms) for record in batch.records)
+
     def _reached_ms(self, step: Step, partition: int) -> int:
         """Return how far a partition's stream time is; after a restart or a move only the table knows.
 
@@ -93,6 +117,11 @@ class Distributor:
             event = decode_object(record.value)
         except DECODE_ERRORS as error:
             raise explain_decode_error(OBJECTS, error) from error
+        object_key = event.object_id.encode()
+        right = partition_of(object_key, self._partition_count)
+        if right != record.partition:
+            self._move(step, record, object_key, right)
+            return
         seen = step.rows(SEEN_TABLE, record.partition)
         if any(seen.get(key) is not None for key in self._seen.look_up_keys(event.object_id, stream_time_ms)):
             return
@@ -111,25 +140,52 @@ class Distributor:
         if len(record.value) > _SURELY_FITS_BYTES:
             step.check_size(TASK_REQUESTS, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
-        object_key = event.object_id.encode()
         for plan in plans:
             task_key = plan.request.task_id.encode()
             step.send(TASK_REQUESTS, plan.request_partition, task_key, encode(plan.request), headers)
             step.send(TASK_EVENTS, record.partition, object_key, encode(plan.fact), headers)
 
+    def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:
+        """Send a record on to the partition of its id, where everything of one object meets; it is right there.
+
+        Raises `RecordTooLarge` where it does not fit with the header that says whence it came.
+        """
+        whence = f"{record.topic}-{record.partition}@{record.offset}".encode()
+        headers = [*record.headers, (MOVED_HEADER, whence)]
+        step.check_size(OBJECTS, object_key, record.value, headers)
+        step.send(OBJECTS, right, object_key, record.value, headers)
+        self.moved_count += 1
+
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
         seen = step.rows(SEEN_TABLE, partition)
-        for key in expired_keys(seen.committed_keys(), self._seen, stream_time_ms, EXPIRE_PER_STEP):
+        for key in expired_keys(seen.committed_keys(FIRST_KEY), self._seen, stream_time_ms, EXPIRE_PER_STEP):
             seen.delete(key)
 
 
+class MovedCollector:
+    """How many records were moved to the partition of their id."""
+
+    def __init__(self, distributor: Distributor) -> None:
+        self._distributor = distributor
+
+    def collect(self) -> Iterable[Metric]:
+        """Read it where it is."""
+        yield counter(
+            "ebs_objects_moved_total",
+            "Records of objects whose producer put them into a partition that their id does not belong into",
+            self._distributor.moved_count,
+        )
+
+
 _settings = load_settings()
-app = create_worker_app(DISTRIBUTION_APP, _settings, input_topics=[OBJECTS])
+app = create_worker_app(
+    DISTRIBUTION_APP, _settings, input_topics=[OBJECTS], places_table=PLACES_TABLES[DISTRIBUTION_APP]
+)
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
 attach_heartbeat(app)
 register_health(app)
-register_metrics(app)
 _distributor = Distributor(_settings, tracing_of(_settings, DISTRIBUTION_APP))
+register_metrics(app, more=MovedCollector(_distributor))
 
 
 @app.agent(app.input)

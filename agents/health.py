@@ -49,7 +49,7 @@ def check_broker(app: StreamingApp) -> Check:
     if not app.is_prepared:
         return Check("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
     if app.progress.ends is None:
-        return Check("broker", ok=False, detail="the Kafka broker does not answer")
+        return Check("broker", ok=False, detail=app.progress.why_away or "the Kafka broker does not answer")
     return Check("broker", ok=True, detail="the broker is reachable")
 
 
@@ -67,7 +67,11 @@ def check_membership(app: StreamingApp) -> Check:
 
 
 def check_partitions(app: StreamingApp) -> Check:
-    """Return whether all partitions of the worker are restored; having none is fine: others have them all."""
+    """Return whether all partitions of the worker are restored; having none is fine if others have them all."""
+    survey = app.progress.survey
+    if survey is not None and survey.unowned:
+        unowned = ", ".join(map(str, survey.unowned))
+        return Check("partitions", ok=False, detail=f"nobody works partitions {unowned}: soon this worker joins anew")
     ownership = app.transactions.ownership
     numbers = sorted(ownership.partitions)
     closed = [number for number in numbers if not ownership.partitions[number].active]

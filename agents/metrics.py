@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import Response
 from prometheus_client import Histogram
 
+from app.future_stamps import future_stamps
 from app.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
 from app.streaming.progress import owned_ratio
 
@@ -92,6 +93,11 @@ class WorkerCollector:
         yield gauge(
             "ebs_standing_still", "1 if work stands still, which soon ends the process", progress.verdict is not None
         )
+        yield counter(
+            "ebs_future_stamps_total",
+            "Records that were stamped more than a minute ahead of this worker's clock, and count as of now",
+            future_stamps.count,
+        )
         yield gauge("ebs_broker_reachable", "1 if the Kafka broker answers", progress.ends is not None)
 
     def _partitions(self) -> Iterable[Metric]:
@@ -102,6 +108,11 @@ class WorkerCollector:
         yield gauge("ebs_partitions_owned", "Partition numbers of this worker", len(owned))
         yield gauge(
             "ebs_partitions_ready", "Those that are restored and worked", sum(partition.active for partition in owned)
+        )
+        yield gauge(
+            "ebs_partitions_unowned",
+            "Partition numbers that nobody of the group works; asked by workers that have none themselves",
+            len(app.progress.survey.unowned) if app.progress.survey is not None else 0,
         )
         yield gauge(
             "ebs_recovery_ratio",

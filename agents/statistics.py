@@ -18,11 +18,13 @@ from agents.counting.pages import register_pages
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
+from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, PLACES_TABLES, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
-app = create_worker_app(STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS])
+app = create_worker_app(
+    STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS], places_table=PLACES_TABLES[STATISTICS_APP]
+)
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")
@@ -40,7 +42,7 @@ async def statistics(stream: Any) -> None:
     async for step in app.transactions.steps(stream):
         async with step:
             began_at_ns = time.time_ns()
-            _bookkeeper.record(step)
+            _bookkeeper.record(step, began_at_ns // 1_000_000)
             if _tracing is not None:
                 for batch in step.batches:
                     _tracing.observe(batch.records, STATISTICS_APP, began_at_ns)

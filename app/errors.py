@@ -22,7 +22,9 @@
         ├── StepFailed           a step that cannot be committed                               ends the process
         │   └── TransactionInDoubt    a transaction whose outcome nobody knows
         ├── Fenced               another worker owns the partitions now                        ends the process
-        └── RestoreFailed        a changelog could not be read to its end                      ends the process
+        ├── RestoreFailed        a changelog could not be read to its end                      ends the process
+        ├── InputsChanged        topics are others than at the start, or assigned to nobody    ends the process
+        └── OffsetsLost          what was worked cannot be known; names the command that decides    exit 1
 
 Crash only (design, section 2): the last group is never handled inside a worker. The process ends, the supervisor
 starts it again, and the stable committed offsets say where to go on.
@@ -117,3 +119,11 @@ class Fenced(StreamingError):
 
 class RestoreFailed(StreamingError):
     """A table's changelog could not be read up to its high watermark."""
+
+
+class InputsChanged(StreamingError):
+    """A topic was deleted, made anew or given partitions while a worker ran, or its group has assigned it to nobody."""
+
+
+class OffsetsLost(StreamingError):
+    """A group has worked a partition, and nobody can know how far: a person has to decide."""

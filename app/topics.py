@@ -31,6 +31,9 @@ WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 
+PLACES_TABLES = {DISTRIBUTION_APP: SEEN_TABLE, PROCESSING_APP: REDRIVEN_TABLE, STATISTICS_APP: EXPIRY_TABLE}
+"""By group the table in which it keeps where it is, too (`app.streaming.places`)."""
+
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 _MAX_RECORD_BYTES = 2 * 1_048_576
@@ -64,6 +67,15 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
+def input_topics(app_id: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics that a group reads."""
+    return {
+        DISTRIBUTION_APP: (OBJECTS,),
+        PROCESSING_APP: (TASK_REQUESTS, *(retry_topic(delay_s) for delay_s in settings.retry_tiers_s)),
+        STATISTICS_APP: (OBJECTS, TASK_EVENTS),
+    }[app_id]
+
+
 def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return every topic of the system, in the order in which it is made."""
     durable = {
@@ -73,20 +85,22 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
     kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
     compacted = durable | {"cleanup.policy": "compact"}
+    # Who writes to these is not always ours: nobody's clock but the broker's moves stream time.
+    broker_stamps = {"message.timestamp.type": "LogAppendTime"}
     # Heartbeats: the broker's clock judges silence; the last words of workers that were killed go after an hour, and
     # short segments let compaction at the others (it never touches the newest segment, which lasts a week by default).
     heartbeats = durable | {
         "cleanup.policy": "compact,delete",
         "retention.ms": str(_HOUR_MS),
         "segment.ms": str(_HOUR_MS // 6),
-        "message.timestamp.type": "LogAppendTime",
+        **broker_stamps,
     }
 
     def spec(name: str, config: Mapping[str, str], partition_count: int = settings.partitions) -> TopicSpec:
         return TopicSpec(name, partition_count, settings.replication_factor, config)
 
     return (
-        spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)}),
+        spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
         spec(TASK_REQUESTS, streams),
         spec(TASK_EVENTS, streams),
         *(spec(retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),

@@ -36,7 +36,9 @@ def load_settings() -> Settings:
         sys.exit(EXIT_CONFIGURATION)
 
 
-def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence[str]) -> StreamingApp:
+def create_worker_app(
+    app_id: str, settings: Settings, *, input_topics: Sequence[str], places_table: str
+) -> StreamingApp:
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
     uvloop.install()
     collect_garbage_less_often()
@@ -71,6 +73,8 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
+        places_table=places_table,
+        watched_topics=[spec.name for spec in catalogue(settings)],
     )
     return app
 

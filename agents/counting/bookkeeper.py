@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agents.counting.forgetting import Forgetting
 from agents.counting.windows import Windows
 from agents.dead_letters import bury
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
+from app.future_stamps import future_stamps
+from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
 from app.rules.expiry import (
@@ -19,6 +23,7 @@ from app.rules.expiry import (
     ledger_retention,
 )
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.placement import is_misplaced
 from app.rules.plain_counts import count_event
 from app.rules.tally import Tally
 from app.rules.window_ladder import late_before_ms, window_ladder
@@ -41,6 +46,7 @@ class Bookkeeper:
 
     def __init__(self, settings: Settings) -> None:
         self._keep_ledger = settings.ledger
+        self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
         self._grace_ms = round(settings.window_grace_s * 1_000)
@@ -49,9 +55,11 @@ class Bookkeeper:
         )
         self._windows = Windows(window_ladder(round(settings.window_retention_h * HOUR_MS)))
         self._forgetting = Forgetting(self._retention)
+        self._now_ms = 0
 
-    def record(self, step: Step) -> None:
-        """Record everything that a step has read."""
+    def record(self, step: Step, now_ms: int) -> None:
+        """Record everything that a step has read; `now_ms` bounds what the records' stamps are believed."""
+        self._now_ms = now_ms
         by_partition: dict[int, list[RecordBatch]] = {}
         for batch in step.batches:
             by_partition.setdefault(batch.partition, []).append(batch)
@@ -107,10 +115,17 @@ class Bookkeeper:
         _note_time(times, newest_ms, is_object=batch.topic == OBJECTS)
 
     def _events(self, step: Step, batch: RecordBatch) -> Iterator[tuple[Any, int]]:
-        """Yield each record's event (None: there is none to count) and timestamp; bad ones of tasks are buried."""
+        """Yield each record's event (None: there is none to count) and stamp, as far as both clocks are believed.
+
+        Bad records of tasks are buried.
+        """
         is_object = batch.topic == OBJECTS
-        decode: Any = self._decode_object if is_object else decode_task_event
+        decode: Any = decode_object if is_object else decode_task_event
+        now_ms = self._now_ms
         for record in batch.records:
+            stamp_ms = record.timestamp
+            if stamp_ms > now_ms:
+                stamp_ms = future_stamps.believe(_place_of(batch), stamp_ms, now_ms)
             try:
                 event = decode(record.value)
             except DECODE_ERRORS as error:
@@ -118,13 +133,33 @@ class Bookkeeper:
                 if not is_object:
                     # A bad object is buried by the distributor, once.
                     bury(step, record, explain_decode_error(batch.topic, error))
-            yield event, record.timestamp
+            else:
+                if is_object and not self._is_counted(event, batch.partition, len(record.value)):
+                    event = None
+                elif event.at_ms - stamp_ms > CLOCK_TOLERANCE_MS:  # asked here, for the sake of speed
+                    event = _with_believed_time(event, stamp_ms, batch)
+            yield event, stamp_ms
 
-    def _decode_object(self, value: bytes) -> ObjectCreated | None:
-        """Return an object; None if the distributor refuses it, so that it never has tasks."""
-        event = decode_object(value)
+    def _is_counted(self, event: ObjectCreated, partition: int, record_bytes: int) -> bool:
+        """Return whether the distributor takes an object here: it refuses some, and moves what is misplaced."""
         task_count = event.task_count or self._default_task_count
-        return None if why_refused(event, len(value), task_count, self._max_task_count) else event
+        return not (
+            is_misplaced(event.object_id, partition, self._partition_count)
+            or why_refused(event, record_bytes, task_count, self._max_task_count)
+        )
+
+
+def _with_believed_time(event: Any, stamp_ms: int, batch: RecordBatch) -> Any:
+    at_ms = event_time_ms(event.at_ms, stamp_ms)
+    if at_ms == event.at_ms:
+        return event
+    ahead_s = (event.at_ms - stamp_ms) / 1_000
+    future_stamps.note(_place_of(batch), f"at_ms of an event is {ahead_s:.0f} s after its record was written")
+    return msgspec.structs.replace(event, at_ms=at_ms)
+
+
+def _place_of(batch: RecordBatch) -> str:
+    return f"{batch.topic}-{batch.partition}"
 
 
 class _Rows:

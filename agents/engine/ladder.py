@@ -21,6 +21,7 @@ from agents.engine.facts import cancelled
 from agents.outgoing import Outgoing
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
+from app.future_stamps import future_stamps
 from app.rules.workers import RetryTier
 from app.topics import TASK_REQUESTS
 
@@ -124,6 +125,7 @@ class Ladder:
                 self._cancel(lane, record, task)
 
     def _queue(self, lane: Lane) -> None:
+        now_ms = self._clock_ms()
         while lane.waiting:
             record = lane.waiting.popleft()
             try:
@@ -133,6 +135,9 @@ class Ladder:
                 self._lanes.finish(lane, record.offset)
                 continue
             due_at_ms = 0 if task.due_at_ms is msgspec.UNSET else task.due_at_ms
+            if record.timestamp > now_ms:
+                # By the clock of the worker that wrote it: the task waits as long as was meant.
+                due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
             heapq.heappush(self._waiting, (due_at_ms, next(self._count), lane, record, task))
             self._waiting_count[lane] += 1
         self._hold_if_full(lane)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import TopicPartition
 
 from agents.dead_letters import dead_letter
 from agents.engine.lane import Lane
+from app.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
 from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aiokafka.structs import ConsumerRecord
 
@@ -62,8 +64,16 @@ class Lanes:
     Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
     """
 
-    def __init__(self, transactions: Transactions, *, commit_interval_s: float, gather_s: float = _GATHER_S) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        *,
+        commit_interval_s: float,
+        gather_s: float = _GATHER_S,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self.transactions = transactions
+        self._clock_ms = clock_ms
         self._commit_interval_s = commit_interval_s
         self._gather_s = gather_s
         self._gathered: list[tuple[Lane, int, Sequence[Outgoing]]] = []
@@ -131,7 +141,10 @@ class Lanes:
                 lane.waiting.append(record)
         lane.progress.take_to(admitted.end)
         if admitted.records:
-            lane.stream_time_ms = max(lane.stream_time_ms, admitted.records[-1].timestamp)
+            newest_ms, now_ms = admitted.records[-1].timestamp, self._clock_ms()
+            if newest_ms > now_ms:
+                newest_ms = future_stamps.believe(f"{lane.topic}-{lane.partition.number}", newest_ms, now_ms)
+            lane.stream_time_ms = max(lane.stream_time_ms, newest_ms)
         self._mark(lane)
         return lane
 

@@ -17,6 +17,7 @@ from api.cli.dead_letters import dead_letters
 from api.cli.demo import demo
 from api.cli.doctor import doctor
 from api.cli.explain import explain
+from api.cli.offsets import offsets
 from api.cli.recount import recount
 from api.cli.redrive import discard, redrive
 from api.cli.stats import stats
@@ -34,6 +35,7 @@ cli.command()(up)
 cli.command()(demo)
 cli.command()(topics)
 cli.command()(doctor)
+cli.add_typer(offsets, name="offsets")
 cli.command()(submit)
 cli.command()(status)
 cli.command()(watch)

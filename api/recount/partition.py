@@ -6,6 +6,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from api.recount.comparison import COMPACTED, PartitionComparison, Terms
 from api.recount.figures import WINDOW_MS, Expected
 from api.recount.objects import Facts
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Read = Callable[[Stretch], AsyncIterator[list[Any]]]
 
 _HOUR_MS = 3_600_000
+_CLOCK_TOLERANCE_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Slice:
 
 
 class PartitionRecount:
-    """Recounts what a `cut` holds, by the settings that the statistics workers have."""
+    """Recounts what a `cut` holds, by the settings of the statistics workers and the topics' partition count."""
 
-    def __init__(self, read: Read, cut: Cut, settings: Settings, findings: Findings) -> None:
+    def __init__(self, read: Read, cut: Cut, settings: Settings, findings: Findings, partition_count: int) -> None:
         self._read = read
         self._cut = cut
         self._settings = settings
         self._findings = findings
+        self._partition_count = partition_count
         self._ended_ms = round(settings.ledger_retention_h * _HOUR_MS)
         self._is_truncated = cut.objects.begin > 0 or cut.task_events.begin > 0
         self._known_from_ms = 0
@@ -127,12 +131,14 @@ class PartitionRecount:
                 except DECODE_ERRORS:
                     continue  # it lies in the dead letters
                 if event is not None:
-                    yield event, newest_ms
+                    yield _as_believed(event, record.timestamp), newest_ms
         self._newest_ms[topic_number] = newest_ms
 
     def _decode_object(self, value: bytes) -> ObjectCreated | None:
-        """Return an object; None if it was refused, so that it never had tasks."""
+        """Return an object; None if it was refused, so that it never had tasks, or moved to another partition."""
         event = decode_object(value)
+        if zlib.crc32(event.object_id.encode()) % self._partition_count != self._cut.objects.tp.partition:
+            return None  # it is moved to the partition of its id
         task_count = event.task_count or self._settings.tasks_per_object
         copied_bytes = task_count * (len(event.name) + len(event.content))
         too_large = len(value) > MAX_OBJECT_BYTES or copied_bytes > MAX_COPIED_BYTES
@@ -155,3 +161,9 @@ class PartitionRecount:
             else:
                 kept.append(one)
         return kept
+
+
+def _as_believed(event: Any, stamp_ms: int) -> Any:
+    """Return an event as it counts: one that says it happened a minute after it was written did when it was."""
+    is_believed = event.at_ms <= stamp_ms + _CLOCK_TOLERANCE_MS or stamp_ms <= 0
+    return event if is_believed else msgspec.structs.replace(event, at_ms=stamp_ms)

@@ -45,6 +45,7 @@ class Recount:
         unknown = sorted(set(only) - set(numbers))
         if unknown:
             raise BrokerError(f"there is no partition {unknown[0]}: there are 0 to {numbers[-1]}")
+        partition_count = len(numbers)
         numbers = sorted(set(only)) or numbers
         for at, number in enumerate(numbers):
             cut = await self._reader.cut(number)
@@ -52,7 +53,7 @@ class Recount:
             size = cut.windows.size + slice_count * (cut.size - cut.windows.size)
             # The partitions to come are taken to be as large as this one.
             self._total = self._done + size * (len(numbers) - at)
-            recount = PartitionRecount(self._read, cut, self._settings, findings)
+            recount = PartitionRecount(self._read, cut, self._settings, findings, partition_count)
             found = await recount.run(slice_count, self._reader.changed_since)
             findings.differences += found
             findings.read_to[number] = {one.tp.topic: one.end for one in cut}

@@ -7,7 +7,6 @@ pydantic model, whose errors name every wrong field and not only the first.
 from __future__ import annotations
 
 import os
-import zlib
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -18,6 +17,7 @@ from api.submit import generated
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_copies_refused
+from app.rules.placement import partition_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -128,11 +128,6 @@ def new_object_ids(count: int) -> list[str]:
     """Return random ids of 32 hexadecimal digits."""
     digits = os.urandom(_ID_BYTES * count).hex()
     return [digits[at : at + 2 * _ID_BYTES] for at in range(0, len(digits), 2 * _ID_BYTES)]
-
-
-def partition_of(key: bytes, partition_count: int) -> int:
-    """Return where an object of ours lies: CRC-32 modulo n, as librdkafka's `consistent` partitioner (design, 3)."""
-    return zlib.crc32(key) % partition_count
 
 
 def _said(value: Value | UnsetType) -> Value | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.view.object_index import partition_bytes
 from app.events import DECODE_ERRORS, ObjectCreated, decode_object
+from app.rules.clocks import event_time_ms
 from app.rules.counts import TOTAL_SIZE_MS
+from app.rules.placement import is_misplaced
 from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
@@ -60,24 +62,35 @@ def add_records(
     *,
     get_many: GetMany,
     forgotten: Forgotten,
+    object_partitions: int,
 ) -> None:
     """Put what one topic's records say into a write batch, where no module of its own does; objects into `changes`.
 
-    `get_many` reads the store; objects that are `forgotten` are left out.
+    `get_many` reads the store; objects that are `forgotten` are left out, and records that are not in the one of the
+    `object_partitions` that their id belongs into (0: not known).
     """
     if topic == OBJECTS:
-        _add_objects(batch, changes, partition, records, get_many=get_many, forgotten=forgotten)
+        place = Place(partition, object_partitions)
+        _add_objects(batch, changes, place, records, get_many=get_many, forgotten=forgotten)
     else:
         _ADD[topic](batch, changes, partition, records)
 
 
+class Place(NamedTuple):
+    """A partition of `objects`, and how many there are (0: not known)."""
+
+    partition: int
+    partition_count: int
+
+
 def _add_objects(
-    batch: Any, changes: Changes, partition: int, records: Sequence[Any], *, get_many: GetMany, forgotten: Forgotten
+    batch: Any, changes: Changes, place: Place, records: Sequence[Any], *, get_many: GetMany, forgotten: Forgotten
 ) -> None:
     # The first record of an id is the object, as for distribution. A later one is a repetition or a conflict, which
     # the API that took it finds out by reading this row.
     first: dict[bytes, _Candidate] = {}
     doubtful: dict[bytes, _Candidate] = {}
+    partition, partition_count = place
     counted_end = forgotten.counted.get(partition, 0)
     for record in records:
         value = record.value
@@ -86,6 +99,8 @@ def _add_objects(
             event = decode_object(value)
         except DECODE_ERRORS:
             continue  # distribution sends it to the dead letters, where people find it
+        if partition_count and is_misplaced(event.object_id, partition, partition_count):
+            continue  # distribution moves it to its partition, where it comes again
         of = doubtful if record.offset < counted_end else first
         of.setdefault(event.object_id.encode(), (value, event, record.timestamp))
     if doubtful:
@@ -104,10 +119,10 @@ def _add_objects(
         for object_id, stored in zip(met, get_many([RECORD_PREFIX + one for one in met]) if met else (), strict=True)
         if stored is not None
     }
-    for object_id, (value, event, _) in first.items():
+    for object_id, (value, event, written_at_ms) in first.items():
         if object_id not in known:
             put(RECORD_PREFIX + object_id, value)
-            add_created(object_id, partition, event.at_ms, event.kind)
+            add_created(object_id, partition, event_time_ms(event.at_ms, written_at_ms), event.kind)
 
 
 def _not_forgotten(

@@ -78,6 +78,7 @@ class View:
         self._wait_s = wait_s
         self._store: ViewStore | None = None
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
+        self._object_partitions = 0
         self._offsets: Offsets = {}
         self._written: Ends = {}
         self._forgotten = Forgotten({}, forgotten_before_ms)
@@ -99,6 +100,8 @@ class View:
         """Answer from `store` from now on; `read_ends` asks the broker where `objects`, or a topic given, ends now."""
         self._store = store
         self._read_ends = read_ends
+        layout = store.layout()
+        self._object_partitions = 0 if layout is None else layout.topics.get(OBJECTS, ("", 0))[1]
         self._offsets = store.offsets()
         self._forgotten = self._forgotten._replace(counted=store.counted())
         self._written = {}
@@ -142,7 +145,16 @@ class View:
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
             else:
-                add_records(batch, changes, topic, partition, new, get_many=store.get_many, forgotten=self._forgotten)
+                add_records(
+                    batch,
+                    changes,
+                    topic,
+                    partition,
+                    new,
+                    get_many=store.get_many,
+                    forgotten=self._forgotten,
+                    object_partitions=self._object_partitions,
+                )
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == WINDOWS_CHANGELOG:
                 self._totals = None

@@ -44,12 +44,19 @@ class TopicFacts:
 
 @dataclass(frozen=True)
 class GroupFacts:
-    """A consumer group: members, records to read by topic, and committed offsets whose records are gone."""
+    """A consumer group: members, records to read by topic, and committed offsets whose records are gone.
+
+    `without_offset`: by topic the partitions that it has worked and that have no committed offset any more; `beyond`:
+    those whose committed offset lies behind their end; `unowned`: partition numbers that no member has.
+    """
 
     group_id: str
     member_count: int
     lag: Mapping[str, int] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
+    without_offset: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    beyond: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    unowned: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

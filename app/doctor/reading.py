@@ -19,17 +19,8 @@ from app.doctor.log_dirs import biggest_partitions
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
 from app.streaming.reading import RecordReader
-from app.topics import (
-    DISTRIBUTION_APP,
-    OBJECTS,
-    PROCESSING_APP,
-    STATISTICS_APP,
-    TASK_EVENTS,
-    TASK_REQUESTS,
-    WORKERS,
-    catalogue,
-    retry_topic,
-)
+from app.streaming.survey import unowned_numbers
+from app.topics import PLACES_TABLES, WORKERS, catalogue, changelog_topic, input_topics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +57,10 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             broker_count=len(node_ids),
             broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
             topics=topics,
-            groups=[await _read_group(admin, consumer, group, inputs, topics) for group, inputs in _groups(settings)],
+            groups=[
+                await _read_group(admin, consumer, group, input_topics(group, settings), topics)
+                for group in PLACES_TABLES
+            ],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
@@ -76,15 +70,6 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
     finally:
         await consumer.stop()
         await admin.close()
-
-
-def _groups(settings: Settings) -> Sequence[tuple[str, tuple[str, ...]]]:
-    retries = tuple(retry_topic(delay_s) for delay_s in settings.retry_tiers_s)
-    return (
-        (DISTRIBUTION_APP, (OBJECTS,)),
-        (PROCESSING_APP, (TASK_REQUESTS, *retries)),
-        (STATISTICS_APP, (OBJECTS, TASK_EVENTS)),
-    )
 
 
 async def _read_topics(
@@ -129,12 +114,41 @@ async def _read_group(
     ends = await consumer.end_offsets(partitions) if partitions else {}
     lag: defaultdict[str, int] = defaultdict(int)
     lost: defaultdict[str, int] = defaultdict(int)
+    gone: defaultdict[str, list[int]] = defaultdict(list)
+    beyond: defaultdict[str, list[int]] = defaultdict(list)
+    worked = await _worked_numbers(consumer, group_id, topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
+        if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
+            gone[tp.topic].append(tp.partition)
+        if offset > ends[tp]:
+            beyond[tp.topic].append(tp.partition)
         lag[tp.topic] += ends[tp] - max(begins[tp], offset)
         if NOTHING_COMMITTED < offset < begins[tp]:
             lost[tp.topic] += begins[tp] - offset
-    return GroupFacts(group_id, member_count, dict(lag), dict(lost))
+    unowned = await _unowned(admin, group_id, inputs, topics) if member_count else ()
+    return GroupFacts(group_id, member_count, dict(lag), dict(lost), dict(gone), dict(beyond), unowned)
+
+
+async def _worked_numbers(consumer: RecordReader, group_id: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
+    """Return the partitions that a group has worked: its first step in each leaves a row in a table."""
+    name = changelog_topic(group_id, PLACES_TABLES[group_id])
+    if name not in topics:
+        return frozenset()
+    ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
+    return frozenset(tp.partition for tp, end in ends.items() if end > 0)
+
+
+async def _unowned(
+    admin: AIOKafkaAdminClient, group_id: str, inputs: Sequence[str], topics: Mapping[str, TopicFacts]
+) -> tuple[int, ...]:
+    """Return the partition numbers that no member of a group has, while nothing is about to change that."""
+    (response,) = await admin.describe_consumer_groups([group_id])
+    ((error_code, _group, state, _protocol_type, _protocol, members, *_rest),) = response.groups
+    if error_code or state != "Stable":
+        return ()
+    count = min((topics[name].partition_count for name in inputs if name in topics), default=0)
+    return unowned_numbers(count, [member[4] for member in members])
 
 
 async def _read_workers(consumer: RecordReader) -> tuple[list[WorkerFacts], int | None]:

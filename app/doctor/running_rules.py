@@ -8,7 +8,7 @@ from app.doctor.facts import Finding, Severity
 from app.rules.workers import is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from app.doctor.facts import Facts, GroupFacts
     from app.settings import Settings
@@ -24,11 +24,44 @@ def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
             said = f"{count} records of {topic} were deleted before they were read"
             fix = "raise the topic's retention.ms, and start more workers; what is gone must be submitted again"
             yield Finding(Severity.ERROR, group.group_id, said, "their objects or tasks stay undone", fix)
+        yield from _check_places(group, role)
         yield _lag_of(group, role)
         if group.member_count > settings.partitions:
             said = f"it has {group.member_count} workers for {settings.partitions} partitions"
             fix = "run fewer; concurrency within a worker (EBS_CONCURRENCY) is free of partitions"
             yield Finding(Severity.WARNING, group.group_id, said, "some of them have nothing to do", fix)
+
+
+def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
+    """Yield partitions of which nobody knows how far they were worked, and those that nobody works."""
+    to = "worked (or earliest, latest, an offset)" if role == "processing" else "earliest (or latest, or an offset)"
+    decide = f"stop its workers, then ebs offsets reset --role {role} --to {to}"
+    for topic, numbers in group.without_offset.items():
+        said = f"it has worked {_partitions_of(topic, numbers)}, and its committed offsets are gone"
+        if role == "processing":
+            why = "what is done cannot be known, so its workers refuse to start: all tasks would run again"
+            yield Finding(Severity.ERROR, group.group_id, said, why, decide)
+        else:
+            why = "its workers go on where their tables say"
+            fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
+            yield Finding(Severity.WARNING, group.group_id, said, why, fix)
+    for topic, numbers in group.beyond.items():
+        said = f"its committed offsets are behind the end of {_partitions_of(topic, numbers)}"
+        why = "the topic was made anew (then its workers begin at its start), or the broker has lost records"
+        yield Finding(
+            Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
+        )
+    if group.unowned:
+        unowned = ", ".join(map(str, group.unowned))
+        said = f"it has {group.member_count} members, and none has partitions {unowned}"
+        fix = (
+            "wait half a minute: a worker without partitions joins anew by itself; if all are drained: ebs drain --off"
+        )
+        yield Finding(Severity.ERROR, group.group_id, said, "their records are worked by nobody", fix)
+
+
+def _partitions_of(topic: str, numbers: Sequence[int]) -> str:
+    return f"{topic} (partition{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})"
 
 
 def _lag_of(group: GroupFacts, role: str) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.doctor.facts import Finding, Severity, command, number_in, set_topic_config
-from app.topics import DEAD_LETTERS, SINGLE_PARTITION_TOPICS, TASK_REQUESTS, WORKERS
+from app.topics import DEAD_LETTERS, OBJECTS, SINGLE_PARTITION_TOPICS, TASK_REQUESTS, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +19,10 @@ _DAY_MS = 24 * _HOUR_MS
 _BIG_CHANGELOG_BYTES = 4 << 30
 _LAZY_DIRTY_RATIO = 0.8
 _ENOUGH_BROKERS = 3
+_WHOSE_CLOCKS = {
+    OBJECTS: "the producers' own clocks say when an object came, and when its id is forgotten",
+    WORKERS: "the workers' own clocks judge which of them is silent",
+}
 
 
 def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -123,9 +127,9 @@ def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts
         fix = set_topic_config(facts.bootstrap, spec.name, "unclean.leader.election.enable", "false")
         why = "what was acknowledged may be lost with a broker"
         yield Finding(Severity.WARNING, spec.name, "unclean.leader.election.enable=true", why, fix)
-    if spec.name == WORKERS and configs.get("message.timestamp.type") == "CreateTime":
+    if spec.name in _WHOSE_CLOCKS and configs.get("message.timestamp.type") == "CreateTime":
         fix = set_topic_config(facts.bootstrap, spec.name, "message.timestamp.type", "LogAppendTime")
-        why = "the workers' own clocks judge which of them is silent"
+        why = _WHOSE_CLOCKS[spec.name]
         yield Finding(Severity.WARNING, spec.name, "message.timestamp.type=CreateTime", why, fix)
     if "compact" in policy and "delete" not in policy:
         yield from _check_compaction(topic, facts)

@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 from aiokafka import errors
 
-from app.errors import EbsError, Fenced
+from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
 from app.streaming.producer import TransactionalProducer
 from app.streaming.progress import KafkaEnds, Progress, patience_s
+from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.streaming.watchdog import EXIT_STOOD_STILL, Watchdog
@@ -53,8 +54,10 @@ EXIT_STEP_FAILED = 70
 """A step failed or is in doubt; starting again is the cure (sysexits.h: EX_SOFTWARE)."""
 EXIT_FENCED = 71
 """The group gave this worker's partitions to another one; starting again joins anew."""
-EXIT_CODES = (EXIT_CONFIGURATION, EXIT_STEP_FAILED, EXIT_FENCED, EXIT_STOOD_STILL)
-"""Those with which a worker ends itself, but for 0; the last one is the watchdog's."""
+EXIT_INPUTS_CHANGED = 73
+"""Topics were made anew or given partitions, or the group assigned them to nobody; starting again takes them anew."""
+EXIT_CODES = (EXIT_CONFIGURATION, EXIT_STEP_FAILED, EXIT_FENCED, EXIT_STOOD_STILL, EXIT_INPUTS_CHANGED)
+"""Those with which a worker ends itself, but for 0; 72 is the watchdog's."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
@@ -119,8 +122,14 @@ def create_streaming_app(
     options: StreamingOptions,
     preflight: Callable[[], Awaitable[None]],
     fatal: Callable[[BaseException], NoReturn] | None = None,
+    places_table: str = "",
+    watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
-    """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process."""
+    """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
+
+    `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
+    ends the worker, so that it begins anew with them.
+    """
     fatal = fatal or end_process
     app = StreamingApp(
         app_id,
@@ -148,6 +157,7 @@ def create_streaming_app(
         stores=Workspace(options.data_dir / "stores" / app_id, instance),
         connection=options.connection,
         fatal=fatal,
+        places_table=places_table,
     )
     app.options = options
     app.worker_name = options.worker_id or f"{app_id.removeprefix('ebs-')}-{instance}"
@@ -160,6 +170,14 @@ def create_streaming_app(
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
         limit_s=options.stall_timeout_s,
         is_stopping=lambda: app.should_stop,
+        survey=Survey(
+            options.connection,
+            dict.fromkeys((*input_topics, *watched_topics)),
+            ownership,
+            transactional_id=app.transactional_id,
+            patience_s=patience_s(options.stall_timeout_s),
+            stands_aside=lambda: app.consumer.assignor.aside,
+        ),
     )
     app.watchdog = Watchdog(options.stall_timeout_s, verdict=lambda: app.progress.verdict)
     app.is_prepared = False
@@ -190,7 +208,16 @@ async def _nothing_to_drain() -> None:
 
 def end_process(error: BaseException) -> NoReturn:
     """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt."""
-    _end_process(error, EXIT_FENCED if isinstance(error, _FENCING_ERRORS) else EXIT_STEP_FAILED)
+    _end_process(error, exit_code_of(error))
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code of a process that an error ends."""
+    if isinstance(error, OffsetsLost):
+        return EXIT_CONFIGURATION
+    if isinstance(error, InputsChanged):
+        return EXIT_INPUTS_CHANGED
+    return EXIT_FENCED if isinstance(error, _FENCING_ERRORS) else EXIT_STEP_FAILED
 
 
 def _end_at_the_next_signal() -> None:

@@ -137,6 +137,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Seek what is still assigned."""
         await self.call_thread(self._seek_to, offsets)
 
+    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the last stable offsets."""
+        ends: Mapping[TopicPartition, int] = await self.call_thread(self._ensure_consumer().end_offsets, partitions)
+        return ends
+
     async def _seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         consumer = self._ensure_consumer()
         assigned = consumer.assignment()
@@ -199,6 +204,10 @@ class Consumer(driver.Consumer):
         """Return the first offset that each partition's log still has."""
         offsets: Mapping[TopicPartition, int] = await self._thread.earliest_offsets(*partitions)
         return offsets
+
+    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where each partition ends for readers of committed records."""
+        return await self._thread.end_offsets_of(partitions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the step in hand finish before anything else can own our partitions."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import TopicPartition
 
 from app.streaming.abandoned import end_abandoned_transactions
-from app.streaming.fencing import Membership, fetch_stable_offsets
+from app.streaming.claims import Positions, read_positions
+from app.streaming.places import PLACES_KEY, decode_places, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
 
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
+    from app.streaming.fencing import Membership
+    from app.streaming.places import Place
     from app.streaming.progress import Fetching
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-_STABLE_RETRY_S = 0.1
-_STABLE_REPORT_S = 3.0
 _RESTORE_STALL_S = 60.0
 
 
@@ -39,15 +40,16 @@ class Partition:
     """One partition number of this worker, over all of its input topics.
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it. Not `active` until restored.
+    beside it, `places` which topics were worked (see `places`). Not `active` until restored.
     """
 
-    __slots__ = ("active", "metadata", "next_offsets", "number", "stores")
+    __slots__ = ("active", "metadata", "next_offsets", "number", "places", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
+        self.places: dict[str, Place] = {}
         self.stores: dict[str, TableStore] = {}
         self.active = False
 
@@ -62,6 +64,9 @@ class Reader(Protocol):
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition's log still has."""
+
+    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where each partition ends for readers of committed records."""
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go on from these offsets; a partition that is not assigned any more is passed over."""
@@ -83,6 +88,9 @@ class Observer(Protocol):
 class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
+    `places_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
+    `topic_ids` are those of the input topics from the first claim on.
+
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
     """
@@ -96,8 +104,11 @@ class Ownership:
         stores: Workspace,
         connection: Mapping[str, Any],
         fatal: Callable[[BaseException], NoReturn],
+        places_table: str = "",
     ) -> None:
         self.group_id = group_id
+        self.places_table = places_table
+        self.topic_ids: dict[str, str] = {}
         self.input_topics = tuple(input_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
@@ -211,9 +222,9 @@ class Ownership:
     ) -> None:
         loop = asyncio.get_running_loop()
         began_at_s = loop.time()
-        starts = await self._starting_points(partitions, client)
+        positions = await self._read_positions(partitions, client)
         owned = [partition for partition in partitions if self._owns(partition)]
-        if starts is None or not owned:
+        if positions is None or not owned:
             return
         targets = {}
         for table in self._tables():
@@ -229,7 +240,7 @@ class Ownership:
             progress=progress,
         )
         owned = [partition for partition in owned if self._owns(partition)]
-        await self._activate(owned, starts)
+        await self._activate(owned, self._starting_points(owned, positions))
         log.info(
             "partitions %s are ready: %d rows restored in %.2f s",
             [partition.number for partition in owned],
@@ -237,33 +248,47 @@ class Ownership:
             loop.time() - began_at_s,
         )
 
-    async def _starting_points(
-        self, partitions: Sequence[Partition], client: AIOKafkaClient
-    ) -> dict[TopicPartition, int] | None:
-        """Set each partition's committed offsets; returns where to read from, None if all partitions went away."""
+    async def _read_positions(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> Positions | None:
+        """Read all that says where to begin, None if all partitions went away; the topics' ids are those for good."""
         assert self.reader is not None
         inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
-        attempt = 0
-        self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
-        while (committed := await fetch_stable_offsets(client, self.group_id, inputs)) is None:
-            if not any(self._owns(partition) for partition in partitions):
-                return None
-            attempt += 1
-            if attempt % round(_STABLE_REPORT_S / _STABLE_RETRY_S) == 0:
-                log.info("waiting for an open transaction of another worker to end")
-                self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
-            await asyncio.sleep(_STABLE_RETRY_S)
-        earliest = await self.reader.earliest_offsets_of(inputs)
+
+        async def end_abandoned() -> None:
+            self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
+
+        positions = await read_positions(
+            client,
+            self.reader,
+            self.group_id,
+            inputs,
+            known_ids=self.topic_ids,
+            is_wanted=lambda: any(self._owns(partition) for partition in partitions),
+            end_abandoned=end_abandoned,
+        )
+        if positions is not None:
+            self.topic_ids = dict(positions.topic_ids)
+        return positions
+
+    def _starting_points(self, partitions: Sequence[Partition], positions: Positions) -> dict[TopicPartition, int]:
+        """Set each partition's offsets, now that its tables tell, too; returns where to read from."""
         starts = {}
         for partition in partitions:
+            store = partition.stores.get(self.places_table)
+            places = partition.places = decode_places(None if store is None else store.get(PLACES_KEY))
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
-                offset, first = committed[tp].offset, earliest[tp]
-                if 0 <= offset < first:
-                    log.error("records %d to %d of %s were deleted before they were worked", offset, first - 1, tp)
-                starts[tp] = partition.next_offsets[topic] = max(offset, first)
-                # What counts from a deleted offset would be read as counting from the first one that is left.
-                partition.metadata[topic] = committed[tp].metadata if offset >= first else ""
+                start = starting_point(
+                    tp,
+                    positions.committed[tp],
+                    places.get(topic),
+                    group_id=self.group_id,
+                    topic_id=positions.topic_ids[topic],
+                    log=positions.logs[tp],
+                )
+                if start.said:
+                    log.error("%s", start.said)
+                starts[tp] = partition.next_offsets[topic] = start.offset
+                partition.metadata[topic] = start.metadata
         return starts
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:

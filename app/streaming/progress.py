@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError
 
+from app.errors import InputsChanged
 from app.streaming.reading import RecordReader
 from app.streaming.standstill import Sample, Standstill
+from app.streaming.survey import ClusterIncomplete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +45,18 @@ class EndsReader(Protocol):
 
     async def read(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return where partitions end for readers of committed records; any error means: not known."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+class Surveyor(Protocol):
+    """Looks whether the cluster is whole and still the same; a `Survey`, or a test's."""
+
+    unowned: tuple[int, ...]
+
+    async def look(self) -> None:
+        """Look once; raises `InputsChanged`, `ClusterIncomplete` or what aiokafka raises."""
 
     async def close(self) -> None:
         """Disconnect."""
@@ -91,6 +105,7 @@ class KafkaEnds:
 class Progress:
     """How a worker's work moves; `verdict` says what stands still, None if nothing does.
 
+    `why_away` says why the broker's answers do not count, `survey` (None: nobody looks) whether all is as it was.
     `is_behind` is set by a role that keeps records in hand in a way of its own: whether something of them could move.
     `ends` is None while the broker does not answer.
     """
@@ -102,17 +117,21 @@ class Progress:
         *,
         limit_s: float,
         is_stopping: Callable[[], bool],
+        survey: Surveyor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.period_s = look_period_s(limit_s)
         self.verdict: str | None = None
+        self.why_away = ""
+        self.survey = survey
         self.ends: Mapping[TopicPartition, int] | None = None
         self.is_behind: Callable[[], bool] | None = None
         self._transactions = transactions
         self._ends_reader = ends
         self._is_stopping = is_stopping
         self._clock = clock
-        self._rule = Standstill(limit_s, max_gap_s=2 * self.period_s + patience_s(limit_s))
+        self._patience_s = patience_s(limit_s)
+        self._rule = Standstill(limit_s, max_gap_s=2 * (self.period_s + self._patience_s))
 
     async def run(self) -> None:
         """Look until cancelled; never raises anything else."""
@@ -126,15 +145,24 @@ class Progress:
                 await asyncio.sleep(self.period_s)
         finally:
             await self._ends_reader.close()
+            if self.survey is not None:
+                await self.survey.close()
 
     async def look(self) -> None:
         """Take a sample and judge."""
-        ownership = self._transactions.ownership
         try:
-            self.ends = await self._ends_reader.read(ownership.owned_inputs())
-        except (KafkaError, OSError, TimeoutError) as error:
+            if self.survey is not None:
+                async with asyncio.timeout(self._patience_s):
+                    await self.survey.look()
+            self.ends = await self._ends_reader.read(self._transactions.ownership.owned_inputs())
+            self.why_away = ""
+        except InputsChanged as error:
+            if not self._is_stopping():
+                self._transactions.fatal(error)
+        except (ClusterIncomplete, KafkaError, OSError, TimeoutError) as error:
             log.debug("the broker does not say where the inputs end: %r", error)
             self.ends = None
+            self.why_away = str(error) if isinstance(error, ClusterIncomplete) else "the Kafka broker does not answer"
         self.verdict = self._rule.observe(self._sample())
 
     def lag(self, tp: TopicPartition) -> int | None:

@@ -29,6 +29,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import RecordTooLarge, StepFailed
+from app.streaming.places import PLACES_KEY, changed_places, encode_places
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from app.streaming.batching import RecordBatch
     from app.streaming.fencing import Membership
     from app.streaming.ownership import Ownership, Partition
+    from app.streaming.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ MAX_BATCH_BYTES = 900_000
 
 DEFAULT_RECORD_BYTES = 1_048_588
 """Largest batch that a topic takes unless told otherwise (max.message.bytes)."""
+
+_NOTHING: set[str] = set()
 
 Headers = list[tuple[str, bytes]]
 
@@ -73,6 +77,7 @@ class Step:
         self._full: list[tuple[str, int, BatchBuilder]] = []
         self._rows: dict[tuple[str, int], StepRows] = {}
         self._timestamp_ms = 0
+        self._places: dict[int, dict[str, Place]] = {}
         self.batches: list[RecordBatch] = []
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
 
@@ -146,11 +151,30 @@ class Step:
 
     def outputs(self) -> list[tuple[str, int, BatchBuilder]]:
         """Return everything to be sent, the changed table rows included, as batches by topic and partition."""
+        self._note_places()
         for rows in self._rows.values():
             for key, value in rows.changed.items():
                 self.send(rows.changelog, rows.partition, key, value)
         open_builders = [(topic, partition, builder) for (topic, partition), builder in self._builders.items()]
         return self._full + open_builders
+
+    def _note_places(self) -> None:
+        """Put where the group is into its table, too: beside rows of the same step, so that it costs no partition."""
+        ownership = self._transactions.ownership
+        if not ownership.places_table:
+            return
+        read: dict[int, set[str]] = {}
+        for batch in self.batches:
+            read.setdefault(batch.partition, set()).add(batch.topic)
+        offsets: dict[int, dict[str, int]] = {}
+        for tp, committed in self.offsets.items():
+            offsets.setdefault(tp.partition, {})[tp.topic] = committed.offset
+        for number, by_topic in offsets.items():
+            known = ownership.partitions[number].places
+            places = changed_places(known, ownership.topic_ids, by_topic, read.get(number, _NOTHING))
+            if places is not None:
+                self._places[number] = places
+                self.rows(ownership.places_table, number).put(PLACES_KEY, encode_places(places))
 
     def apply(self) -> None:
         """Make the committed step visible: advance the partitions' offsets, write the rows to the stores."""
@@ -159,6 +183,8 @@ class Step:
             partition = partitions[tp.partition]
             partition.next_offsets[tp.topic] = committed.offset
             partition.metadata[tp.topic] = committed.metadata
+        for number, places in self._places.items():
+            partitions[number].places = places
         for rows in self._rows.values():
             rows.apply()
 

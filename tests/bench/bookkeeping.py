@@ -49,7 +49,7 @@ def waves(object_count: int) -> Iterator[list[tuple[str, list[Any]]]]:
 
 def main(options: argparse.Namespace) -> None:
     """Work everything off and print the figure."""
-    bookkeeper = Bookkeeper(load())
+    bookkeeper = Bookkeeper(load(partitions=1))
     memory = StoreMemory()
     with tempfile.TemporaryDirectory(prefix="ebs-bench-") as directory:
         stores: Any = {(name, PARTITION): TableStore(Path(directory) / name, memory) for name in app.tables}
@@ -68,7 +68,7 @@ def main(options: argparse.Namespace) -> None:
                 batches.append(batch(topic, PARTITION, records, assignment=None, start=first))
             step: Any = FakeStep(batches, stores)
             began_s = time.process_time()
-            bookkeeper.record(step)
+            bookkeeper.record(step, at_ms)
             step.commit()
             took_s += time.process_time() - began_s
         for store in stores.values():

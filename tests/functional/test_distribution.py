@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from histories import object_created
 
 from agents.distribution import Distributor
 from app.events import decode_task_event, decode_task_request, encode
+from app.future_stamps import future_stamps
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings import load
+from app.streaming.places import PLACES_KEY
 from app.topics import DEAD_LETTERS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
@@ -43,13 +46,14 @@ class World:
         settings = load(partitions=4, tasks_per_object=3, max_tasks_per_object=10, seen_retention_h=4)
         self.distributor = Distributor(settings)
 
-    def step(self, *batches: Iterable[ConsumerRecord], commit: bool = True) -> FakeStep:
-        """Distribute batches of records in one step."""
+    def step(self, *batches: Iterable[ConsumerRecord], commit: bool = True, now_ms: int = 0) -> FakeStep:
+        """Distribute batches of records in one step, by default once all of them are written."""
+        newest_ms = max(NOW_MS, *(one.timestamp for records in batches for one in records))
         gathered = [batch("objects", 3, records, assignment=None) for records in batches]
         step = FakeStep(gathered, {(SEEN_TABLE, 3): self.store})
         untyped: Any = step
         for one in gathered:
-            self.distributor.distribute(untyped, one, NOW_MS + 5)
+            self.distributor.distribute(untyped, one, (now_ms or newest_ms) + 5)
         if commit:
             step.commit()
         return step
@@ -68,23 +72,23 @@ def requested(step: FakeStep) -> Counter[str]:
 
 def test_object_becomes_requests_and_facts(world):
     """Requests are spread from the object's partition on, keyed by task; facts stay in it, keyed by object."""
-    step = world.step([submitted("7f3a")])
+    step = world.step([submitted("h")])
     requests = step.sent_to(TASK_REQUESTS)
-    assert [(3, b"7f3a-0"), (0, b"7f3a-1"), (1, b"7f3a-2")] == [(one.partition, one.key) for one in requests]
+    assert [(3, b"h-0"), (0, b"h-1"), (1, b"h-2")] == [(one.partition, one.key) for one in requests]
     decoded = [decode_task_request(one.value or b"") for one in requests]
-    assert {("7f3a", 3, 3, "some content", NOW_MS + 5)} == {
+    assert {("h", 3, 3, "some content", NOW_MS + 5)} == {
         (one.object_id, one.object_partition, one.task_count, one.content, one.at_ms) for one in decoded
     }
     facts = step.sent_to(TASK_EVENTS)
-    assert {(3, b"7f3a")} == {(one.partition, one.key) for one in facts}
+    assert {(3, b"h")} == {(one.partition, one.key) for one in facts}
     assert [one.id for one in decoded] == [decode_task_event(one.value or b"").id for one in facts]
     assert 6 == len(step.sent)
 
 
 def test_object_may_ask_for_its_number_of_tasks(world):
     """Up to the limit."""
-    step = world.step([submitted("one", task_count=1), submitted("ten", task_count=10)])
-    assert Counter(one=1, ten=10) == requested(step)
+    step = world.step([submitted("1", task_count=1), submitted("ten", task_count=10)])
+    assert {"1": 1, "ten": 10} == requested(step)
 
 
 @pytest.mark.parametrize("arrivals", [[["a", "a"]], [["a"], ["a"]]], ids=["one batch", "two batches"])
@@ -97,7 +101,7 @@ def test_object_submitted_twice_in_a_step_makes_one_set_of_tasks(world, arrivals
 def test_object_submitted_again_makes_no_tasks(world):
     """In a later step, after a restart, until the retention is over."""
     world.step([submitted("a")])
-    assert Counter(b=3) == requested(world.step([submitted("a"), submitted("b")]))
+    assert Counter(c=3) == requested(world.step([submitted("a"), submitted("c")]))
     world.restart()
     assert Counter() == requested(world.step([submitted("a", at_ms=NOW_MS + 4 * HOUR_MS)]))
 
@@ -126,11 +130,64 @@ def test_id_is_forgotten_after_the_retention(world):
     """The same id is a new object then, and the old row is deleted by a tombstone."""
     world.step([submitted("a")])
     (old,) = world.store.keys()
-    step = world.step([submitted("b", at_ms=NOW_MS + 6 * HOUR_MS)])
+    step = world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
     assert old in step.rows_of[SEEN_TABLE, 3].changed
     assert step.rows_of[SEEN_TABLE, 3].changed[old] is None
     assert 1 == len(world.store.rows)
     assert Counter(a=3) == requested(world.step([submitted("a", at_ms=NOW_MS + 6 * HOUR_MS)]))
+
+
+@pytest.mark.parametrize("object_id", ["7f3a", "e", "日本", "é"])
+def test_record_in_another_partition_is_moved_to_that_of_its_id(world, object_id):
+    """As it is, keyed by its id, and makes no tasks here; the one that lies right does."""
+    value = encode(object_created(object_id, at_ms=NOW_MS))
+    stray = record("objects", 3, 5, value, key=b"another key", headers=[("traceparent", b"00-1")])
+    step = world.step([stray])
+    (moved,) = step.sent
+    right = zlib.crc32(object_id.encode()) % 4
+    assert right != 3
+    assert ("objects", right, object_id.encode(), value) == moved[:4]
+    assert [("traceparent", b"00-1"), ("ebs-moved-from", b"objects-3@5")] == moved.headers
+    assert ({}, 1) == (world.store.rows, world.distributor.moved_count)
+
+
+def test_id_is_one_object_whatever_partitions_it_comes_in_on(world):
+    """By HTTP, then by a producer with a partitioner of its own, then moved."""
+    world.step([submitted("a")])
+    assert [] == world.step([submitted("a")]).sent
+
+
+@pytest.mark.parametrize("spare_bytes", [0, 1_100])
+def test_record_that_is_too_large_to_be_moved_is_buried(world, spare_bytes):
+    """The header that says whence it comes must fit, or the step would fail for ever."""
+    event = object_created("e", at_ms=NOW_MS, task_count=1)
+    room = MAX_OBJECT_BYTES - len(encode(event)) - spare_bytes
+    value = encode(msgspec.structs.replace(event, content=event.content + "x" * room))
+    (sent,) = world.step([record("objects", 3, 5, value)]).sent
+    assert ("objects" if spare_bytes else DEAD_LETTERS) == sent.topic
+    if not spare_bytes:
+        assert b"objects takes records of" in dict(sent.headers)["kafka_dlt-exception-message"]
+
+
+@pytest.mark.parametrize("ahead_ms", [61_000, 100 * 365 * 24 * HOUR_MS])
+def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
+    """It counts as now, and is told: a repeated submit still makes no tasks."""
+    told_before = future_stamps.count
+    world.step([submitted("a")], now_ms=NOW_MS)
+    value = encode(object_created("c", at_ms=NOW_MS))
+    world.step([record("objects", 3, 1, value, timestamp_ms=NOW_MS + ahead_ms)], now_ms=NOW_MS)
+    world.restart()
+    assert Counter() == requested(world.step([submitted("a")], now_ms=NOW_MS))
+    assert told_before < future_stamps.count
+    assert {NOW_MS // (2 * HOUR_MS)} == {int.from_bytes(key[:6], "big") for key in world.store.rows}
+
+
+def test_row_of_the_places_is_never_forgotten(world):
+    """It lies in front of the ids, and is the streaming layer's."""
+    world.store.rows[PLACES_KEY] = b"places"
+    world.step([submitted("a")])
+    world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
+    assert {PLACES_KEY} < world.store.rows.keys()
 
 
 BAD = [
@@ -146,8 +203,8 @@ BAD = [
 def test_record_that_is_no_object_is_buried_and_the_rest_goes_on(world, value, reason):
     """Its bytes, key and headers go to the dead letters of its own partition."""
     bad = record("objects", 3, 1, value, key=b"key", headers=[("traceparent", b"00-1")])
-    step = world.step([submitted("a"), bad, submitted("b", offset=2)])
-    assert Counter(a=3, b=3) == requested(step)
+    step = world.step([submitted("a"), bad, submitted("c", offset=2)])
+    assert Counter(a=3, c=3) == requested(step)
     (letter,) = step.sent_to(DEAD_LETTERS)
     assert (3, b"key", value) == (letter.partition, letter.key, letter.value)
     headers = dict(letter.headers)
@@ -162,8 +219,8 @@ def test_record_that_is_no_object_is_buried_and_the_rest_goes_on(world, value, r
 def test_object_that_is_larger_than_its_topic_takes_is_buried(world):
     """Compressed it got in. Its letter has the beginning, and says so."""
     value = encode(object_created("x", at_ms=NOW_MS, task_count=1))[:-1] + b" " * MAX_OBJECT_BYTES + b"}"
-    step = world.step([submitted("a"), record("objects", 3, 1, value, key=b"x"), submitted("b", offset=2)])
-    assert Counter(a=3, b=3) == requested(step)
+    step = world.step([submitted("a"), record("objects", 3, 1, value, key=b"x"), submitted("c", offset=2)])
+    assert Counter(a=3, c=3) == requested(step)
     (letter,) = step.sent_to(DEAD_LETTERS)
     headers = dict(letter.headers)
     assert f"x has {len(value)} bytes, at most {MAX_OBJECT_BYTES}" in headers["kafka_dlt-exception-message"].decode()
@@ -190,8 +247,8 @@ def test_record_that_cannot_be_unpacked_is_buried_and_the_rest_goes_on(world):
     """The letter says why and has what there is; of a piece of the log it says for which offsets it stands."""
     lost = unreadable("objects", 3, 1, b"log", "a wrong CRC", last_offset=4)
     named = unreadable("objects", 3, 5, b"{}", "its header", key=b"key", headers=(("na\\xff", None), ("fine", b"1")))
-    step = world.step([submitted("a"), lost, named, submitted("b", offset=6)])
-    assert Counter(a=3, b=3) == requested(step)
+    step = world.step([submitted("a"), lost, named, submitted("c", offset=6)])
+    assert Counter(a=3, c=3) == requested(step)
     log, letter = step.sent_to(DEAD_LETTERS)
     headers = dict(log.headers)
     assert (None, b"log", b"1", b"4") == (
@@ -214,6 +271,6 @@ def test_replay_writes_the_same_bytes():
     """Ids and order are made of the object alone: a repeated step cannot be told from the first."""
 
     def sent() -> list[Sent]:
-        return World().step([submitted("a"), submitted("b", offset=1)]).sent
+        return World().step([submitted("a"), submitted("c", offset=1)]).sent
 
     assert sent() == sent()

@@ -9,7 +9,7 @@ import pytest
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recounting import RecordedPartition
+from recounting import PARTITION, RecordedPartition
 
 from api.cli.recount import summary_of
 from app.events import TaskCreated, TaskDead, TaskFailed, TaskFinished, TaskStarted
@@ -92,7 +92,7 @@ def test_each_field_of_a_row_that_differs_is_named(world, field):
     rows[b"a"] = encode_row(row)
     found = world.recount().differences
     assert field in {one.field for one in found}
-    assert {(3, "object", "a")} == {one[:3] for one in found}
+    assert {(PARTITION, "object", "a")} == {one[:3] for one in found}
 
 
 def test_row_that_is_missing_or_too_many_is_a_difference(world):
@@ -198,3 +198,19 @@ def test_row_that_was_replaced_meanwhile_is_not_compared(world):
     found = world.recount()
     assert ([], 1) == ([str(one) for one in found.differences], found.incomparable["objects"])
     assert "1 objects" in " ".join(summary_of(found))
+
+
+def test_what_is_believed_of_clocks_and_partitions_is_recounted_so():
+    """An event from the future counts as of its record; an object in another partition is not there."""
+    one = RecordedPartition()
+    one.write(object_created("a", at_ms=BASE_MS + 24 * HOUR_MS), BASE_MS)
+    one.write(task_event(TaskCreated, "a", 0, at_ms=BASE_MS + 24 * HOUR_MS), BASE_MS)
+    one.step()
+    assert [] == one.recount().differences
+    row = decode_row(one.stores[LEDGER_TABLE].rows[b"a"])
+    assert BASE_MS == row.created_at_ms == row.tasks[0].created_at_ms
+    elsewhere = RecordedPartition(partition_count=4)
+    for object_id in ("f", "b"):  # in partition 0, and 1
+        elsewhere.write(object_created(object_id, at_ms=BASE_MS), BASE_MS)
+    elsewhere.step()
+    assert ([], {b"f"}) == (elsewhere.recount().differences, set(elsewhere.stores[LEDGER_TABLE].rows))

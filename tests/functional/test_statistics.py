@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
+from app.future_stamps import future_stamps
 from app.rules.counts import (
     HOUR_MS,
     MINUTE_MS,
@@ -30,6 +31,7 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
+from app.rules.expiry import TIMES_KEY, decode_times
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
 from app.settings import load
@@ -45,15 +47,18 @@ COUNTED = {
     "TASK_DEAD": "tasks_died",
     "TASK_CANCELLED": "tasks_cancelled",
 }
-PARTITION = 2
+PARTITION = 0
+NEVER_MS = 1 << 50
+"""A clock that every stamp is behind."""
 
 
 class World:
-    """The tables of partition 2, and a bookkeeper that works step after step."""
+    """The tables of the only partition, and a bookkeeper that works step after step."""
 
     def __init__(self, **options: Any) -> None:
         self.ledger, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore()
-        self._settings = load(**options)
+        self.now_ms = NEVER_MS
+        self._settings = load(partitions=1, **options)
         self._offsets = Counter[str]()
         self.restart()
 
@@ -76,7 +81,7 @@ class World:
         tables = {LEDGER_TABLE: self.ledger, WINDOWS_TABLE: self.windows, EXPIRY_TABLE: self.expiry}
         step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()})
         untyped: Any = step
-        self.bookkeeper.record(untyped)
+        self.bookkeeper.record(untyped, self.now_ms)
         step.commit()
         return step
 
@@ -213,7 +218,7 @@ def test_old_windows_expire_by_stream_time():
     """Tombstones for windows that ended longer ago than the retention; totals, and younger windows, stay."""
     world = World(window_retention_h=1)
     world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS))
-    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS + 600_000))
+    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS + 600_000), timestamp_ms=BASE_MS + 600_000)
     old = encode_window_key(WindowKey(WINDOW_MS, BASE_MS // WINDOW_MS * WINDOW_MS, "default"))
     later_ms = BASE_MS + 3_600_000 + WINDOW_MS
     step = world.step(task_event(TaskCreated, "c", 0, at_ms=later_ms), timestamp_ms=later_ms)
@@ -318,12 +323,12 @@ def test_partitions_are_kept_apart():
         batch(
             OBJECTS, number, [record(OBJECTS, number, 0, encode(object_created(name, at_ms=BASE_MS)))], assignment=None
         )
-        for number, name in ((0, "a"), (1, "b"), (0, "c"))
+        for number, name in ((0, "f"), (1, "b"), (0, "7f3a"))
     ]
     step: Any = FakeStep(batches, stores)
-    Bookkeeper(load()).record(step)
+    Bookkeeper(load(partitions=4)).record(step, NEVER_MS)
     step.commit()
-    assert ({b"a", b"c"}, {b"b"}) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
+    assert ({b"f", b"7f3a"}, {b"b"}) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
     total = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
     assert [2, 1] == [decode_counts(stores[WINDOWS_TABLE, number].rows[total]).objects_created for number in (0, 1)]
 
@@ -338,3 +343,30 @@ def test_without_a_ledger_events_are_counted_as_they_come():
     world.step(*events)
     assert {} == world.ledger.rows
     assert recount(events) == happened(world.counts(WINDOW_MS))
+
+
+def test_object_in_another_partition_is_counted_where_its_id_belongs():
+    """Once, by the worker that has that partition: distribution moves it there."""
+    stores = {
+        (table, number): FakeStore() for table in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE) for number in (0, 1)
+    }
+    value = encode(object_created("f", at_ms=BASE_MS))
+    batches = [batch(OBJECTS, number, [record(OBJECTS, number, 0, value)], assignment=None) for number in (0, 1)]
+    step: Any = FakeStep(batches, stores)
+    Bookkeeper(load(partitions=4)).record(step, NEVER_MS)
+    step.commit()
+    assert ({b"f"}, set()) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
+
+
+@pytest.mark.parametrize("stamp_ms", [BASE_MS, BASE_MS + 100 * 365 * 24 * HOUR_MS])
+def test_event_from_the_future_counts_as_of_now(stamp_ms):
+    """A clock that is wrong, in the event or in its record too: neither time nor windows run ahead."""
+    world = World()
+    world.now_ms = BASE_MS + 5_000
+    told_before = future_stamps.count
+    world.step(object_created("a", at_ms=BASE_MS + 50 * 365 * 24 * HOUR_MS), timestamp_ms=stamp_ms)
+    assert decode_row(world.ledger.rows[b"a"]).created_at_ms == min(stamp_ms, world.now_ms)
+    assert decode_times(world.expiry.rows[TIMES_KEY]).objects_ms == min(stamp_ms, world.now_ms)
+    ((start_ms, _kind),) = world.counts(WINDOW_MS)
+    assert start_ms <= world.now_ms
+    assert told_before < future_stamps.count

@@ -19,7 +19,9 @@ from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY
 from app.settings import load
 from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
 
-PARTITION = 2
+PARTITION = 0
+NEVER_MS = 1 << 50
+"""A clock that every stamp is behind."""
 RETENTION_MS = 2 * HOUR_MS
 A_LOOK_MS = RETENTION_MS // 100 + 1_000
 """By which a row may stay longer."""
@@ -32,7 +34,7 @@ class World:
     def __init__(self) -> None:
         self.stores: dict[str, FakeStore] = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
         self._offsets: Counter[str] = Counter()
-        self.settings = load(ledger_retention_h=2, seen_retention_h=1, retention_days=1)
+        self.settings = load(partitions=1, ledger_retention_h=2, seen_retention_h=1, retention_days=1)
         self.restart()
 
     def restart(self) -> None:
@@ -67,7 +69,7 @@ class World:
                 self._offsets[topic] += 1
             batches.append(batch(topic, PARTITION, records, assignment=None))
         step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
-        self.bookkeeper.record(step)
+        self.bookkeeper.record(step, NEVER_MS)
         step.commit()
         return step
 
@@ -143,7 +145,7 @@ def test_object_that_never_ends_is_kept_until_nothing_can_come_any_more(caplog):
     with caplog.at_level(logging.WARNING):
         world.step(SILENT_MS + A_LOOK_MS)
     assert set() == world.known
-    assert "1 objects of partition 2 never ended" in caplog.text
+    assert "1 objects of partition 0 never ended" in caplog.text
 
 
 def test_row_stays_while_one_of_the_topics_is_behind():
@@ -155,7 +157,7 @@ def test_row_stays_while_one_of_the_topics_is_behind():
         ahead = record(topic, PARTITION, 50, value, timestamp_ms=BASE_MS + 9 * RETENTION_MS)
         stores = {(name, PARTITION): FakeStore(store.rows) for name, store in world.stores.items()}
         step: Any = FakeStep([batch(topic, PARTITION, [ahead], assignment=None)], stores)
-        Bookkeeper(world.settings).record(step)
+        Bookkeeper(world.settings).record(step, NEVER_MS)
         step.commit()
         assert b"a" in stores[LEDGER_TABLE, PARTITION].rows
 

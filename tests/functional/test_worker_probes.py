@@ -24,7 +24,7 @@ def app(**changes: Any) -> Any:
         partitions=partitions,
         restoring=[],
     )
-    progress = SimpleNamespace(ends={}, verdict=None, why_excused=lambda: "")
+    progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "")
     fine = {"is_prepared": True, "should_stop": False, "progress": progress}
     return SimpleNamespace(transactions=SimpleNamespace(ownership=ownership), **(fine | changes))
 
@@ -48,7 +48,7 @@ def test_standstill_fails_liveness_with_its_reason():
     ("changes", "said"),
     [
         ({"is_prepared": False}, "the worker waits for the Kafka broker and its topics"),
-        ({"progress": SimpleNamespace(ends=None)}, "the Kafka broker does not answer"),
+        ({"progress": SimpleNamespace(ends=None, why_away="")}, "the Kafka broker does not answer"),
     ],
 )
 def test_broker_that_is_away_fails_readiness(changes, said):
@@ -83,3 +83,20 @@ def test_worker_without_any_partition_is_ready():
     worker = app()
     worker.transactions.ownership.partitions.clear()
     assert (True, "owns no partition: others have all") == check_partitions(worker)[1:]
+
+
+def test_partitions_that_nobody_has_fail_readiness():
+    """Having none is fine only while others have them all."""
+    worker = app()
+    worker.transactions.ownership.partitions.clear()
+    worker.progress.survey = SimpleNamespace(unowned=(3, 4))
+    assert (False, "nobody works partitions 3, 4: soon this worker joins anew") == check_partitions(worker)[1:]
+    worker.progress.survey.unowned = ()
+    assert check_partitions(worker).ok
+
+
+def test_part_of_the_cluster_that_is_away_is_named():
+    """Which broker, or partition."""
+    worker = app()
+    worker.progress.ends, worker.progress.why_away = None, "broker 2 does not answer"
+    assert (False, "broker 2 does not answer") == check_broker(worker)[1:]

@@ -36,6 +36,7 @@ class Topics:
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     object_record_count: int = 0
+    moved_count: int = 0
     object_partition: dict[str, int] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     events: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -122,9 +123,12 @@ async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
 def _note(topics: Topics, record: Any, value: dict[str, Any]) -> None:
     object_id = value["object_id"]
     if record.topic == OBJECTS:
+        is_moved = any(name == "ebs-moved-from" for name, _ in record.headers)
+        topics.moved_count += is_moved
         topics.object_record_count += 1
         topics.objects.setdefault(object_id, value)
-        topics.object_partition.setdefault(object_id, record.partition)
+        if is_moved or object_id not in topics.object_partition:
+            topics.object_partition[object_id] = record.partition
     elif record.topic == TASK_REQUESTS:
         topics.requests[f"{value['task_id']}#{value['attempt']}#{value.get('redrive', 0)}"] += 1
     else:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from app.streaming.fencing import NO_COMMITTED_OFFSET, UNSTABLE_OFFSET_COMMIT
 from app.streaming.protocol import DescribeGroups, ListTransactions
+from app.streaming.topic_metadata import DescribeTopics
 
 
 class Answer(NamedTuple):
@@ -35,6 +37,13 @@ class FakeCoordinator:
         self.refusal = 0
         self.asked = 0
         self.cluster = self
+        self.topic_ids: dict[str, str] = {}
+        self.partition_count = 4
+        self.leaders: dict[int, int] = {}
+        self.in_sync = [1, 2, 3]
+        self.assignments: list[bytes] = []
+        self.silent: set[int] = set()
+        self.coordinator = 1
 
     def brokers(self) -> list[SimpleNamespace]:
         """Return the one broker."""
@@ -42,20 +51,29 @@ class FakeCoordinator:
 
     async def coordinator_lookup(self, _kind: object, _group_id: str) -> int:
         """Return the node."""
-        return 1
+        return self.coordinator
 
     async def ready(self, _node_id: int, *, group: object) -> bool:
         """Be there."""
         return group is not None
 
-    async def send(self, _node_id: int, request: Any, *, group: object) -> Any:
-        """Answer an OffsetFetch, a ListTransactions, a DescribeGroupss or an InitProducerId."""
-        assert group is not None
+    def get_random_node(self) -> int:
+        """Return the node."""
+        return 1
+
+    async def send(self, node_id: int, request: Any, *, group: object = None) -> Any:
+        """Answer what the streaming layer asks of its brokers, by whatever connection."""
+        assert group is None or node_id == self.coordinator
+        if node_id in self.silent:
+            raise KafkaConnectionError(f"node {node_id} is away")
+        if isinstance(request, DescribeTopics):
+            return SimpleNamespace(cluster_id="c", topics=[self._topic(name) for name in request.names])
         if isinstance(request, ListTransactions):
             states = [(one, 1, "Ongoing", {}) for one in self.open_transactions]
             return SimpleNamespace(error_code=self.refusal, transaction_states=states)
         if isinstance(request, DescribeGroups):
             members = [("member", one, "host", b"", b"") for one in self.member_client_ids]
+            members += [("member", "client", "host", b"", one) for one in self.assignments]
             return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "ebs", members)])
         if isinstance(request, InitProducerIdRequest):
             self.ended.append(request._transactional_id)
@@ -68,6 +86,13 @@ class FakeCoordinator:
         return Answer(
             0, [(topic, [self._answer(topic, number) for number in numbers], {}) for topic, numbers, _ in asked]
         )
+
+    def _topic(self, name: str) -> tuple[Any, ...]:
+        """Return a topic as Metadata v12 has it; one whose id is "" is gone."""
+        topic_id = self.topic_ids.get(name, name)
+        count = self.partition_count if topic_id else 0
+        partitions = [(0, number, self.leaders.get(number, 1), 0, [1, 2, 3], self.in_sync) for number in range(count)]
+        return 0 if topic_id else 3, name, topic_id.encode(), False, partitions
 
     def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
         tp = TopicPartition(topic, number)

@@ -196,6 +196,8 @@ class FakeOwnership:
 
     def __init__(self, topic: str, *more_topics: str) -> None:
         self.group_id = GROUP
+        self.places_table = ""
+        self.topic_ids: dict[str, str] = {}
         self.input_topics = (topic, *more_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = Membership(1, "member")

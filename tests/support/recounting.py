@@ -28,14 +28,14 @@ from app.topics import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-PARTITION = 3
+PARTITION = 0
 
 
 class RecordedPartition:
     """Topics that grow by `write`, tables that grow by `step`, and `recount` over both."""
 
-    def __init__(self, **options: Any) -> None:
-        self.settings = load(**options)
+    def __init__(self, partition_count: int = 1, **options: Any) -> None:
+        self.settings = load(partitions=partition_count, **options)
         self.logs: dict[str, list[Any]] = {OBJECTS: [], TASK_EVENTS: []}
         self.begins = dict.fromkeys(self.logs, 0)
         self.stores = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
@@ -60,7 +60,8 @@ class RecordedPartition:
             if records:
                 batches.append(batch(topic, PARTITION, records, assignment=None, start=first))
         step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
-        self._bookkeeper.record(step)
+        newest_ms = max((one.timestamp for each in batches for one in each.records), default=0)
+        self._bookkeeper.record(step, newest_ms)
         step.commit()
 
     def lose(self, topic: str, count: int) -> None:
@@ -87,6 +88,6 @@ class RecordedPartition:
         async def changed_since(_stretch: Stretch) -> set[bytes]:
             return self.later_keys
 
-        recount = PartitionRecount(read, cut, self.settings, findings)
+        recount = PartitionRecount(read, cut, self.settings, findings, self.settings.partitions)
         findings.differences += asyncio.run(recount.run(slice_count, changed_since))
         return findings

@@ -310,3 +310,19 @@ def test_download_bar_that_is_not_needed_shows_nothing(capsys):
     with DownloadBar():
         pass
     assert ("", "") == capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--role", "processing", "--to", "soon"], "give worked, earliest, latest or an offset"),
+        (["--role", "processing", "--to", "-1"], "give worked"),
+        (["--role", "statistics", "--to", "worked"], "its tables say"),
+        (["--role", "statistics", "--to", "latest", "--topic", "control"], "reads objects, task-events"),
+        (["--role", "nobody", "--to", "latest"], "nobody"),
+    ],
+)
+def test_offsets_that_make_no_sense_are_refused(arguments, said):
+    """Before any broker is asked."""
+    refused = CliRunner().invoke(cli, ["offsets", "reset", *arguments], env={"COLUMNS": "200"})
+    assert (2, True) == (refused.exit_code, said in refused.stderr)

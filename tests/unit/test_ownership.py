@@ -25,12 +25,17 @@ class FakeReader:
 
     def __init__(self) -> None:
         self.earliest: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
         self.seeks: dict[TopicPartition, int] = {}
         self.opened: frozenset[TopicPartition] = frozenset()
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offsets."""
         return {tp: self.earliest.get(tp, 0) for tp in partitions}
+
+    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where the logs end."""
+        return {tp: self.ends.get(tp, 100) for tp in partitions}
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Note where to go on."""
@@ -127,6 +132,30 @@ async def test_what_was_deleted_unworked_is_told_and_passed(bench, caplog):
     partition = bench.ownership.partitions[0]
     assert ({"in": 10, "more": 9}, {"in": "", "more": "kept"}) == (partition.next_offsets, partition.metadata)
     assert "records 3 to 9 of" in caplog.text
+
+
+async def test_topics_of_other_ids_than_before_are_not_claimed(bench):
+    """Whoever surveys the topics ends the process; until then nothing of the new ones is worked."""
+    await bench.own(0, generation=1)
+    assert {"in": b"in".hex(), "more": b"more".hex()} == bench.ownership.topic_ids
+    bench.coordinator.topic_ids["in"] = "made anew"
+    bench.claim(0, 1, generation=2)
+    await settle()
+    assert {0} == bench.open_numbers()
+    bench.claim(0, generation=3)
+    await asyncio.gather(*bench.ownership._restores)
+
+
+async def test_end_that_a_new_leader_does_not_know_yet_is_waited_for(bench):
+    """Below a committed offset for a moment: that is no loss."""
+    bench.coordinator.committed = {IN: (7, ""), MORE: (0, "")}
+    bench.reader.ends = {IN: 5}
+    bench.claim(0, generation=1)
+    await until(lambda: bench.coordinator.asked)
+    await settle()
+    bench.reader.ends = {IN: 7}
+    await until(lambda: bench.open_numbers() == {0})
+    assert 7 == bench.ownership.partitions[0].next_offsets["in"]
 
 
 async def test_open_transaction_of_another_worker_is_waited_for(bench):

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from fakes import Fatal, ProcessEnded
 
+from app.errors import InputsChanged
 from app.streaming.ownership import Partition
 from app.streaming.progress import Fetching, Progress, owned_ratio
 from app.streaming.restore import RestoreProgress
+from app.streaming.survey import ClusterIncomplete
 
 IN = TopicPartition("in", 0)
 LIMIT_S = 60.0
@@ -39,8 +42,17 @@ class Worker:
             restoring=[],
         )
         self.transactions: Any = SimpleNamespace(ownership=self.ownership, committed_count=0, step_open=False)
+        self.fatal = Fatal()
+        self.transactions.fatal = self.fatal
+        self.surveyed: Exception | None = None
+        self.unowned: tuple[int, ...] = ()
         self.progress = Progress(
-            self.transactions, self, limit_s=LIMIT_S, is_stopping=lambda: self.stops, clock=lambda: self.now_s
+            self.transactions,
+            self,
+            limit_s=LIMIT_S,
+            is_stopping=lambda: self.stops,
+            survey=self,
+            clock=lambda: self.now_s,
         )
 
     def fetching(self) -> Fetching:
@@ -53,6 +65,11 @@ class Worker:
         if isinstance(self.ends, Exception):
             raise self.ends
         return self.ends
+
+    async def look(self) -> None:
+        """Survey the cluster."""
+        if self.surveyed is not None:
+            raise self.surveyed
 
     async def close(self) -> None:
         """Disconnect."""
@@ -94,6 +111,30 @@ async def test_broker_that_is_away_is_no_standstill(error):
     worker.ends = error
     assert await worker.look_for(100) is None
     assert (None, None) == (worker.progress.ends, worker.progress.lag(IN))
+
+
+async def test_step_that_the_rest_of_the_cluster_cannot_commit_is_no_standstill():
+    """Two of three brokers are away: the one that is left still says where its partitions end."""
+    worker = Worker()
+    worker.transactions.step_open = True
+    worker.surveyed = ClusterIncomplete("broker 2 does not answer")
+    assert await worker.look_for(200) is None
+    assert (None, "broker 2 does not answer") == (worker.progress.ends, worker.progress.why_away)
+    worker.surveyed = None
+    assert "a step is open" in (await worker.look_for(100) or "")
+    assert "" == worker.progress.why_away
+
+
+async def test_inputs_that_changed_end_the_process_unless_it_stops_anyway():
+    """With the reason; nobody waits for the standstill."""
+    worker = Worker()
+    worker.surveyed = InputsChanged("topic in was deleted and made anew")
+    worker.stops = True
+    await worker.progress.look()
+    worker.stops = False
+    with pytest.raises(ProcessEnded):
+        await worker.progress.look()
+    assert [worker.surveyed] == worker.fatal.errors
 
 
 @pytest.mark.parametrize(

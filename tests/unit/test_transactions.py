@@ -13,6 +13,7 @@ from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, unt
 
 from app.errors import RecordTooLarge, StepFailed
 from app.streaming.fencing import Membership
+from app.streaming.places import PLACES_KEY, Place, decode_places
 from app.streaming.transactions import MAX_BATCH_BYTES, Step
 
 if TYPE_CHECKING:
@@ -89,6 +90,28 @@ async def test_step_of_its_own_commits_the_offsets_that_its_body_names(worker):
     partition = worker.ownership.partitions[0]
     assert {IN: OffsetAndMetadata(7, "books")} == worker.producer.offsets
     assert (7, "books") == (partition.next_offsets["in"], partition.metadata["in"])
+
+
+async def test_step_keeps_its_place_in_a_table_too(worker):
+    """With the offset of what it read, beside its rows; markers that it passes alone are worth no row."""
+    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    await run(step_over(worker, worker.batch(0, [b"1", b"2"])))
+    changelog = f"{GROUP}-counts-changelog"
+    (row,) = worker.producer.sent_to(changelog)
+    assert (PLACES_KEY, {"in": Place("id", 2)}) == (row.key, decode_places(row.value))
+    assert {"in": Place("id", 2)} == worker.ownership.partitions[0].places
+    await run(step_over(worker, worker.batch(0, [], start=2, end=4)))
+    assert 1 == len(worker.producer.sent_to(changelog))
+
+
+async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
+    """Once, and again when the topic was made anew: what it finished in between only its metadata tells."""
+    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    for offset in (5, 6):
+        async with worker.transactions.step() as step:
+            step.commit_offset("in", 0, offset, "books")
+    (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
+    assert {"in": Place("id")} == decode_places(row.value)
 
 
 async def test_step_that_sends_without_offsets_ends_the_process(worker):

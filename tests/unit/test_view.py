@@ -160,3 +160,21 @@ def test_workers_that_were_killed_are_forgotten_in_the_end(tmp_path):
         view.apply({(WORKERS, 0): [heartbeat("newest", 3_601_001)]})
         assert ["new", "newest"] == names(view, 0)
         assert [b"hprocessing/newest", b"hprocessing/new"] == [key for key, _ in view._store.newest_first(b"h")]
+
+
+def test_object_is_taken_from_the_partition_of_its_id_only(tmp_path):
+    """What a foreign partitioner has put elsewhere comes again where it belongs."""
+    slot = Slot(tmp_path)
+    view = View(0)
+
+    async def read_ends() -> dict[int, int]:
+        return {}
+
+    view.attach(slot.open(Layout("c", {OBJECTS: ("id", 4)})), read_ends)
+    view.apply({(OBJECTS, 1): [an_object(0, "a")]})  # it belongs into 3
+    assert view.look_up("a") is None
+    view.apply({(OBJECTS, 3): [an_object(0, "a")]})
+    assert view.look_up("a") is not None
+    assert 3 == view.partition_of("a")
+    view.detach()
+    slot.close()

@@ -1,0 +1,110 @@
+"""`ebs offsets`: decide where a role goes on, when what it has worked cannot be known any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.options import Broker, settings_of
+from app.kafka_security import kafka_security
+from app.offset_reset import EARLIEST, LATEST, WORKED, reset_offsets
+from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, input_topics
+
+if TYPE_CHECKING:
+    from app.offset_reset import Reset
+
+offsets = typer.Typer(no_args_is_help=True, help="Where the roles are in their topics.")
+_EXTRA_S = 5.0
+
+
+class Role(StrEnum):
+    """A role of worker."""
+
+    DISTRIBUTION = "distribution"
+    PROCESSING = "processing"
+    STATISTICS = "statistics"
+
+
+_GROUPS = {
+    Role.DISTRIBUTION: DISTRIBUTION_APP,
+    Role.PROCESSING: PROCESSING_APP,
+    Role.STATISTICS: STATISTICS_APP,
+}
+
+
+_WORDS = {EARLIEST, LATEST, WORKED}
+
+
+def _check_target(value: str) -> str:
+    if value not in _WORDS and not (value.isascii() and value.isdecimal()):
+        raise typer.BadParameter(f"{value!r}: give {WORKED}, {EARLIEST}, {LATEST} or an offset, a whole number")
+    return value
+
+
+@offsets.command()
+def reset(
+    role: Annotated[Role, typer.Option("--role", help="Whose offsets.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
+            callback=_check_target,
+            help=f"{WORKED}: go on where the tasks' events say (processing only); {EARLIEST}: work all records again "
+            f"that the topics have; {LATEST}: pass over all of them.",
+        ),
+    ],
+    broker: Broker = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Only this topic of the role's.")] = None,
+    partition: Annotated[
+        list[int] | None, typer.Option("--partition", min=0, help="Only this one; repeatable.")
+    ] = None,
+    *,
+    all_partitions: Annotated[
+        bool, typer.Option("--all", help="Also partitions whose offset is there and can be right.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Set the committed offsets of a role that are gone, or beyond the end of their topic; its workers must be stopped.
+
+    Exit code 0: done (also if there was nothing to do), 1: not done.
+    """
+    settings = settings_of(broker=broker)
+    topics = input_topics(_GROUPS[role], settings)
+    if topic is not None and topic not in topics:
+        raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
+    if to == WORKED and role is not Role.PROCESSING:
+        raise typer.BadParameter(f"{role} needs it not: its tables say where it goes on", param_hint="--to")
+    resets = asyncio.run(
+        reset_offsets(
+            settings.broker,
+            _GROUPS[role],
+            [topic] if topic is not None else topics,
+            to if to in _WORDS else int(to),
+            numbers=partition or (),
+            all_partitions=all_partitions,
+            patience_s=settings.session_timeout_s + _EXTRA_S,
+            security=kafka_security(settings),
+            say=lambda line: typer.echo(line, err=True),
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps([_as_dict(one) for one in resets]))
+        return
+    for one in resets:
+        before = "nothing" if one.before < 0 else str(one.before)
+        typer.echo(f"{one.tp.topic}-{one.tp.partition}: {before} -> {one.after} (it has {one.begin} to {one.end})")
+    typer.echo(f"{len(resets)} offsets set" if resets else "no offset is gone or beyond its end: nothing to do")
+
+
+def _as_dict(one: Reset) -> dict[str, str | int | None]:
+    return {
+        "topic": one.tp.topic,
+        "partition": one.tp.partition,
+        "before": None if one.before < 0 else one.before,
+        "after": one.after,
+    }

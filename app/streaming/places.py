@@ -1,0 +1,126 @@
+"""Where a group is in its inputs, kept in one of its tables too: so that offsets that vanish are noticed.
+
+Kafka forgets the committed offsets of a group that had no member for `offsets.retention.minutes` (7 days), and of a
+topic that is deleted. Without a second note such a group looks like one that has never worked: it begins at the oldest
+record, and all that is finished runs again, silently. So each partition has a row with the id of each input topic that
+was worked, and how far. The row changes in the step that works the records, so it is as true as the offsets.
+
+What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
+
+| c | row | starts at |
+| --- | --- | --- |
+| any | of another topic | the first record: the topic was deleted and made anew |
+| yes, up to the end | t, or none | c |
+| no | none | the first record: nobody has worked it yet |
+| no | t, with how far | there: the row is as good as the offset |
+| no | t, without | nowhere: `OffsetsLost`. A person decides, by `ebs offsets reset` |
+| beyond the end | t, or none | nowhere, likewise: the broker has lost records |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from app.errors import OffsetsLost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiokafka import TopicPartition
+
+    from app.streaming.fencing import CommittedOffset
+
+PLACES_KEY = b""
+"""The row's key: in front of all others, which are never empty."""
+NOT_KEPT = -1
+"""The offset in a row of those who commit what they finish in any order: only the commit's metadata tells all."""
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """An input that was worked: the topic's id, and the next offset to work (`NOT_KEPT`: not told)."""
+
+    topic_id: str
+    offset: int = NOT_KEPT
+
+
+encode_places = msgspec.msgpack.Encoder().encode
+"""Pack the places of a partition: by topic a `Place`."""
+_decode_places = msgspec.msgpack.Decoder(dict[str, Place]).decode
+
+
+def decode_places(data: bytes | None) -> dict[str, Place]:
+    """Return the places of a partition; none if there is no row."""
+    return {} if data is None else _decode_places(data)
+
+
+class Start(NamedTuple):
+    """Where to begin with a partition, with which commit metadata; `said`: what people should know of it."""
+
+    offset: int
+    metadata: str
+    said: str = ""
+
+
+def starting_point(
+    tp: TopicPartition,
+    committed: CommittedOffset,
+    place: Place | None,
+    *,
+    group_id: str,
+    topic_id: str,
+    log: range,
+) -> Start:
+    """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
+
+    Raises `OffsetsLost` where nobody can know what was worked.
+    """
+    name = f"{tp.topic}-{tp.partition}"
+    if place is not None and place.topic_id != topic_id:
+        return Start(log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on")
+    offset, metadata, said = committed.offset, committed.metadata, ""
+    if offset < 0:
+        if place is None:
+            return Start(log.start, "")
+        if place.offset == NOT_KEPT:
+            raise OffsetsLost(
+                f"{group_id} has worked {name}, but its committed offset is gone (a group without members for longer "
+                f"than offsets.retention.minutes loses it): {_decide(group_id)}"
+            )
+        offset, metadata = place.offset, ""
+        said = f"the committed offset of {name} is gone: work goes on at {offset}, as the table has noted"
+    if offset > log.stop:
+        raise OffsetsLost(
+            f"{group_id} has worked {name} up to offset {offset}, but it ends at {log.stop}: the broker has lost "
+            f"records, or the topic was made anew: {_decide(group_id)}"
+        )
+    if offset < log.start:
+        said = f"records {offset} to {log.start - 1} of {name} were deleted before they were worked"
+        # What counts from a deleted offset would be read as counting from the first one that is left.
+        return Start(log.start, "", said)
+    return Start(offset, metadata, said)
+
+
+def changed_places(
+    known: Mapping[str, Place], topic_ids: Mapping[str, str], offsets: Mapping[str, int], read: set[str]
+) -> dict[str, Place] | None:
+    """Return a partition's places after a step that commits `offsets` by topic; None if no row is needed.
+
+    Of topics that the step itself has `read` the offset is kept; of others only that they are worked.
+    """
+    places = dict(known)
+    for topic, offset in offsets.items():
+        place = Place(topic_ids[topic], offset if topic in read else NOT_KEPT)
+        if topic in read or topic not in known or known[topic].topic_id != place.topic_id:
+            places[topic] = place
+    return None if places == known else places
+
+
+def _decide(group_id: str) -> str:
+    role = group_id.removeprefix("ebs-")
+    return (
+        f"what is done cannot be known. Stop its workers and decide: ebs offsets reset --role {role} --to earliest "
+        "works all records again that the topic still has, --to latest passes over all of them (and for processing "
+        "--to worked goes on where the events of the tasks say)"
+    )

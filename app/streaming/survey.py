@@ -1,0 +1,167 @@
+"""Looks whether the cluster still is what a worker began with: its topics, its group, the brokers that a commit needs.
+
+A topic that is deleted and made again keeps its name, so nothing else would notice: the group assigns nothing, or
+offsets count in another log. Here the topics' ids tell, and the worker ends: the next one takes the topics as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError, for_code
+
+from app.errors import InputsChanged
+from app.streaming.protocol import DescribeGroups
+from app.streaming.topic_metadata import DescribeTopics, read_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from app.streaming.ownership import Ownership
+    from app.streaming.topic_metadata import TopicMetadata
+
+_LOOKS_TO_BE_SURE = 2
+"""A broker that has just started, or a topic's change that has not reached all of them, is wrong for a moment."""
+_LOOKS_TO_GIVE_UP = 4
+"""Without a partition that nobody has: by then the group had every chance to assign it."""
+
+
+class ClusterIncomplete(Exception):
+    """Some of what a commit needs does not answer; `str()` of one says what."""
+
+
+class Survey:
+    """`unowned` are the partition numbers that the group's members leave to nobody, as of the last look.
+
+    `look` takes one; its `patience_s` is the caller's to keep.
+    """
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        topics: Iterable[str],
+        ownership: Ownership,
+        *,
+        transactional_id: str,
+        patience_s: float,
+        stands_aside: Callable[[], bool],
+    ) -> None:
+        self.unowned: tuple[int, ...] = ()
+        self._connection = connection
+        self._topics = tuple(topics)
+        self._ownership = ownership
+        self._transactional_id = transactional_id
+        self._patience_s = patience_s
+        self._stands_aside = stands_aside
+        self._client: AIOKafkaClient | None = None
+        self._known: dict[str, TopicMetadata] = {}
+        self._change, self._change_count = "", 0
+        self._unowned_count = 0
+
+    async def look(self) -> None:
+        """Look once.
+
+        Raises `InputsChanged` if the worker has to begin anew, `ClusterIncomplete` or aiokafka's errors while the
+        cluster does not answer as a whole.
+        """
+        client = self._client = self._client or await self._connect()
+        found = (await read_topics(client, self._topics)).topics
+        self._compare(found)
+        await self._look_at_group(client)
+        await self._look_at_brokers(client, found)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connect(self) -> AIOKafkaClient:
+        timeout_ms = round(self._patience_s * 1_000)
+        client = AIOKafkaClient(**self._connection, client_id="ebs-survey", request_timeout_ms=timeout_ms)
+        try:
+            await client.bootstrap()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    def _compare(self, found: Mapping[str, TopicMetadata]) -> None:
+        """Hold the topics against those of the first look, and of the claims."""
+        self._known = self._known or dict(found)
+        change = next(filter(None, (self._change_of(name, one) for name, one in found.items())), "")
+        self._change_count = self._change_count + 1 if change and change == self._change else 1
+        self._change = change
+        if change and self._change_count >= _LOOKS_TO_BE_SURE:
+            raise InputsChanged(change)
+
+    def _change_of(self, name: str, now: TopicMetadata) -> str:
+        before = self._known[name]
+        if now.missing:
+            return f"topic {name} is gone"
+        if not (now.partition_count and before.partition_count):
+            return ""  # the broker does not say, as for somebody who may not Describe it
+        if now.topic_id != self._ownership.topic_ids.get(name, before.topic_id) or now.topic_id != before.topic_id:
+            return f"topic {name} was deleted and made anew"
+        if now.partition_count != before.partition_count:
+            return f"topic {name} has {now.partition_count} partitions now, it had {before.partition_count}"
+        return ""
+
+    async def _look_at_group(self, client: AIOKafkaClient) -> None:
+        """See, for a worker that has no partition, whether others have all."""
+        ownership = self._ownership
+        if ownership.partitions or ownership.membership is None or ownership.is_suspended or self._stands_aside():
+            self.unowned, self._unowned_count = (), 0
+            return
+        node_id = await client.coordinator_lookup(CoordinationType.GROUP, ownership.group_id)
+        answer = await client.send(node_id, DescribeGroups([ownership.group_id]))
+        ((code, _group, state, _protocol_type, _protocol, members),) = answer.groups
+        if code:
+            raise for_code(code)(f"no answer to who is in {ownership.group_id}")
+        count = min(self._known[topic].partition_count for topic in ownership.input_topics)
+        self.unowned = unowned_numbers(count, [member[-1] for member in members]) if state == "Stable" else ()
+        self._unowned_count = self._unowned_count + 1 if self.unowned else 0
+        if self._unowned_count >= _LOOKS_TO_GIVE_UP:
+            raise InputsChanged(
+                f"{ownership.group_id} has {len(members)} members and nobody works partitions "
+                f"{', '.join(map(str, self.unowned))}"
+            )
+
+    async def _look_at_brokers(self, client: AIOKafkaClient, found: Mapping[str, TopicMetadata]) -> None:
+        """Let every broker answer that leads a partition or coordinates group or transactions.
+
+        While some are away those that are left name the old leaders, if they cannot elect others, and say themselves
+        that nothing is wrong.
+        """
+        for name, topic in found.items():
+            if topic.weak:
+                raise ClusterIncomplete(f"{name}-{topic.weak[0]} has no leader, or few of its replicas are in sync")
+        asked = {leader for topic in found.values() for leader in topic.leaders}
+        for kind, key in (
+            (CoordinationType.GROUP, self._ownership.group_id),
+            (CoordinationType.TRANSACTION, self._transactional_id),
+        ):
+            asked.add(await client.coordinator_lookup(kind, key))
+        answers = await asyncio.gather(
+            *(client.send(node_id, DescribeTopics(())) for node_id in asked), return_exceptions=True
+        )
+        for node_id, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, KafkaError | OSError):
+                raise ClusterIncomplete(f"broker {node_id} does not answer ({answer!r})")
+            if isinstance(answer, BaseException):
+                raise answer
+
+
+def unowned_numbers(partition_count: int, assignments: Sequence[bytes]) -> tuple[int, ...]:
+    """Return the partition numbers that no member's assignment (as the protocol has it) names, of any topic."""
+    owned = {
+        number
+        for data in assignments
+        if data
+        for _topic, numbers in ConsumerProtocolMemberAssignment.decode(data).assignment
+        for number in numbers
+    }
+    return tuple(sorted(set(range(partition_count)) - owned))
