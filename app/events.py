@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
 TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
+MAX_RESULT_BYTES = 1_048_576
+"""Of a task's result as JSON: EBS_MAX_RESULT_BYTES cannot be set higher, and rows have room for no more."""
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+# Of a task's events: bounded, as it stands in the keys of rows. Its pattern was checked with its object's record.
+TaskKind = Annotated[str, Meta(min_length=1, max_length=64)]
 Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
 Duration = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
@@ -55,7 +59,7 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -75,7 +79,7 @@ class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -92,7 +96,7 @@ class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -103,13 +107,18 @@ class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     result: msgspec.Raw = msgspec.Raw(b"null")
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
+    def __post_init__(self) -> None:
+        """Refuse a result that no row has room for; a decoder makes a `DecodeError` of it."""
+        if len(self.result) > MAX_RESULT_BYTES:
+            raise ValueError(f"the result has {len(self.result)} bytes of JSON, at most {MAX_RESULT_BYTES} are kept")
+
 
 class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     id: str
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -142,7 +151,7 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from api.view.ledger_rows import decode_short_row
 from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
-from app.rules.ledger import ObjectRow
+from app.rules.ledger import ObjectRow, decode_row
 from app.rules.ledger_states import state_of_object
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class ObjectList:
             told = None if record is None else _decode_record(record)
             created_at_ms = int.from_bytes(place[:TIME_BYTES], "big")
             if data is not None:
-                row = decode_short_row(data)
+                row = decode_row(data)
             elif told is not None:
                 row = ObjectRow(kind=told.kind, task_count=told.task_count or 0, created_at_ms=created_at_ms)
             else:

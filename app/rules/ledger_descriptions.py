@@ -9,6 +9,7 @@ from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, st
 
 if TYPE_CHECKING:
     from app.rules.ledger import ObjectRow
+    from app.rules.results import ResultRow
 
 
 def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
@@ -30,8 +31,8 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
     }
 
 
-def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
-    """Return one task of a row as people read it; its result is not among it (JSON bytes, in the row)."""
+def describe_task(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
+    """Return one task of a row as people read it; what it returned (JSON bytes) is not part of this."""
     task = row.tasks[sequence]
     state = state_of_task(task)
     return {
@@ -45,5 +46,5 @@ def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, An
         "ended_at_ms": task.ended_at_ms if state in ENDED_STATES else None,
         "wait_ms": task.wait_ms,
         "spent_ms": task.spent_ms,
-        "error": task.error or None,
+        "error": result.error or None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from browsing import browse
+from fake_steps import no_rows
 from grave import Grave
 
 from api.dashboard.mounting import PAGES
@@ -13,6 +14,7 @@ from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, en
 from app.rules.commands import Family, Pause, Place, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, TASK_EVENTS, WORKERS
@@ -33,7 +35,7 @@ def put_object(api, object_id: str = "a1", *, name: str = "report", finished: in
         kind="mail",
         task_count=tasks,
     )
-    row, tally = ObjectRow(), Tally()
+    row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     for sequence in range(tasks):
         common = (object_id, task_id_of(object_id, sequence), 0, "mail", sequence, tasks, 1)
@@ -41,9 +43,9 @@ def put_object(api, object_id: str = "a1", *, name: str = "report", finished: in
         apply_task_event(row, TaskStarted("s", *common, at_ms + 1_010, "w", 1_000), tally)
         if sequence < finished:
             result = msgspec.Raw(b'{"pages":7}')
-            apply_task_event(row, TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, result), tally)
+            apply_task_event(row, TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, result), tally, results)
     api.topics.write(OBJECTS, 0, object_id.encode(), encode(event))
-    api.topics.write_row(object_id, row)
+    api.topics.write_row(object_id, row, results=results)
 
 
 def put_counts(api, **counts: int) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.counting.bookkeeper import Bookkeeper
-from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
+from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
 from app.rules.counts import (
     HOUR_MS,
     MINUTE_MS,
@@ -31,8 +31,18 @@ from app.rules.counts import (
 )
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.results import decode_result_row, result_key
 from app.settings import load
-from app.topics import DEAD_LETTERS, EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
+from app.topics import (
+    DEAD_LETTERS,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    MAX_RECORD_BYTES,
+    OBJECTS,
+    RESULTS_TABLE,
+    TASK_EVENTS,
+    WINDOWS_TABLE,
+)
 
 COUNTED = {
     "OBJECT_CREATED": "objects_created",
@@ -51,7 +61,7 @@ class World:
     """The tables of partition 2, and a bookkeeper that works step after step."""
 
     def __init__(self, **options: Any) -> None:
-        self.ledger, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore()
+        self.ledger, self.results, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore(), FakeStore()
         self._settings = load(**options)
         self._offsets = Counter[str]()
         self.restart()
@@ -72,7 +82,12 @@ class World:
             one = record(topic, PARTITION, self._offsets[topic], data, key=b"key", timestamp_ms=timestamp_ms)
             self._offsets[topic] += 1
             batches.append(batch(topic, PARTITION, [one], assignment=None))
-        tables = {LEDGER_TABLE: self.ledger, WINDOWS_TABLE: self.windows, EXPIRY_TABLE: self.expiry}
+        tables = {
+            LEDGER_TABLE: self.ledger,
+            RESULTS_TABLE: self.results,
+            WINDOWS_TABLE: self.windows,
+            EXPIRY_TABLE: self.expiry,
+        }
         step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()})
         untyped: Any = step
         self.bookkeeper.record(untyped)
@@ -303,7 +318,7 @@ def test_late_events_are_counted_in_their_own_window():
 
 def test_partitions_are_kept_apart():
     """A step over two partitions writes each one's rows into its own tables."""
-    tables = (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
+    tables = (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
     stores = {(table, number): FakeStore() for table in tables for number in (0, 1)}
     batches = [
         batch(
@@ -329,3 +344,38 @@ def test_without_a_ledger_events_are_counted_as_they_come():
     world.step(*events)
     assert {} == world.ledger.rows
     assert recount(events) == happened(world.counts(WINDOW_MS))
+
+
+@pytest.mark.parametrize(("task_count", "result_bytes"), [(40, 65_000), (1_000, 2_200)])
+def test_results_of_an_object_do_not_outgrow_a_record(task_count, result_bytes):
+    """Allowed objects whose results came to more than a record may have stopped the statistics for good."""
+    world = World()
+    result = b'"' + b"r" * (result_bytes - 2) + b'"'
+    events = [
+        task_event(kind, "a", sequence, at_ms=BASE_MS, task_count=task_count, result=result)
+        for sequence in range(task_count)
+        for kind in (TaskCreated, TaskStarted, TaskFinished)
+    ]
+    step = world.step(object_created("a", at_ms=BASE_MS), *events)
+    for rows in step.rows_of.values():
+        assert all(len(key) + len(value or b"") < MAX_RECORD_BYTES // 2 for key, value in rows.changed.items())
+    assert task_count == decode_row(world.ledger.rows[b"a"]).finished_count
+    assert {result} == {decode_result_row(packed).result for packed in world.results.rows.values()}
+    assert [result_key(b"a", sequence) for sequence in range(task_count)] == list(world.results.keys())
+
+
+def test_result_that_no_row_has_room_for_is_a_dead_letter_with_the_reason():
+    """Our workers never write one (EBS_MAX_RESULT_BYTES); an outside producer's must not stop the statistics."""
+    world = World()
+    large = b'"' + b"r" * MAX_RESULT_BYTES + b'"'
+    step = world.step(encode_unchecked(TaskFinished, result=large))
+    (letter,) = step.sent_to(DEAD_LETTERS)
+    message = dict(letter.headers)["kafka_dlt-exception-message"].decode()
+    assert "the result has 1048578 bytes of JSON, at most 1048576 are kept" in message
+    assert {} == world.ledger.rows
+
+
+def encode_unchecked(event_type: Any, *, result: bytes) -> bytes:
+    """Return an event with a result that our own code refuses to write."""
+    event = task_event(event_type, "a", 0, at_ms=BASE_MS, result=b"7")
+    return encode(event).replace(b'"result":7', b'"result":' + result)

@@ -20,6 +20,8 @@ from app.topics import (
     LEDGER_CHANGELOG,
     LEDGER_TABLE,
     OBJECTS,
+    RESULTS_CHANGELOG,
+    RESULTS_TABLE,
     TASK_EVENTS,
     WINDOWS_CHANGELOG,
     WINDOWS_TABLE,
@@ -38,8 +40,9 @@ class RecordedPartition:
         self.settings = load(**options)
         self.logs: dict[str, list[Any]] = {OBJECTS: [], TASK_EVENTS: []}
         self.begins = dict.fromkeys(self.logs, 0)
-        self.stores = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
+        self.stores = {name: FakeStore() for name in (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
         self.later_keys: set[bytes] = set()
+        self.later_result_keys: set[bytes] = set()
         self._worked = dict.fromkeys(self.logs, 0)
         self._bookkeeper = Bookkeeper(self.settings)
 
@@ -70,7 +73,11 @@ class RecordedPartition:
     def recount(self, slice_count: int = 1) -> Findings:
         """Recount everything that was worked; differences stand in the findings."""
         findings = Findings()
-        rows = {LEDGER_CHANGELOG: LEDGER_TABLE, WINDOWS_CHANGELOG: WINDOWS_TABLE}
+        rows = {
+            LEDGER_CHANGELOG: LEDGER_TABLE,
+            RESULTS_CHANGELOG: RESULTS_TABLE,
+            WINDOWS_CHANGELOG: WINDOWS_TABLE,
+        }
         logs: dict[str, Sequence[Any]] = dict(self.logs)
         for changelog, table in rows.items():
             stored = self.stores[table].rows.items()
@@ -84,8 +91,8 @@ class RecordedPartition:
         async def read(stretch: Stretch) -> AsyncIterator[list[Any]]:
             yield list(logs[stretch.tp.topic][stretch.begin : stretch.end])
 
-        async def changed_since(_stretch: Stretch) -> set[bytes]:
-            return self.later_keys
+        async def changed_since(stretch: Stretch) -> set[bytes]:
+            return self.later_result_keys if stretch.tp.topic == RESULTS_CHANGELOG else self.later_keys
 
         recount = PartitionRecount(read, cut, self.settings, findings)
         findings.differences += asyncio.run(recount.run(slice_count, changed_since))
