@@ -159,6 +159,12 @@ class Settings(SecuritySettings):
         128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a POST of many objects"
     )
     max_batch_objects: int = Field(100_000, ge=1, le=1_000_000, description="Most objects in one such body")
+    max_bodies_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        le=16 * 1_073_741_824,
+        description="Request bodies held at once, all together (but at least one of the largest); beyond: 503",
+    )
     max_in_flight_bytes: int = Field(
         64 * 1_048_576, ge=2_097_152, le=1_073_741_824, description="Sent to the broker without its word yet; then 429"
     )
