@@ -27,7 +27,7 @@ from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
-from app.rules.dead_letters import message_of
+from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
 from app.topics import TASK_EVENTS, retry_topic
@@ -103,7 +103,7 @@ class Outcomes:
         task = attempt.task
         now_ms = self._clock_ms()
         decision = self._decide(task, error, now_ms)
-        error_type = type(error).__qualname__
+        error_type = type_name_of(error)
         message = message_of(error)
         said = f"{error_type}: {message}"
         details = (
