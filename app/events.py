@@ -26,9 +26,11 @@ MAX_RESULT_BYTES = 1_048_576
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 # Of a task's events: bounded, as it stands in the keys of rows. Its pattern was checked with its object's record.
 TaskKind = Annotated[str, Meta(min_length=1, max_length=64)]
-Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+MAX_INSTANT_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: dates end there."""
+Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
-Duration = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+Duration = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
 Sequence = Annotated[int, Meta(ge=0, lt=10_000)]
 TaskCount = Annotated[int, Meta(ge=1, le=10_000)]

@@ -70,8 +70,7 @@ def _add(step: Step, partition: int, window: WindowKey, delta: Counts) -> None:
     windows = step.rows(WINDOWS_TABLE, partition)
     key = encode_window_key(window)
     stored = windows.get(key)
-    if stored:
-        counts = decode_counts(stored)
-        add_counts(counts, delta)
-        delta = counts
-    windows.put(key, encode_counts(delta))
+    counts = decode_counts(stored) if stored else Counts()
+    # Also where there was no row: it keeps sums within what a row takes.
+    add_counts(counts, delta)
+    windows.put(key, encode_counts(counts))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.recount.objects import CREATED, state_of
+from api.recount.objects import CREATED, MAX_SUM, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,7 +67,7 @@ class Figures:
             for value, count in lasted.items():
                 buckets[-1 if value == 0 else math.ceil(math.log(value) / math.log(_BASE))] += count
             row[f"{name}_histogram"] = dict(buckets)
-        return {name: value for name, value in row.items() if value}
+        return {name: min(value, MAX_SUM) if isinstance(value, int) else value for name, value in row.items() if value}
 
 
 def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
             elif name.endswith("_max_ms"):
                 held[name] = max(held.get(name, 0), value)
             else:
-                held[name] = held.get(name, 0) + value
+                held[name] = min(held.get(name, 0) + value, MAX_SUM)
     return {name: value for name, value in held.items() if value}
 
 

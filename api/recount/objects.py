@@ -41,6 +41,8 @@ class Fact(NamedTuple):
 Task = dict[Key, Fact]
 
 _BRIEF_BYTES = 200
+MAX_SUM = 2**63 - 1
+"""Where the tables' sums of durations stop."""
 
 
 def brief(text: bytes) -> str:
@@ -137,7 +139,7 @@ class Facts:
             "tasks_in_progress": states.count("IN_PROGRESS"),
             "tasks_dead": states.count("DEAD"),
             "tasks_cancelled": states.count("CANCELLED"),
-            "time_spent_ms": sum(task["spent_ms"] for task in tasks),
+            "time_spent_ms": min(sum(task["spent_ms"] for task in tasks), MAX_SUM),
             "created_at_ms": None if self.created is None else self.created.at_ms or 1,
             "distributed_at_ms": min(made, default=None),
             "finished_at_ms": (self.ended_at_ms() or 1) if is_finished else None,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPES = ("application/json",)
+_MAX_DIGITS = 18
 _JSON_ERRORS = frozenset({"json_invalid"})
 
 
@@ -90,7 +91,7 @@ def check_type(request: Request, taken: Sequence[str]) -> None:
 def check_announced(request: Request, max_bytes: int, setting: str) -> None:
     """Raise `Problem` (413) where the client says itself that its body is over the limit of this setting."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    if announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > max_bytes):
         raise too_large(max_bytes, setting)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.events import task_id_of
+from app.rules.counts import MAX_SUM
 from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
         "tasks_in_progress": states.count(TaskState.IN_PROGRESS),
         "tasks_dead": states.count(TaskState.DEAD),
         "tasks_cancelled": states.count(TaskState.CANCELLED),
-        "time_spent_ms": sum(task.spent_ms for task in row.tasks),
+        "time_spent_ms": min(sum(task.spent_ms for task in row.tasks), MAX_SUM),
         "created_at_ms": row.created_at_ms or None,
         "distributed_at_ms": min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=None),
         "finished_at_ms": row.finished_at_ms or None,
