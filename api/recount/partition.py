@@ -10,6 +10,7 @@ from api.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison
 from api.recount.figures import WINDOW_MS, Expected
 from api.recount.objects import Facts
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
+from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
 from app.rules.distribution import MAX_COPIED_BYTES
 from app.rules.results import unpack_result_key
 
@@ -62,7 +63,8 @@ class PartitionRecount:
     async def run(self, slice_count: int, changed_since: Callable[[Stretch], Any]) -> list[Difference]:
         """Return the differences; `changed_since` tells which keys a changelog has behind a stretch."""
         windows = await self._rows(self._cut.windows, Slice(0, 1))
-        expected = Expected()
+        named = {key.kind for key in map(decode_window_key, windows) if key.size_ms == TOTAL_SIZE_MS}
+        expected = Expected(lambda kind: kind if kind in named or OTHERS not in named else OTHERS)
         found: list[Difference] = []
         for number in range(slice_count):
             part = Slice(number, slice_count)

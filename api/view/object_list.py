@@ -97,6 +97,13 @@ class ObjectList:
                 counts[state] = counts.get(state, 0) + count
         return counts
 
+    def counts_by_kind(self) -> dict[str, dict[ObjectState, int]]:
+        """Return how many objects there are by kind and state."""
+        counts: dict[str, dict[ObjectState, int]] = {}
+        for (kind, state), count in self._index.counts.items():
+            counts.setdefault(kind, {})[state] = count
+        return counts
+
     def _places(self, wanted: Wanted, count: int, after: bytes | None) -> list[bytes]:
         """Return places (time, object id), newest first."""
         self._opened()  # an index without a store is empty, which is no answer

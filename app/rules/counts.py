@@ -21,6 +21,11 @@ MAX_SUM = 2**63 - 1
 TOTAL_SIZE_MS = 0
 """The size of the row that never closes: everything since the beginning."""
 
+MAX_KINDS = 1_000
+"""Kinds that a partition counts by name; tables, answers and the statistics file have a row for each of them."""
+OTHERS = "(others)"
+"""What all further kinds are counted as; no kind can be called so."""
+
 _SIZE_BYTES = 4
 _START_BYTES = 8
 

@@ -13,12 +13,15 @@ from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
 from app.rules.counts import (
     HOUR_MS,
+    MAX_KINDS,
     MINUTE_MS,
+    OTHERS,
     STATE_FIELDS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
@@ -379,3 +382,32 @@ def encode_unchecked(event_type: Any, *, result: bytes) -> bytes:
     """Return an event with a result that our own code refuses to write."""
     event = task_event(event_type, "a", 0, at_ms=BASE_MS, result=b"7")
     return encode(event).replace(b'"result":7', b'"result":' + result)
+
+
+def test_kinds_beyond_the_limit_are_counted_together():
+    """Ids in the place of kinds: a row of the tables and a line of each answer for everyone of a million."""
+    world = RecordedPartition()
+    count = MAX_KINDS + 50
+
+    def live(at_ms: int, *types: Any) -> None:
+        for number in range(count):
+            kind = f"k{number:05}"
+            if TaskCreated in types:
+                world.write(object_created(kind, at_ms=at_ms, kind=kind), at_ms)
+            for one in types:
+                world.write(task_event(one, kind, 0, at_ms=at_ms, kind=kind), at_ms)
+
+    live(BASE_MS, TaskCreated)
+    while world.step(limit=400):
+        pass
+    live(BASE_MS + 20_000, TaskStarted, TaskFinished)
+    while world.step(limit=400):
+        pass
+    rows = {decode_window_key(key): decode_counts(data) for key, data in world.stores[WINDOWS_TABLE].rows.items()}
+    totals = {key.kind: counts for key, counts in rows.items() if key.size_ms == TOTAL_SIZE_MS}
+    others = totals[OTHERS]
+    assert MAX_KINDS + 1 == len(totals)
+    assert (50, 50, 50, 0) == (others.objects_created, others.objects_finished, others.finished_now, others.imbalance)
+    assert {1} == {one.objects_finished for kind, one in totals.items() if kind != OTHERS}
+    assert all(key.kind in totals for key in rows)
+    assert [] == world.recount().differences

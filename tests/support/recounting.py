@@ -53,8 +53,8 @@ class RecordedPartition:
         log = self.logs[topic]
         log.append(record(topic, PARTITION, len(log), value, key=b"key", timestamp_ms=timestamp_ms))
 
-    def step(self, limit: int = 1_000_000) -> None:
-        """Let the bookkeeper work up to `limit` records of each topic that it has not worked yet."""
+    def step(self, limit: int = 1_000_000) -> bool:
+        """Let the bookkeeper work up to `limit` new records of each topic; returns False if there are none."""
         batches = []
         for topic, log in self.logs.items():
             first = self._worked[topic]
@@ -65,6 +65,7 @@ class RecordedPartition:
         step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
         self._bookkeeper.record(step)
         step.commit()
+        return bool(batches)
 
     def lose(self, topic: str, count: int) -> None:
         """Let a topic's retention take its first records."""
