@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agents.outgoing import Outgoing
 from app.quiet_log import Alike, alike_before
-from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of
+from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.streaming.unreadable import UnreadableRecord
 from app.topics import DEAD_LETTERS
@@ -37,7 +37,7 @@ class DeathStory:
     def tell(self, origin: Origin, error: BaseException, now_s: float) -> None:
         """Log a death, or count it."""
         message = message_of(error)
-        untold_count = self._alike.untold_before(fingerprint(type(error).__qualname__, message), now_s)
+        untold_count = self._alike.untold_before(fingerprint(type_name_of(error), message), now_s)
         if untold_count is None:
             return
         place = f"{origin.topic}-{origin.partition}@{origin.offset}"

@@ -1,8 +1,8 @@
 """The statistics: an object ledger and tumbling windows, in one step.
 
 Reads: `objects`, `task-events` (co-partitioned: an object's records meet in one partition). Writes: the tables
-`ledger`, `windows` and `expiry`, `dead-letters` (bad task events; the distributor buries bad objects). Key: object id;
-a window's rows are one for each partition, readers add them up.
+`ledger`, `results`, `windows` and `expiry`, `dead-letters` (bad task events; the distributor buries bad objects). Key:
+object id; a window's rows are one for each partition, readers add them up.
 Guarantee: a window counts transitions of the ledger, not events, so neither a duplicate nor any order of events
 changes a figure. A crash repeats the step: rows, windows and offsets commit together. An object is forgotten
 EBS_LEDGER_RETENTION_H after its end, by stream time; an event that comes later is counted as that and changes nothing.
@@ -18,7 +18,16 @@ from agents.counting.pages import register_pages
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, PLACES_TABLES, STATISTICS_APP, TASK_EVENTS, WINDOWS_TABLE
+from app.topics import (
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    OBJECTS,
+    PLACES_TABLES,
+    RESULTS_TABLE,
+    STATISTICS_APP,
+    TASK_EVENTS,
+    WINDOWS_TABLE,
+)
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
@@ -26,6 +35,7 @@ app = create_worker_app(
     STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS], places_table=PLACES_TABLES[STATISTICS_APP]
 )
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
+app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="a row a task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")
 register_pages(app)

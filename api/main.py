@@ -47,6 +47,7 @@ from api.routes import (
     submits,
     workers,
 )
+from api.submit.body_room import BodyRoom
 from api.submit.bulk_redrive import BulkRedriver
 from api.submit.desk import Desk, KafkaDesk
 from api.submit.publisher import KafkaPublisher, Publisher
@@ -159,6 +160,7 @@ def create_http_app(
     problems.install(app)
     dashboard.install(app, settings.cors_origins)
     access.install(app, settings, clock_ms)
+    app.add_middleware(BodyRoom, limit_bytes=max(settings.max_bodies_bytes, settings.max_batch_bytes))
     if tracing is not None:
         from api.request_tracing import RequestTracing  # noqa: PLC0415  # off costs nothing, not even an import
 

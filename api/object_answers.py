@@ -15,6 +15,7 @@ from app.rules.ledger_descriptions import describe_object, describe_task
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
     from api.view.object_list import Listed
+    from app.rules.results import ResultRow
 
 
 async def find_object(object_id: str, parts: Collaborators) -> Found:
@@ -68,10 +69,10 @@ def describe_listed(listed: Listed) -> dict[str, Any]:
     }
 
 
-def describe_task_of(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
+def describe_task_of(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
     """Return a task as people read it."""
-    result = row.tasks[sequence].result
-    return {**describe_task(object_id, row, sequence), "result": msgspec.Raw(result) if result else None}
+    returned = msgspec.Raw(result.result) if result.result else None
+    return {**describe_task(object_id, row, sequence, result), "result": returned}
 
 
 NOT_RUNNING = {"progress": None, "message": None, "worker": None}

@@ -92,7 +92,7 @@ class TasksQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     state: TaskState | None = Field(None, description="Only tasks in this state; left out: all")
-    limit: int = Field(100, ge=1, le=1_000, description="At most so many")
+    limit: int = Field(100, ge=1, le=1_000, description="At most so many; fewer where results are large")
     cursor: int | None = Field(None, ge=0, lt=MAX_TASKS, description="`next_cursor` of the page before")
 
 

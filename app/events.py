@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
 TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
+MAX_RESULT_BYTES = 1_048_576
+"""Of a task's result as JSON: EBS_MAX_RESULT_BYTES cannot be set higher, and rows have room for no more."""
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
-AnyKind = Annotated[str, Meta(max_length=64)]
-"""Of a request: every event of its task repeats it."""
-Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+# Of a request and of all events of its task: bounded, as it stands in the keys of rows. The record of its object was
+# checked for the pattern.
+TaskKind = Annotated[str, Meta(min_length=1, max_length=64)]
+MAX_INSTANT_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: dates end there."""
+Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
-Duration = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+Duration = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
 Sequence = Annotated[int, Meta(ge=0, lt=10_000)]
 TaskCount = Annotated[int, Meta(ge=1, le=10_000)]
@@ -57,7 +62,7 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: AnyKind
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -77,7 +82,7 @@ class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -94,7 +99,7 @@ class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -105,13 +110,18 @@ class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     result: msgspec.Raw = msgspec.Raw(b"null")
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
+    def __post_init__(self) -> None:
+        """Refuse a result that no row has room for; a decoder makes a `DecodeError` of it."""
+        if len(self.result) > MAX_RESULT_BYTES:
+            raise ValueError(f"the result has {len(self.result)} bytes of JSON, at most {MAX_RESULT_BYTES} are kept")
+
 
 class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     id: str
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt
@@ -144,7 +154,7 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     object_id: ObjectId
     task_id: TaskId
     object_partition: Ordinal
-    kind: str
+    kind: TaskKind
     sequence: Sequence
     task_count: TaskCount
     attempt: Attempt

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
+from app.events import MAX_RESULT_BYTES
 from app.security_settings import SecuritySettings, contradiction, secret_fields
 
 PREFIX = "EBS_"
@@ -124,7 +125,7 @@ class Settings(SecuritySettings):
     handler_processes: int = Field(
         0, ge=0, le=256, description="Processes of one worker for @cpu_bound handlers; 0: one for each CPU"
     )
-    max_result_bytes: int = Field(65_536, ge=0, le=1_048_576, description="Largest result of a handler, as JSON")
+    max_result_bytes: int = Field(65_536, ge=0, le=MAX_RESULT_BYTES, description="Largest result of a handler, as JSON")
     retry_tiers_s: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_parse_tiers)] = Field(
         (1, 10, 60), description="Seconds that the retry tiers wait, ascending; each is a topic"
     )
@@ -158,6 +159,12 @@ class Settings(SecuritySettings):
         128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a POST of many objects"
     )
     max_batch_objects: int = Field(100_000, ge=1, le=1_000_000, description="Most objects in one such body")
+    max_bodies_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        le=16 * 1_073_741_824,
+        description="Request bodies held at once, all together (but at least one of the largest); beyond: 503",
+    )
     max_in_flight_bytes: int = Field(
         64 * 1_048_576, ge=2_097_152, le=1_073_741_824, description="Sent to the broker without its word yet; then 429"
     )

@@ -27,6 +27,7 @@ STATISTICS_APP = "ebs-statistics"
 
 SEEN_TABLE = "seen"
 LEDGER_TABLE = "ledger"
+RESULTS_TABLE = "results"
 WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
@@ -36,8 +37,11 @@ PLACES_TABLES = {DISTRIBUTION_APP: SEEN_TABLE, PROCESSING_APP: REDRIVEN_TABLE, S
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
-_MAX_RECORD_BYTES = 2 * 1_048_576
-# A request or a dead letter adds to an object's record, and must fit whatever fitted there.
+MAX_RECORD_BYTES = 2 * 1_048_576
+"""Largest record of other topics: a request or a dead letter adds to an object's, and must fit whatever fitted there.
+
+Rows are bounded where they are kept: `app.rules.ledger`, `app.rules.results`, `app.rules.expiry`, `app.rules.counts`.
+"""
 
 
 def retry_topic(delay_s: int) -> str:
@@ -52,6 +56,7 @@ def changelog_topic(app_id: str, table: str) -> str:
 
 SEEN_CHANGELOG = changelog_topic(DISTRIBUTION_APP, SEEN_TABLE)
 LEDGER_CHANGELOG = changelog_topic(STATISTICS_APP, LEDGER_TABLE)
+RESULTS_CHANGELOG = changelog_topic(STATISTICS_APP, RESULTS_TABLE)
 REDRIVEN_CHANGELOG = changelog_topic(PROCESSING_APP, REDRIVEN_TABLE)
 WINDOWS_CHANGELOG = changelog_topic(STATISTICS_APP, WINDOWS_TABLE)
 EXPIRY_CHANGELOG = changelog_topic(STATISTICS_APP, EXPIRY_TABLE)
@@ -80,7 +85,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return every topic of the system, in the order in which it is made."""
     durable = {
         "min.insync.replicas": str(settings.min_insync_replicas),
-        "max.message.bytes": str(_MAX_RECORD_BYTES),
+        "max.message.bytes": str(MAX_RECORD_BYTES),
     }
     streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
     kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -110,6 +115,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(SEEN_CHANGELOG, compacted),
         spec(REDRIVEN_CHANGELOG, compacted),
         spec(LEDGER_CHANGELOG, compacted),
+        spec(RESULTS_CHANGELOG, compacted),
         spec(WINDOWS_CHANGELOG, compacted),
         spec(EXPIRY_CHANGELOG, compacted),
     )

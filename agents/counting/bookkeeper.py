@@ -25,9 +25,10 @@ from app.rules.expiry import (
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
 from app.rules.placement import is_misplaced
 from app.rules.plain_counts import count_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.window_ladder import late_before_ms, window_ladder
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS
+from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,8 @@ class Bookkeeper:
         stored = expiry.get(TIMES_KEY)
         times = decode_times(stored) if stored else StreamTimes()
         tally = Tally()
-        rows = _Rows(step.rows(LEDGER_TABLE, partition), times.ledger_ms - self._retention.ended_ms)
+        forgotten_before_ms = times.ledger_ms - self._retention.ended_ms
+        rows = _Rows(step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition), forgotten_before_ms)
         for batch in batches:
             if self._keep_ledger:
                 self._join(step, batch, times, rows, tally)
@@ -88,10 +90,10 @@ class Bookkeeper:
     def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
         is_object = batch.topic == OBJECTS
-        apply: Any = apply_object_created if is_object else apply_task_event
+        apply: Any = _apply_object_created if is_object else apply_task_event
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
-        row_of, at = rows.of, tally.at
+        row_of, at, results = rows.of, tally.at, rows.results
         for event, timestamp_ms in self._events(step, batch):
             if timestamp_ms > newest_ms:
                 newest_ms = timestamp_ms
@@ -101,7 +103,7 @@ class Bookkeeper:
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
-            elif apply(row, event, tally) and event.at_ms < late_ms:
+            elif apply(row, event, tally, results) and event.at_ms < late_ms:
                 at(event.at_ms, row.kind).late_events += 1
         _note_time(times, newest_ms, is_object=is_object)
 
@@ -163,10 +165,12 @@ def _place_of(batch: RecordBatch) -> str:
 
 
 class _Rows:
-    """The ledger rows that a step changes, and the ids of those that it makes."""
+    """The rows of ledger and results that a step changes, and the ids of the objects that it makes rows of."""
 
-    def __init__(self, ledger: StepRows, forgotten_before_ms: int) -> None:
+    def __init__(self, ledger: StepRows, results: StepRows, forgotten_before_ms: int) -> None:
         self._ledger = ledger
+        self._results = results
+        self.results = Results(results.get)
         self._forgotten_before_ms = forgotten_before_ms
         self._rows: dict[bytes, ObjectRow] = {}
         self.born: list[bytes] = []
@@ -192,6 +196,12 @@ class _Rows:
         put = self._ledger.put
         for key, row in self._rows.items():
             put(key, encode_row(row))
+        for key, packed in self.results.changed():
+            self._results.put(key, packed)
+
+
+def _apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results) -> bool:
+    return apply_object_created(row, event, tally)
 
 
 def _note_time(times: StreamTimes, newest_ms: int, *, is_object: bool) -> None:

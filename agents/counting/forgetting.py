@@ -1,10 +1,13 @@
-"""Forgetting ledger rows by stream time: the entries of the table `expiry`, made, visited and moved inside of steps."""
+"""Forgetting objects by stream time: the entries of the table `expiry`, made, visited and moved inside of steps.
+
+With an object's ledger row go the rows of its tasks' results.
+"""
 
 from __future__ import annotations
 
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.rules.expiry import (
     ENTRIES_FROM,
@@ -16,9 +19,10 @@ from app.rules.expiry import (
     entry_key,
     look_at_of,
 )
-from app.rules.ledger import decode_row
+from app.rules.ledger import decode_row, has_result_row
 from app.rules.ledger_states import ended_at_ms
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS
+from app.rules.results import result_key
+from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +34,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENTRIES_PER_STEP = 200
-IDS_PER_STEP = 2_000
-"""What one step visits at most: the end of a busy hour, a week later, must not make one giant transaction."""
+ROWS_PER_STEP = 2_000
+"""What one step visits, and the last object whole: a busy hour's end, a week later, must not make a giant transaction.
+
+Rows of results count too, of which an object may have 10,000.
+"""
 _LOOK_EVERY_MS = 1_000
 
 
@@ -56,25 +63,30 @@ class Forgetting:
             return
         expiry = step.rows(EXPIRY_TABLE, partition)
         moved: dict[int, list[bytes]] = {}
-        given_up = visited = 0
+        given_up = 0
+        room = ROWS_PER_STEP
         # From the last entry visited on: the store would step over all that are deleted before it.
         keys = expiry.committed_keys(self._visited.get(partition, ENTRIES_FROM))
         for key in islice(keys, ENTRIES_PER_STEP):
-            if look_at_of(key) > now_ms or visited >= IDS_PER_STEP:
+            if look_at_of(key) > now_ms or room <= 0:
                 break
             ids = decode_ids(expiry.get(key) or encode_ids([]))
-            visited += len(ids)
-            given_up += self._visit(step.rows(LEDGER_TABLE, partition), ids, now_ms, moved)
-            expiry.delete(key)
+            visit = self._visit(step, partition, ids, now_ms=now_ms, moved=moved, room=room)
+            room -= visit.row_count
+            given_up += visit.given_up
             self._visited[partition] = key
+            if visit.id_count < len(ids):
+                expiry.put(key, encode_ids(ids[visit.id_count :]))
+            else:
+                expiry.delete(key)
         else:
-            visited = IDS_PER_STEP  # there may be more
-        if visited < IDS_PER_STEP:
+            room = 0  # there may be more
+        if room > 0:
             self._look_from[partition] = now_ms + _LOOK_EVERY_MS
         number = 0
         for look_at_ms, ids in sorted(moved.items()):
             # Behind the numbers of the step's new rows.
-            number = _put(expiry, look_at_ms, _place_of(batches), ids, number or IDS_PER_STEP)
+            number = _put(expiry, look_at_ms, _place_of(batches), ids, number or ROWS_PER_STEP)
         if given_up:
             log.warning(
                 "%d objects of partition %d never ended and are forgotten: their tasks are no longer on the topics",
@@ -82,10 +94,18 @@ class Forgetting:
                 partition,
             )
 
-    def _visit(self, ledger: StepRows, ids: list[bytes], now_ms: int, moved: dict[int, list[bytes]]) -> int:
-        """Look at the rows of an entry; returns how many were deleted that had never ended."""
-        given_up = 0
+    def _visit(
+        self, step: Step, partition: int, ids: list[bytes], *, now_ms: int, moved: dict[int, list[bytes]], room: int
+    ) -> _Visit:
+        """Look at the rows of an entry, until `room` is used up."""
+        ledger = step.rows(LEDGER_TABLE, partition)
+        results = step.rows(RESULTS_TABLE, partition)
+        given_up = row_count = id_count = 0
         for key, stored in zip(ids, ledger.get_many(ids), strict=True):
+            if row_count >= room:
+                break
+            id_count += 1
+            row_count += 1
             if stored is None:
                 continue
             row = decode_row(stored)
@@ -94,8 +114,20 @@ class Forgetting:
                 moved.setdefault(self._retention.look_at_ms(due_at_ms), []).append(key)
                 continue
             ledger.delete(key)
+            for sequence, task in enumerate(row.tasks):
+                if has_result_row(task):
+                    results.delete(result_key(key, sequence))
+                    row_count += 1
             given_up += ended_at_ms(row) is None
-        return given_up
+        return _Visit(id_count, row_count, given_up)
+
+
+class _Visit(NamedTuple):
+    """How many ids of an entry were looked at, how many rows that meant, how many objects had never ended."""
+
+    id_count: int
+    row_count: int
+    given_up: int
 
 
 def _put(expiry: StepRows, look_at_ms: int, place: tuple[int, int], ids: Sequence[bytes], number: int) -> int:

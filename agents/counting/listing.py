@@ -17,13 +17,17 @@ from app.rules.counts import (
     describe_window,
     encode_window_key,
 )
-from app.rules.ledger import decode_row
+from app.rules.ledger import decode_row, has_result_row
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.results import NO_RESULT, decode_result_row, result_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.streaming.tables import TableStore
+
+_MAX_PAGE_BYTES = 2 << 20
+"""Of the rows behind a page of objects: decoding them holds the event loop, which the agent shares."""
 
 
 class Page(NamedTuple):
@@ -74,25 +78,39 @@ def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> P
     number_text, _, key_text = cursor.partition(".")
     first, from_key = (int(number_text), bytes.fromhex(key_text)) if cursor else (-1, b"")
     items: list[dict[str, Any]] = []
+    size_bytes = 0
     for number in sorted(stores):
         if number < first:
             continue
         rows = stores[number].items((from_key if number == first else None) or None)
         for key, stored in islice(rows, limit + 1 - len(items)):
-            if len(items) == limit:
+            if len(items) == limit or size_bytes >= _MAX_PAGE_BYTES:
                 return Page(items, f"{number}.{key.hex()}")
+            size_bytes += len(stored)
             items.append({"partition": number, **describe_object(key.decode(), decode_row(stored))})
     return Page(items, None)
 
 
-def show_object(stores: Mapping[int, TableStore], object_id: str) -> dict[str, Any] | None:
-    """Return an object with its tasks, None if it is in none of the partitions."""
-    for number, store in list(stores.items()):
-        stored = store.get(object_id.encode())
-        if stored is not None:
-            row = decode_row(stored)
-            tasks = [describe_task(object_id, row, sequence) for sequence in range(len(row.tasks))]
-            return {"partition": number, **describe_object(object_id, row), "tasks": tasks}
+def show_object(
+    ledger: Mapping[int, TableStore], results: Mapping[int, TableStore], object_id: str, first: int, limit: int
+) -> tuple[dict[str, Any], str | None] | None:
+    """Return an object with `limit` tasks from the first one on, and the cursor of the next ones (None at the end).
+
+    None if it is in none of the partitions.
+    """
+    key = object_id.encode()
+    for number, store in list(ledger.items()):
+        stored = store.get(key)
+        if stored is None or number not in results:
+            continue
+        row = decode_row(stored)
+        tasks = []
+        for sequence in range(first, min(first + limit, len(row.tasks))):
+            said = results[number].get(result_key(key, sequence)) if has_result_row(row.tasks[sequence]) else None
+            result = decode_result_row(said) if said else NO_RESULT
+            tasks.append(describe_task(object_id, row, sequence, result))
+        next_cursor = str(first + limit) if first + limit < len(row.tasks) else None
+        return {"partition": number, **describe_object(object_id, row), "tasks": tasks}, next_cursor
     return None
 
 

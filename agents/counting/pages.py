@@ -2,7 +2,7 @@
 
 `/partitions/`, `/windows/`, `/ledger/` and `/ledger/<object id>/`: JSON, or HTML for who accepts that. Each tells the
 numbers that are restored and answer here (`partitions`), and which worker has the others, with the address of the same
-page there. `?limit=` and `?cursor=` page through big tables; `next` is where to go on.
+page there. `?limit=` and `?cursor=` page through big tables and an object's tasks; `next` is where to go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import aiohttp
 from agents.counting.colleagues import Colleague, Colleagues
 from agents.counting.listing import Page, list_objects, list_windows, show_object, totals_of
 from agents.counting.page_html import render
-from app.topics import LEDGER_TABLE, WINDOWS_TABLE
+from app.topics import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
+_MAX_DIGITS = 9
+_WRONG_LIMIT = f"limit must be a whole number from 1 to {MAX_LIMIT}"
+_WRONG_CURSOR = "the cursor must be one that `next` had"
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
@@ -97,26 +100,26 @@ class Pages:
         more: Mapping[str, Any],
     ) -> Any:
         """Answer with a page of a list under a name."""
-        query = asked.request.query
-        text = query.get("limit", str(DEFAULT_LIMIT))
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_LIMIT):
-            return self.answer(asked, name, {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}, 422)
+        limit = _limit_of(asked)
+        if limit is None:
+            return self.answer(asked, name, {"error": _WRONG_LIMIT}, 422)
         try:
-            page = list_page(stores, query.get("cursor", ""), int(text))
+            page = list_page(stores, asked.request.query.get("cursor", ""), limit)
         except ValueError:
-            return self.answer(asked, name, {"error": "the cursor must be one that `next` had"}, 422)
-        after = None
-        if page.next_cursor is not None:
-            after = f"{asked.request.path}?{urlencode({'limit': text, 'cursor': page.next_cursor})}"
-        return self.answer(asked, name, {**more, name: page.items, "next": after})
+            return self.answer(asked, name, {"error": _WRONG_CURSOR}, 422)
+        return self.answer(asked, name, {**more, name: page.items, "next": _next_of(asked, limit, page.next_cursor)})
 
     async def row(self, asked: Asked, object_id: str) -> Any:
         """Answer with one object; where another worker has it, send there (307); 404 only if nobody has it."""
         title = f"object {object_id}"
+        limit, first = _limit_of(asked), _number_of(asked.request.query.get("cursor", "0"))
+        if limit is None or first is None:
+            return self.answer(asked, title, {"error": _WRONG_LIMIT if limit is None else _WRONG_CURSOR}, 422)
         stores = self._app.tables[LEDGER_TABLE].stores
-        found = show_object(stores, object_id)
+        found = show_object(stores, self._app.tables[RESULTS_TABLE].stores, object_id, first, limit)
         if found is not None:
-            return self.answer(asked, title, found)
+            told, next_cursor = found
+            return self.answer(asked, title, {**told, "next": _next_of(asked, limit, next_cursor)})
         if "local" in asked.request.query:
             return self.answer(asked, title, {"error": f"{title} is not here"}, 404)
         seen = set(stores)
@@ -166,3 +169,17 @@ class Pages:
             ],
             "missing_partitions": sorted(set(range(self._app.conf.topic_partitions)) - known),
         }
+
+
+def _number_of(text: str) -> int | None:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
+
+
+def _limit_of(asked: Asked) -> int | None:
+    limit = _number_of(asked.request.query.get("limit", str(DEFAULT_LIMIT)))
+    return limit if limit is not None and 1 <= limit <= MAX_LIMIT else None
+
+
+def _next_of(asked: Asked, limit: int, cursor: str | None) -> str | None:
+    return None if cursor is None else f"{asked.request.path}?{urlencode({'limit': limit, 'cursor': cursor})}"

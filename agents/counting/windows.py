@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from app.rules.counts import (
+    MAX_KINDS,
+    OTHERS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
     Counts,
     WindowKey,
     add_counts,
     decode_counts,
+    decode_window_key,
     encode_counts,
     encode_window_key,
 )
@@ -18,9 +22,10 @@ from app.rules.window_ladder import Retention, expired_windows, first_key_of, li
 from app.topics import WINDOWS_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from app.rules.tally import Tally
+    from app.streaming.tables import StepRows
     from app.streaming.transactions import Step
 
 EXPIRE_PER_STEP = 500
@@ -36,12 +41,14 @@ class Windows:
 
     def add(self, step: Step, partition: int, tally: Tally, stream_time_ms: int) -> None:
         """Add a tally: events to the shortest windows around them that are still kept, everything to the totals."""
+        totals = tally.totals()
+        counted_as = _names_of(step.rows(WINDOWS_TABLE, partition), totals)
         for (start_ms, kind), delta in tally.windows.items():
-            window = living_window(self._ladder, start_ms, kind, stream_time_ms)
+            window = living_window(self._ladder, start_ms, counted_as[kind], stream_time_ms)
             if window is not None:
                 _add(step, partition, window, delta)
-        for kind, delta in tally.totals().items():
-            _add(step, partition, WindowKey(TOTAL_SIZE_MS, 0, kind), delta)
+        for kind, delta in totals.items():
+            _add(step, partition, _total_key(counted_as[kind]), delta)
 
     def expire(self, step: Step, partition: int, stream_time_ms: int) -> None:
         """Merge windows that are over for long into longer ones, and let go of the oldest."""
@@ -66,12 +73,29 @@ class Windows:
             self._expired_until_ms[partition] = slot_ms
 
 
+def _total_key(kind: str) -> WindowKey:
+    return WindowKey(TOTAL_SIZE_MS, 0, kind)
+
+
+def _names_of(windows: StepRows, kinds: Iterable[str]) -> dict[str, str]:
+    """Return by kind what it is counted as: its own name, or that of all others once there are `MAX_KINDS`.
+
+    Totals stay for ever, so a kind is counted under one name for ever, and the law holds under each.
+    """
+    names = {kind: kind for kind in kinds}
+    new = sorted(kind for kind in names if windows.get(encode_window_key(_total_key(kind))) is None)
+    if new:
+        known = takewhile(lambda key: decode_window_key(key).size_ms == TOTAL_SIZE_MS, windows.committed_keys())
+        room = MAX_KINDS - sum(1 for _ in islice(known, MAX_KINDS))
+        names |= dict.fromkeys(new[room:], OTHERS)
+    return names
+
+
 def _add(step: Step, partition: int, window: WindowKey, delta: Counts) -> None:
     windows = step.rows(WINDOWS_TABLE, partition)
     key = encode_window_key(window)
     stored = windows.get(key)
-    if stored:
-        counts = decode_counts(stored)
-        add_counts(counts, delta)
-        delta = counts
-    windows.put(key, encode_counts(delta))
+    counts = decode_counts(stored) if stored else Counts()
+    # Also where there was no row: it keeps sums within what a row takes.
+    add_counts(counts, delta)
+    windows.put(key, encode_counts(counts))

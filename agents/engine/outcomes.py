@@ -28,7 +28,7 @@ from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
 from app.errors import RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
-from app.rules.dead_letters import message_of
+from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
 from app.topics import DEAD_LETTERS, TASK_EVENTS, retry_topic
@@ -114,7 +114,7 @@ class Outcomes:
         task = attempt.task
         now_ms = self._clock_ms()
         decision = self._decide(task, error, now_ms)
-        error_type = type(error).__qualname__
+        error_type = type_name_of(error)
         message = message_of(error)
         said = f"{error_type}: {message}"
         details = (

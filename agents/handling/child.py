@@ -13,7 +13,6 @@ import select
 import signal
 import threading
 import time
-import traceback
 from contextlib import suppress
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,11 +22,14 @@ import msgspec
 from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
+from app.rules.stack_trace import stack_trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
+_MAX_PICKLED_BYTES = 1_048_576
+"""Of an error on its way to the worker."""
 _LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(levelname)s] %(message)s"
 
 
@@ -112,9 +114,11 @@ def _answer_of(error: BaseException) -> Answer:
         text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
     try:
         pickled = pickle.dumps(error)
+        if len(pickled) > _MAX_PICKLED_BYTES:
+            pickled = b""  # the text says enough
     except Exception:  # noqa: BLE001  # as above
         pickled = b""
-    return Answer(b"", pickled, text, "".join(traceback.format_exception(error)))
+    return Answer(b"", pickled, text, stack_trace_of(error))
 
 
 def _tell(news: News) -> None:

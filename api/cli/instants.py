@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 import typer
 
+from app.events import MAX_INSTANT_MS
+
 _AGE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MARGIN_MS = 3 * _UNITS_MS["d"]
 _EPOCH_MS = re.compile(r"\d{9,15}")
 
 
@@ -36,9 +39,15 @@ def instant_ms(text: str | None, now_ms: int | None = None) -> int | None:
 
 def instant_text(at_ms: int) -> str:
     """Return an instant as people read it, in local time."""
-    return datetime.fromtimestamp(at_ms / 1_000).astimezone().isoformat(sep=" ", timespec="seconds")
+    return _local(at_ms).isoformat(sep=" ", timespec="seconds")
 
 
 def clock_text(at_ms: int) -> str:
     """Return the time of day of an instant, in local time, to the millisecond."""
-    return datetime.fromtimestamp(at_ms / 1_000).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    return _local(at_ms).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _local(at_ms: int) -> datetime:
+    # Somewhere it is another day already, and Python looks a day further: dates end a little earlier than time does.
+    shown_ms = min(max(0, at_ms), MAX_INSTANT_MS - _MARGIN_MS)
+    return datetime.fromtimestamp(shown_ms / 1_000, UTC).astimezone()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from markupsafe import Markup, escape
 
+from app.events import MAX_INSTANT_MS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,8 +20,6 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
 _TENTHS_BELOW_MS = 10_000
 _WHOLE_FROM = 10
-_LAST_MS = 253_402_300_799_999
-"""The last ms of the year 9999: an outside producer may write any number, and dates end there."""
 
 
 def number(value: float | None) -> str:
@@ -101,6 +101,6 @@ def pretty(value: Any) -> str:
 def _time(at_ms: int | None, words: Callable[[datetime], str]) -> Markup:
     if at_ms is None:
         return escape(NOTHING)
-    at = datetime.fromtimestamp(min(max(0, at_ms), _LAST_MS) / _S_MS, UTC)
+    at = datetime.fromtimestamp(min(max(0, at_ms), MAX_INSTANT_MS) / _S_MS, UTC)
     exact = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // _S_MS:03d} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), exact, words(at))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.recount.figures import WINDOW_MS, Figures, row_of, unequal
 from api.recount.findings import Difference, Findings
+from api.recount.objects import brief, error_bytes
 from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,8 @@ _NO_FIELDS: frozenset[str] = frozenset()
 GONE = "records that it needs have left the topics"
 AMBIGUOUS = "events came when the ledger may have forgotten their object already"
 COMPACTED = "the table's row changed while it was compared"
+RESULT_FIELDS = (" error", " result", " result row")
+"""How the names of those fields end that stand in rows of results."""
 
 
 class Terms(NamedTuple):
@@ -40,6 +44,12 @@ class Terms(NamedTuple):
     known_from_ms: int
 
 
+def brief_result(data: bytes) -> ResultRow:
+    """Return a row of results with its texts in short."""
+    row = decode_result_row(data)
+    return ResultRow(brief(row.result).encode(), brief(error_bytes(row.error)))
+
+
 class PartitionComparison:
     """Compares the tables of one partition, and notes what it finds."""
 
@@ -48,9 +58,11 @@ class PartitionComparison:
         self._terms = terms
         self._findings = findings
 
-    def rows(self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes]) -> list[Difference]:
-        """Compare ledger rows; returns the differences."""
-        found: list[Difference] = []
+    def rows(
+        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+    ) -> list[Difference]:
+        """Compare ledger rows and those of results (in short, see `brief_result`); returns the differences."""
+        found = self._orphans(expected, stored, results)
         for object_id, facts in expected.items():
             row = stored.get(object_id.encode())
             if facts.is_doubtful:
@@ -60,7 +72,7 @@ class PartitionComparison:
                 self._findings.skip("objects", GONE)
             elif row is not None:
                 self._findings.objects += 1
-                found += self._row(object_id, facts, row)
+                found += self._row(object_id, facts, row, results)
             elif self._may_be_forgotten(facts):
                 self._findings.forgotten += 1
             else:
@@ -77,7 +89,20 @@ class PartitionComparison:
                 found.append(self._difference("object", key.decode(), "row", told["state"], None))
         return found
 
-    def _row(self, object_id: str, facts: Facts, data: bytes) -> list[Difference]:
+    def _orphans(
+        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+    ) -> list[Difference]:
+        """Return the rows of results of objects that the ledger has forgotten, or never knew: they go together."""
+        found = []
+        for key in results:
+            object_id, sequence = unpack_result_key(key)
+            facts = expected.get(object_id.decode())
+            if object_id not in stored and (facts is None or self._may_be_forgotten(facts)):
+                field = f"task {sequence} result row"
+                found.append(self._difference("object", object_id.decode(), field, "there", None))
+        return found
+
+    def _row(self, object_id: str, facts: Facts, data: bytes, results: Mapping[bytes, ResultRow]) -> list[Difference]:
         row = decode_row(data)
         pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("", describe_object(object_id, row), facts.described())
@@ -85,7 +110,8 @@ class PartitionComparison:
         if len(row.tasks) != len(facts.tasks):
             return [self._difference("object", object_id, "tasks", len(row.tasks), len(facts.tasks))]
         for sequence in sorted(facts.tasks):
-            told = describe_task(object_id, row, sequence) | {"result": row.tasks[sequence].result.decode()}
+            result = results.get(result_key(object_id.encode(), sequence), NO_RESULT)
+            told = describe_task(object_id, row, sequence, result) | {"result": result.result.decode()}
             pairs.append((f"task {sequence} ", told, facts.described_task(sequence)))
         return [
             self._difference("object", object_id, f"{prefix}{name}", told[name], value)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.recount.objects import CREATED, state_of
+from api.recount.objects import CREATED, MAX_SUM, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from api.recount.objects import Facts
     from app.rules.counts import Counts
@@ -67,7 +67,7 @@ class Figures:
             for value, count in lasted.items():
                 buckets[-1 if value == 0 else math.ceil(math.log(value) / math.log(_BASE))] += count
             row[f"{name}_histogram"] = dict(buckets)
-        return {name: value for name, value in row.items() if value}
+        return {name: min(value, MAX_SUM) if isinstance(value, int) else value for name, value in row.items() if value}
 
 
 def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
             elif name.endswith("_max_ms"):
                 held[name] = max(held.get(name, 0), value)
             else:
-                held[name] = held.get(name, 0) + value
+                held[name] = min(held.get(name, 0) + value, MAX_SUM)
     return {name: value for name, value in held.items() if value}
 
 
@@ -95,10 +95,12 @@ def unequal(told: dict[str, Any], expected: dict[str, Any], *, but: frozenset[st
 class Expected:
     """What the tables should hold by a partition's events; `windows` by start and kind, `totals` by kind.
 
-    `unknown` names the windows, and `unknown_kinds` the totals, that events of doubtful objects fall into.
+    `counted_as` tells under which name a kind is counted. `unknown` names the windows, and `unknown_kinds` the totals,
+    that events of doubtful objects fall into.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counted_as: Callable[[str], str] = str) -> None:
+        self._counted_as = counted_as
         self.windows: dict[tuple[int, str], Figures] = defaultdict(Figures)
         self.totals: dict[str, Figures] = defaultdict(Figures)
         self.unknown: set[tuple[int, str]] = set()
@@ -106,7 +108,7 @@ class Expected:
 
     def add(self, facts: Facts) -> None:
         """Add everything that an object's events say."""
-        kind = facts.kind
+        kind = self._counted_as(facts.kind)
         if facts.is_doubtful:
             self.unknown_kinds.add(kind)
             self.unknown.update((_start_of(fact.at_ms), kind) for _, fact, _ in facts.happened())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.events import ObjectCreated, TaskFinished
+from app.rules.results import MAX_ERROR_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +29,7 @@ class Key(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What an event says; `text` is a result (JSON) or an error."""
+    """What an event says; `text` is a result (JSON) or an error, in short (`brief`)."""
 
     at_ms: int
     is_late: bool
@@ -37,6 +39,23 @@ class Fact(NamedTuple):
 
 
 Task = dict[Key, Fact]
+
+_BRIEF_BYTES = 200
+MAX_SUM = 2**63 - 1
+"""Where the tables' sums of durations stop."""
+
+
+def brief(text: bytes) -> str:
+    """Return a text, or what tells a long one from others: a slice of objects may have gigabytes of results."""
+    if len(text) <= _BRIEF_BYTES:
+        return text.decode(errors="replace")
+    shown = text[:_BRIEF_BYTES].decode(errors="replace")
+    return f"{shown}... ({len(text)} bytes, SHA-256 {sha256(text).hexdigest()})"
+
+
+def error_bytes(error: str) -> bytes:
+    """Return as much of an error as a row keeps."""
+    return error[:MAX_ERROR_CHARS].encode()
 
 
 class Facts:
@@ -70,9 +89,9 @@ class Facts:
         name = str(event.__struct_config__.tag)
         redrive = event.redrive if isinstance(event.redrive, int) else 0
         key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)
-        text = bytes(event.result).decode() if isinstance(event, TaskFinished) else getattr(event, "error", "")
+        text = bytes(event.result) if isinstance(event, TaskFinished) else error_bytes(getattr(event, "error", ""))
         spent_ms = getattr(event, "spent_ms", 0)
-        fact = Fact(event.at_ms, is_late, getattr(event, "wait_ms", 0), spent_ms, text)
+        fact = Fact(event.at_ms, is_late, getattr(event, "wait_ms", 0), spent_ms, brief(text))
         self.tasks.setdefault(event.sequence, {}).setdefault(key, fact)
         for sequence in range(event.task_count):
             self.tasks.setdefault(sequence, {})
@@ -120,7 +139,7 @@ class Facts:
             "tasks_in_progress": states.count("IN_PROGRESS"),
             "tasks_dead": states.count("DEAD"),
             "tasks_cancelled": states.count("CANCELLED"),
-            "time_spent_ms": sum(task["spent_ms"] for task in tasks),
+            "time_spent_ms": min(sum(task["spent_ms"] for task in tasks), MAX_SUM),
             "created_at_ms": None if self.created is None else self.created.at_ms or 1,
             "distributed_at_ms": min(made, default=None),
             "finished_at_ms": (self.ended_at_ms() or 1) if is_finished else None,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.recount.comparison import COMPACTED, PartitionComparison, Terms
+from api.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
 from api.recount.figures import WINDOW_MS, Expected
 from api.recount.objects import Facts
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
+from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
 from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
+from app.rules.results import unpack_result_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,6 +42,14 @@ class Slice:
         return self.count == 1 or zlib.crc32(key) % self.count == self.number
 
 
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _object_of_result(key: bytes) -> bytes:
+    return unpack_result_key(key)[0]
+
+
 class PartitionRecount:
     """Recounts what a `cut` holds, by the settings of the statistics workers and the topics' partition count."""
 
@@ -57,14 +67,16 @@ class PartitionRecount:
     async def run(self, slice_count: int, changed_since: Callable[[Stretch], Any]) -> list[Difference]:
         """Return the differences; `changed_since` tells which keys a changelog has behind a stretch."""
         windows = await self._rows(self._cut.windows, Slice(0, 1))
-        expected = Expected()
+        named = {key.kind for key in map(decode_window_key, windows) if key.size_ms == TOTAL_SIZE_MS}
+        expected = Expected(lambda kind: kind if kind in named or OTHERS not in named else OTHERS)
         found: list[Difference] = []
         for number in range(slice_count):
             part = Slice(number, slice_count)
             # First, before newer records can compact away those of the cut.
             rows = await self._rows(self._cut.ledger, part)
+            results = await self._rows(self._cut.results, part, brief_result, _object_of_result)
             facts = await self._facts(part)
-            found += self._comparison().rows(facts, rows)
+            found += self._comparison().rows(facts, rows, results)
             for one in facts.values():
                 expected.add(one)
         expected.finish()
@@ -84,16 +96,22 @@ class PartitionRecount:
         )
         return PartitionComparison(self._cut.objects.tp.partition, terms, self._findings)
 
-    async def _rows(self, changelog: Stretch, part: Slice) -> dict[bytes, bytes]:
-        """Return the last row of each key of a slice."""
-        rows: dict[bytes, bytes] = {}
+    async def _rows(
+        self,
+        changelog: Stretch,
+        part: Slice,
+        keep: Callable[[bytes], Any] = _as_it_is,
+        object_of: Callable[[bytes], bytes] = _as_it_is,
+    ) -> dict[bytes, Any]:
+        """Return what is to be kept of the last row of each key of a slice; `object_of` tells a key's object."""
+        rows: dict[bytes, Any] = {}
         async for records in self._read(changelog):
             for record in records:
-                if part.has(record.key):
+                if part.has(object_of(record.key)):
                     if record.value is None:
                         rows.pop(record.key, None)
                     else:
-                        rows[record.key] = record.value
+                        rows[record.key] = keep(record.value)
         return rows
 
     async def _facts(self, part: Slice) -> dict[str, Facts]:
@@ -153,10 +171,15 @@ class PartitionRecount:
     ) -> list[Difference]:
         """Leave out rows that are not there and have changed since: only the newer record may be left of them."""
         changed = {key.decode("utf-8", "replace") for key in await changed_since(self._cut.ledger)}
+        changed_results = changed | {
+            _object_of_result(key).decode("utf-8", "replace") for key in await changed_since(self._cut.results)
+        }
         kept = []
         for one in found:
             if one.what == "object" and one.field == "row" and one.table is None and one.name in changed:
                 self._findings.objects -= 1
+                self._findings.skip("objects", COMPACTED)
+            elif one.what == "object" and one.name in changed_results and one.field.endswith(RESULT_FIELDS):
                 self._findings.skip("objects", COMPACTED)
             else:
                 kept.append(one)

@@ -18,7 +18,14 @@ from app.broker_probe import PLAINTEXT
 from app.errors import BrokerError, BrokerUnavailable
 from app.streaming.fencing import fetch_stable_offsets
 from app.streaming.reading import RecordReader
-from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, TASK_EVENTS, WINDOWS_CHANGELOG
+from app.topics import (
+    LEDGER_CHANGELOG,
+    OBJECTS,
+    RESULTS_CHANGELOG,
+    STATISTICS_APP,
+    TASK_EVENTS,
+    WINDOWS_CHANGELOG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +36,7 @@ _FETCH_BYTES = 4 << 20
 _POLL_MS = 200
 _PAUSE_S = 0.02
 _INPUTS = (OBJECTS, TASK_EVENTS)
-_CHANGELOGS = (LEDGER_CHANGELOG, WINDOWS_CHANGELOG)
+_CHANGELOGS = (LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG)
 
 
 class Stretch(NamedTuple):
@@ -51,6 +58,7 @@ class Cut(NamedTuple):
     objects: Stretch
     task_events: Stretch
     ledger: Stretch
+    results: Stretch
     windows: Stretch
 
     @property
@@ -117,10 +125,7 @@ class TopicReader:
             ) from None
         begins = await self._committed.beginning_offsets([*inputs, *changelogs])
         wanted = {tp: committed.offset for tp, committed in before.items()} | ends
-        objects, events, ledger, windows = (
-            Stretch(tp, begins[tp], max(begins[tp], wanted[tp])) for tp in (*inputs, *changelogs)
-        )
-        return Cut(objects, events, ledger, windows)
+        return Cut(*(Stretch(tp, begins[tp], max(begins[tp], wanted[tp])) for tp in (*inputs, *changelogs)))
 
     async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:
         """Yield the records of a stretch. Raises `BrokerUnavailable` where they do not come."""

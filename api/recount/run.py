@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 OBJECTS_PER_SLICE = 50_000
-"""About 200 MB; a partition with more is read several times."""
+EVENTS_PER_SLICE = 12 * OBJECTS_PER_SLICE
+"""About 200 MB; a partition with more of either is read several times."""
 
 
 class Recount:
@@ -49,7 +50,9 @@ class Recount:
         numbers = sorted(set(only)) or numbers
         for at, number in enumerate(numbers):
             cut = await self._reader.cut(number)
-            slice_count = max(1, -(-cut.objects.size // self._objects_per_slice))
+            slice_count = max(
+                1, -(-cut.objects.size // self._objects_per_slice), -(-cut.task_events.size // EVENTS_PER_SLICE)
+            )
             size = cut.windows.size + slice_count * (cut.size - cut.windows.size)
             # The partitions to come are taken to be as large as this one.
             self._total = self._done + size * (len(numbers) - at)

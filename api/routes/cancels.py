@@ -12,7 +12,7 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.object_answers import find_object, row_of
 from api.submit.body import read_body
 from app.rules.commands import Cancel, Family, Place
-from app.rules.ledger_descriptions import describe_task
+from app.rules.ledger_states import ENDED_STATES, state_of_task
 
 router = APIRouter(prefix="/control", tags=["control"])
 
@@ -44,10 +44,9 @@ async def _check_task(task_id: str, parts: Collaborators) -> None:
     row = row_of(await find_object(object_id, parts))
     number = int(sequence)
     if number < len(row.tasks):
-        task = describe_task(object_id, row, number)
-        if task["ended_at_ms"] is not None:
-            detail = f"task {task_id} has ended: it is {task['state']}"
-            raise problems.conflict("already-ended", detail, {"state": task["state"]})
+        state = state_of_task(row.tasks[number])
+        if state in ENDED_STATES:
+            raise problems.conflict("already-ended", f"task {task_id} has ended: it is {state}", {"state": state})
     elif row.task_count and number >= row.task_count:
         raise problems.not_found(f"there is no task {task_id}: object {object_id} has {row.task_count} tasks")
 

@@ -30,6 +30,9 @@ router = APIRouter(prefix="/objects", tags=["objects"])
 
 WAIT_HEADER = "Ebs-Wait"
 
+_MAX_PAGE_BYTES = 4 * 1_048_576
+"""Of results and errors in one answer: a thousand tasks may have returned a gigabyte."""
+
 
 @router.get("/", include_in_schema=False)
 @router.get(
@@ -116,7 +119,10 @@ async def read_object(
     summary="Look at an object's tasks",
 )
 async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schemas.TasksQuery, Query()]) -> Response:
-    """Answer with the tasks by sequence, page by page, their results and what workers say of those that run."""
+    """Answer with the tasks by sequence, page by page, their results and what workers say of those that run.
+
+    A page ends early where results and errors together reach 4 MiB: `next_cursor` says where the next one begins.
+    """
     row = row_of(await find_object(object_id, parts))
     first = asked.cursor or 0
     wanted = [
@@ -124,12 +130,16 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schem
         for sequence in range(first, len(row.tasks))
         if asked.state is None or state_of_task(row.tasks[sequence]) is asked.state
     ]
+    try:
+        results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
+    except ViewBehind as error:
+        raise behind(error) from error
     running = running_tasks(parts, object_id)
     tasks = [
-        describe_task_of(object_id, row, sequence) | running.get(sequence, NOT_RUNNING)
-        for sequence in wanted[: asked.limit]
+        describe_task_of(object_id, row, sequence, result) | running.get(sequence, NOT_RUNNING)
+        for sequence, result in zip(wanted, results, strict=False)
     ]
-    next_cursor = str(wanted[asked.limit]) if len(wanted) > asked.limit else None
+    next_cursor = str(wanted[len(tasks)]) if len(wanted) > len(tasks) else None
     answer = {
         "object_id": object_id,
         "state": state_of_object(row),

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api import problems, schemas
 from api.dependencies import Parts, documented_problems, json_response, object_links
 from api.submit import body
+from api.submit.array_count import ArrayCount
 from api.submit.batch import CHUNK_COUNT, Batch, split_array, whole_problem
 from api.submit.batch_stream import NDJSON_TYPES, NdjsonResponse, drain, results_of
 
@@ -131,11 +132,15 @@ async def create_batch(request: Request, parts: Parts, _idempotency_key: Idempot
 
 
 async def _take_array(request: Request, batch: Batch, settings: Settings) -> Response:
-    items = split_array(await body.read_bytes(request, settings.max_batch_bytes, _MAX_BYTES))
     most = settings.max_batch_objects
-    if len(items) > most:
-        detail = f"the body has {len(items)} objects, at most {most} are taken (EBS_MAX_BATCH_OBJECTS)"
-        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+    count = ArrayCount()
+
+    def check(chunk: bytes) -> None:
+        if not count.feed(chunk, most):
+            detail = f"the body has more than {most} objects, at most so many are taken (EBS_MAX_BATCH_OBJECTS)"
+            raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+
+    items = split_array(await body.read_bytes(request, settings.max_batch_bytes, _MAX_BYTES, check))
     results = []
     for start in range(0, len(items), CHUNK_COUNT):
         results += await batch.take(items[start : start + CHUNK_COUNT])

@@ -114,8 +114,9 @@ class Batch:
 
     def _prepare(self, index: int, item: Item, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
         settings = self._submitter.settings
-        if item.data is None:
-            detail = f"the line is over {settings.max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
+        if item.data is None or len(item.data) > settings.max_body_bytes:
+            what = "item" if item.line is None else "line"
+            detail = f"the {what} is over {settings.max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
             return _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
             payload = decode_payload(item.data, schemas.BatchItem)

@@ -15,7 +15,9 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from api.problems import Problem
 from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, Item
+from api.submit.body_room import held_body
 from api.submit.lines import Line, LineSplitter
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from api.submit.batch import Batch, ItemResult
+    from api.submit.body_room import HeldBody
     from app.settings import Settings
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -36,15 +39,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Full(Exception):
-    """The batch has as much as it may have; `str()` of one says what, `line` is the first that is not taken."""
+    """The batch gets no further; `str()` of one says why, `line` is the first that is not taken."""
 
-    def __init__(self, reason: str, line: int) -> None:
+    def __init__(
+        self,
+        reason: str,
+        line: int,
+        status: HTTPStatus = HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        name: str = "too-large",
+    ) -> None:
         super().__init__(reason)
         self.line = line
+        self.status = status
+        self.name = name
 
 
 def _too_many(settings: Settings, line: Line) -> _Full:
-    return _Full(f"{settings.max_batch_objects} objects (EBS_MAX_BATCH_OBJECTS)", line.number)
+    return _Full(f"a batch has at most {settings.max_batch_objects} objects (EBS_MAX_BATCH_OBJECTS)", line.number)
 
 
 async def results_of(request: Request, batch: Batch, settings: Settings) -> AsyncGenerator[list[ItemResult]]:
@@ -54,8 +65,8 @@ async def results_of(request: Request, batch: Batch, settings: Settings) -> Asyn
             async for chunk in chunks:
                 yield await batch.take(chunk)
     except _Full as full:
-        detail = f"a batch has at most {full}: this line and those after it were not taken"
-        yield [batch.refuse(Item(full.line, None), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)]
+        detail = f"{full}: this line and those after it were not taken"
+        yield [batch.refuse(Item(full.line, None), full.status, full.name, detail)]
     except ClientDisconnect:
         # A line that the connection cut in two must not be taken for a whole one.
         return
@@ -75,11 +86,13 @@ async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[I
     """Yield lines, as many as are stored together. Raises `_Full` behind what there was room for."""
     chunk: list[Item] = []
     chunk_bytes = 0
+    held = held_body(request)
+    splitter = LineSplitter(settings.max_body_bytes)
     room = settings.max_batch_objects
     try:
-        async with aclosing(_arriving(request, settings)) as arriving:
+        async with aclosing(_arriving(request, splitter, settings.max_batch_bytes)) as arriving:
             async for lines in arriving:
-                for line in lines:
+                for line in lines or ():
                     if not room:
                         raise _too_many(settings, line)
                     room -= 1
@@ -88,9 +101,10 @@ async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[I
                     if len(chunk) == CHUNK_COUNT or chunk_bytes >= CHUNK_BYTES:
                         yield chunk
                         chunk, chunk_bytes = [], 0
-                if not lines and chunk:
+                if lines is None and chunk:
                     yield chunk
                     chunk, chunk_bytes = [], 0
+                _hold(held, chunk_bytes + splitter.size_bytes, splitter)
     except _Full:
         if chunk:
             yield chunk
@@ -99,9 +113,17 @@ async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[I
         yield chunk
 
 
-async def _arriving(request: Request, settings: Settings) -> AsyncGenerator[list[Line]]:
-    """Yield lines as they come in, none when nothing comes for a while. Raises `_Full` (bytes), `ClientDisconnect`."""
-    splitter = LineSplitter(settings.max_body_bytes)
+def _hold(held: HeldBody, size_bytes: int, splitter: LineSplitter) -> None:
+    try:
+        held.resize(size_bytes)
+    except Problem as problem:
+        raise _Full(problem.detail, splitter.number + 1, problem.status, problem.name) from None
+
+
+async def _arriving(
+    request: Request, splitter: LineSplitter, max_batch_bytes: int
+) -> AsyncGenerator[list[Line] | None]:
+    """Yield lines as they come in, None when nothing comes for a while. Raises `_Full` (bytes), `ClientDisconnect`."""
     size_bytes = 0
     async with aclosing(request.stream()) as stream:
         reading: asyncio.Task[bytes | None] | None = None
@@ -111,17 +133,16 @@ async def _arriving(request: Request, settings: Settings) -> AsyncGenerator[list
                 reading = reading or asyncio.create_task(_next(stream))
                 done, _ = await asyncio.wait({reading}, timeout=_PATIENCE_S)
                 if not done:
-                    yield []
+                    yield None
                     continue
                 data, reading = reading.result(), None
                 if data is None:
                     break
                 size_bytes += len(data)
-                if size_bytes > settings.max_batch_bytes:
-                    raise _Full(f"{settings.max_batch_bytes} bytes (EBS_MAX_BATCH_BYTES)", splitter.number + 1)
-                lines = splitter.feed(data)
-                if lines:
-                    yield lines
+                if size_bytes > max_batch_bytes:
+                    reason = f"a batch has at most {max_batch_bytes} bytes (EBS_MAX_BATCH_BYTES)"
+                    raise _Full(reason, splitter.number + 1)
+                yield splitter.feed(data)
         finally:
             if reading is not None:
                 reading.cancel()

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from api import problems, schemas
+from api.submit.body_room import held_body
 from api.submit.payload import decode_payload
 from app.rules.idempotency import BadKey, parse_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPES = ("application/json",)
+_MAX_DIGITS = 18
 _JSON_ERRORS = frozenset({"json_invalid"})
 
 
@@ -89,13 +91,19 @@ def check_type(request: Request, taken: Sequence[str]) -> None:
 def check_announced(request: Request, max_bytes: int, setting: str) -> None:
     """Raise `Problem` (413) where the client says itself that its body is over the limit of this setting."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    if announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > max_bytes):
         raise too_large(max_bytes, setting)
 
 
-async def read_bytes(request: Request, max_bytes: int, setting: str) -> bytes:
-    """Return the whole body. Raises `Problem` (413, or 400 if the client leaves)."""
+async def read_bytes(
+    request: Request, max_bytes: int, setting: str, check: Callable[[bytes], None] = lambda _chunk: None
+) -> bytes:
+    """Return the whole body. Raises `Problem` (413, 400 if the client leaves, 503 if there is no room for more).
+
+    `check` sees each piece as it comes in, and may raise a `Problem` as well.
+    """
     check_announced(request, max_bytes, setting)
+    held = held_body(request)
     chunks = []
     size_bytes = 0
     try:
@@ -104,6 +112,8 @@ async def read_bytes(request: Request, max_bytes: int, setting: str) -> bytes:
             size_bytes += len(chunk)
             if size_bytes > max_bytes:
                 raise too_large(max_bytes, setting)
+            held.resize(size_bytes)
+            check(chunk)
             chunks.append(chunk)
     except ClientDisconnect:
         # Nobody reads this answer; without it the server's log would show a traceback.

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from api.view.ledger_rows import decode_short_row
+from app.events import MAX_INSTANT_MS
+from app.rules.ledger import decode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Changes:
         partition, data = said
         if data is None:
             return created
-        row = decode_short_row(data)
+        row = decode_row(data)
         created_at_ms = row.created_at_ms
         # Until OBJECT_CREATED is counted its record tells when it was, and without that its first task.
         known = None if created_at_ms else created or old
@@ -195,4 +196,4 @@ def partition_bytes(partition: int) -> bytes:
 
 def time_bytes(at_ms: int) -> bytes:
     """Return how an instant stands in a place and in keys."""
-    return at_ms.to_bytes(TIME_BYTES, "big")
+    return min(max(0, at_ms), MAX_INSTANT_MS).to_bytes(TIME_BYTES, "big")

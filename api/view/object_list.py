@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from api.view.ledger_rows import decode_short_row
 from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
-from app.rules.ledger import ObjectRow
+from app.rules.ledger import ObjectRow, decode_row
 from app.rules.ledger_states import state_of_object
 
 if TYPE_CHECKING:
@@ -98,6 +97,13 @@ class ObjectList:
                 counts[state] = counts.get(state, 0) + count
         return counts
 
+    def counts_by_kind(self) -> dict[str, dict[ObjectState, int]]:
+        """Return how many objects there are by kind and state."""
+        counts: dict[str, dict[ObjectState, int]] = {}
+        for (kind, state), count in self._index.counts.items():
+            counts.setdefault(kind, {})[state] = count
+        return counts
+
     def _places(self, wanted: Wanted, count: int, after: bytes | None) -> list[bytes]:
         """Return places (time, object id), newest first."""
         self._opened()  # an index without a store is empty, which is no answer
@@ -131,7 +137,7 @@ class ObjectList:
             told = None if record is None else _decode_record(record)
             created_at_ms = int.from_bytes(place[:TIME_BYTES], "big")
             if data is not None:
-                row = decode_short_row(data)
+                row = decode_row(data)
             elif told is not None:
                 row = ObjectRow(kind=told.kind, task_count=told.task_count or 0, created_at_ms=created_at_ms)
             else:

@@ -108,7 +108,8 @@ class Pulse:
         total = Counts()
         for counts in by_kind.values():
             add_counts(total, counts)
-        states = {kind: self._view.objects.counts(kind) for kind in sorted(by_kind)}
+        # In one go: kind by kind it would be a question about all kinds for each of them.
+        states = self._view.objects.counts_by_kind()
         short = {
             "at_ms": now_ms,
             **describe_counts(total),
@@ -118,8 +119,8 @@ class Pulse:
             "view": describe_view(self._view, now_ms),
         }
         kinds = {
-            kind: {**describe_counts(by_kind[kind]), "imbalance": by_kind[kind].imbalance, "objects_by_state": counts}
-            for kind, counts in states.items()
+            kind: {**describe_counts(counts), "imbalance": counts.imbalance, "objects_by_state": states.get(kind, {})}
+            for kind, counts in sorted(by_kind.items())
         }
         return short, kinds
 

@@ -10,7 +10,15 @@ from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.clocks import event_time_ms
 from app.rules.counts import TOTAL_SIZE_MS
 from app.rules.placement import is_misplaced
-from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
+from app.topics import (
+    CONTROL,
+    DEAD_LETTERS,
+    LEDGER_CHANGELOG,
+    OBJECTS,
+    RESULTS_CHANGELOG,
+    WINDOWS_CHANGELOG,
+    WORKERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +26,14 @@ if TYPE_CHECKING:
     from api.view.forgotten import Forgotten
     from api.view.object_index import Changes, GetMany
 
-TOPICS = (OBJECTS, LEDGER_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
+TOPICS = (OBJECTS, LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
 """What the view reads."""
-COMPACTED_TOPICS = (LEDGER_CHANGELOG, WINDOWS_CHANGELOG, CONTROL)
+COMPACTED_TOPICS = (LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG, CONTROL)
 """Whose tombstones take rows away that nothing else would; workers that were killed are forgotten by time."""
 
 RECORD_PREFIX = b"o"
 ROW_PREFIX = b"l"
+RESULT_PREFIX = b"r"
 _WINDOW_PREFIX = b"w"
 _PARTITION_BYTES = 4
 _SIZE_BYTES = 4
@@ -161,6 +170,14 @@ def _add_ledger_rows(batch: Any, changes: Changes, partition: int, records: Sequ
         add_row(key, packed, value)
 
 
+def _add_results(batch: Any, _changes: Changes, _partition: int, records: Sequence[Any]) -> None:
+    for record in records:
+        if record.value is None:
+            batch.delete(RESULT_PREFIX + record.key)
+        else:
+            batch.put(RESULT_PREFIX + record.key, record.value)
+
+
 def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequence[Any]) -> None:
     suffix = partition.to_bytes(_PARTITION_BYTES, "big")
     for record in records:
@@ -173,5 +190,6 @@ def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequenc
 
 _ADD = {
     LEDGER_CHANGELOG: _add_ledger_rows,
+    RESULTS_CHANGELOG: _add_results,
     WINDOWS_CHANGELOG: _add_windows,
 }

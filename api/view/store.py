@@ -3,7 +3,8 @@
 Rows and offsets go into one write batch, so after any crash the store is as it was at some offset, and reading goes on
 there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
 
-Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `w` window key and
+Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `r` the key of
+`app.rules.results` (a task's result and error), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
 (its last heartbeat), `m` (what the store is, and what was counted when it was begun, and of when it is).
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Of keys and values; another one makes the store be built anew."""
 
 _LAYOUT_KEY = b"mlayout"

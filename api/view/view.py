@@ -27,6 +27,7 @@ from api.view.rows import (
     window_prefix,
 )
 from api.view.store import new_batch
+from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.workers import Workers
 from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
@@ -94,6 +95,7 @@ class View:
         self.waiters = Waiters()
         self.object_index = ObjectIndex()
         self.objects = ObjectList(self._opened, self.object_index)
+        self.results = TaskResults(self._opened, self.catch_up)
         self._folds: dict[str, Control | Workers] = {CONTROL: self.control, WORKERS: self.workers}
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:

@@ -16,8 +16,15 @@ from app.rules.histogram import merge_into, quantile
 WINDOW_MS = 10_000
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
+MAX_SUM = 2**63 - 1
+"""Where sums stop: rows, SQLite and JSON readers take no more. 40,000 tasks of the longest duration come to as much."""
 TOTAL_SIZE_MS = 0
 """The size of the row that never closes: everything since the beginning."""
+
+MAX_KINDS = 1_000
+"""Kinds that a partition counts by name; tables, answers and the statistics file have a row for each of them."""
+OTHERS = "(others)"
+"""What all further kinds are counted as; no kind can be called so."""
 
 _SIZE_BYTES = 4
 _START_BYTES = 8
@@ -59,6 +66,8 @@ def decode_window_key(data: bytes) -> WindowKey:
 
 class Counts(msgspec.Struct, array_like=True, gc=False):
     """The sums of one window of one kind; durations in ms.
+
+    A row has some 15 KB at most: the longest duration (8,000 years) falls into bucket 348 of each histogram.
 
     The `_now` fields count tasks by state. States are of now, not of a window, so only totals have them; in a delta
     they may be below 0. Fields are only ever added at the end: rows are arrays.
@@ -117,7 +126,7 @@ def add_counts(target: Counts, other: Counts) -> None:
     for name in _SUMS:
         value = getattr(other, name)
         if value:
-            setattr(target, name, getattr(target, name) + value)
+            setattr(target, name, min(getattr(target, name) + value, MAX_SUM))
     for name in _MAXIMA:
         if getattr(other, name) > getattr(target, name):
             setattr(target, name, getattr(other, name))

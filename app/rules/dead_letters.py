@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.rules.fingerprint import fingerprint
-from app.rules.stack_trace import stack_trace_of
+from app.rules.stack_trace import class_name_of, module_of, stack_trace_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,8 @@ ATTEMPTS_HEADER = "retry_topic-attempts"
 
 MAX_STACK_TRACE_BYTES = 16_384
 MAX_MESSAGE_CHARS = 2_000
-"""Of an error's text in headers and events; a record that grows beyond the broker's limit would end the worker."""
+MAX_NAME_CHARS = 200
+"""Of an error's text and of its class's name in headers and events; a record over the broker's limit ends a worker."""
 MAX_CUT_BYTES = 65_536
 """What a letter keeps of a key or a value that does not fit into it as a whole."""
 _MAX_HEADER_CHARS = 256
@@ -98,7 +99,7 @@ def dead_letter_headers(
     `task`: where the bytes are one. `last_offset`: where it stands for several. `incomplete`: what is amiss with its
     bytes, for people.
     """
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    name = qualified_name_of(error)
     message = message_of(error)
     stack = stack_trace_of(error).encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
     given = list(headers)
@@ -182,8 +183,18 @@ def _what_is_known(task: TaskCreated | None) -> tuple[tuple[str, str], ...]:
 
 def message_of(error: BaseException) -> str:
     """Return an error's text, bounded, with halves of characters escaped; never raises."""
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001  # a handler's error class is anybody's code
-        text = f"(its text cannot be had: {type(broken).__name__})"
-    return text[:MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
+    return _encodable(text_of(error)[:MAX_MESSAGE_CHARS])
+
+
+def type_name_of(error: BaseException) -> str:
+    """Return the name of an error's class, bounded, with halves of characters escaped; never raises."""
+    return _encodable(class_name_of(error)[:MAX_NAME_CHARS])
+
+
+def qualified_name_of(error: BaseException) -> str:
+    """Return the same with the module in front."""
+    return f"{_encodable(module_of(error)[:MAX_NAME_CHARS])}.{type_name_of(error)}"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -27,6 +27,7 @@ TIMES_KEY = b"\x00"
 ENTRIES_FROM = b"\x01"
 """Where the entries begin."""
 IDS_PER_ENTRY = 1_000
+"""Of 800 bytes at most: an entry stays below a megabyte."""
 
 _INSTANT_BYTES = 8
 _OFFSET_BYTES = 8

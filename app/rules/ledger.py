@@ -10,6 +10,9 @@ An attempt is known by its generation (how often the task was redriven, 0 to 3) 
 Everything counts under the row's kind, that of the first event. All events of generation 0 carry the same kind; only a
 redrive may name another (which changes the handler, not what the object is), and it is never the first: the topic has
 the death before the redrive.
+
+A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
+changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations
@@ -27,14 +30,17 @@ from app.rules.ledger_states import (
     FINISHED,
     FINISHED_MARK,
     GENERATION_BITS,
+    RESULT_MARK,
     UNKNOWN,
     state_number_of,
 )
+from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
     from app.events import ObjectCreated, TaskRetried
     from app.rules.counts import Counts
+    from app.rules.results import Results
     from app.rules.tally import Tally
 
 MAX_ATTEMPTS = 16
@@ -42,10 +48,11 @@ MAX_REDRIVES = 3
 
 _EVER_ENDED = sum(ENDED_MARKS << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 _EVER_DEAD = sum(DEAD_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
+_EVER_RESULT = sum(RESULT_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 
 
-class TaskFigures(msgspec.Struct, array_like=True, gc=False):
-    """What is of one size for every task: its marks, then instants (epoch ms, 0 is not yet) and durations (ms)."""
+class TaskRow(msgspec.Struct, array_like=True, gc=False):
+    """One task: its marks, then instants (epoch ms, 0 is not yet) and durations (ms)."""
 
     marks: int = 0
     started: int = 0
@@ -58,13 +65,6 @@ class TaskFigures(msgspec.Struct, array_like=True, gc=False):
     spent_ms: int = 0
 
 
-class TaskRow(TaskFigures, array_like=True, gc=False):
-    """One task, with its JSON result and the last error."""
-
-    result: bytes = b""
-    error: str = ""
-
-
 class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came."""
 
@@ -74,6 +74,16 @@ class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     finished_at_ms: int = 0
     finished_count: int = 0
     tasks: list[TaskRow] = msgspec.field(default_factory=list)
+
+
+def has_result_row(task: TaskRow) -> bool:
+    """Return whether a task has a row of its own for its result or its error (`app.rules.results`)."""
+    return bool(task.failed or task.marks & (_EVER_RESULT | _EVER_DEAD))
+
+
+def has_result(task: TaskRow) -> bool:
+    """Return whether a task has returned more than null."""
+    return bool(task.marks & _EVER_RESULT)
 
 
 encode_row = msgspec.msgpack.Encoder().encode
@@ -98,8 +108,11 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally) -> 
     return True
 
 
-def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally) -> bool:
-    """Join a task's event into its object's row; returns whether it was news, and if so tells the tally."""
+def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> bool:
+    """Join a task's event into its object's row; returns whether it was news, and if so tells the tally.
+
+    Its result or error goes into the task's row of `results` (None: nobody keeps them), if no later one is known.
+    """
     tasks = row.tasks
     sequence = event.sequence
     if sequence >= len(tasks):
@@ -112,7 +125,7 @@ def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally) -> bool:
     task = tasks[sequence]
     before = state_number_of(task)
     was_counted = task.marks & CREATED_MARK
-    if not _learn(task, event, kind, tally):
+    if not _learn(task, event, kind, tally, results):
         return False
     after = state_number_of(task)
     if task.marks & CREATED_MARK:
@@ -134,7 +147,7 @@ def _finish(row: ObjectRow, tally: Tally) -> None:
         _count_object_time(row, tally)
 
 
-def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally) -> bool:
+def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally, results: Results | None) -> bool:
     """Set the event's mark and count it in the window of its time; returns False if the mark was there."""
     shift = 0 if event.redrive is msgspec.UNSET else event.redrive * GENERATION_BITS
     event_type = type(event)
@@ -143,29 +156,29 @@ def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally) -> bool:
         return _learn_started(task, event, shift, kind, tally)  # type: ignore[arg-type]  # see above
     bit = _MARK_OF.get(event_type, 0) << shift
     if not bit:
-        return _learn_failed(task, event, shift, kind, tally)  # type: ignore[arg-type]  # see above
+        return _learn_failed(task, event, shift, kind, tally, results)  # type: ignore[arg-type]  # see above
     if task.marks & bit:
         return False
-    task.marks |= bit
     if event_type is TaskCreated:
+        task.marks |= bit
         if not shift:
             tally.at(event.at_ms, kind).tasks_created += 1
         # A redrive makes the task again, but it is no new one.
         if not task.created_at_ms or event.at_ms < task.created_at_ms:
             task.created_at_ms = event.at_ms
     else:
-        _learn_end(task, event, bit, tally.at(event.at_ms, kind))  # type: ignore[arg-type]  # see above
+        _learn_end(task, event, bit, tally.at(event.at_ms, kind), results)  # type: ignore[arg-type]  # see above
     return True
 
 
-def _learn_end(task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bit: int, counts: Counts) -> None:
+def _learn_end(
+    task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bit: int, counts: Counts, results: Results | None
+) -> None:
     # The highest end tells when, not the latest instant: clocks differ, and a death heard of late is history.
-    if task.marks & _EVER_ENDED < bit << 1:
+    if task.marks & _EVER_ENDED < bit:
         task.ended_at_ms = event.at_ms
     if isinstance(event, TaskFinished):
-        result = bytes(event.result)
-        if result != b"null":
-            task.result = result
+        _learn_result(task, event, bit // FINISHED_MARK, results)
         spent_ms = event.spent_ms
         task.spent_ms += spent_ms
         counts.tasks_finished += 1
@@ -177,10 +190,27 @@ def _learn_end(task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bi
         counts.tasks_died += 1
         # Bits of a later generation's attempts lie above those of this one.
         shift = (bit.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
-        if task.marks & _EVER_DEAD < bit << 1 and not task.failed >> shift + GENERATION_BITS:
-            task.error = event.error
+        if task.marks & _EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
+            _learn_error(task, event, results)
     else:
         counts.tasks_cancelled += 1
+    task.marks |= bit
+
+
+def _learn_result(task: TaskRow, event: TaskFinished, generation_bit: int, results: Results | None) -> None:
+    result = bytes(event.result)
+    if result == b"null":
+        return
+    bit = RESULT_MARK * generation_bit
+    if results is not None and task.marks & _EVER_RESULT < bit:
+        results.of(event, has_row=has_result_row(task)).result = result
+    task.marks |= bit
+
+
+def _learn_error(task: TaskRow, event: TaskFailed | TaskDead, results: Results | None) -> None:
+    if results is not None:
+        # Cut here, so that any order of events gives the same row.
+        results.of(event, has_row=has_result_row(task)).error = event.error[:MAX_ERROR_CHARS]
 
 
 def _learn_started(task: TaskRow, event: TaskStarted, shift: int, kind: str, tally: Tally) -> bool:
@@ -202,13 +232,15 @@ def _learn_started(task: TaskRow, event: TaskStarted, shift: int, kind: str, tal
     return True
 
 
-def _learn_failed(task: TaskRow, event: TaskFailed | TaskRetried, shift: int, kind: str, tally: Tally) -> bool:
+def _learn_failed(  # noqa: PLR0917  # names would cost time in the loop where the system's time goes
+    task: TaskRow, event: TaskFailed | TaskRetried, shift: int, kind: str, tally: Tally, results: Results | None
+) -> bool:
     bit = 1 << (shift + event.attempt - 1)
     if isinstance(event, TaskFailed):
         if task.failed & bit:
             return False
         if bit > task.failed and not (task.marks & _EVER_DEAD) >> shift:
-            task.error = event.error
+            _learn_error(task, event, results)
         task.failed |= bit
         task.spent_ms += event.spent_ms
         counts = tally.at(event.at_ms, kind)

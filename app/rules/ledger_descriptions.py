@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.events import task_id_of
+from app.rules.counts import MAX_SUM
 from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
     from app.rules.ledger import ObjectRow
+    from app.rules.results import ResultRow
 
 
 def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
@@ -23,15 +25,15 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
         "tasks_in_progress": states.count(TaskState.IN_PROGRESS),
         "tasks_dead": states.count(TaskState.DEAD),
         "tasks_cancelled": states.count(TaskState.CANCELLED),
-        "time_spent_ms": sum(task.spent_ms for task in row.tasks),
+        "time_spent_ms": min(sum(task.spent_ms for task in row.tasks), MAX_SUM),
         "created_at_ms": row.created_at_ms or None,
         "distributed_at_ms": min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=None),
         "finished_at_ms": row.finished_at_ms or None,
     }
 
 
-def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, Any]:
-    """Return one task of a row as people read it; its result is not among it (JSON bytes, in the row)."""
+def describe_task(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
+    """Return one task of a row as people read it; what it returned (JSON bytes) is not part of this."""
     task = row.tasks[sequence]
     state = state_of_task(task)
     return {
@@ -45,5 +47,5 @@ def describe_task(object_id: str, row: ObjectRow, sequence: int) -> dict[str, An
         "ended_at_ms": task.ended_at_ms if state in ENDED_STATES else None,
         "wait_ms": task.wait_ms,
         "spent_ms": task.spent_ms,
-        "error": task.error or None,
+        "error": result.error or None,
     }

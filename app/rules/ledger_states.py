@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # In the order in which one end outranks another, so that comparing marks tells which end counts.
 CREATED_MARK, DEAD_MARK, CANCELLED_MARK, FINISHED_MARK = 1, 2, 4, 8
+RESULT_MARK = 16
+"""Beside `FINISHED_MARK`: the task returned more than null."""
 GENERATION_BITS = 16
 _GENERATION_MASK = (1 << GENERATION_BITS) - 1
 ENDED_MARKS = FINISHED_MARK | DEAD_MARK | CANCELLED_MARK

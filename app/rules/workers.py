@@ -6,9 +6,12 @@ tombstone says that the worker stopped as it should. Times are UTC epoch millise
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
+
+from app.events import MAX_INSTANT_MS, Instant, Ordinal, TaskId
 
 HEARTBEAT_EVERY_S = 2.0
 GONE_AFTER_MS = 10_000
@@ -17,11 +20,16 @@ MAX_RUNNING_SHOWN = 20
 _MAX_MESSAGE_CHARS = 200
 
 
+Name = Annotated[str, Meta(max_length=1_000)]
+Figure = Annotated[int, Meta(ge=-MAX_INSTANT_MS, le=MAX_INSTANT_MS)]
+"""A count or a duration; bounded, as it is shown by all who read heartbeats."""
+
+
 class RunningTask(msgspec.Struct, frozen=True, gc=False):
     """A task whose handler runs now, for how long, and what it last said of its progress (0 to 1)."""
 
-    task_id: str
-    for_ms: int
+    task_id: TaskId
+    for_ms: Figure
     progress: float | None = None
     message: str = ""
 
@@ -30,8 +38,8 @@ class RetryTier(msgspec.Struct, frozen=True, gc=False):
     """How many retries of a tier wait in a worker's memory, and when the first of them is due."""
 
     topic: str
-    waiting_count: int
-    next_due_at_ms: int | None = None
+    waiting_count: Figure
+    next_due_at_ms: Instant | None = None
 
 
 class Figures(msgspec.Struct, frozen=True, gc=False):
@@ -69,22 +77,22 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     """One value on `workers`."""
 
-    worker: str
-    role: str
-    at_ms: int
-    started_at_ms: int
-    partitions: list[int] = []
-    in_flight: int = 0
-    oldest_running_ms: int | None = None
-    last_progress_at_ms: int | None = None
+    worker: Name
+    role: Name
+    at_ms: Instant
+    started_at_ms: Instant
+    partitions: Annotated[list[Ordinal], Meta(max_length=1_000)] = []
+    in_flight: Figure = 0
+    oldest_running_ms: Figure | None = None
+    last_progress_at_ms: Instant | None = None
     draining: bool = False
-    version: str = ""
-    host: str = ""
-    pid: int = 0
-    running: list[RunningTask] = []
-    retry_tiers: list[RetryTier] = []
-    abandoned: int = 0
-    web_port: int = 0
+    version: Name = ""
+    host: Name = ""
+    pid: Figure = 0
+    running: Annotated[list[RunningTask], Meta(max_length=1_000)] = []
+    retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000)] = []
+    abandoned: Figure = 0
+    web_port: Figure = 0
 
 
 _encode = msgspec.json.Encoder().encode

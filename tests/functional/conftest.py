@@ -21,7 +21,7 @@ from api.view.view import Progress, View
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.settings import Settings
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG
+from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.rules.counts import Counts, WindowKey
     from app.rules.ledger import ObjectRow
     from app.rules.redrive import Outgoing
+    from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
 
@@ -123,8 +124,12 @@ class MemoryTopics:
             self.deliver()
         return len(log) - 1
 
-    def write_row(self, object_id: str, row: ObjectRow | None, partition: int = 0) -> None:
-        """Write a ledger row, or its tombstone, as the statistics agent does."""
+    def write_row(
+        self, object_id: str, row: ObjectRow | None, partition: int = 0, results: Results | None = None
+    ) -> None:
+        """Write a ledger row, or its tombstone, and the rows of its tasks' results, as the statistics agent does."""
+        for key, packed in results.changed() if results is not None else ():
+            self.write(RESULTS_CHANGELOG, partition, key, packed)
         self.write(LEDGER_CHANGELOG, partition, object_id.encode(), None if row is None else encode_row(row))
 
     def write_window(self, key: WindowKey, counts: Counts | None, partition: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 
 import pytest
 
@@ -312,3 +313,103 @@ def test_many_lines_in_one_request(api):
     results = post_lines(api, *(f'{{"name": "{number}"}}' for number in range(20_000)))
     by_id = {event.object_id: event.name for event in stored(api)}
     assert [str(number) for number in range(20_000)] == [by_id[one["id"]] for one in results]
+
+
+@pytest.mark.parametrize("item", [b"0", b"{}", b'""', b"[]"])
+def test_array_of_too_many_items_costs_no_more_than_its_bytes(api, item):
+    """40 MB of `[0,0,0,...]` took 2.9 GB and held everybody up for eight seconds, before its 413."""
+    chunk = (item + b",") * (65_536 // (len(item) + 1))
+
+    async def content():
+        yield b"[" + item
+        for _ in range(400):
+            yield b"," + chunk[:-1]
+
+    tracemalloc.start()
+    answer = api.post(PATH, content=content(), headers={"content-type": "application/json"})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (413, "EBS_MAX_BATCH_OBJECTS") == (answer.status_code, answer.json()["detail"].rpartition("(")[2][:-1])
+    assert peak_bytes < 12_000_000
+    assert [] == stored(api)
+
+
+def test_bodies_of_all_requests_together_are_bounded(make_api):
+    """What does not fit beside those that are being worked on is a 503 that says when to come back."""
+    api = make_api(max_bodies_bytes=1_048_576, max_batch_bytes=1_048_576, max_body_bytes=1_048_576)
+    large = b'{"content": "' + b"c" * 700_000 + b'"}'
+
+    async def scenario():
+        halfway, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow():
+            yield large[:600_000]
+            halfway.set()
+            await go_on.wait()
+            yield large[600_000:]
+
+        headers = {"content-type": "application/json"}
+        first = asyncio.create_task(api.client.post("/api/objects", content=slow(), headers=headers))
+        await halfway.wait()
+        refused = [
+            await api.client.post(path, content=body, headers=kind)
+            for path, body, kind in (
+                ("/api/objects", large, headers),
+                (PATH, b"[" + large + b"]", headers),
+                ("/api/control/pause", large, headers),
+                (PATH, large, NDJSON),
+            )
+        ]
+        small = await api.client.post("/api/objects", content=b'{"name": "small"}', headers=headers)
+        go_on.set()
+        return await first, refused, small, await api.client.post("/api/objects", content=large, headers=headers)
+
+    first, (*refused, stream), small, after = api.run(scenario())
+    assert [202, 202, 202] == [one.status_code for one in (first, small, after)]
+    for answer in refused:
+        assert (503, "urn:ebs:problem:too-many-bodies") == (answer.status_code, answer.json()["type"])
+        assert "EBS_MAX_BODIES_BYTES" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+    (line,) = lines_of(stream)
+    assert (503, 1) == (line["status"], line["line"])
+    assert "EBS_MAX_BODIES_BYTES" in line["detail"]
+
+
+def test_room_is_given_back_however_a_request_ends(make_api):
+    """Accepted, refused, broken off, streamed: a hundred bodies of half the room come one after the other."""
+    api = make_api(max_bodies_bytes=1_048_576, max_batch_bytes=1_048_576, max_body_bytes=1_048_576)
+    wrong = b'{"unknown": "' + b"c" * 600_000 + b'"}'
+
+    async def broken():
+        yield wrong[:550_000]
+        raise OSError("the client left")
+
+    for _ in range(25):
+        assert 422 == api.post("/api/objects", content=wrong, headers={"content-type": "application/json"}).status_code
+        assert [422] == [one["status"] for one in post_lines(api, wrong.decode())]
+        assert (
+            207 == api.post(PATH, content=b"[" + wrong + b"]", headers={"content-type": "application/json"}).status_code
+        )
+        assert (
+            500 == api.post("/api/objects", content=broken(), headers={"content-type": "application/json"}).status_code
+        )
+
+
+def test_item_over_the_limit_is_refused_alone(make_api):
+    """An item of an array has the limit that a line has, and that an object alone has."""
+    api = make_api(max_body_bytes=2_000)
+    answer = api.post(PATH, json=[{"name": "a"}, {"content": "c" * 2_000}, {"name": "b"}]).json()
+    assert [202, 413, 202] == [one["status"] for one in answer["items"]]
+    assert "the item is over 2000 bytes (EBS_MAX_BODY_BYTES)" == answer["items"][1]["detail"]
+
+
+@pytest.mark.parametrize("path", ["/api/objects", PATH, "/api/control/pause", "/api/dead-letters/redrive"])
+@pytest.mark.parametrize("nested", [b"[" * 500_000, b'{"a":' * 100_000, b'{"content":' + b"[" * 500_000])
+def test_deep_nesting_is_a_refusal(api, path, nested):
+    """Brackets without end are a clear 400 or 422 of every route that takes JSON."""
+    answer = api.post(path, content=nested, headers={"content-type": "application/json"})
+    assert answer.status_code in {400, 422}
+    assert answer.json()["type"].startswith("urn:ebs:problem:")
+    if path == PATH:
+        (line,) = post_lines(api, nested.decode())
+        assert line["status"] in {400, 422}

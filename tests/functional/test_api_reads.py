@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 import pytest
+from fake_steps import no_rows
 
 from api import object_schemas, schemas
 from api.view.view import Progress
@@ -20,6 +21,7 @@ from app.events import (
 )
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Heartbeat, RunningTask
 from app.topics import OBJECTS, WORKERS
@@ -43,7 +45,7 @@ def created(object_id: str = "a1", **changes) -> ObjectCreated:
     return ObjectCreated(id=object_created_id(object_id), **(fields | changes))
 
 
-def row_of(event: ObjectCreated, finished: int, result: bytes = b"null") -> ObjectRow:
+def row_of(event: ObjectCreated, finished: int, result: bytes = b"null", results: Results | None = None) -> ObjectRow:
     """Return the ledger row of an object of two tasks, of which `finished` are done and the others under way."""
     row, tally = ObjectRow(), Tally()
     apply_object_created(row, event, tally)
@@ -53,7 +55,7 @@ def row_of(event: ObjectCreated, finished: int, result: bytes = b"null") -> Obje
         apply_task_event(row, TaskStarted("s", *common, START_MS + 30, "w", 20), tally)
         if sequence < finished:
             outcome = msgspec.Raw(result)
-            apply_task_event(row, TaskFinished("f", *common, START_MS + 90, "w", 20, 60, outcome), tally)
+            apply_task_event(row, TaskFinished("f", *common, START_MS + 90, "w", 20, 60, outcome), tally, results)
     return row
 
 
@@ -108,12 +110,58 @@ def test_tasks_are_listed_with_their_results(api):
     """Each task has its state, times and the JSON that its handler returned, not a string of it."""
     event = created()
     api.topics.write(OBJECTS, 0, b"a1", encode(event))
-    api.topics.write_row("a1", row_of(event, finished=1, result=b'{"pages":[1,2]}'))
+    results = Results(no_rows)
+    row = row_of(event, finished=1, result=b'{"pages":[1,2]}', results=results)
+    api.topics.write_row("a1", row, results=results)
     listed = object_schemas.TaskPage.model_validate(api.get("/api/objects/a1/tasks").json())
     assert [("a1-0", "FINISHED", {"pages": [1, 2]}), ("a1-1", "IN_PROGRESS", None)] == [
         (task.id, task.state, task.result) for task in listed.tasks
     ]
     assert (20, 60, START_MS + 90) == (listed.tasks[0].wait_ms, listed.tasks[0].spent_ms, listed.tasks[0].ended_at_ms)
+
+
+def test_page_of_tasks_ends_early_where_results_are_large(api):
+    """A thousand tasks may have returned a gigabyte: each page has some 4 MiB and names the next."""
+    event = created(task_count=12)
+    row, results = ObjectRow(), Results(no_rows)
+    large = msgspec.Raw(b'"' + b"r" * 1_000_000 + b'"')
+    for sequence in range(12):
+        common = ("a1", task_id_of("a1", sequence), 0, "default", sequence, 12, 1)
+        apply_task_event(row, TaskFinished("f", *common, START_MS, "w", 0, 0, large), Tally(), results)
+    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_row("a1", row, results=results)
+    path: str | None = "/api/objects/a1/tasks?limit=1000"
+    sizes = []
+    sequences = []
+    while path is not None:
+        answer = api.get(path)
+        sizes.append(len(answer.content))
+        page = answer.json()
+        sequences += [task["sequence"] for task in page["tasks"] if len(task["result"]) == 1_000_000]
+        path = page["links"]["next"]
+    assert list(range(12)) == sequences
+    assert max(sizes) < 6_000_000
+
+
+def test_result_that_the_view_has_not_read_yet_is_waited_for(make_api):
+    """The ledger's row and the result's come from two topics: FINISHED is never shown with a result of null."""
+    api = make_api(view_wait_s=30)
+    event = created()
+    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    results = Results(no_rows)
+    row = row_of(event, finished=2, result=b"7", results=results)
+    api.topics.write_row("a1", row)
+    api.topics.deliver_at_once = False
+    api.topics.write_row("a1", row, results=results)
+
+    async def scenario():
+        reading = asyncio.create_task(api.client.get("/api/objects/a1/tasks"))
+        await asyncio.wait([reading], timeout=0.01)
+        assert not reading.done()
+        api.topics.deliver()
+        return await reading
+
+    assert [7, 7] == [task["result"] for task in api.run(scenario()).json()["tasks"]]
 
 
 def test_tasks_come_page_by_page(api):

@@ -6,12 +6,14 @@ import json
 
 import msgspec
 import pytest
+from fake_steps import no_rows
 
 from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, encode, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, WORKERS
@@ -28,19 +30,21 @@ def write_object(api) -> None:
     """Let object `a1` exist: one task finished, one dead, one queued."""
     event = ObjectCreated(object_id="a1", kind="mail", name="n", content="c", at_ms=NOW_MS)
     api.topics.write(OBJECTS, 0, b"a1", encode(event))
-    row, tally = ObjectRow(), Tally()
+    row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     for sequence in range(3):
         common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 3, 1)
         apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
         if sequence == 0:
-            apply_task_event(row, TaskFailed("x", *common, NOW_MS, "w", 0, 0, "OSError: first"), tally)
+            apply_task_event(row, TaskFailed("x", *common, NOW_MS, "w", 0, 0, "OSError: first"), tally, results)
             apply_task_event(
-                row, TaskFinished("f", *common, NOW_MS, "w", 12, 1_500, msgspec.Raw(b'{"words":7}')), tally
+                row, TaskFinished("f", *common, NOW_MS, "w", 12, 1_500, msgspec.Raw(b'{"words":7}')), tally, results
             )
         elif sequence == 1:
-            apply_task_event(row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "ValueError: [no] such page"), tally)
-    api.topics.write_row("a1", row)
+            apply_task_event(
+                row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "ValueError: [no] such page"), tally, results
+            )
+    api.topics.write_row("a1", row, results=results)
 
 
 def write_worker(api, name: str, role: str, figures: Figures) -> None:

@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+from fake_steps import no_rows
 from typer.testing import CliRunner
 
 from api.cli import cli
@@ -15,6 +16,7 @@ from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, decod
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.idempotency import object_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.topics import OBJECTS
 
@@ -34,15 +36,15 @@ def stored(api) -> list[ObjectCreated]:
 def end(api, object_id: str, *, dead: bool = False) -> None:
     """Let an object of one task end, as statistics sees it."""
     event = next(one for one in stored(api) if one.object_id == object_id)
-    row, tally = ObjectRow(), Tally()
+    row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     common = (object_id, task_id_of(object_id, 0), 0, event.kind, 0, 1, 1)
     apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
     if dead:
-        apply_task_event(row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "no luck"), tally)
+        apply_task_event(row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "no luck"), tally, results)
     else:
         apply_task_event(row, TaskFinished("f", *common, NOW_MS, "w", 12, 1_500), tally)
-    api.topics.write_row(object_id, row)
+    api.topics.write_row(object_id, row, results=results)
 
 
 @pytest.fixture

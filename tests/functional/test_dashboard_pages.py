@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from browsing import browse
+from fake_steps import no_rows
 from grave import Grave
 
 from api.dashboard.mounting import PAGES
@@ -13,6 +14,7 @@ from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, en
 from app.rules.commands import Family, Pause, Place, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import CONTROL, OBJECTS, TASK_EVENTS, WORKERS
@@ -21,7 +23,15 @@ NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
 
 
-def put_object(api, object_id: str = "a1", *, name: str = "report", finished: int = 1, tasks: int = 2) -> None:
+def put_object(
+    api,
+    object_id: str = "a1",
+    *,
+    name: str = "report",
+    finished: int = 1,
+    tasks: int = 2,
+    result: bytes = b'{"pages":7}',
+) -> None:
     """Write an object with its ledger row: `finished` tasks are done, the others at work."""
     at_ms = NOW_MS - 5_000
     event = ObjectCreated(
@@ -33,17 +43,17 @@ def put_object(api, object_id: str = "a1", *, name: str = "report", finished: in
         kind="mail",
         task_count=tasks,
     )
-    row, tally = ObjectRow(), Tally()
+    row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     for sequence in range(tasks):
         common = (object_id, task_id_of(object_id, sequence), 0, "mail", sequence, tasks, 1)
         apply_task_event(row, TaskCreated("c", *common, at_ms + 10), tally)
         apply_task_event(row, TaskStarted("s", *common, at_ms + 1_010, "w", 1_000), tally)
         if sequence < finished:
-            result = msgspec.Raw(b'{"pages":7}')
-            apply_task_event(row, TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, result), tally)
+            finish = TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, msgspec.Raw(result))
+            apply_task_event(row, finish, tally, results)
     api.topics.write(OBJECTS, 0, object_id.encode(), encode(event))
-    api.topics.write_row(object_id, row)
+    api.topics.write_row(object_id, row, results=results)
 
 
 def put_counts(api, **counts: int) -> None:
@@ -247,6 +257,14 @@ def test_many_tasks_are_cut_off_until_asked_for(api):
     seen = browse(api, "/objects/a1")
     assert "Show 20 more tasks" in seen.text_of("timeline")
     assert "IN PROGRESS" in browse(api, "/objects/a1?tasks=all").text_of("t-119")
+
+
+def test_page_of_all_tasks_has_an_end_where_results_are_large(api):
+    """Ten thousand results of 64 KB would be 640 MB: what is too much for a page is said, and how to get it."""
+    put_object(api, tasks=60, finished=60, result=b'"' + b"r" * 1_000_000 + b'"')
+    seen = browse(api, "/objects/a1?tasks=all")
+    assert "10 more tasks are too much for a page: ebs tasks a1 lists them" in seen.text_of("timeline")
+    assert len(seen.text_of("t-49")) < 10_000
 
 
 def test_workers_and_tiers_are_told(api):

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from recounting import PARTITION, RecordedPartition
 
 from api.cli.recount import summary_of
+from api.recount.objects import brief
 from app.events import TaskCreated, TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key, encode_counts
 from app.rules.ledger import decode_row, encode_row
-from app.topics import LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
+from app.rules.results import decode_result_row, encode_result_row, result_key
+from app.topics import LEDGER_TABLE, OBJECTS, RESULTS_TABLE, TASK_EVENTS, WINDOWS_TABLE
 
 LIVES = st.tuples(
     histories(object_id="a"), histories(object_id="b"), histories(object_id="c", kind="mail"), histories(object_id="d")
@@ -77,8 +79,6 @@ ROW_CHANGES = {
     "task 0 ended_at_ms": lambda row: setattr(row.tasks[0], "ended_at_ms", 5),
     "task 0 wait_ms": lambda row: setattr(row.tasks[0], "wait_ms", 5),
     "task 0 spent_ms": lambda row: setattr(row.tasks[0], "spent_ms", 5),
-    "task 0 error": lambda row: setattr(row.tasks[0], "error", "another"),
-    "task 0 result": lambda row: setattr(row.tasks[0], "result", b"5"),
     "tasks": lambda row: row.tasks.clear(),
 }
 
@@ -93,6 +93,49 @@ def test_each_field_of_a_row_that_differs_is_named(world, field):
     found = world.recount().differences
     assert field in {one.field for one in found}
     assert {(PARTITION, "object", "a")} == {one[:3] for one in found}
+
+
+RESULT_CHANGES: dict[str, Any] = {
+    "task 0 error": lambda row: setattr(row, "error", "another"),
+    "task 0 result": lambda row: setattr(row, "result", b"5"),
+}
+
+
+@pytest.mark.parametrize("field", RESULT_CHANGES)
+def test_result_and_error_that_differ_are_named(world, field):
+    """They stand in rows of their own, and are compared like the rest of their task."""
+    rows = world.stores[RESULTS_TABLE].rows
+    key = result_key(b"a", 0)
+    row = decode_result_row(rows[key])
+    RESULT_CHANGES[field](row)
+    rows[key] = encode_result_row(row)
+    found = world.recount().differences
+    assert [(3, "object", "a", field)] == [one[:4] for one in found]
+
+
+def test_result_row_that_is_missing_or_too_many_is_a_difference(world):
+    """A lost row, and one whose object the ledger does not know."""
+    rows = world.stores[RESULTS_TABLE].rows
+    rows[result_key(b"unknown", 7)] = rows.pop(result_key(b"a", 0))
+    fields = {(one.name, one.field) for one in world.recount().differences}
+    assert {("unknown", "task 7 result row"), ("a", "task 0 error")} == fields
+
+
+def test_results_that_changed_while_they_were_compared_are_no_difference(world):
+    """Compaction may have taken the row that belongs to the cut: that is said, and no more."""
+    world.later_result_keys = {result_key(b"a", 0)}
+    del world.stores[RESULTS_TABLE].rows[result_key(b"a", 0)]
+    findings = world.recount()
+    assert [] == findings.differences
+    assert findings.incomparable["objects"]
+
+
+def test_long_results_are_compared_by_their_checksum():
+    """A slice of objects may have gigabytes of them: what is kept of each is short, and another byte is seen."""
+    long = b'"' + b"r" * 60_000 + b'"'
+    shown = brief(long)
+    assert len(shown) < 400
+    assert shown != brief(long[:-2] + b's"')
 
 
 def test_row_that_is_missing_or_too_many_is_a_difference(world):

@@ -13,13 +13,16 @@ from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
-from app.events import ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
+from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
 from app.future_stamps import future_stamps
 from app.rules.counts import (
     HOUR_MS,
+    MAX_KINDS,
     MINUTE_MS,
+    OTHERS,
     STATE_FIELDS,
     TOTAL_SIZE_MS,
     WINDOW_MS,
@@ -34,8 +37,18 @@ from app.rules.distribution import MAX_OBJECT_BYTES
 from app.rules.expiry import TIMES_KEY, decode_times
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.results import decode_result_row, result_key
 from app.settings import load
-from app.topics import DEAD_LETTERS, EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
+from app.topics import (
+    DEAD_LETTERS,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    MAX_RECORD_BYTES,
+    OBJECTS,
+    RESULTS_TABLE,
+    TASK_EVENTS,
+    WINDOWS_TABLE,
+)
 
 COUNTED = {
     "OBJECT_CREATED": "objects_created",
@@ -56,7 +69,7 @@ class World:
     """The tables of the only partition, and a bookkeeper that works step after step."""
 
     def __init__(self, **options: Any) -> None:
-        self.ledger, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore()
+        self.ledger, self.results, self.windows, self.expiry = FakeStore(), FakeStore(), FakeStore(), FakeStore()
         self.now_ms = NEVER_MS
         self._settings = load(partitions=1, **options)
         self._offsets = Counter[str]()
@@ -78,7 +91,12 @@ class World:
             one = record(topic, PARTITION, self._offsets[topic], data, key=b"key", timestamp_ms=timestamp_ms)
             self._offsets[topic] += 1
             batches.append(batch(topic, PARTITION, [one], assignment=None))
-        tables = {LEDGER_TABLE: self.ledger, WINDOWS_TABLE: self.windows, EXPIRY_TABLE: self.expiry}
+        tables = {
+            LEDGER_TABLE: self.ledger,
+            RESULTS_TABLE: self.results,
+            WINDOWS_TABLE: self.windows,
+            EXPIRY_TABLE: self.expiry,
+        }
         step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()})
         untyped: Any = step
         self.bookkeeper.record(untyped, self.now_ms)
@@ -317,7 +335,7 @@ def test_late_events_are_counted_in_their_own_window():
 
 def test_partitions_are_kept_apart():
     """A step over two partitions writes each one's rows into its own tables."""
-    tables = (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
+    tables = (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
     stores = {(table, number): FakeStore() for table in tables for number in (0, 1)}
     batches = [
         batch(
@@ -348,7 +366,9 @@ def test_without_a_ledger_events_are_counted_as_they_come():
 def test_object_in_another_partition_is_counted_where_its_id_belongs():
     """Once, by the worker that has that partition: distribution moves it there."""
     stores = {
-        (table, number): FakeStore() for table in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE) for number in (0, 1)
+        (table, number): FakeStore()
+        for table in (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
+        for number in (0, 1)
     }
     value = encode(object_created("f", at_ms=BASE_MS))
     batches = [batch(OBJECTS, number, [record(OBJECTS, number, 0, value)], assignment=None) for number in (0, 1)]
@@ -370,3 +390,67 @@ def test_event_from_the_future_counts_as_of_now(stamp_ms):
     ((start_ms, _kind),) = world.counts(WINDOW_MS)
     assert start_ms <= world.now_ms
     assert told_before < future_stamps.count
+
+
+@pytest.mark.parametrize(("task_count", "result_bytes"), [(40, 65_000), (1_000, 2_200)])
+def test_results_of_an_object_do_not_outgrow_a_record(task_count, result_bytes):
+    """Allowed objects whose results came to more than a record may have stopped the statistics for good."""
+    world = World()
+    result = b'"' + b"r" * (result_bytes - 2) + b'"'
+    events = [
+        task_event(kind, "a", sequence, at_ms=BASE_MS, task_count=task_count, result=result)
+        for sequence in range(task_count)
+        for kind in (TaskCreated, TaskStarted, TaskFinished)
+    ]
+    step = world.step(object_created("a", at_ms=BASE_MS), *events)
+    for rows in step.rows_of.values():
+        assert all(len(key) + len(value or b"") < MAX_RECORD_BYTES // 2 for key, value in rows.changed.items())
+    assert task_count == decode_row(world.ledger.rows[b"a"]).finished_count
+    assert {result} == {decode_result_row(packed).result for packed in world.results.rows.values()}
+    assert [result_key(b"a", sequence) for sequence in range(task_count)] == list(world.results.keys())
+
+
+def test_result_that_no_row_has_room_for_is_a_dead_letter_with_the_reason():
+    """Our workers never write one (EBS_MAX_RESULT_BYTES); an outside producer's must not stop the statistics."""
+    world = World()
+    large = b'"' + b"r" * MAX_RESULT_BYTES + b'"'
+    step = world.step(encode_unchecked(TaskFinished, result=large))
+    (letter,) = step.sent_to(DEAD_LETTERS)
+    message = dict(letter.headers)["kafka_dlt-exception-message"].decode()
+    assert "the result has 1048578 bytes of JSON, at most 1048576 are kept" in message
+    assert {} == world.ledger.rows
+
+
+def encode_unchecked(event_type: Any, *, result: bytes) -> bytes:
+    """Return an event with a result that our own code refuses to write."""
+    event = task_event(event_type, "a", 0, at_ms=BASE_MS, result=b"7")
+    return encode(event).replace(b'"result":7', b'"result":' + result)
+
+
+def test_kinds_beyond_the_limit_are_counted_together():
+    """Ids in the place of kinds: a row of the tables and a line of each answer for everyone of a million."""
+    world = RecordedPartition()
+    count = MAX_KINDS + 50
+
+    def live(at_ms: int, *types: Any) -> None:
+        for number in range(count):
+            kind = f"k{number:05}"
+            if TaskCreated in types:
+                world.write(object_created(kind, at_ms=at_ms, kind=kind), at_ms)
+            for one in types:
+                world.write(task_event(one, kind, 0, at_ms=at_ms, kind=kind), at_ms)
+
+    live(BASE_MS, TaskCreated)
+    while world.step(limit=400):
+        pass
+    live(BASE_MS + 20_000, TaskStarted, TaskFinished)
+    while world.step(limit=400):
+        pass
+    rows = {decode_window_key(key): decode_counts(data) for key, data in world.stores[WINDOWS_TABLE].rows.items()}
+    totals = {key.kind: counts for key, counts in rows.items() if key.size_ms == TOTAL_SIZE_MS}
+    others = totals[OTHERS]
+    assert MAX_KINDS + 1 == len(totals)
+    assert (50, 50, 50, 0) == (others.objects_created, others.objects_finished, others.finished_now, others.imbalance)
+    assert {1} == {one.objects_finished for kind, one in totals.items() if kind != OTHERS}
+    assert all(key.kind in totals for key in rows)
+    assert [] == world.recount().differences

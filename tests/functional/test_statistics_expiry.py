@@ -15,9 +15,10 @@ from agents.counting import forgetting
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
-from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY
+from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
+from app.rules.results import result_key
 from app.settings import load
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, TASK_EVENTS, WINDOWS_TABLE
+from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE, TASK_EVENTS, WINDOWS_TABLE
 
 PARTITION = 0
 NEVER_MS = 1 << 50
@@ -32,7 +33,8 @@ class World:
     """The tables of a partition, and a bookkeeper whose steps are at an instant (ms after `BASE_MS`)."""
 
     def __init__(self) -> None:
-        self.stores: dict[str, FakeStore] = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
+        names = (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)
+        self.stores: dict[str, FakeStore] = {name: FakeStore() for name in names}
         self._offsets: Counter[str] = Counter()
         self.settings = load(partitions=1, ledger_retention_h=2, seen_retention_h=1, retention_days=1)
         self.restart()
@@ -201,7 +203,7 @@ def test_same_id_again_after_its_object_was_forgotten_is_a_new_object():
 def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     """A busy hour's objects, a retention later: bounded tombstones in each step, all of them in a few."""
     world = World()
-    count = 3 * forgetting.IDS_PER_STEP
+    count = 3 * forgetting.ROWS_PER_STEP
     for first in range(0, count, 1_500):
         events = []
         for number in range(first, first + 1_500):
@@ -213,9 +215,46 @@ def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     while world.known:
         step = world.step(later_ms)
         steps += 1
-        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < forgetting.IDS_PER_STEP + IDS_PER_ENTRY
-        assert steps <= count // forgetting.IDS_PER_STEP + 1
+        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < forgetting.ROWS_PER_STEP + IDS_PER_ENTRY
+        assert steps <= count // forgetting.ROWS_PER_STEP + 1
     assert 0 == world.entry_count
+
+
+def test_results_go_with_their_object():
+    """A tombstone for each row of a result or an error, none for tasks that had neither."""
+    world = World()
+    events = [
+        task_event(one, "a", sequence, at_ms=BASE_MS, task_count=3, result=result)
+        for sequence, result in enumerate((b"7", b"null", b'"x"'))
+        for one in (TaskCreated, TaskStarted, TaskFinished)
+    ]
+    world.step(0, *events)
+    keys = {result_key(b"a", 0), result_key(b"a", 2)}
+    assert keys == set(world.stores[RESULTS_TABLE].rows)
+    step = world.step(RETENTION_MS + A_LOOK_MS)
+    assert dict.fromkeys(keys) == step.rows_of[RESULTS_TABLE, PARTITION].changed
+    assert (set(), {}) == (world.known, world.stores[RESULTS_TABLE].rows)
+
+
+def test_many_results_are_forgotten_in_steps_of_bounded_size():
+    """Ids share an entry, and each may have ten thousand rows of results: the rest of an entry waits for its turn."""
+    world = World()
+    task_count = forgetting.ROWS_PER_STEP
+    for name in ("a", "b", "c"):
+        end = [
+            task_event(TaskDead, name, sequence, at_ms=BASE_MS, task_count=task_count) for sequence in range(task_count)
+        ]
+        world.step(0, *end)
+    expiry = world.stores[EXPIRY_TABLE].rows
+    entries = [key for key in expiry if key != TIMES_KEY]
+    expiry[entries[0]] = encode_ids([b"a", b"b", b"c"])
+    for key in entries[1:]:
+        del expiry[key]
+    for known in ({"b", "c"}, {"c"}, set()):
+        step = world.step(RETENTION_MS + A_LOOK_MS)
+        assert known == world.known
+        assert task_count == len(step.rows_of[RESULTS_TABLE, PARTITION].changed)
+    assert ({}, 0) == (world.stores[RESULTS_TABLE].rows, world.entry_count)
 
 
 def test_a_steps_new_rows_share_an_entry():

@@ -8,15 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_steps import FakeStore
+from fake_steps import FakeStore, no_rows
 from histories import BASE_MS, object_created, task_event
 
 from agents.counting.colleagues import Colleagues
 from agents.counting.listing import list_objects, list_windows, show_object, totals_of
 from agents.counting.page_html import render
-from app.events import TaskCreated, TaskFinished, TaskStarted
+from app.events import TaskCreated, TaskFailed, TaskFinished, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import ObjectRow, TaskRow, apply_object_created, apply_task_event, encode_row
+from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
 
@@ -29,6 +30,9 @@ class PageStore(FakeStore):
     def items(self, from_key: bytes | None = None) -> Any:
         """Iterate over rows in key order."""
         return iter(sorted((key, value) for key, value in self.rows.items() if key >= (from_key or b"")))
+
+
+NO_RESULTS: Any = {2: PageStore(), 5: PageStore()}
 
 
 def finished_row() -> bytes:
@@ -65,10 +69,42 @@ def test_objects_come_page_by_page_each_once(ledgers, limit):
 
 def test_object_is_shown_with_its_tasks(ledgers):
     """From whichever partition has it; None where none has."""
-    told = show_object(ledgers, "b3")
-    assert told is not None
+    found = show_object(ledgers, NO_RESULTS, "b3", 0, 100)
+    assert found is not None
+    told, next_cursor = found
+    assert next_cursor is None
     assert (5, "b3", "FINISHED", 1) == (told["partition"], told["id"], told["state"], len(told["tasks"]))
-    assert show_object(ledgers, "b9") is None
+    assert show_object(ledgers, NO_RESULTS, "b9", 0, 100) is None
+
+
+def test_tasks_of_an_object_come_page_by_page_with_their_errors():
+    """Ten thousand tasks are no page; errors stand in rows of their own."""
+    row, results = ObjectRow(), Results(no_rows)
+    for sequence in range(25):
+        event = task_event(TaskFailed, "a", sequence, at_ms=BASE_MS, task_count=25, error=f"no {sequence}")
+        apply_task_event(row, event, Tally(), results)
+    ledgers: Any = {3: PageStore({b"a": encode_row(row)})}
+    stores: Any = {3: PageStore(dict(results.changed()))}
+    errors: list[str] = []
+    cursor: str | None = "0"
+    while cursor is not None:
+        found = show_object(ledgers, stores, "a", int(cursor), 10)
+        assert found is not None
+        assert len(found[0]["tasks"]) <= 10
+        errors += [task["error"] for task in found[0]["tasks"]]
+        cursor = found[1]
+    assert [f"no {sequence}" for sequence in range(25)] == errors
+
+
+def test_page_of_objects_ends_early_where_rows_are_large():
+    """A row may have ten thousand tasks: decoding a thousand of those would stop the agent for seconds."""
+    row = ObjectRow("default", 10_000, BASE_MS, tasks=[TaskRow(started_at_ms=BASE_MS, spent_ms=BASE_MS)] * 10_000)
+    ledgers: Any = {0: PageStore({f"a{number:02}".encode(): encode_row(row) for number in range(40)})}
+    pages = [list_objects(ledgers, "", 1_000)]
+    while (cursor := pages[-1].next_cursor) is not None:
+        pages.append(list_objects(ledgers, cursor, 1_000))
+    assert [f"a{number:02}" for number in range(40)] == [one["id"] for page in pages for one in page.items]
+    assert max(len(page.items) for page in pages) < 20
 
 
 @pytest.fixture

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from app.streaming.batching import RecordBatch
 
 
+def no_rows(_key: bytes) -> bytes | None:
+    """Read from a table without any rows."""
+    return None
+
+
 class FakeStore:
     """A table's committed rows in one partition, in a dictionary; keys come in order, as from rocksdb."""
 

@@ -20,6 +20,8 @@ from app.topics import (
     LEDGER_CHANGELOG,
     LEDGER_TABLE,
     OBJECTS,
+    RESULTS_CHANGELOG,
+    RESULTS_TABLE,
     TASK_EVENTS,
     WINDOWS_CHANGELOG,
     WINDOWS_TABLE,
@@ -38,8 +40,9 @@ class RecordedPartition:
         self.settings = load(partitions=partition_count, **options)
         self.logs: dict[str, list[Any]] = {OBJECTS: [], TASK_EVENTS: []}
         self.begins = dict.fromkeys(self.logs, 0)
-        self.stores = {name: FakeStore() for name in (LEDGER_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
+        self.stores = {name: FakeStore() for name in (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)}
         self.later_keys: set[bytes] = set()
+        self.later_result_keys: set[bytes] = set()
         self._worked = dict.fromkeys(self.logs, 0)
         self._bookkeeper = Bookkeeper(self.settings)
 
@@ -50,8 +53,8 @@ class RecordedPartition:
         log = self.logs[topic]
         log.append(record(topic, PARTITION, len(log), value, key=b"key", timestamp_ms=timestamp_ms))
 
-    def step(self, limit: int = 1_000_000) -> None:
-        """Let the bookkeeper work up to `limit` records of each topic that it has not worked yet."""
+    def step(self, limit: int = 1_000_000) -> bool:
+        """Let the bookkeeper work up to `limit` new records of each topic; returns False if there are none."""
         batches = []
         for topic, log in self.logs.items():
             first = self._worked[topic]
@@ -63,6 +66,7 @@ class RecordedPartition:
         newest_ms = max((one.timestamp for each in batches for one in each.records), default=0)
         self._bookkeeper.record(step, newest_ms)
         step.commit()
+        return bool(batches)
 
     def lose(self, topic: str, count: int) -> None:
         """Let a topic's retention take its first records."""
@@ -71,7 +75,11 @@ class RecordedPartition:
     def recount(self, slice_count: int = 1) -> Findings:
         """Recount everything that was worked; differences stand in the findings."""
         findings = Findings()
-        rows = {LEDGER_CHANGELOG: LEDGER_TABLE, WINDOWS_CHANGELOG: WINDOWS_TABLE}
+        rows = {
+            LEDGER_CHANGELOG: LEDGER_TABLE,
+            RESULTS_CHANGELOG: RESULTS_TABLE,
+            WINDOWS_CHANGELOG: WINDOWS_TABLE,
+        }
         logs: dict[str, Sequence[Any]] = dict(self.logs)
         for changelog, table in rows.items():
             stored = self.stores[table].rows.items()
@@ -85,8 +93,8 @@ class RecordedPartition:
         async def read(stretch: Stretch) -> AsyncIterator[list[Any]]:
             yield list(logs[stretch.tp.topic][stretch.begin : stretch.end])
 
-        async def changed_since(_stretch: Stretch) -> set[bytes]:
-            return self.later_keys
+        async def changed_since(stretch: Stretch) -> set[bytes]:
+            return self.later_result_keys if stretch.tp.topic == RESULTS_CHANGELOG else self.later_keys
 
         recount = PartitionRecount(read, cut, self.settings, findings, self.settings.partitions)
         findings.differences += asyncio.run(recount.run(slice_count, changed_since))

@@ -12,15 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from view_records import Record
 
-from api.view.ledger_rows import decode_short_row
 from api.view.object_index import STATES, unpack_place
 from api.view.object_list import Wanted, parse_place, place_text
 from api.view.standing import Freshness
 from api.view.store import FORMAT_VERSION, Layout, Slot
 from api.view.view import View
-from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
-from app.rules.ledger_descriptions import describe_object
+from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 from app.topics import LEDGER_CHANGELOG, OBJECTS
@@ -207,22 +205,6 @@ def test_places_survive_their_text():
     """What was handed out is what comes back."""
     place = (5).to_bytes(6, "big") + "ä-1".encode()
     assert place == parse_place(place_text(place))
-
-
-def test_short_row_describes_as_the_whole_row_does():
-    """Leaving out results and errors changes nothing of what lists show."""
-    row = ObjectRow()
-    apply_object_created(row, ObjectCreated(object_id="a", name="", content="", at_ms=5, task_count=3), Tally())
-    for sequence, end in enumerate((TaskFinished, TaskDead, None)):
-        common = ("a", task_id_of("a", sequence), 0, "default", sequence, 3, 1, 6 + sequence)
-        apply_task_event(row, TaskCreated("c", *common), Tally())
-        apply_task_event(row, TaskStarted("s", *common, "w", 3), Tally())
-        if end is TaskFinished:
-            apply_task_event(row, TaskFinished("f", *common, "w", 3, 4), Tally())
-        elif end is TaskDead:
-            apply_task_event(row, TaskDead("d", *common, "w", 3, 4, "no"), Tally())
-    data = encode_row(row)
-    assert describe_object("a", decode_row(data)) == describe_object("a", decode_short_row(data))
 
 
 def test_freshness_advances_although_there_is_always_more_to_read():

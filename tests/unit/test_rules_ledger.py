@@ -11,6 +11,7 @@ from histories import BASE_MS, SEEDS, Life, delivered, histories, object_created
 from hypothesis import given, settings
 
 from app.events import (
+    MAX_RESULT_BYTES,
     ObjectCreated,
     TaskCancelled,
     TaskCreated,
@@ -19,12 +20,25 @@ from app.events import (
     TaskFinished,
     TaskRetried,
     TaskStarted,
+    decode_task_event,
+    encode,
 )
 from app.rules.counts import WINDOW_MS, Counts, add_counts
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.ledger import (
+    MAX_ATTEMPTS,
+    MAX_REDRIVES,
+    ObjectRow,
+    apply_object_created,
+    apply_task_event,
+    decode_row,
+    encode_row,
+    has_result_row,
+)
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_states import ENDED_STATES, ObjectState, TaskState, ended_at_ms, state_of_object, state_of_task
+from app.rules.results import MAX_ERROR_CHARS, ResultRow, Results, decode_result_row, result_key, results_prefix
 from app.rules.tally import Tally
+from app.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,19 +58,34 @@ COUNTED: dict[Any, str] = {
 GAUGES = [name for name in Counts.__struct_fields__ if name.endswith("_now")]
 
 
-def join(events: Iterable[Any], row: ObjectRow | None = None, tally: Tally | None = None) -> tuple[ObjectRow, Tally]:
+def join(
+    events: Iterable[Any], row: ObjectRow | None = None, tally: Tally | None = None, results: Results | None = None
+) -> tuple[ObjectRow, Tally]:
     """Apply events to a row (default: an empty one)."""
     row, tally = row or ObjectRow(), tally or Tally()
     for event in events:
-        apply_one(row, event, tally)
+        apply_one(row, event, tally, results)
     return row, tally
 
 
-def apply_one(row: ObjectRow, event: Any, tally: Tally) -> bool:
+def apply_one(row: ObjectRow, event: Any, tally: Tally, results: Results | None = None) -> bool:
     """Apply an event of any type."""
     if isinstance(event, ObjectCreated):
         return apply_object_created(row, event, tally)
-    return apply_task_event(row, event, tally)
+    return apply_task_event(row, event, tally, results)
+
+
+def kept(events: Iterable[Any], *, steps: int = 1) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return the object's row and those of its tasks' results, after as many steps that each read the rows anew."""
+    arriving = list(events)
+    row, stored = ObjectRow(), dict[bytes, bytes]()
+    size = -(-len(arriving) // steps)
+    for first in range(0, len(arriving), size):
+        results = Results(stored.get)
+        join(arriving[first : first + size], row, None, results)
+        stored |= dict(results.changed())
+        row = decode_row(encode_row(row))
+    return encode_row(row), stored
 
 
 def total(tally: Tally) -> Counts:
@@ -208,6 +237,93 @@ def test_row_survives_its_table(events):
     assert row == decode_row(encode_row(row))
 
 
+@SOME
+@given(histories(), SEEDS)
+def test_results_and_errors_are_a_join_too(events, seed):
+    """Any order, any repetition, in one step or in several: the same rows, those of the tasks that have something."""
+    row, rows = kept(events)
+    assert (row, rows) == kept(delivered(events, seed))
+    assert (row, rows) == kept(delivered(events, seed + 1), steps=4)
+    said = {event.sequence for event in events if isinstance(event, TaskFinished | TaskFailed | TaskDead)}
+    assert {result_key(b"7f3a", sequence) for sequence in said} == set(rows)
+    tasks = decode_row(row).tasks
+    assert [sequence in said for sequence in range(len(tasks))] == [has_result_row(task) for task in tasks]
+
+
+@SOME
+@given(histories(), SEEDS)
+def test_row_of_a_task_has_its_result_and_its_last_error(events, seed):
+    """The last attempt's error of the last generation that failed, its death's before that of its failure."""
+    _, rows = kept(delivered(events, seed))
+    for key, packed in rows.items():
+        sequence = int.from_bytes(key[-4:], "big")
+        own = [event for event in events if getattr(event, "sequence", None) == sequence]
+        finished = [bytes(event.result) for event in own if isinstance(event, TaskFinished)]
+        failures = {
+            (event.redrive or 0, isinstance(event, TaskDead), event.attempt): event.error
+            for event in own
+            if isinstance(event, TaskFailed | TaskDead)
+        }
+        last_error = failures[max(failures)] if failures else ""
+        assert ResultRow(finished[0] if finished else b"", last_error) == decode_result_row(packed)
+
+
+def test_result_of_a_later_generation_counts_in_any_order():
+    """Also where two generations finished, which no worker does: the higher one's result, the lower one's mark."""
+    first = task_event(TaskFinished, "7f3a", 0, at_ms=BASE_MS, result=b"1")
+    again = task_event(TaskFinished, "7f3a", 0, at_ms=BASE_MS, result=b"2", redrive=1)
+    empty = task_event(TaskFinished, "7f3a", 0, at_ms=BASE_MS, redrive=2)
+    rows = [kept(events) for events in ([first, again, empty], [empty, again, first], [again, first, again, empty])]
+    assert rows[0] == rows[1] == rows[2]
+    assert [b"2"] == [decode_result_row(packed).result for packed in rows[0][1].values()]
+
+
+def test_task_that_returns_nothing_and_does_not_fail_has_no_row():
+    """So tasks without results cost nothing."""
+    assert {} == kept(story(Life(1, "finished")))[1]
+
+
+def test_rows_of_an_object_lie_together_in_the_order_of_its_tasks():
+    """Whatever other ids there are, so all results of an object are one range of keys."""
+    ids = [b"a", b"a\0", b"a\0\0\0\0", b"aa", b"b", b"\0", "\u00e4".encode()]
+    keys = sorted(result_key(one, sequence) for one in ids for sequence in (0, 1, 2, 255, 256, 9_999))
+    for one in ids:
+        own = [result_key(one, sequence) for sequence in (0, 1, 2, 255, 256, 9_999)]
+        first = keys.index(own[0])
+        assert own == keys[first : first + len(own)]
+        assert own == [key for key in keys if key.startswith(results_prefix(one))]
+
+
+def test_largest_row_that_events_can_make_fits_into_a_record():
+    """Ten thousand tasks, all attempts of all generations, the longest texts and the highest figures."""
+    top_ms = 253_402_300_799_999
+    longest = {
+        "kind": "\U0001f600" * 64,
+        "at_ms": top_ms,
+        "wait_ms": top_ms,
+        "spent_ms": top_ms,
+        "result": b'"' + b"r" * (MAX_RESULT_BYTES - 2) + b'"',
+        "error": "\U0001f600" * (MAX_ERROR_CHARS + 1),
+    }
+    object_id = "\U0001f600" * 200
+    row, tally, results = ObjectRow(), Tally(), Results(lambda _key: None)
+    types = (TaskCreated, TaskStarted, TaskFailed, TaskRetried, TaskFinished, TaskDead, TaskCancelled)
+    events = [
+        task_event(one, object_id, 0, task_count=10_000, attempt=attempt, redrive=redrive, **longest)
+        for redrive in range(MAX_REDRIVES + 1)
+        for attempt in range(1, MAX_ATTEMPTS + 1)
+        for one in types
+    ]
+    join([*events, object_created(object_id, at_ms=top_ms, kind="k" * 64, task_count=10_000)], row, tally, results)
+    decoded = [decode_task_event(encode(event)) for event in events[-len(types) :]]
+    assert events[-len(types) :] == decoded
+    worst = row.tasks[0]
+    row.tasks = [worst] * 10_000
+    overhead_bytes = 1_000
+    assert len(encode_row(row)) + len(object_id.encode()) < MAX_RECORD_BYTES - overhead_bytes
+    assert all(len(key) + len(packed) < MAX_RECORD_BYTES - overhead_bytes for key, packed in results.changed())
+
+
 FINISHED, DEAD = Life(1, "finished"), Life(2, "dead")
 STORIES = [
     ([Life(1, "queued")], TaskState.QUEUED, ObjectState.DISTRIBUTED),
@@ -319,7 +435,7 @@ def test_description_of_a_task_tells_attempts_and_the_last_error():
         "spent_ms": 6_024,
         "error": "ValueError: no",
     }
-    assert expected == describe_task("7f3a", row, 0)
+    assert expected == describe_task("7f3a", row, 0, ResultRow(b"", "ValueError: no"))
 
 
 def test_event_at_the_beginning_of_time_counts_like_any_other():

@@ -20,6 +20,7 @@ NAMES = [
     "ebs-distribution-seen-changelog",
     "ebs-processing-redriven-changelog",
     "ebs-statistics-ledger-changelog",
+    "ebs-statistics-results-changelog",
     "ebs-statistics-windows-changelog",
     "ebs-statistics-expiry-changelog",
 ]

@@ -11,6 +11,8 @@ from api.dashboard.site import Asked, Page
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
+_MOST_PAGES = 10
+"""Ten thousand tasks without results, or some 40 MiB of results: more is no page."""
 _SHOWN_EVENTS = 500
 _WIDTH = 1_000.0
 _LEAST_WIDTH = 3.0
@@ -38,6 +40,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
         "data": answer,
         "object": answer,
         "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in tasks],
+        "shows_all": everything,
         "hidden_count": max(0, answer["tasks_total"] - len(tasks)) if tasks else 0,
         "begin_ms": begin_ms,
         "end_ms": end_ms,
@@ -46,11 +49,13 @@ async def _load(asked: Asked) -> dict[str, Any]:
 
 
 async def _tasks_of(asked: Asked, object_id: str, *, everything: bool) -> list[dict[str, Any]]:
-    """Return the first tasks, or those of all pages."""
+    """Return the first tasks, or those of all pages that make a page for people."""
     path = path_of("objects", object_id, "tasks")
     page = await asked.inside.get(path, limit=_TASKS_A_PAGE if everything else _SHOWN_TASKS)
     tasks: list[dict[str, Any]] = page["tasks"]
-    while everything and page["next_cursor"] is not None:
+    for _ in range(_MOST_PAGES - 1 if everything else 0):
+        if page["next_cursor"] is None:
+            break
         page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
         tasks += page["tasks"]
     return tasks
