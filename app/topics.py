@@ -81,6 +81,12 @@ def input_topics(app_id: str, settings: Settings) -> tuple[str, ...]:
     }[app_id]
 
 
+def watched_topics(app_id: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics whose change a group's workers have to notice: all but the changelogs of other groups."""
+    names = [spec.name for spec in catalogue(settings)]
+    return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{app_id}-"))
+
+
 def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return every topic of the system, in the order in which it is made."""
     durable = {

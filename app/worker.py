@@ -17,7 +17,7 @@ from app.local.web_ports import reserve_web_port
 from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
-from app.topics import catalogue
+from app.topics import catalogue, watched_topics
 from app.tracing_switch import tracing_from
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def create_worker_app(
         options=options,
         preflight=preflight,
         places_table=places_table,
-        watched_topics=[spec.name for spec in catalogue(settings)],
+        watched_topics=watched_topics(app_id, settings),
     )
     return app
 

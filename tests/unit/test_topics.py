@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from app.settings import load
-from app.topics import MAX_OBJECT_BYTES, SINGLE_PARTITION_TOPICS, TopicSpec, catalogue, changelog_topic, retry_topic
+from app.topics import (
+    MAX_OBJECT_BYTES,
+    SINGLE_PARTITION_TOPICS,
+    STATISTICS_APP,
+    TopicSpec,
+    catalogue,
+    changelog_topic,
+    retry_topic,
+    watched_topics,
+)
 
 NAMES = [
     "objects",
@@ -83,3 +92,11 @@ def test_names_are_made_in_one_way():
     """Retry tiers by their delay, changelogs as Faust names them."""
     assert "task-requests-retry-10s" == retry_topic(10)
     assert "my-app-counts-changelog" == changelog_topic("my-app", "counts")
+
+
+def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
+    """Those may be made anew, for a replay, while the others work on."""
+    settings = load()
+    watched = set(watched_topics(STATISTICS_APP, settings))
+    others = {spec.name for spec in catalogue(settings)} - watched
+    assert {"ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others
