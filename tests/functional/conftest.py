@@ -18,8 +18,10 @@ from api.main import create_http_app
 from api.view.rows import TOPICS
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
+from app.events import encode
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
+from app.rules.placement import partition_of
 from app.settings import Settings
 from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from api.submit.publisher import Record
+    from app.events import ObjectCreated
     from app.rules.counts import Counts, WindowKey
     from app.rules.ledger import ObjectRow
     from app.rules.redrive import Outgoing
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
+PARTITIONS = 4
 
 
 class StoredRecord(NamedTuple):
@@ -123,6 +127,11 @@ class MemoryTopics:
         if self.deliver_at_once:
             self.deliver()
         return len(log) - 1
+
+    def write_object(self, event: ObjectCreated) -> None:
+        """Write an object where its id belongs, as the API does."""
+        key = event.object_id.encode()
+        self.write(OBJECTS, partition_of(key, PARTITIONS), key, encode(event))
 
     def write_row(
         self, object_id: str, row: ObjectRow | None, partition: int = 0, results: Results | None = None
@@ -224,7 +233,7 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
     made: list[Api] = []
 
     def make(*, attached: bool = True, **changes: Any) -> Api:
-        defaults = {"data_dir": tmp_path / "data", "view_wait_s": 0.2, "partitions": 4}
+        defaults = {"data_dir": tmp_path / "data", "view_wait_s": 0.2, "partitions": PARTITIONS}
         made.append(Api(Settings(**(defaults | changes)), attached=attached))
         return made[-1]
 

@@ -11,12 +11,12 @@ import pytest
 from api import control_schemas as schemas
 from api.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
-from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
+from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, OBJECTS, WORKERS
+from app.topics import CONTROL, WORKERS
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +47,7 @@ def in_force(api) -> dict[str, Any]:
 def write_object(api, *, finished: int = 0, cancelled: int = 0, tasks: int = 2) -> None:
     """Let object `a1` exist, with some of its tasks ended and the others under way."""
     event = ObjectCreated(object_id="a1", kind="mail", name="n", content="c", at_ms=NOW_MS)
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     row, tally = ObjectRow(), Tally()
     apply_object_created(row, event, tally)
     for sequence in range(tasks):

@@ -6,14 +6,14 @@ import pytest
 from histories import task_event
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.events import ObjectCreated, TaskCreated, TaskFinished, encode
+from app.events import ObjectCreated, TaskCreated, TaskFinished
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, OBJECTS, WORKERS
+from app.topics import CONTROL, WORKERS
 
 NOW_MS = 1_795_489_276_303
 
@@ -77,7 +77,7 @@ def test_objects_are_told_by_state_over_all_kinds(api):
     row = ObjectRow()
     for object_id, kind in (("a", "mail"), ("b", "image"), ("c", "image")):
         created = ObjectCreated(object_id=object_id, kind=kind, name="n", content="c", at_ms=NOW_MS - 1_000)
-        api.topics.write(OBJECTS, 0, object_id.encode(), encode(created))
+        api.topics.write_object(created)
         if object_id == "a":
             apply_object_created(row, created, Tally())
     for happened in (TaskCreated, TaskFinished):

@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from api.object_schemas import ObjectPage
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
+from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
-from app.topics import OBJECTS
 
 START_MS = 1_795_489_270_000
 
@@ -17,7 +16,7 @@ START_MS = 1_795_489_270_000
 def write(api, object_id: str, at_ms: int = START_MS, kind: str = "default", state: str = "CREATED") -> None:
     """Write an object of one task as API and statistics do, as far as its state."""
     event = ObjectCreated(object_id=object_id, kind=kind, name=f"name of {object_id}", content="c", at_ms=at_ms)
-    api.topics.write(OBJECTS, 0, object_id.encode(), encode(event))
+    api.topics.write_object(event)
     if state == "CREATED":
         return
     row = ObjectRow()

@@ -15,7 +15,6 @@ from app.events import (
     TaskCreated,
     TaskFinished,
     TaskStarted,
-    encode,
     object_created_id,
     task_id_of,
 )
@@ -62,7 +61,7 @@ def row_of(event: ObjectCreated, finished: int, result: bytes = b"null", results
 def test_object_is_described_from_its_record_and_its_ledger_row(api):
     """State, tasks done of total and times come from the ledger, name and content from the object itself."""
     event = created()
-    api.topics.write(OBJECTS, 2, b"a1", encode(event))
+    api.topics.write_object(event)
     api.topics.write_row("a1", row_of(event, finished=1))
     answer = api.get("/api/objects/a1")
     described = schemas.ObjectAnswer.model_validate(answer.json())
@@ -109,7 +108,7 @@ def test_object_whose_record_is_gone_is_still_described(api):
 def test_tasks_are_listed_with_their_results(api):
     """Each task has its state, times and the JSON that its handler returned, not a string of it."""
     event = created()
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     results = Results(no_rows)
     row = row_of(event, finished=1, result=b'{"pages":[1,2]}', results=results)
     api.topics.write_row("a1", row, results=results)
@@ -128,7 +127,7 @@ def test_page_of_tasks_ends_early_where_results_are_large(api):
     for sequence in range(12):
         common = ("a1", task_id_of("a1", sequence), 0, "default", sequence, 12, 1)
         apply_task_event(row, TaskFinished("f", *common, START_MS, "w", 0, 0, large), Tally(), results)
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     api.topics.write_row("a1", row, results=results)
     path: str | None = "/api/objects/a1/tasks?limit=1000"
     sizes = []
@@ -147,7 +146,7 @@ def test_result_that_the_view_has_not_read_yet_is_waited_for(make_api):
     """The ledger's row and the result's come from two topics: FINISHED is never shown with a result of null."""
     api = make_api(view_wait_s=30)
     event = created()
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     results = Results(no_rows)
     row = row_of(event, finished=2, result=b"7", results=results)
     api.topics.write_row("a1", row)
@@ -173,7 +172,7 @@ def test_tasks_come_page_by_page(api):
         apply_task_event(row, TaskCreated("c", *common, START_MS), Tally())
         if sequence % 100 == 7:
             apply_task_event(row, TaskStarted("s", *common, START_MS, "w", 0), Tally())
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     api.topics.write_row("a1", row)
 
     def read(path: str) -> tuple[list[int], str | None]:
@@ -192,7 +191,7 @@ def test_tasks_come_page_by_page(api):
 
 def test_running_task_has_the_progress_that_its_worker_told(api):
     """What a worker's last heartbeat says of a task is shown with it, of other tasks nothing."""
-    api.topics.write(OBJECTS, 0, b"a1", encode(created()))
+    api.topics.write_object(created())
     api.topics.write_row("a1", row_of(created(), finished=1))
     figures = {"running": [RunningTask("a1-1", 5, 0.4, "page 2"), RunningTask("a1-x", 1), RunningTask("b1-0", 1, 0.9)]}
     beat = Heartbeat("w-1", "processing", NOW_MS, 0, **figures)
@@ -295,7 +294,7 @@ def test_unknown_object_is_a_404(api, path):
 def test_removed_object_is_a_404(api):
     """The ledger row's tombstone removes the object, record and all."""
     event = created()
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     api.topics.write_row("a1", row_of(event, finished=2))
     api.topics.write_row("a1", None)
     assert 404 == api.get("/api/objects/a1").status_code
@@ -320,7 +319,7 @@ def test_object_of_another_process_is_waited_for_too(make_api):
     """What another API process wrote is waited for as well: the broker says where the topic ends."""
     api = make_api(view_wait_s=30)
     api.topics.deliver_at_once = False
-    api.topics.write(OBJECTS, 1, b"a1", encode(created()))
+    api.topics.write_object(created())
 
     async def scenario():
         reading = asyncio.create_task(api.client.get("/api/objects/a1"))
@@ -433,5 +432,5 @@ def test_wrong_window_query_is_a_422(api, query):
 def test_record_that_is_no_object_is_passed_over(api, value):
     """Garbage on the topic neither stops the view nor becomes an object."""
     api.topics.write(OBJECTS, 0, b"a1", value)
-    api.topics.write(OBJECTS, 0, None, encode(created("a2")))
+    api.topics.write_object(created("a2"))
     assert [404, 200] == [api.get(f"/api/objects/{object_id}").status_code for object_id in ("a1", "a2")]

@@ -10,13 +10,13 @@ from fake_steps import no_rows
 
 from api.client import ApiError
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, encode, task_id_of
+from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
-from app.topics import CONTROL, OBJECTS, WORKERS
+from app.topics import CONTROL, WORKERS
 
 NOW_MS = 1_795_489_276_303
 
@@ -29,7 +29,7 @@ def keys(api) -> list[str]:
 def write_object(api) -> None:
     """Let object `a1` exist: one task finished, one dead, one queued."""
     event = ObjectCreated(object_id="a1", kind="mail", name="n", content="c", at_ms=NOW_MS)
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     for sequence in range(3):

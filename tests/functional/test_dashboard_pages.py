@@ -17,7 +17,7 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
-from app.topics import CONTROL, OBJECTS, TASK_EVENTS, WORKERS
+from app.topics import CONTROL, TASK_EVENTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -52,7 +52,7 @@ def put_object(
         if sequence < finished:
             finish = TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, msgspec.Raw(result))
             apply_task_event(row, finish, tally, results)
-    api.topics.write(OBJECTS, 0, object_id.encode(), encode(event))
+    api.topics.write_object(event)
     api.topics.write_row(object_id, row, results=results)
 
 

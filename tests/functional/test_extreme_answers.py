@@ -12,7 +12,6 @@ from app.events import (
     TaskFailed,
     TaskFinished,
     TaskStarted,
-    encode,
     task_id_of,
 )
 from app.rules.counts import MAX_SUM, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
@@ -21,7 +20,7 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
-from app.topics import DEAD_LETTERS, OBJECTS, WORKERS
+from app.topics import DEAD_LETTERS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 HIGHEST = Counts(
@@ -45,7 +44,7 @@ def world(api):
             TaskFinished("f", *common, top, "w", top, top),
         ):
             apply_task_event(row, one, Tally(), results)
-    api.topics.write(OBJECTS, 0, b"a1", encode(event))
+    api.topics.write_object(event)
     api.topics.write_row("a1", row, results=results)
     last_ms = MAX_INSTANT_MS - MAX_INSTANT_MS % WINDOW_MS
     for key in (
