@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ObjectId = Annotated[str, Meta(min_length=1, max_length=200)]
 TaskId = Annotated[str, Meta(min_length=1, max_length=220)]
 Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
-AnyKind = Annotated[str, Meta(max_length=64)]
+AnyKind = Annotated[str, Meta(max_length=1_000)]
 """Of a request: every event of its task repeats it."""
 Instant = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
