@@ -227,7 +227,7 @@ BAD_REQUESTS = [
     b'{"type":"TASK_CREATED"}',
     b"[" * 20_000,
     request("z", partition=PARTITIONS),
-    request("z").replace(b'"default"', b'"' + b"k" * 65 + b'"'),
+    request("z").replace(b'"default"', b'"' + b"k" * 1_001 + b'"'),
 ]
 
 

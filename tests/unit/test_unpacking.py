@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cramjam
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from crafted import (
     ATTRIBUTES_AT,
     COUNT_AT,
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
 TP = TopicPartition("objects", 3)
-# Before `reading` put ours in their place these were what aiokafka's fetcher used.
-ORIGINAL = (MemoryRecords, PartitionRecords)
 GZIP, SNAPPY, LZ4, ZSTD = range(1, 5)
 CODECS = {"gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
 GOOD = values(5, b"five", b"six")
@@ -106,6 +104,16 @@ def snappy(data: bytes) -> bytes:
     return bytes(cramjam.snappy.compress_raw(data))
 
 
+def original_fetcher() -> Any:
+    """Return aiokafka's fetcher as it is without ours."""
+    spec = importlib.util.find_spec("aiokafka.consumer.fetcher")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_aiokafka_unpacks_with_ours():
     """Every consumer of a process that reads with a `RecordReader`, once it is imported."""
     assert (Fetched, Unpacking) == (reading.fetcher.MemoryRecords, reading.fetcher.PartitionRecords)
@@ -116,10 +124,9 @@ def test_sound_batches_are_what_aiokafka_makes_of_them(codec):
     """Every field of every record, from the middle of a batch on."""
     headers = [("trace", b"1"), ("null", None), ("é", b"\xff")]
     data = b"".join(values(base, b"a" * 3_000, b"", os.urandom(40), codec=codec, headers=headers) for base in (0, 3, 9))
-    old_records, old = ORIGINAL
-    check_crcs = True
-    assert not issubclass(old, Unpacking)
-    expected = list(old(TP, old_records(data), [], 1, None, None, check_crcs, READ_COMMITTED))
+    original, check_crcs = original_fetcher(), True
+    given_of = original.PartitionRecords
+    expected = list(given_of(TP, original.MemoryRecords(data), [], 1, None, None, check_crcs, READ_COMMITTED))
     assert [1, 2, 3, 4, 5, 9, 10, 11] == [record.offset for record in expected]
     assert expected == list(unpacking(data, 1))
 
