@@ -15,6 +15,8 @@ With the end of a task that died may go the pause of its kind (`breaker`).
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ import msgspec
 
 from agents.dead_letters import dead_letter
 from agents.engine.facts import cancelled
+from agents.failure_story import FailureStory, describe
 from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from app.rules.retry import RetryAt, RetryPolicy
 
 
+log = logging.getLogger(__name__)
+
+
 class Outcomes:
     """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
 
@@ -63,6 +69,7 @@ class Outcomes:
         self._max_result_bytes = max_result_bytes
         self._worker = worker
         self._clock_ms = clock_ms
+        self._story = FailureStory(log)
         self.last_progress_at_ms = clock_ms()
 
     def start(self, attempt: Attempt, now_ms: int) -> None:
@@ -78,7 +85,7 @@ class Outcomes:
         task = attempt.task
         try:
             encoded = encode_result(result, self._max_result_bytes)
-        except Exception as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
+        except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return
         now_ms = self._clock_ms()
@@ -106,6 +113,7 @@ class Outcomes:
         error_type = type(error).__qualname__
         message = message_of(error)
         said = f"{error_type}: {message}"
+        group = fingerprint(error_type, message)
         details = (
             *attempt.common,
             now_ms,
@@ -115,7 +123,7 @@ class Outcomes:
             said,
             task.redrive,
             error_type,
-            fingerprint(error_type, message),
+            group,
         )
         pause = None
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
@@ -127,6 +135,9 @@ class Outcomes:
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             record = _next_attempt(attempt, decision, now_ms, said)
+            pause_s = (decision.due_at_ms - now_ms) / 1_000
+            text, alike = "%s failed, the next one is due in %.1f s: %s", (task.kind, group)
+            self._story.tell(alike, time.monotonic(), text, describe(task), pause_s, said)
         outgoing = (failed, event, record)
         self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
         if pause is not None:
@@ -150,7 +161,7 @@ class Outcomes:
             attempt=task.attempt,
             created_at_ms=task.at_ms,
             now_ms=now_ms,
-            asked_delay_s=error.delay_s if isinstance(error, Retry) else None,
+            asked_delay_s=_asked_delay_s(error),
             draw=random.uniform,
         )
 
@@ -163,6 +174,12 @@ class Outcomes:
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event))
+
+
+def _asked_delay_s(error: BaseException) -> float | None:
+    """Return how long an error asks to wait; a subclass of `Retry` may have left out what its constructor checks."""
+    delay_s = getattr(error, "delay_s", None) if isinstance(error, Retry) else None
+    return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
 
 
 def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> Outgoing:

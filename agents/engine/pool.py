@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
 from agents.handlers import Context
+from app.errors import HandlerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,11 @@ _OVERDUE_S = 30.0
 """After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
 _CLOSE_LIMIT_S = 1.0
 """For cancelled handlers when the worker ends; their tasks belong to other workers by then."""
+
+
+_CANCELLED_BY_OTHERS = (
+    "the run was cancelled by code that has no right to: a handler that cancels its own task, or all of the event loop?"
+)
 
 
 class Pool:
@@ -101,7 +107,7 @@ class Pool:
             try:
                 result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
-                self._outcomes.fail(attempt, error)
+                self._fail(attempt, error)
             else:
                 self._outcomes.finish(attempt, result)
             return
@@ -137,11 +143,9 @@ class Pool:
             assert self.executor is not None
             result = await self.executor.run(loaded, attempt.task, attempt.context)
         except asyncio.CancelledError:
-            # Otherwise the partition is gone, or the worker stops: the task's next owner runs it again.
-            if not attempt.lane.lost and attempt.cancel_reason is not None:
-                self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises fails its task
-            self._outcomes.fail(attempt, error)
+            self._cancelled(attempt)
+        except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
+            self._fail(attempt, error)
         else:
             self._outcomes.finish(attempt, result)
         finally:
@@ -150,6 +154,22 @@ class Pool:
             self.running.discard(attempt)
             attempt.lane.running.pop(attempt.offset, None)
             self._on_end(attempt)
+
+    def _cancelled(self, attempt: Attempt) -> None:
+        if attempt.lane.lost or self.executor is None:
+            # The partition is gone, or the worker stops: the task's next owner runs it again.
+            return
+        if attempt.cancel_reason is not None:
+            self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
+            return
+        self._fail(attempt, HandlerError(_CANCELLED_BY_OTHERS))
+
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        try:
+            self._outcomes.fail(attempt, error)
+        except Exception as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
+            said = f"an error of type {type(error).__name__} cannot be told ({type(broken).__name__})"
+            self._outcomes.fail(attempt, HandlerError(said))
 
 
 def _worked_inline(loaded: LoadedHandler, attempt: Attempt) -> object:

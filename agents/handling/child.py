@@ -23,6 +23,7 @@ import msgspec
 from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
+from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,15 +107,21 @@ def run_handler(encoded_call: bytes) -> Answer:
 
 
 def _answer_of(error: BaseException) -> Answer:
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception as broken:  # noqa: BLE001  # an error class is anybody's code
-        text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
+    text = f"{type(error).__name__}: {message_of(error)}"
     try:
         pickled = pickle.dumps(error)
-    except Exception:  # noqa: BLE001  # as above
+        # Here first: to read it back runs the class's own code, which may hang or end the process that does it.
+        pickle.loads(pickled)  # noqa: S301  # written in the line above
+    except BaseException:  # noqa: BLE001  # an error class is anybody's code
         pickled = b""
-    return Answer(b"", pickled, text, "".join(traceback.format_exception(error)))
+    return Answer(b"", pickled, text, _stack_trace_of(error))
+
+
+def _stack_trace_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as broken:  # noqa: BLE001  # as above
+        return f"(it cannot be had: {type(broken).__name__})"
 
 
 def _tell(news: News) -> None:

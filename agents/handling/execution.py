@@ -12,6 +12,7 @@ from agents.handling.processes import HandlerProcesses, cpu_count
 from agents.handling.results import encode_result
 from agents.handling.threads import HandlerThreads
 from app.errors import HandlerError, TimeLimitExceeded
+from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
     from agents.handlers import Context, Task
@@ -178,17 +179,18 @@ class Executor:
 async def _only_ordinary_errors(loaded: LoadedHandler, task: Task, context: Context) -> object:
     try:
         return await loaded.function(task, context)
-    except asyncio.CancelledError as error:
-        if context.cancelled:
+    except Exception:
+        raise
+    # SystemExit would end the event loop, and with it the worker: again and again, as the task would come back. Others,
+    # such as the PanicException of a Rust extension, must not be taken for the end of this coroutine either.
+    except BaseException as error:
+        if context.cancelled and isinstance(error, asyncio.CancelledError | GeneratorExit):
             raise
-        raise _extraordinary(loaded, error) from error
-    # SystemExit would end the event loop, and with it the worker: again and again, as the task would come back.
-    except (SystemExit, KeyboardInterrupt) as error:
         raise _extraordinary(loaded, error) from error
 
 
 def _extraordinary(loaded: LoadedHandler, error: BaseException) -> HandlerError:
-    said = HandlerError(f"handler {loaded.name} raised {type(error).__name__}: {error}")
+    said = HandlerError(f"handler {loaded.name} raised {type(error).__name__}: {message_of(error)}")
     said.__cause__ = error
     return said
 

@@ -174,8 +174,8 @@ def _raise_error(answer: Answer) -> NoReturn:
     if answer.pickled_error:
         try:
             error = pickle.loads(answer.pickled_error)  # noqa: S301  # our own process wrote it
-        # Many cannot be read back, such as those whose constructor wants more than the message.
-        except Exception as broken:  # noqa: BLE001
+        # Some can be read back in that process only, such as those of a module that was made there.
+        except BaseException as broken:  # noqa: BLE001
             log.debug("the error of a handler's process cannot be read back: %r", broken)
     if not isinstance(error, Exception):
         error = HandlerError(answer.error_text)

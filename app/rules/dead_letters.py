@@ -110,6 +110,6 @@ def message_of(error: BaseException) -> str:
     """Return an error's text, bounded, with halves of characters escaped; never raises."""
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001  # a handler's error class is anybody's code
+    except BaseException as broken:  # noqa: BLE001  # a handler's error class is anybody's code
         text = f"(its text cannot be had: {type(broken).__name__})"
     return text[:MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()

@@ -80,6 +80,27 @@ class Unprintable(Odd):
         raise RuntimeError("no text")
 
 
+class Panic(BaseException):
+    """An error that is no Exception, and cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise Panic("twice")
+
+
+class Deadly(Exception):
+    """An error that ends the process that is not `made_in` when it is read back."""
+
+    def __reduce__(self) -> Any:
+        return end_other_process, (os.getpid(),)
+
+
+def end_other_process(pid: int) -> Exception:
+    """End any process but one, and there raise."""
+    if os.getpid() != pid:
+        os._exit(3)
+    raise Panic("not here")
+
+
 ENDINGS: dict[str, Any] = {
     "value error": lambda: _throw(ValueError("seen")),
     "timeout error": lambda: _throw(TimeoutError("its own")),
@@ -87,6 +108,8 @@ ENDINGS: dict[str, Any] = {
     "reject": lambda: _throw(Reject("no image")),
     "odd": lambda: _throw(Odd("one", "two")),
     "unprintable": lambda: _throw(Unprintable("one", "two")),
+    "panic": lambda: _throw(Panic("of its own")),
+    "deadly to read": lambda: _throw(Deadly("to read")),
     "exit": lambda: sys.exit("enough"),
     "interrupt": lambda: _throw(KeyboardInterrupt()),
     "die": functools.partial(os._exit, 3),
