@@ -29,6 +29,7 @@ from agents.failure_story import FailureStory, describe
 from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
+from app.errors import HandlerCrashed
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.rules.dead_letters import message_of
 from app.rules.fingerprint import fingerprint
@@ -36,6 +37,7 @@ from app.rules.retry import GiveUp
 from app.topics import TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from aiokafka.structs import ConsumerRecord
@@ -72,13 +74,19 @@ class Outcomes:
         self._story = FailureStory(log)
         self.last_progress_at_ms = clock_ms()
 
-    def start(self, attempt: Attempt, now_ms: int) -> None:
-        """Say that an attempt begins, unless an earlier life of it has said so."""
-        if attempt.lane.progress.start(attempt.offset):
-            task = attempt.task
-            event_id = f"s-{attempt.identity}-{task.attempt}"
-            details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
-            self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
+    def start(self, attempt: Attempt, now_ms: int) -> bool:
+        """Say that an attempt begins; returns False if an earlier life of it has said so."""
+        if not attempt.lane.progress.start(attempt.offset):
+            return False
+        task = attempt.task
+        event_id = f"s-{attempt.identity}-{task.attempt}"
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
+        self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
+        return True
+
+    def note(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Return what is done when it is committed that an attempt has begun."""
+        return self._lanes.note(attempt.lane)
 
     def finish(self, attempt: Attempt, result: object) -> None:
         """Keep the result; one that cannot be kept fails the attempt."""
@@ -157,6 +165,8 @@ class Outcomes:
     def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):
             return GiveUp("rejected by its handler")
+        if isinstance(error, HandlerCrashed):
+            return GiveUp("ended the workers that ran it")
         return self._retry_policy.decide(
             attempt=task.attempt,
             created_at_ms=task.at_ms,

@@ -13,7 +13,8 @@ from agents.handlers import Context
 from app.errors import HandlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
@@ -52,6 +53,7 @@ class Pool:
     ) -> None:
         self._tracing = tracing
         self.running: set[Attempt] = set()
+        self._apart: set[Attempt] = set()
         self.executor: Executor | None = None
         self._handlers = handlers
         self._outcomes = outcomes
@@ -75,8 +77,8 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """How many may run: the places that no abandoned handler keeps."""
-        return self.size - self.abandoned_count
+        """How many may run: the places that no abandoned handler keeps, beside those that run in processes apart."""
+        return self.size - self.abandoned_count + len(self._apart)
 
     @property
     def is_full(self) -> bool:
@@ -87,7 +89,8 @@ class Pool:
     def has_overdue(self) -> bool:
         """Whether an attempt counts as running long after its time limit: something hangs."""
         began_before_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
-        return any(attempt.began_at_s < began_before_s for attempt in self.running)
+        # What runs apart waits for a process as long as it takes, and has a limit of its own.
+        return any(attempt.began_at_s < began_before_s for attempt in self.running - self._apart)
 
     @property
     def is_stuck(self) -> bool:
@@ -102,7 +105,14 @@ class Pool:
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin
         attempt = begin(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
-        self._outcomes.start(attempt, now_ms)
+        is_new = self._outcomes.start(attempt, now_ms)
+        if attempt.lane.careful:
+            apart = not is_new and attempt.lane.runs_apart and loaded.can_run_apart
+            if apart:
+                self._apart.add(attempt)
+            # If it ends this worker, the next one must know that it ran.
+            self._begin(attempt, self._run(attempt, loaded, self._outcomes.note(attempt), apart=apart))
+            return
         if loaded.mode == "inline":
             try:
                 result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
@@ -111,10 +121,7 @@ class Pool:
             else:
                 self._outcomes.finish(attempt, result)
             return
-        self.running.add(attempt)
-        self._on_begin(attempt)
-        attempt.lane.running[attempt.offset] = attempt
-        attempt.running = asyncio.create_task(self._run(attempt, loaded), context=attempt.context.within)
+        self._begin(attempt, self._run(attempt, loaded))
 
     def cancel_lane(self, lane: Lane) -> None:
         """Cancel what runs of a lane that is lost: its next owner runs it again."""
@@ -138,10 +145,27 @@ class Pool:
         if running:
             await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
 
-    async def _run(self, attempt: Attempt, loaded: LoadedHandler) -> None:
+    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+        self.running.add(attempt)
+        self._on_begin(attempt)
+        attempt.lane.running[attempt.offset] = attempt
+        attempt.running = asyncio.create_task(run, context=attempt.context.within)
+
+    async def _run(
+        self,
+        attempt: Attempt,
+        loaded: LoadedHandler,
+        noted: asyncio.Future[None] | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
         try:
+            if noted is not None:
+                await noted
+                attempt.began_at_s = time.perf_counter()
             assert self.executor is not None
-            result = await self.executor.run(loaded, attempt.task, attempt.context)
+            run = self.executor.run_apart if apart else self.executor.run
+            result = await run(loaded, attempt.task, attempt.context)
         except asyncio.CancelledError:
             self._cancelled(attempt)
         except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
@@ -152,6 +176,7 @@ class Pool:
             if attempt.traced is not None:
                 attempt.traced.end()
             self.running.discard(attempt)
+            self._apart.discard(attempt)
             attempt.lane.running.pop(attempt.offset, None)
             self._on_end(attempt)
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import time
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -48,8 +49,16 @@ class HandlerProcesses:
     """Runs handlers by their specs in a pool of processes, which is started by the first run."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, specs: Sequence[str], *, process_count: int, max_result_bytes: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        specs: Sequence[str],
+        *,
+        process_count: int,
+        max_result_bytes: int,
+        apart: bool = False,
     ) -> None:
+        """Prepare for handlers named `specs`; `apart`: of which one ends its process, so each run has a new one."""
+        self._apart = apart
         self._loop = loop
         self._specs = specs
         self._process_count = process_count
@@ -68,17 +77,18 @@ class HandlerProcesses:
         self._unread = b""
         self._closed = False
 
-    async def run(self, spec: str, context: Context) -> msgspec.Raw:
+    async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
         """Run a handler, once a process is free, and return its result as JSON.
 
-        Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process.
+        Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process. One with a
+        `grace_s` has to mind its time limit itself: if it is so much over it, it counts as dead.
         """
         run_id = next(self._run_ids)
         self._contexts[run_id] = context
-        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes))
+        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes, is_async))
         try:
             async with self._free:
-                answer = await self._answer(spec, call, context.time_limit_s)
+                answer = await self._answer(spec, call, context.time_limit_s, grace_s)
         finally:
             del self._contexts[run_id]
         if answer.error_text:
@@ -94,12 +104,17 @@ class HandlerProcesses:
         self._news_from.close()
         self._news_to.close()
 
-    async def _answer(self, spec: str, call: bytes, time_limit_s: float) -> Answer:
+    async def _answer(self, spec: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
         for _ in range(_TRIES):
             try:
-                return await _ask(await self._running_pool(), call, time_limit_s)
+                return await _ask(await self._running_pool(), call, time_limit_s + grace_s)
             except TimeoutError:
                 # A handler's own TimeoutError is part of an answer.
+                if grace_s:
+                    raise ProcessDied(
+                        f"the process of handler {spec} was killed: it blocked its event loop, beyond the time limit "
+                        f"of {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S)"
+                    ) from None
                 raise TimeLimitExceeded(
                     f"handler {spec} took more than {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S), its process was killed"
                 ) from None
@@ -127,7 +142,8 @@ class HandlerProcesses:
         level = logging.getLogger("agents").getEffectiveLevel()
         pool = pebble.ProcessPool(
             max_workers=self._process_count,
-            initializer=prepare,
+            max_tasks=1 if self._apart else 0,
+            initializer=partial(prepare, apart=self._apart),
             initargs=(self._specs, self._news_to, level),
             context=self._spawn,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions
+from app.streaming.abandoned import end_abandoned_transactions, living_members
 from app.streaming.fencing import Membership, fetch_stable_offsets
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
@@ -39,15 +39,17 @@ class Partition:
     """One partition number of this worker, over all of its input topics.
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it. Not `active` until restored.
+    beside it. `members` are the ids of the group's members when it was claimed, None if they are not known. Not
+    `active` until restored.
     """
 
-    __slots__ = ("active", "metadata", "next_offsets", "number", "stores")
+    __slots__ = ("active", "members", "metadata", "next_offsets", "number", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
+        self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
         self.active = False
 
@@ -253,9 +255,11 @@ class Ownership:
                 log.info("waiting for an open transaction of another worker to end")
                 self.aborted_count += len(await end_abandoned_transactions(client, self.group_id))
             await asyncio.sleep(_STABLE_RETRY_S)
+        members = await living_members(client, self.group_id)
         earliest = await self.reader.earliest_offsets_of(inputs)
         starts = {}
         for partition in partitions:
+            partition.members = members
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
                 offset, first = committed[tp].offset, earliest[tp]

@@ -17,6 +17,7 @@ from agents.handling.execution import Executor
 from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.rules.control import ControlState
+from app.rules.lives import split
 from app.rules.retry import RetryPolicy
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
@@ -152,4 +153,4 @@ class Bench:
     def committed(self, partition: int = 0) -> tuple[int, str]:
         """Return the committed offset and metadata of a partition."""
         committed = self.producer.offsets[TopicPartition(TASK_REQUESTS, partition)]
-        return committed.offset, committed.metadata
+        return committed.offset, split(committed.metadata)[0]

@@ -1,0 +1,69 @@
+"""Handlers that end their workers: the culprit is found and dies, whoever ran beside it loses no attempt."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from checker import differences, read_all, read_topics
+from deadly_handlers import DEADLY, KINDS
+from feed import feed
+from fleet import PATIENT, said, until
+from follower import Follower
+
+from app.topics import TASK_EVENTS
+
+if TYPE_CHECKING:
+    from fleet import Fleet
+
+    from app.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+GOOD = 40
+SOON = {"EBS_SESSION_TIMEOUT_S": "6", "EBS_TRANSACTION_TIMEOUT_S": "8"}
+
+
+async def start(fleet: Fleet, workers: int = 2) -> None:
+    """Start the workers."""
+    fleet.start("distribution", **PATIENT)
+    fleet.start("statistics", **PATIENT)
+    for number in range(1, workers + 1):
+        runs = str(fleet.directory / "runs")
+        fleet.start("processing", f"processing-{number}", FAULT_HANDLER_RUNS=runs, **SOON, **DEADLY)
+    await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
+
+
+async def events_of(broker: EmbeddedKafka) -> list[dict[str, Any]]:
+    """Return all events of tasks."""
+    return [json.loads(record.value) async for record in read_all(broker.bootstrap, [TASK_EVENTS])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_culprit_is_found_and_the_others_lose_nothing(broker: EmbeddedKafka, fleet: Fleet, kind: str) -> None:
+    """Two workers, each of which dies with it while others run; then it dies alone, with the cause in its letter."""
+    await start(fleet)
+    ending = "segfault" if kind == "thread" else "exit"
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        good = await feed(broker.bootstrap, GOOD, partitions=PARTITIONS, kind=kind, name="good")
+        (bad,) = await feed(broker.bootstrap, 1, partitions=PARTITIONS, kind=kind, name=ending)
+        good += await feed(broker.bootstrap, GOOD, partitions=PARTITIONS, kind=kind, name="good")
+        await until(lambda: follower.has_ended_tasks(3 * (2 * GOOD + 1)), "the end", fleet=fleet, reviving=True)
+        await until(lambda: follower.has_finished_objects(2 * GOOD), "the good", fleet=fleet, reviving=True)
+    found = await differences(broker.bootstrap, accepted=[*good, bad])
+    assert [] == found, found
+    events = await events_of(broker)
+    assert {(f"{bad}-{number}", 1) for number in range(3)} == {
+        (event["task_id"], event["attempt"]) for event in events if event["type"] == "TASK_DEAD"
+    }
+    failed = {event["task_id"] for event in events if event["type"] == "TASK_FAILED"}
+    assert {f"{bad}-{number}" for number in range(3)} == failed
+    letters = (await read_topics(broker.bootstrap)).dead_letters
+    code = b"-11" if ending == "segfault" else b"7"
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert b"app.errors.HandlerCrashed" == headers["kafka_dlt-exception-fqcn"]
+        assert b"ended with exit code " + code in headers["kafka_dlt-exception-message"]
+    runs = Counter(line.split()[0] for line in (fleet.directory / "runs").read_text().splitlines())
+    assert max(runs[f"{bad}-{number}"] for number in range(3)) <= 5
