@@ -11,6 +11,7 @@ import uvloop
 from app import settings as settings_module
 from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
+from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.local.web_ports import reserve_web_port
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from app.tracing import Tracing
+
+_STOP_S = 15.0
+"""For a stop beyond EBS_DRAIN_S: a last commit, goodbyes to the broker, and what handlers left in the process."""
 
 
 def load_settings() -> Settings:
@@ -49,6 +53,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
         stall_timeout_s=settings.stall_timeout_s,
+        stop_limit_s=settings.drain_s + _STOP_S,
         web_port=(reserve_web_port() or 0) if settings.web_port is None else settings.web_port,
         web_host=settings.web_host,
         security=security,
@@ -56,6 +61,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
 
     async def preflight() -> None:
         _prepare_handlers(log_level)
+        set_children_apart(options.web_port)
         await wait_for_broker(settings.broker, security=security)
         await ensure_topics(settings.broker, catalogue(settings), security=security)
         await check_group(settings.broker, app_id, security)

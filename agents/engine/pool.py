@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
 from agents.handlers import Context
+from app import forked
 from app.errors import HandlerError
 
 if TYPE_CHECKING:
@@ -117,8 +118,11 @@ class Pool:
             try:
                 result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
+                forked.end_if_child()
                 self._fail(attempt, error)
             else:
+                if forked.is_child:
+                    forked.end_if_child()
                 self._outcomes.finish(attempt, result)
             return
         self._begin(attempt, self._run(attempt, loaded))

@@ -12,6 +12,7 @@ from agents.handling.loop_monitor import LoopMonitor
 from agents.handling.processes import HandlerProcesses, cpu_count
 from agents.handling.results import encode_result
 from agents.handling.threads import HandlerThreads
+from app import forked
 from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 from app.rules.dead_letters import message_of
 
@@ -217,6 +218,8 @@ async def _only_ordinary_errors(loaded: LoadedHandler, task: Task, context: Cont
         if context.cancelled and isinstance(error, asyncio.CancelledError | GeneratorExit):
             raise
         raise _extraordinary(loaded, error) from error
+    finally:
+        forked.end_if_child()
 
 
 def _extraordinary(loaded: LoadedHandler, error: BaseException) -> HandlerError:

@@ -94,6 +94,7 @@ class StreamingApp(faust.App):
     async def on_stop(self) -> None:
         """Finish what `drain` waits for and the step in hand, then leave the group at once."""
         _end_at_the_next_signal()
+        self.watchdog.limit_stop(self.options.stop_limit_s)
         await self.drain()
         await self.transactions.stop()
         await super().on_stop()
