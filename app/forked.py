@@ -29,12 +29,22 @@ def set_children_apart(web_port: int) -> None:
     loop, thread_id = asyncio.get_running_loop(), threading.get_ident()
     ours = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
 
+    fork = threading.local()
+
+    def hold_signals() -> None:
+        # One that reached the child before its handlers are gone would still go to the worker, and not end the child.
+        fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+    def let_signals_come() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, fork.mask)
+
     def begin_child() -> None:
         global is_child  # noqa: PLW0603  # of this process, like what it is about
         is_child = True
         signal.set_wakeup_fd(-1)
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+        let_signals_come()
         if threading.get_ident() == thread_id:
             loop.call_soon(os._exit, 0)
         for descriptor in private:
@@ -42,7 +52,7 @@ def set_children_apart(web_port: int) -> None:
                 os.close(descriptor)
         _close_port(web_port)
 
-    os.register_at_fork(after_in_child=begin_child)
+    os.register_at_fork(before=hold_signals, after_in_parent=let_signals_come, after_in_child=begin_child)
 
 
 def end_if_child() -> None:

@@ -109,7 +109,7 @@ class Executor:
                 loaded.name,
                 context,
                 is_async=loaded.mode == "coroutine",
-                grace_s=2 * CLEANUP_LIMIT_S if blocks_loop else 0.0,
+                grace_s=2 * self._cleanup_limit_s if blocks_loop else 0.0,
             )
         except ProcessDied as error:
             raise HandlerCrashed(

@@ -197,7 +197,7 @@ class _Ending(SubprocessStreamProtocol):
 async def _start(
     argv: Sequence[str], **options: Any
 ) -> tuple[Process, asyncio.Future[Any], asyncio.SubprocessTransport]:
-    """Start a process in a session of its own; returns it, what gets its exit code at its end, and its pipe's holder."""
+    """Start a process in a session of its own; returns it, what gets its exit code, and what holds its pipe."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.subprocess_exec(
         lambda: _Ending(loop),

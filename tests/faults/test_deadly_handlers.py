@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from feed import feed
 from fleet import PATIENT, said, until
 from follower import Follower
 
+from app.streaming.watchdog import EXIT_STOOD_STILL
 from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 GOOD = 40
-SOON = {"EBS_SESSION_TIMEOUT_S": "6", "EBS_TRANSACTION_TIMEOUT_S": "8"}
+SOON = {"EBS_DRAIN_S": "1", "EBS_SESSION_TIMEOUT_S": "6", "EBS_TRANSACTION_TIMEOUT_S": "8"}
 
 
 async def start(fleet: Fleet, workers: int = 2) -> None:
@@ -67,3 +69,23 @@ async def test_culprit_is_found_and_the_others_lose_nothing(broker: EmbeddedKafk
         assert b"ended with exit code " + code in headers["kafka_dlt-exception-message"]
     runs = Counter(line.split()[0] for line in (fleet.directory / "runs").read_text().splitlines())
     assert max(runs[f"{bad}-{number}"] for number in range(3)) <= 5
+
+
+async def test_children_that_handlers_leave_behind_do_their_worker_no_harm(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Terminated or living on: their tasks finish; the worker stops when it is asked to, though a thread hangs."""
+    await start(fleet, workers=1)
+    ids = []
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        for kind in KINDS:
+            for name in ("terminate a child", "leave a child", "leave a thread"):
+                ids += await feed(broker.bootstrap, 1, partitions=PARTITIONS, kind=kind, name=name)
+        await until(lambda: follower.has_finished_objects(len(ids)), "all objects", fleet=fleet)
+    found = await differences(broker.bootstrap, accepted=ids)
+    assert [] == found, found
+    worker = fleet.workers["processing-1"]
+    runs = Counter(line.split()[0] for line in (fleet.directory / "runs").read_text().splitlines())
+    assert ({1}, None) == (set(runs.values()), worker.exit_code)
+    assert EXIT_STOOD_STILL == await fleet.terminate("processing-1")
+    assert "its stop has not ended after 16 s" in worker.log()
+    with socket.create_server(("127.0.0.1", int(worker.env["EBS_WEB_PORT"]))):
+        """Nobody else has it, though children live."""

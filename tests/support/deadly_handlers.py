@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ def _act(task: Task) -> int:
             child.start()
             child.terminate()
             child.join()
+        case "leave a thread":
+            threading.Thread(target=time.sleep, args=(600,)).start()
         case "leave a child":
             if os.fork() == 0:
                 time.sleep(600)

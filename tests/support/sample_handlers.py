@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -112,6 +113,8 @@ ENDINGS: dict[str, Any] = {
     "deadly to read": lambda: _throw(Deadly("to read")),
     "exit": lambda: sys.exit("enough"),
     "interrupt": lambda: _throw(KeyboardInterrupt()),
+    "block": lambda: time.sleep(600),
+    "kill the group": lambda: os.killpg(0, signal.SIGKILL),
     "die": functools.partial(os._exit, 3),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "no JSON": object,
@@ -121,6 +124,24 @@ ENDINGS: dict[str, Any] = {
 
 @cpu_bound
 def end(task: Task, _context: Context) -> Any:
+    """End as the object's content says."""
+    return ENDINGS[str(task.content)]()
+
+
+async def end_in_the_loop(task: Task, _context: Context) -> Any:
+    """End as the object's content says; `wait` and `block` do not, each in its way."""
+    if task.content == "wait":
+        await asyncio.Event().wait()
+    return ENDINGS[str(task.content)]()
+
+
+def end_in_a_thread(task: Task, _context: Context) -> Any:
+    """End as the object's content says."""
+    return ENDINGS[str(task.content)]()
+
+
+@inline
+def end_at_once(task: Task, _context: Context) -> Any:
     """End as the object's content says."""
     return ENDINGS[str(task.content)]()
 
