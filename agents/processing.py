@@ -17,7 +17,7 @@ from typing import Any
 from agents.engine.control_feed import ControlFeed
 from agents.engine.draining import Drainer
 from agents.engine.engine import Engine
-from agents.engine.figures import ProcessingFigures
+from agents.engine.figures import ProcessingFigures, describe_running
 from agents.engine.lanes import Lanes
 from agents.engine.metrics import ProcessingCollector
 from agents.handling.execution import Executor
@@ -26,7 +26,7 @@ from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
-from app.errors import SettingsError
+from app.errors import SettingsError, StepFailed
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
@@ -83,13 +83,17 @@ register_metrics(
     more=ProcessingCollector(_engine, _ladder),
     last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
 )
+app.describe_work = lambda: describe_running(_engine)
 app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 
 @app.task
 async def commit() -> None:
     """Commit what engine and ladder do, from the worker's start to its end."""
-    await _lanes.commit_forever()
+    try:
+        await _lanes.commit_forever()
+    finally:
+        _end_if_cut_off("the committer")
 
 
 def _control_changed() -> None:
@@ -111,9 +115,19 @@ async def processing(stream: Any) -> None:
         _engine.open(executor)
         await _engine.run(stream)
     finally:
+        _end_if_cut_off("the agent")
         await feed.stop()
         await _engine.close()
         await executor.close()
+
+
+def _end_if_cut_off(what: str) -> None:
+    """End the process if a part without which nothing goes on has ended though nobody stops it."""
+    if not app.should_stop:
+        error = StepFailed(
+            f"{what} has ended, but the worker does not stop: does a handler cancel what is not its own?"
+        )
+        app.transactions.fatal(error)
 
 
 async def _drain() -> None:

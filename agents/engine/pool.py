@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
+from agents.failure_story import describe
 from agents.handlers import Context
 from app import forked
 from app.errors import HandlerError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from agents.handling.execution import Executor
     from agents.handling.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
+
+log = logging.getLogger(__name__)
 
 _OVERDUE_S = 30.0
 """After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
@@ -55,6 +59,7 @@ class Pool:
         self._tracing = tracing
         self.running: set[Attempt] = set()
         self._apart: set[Attempt] = set()
+        self._inline: Attempt | None = None
         self.executor: Executor | None = None
         self._handlers = handlers
         self._outcomes = outcomes
@@ -98,6 +103,10 @@ class Pool:
         """Whether handlers that were left behind hold all places, so that nothing can ever start."""
         return not self.running and self.is_full
 
+    def in_hand(self) -> list[Attempt]:
+        """Return all whose handler runs, those that hold up the event loop included."""
+        return [*self.running, *(() if self._inline is None else (self._inline,))]
+
     def start(self, ready: Ready) -> None:
         """Begin an attempt: in a task of its own, unless its handler takes no time."""
         task = ready.task
@@ -110,11 +119,13 @@ class Pool:
         if attempt.lane.careful:
             apart = not is_new and attempt.lane.runs_apart and loaded.can_run_apart
             if apart:
+                log.info("%s had begun when a worker ended: it runs apart", describe(task))
                 self._apart.add(attempt)
             # If it ends this worker, the next one must know that it ran.
             self._begin(attempt, self._run(attempt, loaded, self._outcomes.note(attempt), apart=apart))
             return
         if loaded.mode == "inline":
+            self._inline = attempt
             try:
                 result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
@@ -124,6 +135,7 @@ class Pool:
                 if forked.is_child:
                     forked.end_if_child()
                 self._outcomes.finish(attempt, result)
+            self._inline = None
             return
         self._begin(attempt, self._run(attempt, loaded))
 

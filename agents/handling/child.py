@@ -25,7 +25,7 @@ import msgspec
 from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
-from app.errors import TimeLimitExceeded
+from app.errors import HandlerCrashed, TimeLimitExceeded
 from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
@@ -134,12 +134,21 @@ def _result_of(coroutine: Any, call: Call) -> object:
     """Run a coroutine as a worker does: cancelled at its time limit, left behind if it does not care."""
     loop = asyncio.new_event_loop()
     run = loop.create_task(coroutine)
-    loop.run_until_complete(asyncio.wait([run], timeout=call.time_limit_s))
+    try:
+        loop.run_until_complete(asyncio.wait([run], timeout=call.time_limit_s))
+    except (asyncio.CancelledError, RuntimeError):  # RuntimeError: the loop was stopped
+        raise _meddler(call) from None
+    if run.cancelled():
+        raise _meddler(call)
     if run.done():
         return run.result()
     run.cancel()
     loop.run_until_complete(asyncio.wait([run], timeout=CLEANUP_LIMIT_S))
     raise over_the_limit(call.spec, call.time_limit_s)
+
+
+def _meddler(call: Call) -> HandlerCrashed:
+    return HandlerCrashed(f"handler {call.spec} cancels or stops what is not its own in the event loop")
 
 
 def over_the_limit(handler: str, limit_s: float) -> TimeLimitExceeded:

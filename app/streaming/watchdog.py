@@ -142,13 +142,18 @@ class Watchdog:
                 return
 
 
-def end_process(silence: Silence) -> None:
+def end_process(silence: Silence, describe_work: Callable[[], str] = str) -> None:
     """Say what is wrong with the stacks of all threads, and end the process so that its partitions move on.
 
     Written past `logging`, whose locks the thread that hangs may hold, and past `sys.stderr`, which Faust replaces.
     """
     standard_error = 2
-    text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {silence.reason}\n{_describe_tasks(silence)}"
+    try:
+        work = describe_work()
+    except Exception as error:  # noqa: BLE001  # it is asked in another thread than the one whose work it is
+        work = f"what was in hand cannot be said ({error!r})"
+    reason = f"{silence.reason}; {work}" if work else silence.reason
+    text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {reason}\n{_describe_tasks(silence)}"
     os.write(standard_error, text.encode(errors="backslashreplace"))
     faulthandler.dump_traceback(file=standard_error, all_threads=True)
     os._exit(EXIT_STOOD_STILL)

@@ -8,9 +8,11 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import request
 from fakes import settle, until
-from running_handlers import by_name
+from running_handlers import by_name, in_hand
 
-from agents.handling.loading import Handlers
+from agents.engine.figures import describe_running
+from agents.handlers import inline
+from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.rules.lives import Life, join, split
 from app.rules.offsets import Progress
@@ -110,3 +112,28 @@ async def test_what_runs_apart_takes_no_place_in_the_pool(bench):
     await until(lambda: one.finished() == {"c"}, within_s=60)
     assert [TaskStarted, TaskFinished] == one.types("c")
     assert ["a-0", "b-0"] == sorted(attempt.task.task_id for attempt in one.engine.running)
+
+
+async def test_last_line_of_a_worker_names_what_it_had_in_hand(bench, gate):
+    """What runs longest first, not all of it; a handler that holds up the event loop is among them."""
+    said: list[str] = []
+
+    @inline
+    def at_once(_task: Any, _context: Any) -> None:
+        said.append(describe_running(one.engine))
+
+    slow = LoadedHandler("shop:gate", lambda task, _: gate(task), "coroutine")
+    one = await bench(None, handlers=Handlers(slow, {"quick": in_hand(at_once)}))
+    assert "" == describe_running(one.engine)
+    one.worker.ownership.give(0, members=LIVING)
+    one.put(0, *(request(name) for name in "abcdef"))
+    await until(lambda: len(gate.running) == 6)
+    assert describe_running(one.engine).startswith(
+        "6 in hand: task a-0 of object a, kind default, attempt 1; task b-0 "
+    )
+    assert describe_running(one.engine).endswith("task e-0 of object e, kind default, attempt 1 ...")
+    gate.finish()
+    await until(lambda: len(one.finished()) == 6)
+    one.put(0, request("g", kind="quick"), start=6)
+    await until(lambda: said == ["1 in hand: task g-0 of object g, kind quick, attempt 1"])
+    await until(lambda: describe_running(one.engine) == "")

@@ -7,7 +7,6 @@ import ctypes
 import json
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -59,8 +58,9 @@ def _act(task: Task) -> int:
             os._exit(7)
         case "segfault":
             ctypes.string_at(0)
-        case "kill the group":
-            os.killpg(0, signal.SIGKILL)
+        case "cancel all":
+            for one in asyncio.all_tasks():
+                one.cancel()
         case "terminate a child":
             child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
             child.start()

@@ -29,10 +29,12 @@ NOW_MS = 1_795_489_276_303
 PARTITIONS = 4
 
 
-def request(object_id: str, *, partition: int = 0, attempt: int = 1, content: str = "some content") -> bytes:
+def request(
+    object_id: str, *, partition: int = 0, attempt: int = 1, content: str = "some content", kind: str = "default"
+) -> bytes:
     """Return the request of an object's only task, made 12 ms ago."""
     task: TaskCreated = task_event(TaskCreated, object_id, 0, at_ms=NOW_MS - 12, attempt=attempt)
-    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content=content))
+    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content=content, kind=kind))
 
 
 class Gate:
