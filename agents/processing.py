@@ -5,7 +5,8 @@ TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry 
 pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
 object, as the request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
-only those; a task that had started says so once. A request that cannot be read goes to the dead letters.
+only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that
+ends its workers is found by the third life of a worker (`app.rules.lives`) and dies, those beside it lose no attempt.
 """
 
 from __future__ import annotations
