@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.tracing import Tracing
 
+_STANDARD_ERROR = 2
 _STOP_S = 15.0
 """For a stop beyond EBS_DRAIN_S: a last commit, goodbyes to the broker, and what handlers left in the process."""
 
@@ -48,7 +50,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
     security = _security_of(settings)
     options = StreamingOptions(
         bootstrap_servers=settings.broker,
-        data_dir=settings.data_dir,
+        data_dir=settings.data_dir.absolute(),  # a handler may change the directory
         worker_id=settings.worker_id,
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
@@ -61,6 +63,7 @@ def create_worker_app(app_id: str, settings: Settings, *, input_topics: Sequence
 
     async def preflight() -> None:
         _prepare_handlers(log_level)
+        faulthandler.enable(_STANDARD_ERROR)  # a crash in native code shows where; Faust replaces sys.stderr
         set_children_apart(options.web_port)
         await wait_for_broker(settings.broker, security=security)
         await ensure_topics(settings.broker, catalogue(settings), security=security)

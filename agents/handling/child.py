@@ -7,6 +7,7 @@ task only, not the channel that all processes share.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import pickle
@@ -93,6 +94,7 @@ def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apar
 
     One that is `apart` is for handlers that may have ended their worker: it is made the first to go.
     """
+    faulthandler.enable()
     if apart:
         _stand_apart()
     # A service manager or a terminal may signal the whole group: the worker decides when its handlers end, by SIGKILL.

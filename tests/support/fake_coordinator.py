@@ -33,6 +33,7 @@ class FakeCoordinator:
         self.ended: list[str] = []
         self.error: Exception | None = None
         self.refusal = 0
+        self.describe_refusal = 0
         self.asked = 0
         self.cluster = self
 
@@ -56,7 +57,7 @@ class FakeCoordinator:
             return SimpleNamespace(error_code=self.refusal, transaction_states=states)
         if isinstance(request, DescribeGroup):
             members = [("member", one, "host", b"", b"") for one in self.member_client_ids]
-            return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "ebs", members)])
+            return SimpleNamespace(groups=[(self.describe_refusal, "group", "Stable", "consumer", "ebs", members)])
         if isinstance(request, InitProducerIdRequest):
             self.ended.append(request._transactional_id)
             return SimpleNamespace(error_code=51)
