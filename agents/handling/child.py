@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import traceback
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,7 +134,11 @@ def run_handler(encoded_call: bytes) -> Answer:
 
 def _result_of(coroutine: Any, call: Call) -> object:
     """Run a coroutine as a worker does: cancelled at its time limit, left behind if it does not care."""
-    loop = asyncio.new_event_loop()
+    with closing(asyncio.new_event_loop()) as loop:
+        return _result_in(loop, coroutine, call)
+
+
+def _result_in(loop: asyncio.AbstractEventLoop, coroutine: Any, call: Call) -> object:
     run = loop.create_task(coroutine)
     try:
         loop.run_until_complete(asyncio.wait([run], timeout=call.time_limit_s))

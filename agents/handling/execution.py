@@ -56,12 +56,16 @@ class Executor:
             process_count=process_count or cpu_count(),
             max_result_bytes=max_result_bytes,
         )
-        self._apart = HandlerProcesses(
-            self._loop,
-            sorted({handler.name for handler in handlers if handler.can_run_apart}),
-            process_count=process_count or cpu_count(),
-            max_result_bytes=max_result_bytes,
-            apart=True,
+        self._apart, self._alone = (
+            HandlerProcesses(
+                self._loop,
+                sorted({handler.name for handler in handlers if handler.can_run_apart}),
+                process_count=process_count or cpu_count(),
+                max_result_bytes=max_result_bytes,
+                apart=True,
+                runs_per_process=limit,
+            )
+            for limit in (0, 1)
         )
         self._abandoned_coroutine_count = 0
         self._abandoned_running: set[asyncio.Task[Any]] = set()
@@ -98,19 +102,17 @@ class Executor:
             raise
 
     async def run_apart(self, loaded: LoadedHandler, _task: Task, context: Context) -> object:
-        """Run a handler, whatever its sort, in a process of its own: it may have ended a worker.
+        """Run a handler, whatever its sort, in another process: it may have ended a worker.
 
-        Raises as `run` does; `HandlerCrashed` if it ends the process, or blocks the event loop that it has for itself.
+        Raises as `run` does; `HandlerCrashed` if it ends its process, or blocks the event loop that it has for itself.
         """
         context.began_at_s = time.monotonic()
-        blocks_loop = loaded.mode in ("coroutine", "inline")
         try:
-            return await self._apart.run(
-                loaded.name,
-                context,
-                is_async=loaded.mode == "coroutine",
-                grace_s=2 * self._cleanup_limit_s if blocks_loop else 0.0,
-            )
+            try:
+                return await self._run_in(self._apart, loaded, context)
+            except ProcessDied:
+                # Whoever ran there before may have broken the process: in a new one there is no doubt.
+                return await self._run_in(self._alone, loaded, context)
         except ProcessDied as error:
             raise HandlerCrashed(
                 f"workers ended while they ran task {context.task.task_id} among others; run alone, {error}"
@@ -119,12 +121,17 @@ class Executor:
             context.cancelled = True
             raise
 
+    async def _run_in(self, processes: HandlerProcesses, loaded: LoadedHandler, context: Context) -> object:
+        grace_s = 2 * self._cleanup_limit_s if loaded.mode in ("coroutine", "inline") else 0.0
+        return await processes.run(loaded.name, context, is_async=loaded.mode == "coroutine", grace_s=grace_s)
+
     async def close(self) -> None:
         """End all threads that can be ended, and kill the processes. Does not wait for handlers."""
         self._monitor.stop()
         self._threads.close()
         await self._processes.close()
         await self._apart.close()
+        await self._alone.close()
 
     async def _run_coroutine(self, loaded: LoadedHandler, task: Task, context: Context) -> object:
         # In a task of its own, so that a handler that swallows its cancellation can be left behind.

@@ -21,7 +21,7 @@ import pebble
 
 from agents.handlers import Progress
 from agents.handling.child import Call, News, encode_call, prepare, run_handler
-from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
+from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +56,11 @@ class HandlerProcesses:
         process_count: int,
         max_result_bytes: int,
         apart: bool = False,
+        runs_per_process: int = 0,
     ) -> None:
-        """Prepare for handlers named `specs`; `apart`: of which one ends its process, so each run has a new one."""
+        """Prepare for handlers named `specs`; `apart`: one of them ends its process. 0 runs are no limit."""
         self._apart = apart
+        self._runs_per_process = runs_per_process
         self._loop = loop
         self._specs = specs
         self._process_count = process_count
@@ -81,7 +83,7 @@ class HandlerProcesses:
         """Run a handler, once a process is free, and return its result as JSON.
 
         Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process. One with a
-        `grace_s` has to mind its time limit itself: if it is so much over it, it counts as dead.
+        `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
         """
         run_id = next(self._run_ids)
         self._contexts[run_id] = context
@@ -111,9 +113,9 @@ class HandlerProcesses:
             except TimeoutError:
                 # A handler's own TimeoutError is part of an answer.
                 if grace_s:
-                    raise ProcessDied(
-                        f"the process of handler {spec} was killed: it blocked its event loop, beyond the time limit "
-                        f"of {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S)"
+                    raise HandlerCrashed(
+                        f"handler {spec} blocked its event loop, beyond the time limit of {time_limit_s:g} s "
+                        "(EBS_TASK_TIME_LIMIT_S): its process was killed"
                     ) from None
                 raise TimeLimitExceeded(
                     f"handler {spec} took more than {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S), its process was killed"
@@ -142,7 +144,7 @@ class HandlerProcesses:
         level = logging.getLogger("agents").getEffectiveLevel()
         pool = pebble.ProcessPool(
             max_workers=self._process_count,
-            max_tasks=1 if self._apart else 0,
+            max_tasks=self._runs_per_process,
             initializer=partial(prepare, apart=self._apart),
             initargs=(self._specs, self._news_to, level),
             context=self._spawn,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from app.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
-GOOD = 40
+GOOD = 20
 SOON = {"EBS_DRAIN_S": "1", "EBS_SESSION_TIMEOUT_S": "6", "EBS_TRANSACTION_TIMEOUT_S": "8"}
 
 
