@@ -6,8 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from agents.failure_story import FailureStory, describe
 from agents.outgoing import Outgoing
-from app.quiet_log import Alike, alike_before
 from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.streaming.unreadable import UnreadableRecord
@@ -21,30 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SILENCE_S = 1.0
-
-
-class DeathStory:
-    """Logs deaths, of those that are alike one a second, which says how many went untold before it.
-
-    A line costs what a task does: one task in a hundred that dies would take 4 % of the throughput (2026-11,
-    `make bench-engine BENCH="--only poison"`), and hide every other line.
-    """
-
-    def __init__(self) -> None:
-        self._alike = Alike(_SILENCE_S)
-
-    def tell(self, origin: Origin, error: BaseException, now_s: float) -> None:
-        """Log a death, or count it."""
-        message = message_of(error)
-        untold_count = self._alike.untold_before(fingerprint(type_name_of(error), message), now_s)
-        if untold_count is None:
-            return
-        place = f"{origin.topic}-{origin.partition}@{origin.offset}"
-        log.warning("%s goes to the dead letters: %s%s", place, message, alike_before(untold_count))
-
-
-_story = DeathStory()
+_story = FailureStory(log)
 
 
 def dead_letter(
@@ -66,7 +43,7 @@ def dead_letter(
         error, value = record.error, record.raw
         last_offset = record.last_offset if record.last_offset > record.offset else None
         incomplete = None if record.is_record else "its value is a piece of the log, as it was found there"
-    _story.tell(origin, error, time.monotonic())
+    _tell(origin, error, task)
     headers = dead_letter_headers(
         origin,
         error,
@@ -77,6 +54,17 @@ def dead_letter(
         incomplete=incomplete,
     )
     return Outgoing(DEAD_LETTERS, record.partition, *fitting(Body(record.key, value, headers), limit_bytes))
+
+
+def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> None:
+    """Log a death: where the record lay, what it asked for if that can be read, and why."""
+    name, message = type_name_of(error), message_of(error)
+    place = f"{origin.topic}-{origin.partition}@{origin.offset}"
+    if task is not None:
+        place = f"{describe(task)} ({place})"
+    kind = "" if task is None else task.kind
+    alike = (kind, fingerprint(name, message))
+    _story.tell(alike, time.monotonic(), "%s goes to the dead letters: %s: %s", place, name, message)
 
 
 def bury(step: Step, record: ConsumerRecord, error: BaseException) -> None:

@@ -26,7 +26,8 @@ else, which is a failed attempt too. Its time limit is EBS_TASK_TIME_LIMIT_S for
 
 **Handlers run at least once.** After a crash, or when a worker loses its partitions, unfinished tasks run again, with
 the same attempt number. What they return counts exactly once, what they do elsewhere does not: let it be idempotent,
-with `task.task_id` (the same in every run) as the key. `agents/examples.py` has complete ones.
+with `task.task_id` (the same in every run) as the key. If two workers ended while a task ran, it runs in a process
+apart, whatever its sort: nothing is there that was made in the worker's. `agents/examples.py` has complete ones.
 """
 
 from __future__ import annotations

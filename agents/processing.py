@@ -5,7 +5,8 @@ TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry 
 pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
 object, as the request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
-only those; a task that had started says so once. A request that cannot be read goes to the dead letters.
+only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that
+ends its workers is found by the third life of a worker (`app.rules.lives`) and dies, those beside it lose no attempt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from agents.engine.control_feed import ControlFeed
 from agents.engine.draining import Drainer
 from agents.engine.engine import Engine
-from agents.engine.figures import ProcessingFigures
+from agents.engine.figures import ProcessingFigures, describe_running
 from agents.engine.lanes import Lanes
 from agents.engine.metrics import ProcessingCollector
 from agents.handling.execution import Executor
@@ -26,7 +27,7 @@ from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
-from app.errors import SettingsError
+from app.errors import SettingsError, StepFailed
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
@@ -85,13 +86,17 @@ register_metrics(
     more=ProcessingCollector(_engine, _ladder),
     last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
 )
+app.describe_work = lambda: describe_running(_engine)
 app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 
 @app.task
 async def commit() -> None:
     """Commit what engine and ladder do, from the worker's start to its end."""
-    await _lanes.commit_forever()
+    try:
+        await _lanes.commit_forever()
+    finally:
+        _end_if_cut_off("the committer")
 
 
 def _control_changed() -> None:
@@ -113,9 +118,19 @@ async def processing(stream: Any) -> None:
         _engine.open(executor)
         await _engine.run(stream)
     finally:
+        _end_if_cut_off("the agent")
         await feed.stop()
         await _engine.close()
         await executor.close()
+
+
+def _end_if_cut_off(what: str) -> None:
+    """End the process if a part without which nothing goes on has ended though nobody stops it."""
+    if not app.should_stop:
+        error = StepFailed(
+            f"{what} has ended, but the worker does not stop: does a handler cancel what is not its own?"
+        )
+        app.transactions.fatal(error)
 
 
 async def _drain() -> None:

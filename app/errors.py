@@ -16,7 +16,8 @@
     ├── Retry, Reject            what a handler raises (agents/handlers.py)                    retried; -> dead-letters
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
-    │   └── ProcessDied          the process that it ran in is gone
+    │   ├── ProcessDied          the process that it ran in is gone
+    │   └── HandlerCrashed       workers ended with it, and so did a process that it had for itself  -> dead-letters
     ├── HandlersStuck            handlers that do not end have taken all places of a worker    ends the process
     └── StreamingError
         ├── StepFailed           a step that cannot be committed                               ends the process
@@ -95,6 +96,10 @@ class TimeLimitExceeded(HandlerError):
 
 class ProcessDied(HandlerError):
     """The process that a handler ran in ended before the handler did, such as for want of memory."""
+
+
+class HandlerCrashed(HandlerError):
+    """A handler ended, or blocked, the workers that ran it among others, and then a process where it ran alone."""
 
 
 class HandlersStuck(EbsError):

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -17,6 +17,7 @@ from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
 from app.rules.offsets import Progress
 from app.rules.worked import WorkedTasks
+from app.streaming.reading import RecordReader
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ async def reset_offsets(
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="ebs-offsets", **security)
-    consumer = AIOKafkaConsumer(
+    consumer = RecordReader(
         bootstrap_servers=bootstrap,
         client_id="ebs-offsets",
         group_id=group_id,

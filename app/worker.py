@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import uvloop
 from app import settings as settings_module
 from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
+from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.local.web_ports import reserve_web_port
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from app.tracing import Tracing
+
+_STANDARD_ERROR = 2
+_STOP_S = 15.0
+"""For a stop beyond EBS_DRAIN_S: a last commit, goodbyes to the broker, and what handlers left in the process."""
 
 
 def load_settings() -> Settings:
@@ -46,11 +52,12 @@ def create_worker_app(
     security = _security_of(settings)
     options = StreamingOptions(
         bootstrap_servers=settings.broker,
-        data_dir=settings.data_dir,
+        data_dir=settings.data_dir.absolute(),  # a handler may change the directory
         worker_id=settings.worker_id,
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
         stall_timeout_s=settings.stall_timeout_s,
+        stop_limit_s=settings.drain_s + _STOP_S,
         web_port=(reserve_web_port() or 0) if settings.web_port is None else settings.web_port,
         web_host=settings.web_host,
         security=security,
@@ -58,6 +65,8 @@ def create_worker_app(
 
     async def preflight() -> None:
         _prepare_handlers(log_level)
+        faulthandler.enable(_STANDARD_ERROR)  # a crash in native code shows where; Faust replaces sys.stderr
+        set_children_apart(options.web_port)
         await wait_for_broker(settings.broker, security=security)
         specs = catalogue(settings)
         # What we may not read is taken to be as it was meant.

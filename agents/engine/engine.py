@@ -47,6 +47,13 @@ _INLINE_BURST = 256
 """Inline tasks worked before other coroutines get their turn."""
 
 
+_LEAVE_LIMIT_S = 5.0
+_DEATHS = (
+    "partition %d: %d workers in a row ended while they ran its tasks: what they had begun runs %s here, until the one "
+    "that ended them is found or all is done"
+)
+
+
 class Engine:
     """Runs handlers over the records of one input topic.
 
@@ -73,6 +80,7 @@ class Engine:
         dead_shares: DeadShares | None = None,
     ) -> None:
         self._lanes = lanes
+        self._topic = topic
         self._partition_count = partition_count
         self._control = control
         self._worker = worker
@@ -168,7 +176,12 @@ class Engine:
 
     def lane_ready(self, lane: Lane) -> None:
         """Begin with a lane where its committed progress says."""
+        membership = self._lanes.transactions.ownership.membership
+        assert membership is not None  # of a worker that owns partitions
+        lane.begin_life(membership.member_id)
         self._intake.add(lane)
+        if lane.life.deaths:
+            log.warning(_DEATHS, lane.partition.number, lane.life.deaths, "apart" if lane.runs_apart else "with care")
         self._redriven.open(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
 
@@ -205,6 +218,11 @@ class Engine:
         self._draining = True
         log.info("stopping: %d running tasks have %g s to finish", len(self._pool.running), limit_s)
         await self.finish_running(limit_s)
+        try:
+            async with asyncio.timeout(_LEAVE_LIMIT_S):
+                await self._lanes.leave(self._topic)
+        except TimeoutError:
+            log.warning("the stop could not be committed within %g s: it counts as a death", _LEAVE_LIMIT_S)
 
     async def finish_running(self, limit_s: float) -> None:
         """Wait up to `limit_s` for what runs and its commit; the caller has made sure that nothing starts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from agents.failure_story import describe
 from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from agents.engine.engine import Engine
     from agents.engine.ladder import Ladder
     from app.streaming.transactions import Transactions
+
+
+_NAMED = 5
+"""Of the tasks in the last line of a worker."""
 
 
 class ProcessingFigures:
@@ -37,6 +42,15 @@ class ProcessingFigures:
             abandoned=self._engine.abandoned_count,
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )
+
+
+def describe_running(engine: Engine) -> str:
+    """Return in words what runs, those first that run longest; may be called from any thread."""
+    running = sorted(engine.pool.in_hand(), key=lambda attempt: attempt.began_at_s)
+    if not running:
+        return ""
+    named = "; ".join(describe(attempt.task) for attempt in running[:_NAMED])
+    return f"{len(running)} in hand: {named}{' ...' if len(running) > _NAMED else ''}"
 
 
 def _age_ms(attempt: Attempt, now_s: float) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from app.rules import lives
 from app.rules.offsets import Progress
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiokafka.structs import ConsumerRecord
 
     from agents.outgoing import Outgoing
@@ -18,6 +21,9 @@ MAX_PARKED = 10_000
 """Tasks of one lane that wait for a pause, a rate or their object; then no further ones are read behind them.
 
 Without it a paused kind would be read into memory for as long as it has records."""
+_CAREFUL_RECORDS = 1_000
+"""Begun by a dead owner beyond what it told. Had it begun more, one of the next lives finds what ended it: each of them
+gets further."""
 
 
 class Lane:
@@ -26,18 +32,21 @@ class Lane:
     `rows` are table rows to commit with the lane, by table and key; None deletes one. `stream_time_ms` is the time of
     the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
     somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
-    did not know.
+    did not know; in a `careful` one each task begins only when the commit that says so is through (`app.rules.lives`).
+    `noted` wait for the lane's next commit.
     """
 
     __slots__ = (
-        "changed", "crowded", "expires_at_ms", "held", "lost", "outbox", "parked_count", "partition", "progress",
-        "redriven", "rows", "running", "stream_time_ms", "topic", "waiting",
+        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life", "lost", "noted",
+        "outbox", "parked_count", "partition", "progress", "redriven", "rows", "running", "stream_time_ms", "topic",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, partition: Partition, topic: str) -> None:
         self.partition = partition
         self.topic = topic
-        self.progress = Progress(partition.next_offsets[topic], partition.metadata[topic])
+        progress, self.life = lives.split(partition.metadata[topic])
+        self.progress = Progress(partition.next_offsets[topic], progress)
         self.waiting: deque[ConsumerRecord] = deque()
         self.running: dict[int, Any] = {}
         self.outbox: list[Outgoing] = []
@@ -46,10 +55,44 @@ class Lane:
         self.redriven: dict[bytes, bytes] = {}
         self.stream_time_ms = 0
         self.expires_at_ms = 0
+        self.noted: list[asyncio.Future[None]] = []
+        self.announced = False
+        self.careful = False
+        self.careful_to = 0
         self.changed = False
         self.crowded = False
         self.held = False
         self.lost = False
+
+    def begin_life(self, member_id: str) -> None:
+        """Take the lane over from its former owner, whatever became of that one; for those that run handlers."""
+        self.life = lives.follow(self.life, member_id, self.partition.members)
+        self.careful = True
+        self.careful_to = self.progress.known_to + _CAREFUL_RECORDS
+
+    def end_life(self) -> None:
+        """Say with the next commit that the owner leaves as it should."""
+        self.life = lives.Life("", self.life.deaths)
+
+    @property
+    def runs_apart(self) -> bool:
+        """Whether what earlier lives began runs apart: too many of them ended with it."""
+        return self.life.deaths >= lives.SUSPICIOUS_DEATHS
+
+    def encode(self) -> str | None:
+        """Return the metadata of a commit, None if it does not fit."""
+        if self.life.deaths and (self.progress.watermark >= self.careful_to or self._is_done()):
+            self.life = self.life._replace(deaths=0)
+        encoded = self.progress.encode()
+        return None if encoded is None else lives.join(encoded, self.life)
+
+    def committed(self) -> None:
+        """Hear that a commit is through: from the first one on everybody knows whose lane this is."""
+        self.announced = True
+        self.careful = self.life.deaths > 0
+
+    def _is_done(self) -> bool:
+        return not self.progress.open_count and self.progress.taken_to >= self.progress.known_to
 
     def may_start(self) -> bool:
         """Return whether a record waits that may start now.

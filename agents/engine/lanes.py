@@ -124,8 +124,11 @@ class Lanes:
             due_at_s = loop.time() + self._commit_interval_s
             async with self.transactions.step() as step:
                 self._is_committing = True
-                self._collect(step)
+                collected = self._collect(step)
             self._is_committing = False
+            for lane, noted in collected:
+                lane.committed()
+                _wake(noted)
             self._quiet.set()
 
     def take(self, batch: RecordBatch) -> Lane | None:
@@ -206,6 +209,22 @@ class Lanes:
         if not lane.lost:
             self.send(lane, dead_letter(record, error, limit_bytes=self.transactions.limit_bytes(DEAD_LETTERS)))
 
+    def note(self, lane: Lane) -> asyncio.Future[None]:
+        """Commit what happened in a lane at once; returns what is done when that commit is through."""
+        noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.noted.append(noted)
+        self._plenty.set()
+        self._mark(lane)
+        return noted
+
+    async def leave(self, topic: str) -> None:
+        """Commit that this worker leaves the lanes of a topic as it should: no death, whatever ran last."""
+        left = [lane for lane in self if lane.topic == topic and lane.announced]
+        for lane in left:
+            lane.end_life()
+        if left:
+            await asyncio.wait([self.note(lane) for lane in left])
+
     def hold(self, lane: Lane, *, held: bool) -> None:
         """Pause or resume the fetching of a lane."""
         if held != lane.held:
@@ -230,6 +249,7 @@ class Lanes:
                 lane.lost = True
                 self._outgoing_count -= len(lane.outbox)
                 user.lane_lost(lane)
+                _wake(lane.noted)
         self._publish_holds()
         self._quiet.set()
 
@@ -256,17 +276,21 @@ class Lanes:
             lane.changed = True
             self._changed.set()
 
-    def _collect(self, step: Step) -> None:
-        """Move what happened since the last commit into a step."""
+    def _collect(self, step: Step) -> list[tuple[Lane, list[asyncio.Future[None]]]]:
+        """Move what happened since the last commit into a step; returns the lanes in it, with who waits for it."""
         self._changed.clear()
         self._plenty.clear()
+        collected = []
         for (topic, number), lane in self._lanes.items():
             if not lane.changed or step.partition(number) is not lane.partition:
                 continue
-            metadata = lane.progress.encode()
+            metadata = lane.encode()
+            noted, lane.noted = lane.noted, []
             if metadata is None:
-                # It fits again once running tasks have finished: no other starts in this lane until then.
+                # It fits again once running tasks have finished: no other starts in this lane until then. What waits
+                # for a commit may be all that runs.
                 lane.crowded = True
+                _wake(noted)
                 self._changed.set()
                 continue
             lane.crowded = len(metadata) > _PROGRESS_ALARM_BYTES
@@ -283,9 +307,17 @@ class Lanes:
             lane.rows.clear()
             lane.changed = False
             step.commit_offset(topic, number, lane.progress.watermark, metadata)
+            collected.append((lane, noted))
         for user in set(self._users.values()):
             user.committed()
+        return collected
 
     def _publish_holds(self) -> None:
         held = frozenset(TopicPartition(topic, number) for (topic, number), lane in self._lanes.items() if lane.held)
         self.transactions.ownership.hold(held)
+
+
+def _wake(noted: list[asyncio.Future[None]]) -> None:
+    for one in noted:
+        if not one.done():
+            one.set_result(None)

@@ -15,6 +15,8 @@ With the end of a task that died may go the pause of its kind (`breaker`).
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -23,10 +25,11 @@ import msgspec
 
 from agents.dead_letters import dead_letter
 from agents.engine.facts import cancelled
+from agents.failure_story import FailureStory, describe
 from agents.handlers import Reject, Retry
 from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
-from app.errors import RecordTooLarge
+from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
@@ -34,6 +37,7 @@ from app.rules.retry import GiveUp
 from app.topics import DEAD_LETTERS, TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from aiokafka.structs import ConsumerRecord
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
 
 _SURELY_FITS_BYTES = 10_000
 """Of a result: whether its event fits into its topic is asked of larger ones only."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Outcomes:
@@ -67,22 +74,29 @@ class Outcomes:
         self._max_result_bytes = max_result_bytes
         self._worker = worker
         self._clock_ms = clock_ms
+        self._story = FailureStory(log)
         self.last_progress_at_ms = clock_ms()
 
-    def start(self, attempt: Attempt, now_ms: int) -> None:
-        """Say that an attempt begins, unless an earlier life of it has said so."""
-        if attempt.lane.progress.start(attempt.offset):
-            task = attempt.task
-            event_id = f"s-{attempt.identity}-{task.attempt}"
-            details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
-            self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
+    def start(self, attempt: Attempt, now_ms: int) -> bool:
+        """Say that an attempt begins; returns False if an earlier life of it has said so."""
+        if not attempt.lane.progress.start(attempt.offset):
+            return False
+        task = attempt.task
+        event_id = f"s-{attempt.identity}-{task.attempt}"
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
+        self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
+        return True
+
+    def note(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Return what is done when it is committed that an attempt has begun."""
+        return self._lanes.note(attempt.lane)
 
     def finish(self, attempt: Attempt, result: object) -> None:
         """Keep the result; one that cannot be kept fails the attempt."""
         task = attempt.task
         try:
             encoded = encode_result(result, self._max_result_bytes)
-        except Exception as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
+        except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return
         now_ms = self._clock_ms()
@@ -117,6 +131,7 @@ class Outcomes:
         error_type = type_name_of(error)
         message = message_of(error)
         said = f"{error_type}: {message}"
+        group = fingerprint(error_type, message)
         details = (
             *attempt.common,
             now_ms,
@@ -126,11 +141,12 @@ class Outcomes:
             said,
             task.redrive,
             error_type,
-            fingerprint(error_type, message),
+            group,
         )
-        cause, again = error, None
+        cause, again, wait_s = error, None, 0.0
         if not isinstance(decision, GiveUp):
             cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
+            wait_s = (decision.due_at_ms - now_ms) / 1_000
         pause = None
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if again is None:
@@ -147,6 +163,8 @@ class Outcomes:
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             record = again
+            text, alike = "%s failed, the next one is due in %.1f s: %s", (task.kind, group)
+            self._story.tell(alike, time.monotonic(), text, describe(task), wait_s, said)
         outgoing = (failed, event, record)
         self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
         if pause is not None:
@@ -177,11 +195,13 @@ class Outcomes:
     def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):
             return GiveUp("rejected by its handler")
+        if isinstance(error, HandlerCrashed):
+            return GiveUp("ended the workers that ran it")
         return self._retry_policy.decide(
             attempt=task.attempt,
             created_at_ms=task.at_ms,
             now_ms=now_ms,
-            asked_delay_s=error.delay_s if isinstance(error, Retry) else None,
+            asked_delay_s=_asked_delay_s(error),
             draw=random.uniform,
         )
 
@@ -194,6 +214,12 @@ class Outcomes:
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event))
+
+
+def _asked_delay_s(error: BaseException) -> float | None:
+    """Return how long an error asks to wait; a subclass of `Retry` may have left out what its constructor checks."""
+    delay_s = getattr(error, "delay_s", None) if isinstance(error, Retry) else None
+    return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
 
 
 def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> Outgoing:

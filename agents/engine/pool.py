@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
+from agents.failure_story import describe
 from agents.handlers import Context
+from app import forked
+from app.errors import HandlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
@@ -21,10 +26,17 @@ if TYPE_CHECKING:
     from agents.handling.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
 
+log = logging.getLogger(__name__)
+
 _OVERDUE_S = 30.0
 """After its time limit a handler has 5 s to clean up; one that counts as running for so much longer hangs."""
 _CLOSE_LIMIT_S = 1.0
 """For cancelled handlers when the worker ends; their tasks belong to other workers by then."""
+
+
+_CANCELLED_BY_OTHERS = (
+    "the run was cancelled by code that has no right to: a handler that cancels its own task, or all of the event loop?"
+)
 
 
 class Pool:
@@ -46,6 +58,8 @@ class Pool:
     ) -> None:
         self._tracing = tracing
         self.running: set[Attempt] = set()
+        self._apart: set[Attempt] = set()
+        self._inline: Attempt | None = None
         self.executor: Executor | None = None
         self._handlers = handlers
         self._outcomes = outcomes
@@ -69,8 +83,8 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """How many may run: the places that no abandoned handler keeps."""
-        return self.size - self.abandoned_count
+        """How many may run: the places that no abandoned handler keeps, beside those that run in processes apart."""
+        return self.size - self.abandoned_count + len(self._apart)
 
     @property
     def is_full(self) -> bool:
@@ -81,12 +95,17 @@ class Pool:
     def has_overdue(self) -> bool:
         """Whether an attempt counts as running long after its time limit: something hangs."""
         began_before_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
-        return any(attempt.began_at_s < began_before_s for attempt in self.running)
+        # What runs apart waits for a process as long as it takes, and has a limit of its own.
+        return any(attempt.began_at_s < began_before_s for attempt in self.running - self._apart)
 
     @property
     def is_stuck(self) -> bool:
         """Whether handlers that were left behind hold all places, so that nothing can ever start."""
         return not self.running and self.is_full
+
+    def in_hand(self) -> list[Attempt]:
+        """Return all whose handler runs, those that hold up the event loop included."""
+        return [*self.running, *(() if self._inline is None else (self._inline,))]
 
     def start(self, ready: Ready) -> None:
         """Begin an attempt: in a task of its own, unless its handler takes no time."""
@@ -96,19 +115,29 @@ class Pool:
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin
         attempt = begin(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
-        self._outcomes.start(attempt, now_ms)
+        is_new = self._outcomes.start(attempt, now_ms)
+        if attempt.lane.careful:
+            apart = not is_new and attempt.lane.runs_apart and loaded.can_run_apart
+            if apart:
+                log.info("%s had begun when a worker ended: it runs apart", describe(task))
+                self._apart.add(attempt)
+            # If it ends this worker, the next one must know that it ran.
+            self._begin(attempt, self._run(attempt, loaded, self._outcomes.note(attempt), apart=apart))
+            return
         if loaded.mode == "inline":
+            self._inline = attempt
             try:
                 result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
-                self._outcomes.fail(attempt, error)
+                forked.end_if_child()
+                self._fail(attempt, error)
             else:
+                if forked.is_child:
+                    forked.end_if_child()
                 self._outcomes.finish(attempt, result)
+            self._inline = None
             return
-        self.running.add(attempt)
-        self._on_begin(attempt)
-        attempt.lane.running[attempt.offset] = attempt
-        attempt.running = asyncio.create_task(self._run(attempt, loaded), context=attempt.context.within)
+        self._begin(attempt, self._run(attempt, loaded))
 
     def cancel_lane(self, lane: Lane) -> None:
         """Cancel what runs of a lane that is lost: its next owner runs it again."""
@@ -132,24 +161,56 @@ class Pool:
         if running:
             await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
 
-    async def _run(self, attempt: Attempt, loaded: LoadedHandler) -> None:
+    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+        self.running.add(attempt)
+        self._on_begin(attempt)
+        attempt.lane.running[attempt.offset] = attempt
+        attempt.running = asyncio.create_task(run, context=attempt.context.within)
+
+    async def _run(
+        self,
+        attempt: Attempt,
+        loaded: LoadedHandler,
+        noted: asyncio.Future[None] | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
         try:
+            if noted is not None:
+                await noted
+                attempt.began_at_s = time.perf_counter()
             assert self.executor is not None
-            result = await self.executor.run(loaded, attempt.task, attempt.context)
+            run = self.executor.run_apart if apart else self.executor.run
+            result = await run(loaded, attempt.task, attempt.context)
         except asyncio.CancelledError:
-            # Otherwise the partition is gone, or the worker stops: the task's next owner runs it again.
-            if not attempt.lane.lost and attempt.cancel_reason is not None:
-                self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises fails its task
-            self._outcomes.fail(attempt, error)
+            self._cancelled(attempt)
+        except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
+            self._fail(attempt, error)
         else:
             self._outcomes.finish(attempt, result)
         finally:
             if attempt.traced is not None:
                 attempt.traced.end()
             self.running.discard(attempt)
+            self._apart.discard(attempt)
             attempt.lane.running.pop(attempt.offset, None)
             self._on_end(attempt)
+
+    def _cancelled(self, attempt: Attempt) -> None:
+        if attempt.lane.lost or self.executor is None:
+            # The partition is gone, or the worker stops: the task's next owner runs it again.
+            return
+        if attempt.cancel_reason is not None:
+            self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
+            return
+        self._fail(attempt, HandlerError(_CANCELLED_BY_OTHERS))
+
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        try:
+            self._outcomes.fail(attempt, error)
+        except Exception as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
+            said = f"an error of type {type(error).__name__} cannot be told ({type(broken).__name__})"
+            self._outcomes.fail(attempt, HandlerError(said))
 
 
 def _worked_inline(loaded: LoadedHandler, attempt: Attempt) -> object:

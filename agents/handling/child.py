@@ -6,6 +6,8 @@ task only, not the channel that all processes share.
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
 import logging
 import os
 import pickle
@@ -13,15 +15,18 @@ import select
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing import connection, parent_process
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
+from app.errors import HandlerCrashed, TimeLimitExceeded
+from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
 
 if TYPE_CHECKING:
@@ -30,17 +35,23 @@ if TYPE_CHECKING:
 
 _MAX_PICKLED_BYTES = 1_048_576
 """Of an error on its way to the worker."""
+CLEANUP_LIMIT_S = 5.0
+"""How long a cancelled coroutine is waited for."""
 _LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(levelname)s] %(message)s"
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One run: the handler by its spec, and its task. `run_id` goes back with what is said of its progress."""
+    """One run: the handler by its spec, and its task. `run_id` goes back with what is said of its progress.
+
+    A handler that `is_async` gets an event loop for itself.
+    """
 
     run_id: int
     spec: str
     task: Task
     time_limit_s: float
     max_result_bytes: int
+    is_async: bool = False
 
 
 class Answer(NamedTuple):
@@ -80,8 +91,14 @@ class ProcessContext(Context):
             _tell(News(self.run_id, *self.last_progress[:2]))
 
 
-def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int) -> None:
-    """Set up a new process: before its first task, so that no time limit counts what takes long to import."""
+def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apart: bool) -> None:
+    """Set up a new process: before its first task, so that no time limit counts what takes long to import.
+
+    One that is `apart` is for handlers that may have ended their worker: it is made the first to go.
+    """
+    faulthandler.enable()
+    if apart:
+        _stand_apart()
     # A service manager or a terminal may signal the whole group: the worker decides when its handlers end, by SIGKILL.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="ebs-tether", daemon=True).start()
@@ -95,28 +112,68 @@ def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int) -> None
             logging.getLogger(__name__).warning("%s, which the worker could import: %s", spec, error)
 
 
+def _stand_apart() -> None:
+    """Let signals to its process group, and a system that is short of memory, end this process and not its worker."""
+    with suppress(OSError):
+        os.setsid()
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def run_handler(encoded_call: bytes) -> Answer:
     """Run a handler; never raises."""
     try:
         call = _decode_call(encoded_call)
         context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), run_id=call.run_id)
         result = resolve(call.spec)(call.task, context)
+        if call.is_async:
+            result = _result_of(result, call)
         return Answer(result=bytes(encode_result(result, call.max_result_bytes)))
     # Even SystemExit: whatever a handler raises is an answer.
     except BaseException as error:  # noqa: BLE001
         return _answer_of(error)
 
 
-def _answer_of(error: BaseException) -> Answer:
+def _result_of(coroutine: Any, call: Call) -> object:
+    """Run a coroutine as a worker does: cancelled at its time limit, left behind if it does not care."""
+    with closing(asyncio.new_event_loop()) as loop:
+        return _result_in(loop, coroutine, call)
+
+
+def _result_in(loop: asyncio.AbstractEventLoop, coroutine: Any, call: Call) -> object:
+    run = loop.create_task(coroutine)
     try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception as broken:  # noqa: BLE001  # an error class is anybody's code
-        text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
+        loop.run_until_complete(asyncio.wait([run], timeout=call.time_limit_s))
+    except (asyncio.CancelledError, RuntimeError):  # RuntimeError: the loop was stopped
+        raise _meddler(call) from None
+    if run.cancelled():
+        raise _meddler(call)
+    if run.done():
+        return run.result()
+    run.cancel()
+    loop.run_until_complete(asyncio.wait([run], timeout=CLEANUP_LIMIT_S))
+    raise over_the_limit(call.spec, call.time_limit_s)
+
+
+def _meddler(call: Call) -> HandlerCrashed:
+    return HandlerCrashed(f"handler {call.spec} cancels or stops what is not its own in the event loop")
+
+
+def over_the_limit(handler: str, limit_s: float) -> TimeLimitExceeded:
+    """Return the error of a handler that took too long."""
+    return TimeLimitExceeded(f"handler {handler} took more than {limit_s:g} s (EBS_TASK_TIME_LIMIT_S)")
+
+
+def _answer_of(error: BaseException) -> Answer:
+    text = f"{type(error).__name__}: {message_of(error)}"
     try:
         pickled = pickle.dumps(error)
         if len(pickled) > _MAX_PICKLED_BYTES:
             pickled = b""  # the text says enough
-    except Exception:  # noqa: BLE001  # as above
+        else:
+            # Here first: to read it back runs the class's own code, which may hang or end the process that does it.
+            pickle.loads(pickled)  # noqa: S301  # written in the line above
+    except BaseException:  # noqa: BLE001  # an error class is anybody's code
         pickled = b""
     return Answer(b"", pickled, text, stack_trace_of(error))
 

@@ -7,11 +7,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from agents.handling.child import CLEANUP_LIMIT_S, over_the_limit
 from agents.handling.loop_monitor import LoopMonitor
 from agents.handling.processes import HandlerProcesses, cpu_count
 from agents.handling.results import encode_result
 from agents.handling.threads import HandlerThreads
-from app.errors import HandlerError, TimeLimitExceeded
+from app import forked
+from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
+from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
     from agents.handlers import Context, Task
@@ -22,7 +25,6 @@ __all__ = ["Executor", "encode_result"]
 log = logging.getLogger(__name__)
 
 _BLOCK_LIMIT_S = 1.0
-_CLEANUP_LIMIT_S = 5.0
 
 
 class Executor:
@@ -38,7 +40,7 @@ class Executor:
         max_result_bytes: int,
         process_count: int = 0,
         block_limit_s: float = _BLOCK_LIMIT_S,
-        cleanup_limit_s: float = _CLEANUP_LIMIT_S,
+        cleanup_limit_s: float = CLEANUP_LIMIT_S,
     ) -> None:
         """Begin to watch the loop. `process_count` 0 is one process for each CPU.
 
@@ -53,6 +55,17 @@ class Executor:
             sorted({handler.name for handler in handlers if handler.mode == "process"}),
             process_count=process_count or cpu_count(),
             max_result_bytes=max_result_bytes,
+        )
+        self._apart, self._alone = (
+            HandlerProcesses(
+                self._loop,
+                sorted({handler.name for handler in handlers if handler.can_run_apart}),
+                process_count=process_count or cpu_count(),
+                max_result_bytes=max_result_bytes,
+                apart=True,
+                runs_per_process=limit,
+            )
+            for limit in (0, 1)
         )
         self._abandoned_coroutine_count = 0
         self._abandoned_running: set[asyncio.Task[Any]] = set()
@@ -88,11 +101,37 @@ class Executor:
             context.cancelled = True
             raise
 
+    async def run_apart(self, loaded: LoadedHandler, _task: Task, context: Context) -> object:
+        """Run a handler, whatever its sort, in another process: it may have ended a worker.
+
+        Raises as `run` does; `HandlerCrashed` if it ends its process, or blocks the event loop that it has for itself.
+        """
+        context.began_at_s = time.monotonic()
+        try:
+            try:
+                return await self._run_in(self._apart, loaded, context)
+            except ProcessDied:
+                # Whoever ran there before may have broken the process: in a new one there is no doubt.
+                return await self._run_in(self._alone, loaded, context)
+        except ProcessDied as error:
+            raise HandlerCrashed(
+                f"workers ended while they ran task {context.task.task_id} among others; run alone, {error}"
+            ) from error
+        except (asyncio.CancelledError, TimeLimitExceeded):
+            context.cancelled = True
+            raise
+
+    async def _run_in(self, processes: HandlerProcesses, loaded: LoadedHandler, context: Context) -> object:
+        grace_s = 2 * self._cleanup_limit_s if loaded.mode in ("coroutine", "inline") else 0.0
+        return await processes.run(loaded.name, context, is_async=loaded.mode == "coroutine", grace_s=grace_s)
+
     async def close(self) -> None:
         """End all threads that can be ended, and kill the processes. Does not wait for handlers."""
         self._monitor.stop()
         self._threads.close()
         await self._processes.close()
+        await self._apart.close()
+        await self._alone.close()
 
     async def _run_coroutine(self, loaded: LoadedHandler, task: Task, context: Context) -> object:
         # In a task of its own, so that a handler that swallows its cancellation can be left behind.
@@ -104,7 +143,7 @@ class Executor:
             raise
         if not inner.done():
             await self._end_coroutine(inner, loaded, context)
-            raise _over_the_limit(loaded, context)
+            raise over_the_limit(loaded.name, context.time_limit_s)
         try:
             return inner.result()
         finally:
@@ -146,7 +185,7 @@ class Executor:
                     self._threads.abandoned_running_count,
                 )
         if not run.ended.done():
-            raise _over_the_limit(loaded, context)
+            raise over_the_limit(loaded.name, context.time_limit_s)
         value, error = run.ended.result()
         try:
             if error is None:
@@ -178,23 +217,22 @@ class Executor:
 async def _only_ordinary_errors(loaded: LoadedHandler, task: Task, context: Context) -> object:
     try:
         return await loaded.function(task, context)
-    except asyncio.CancelledError as error:
-        if context.cancelled:
+    except Exception:
+        raise
+    # SystemExit would end the event loop, and with it the worker: again and again, as the task would come back. Others,
+    # such as the PanicException of a Rust extension, must not be taken for the end of this coroutine either.
+    except BaseException as error:
+        if context.cancelled and isinstance(error, asyncio.CancelledError | GeneratorExit):
             raise
         raise _extraordinary(loaded, error) from error
-    # SystemExit would end the event loop, and with it the worker: again and again, as the task would come back.
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise _extraordinary(loaded, error) from error
+    finally:
+        forked.end_if_child()
 
 
 def _extraordinary(loaded: LoadedHandler, error: BaseException) -> HandlerError:
-    said = HandlerError(f"handler {loaded.name} raised {type(error).__name__}: {error}")
+    said = HandlerError(f"handler {loaded.name} raised {type(error).__name__}: {message_of(error)}")
     said.__cause__ = error
     return said
-
-
-def _over_the_limit(loaded: LoadedHandler, context: Context) -> TimeLimitExceeded:
-    return TimeLimitExceeded(f"handler {loaded.name} took more than {context.time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S)")
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -41,6 +41,11 @@ class LoadedHandler:
     function: Handler
     mode: Mode
 
+    @property
+    def can_run_apart(self) -> bool:
+        """Whether another process can import it; only what we made ourselves cannot."""
+        return _SPEC.fullmatch(self.name) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:

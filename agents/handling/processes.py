@@ -13,6 +13,7 @@ import os
 import pickle
 import time
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -20,7 +21,7 @@ import pebble
 
 from agents.handlers import Progress
 from agents.handling.child import Call, News, encode_call, prepare, run_handler
-from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
+from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +49,18 @@ class HandlerProcesses:
     """Runs handlers by their specs in a pool of processes, which is started by the first run."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, specs: Sequence[str], *, process_count: int, max_result_bytes: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        specs: Sequence[str],
+        *,
+        process_count: int,
+        max_result_bytes: int,
+        apart: bool = False,
+        runs_per_process: int = 0,
     ) -> None:
+        """Prepare for handlers named `specs`; `apart`: one of them ends its process. 0 runs are no limit."""
+        self._apart = apart
+        self._runs_per_process = runs_per_process
         self._loop = loop
         self._specs = specs
         self._process_count = process_count
@@ -68,17 +79,18 @@ class HandlerProcesses:
         self._unread = b""
         self._closed = False
 
-    async def run(self, spec: str, context: Context) -> msgspec.Raw:
+    async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
         """Run a handler, once a process is free, and return its result as JSON.
 
-        Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process.
+        Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process. One with a
+        `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
         """
         run_id = next(self._run_ids)
         self._contexts[run_id] = context
-        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes))
+        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes, is_async))
         try:
             async with self._free:
-                answer = await self._answer(spec, call, context.time_limit_s)
+                answer = await self._answer(spec, call, context.time_limit_s, grace_s)
         finally:
             del self._contexts[run_id]
         if answer.error_text:
@@ -94,12 +106,17 @@ class HandlerProcesses:
         self._news_from.close()
         self._news_to.close()
 
-    async def _answer(self, spec: str, call: bytes, time_limit_s: float) -> Answer:
+    async def _answer(self, spec: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
         for _ in range(_TRIES):
             try:
-                return await _ask(await self._running_pool(), call, time_limit_s)
+                return await _ask(await self._running_pool(), call, time_limit_s + grace_s)
             except TimeoutError:
                 # A handler's own TimeoutError is part of an answer.
+                if grace_s:
+                    raise HandlerCrashed(
+                        f"handler {spec} blocked its event loop, beyond the time limit of {time_limit_s:g} s "
+                        "(EBS_TASK_TIME_LIMIT_S): its process was killed"
+                    ) from None
                 raise TimeLimitExceeded(
                     f"handler {spec} took more than {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S), its process was killed"
                 ) from None
@@ -127,7 +144,8 @@ class HandlerProcesses:
         level = logging.getLogger("agents").getEffectiveLevel()
         pool = pebble.ProcessPool(
             max_workers=self._process_count,
-            initializer=prepare,
+            max_tasks=self._runs_per_process,
+            initializer=partial(prepare, apart=self._apart),
             initargs=(self._specs, self._news_to, level),
             context=self._spawn,
         )
@@ -174,8 +192,8 @@ def _raise_error(answer: Answer) -> NoReturn:
     if answer.pickled_error:
         try:
             error = pickle.loads(answer.pickled_error)  # noqa: S301  # our own process wrote it
-        # Many cannot be read back, such as those whose constructor wants more than the message.
-        except Exception as broken:  # noqa: BLE001
+        # Some can be read back in that process only, such as those of a module that was made there.
+        except BaseException as broken:  # noqa: BLE001
             log.debug("the error of a handler's process cannot be read back: %r", broken)
     if not isinstance(error, Exception):
         error = HandlerError(answer.error_text)

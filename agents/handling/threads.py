@@ -12,6 +12,8 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app import forked
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -79,6 +81,7 @@ class HandlerThreads:
     def _work(self) -> None:
         while (run := self._runs.get()) is not None:
             outcome = _outcome_of(run)
+            forked.end_if_child()
             try:
                 self._loop.call_soon_threadsafe(self._ended, run, outcome)
             except RuntimeError:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.errors import ProgramFailed
 from app.local.prefixed_output import lines_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _LINES_KEPT = 20
 _LAST_WORDS_S = 0.5
+_STREAM_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -136,34 +138,30 @@ class Supervisor:
 
     async def _live(self, program: Program, child: Child, request: StopRequest) -> int:
         """Run a program once, from start to end; return its exit code."""
-        process = await asyncio.create_subprocess_exec(
-            *tethered(program.argv),
-            env=dict(program.env),
-            cwd=self._cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process, ended, transport = await _start(tethered(program.argv), env=dict(program.env), cwd=self._cwd)
         child.pid, child.exit_code, child.start_count = process.pid, None, child.start_count + 1
         child.last_lines.clear()
         self._output(child.role, f"started, process {process.pid}")
         listener = asyncio.create_task(self._listen(process, child, request))
-        ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(request.stop.wait())
         await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not ended.done():
             await self._end(process, ended, request)
         child.pid, child.exit_code = None, await ended
-        # What it said last is still in the pipe; a grandchild may hold that open for ever. Twice: if this process stood
-        # still meanwhile, the first wait is over before anything was read.
+        # What it said last is still in the pipe. Twice: if this process stood still meanwhile, the first wait is over
+        # before anything was read.
         for _ in range(2):
             await asyncio.wait([listener], timeout=_LAST_WORDS_S / 2)
-        listener.cancel()
+        if not listener.done():
+            # Somebody else holds the pipe: a process that it started, which may hold its port, too.
+            _kill_group(process.pid)
+            await asyncio.wait([listener], timeout=_LAST_WORDS_S)
+            listener.cancel()
+            transport.close()
         return child.exit_code
 
-    async def _listen(self, process: asyncio.subprocess.Process, child: Child, request: StopRequest) -> None:
+    async def _listen(self, process: Process, child: Child, request: StopRequest) -> None:
         if process.stdout is None:
             return
         async for line in lines_of(process.stdout):
@@ -173,14 +171,49 @@ class Supervisor:
             except BrokenPipeError:  # nobody reads any more, as in `ebs up | head`
                 request.stop.set()
 
-    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int], request: StopRequest) -> None:
+    async def _end(self, process: Process, ended: asyncio.Future[Any], request: StopRequest) -> None:
         process.terminate()
         hurried = asyncio.create_task(request.hurry.wait())
         await asyncio.wait([ended, hurried], timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not ended.done():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its own pool of processes too
+            _kill_group(process.pid)  # its own pool of processes too
+
+
+class _Ending(SubprocessStreamProtocol):
+    """Says when a process has ended; `Process.wait` waits for its pipes too, which a grandchild may hold for ever."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=_STREAM_BYTES, loop=loop)
+        self.ended: asyncio.Future[Any] = loop.create_future()
+
+    def process_exited(self) -> None:
+        """Hear of the end."""
+        if not self.ended.done():
+            self.ended.set_result(self._transport.get_returncode())  # type: ignore[attr-defined]  # asyncio's own
+        super().process_exited()
+
+
+async def _start(
+    argv: Sequence[str], **options: Any
+) -> tuple[Process, asyncio.Future[Any], asyncio.SubprocessTransport]:
+    """Start a process in a session of its own; returns it, what gets its exit code, and what holds its pipe."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: _Ending(loop),
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        **options,
+    )
+    return Process(transport, protocol, loop), protocol.ended, transport
+
+
+def _kill_group(leader_pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader_pid, signal.SIGKILL)
 
 
 def _in_words(exit_code: int) -> str:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from app import forked
 from app.local.ports import is_free
 
 FIRST_WEB_PORT = 6066
@@ -36,6 +37,8 @@ def _reserve(port: int) -> bool:
         is_ours = is_free(port, "0.0.0.0")
     except OSError:
         is_ours = False
-    if not is_ours:
+    if is_ours:
+        forked.private.append(lock)
+    else:
         os.close(lock)
     return is_ours

@@ -5,7 +5,8 @@ into the commit's metadata, so that after a crash exactly the unfinished tasks r
 twice. (Confluent's Parallel Consumer keeps finished offsets there too.)
 
 Encoding: "1:" and base64 of run lengths from the watermark on; each run is a varint of length * 4 + state. Everything
-beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`).
+beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `lives` has the
+last few.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING
 
+from app.rules.lives import MAX_LIFE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_METADATA_BYTES = 4_096
 
 _FORMAT = "1:"
-_MAX_PACKED_BYTES = (MAX_METADATA_BYTES - len(_FORMAT)) // 4 * 3
+_MAX_PACKED_BYTES = (MAX_METADATA_BYTES - len(_FORMAT) - MAX_LIFE_BYTES) // 4 * 3
 _WAITING, _STARTED, _FINISHED = 0, 1, 2
 _COMPACT_SLACK = 1_024
 

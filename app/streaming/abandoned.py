@@ -51,6 +51,15 @@ async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> l
     return abandoned
 
 
+async def living_members(client: AIOKafkaClient, group_id: str) -> frozenset[str] | None:
+    """Return the ids of the group's members, None if that cannot be had: nothing may be concluded then."""
+    try:
+        return frozenset([member_id for member_id, *_ in await _members(client, group_id)])
+    except (errors.KafkaError, NotImplementedError, OSError) as error:
+        log.info("the members of the group are not known: %r", error)
+        return None
+
+
 async def _open_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
     brokers = [broker.nodeId for broker in client.cluster.brokers()]
     answers = await asyncio.gather(*(_ask(client, node_id, ListTransactions([_ONGOING], [])) for node_id in brokers))
@@ -63,12 +72,16 @@ async def _open_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
 
 
 async def _client_ids(client: AIOKafkaClient, group_id: str) -> set[str]:
+    return {client_id for _member_id, client_id, *_ in await _members(client, group_id)}
+
+
+async def _members(client: AIOKafkaClient, group_id: str) -> Any:
     node_id = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
     answer = await _ask(client, node_id, DescribeGroups([group_id]))
     ((code, _group, _state, _protocol_type, _protocol, members),) = answer.groups
     if code:
         raise errors.for_code(code)
-    return {client_id for _member_id, client_id, *_ in members}
+    return members
 
 
 async def _end(client: AIOKafkaClient, transactional_id: str) -> None:

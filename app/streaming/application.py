@@ -38,6 +38,7 @@ from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.streaming.watchdog import EXIT_STOOD_STILL, Watchdog
+from app.streaming.watchdog import end_process as end_hanging_process
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class StreamingApp(faust.App):
     is_prepared: bool
     preflight: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
+    describe_work: Callable[[], str]
     worker_name: str
     transactional_id: str
 
@@ -97,6 +99,7 @@ class StreamingApp(faust.App):
     async def on_stop(self) -> None:
         """Finish what `drain` waits for and the step in hand, then leave the group at once."""
         _end_at_the_next_signal()
+        self.watchdog.limit_stop(self.options.stop_limit_s)
         await self.drain()
         await self.transactions.stop()
         await super().on_stop()
@@ -130,7 +133,7 @@ def create_streaming_app(
     `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
     """
-    fatal = fatal or end_process
+    fatal = fatal or (lambda error: end_process(error, app.describe_work()))
     app = StreamingApp(
         app_id,
         broker=f"kafka://{options.bootstrap_servers}",
@@ -164,6 +167,7 @@ def create_streaming_app(
     app.transactional_id = f"{app_id}-{instance}"
     app.preflight = preflight
     app.drain = _nothing_to_drain
+    app.describe_work = str
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
     app.progress = Progress(
         app.transactions,
@@ -179,7 +183,11 @@ def create_streaming_app(
             stands_aside=lambda: app.consumer.assignor.aside,
         ),
     )
-    app.watchdog = Watchdog(options.stall_timeout_s, verdict=lambda: app.progress.verdict)
+    app.watchdog = Watchdog(
+        options.stall_timeout_s,
+        verdict=lambda: app.progress.verdict,
+        end=lambda silence: end_hanging_process(silence, app.describe_work),
+    )
     app.is_prepared = False
     app.transport.Consumer = Consumer
     app.transport.Producer = Producer
@@ -206,9 +214,12 @@ async def _nothing_to_drain() -> None:
     """Stand in for `StreamingApp.drain` where an app has no work of its own in flight."""
 
 
-def end_process(error: BaseException) -> NoReturn:
-    """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt."""
-    _end_process(error, exit_code_of(error))
+def end_process(error: BaseException, work: str = "") -> NoReturn:
+    """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt.
+
+    `work` says in words what it had in hand.
+    """
+    _end_process(error, exit_code_of(error), work)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -227,11 +238,12 @@ def _end_at_the_next_signal() -> None:
         loop.add_signal_handler(number, os._exit, 128 + number)
 
 
-def _end_process(error: BaseException, code: int) -> NoReturn:
+def _end_process(error: BaseException, code: int, work: str = "") -> NoReturn:
     if code == EXIT_CONFIGURATION:
         print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201  # logging may not be set up yet
     else:
-        log.critical("the worker ends (exit code %d): %s: %s", code, type(error).__name__, error, exc_info=error)
+        text = "the worker ends (exit code %d): %s: %s%s"
+        log.critical(text, code, type(error).__name__, error, work and f"; {work}", exc_info=error)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamingOptions:
-    """How a streaming app reaches Kafka and where it keeps its stores; times in milliseconds but for one."""
+    """How a streaming app reaches Kafka and where it keeps its stores; times in milliseconds, some in seconds."""
 
     bootstrap_servers: str
     data_dir: Path
@@ -21,6 +21,7 @@ class StreamingOptions:
     transaction_timeout_ms: int = 10_000
     request_timeout_ms: int = 30_000
     stall_timeout_s: float = 60.0
+    stop_limit_s: float = 60.0
     web_port: int = 6066
     web_host: str = "0.0.0.0"
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)  # it holds a password

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions
+from app.streaming.abandoned import end_abandoned_transactions, living_members
 from app.streaming.claims import Positions, read_positions
 from app.streaming.places import PLACES_KEY, decode_places, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
@@ -40,16 +40,18 @@ class Partition:
     """One partition number of this worker, over all of its input topics.
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `places` which topics were worked (see `places`). Not `active` until restored.
+    beside it, `places` which topics were worked (see `places`). `members` are the ids of the group's members when it
+    was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "metadata", "next_offsets", "number", "places", "stores")
+    __slots__ = ("active", "members", "metadata", "next_offsets", "number", "places", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.places: dict[str, Place] = {}
+        self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
         self.active = False
 
@@ -267,6 +269,9 @@ class Ownership:
         )
         if positions is not None:
             self.topic_ids = dict(positions.topic_ids)
+            members = await living_members(client, self.group_id)
+            for partition in partitions:
+                partition.members = members
         return positions
 
     def _starting_points(self, partitions: Sequence[Partition], positions: Positions) -> dict[TopicPartition, int]:

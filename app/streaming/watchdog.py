@@ -80,6 +80,8 @@ class Watchdog:
         self._looked_at_s = clock()
         self._watched_s = 0.0
         self._condemned = False
+        self._stop_due_at_s: float | None = None
+        self._stop_limit_s = 0.0
 
     def watch(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         """Watch a loop too, until it is closed."""
@@ -89,6 +91,11 @@ class Watchdog:
         """Begin to watch."""
         self._looked_at_s = self._clock()
         threading.Thread(target=self._run, name="ebs-watchdog", daemon=True).start()
+
+    def limit_stop(self, limit_s: float) -> None:
+        """Let the process end within so long from now on, whatever hangs: it has begun to stop."""
+        self._stop_limit_s = limit_s
+        self._stop_due_at_s = self._watched_s + limit_s
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -115,12 +122,17 @@ class Watchdog:
             elif self._watched_s - pulse.asked_at_s >= self._limit_s:
                 silent_s = self._watched_s - pulse.asked_at_s
                 return Silence(f"{pulse.name} has not turned for {silent_s:.0f} s", [])
+        if self._stop_due_at_s is not None and self._watched_s >= self._stop_due_at_s:
+            return Silence(f"its stop has not ended after {self._stop_limit_s:g} s", self._loops())
         reason = self._verdict()
         # Twice: `/livez` says it before the end, and one that was passing is let pass.
         condemned, self._condemned = self._condemned, reason is not None
         if reason is None or not condemned:
             return None
-        return Silence(reason, [pulse.loop for pulse in self._pulses])
+        return Silence(reason, self._loops())
+
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        return [pulse.loop for pulse in self._pulses]
 
     def _run(self) -> None:
         while not self._stopped.wait(self.period_s):
@@ -130,13 +142,18 @@ class Watchdog:
                 return
 
 
-def end_process(silence: Silence) -> None:
+def end_process(silence: Silence, describe_work: Callable[[], str] = str) -> None:
     """Say what is wrong with the stacks of all threads, and end the process so that its partitions move on.
 
     Written past `logging`, whose locks the thread that hangs may hold, and past `sys.stderr`, which Faust replaces.
     """
     standard_error = 2
-    text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {silence.reason}\n{_describe_tasks(silence)}"
+    try:
+        work = describe_work()
+    except Exception as error:  # noqa: BLE001  # it is asked in another thread than the one whose work it is
+        work = f"what was in hand cannot be said ({error!r})"
+    reason = f"{silence.reason}; {work}" if work else silence.reason
+    text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {reason}\n{_describe_tasks(silence)}"
     os.write(standard_error, text.encode(errors="backslashreplace"))
     faulthandler.dump_traceback(file=standard_error, all_threads=True)
     os._exit(EXIT_STOOD_STILL)

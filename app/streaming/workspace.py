@@ -8,6 +8,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from app import forked
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,6 +39,8 @@ class Workspace:
             self._path = self._parent / f"{self._instance}-{os.getpid()}"
             self._path.mkdir(exist_ok=True)
             self._lock = _try_lock(self._path)
+            if self._lock is not None:
+                forked.private.append(self._lock)
         return self._path
 
     def _sweep(self, directory: Path) -> None:

@@ -12,13 +12,14 @@ from engine_bench import NOW_MS, PARTITIONS, Gate, request
 from fakes import settle, until
 from running_handlers import eventually
 
-from agents.handlers import inline
+from agents.handlers import Retry, inline
 from app.errors import StepFailed
 from app.events import (
     TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
+    TaskRetried,
     TaskStarted,
     decode_task_request,
 )
@@ -582,3 +583,65 @@ async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):
         gate.finish()
         await until(lambda: not gate.running)
     assert [str(offset) for offset in expected[:5]] == gate.started[:5]
+
+
+class Panic(BaseException):
+    """An error that is no Exception, such as those of Rust extensions."""
+
+
+class BareRetry(Retry):
+    """A Retry whose author did not call the constructor of its base."""
+
+    def __init__(self) -> None:
+        """Leave out all that there should be."""
+
+
+class EndlessRetry(Retry):
+    """A Retry whose delay was made nonsense of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delay_s = "soon"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "error", [Panic("index"), GeneratorExit(), asyncio.CancelledError(), SystemExit(2), BareRetry(), EndlessRetry()]
+)
+@pytest.mark.parametrize("sort", ["coroutine", "inline"])
+async def test_whatever_is_raised_is_a_failed_attempt(bench, sort, error, caplog):
+    """The task is tried again, the log says so, and the watermark goes on."""
+
+    async def coroutine(_task: TaskCreated) -> None:
+        raise error
+
+    @inline
+    def at_once(_task: TaskCreated) -> None:
+        raise error
+
+    one = await bench(coroutine if sort == "coroutine" else at_once, max_attempts=2)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: len(one.types()) == 3)
+    assert [TaskStarted, TaskFailed, TaskRetried] == one.types("a")
+    await until(lambda: one.committed() == (1, ""))
+    (said,) = [line for line in caplog.messages if "task a-0 of object a, kind default, attempt 1 failed" in line]
+    assert type(error).__name__ in said
+
+
+async def test_handler_that_cancels_all_runs_leaves_none_without_an_end(bench):
+    """Its own run and those of others: each is a failed attempt."""
+
+    async def cancel_all(task: TaskCreated) -> None:
+        if task.object_id == "b":
+            for attempt in list(one.engine.running):
+                attempt.running.cancel()
+        await asyncio.Event().wait()
+
+    one = await bench(cancel_all)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: len(one.types()) == 6)
+    dead = [event for event in one.events() if isinstance(event, TaskDead)]
+    assert {"a", "b"} == {event.object_id for event in dead}
+    assert all("cancelled by code that has no right to" in event.error for event in dead)
+    await until(lambda: one.committed() == (2, ""))

@@ -116,10 +116,24 @@ async def test_what_a_handler_raises_comes_out_unchanged(bench: Bench, sort: str
     assert error is caught.value
 
 
+class Panic(BaseException):
+    """What a Rust extension raises (PyO3's PanicException is no Exception)."""
+
+
+class MutePanic(Panic):
+    """Another one, whose text is not to be had."""
+
+    def __str__(self) -> str:
+        raise Panic
+
+
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize(
     ("error", "words"),
     [
+        (Panic("index out of bounds"), "handler shop:work raised Panic: index out of bounds"),
+        (MutePanic(), "handler shop:work raised MutePanic: (its text cannot be had: Panic)"),
+        (GeneratorExit("odd"), "handler shop:work raised GeneratorExit: odd"),
         (SystemExit(2), "handler shop:work raised SystemExit: 2"),
         (KeyboardInterrupt(), "handler shop:work raised KeyboardInterrupt: "),
         (asyncio.CancelledError("of its own"), "handler shop:work raised CancelledError: of its own"),

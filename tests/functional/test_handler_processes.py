@@ -15,7 +15,7 @@ import pytest_asyncio
 from running_handlers import LONG_S, Bench, by_name, eventually, is_alive, some_task
 
 from agents.handlers import Reject, Retry
-from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
+from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ NEVER_END = by_name("never_end")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench() -> AsyncIterator[Bench]:
     """Return a bench with one process, which is closed at the end."""
-    bench = Bench(*map(by_name, ("compute", "end", "never_end", "log_lines")))
+    bench = Bench(*map(by_name, ("compute", "end", "never_end", "log_lines", "end_in_the_loop")))
     yield bench
     await bench.executor.close()
 
@@ -84,7 +84,9 @@ async def test_progress_comes_out_of_a_process(bench: Bench) -> None:
         ("retry", Retry, "busy"),
         ("reject", Reject, "no image"),
         ("odd", HandlerError, "Odd: one and two"),
-        ("unprintable", HandlerError, "Unprintable, whose text cannot be had: RuntimeError"),
+        ("unprintable", HandlerError, "Unprintable: (its text cannot be had: RuntimeError)"),
+        ("panic", HandlerError, "Panic: of its own"),
+        ("deadly to read", HandlerError, "Deadly: to read"),
         ("exit", HandlerError, "SystemExit: enough"),
         ("interrupt", HandlerError, "KeyboardInterrupt: "),
         ("no JSON", Reject, "the result, of type object, is no JSON: Encoding objects of type object is unsupported"),
@@ -232,3 +234,41 @@ async def test_no_process_outlives_its_worker() -> None:
         assert is_alive(pid)
         worker.kill()
     await eventually(lambda: not is_alive(pid))
+
+
+async def run_apart(bench: Bench, content: str, *, name: str = "end_in_the_loop", limit_s: float = LONG_S) -> object:
+    """Run a handler apart."""
+    task = some_task(content)
+    return await bench.executor.run_apart(by_name(name), task, Bench.context(task, limit_s=limit_s))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        ("retry", Retry, "busy"),
+        ("panic", HandlerError, "Panic: of its own"),
+        ("exit", HandlerError, "SystemExit: enough"),
+        ("die", HandlerCrashed, "exit code 3"),
+        ("kill the group", HandlerCrashed, "exit code -9"),
+    ],
+)
+async def test_an_error_comes_out_of_a_coroutine_that_runs_apart(
+    bench: Bench, content: str, error: type[Exception], words: str
+) -> None:
+    """As it does in the worker's own loop; what kills its process group kills itself only."""
+    with pytest.raises(error, match=words):
+        await run_apart(bench, content)
+
+
+async def test_time_limit_of_what_runs_apart() -> None:
+    """A coroutine that awaits is over its limit, as anywhere; one that blocks its loop is what ends workers."""
+    bench = Bench(by_name("end_in_the_loop"), cleanup_limit_s=0.5)
+    try:
+        with pytest.raises(TimeLimitExceeded, match=r"took more than 0\.1 s"):
+            await run_apart(bench, "wait", limit_s=0.1)
+        with pytest.raises(HandlerCrashed, match="blocked its event loop"):
+            await run_apart(bench, "block", limit_s=0.1)
+        with pytest.raises(TimeLimitExceeded, match=r"took more than 0\.5 s"):
+            await run_apart(bench, "block", name="end_in_a_thread", limit_s=0.5)
+    finally:
+        await bench.executor.close()

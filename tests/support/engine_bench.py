@@ -17,6 +17,7 @@ from agents.handling.execution import Executor
 from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.rules.control import ControlState
+from app.rules.lives import split
 from app.rules.retry import RetryPolicy
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
@@ -28,10 +29,12 @@ NOW_MS = 1_795_489_276_303
 PARTITIONS = 4
 
 
-def request(object_id: str, *, partition: int = 0, attempt: int = 1) -> bytes:
+def request(
+    object_id: str, *, partition: int = 0, attempt: int = 1, content: str = "some content", kind: str = "default"
+) -> bytes:
     """Return the request of an object's only task, made 12 ms ago."""
     task: TaskCreated = task_event(TaskCreated, object_id, 0, at_ms=NOW_MS - 12, attempt=attempt)
-    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content="some content"))
+    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content=content, kind=kind))
 
 
 class Gate:
@@ -152,4 +155,4 @@ class Bench:
     def committed(self, partition: int = 0) -> tuple[int, str]:
         """Return the committed offset and metadata of a partition."""
         committed = self.producer.offsets[TopicPartition(TASK_REQUESTS, partition)]
-        return committed.offset, committed.metadata
+        return committed.offset, split(committed.metadata)[0]

@@ -35,6 +35,7 @@ class FakeCoordinator:
         self.ended: list[str] = []
         self.error: Exception | None = None
         self.refusal = 0
+        self.describe_refusal = 0
         self.asked = 0
         self.cluster = self
         self.topic_ids: dict[str, str] = {}
@@ -74,7 +75,7 @@ class FakeCoordinator:
         if isinstance(request, DescribeGroups):
             members = [("member", one, "host", b"", b"") for one in self.member_client_ids]
             members += [("member", "client", "host", b"", one) for one in self.assignments]
-            return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "ebs", members)])
+            return SimpleNamespace(groups=[(self.describe_refusal, "group", "Stable", "consumer", "ebs", members)])
         if isinstance(request, InitProducerIdRequest):
             self.ended.append(request._transactional_id)
             return SimpleNamespace(error_code=51)

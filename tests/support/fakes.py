@@ -207,13 +207,20 @@ class FakeOwnership:
         self.calls: list[str] = []
 
     def give(
-        self, number: int, *, offset: int = 0, metadata: str = "", stores: Mapping[str, Any] | None = None
+        self,
+        number: int,
+        *,
+        offset: int = 0,
+        metadata: str = "",
+        stores: Mapping[str, Any] | None = None,
+        members: frozenset[str] | None = None,
     ) -> Partition:
         """Let the worker own a partition from a committed offset on."""
         partition = self.partitions[number] = Partition(number)
         partition.next_offsets = dict.fromkeys(self.input_topics, offset)
         partition.metadata = dict.fromkeys(self.input_topics, metadata)
         partition.stores = dict(stores or {})
+        partition.members = members
         partition.active = True
         for observer in self.observers:
             observer.partition_ready(partition)

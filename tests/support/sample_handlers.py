@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -80,6 +81,27 @@ class Unprintable(Odd):
         raise RuntimeError("no text")
 
 
+class Panic(BaseException):
+    """An error that is no Exception, and cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise Panic("twice")
+
+
+class Deadly(Exception):
+    """An error that ends the process that is not `made_in` when it is read back."""
+
+    def __reduce__(self) -> Any:
+        return end_other_process, (os.getpid(),)
+
+
+def end_other_process(pid: int) -> Exception:
+    """End any process but one, and there raise."""
+    if os.getpid() != pid:
+        os._exit(3)
+    raise Panic("not here")
+
+
 ENDINGS: dict[str, Any] = {
     "value error": lambda: _throw(ValueError("seen")),
     "timeout error": lambda: _throw(TimeoutError("its own")),
@@ -87,8 +109,12 @@ ENDINGS: dict[str, Any] = {
     "reject": lambda: _throw(Reject("no image")),
     "odd": lambda: _throw(Odd("one", "two")),
     "unprintable": lambda: _throw(Unprintable("one", "two")),
+    "panic": lambda: _throw(Panic("of its own")),
+    "deadly to read": lambda: _throw(Deadly("to read")),
     "exit": lambda: sys.exit("enough"),
     "interrupt": lambda: _throw(KeyboardInterrupt()),
+    "block": lambda: time.sleep(600),
+    "kill the group": lambda: os.killpg(0, signal.SIGKILL),
     "die": functools.partial(os._exit, 3),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "no JSON": object,
@@ -98,6 +124,24 @@ ENDINGS: dict[str, Any] = {
 
 @cpu_bound
 def end(task: Task, _context: Context) -> Any:
+    """End as the object's content says."""
+    return ENDINGS[str(task.content)]()
+
+
+async def end_in_the_loop(task: Task, _context: Context) -> Any:
+    """End as the object's content says; `wait` and `block` do not, each in its way."""
+    if task.content == "wait":
+        await asyncio.Event().wait()
+    return ENDINGS[str(task.content)]()
+
+
+def end_in_a_thread(task: Task, _context: Context) -> Any:
+    """End as the object's content says."""
+    return ENDINGS[str(task.content)]()
+
+
+@inline
+def end_at_once(task: Task, _context: Context) -> Any:
     """End as the object's content says."""
     return ENDINGS[str(task.content)]()
 

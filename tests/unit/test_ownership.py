@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from app.streaming.ownership import Partition
 
 
+GROUP_AUTHORIZATION_FAILED = 30
+
+
 class FakeReader:
     """The consumer: notes where it was sent and what is open."""
 
@@ -244,3 +247,17 @@ async def test_stop_releases_everything(bench):
     await bench.ownership.stop()
     assert ({}, set(), ["ready 0", "lost 0"]) == (bench.ownership.partitions, bench.open_numbers(), bench.books.heard)
     assert set() == bench.ownership._restores
+
+
+async def test_claim_learns_who_is_in_the_group(bench):
+    """By that its user tells an owner that died from one that lives."""
+    bench.coordinator.member_client_ids = {"group-me"}
+    await bench.own(0, generation=1)
+    assert frozenset({"member"}) == bench.ownership.partitions[0].members
+
+
+async def test_claim_goes_on_without_knowing_who_is_in_the_group(bench):
+    """A broker may not let us ask."""
+    bench.coordinator.describe_refusal = GROUP_AUTHORIZATION_FAILED
+    await bench.own(0, generation=1)
+    assert bench.ownership.partitions[0].members is None

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ProgramFailed
+from app.local.ports import free_port
 from app.local.prefixed_output import PrefixedOutput, lines_of
 from app.local.restart_policy import RestartPolicy
 from app.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
@@ -286,3 +287,29 @@ def test_lines_of_any_bytes_and_length():
     expected = ["", "a\ufffd", "b", "x" * 300_000, "end"]
     assert expected == asyncio.run(read(b"\na\xff\r\nb\n" + b"x" * 300_000 + b"\nend"))
     assert 3_000_000 == sum(map(len, asyncio.run(read(b"y" * 3_000_000))))
+
+
+LEAVES_A_CHILD = (
+    "import os, socket, sys, time\n"
+    "port = int(sys.argv[-1]) if sys.argv[-1].isdigit() else 0\n"
+    "listener = socket.create_server(('127.0.0.1', port))\n"
+    "if os.fork() == 0:\n"
+    "    time.sleep(600)\n"
+    "    os._exit(0)\n"
+    "print('up', flush=True)\n"
+    "time.sleep(600)"
+)
+
+
+def test_death_is_noticed_though_a_grandchild_holds_the_pipe():
+    """And the grandchild goes with it: it holds the port of the next one, too."""
+    port = free_port()
+    one = Program("parent", [sys.executable, "-c", LEAVES_A_CHILD, str(port)], dict(os.environ))
+
+    async def scenario(stage):
+        await stage.until("parent", "up")
+        os.kill(stage.children["parent"].pid, signal.SIGKILL)
+        await stage.until("parent", "up", count=2)
+
+    stage = supervise(one, scenario=scenario)
+    assert 2 == stage.children["parent"].start_count

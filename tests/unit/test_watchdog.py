@@ -157,3 +157,13 @@ def test_process_whose_work_stands_still_ends_with_where_its_tasks_wait():
     assert EXIT_STOOD_STILL == ended.returncode
     assert "records are in hand" in ended.stderr
     assert "in wait_for_ever" in ended.stderr
+
+
+def test_stop_that_hangs_is_ended_at_its_limit():
+    """Though the loops turn, or are closed by then; one that is frozen meanwhile gets its full time."""
+    bench = Bench()
+    assert bench.look_for(100) is None
+    bench.watchdog.limit_stop(40)
+    assert bench.look_for(39) is None
+    bench.now_s += 1_000
+    assert bench.look_for(1) == "its stop has not ended after 40 s"
