@@ -20,7 +20,6 @@ import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
 from app.errors import Unreadable
-from app.events import MAX_INSTANT_MS
 from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
 from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
 from app.rules.redrive_runs import is_progress
@@ -142,7 +141,7 @@ def id_of(row_id: bytes) -> LetterId:
 
 def time_bytes(at_ms: int) -> bytes:
     """Return how an instant stands in keys."""
-    return min(max(0, at_ms), MAX_INSTANT_MS).to_bytes(TIME_BYTES, "big")
+    return at_ms.to_bytes(TIME_BYTES, "big")
 
 
 def order_prefix(of_fingerprint: str) -> bytes:

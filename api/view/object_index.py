@@ -18,7 +18,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.events import MAX_INSTANT_MS
 from app.rules.ledger import decode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 
@@ -196,4 +195,4 @@ def partition_bytes(partition: int) -> bytes:
 
 def time_bytes(at_ms: int) -> bytes:
     """Return how an instant stands in a place and in keys."""
-    return min(max(0, at_ms), MAX_INSTANT_MS).to_bytes(TIME_BYTES, "big")
+    return at_ms.to_bytes(TIME_BYTES, "big")
