@@ -88,7 +88,7 @@ async def reset_offsets(
         if not all_partitions:
             resets = [one for one in resets if one.before < 0 or one.before > one.end]
         if resets and to == WORKED:
-            resets = await _as_worked(consumer, resets)
+            resets = await _as_worked(admin, consumer, resets)
         if resets:
             consumer.assign([one.tp for one in resets])
             await consumer.commit({one.tp: OffsetAndMetadata(one.after, one.metadata) for one in resets})
@@ -124,13 +124,13 @@ async def _plan(
     return [Reset(tp, committed[tp], _target(to, begins[tp], ends[tp]), "", begins[tp], ends[tp]) for tp in partitions]
 
 
-async def _as_worked(consumer: Any, resets: Sequence[Reset]) -> list[Reset]:
+async def _as_worked(admin: Any, consumer: Any, resets: Sequence[Reset]) -> list[Reset]:
     """Return what the events of the tasks tell: behind everything that is done, with what is done above it."""
     worked = WorkedTasks()
-    async for record in _read(consumer, await _whole(consumer, TASK_EVENTS)):
+    async for record in _read(consumer, await _whole(admin, consumer, TASK_EVENTS)):
         with suppress(*DECODE_ERRORS):
             worked.note(decode_task_event(record.value))
-    async for record in _read(consumer, await _whole(consumer, TASK_REQUESTS)):
+    async for record in _read(consumer, await _whole(admin, consumer, TASK_REQUESTS)):
         with suppress(*DECODE_ERRORS):
             worked.note_request(decode_task_request(record.value))
     found = []
@@ -157,9 +157,12 @@ async def _as_worked(consumer: Any, resets: Sequence[Reset]) -> list[Reset]:
     return found
 
 
-async def _whole(consumer: Any, topic: str) -> dict[TopicPartition, range]:
-    await consumer._client.force_metadata_update()  # noqa: SLF001  # a topic that it does not read is unknown to it
-    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+async def _whole(admin: Any, consumer: Any, topic: str) -> dict[TopicPartition, range]:
+    (described,) = await admin.describe_topics([topic])
+    partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
+    if not partitions:
+        # Without events nothing would seem to be worked.
+        raise BrokerError(f"there is no topic {topic}, or it may not be read: nothing was changed")
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     return {tp: range(begins[tp], ends[tp]) for tp in partitions}
 

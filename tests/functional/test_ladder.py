@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,8 +47,8 @@ class Bench:
         self.worker = FakeWorker(*TIERS)
         self.control = ControlState()
         self.stream = FakeStream()
-        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0, gather_s=0)
-        clock_ms = clock_ms or (lambda: self.now_ms)
+        self.clock_ms = clock_ms = clock_ms or (lambda: self.now_ms)
+        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0, gather_s=0, clock_ms=clock_ms)
         self.ladder = Ladder(self.lanes, topics=TIERS, control=self.control, max_waiting=4, clock_ms=clock_ms)
         self.running: asyncio.Task[None] | None = None
 
@@ -66,9 +67,11 @@ class Bench:
         await self.running
         self.committing.cancel()
 
-    def put(self, topic: str, partition: int, *values: bytes, start: int = 0) -> None:
-        """Deliver retries."""
-        self.stream.put(self.worker.batch(partition, values, start=start, topic=topic))
+    def put(self, topic: str, partition: int, *values: bytes, start: int = 0, ahead_ms: int = 0) -> None:
+        """Deliver retries that were written just now, by a clock that is ahead."""
+        taken = self.worker.batch(partition, values, start=start, topic=topic)
+        stamp_ms = self.clock_ms() + ahead_ms
+        self.stream.put(taken._replace(records=[replace(one, timestamp=stamp_ms) for one in taken.records]))
 
     def forwarded(self) -> list[str]:
         """Return the objects whose retry went back to `task-requests`, in order."""
@@ -108,6 +111,14 @@ async def timed_bench() -> AsyncIterator[Bench]:
     """Return a ladder that goes by the machine's time."""
     async with at_work(Bench(real_now_ms)) as one:
         yield one
+
+
+async def test_retry_of_a_worker_whose_clock_is_ahead_waits_as_long_as_was_meant(bench):
+    """Not until that instant of ours: its task would wait for years."""
+    year_ms = 365 * 86_400_000
+    bench.put(TIERS[0], 0, waiting("a", 0, NOW_MS + year_ms), ahead_ms=year_ms)
+    await bench.forwards(1)
+    assert ["a"] == bench.forwarded()
 
 
 async def test_retry_is_forwarded_when_due_and_never_early(timed_bench):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NOW_MS = 1_795_489_276_303
 PARTITIONS = 4
+NEVER_MS = 1 << 50
+"""What a clock says that every stamp is behind."""
 
 
 def request(
@@ -93,7 +95,12 @@ class Bench:
         self.stream = FakeStream()
         self.producer = self.worker.producer
         self.control = control or ControlState()
-        self.lanes = Lanes(self.worker.transactions, commit_interval_s=commit_interval_s, gather_s=gather_s)
+        self.lanes = Lanes(
+            self.worker.transactions,
+            commit_interval_s=commit_interval_s,
+            gather_s=gather_s,
+            clock_ms=lambda: NEVER_MS,
+        )
         mode = "inline" if is_inline(handler) else "coroutine"
         loaded = LoadedHandler("tests:handler", lambda task, _context: handler(task), mode)
         self.handlers = handlers or Handlers(loaded, {})
