@@ -8,7 +8,6 @@ that request was let in with.
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from starlette.responses import RedirectResponse
 from api import problems
 from api.access.keys import READ, WRITE
 from api.access.origin import counted_as
+from api.dashboard.inside import outer_of
 from api.dashboard.negotiation import wants_page
 from api.dashboard.problems import problem_page
 
@@ -42,8 +42,8 @@ _STATIC = "/static/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REALM = 'Bearer realm="ebs"'
 
-_inside: ContextVar[frozenset[str] | None] = ContextVar("inside", default=None)
-"""The scopes of the request that this one is made inside of."""
+_RIGHTS = "ebs.rights"
+"""In the scope of a request that was let in: the scopes of its key."""
 
 
 class Gate:
@@ -73,7 +73,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        outer = _inside.get()
+        outer = outer_of(scope)
         if outer is not None:
             await self._pass_inside(outer, scope, receive, send)
             return
@@ -90,14 +90,10 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        token = _inside.set(_scopes_of(self._keys, holder))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            _inside.reset(token)
+        await self._app({**scope, _RIGHTS: _scopes_of(self._keys, holder)}, receive, send)
 
-    async def _pass_inside(self, scopes: frozenset[str], scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = _needed(scope) in scopes or self._is_open(scope["path"])
+    async def _pass_inside(self, outer: Scope, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = _needed(scope) in outer[_RIGHTS] or self._is_open(scope["path"])
         app = self._app if allowed else _answer(scope, _forbidden())
         await app(scope, receive, send)
 

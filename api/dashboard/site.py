@@ -65,8 +65,7 @@ class Page(NamedTuple):
 
 def asked_of(request: Request) -> Asked:
     """Return what is asked for."""
-    client = ("", 0) if request.client is None else (request.client.host, request.client.port)
-    inside = Inside(request.app, client)
+    inside = Inside(request.app, request.scope)
     now_ms = request.app.state.collaborators.submitter.clock_ms()
     return Asked(request.path_params, dict(request.query_params), inside, now_ms)
 
