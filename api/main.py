@@ -158,7 +158,7 @@ def create_http_app(
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
     dashboard.install(app, settings.cors_origins)
-    access.install(app, settings, clock_ms)
+    access.install(app, settings, view, clock_ms)
     if tracing is not None:
         from api.request_tracing import RequestTracing  # noqa: PLC0415  # off costs nothing, not even an import
 

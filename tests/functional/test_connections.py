@@ -15,7 +15,9 @@ from api.request_tracing import RequestTracing
 from app.tracing import Tracing
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
-SERVERS = [{"loop": loop, "http": http} for loop, http in itertools.product(("uvloop", "asyncio"), ("httptools", "h11"))]
+SERVERS = [
+    {"loop": loop, "http": http} for loop, http in itertools.product(("uvloop", "asyncio"), ("httptools", "h11"))
+]
 BATCH = json.dumps([{"content": "x" * 400} for _ in range(2_000)]).encode()
 
 
