@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from fakes import settle
 
 from api.access.gate import Gate
 from api.access.keys import SESSION_S, Keys
@@ -212,6 +215,25 @@ def test_logout_holds_in_other_processes_and_after_a_restart(guarded, make_api, 
     assert [503, 200] == [status_of(other, session), status_of(other, bearer(WRITE))]
     other.topics.deliver()
     assert [401, 200] == [status_of(other, session), status_of(other, session_of(other))]
+
+
+def test_logout_that_is_read_meanwhile_counts(guarded, make_api, tmp_path):
+    """The request that waited for it is refused, too."""
+    session = session_of(guarded)
+    log_out(guarded, session)
+    (record,) = guarded.topics.records["control", 0]
+    other = make_api(api_keys_write=WRITE, data_dir=tmp_path / "other", view_wait_s=30)
+    other.topics.deliver_at_once = False
+    other.topics.write("control", 0, record.key, record.value)
+
+    async def ask_and_deliver() -> int:
+        asking = asyncio.create_task(other.client.get("/openapi.json", headers=session))
+        await settle()
+        assert not asking.done()
+        other.topics.deliver()
+        return (await asking).status_code
+
+    assert 401 == other.run(ask_and_deliver())
 
 
 def test_session_waits_for_the_view_after_a_start(make_api):
