@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 import httpx
 
+from api.segments import segment
 from app.errors import EbsError
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ class ApiError(EbsError):
 
 
 def path_of(*parts: str) -> str:
-    """Return the path of these parts under `/api`, whatever characters an id has."""
-    return "/api/" + "/".join(quote(part, safe="") for part in parts)
+    """Return the path of these parts under `/api`, whatever characters an id has. Raises `ApiError`."""
+    if "" in parts:
+        # It would ask for something else: for the list instead of one of its members.
+        raise ApiError("an id, a kind or the name of a worker is empty: give one")
+    return "/api/" + "/".join(map(segment, parts))
 
 
 class ApiClient:

@@ -27,8 +27,10 @@ from api.closing import Closing
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
 from api.event_stream import StreamLimits
+from api.methods import HeadAsGet
 from api.metrics import system_metrics
 from api.openapi import describe
+from api.paths import WholeSegments
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
     asyncapi,
@@ -155,6 +157,7 @@ def create_http_app(
         system_metrics(view, clock_ms),
         standstill,
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
     dashboard.install(app, settings.cors_origins)
@@ -163,6 +166,7 @@ def create_http_app(
         from api.request_tracing import RequestTracing  # noqa: PLC0415  # off costs nothing, not even an import
 
         app.add_middleware(RequestTracing, tracing=tracing)
+    app.add_middleware(WholeSegments)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.

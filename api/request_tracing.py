@@ -47,7 +47,7 @@ class RequestTracing:
 
         with trace.use_span(span, end_on_exit=True, record_exception=False):
             await self._app(scope, receive, send_seen)
-            route = getattr(scope.get("route"), "path", None)
+            route = getattr(scope.get("route"), "path_format", None)
             if route is not None:
                 # The path with its ids would be another name for each object. Routes do not know their prefix.
                 if scope["path"].startswith(_PREFIX) and not route.startswith(_PREFIX):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import httpx
 import msgspec
+
+from api.segments import segment
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _FIRST_ERROR = 400
+_UNPROCESSABLE = 422
 _HOST = "http://inside"
 _OUTER = "ebs.outer"
 """In the scope of a call: the scope of the request that the call is made inside of. Servers never write this key.
@@ -66,5 +68,7 @@ class Inside:
 
 
 def path_of(*segments: str) -> str:
-    """Return a path of the API; what people wrote cannot leave its segment."""
-    return "/api/" + "/".join(quote(segment, safe="") for segment in segments)
+    """Return a path of the API; what people wrote cannot leave its segment. Raises `Refused` for what is empty."""
+    if "" in segments:
+        raise Refused(_UNPROCESSABLE, {"title": "Left out", "status": _UNPROCESSABLE, "detail": "A field is empty"})
+    return "/api/" + "/".join(map(segment, segments))

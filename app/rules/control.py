@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_CANCELS_SHOWN = 100
 _WITHOUT_REASON = "cancelled"
+_WHAT_A_CANCEL_MEANS = ("object_id", "task_id", "kind", "created_before_ms")
 
 
 class ControlState:
@@ -215,7 +216,8 @@ def _reach_ms(cancel: Cancel) -> int:
 
 
 def _describe_cancel(place: Place, cancel: Cancel) -> dict[str, Any]:
-    described = {"key": place.key().decode(), **_fields(cancel)}
+    # All of the fields, whatever it cancels: who draws them must not have to know which are there.
+    described = {"key": place.key().decode(), **dict.fromkeys(_WHAT_A_CANCEL_MEANS), **_fields(cancel)}
     # The value of another writer may leave out what the key says already.
     if place.family is Family.CANCEL_OBJECT:
         described["object_id"] = place.name
