@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from api.loopback import takes_proxies
 from api.segments import segment
 from app.errors import EbsError
 
@@ -47,7 +48,13 @@ class ApiClient:
         self._base_url = base_url
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._client = httpx.Client(base_url=base_url, headers=headers, transport=transport, timeout=TIMEOUT_S)
+            self._client = httpx.Client(
+                base_url=base_url,
+                headers=headers,
+                transport=transport,
+                timeout=TIMEOUT_S,
+                trust_env=takes_proxies(base_url),
+            )
         except httpx.InvalidURL as error:
             raise ApiError(f"EBS_API_URL={base_url} is not a URL ({error}), such as http://127.0.0.1:8000") from None
 
