@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 import httpx
 
+from api.loopback import takes_proxies
+from api.segments import segment
 from app.errors import EbsError
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ class ApiError(EbsError):
 
 
 def path_of(*parts: str) -> str:
-    """Return the path of these parts under `/api`, whatever characters an id has."""
-    return "/api/" + "/".join(quote(part, safe="") for part in parts)
+    """Return the path of these parts under `/api`, whatever characters an id has. Raises `ApiError`."""
+    if "" in parts:
+        # It would ask for something else: for the list instead of one of its members.
+        raise ApiError("an id, a kind or the name of a worker is empty: give one")
+    return "/api/" + "/".join(map(segment, parts))
 
 
 class ApiClient:
@@ -44,7 +48,13 @@ class ApiClient:
         self._base_url = base_url
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._client = httpx.Client(base_url=base_url, headers=headers, transport=transport, timeout=TIMEOUT_S)
+            self._client = httpx.Client(
+                base_url=base_url,
+                headers=headers,
+                transport=transport,
+                timeout=TIMEOUT_S,
+                trust_env=takes_proxies(base_url),
+            )
         except httpx.InvalidURL as error:
             raise ApiError(f"EBS_API_URL={base_url} is not a URL ({error}), such as http://127.0.0.1:8000") from None
 

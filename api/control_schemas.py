@@ -72,13 +72,13 @@ class PauseOfKind(Stated):
 
 
 class CancelInForce(Stated):
-    """One cancel; which of the fields it has depends on what it cancels."""
+    """One cancel; which of the fields are null depends on what it cancels."""
 
     key: str = Field(examples=["cancel:object:7f3a"])
-    object_id: str | None = None
-    task_id: str | None = None
-    kind: str | None = None
-    created_before_ms: int | None = None
+    object_id: str | None
+    task_id: str | None
+    kind: str | None
+    created_before_ms: int | None
 
 
 class InForce(BaseModel):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from api.dependencies import object_links
 from app.events import DECODE_ERRORS
 from app.rules.acts import LetterState
 from app.rules.dead_letters import MESSAGE_HEADER, STACK_TRACE_HEADER
@@ -67,7 +68,7 @@ def describe_fully(letter_id: LetterId, summary: Summary, letter: Letter) -> dic
 
 def letter_links(letter_id: LetterId, object_id: str | None) -> dict[str, str | None]:
     """Return the links of a letter."""
-    tasks = None if object_id is None else f"/api/objects/{object_id}/tasks"
+    tasks = None if object_id is None else object_links(object_id)["tasks"]
     return {"self": f"{PATH}/{letter_id}", "tasks": tasks}
 
 

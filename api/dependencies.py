@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from api.schemas import ProblemDocument
+from api.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 def object_links(object_id: str) -> dict[str, str]:
     """Return the links of an object."""
-    path = f"/api/objects/{object_id}"
+    path = f"/api/objects/{segment(object_id)}"
     return {"self": path, "tasks": f"{path}/tasks", "events": f"{path}/events", "statistics": "/api/statistics"}
 
 

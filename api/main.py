@@ -27,8 +27,10 @@ from api.closing import Closing
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
 from api.event_stream import StreamLimits
+from api.methods import HeadAsGet
 from api.metrics import system_metrics
 from api.openapi import describe
+from api.paths import WholeSegments
 from api.process import Shared, configure_log, exit_process, guarded
 from api.routes import (
     asyncapi,
@@ -156,15 +158,17 @@ def create_http_app(
         system_metrics(view, clock_ms),
         standstill,
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
     dashboard.install(app, settings.cors_origins)
-    access.install(app, settings, clock_ms)
+    access.install(app, settings, view, clock_ms)
     app.add_middleware(BodyRoom, limit_bytes=max(settings.max_bodies_bytes, settings.max_batch_bytes))
     if tracing is not None:
         from api.request_tracing import RequestTracing  # noqa: PLC0415  # off costs nothing, not even an import
 
         app.add_middleware(RequestTracing, tracing=tracing)
+    app.add_middleware(WholeSegments)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX)
         # The seed's paths: the same ones without the prefix.

@@ -15,6 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.methods import allowed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -120,8 +122,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if status is HTTPStatus.NOT_FOUND:
         detail = f"nothing is at {request.url.path}; /docs lists what there is"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.url.path} does not take {request.method}" + (f", only {allowed}" if allowed else "")
+        # The error names those of one route; others may have the same path.
+        taken = allowed(request.app.routes, request.scope) or (error.headers or {}).get("Allow", "")
+        detail = f"{request.url.path} does not take {request.method}, only {taken}"
+        return answer(request, Problem(status, "", detail, headers={"Allow": taken}))
     return answer(request, Problem(status, "", detail, headers=error.headers))
 
 

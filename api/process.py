@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.errors import EbsError
+from app.plain_text import keep_logs_plain, plain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 def configure_log(level: str) -> None:
     """Write our log to stderr; `level` is one of the settings' names."""
+    keep_logs_plain()
     logging.basicConfig(level=_LEVELS.get(level, logging.DEBUG), format=_FORMAT)
     if level != "debug":
         # It reports each attempt to reach a broker that is away, several lines a second; we say it in one.
@@ -56,6 +58,6 @@ async def guarded(run: Callable[[], Awaitable[None]], end: Callable[[str], None]
 
 def exit_process(reason: str) -> None:
     """End with exit code 1. Nothing is lost: the view's store is a copy, and the broker has what was accepted."""
-    print(f"error: {reason}", file=sys.stderr, flush=True)  # noqa: T201  # the last words, whatever the log level
+    print(f"error: {plain(reason)}", file=sys.stderr, flush=True)  # noqa: T201  # the last words, whatever the log level
     # sys.exit in a task leaves the server's shutdown to chance and prints a traceback.
     os._exit(1)

@@ -8,6 +8,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 from starlette.datastructures import Headers
 
+from api.dashboard.inside import outer_of
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,8 +29,7 @@ class RequestTracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does."""
-        is_inside = trace.get_current_span().get_span_context().is_valid
-        if scope["type"] != "http" or is_inside or scope["path"] in _PROBES:
+        if scope["type"] != "http" or outer_of(scope) is not None or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
         method = scope["method"]
@@ -46,7 +47,7 @@ class RequestTracing:
 
         with trace.use_span(span, end_on_exit=True, record_exception=False):
             await self._app(scope, receive, send_seen)
-            route = getattr(scope.get("route"), "path", None)
+            route = getattr(scope.get("route"), "path_format", None)
             if route is not None:
                 # The path with its ids would be another name for each object. Routes do not know their prefix.
                 if scope["path"].startswith(_PREFIX) and not route.startswith(_PREFIX):

@@ -16,6 +16,7 @@ from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.local.web_ports import reserve_web_port
+from app.plain_text import keep_logs_plain
 from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
@@ -46,6 +47,7 @@ def create_worker_app(
     app_id: str, settings: Settings, *, input_topics: Sequence[str], places_table: str
 ) -> StreamingApp:
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
+    keep_logs_plain()
     uvloop.install()
     collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)

@@ -11,6 +11,8 @@ import urllib.request
 
 PORTS = (os.environ.get("EBS_API_PORT", "8000"), os.environ.get("EBS_WEB_PORT", "6066"))
 TIMEOUT_S = 4
+# A proxy of the environment has another loopback.
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main() -> int:
@@ -19,7 +21,7 @@ def main() -> int:
     for port in PORTS:
         url = f"http://127.0.0.1:{port}/livez"
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            with DIRECTLY.open(url, timeout=TIMEOUT_S) as answer:
                 print(answer.read().decode())  # noqa: T201  # for `docker inspect`
                 return 0
         except urllib.error.HTTPError as error:

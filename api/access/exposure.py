@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import TYPE_CHECKING
+
+from api.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,16 +25,9 @@ def host_of(arguments: Sequence[str], default: str) -> str:
 
 def warning_of(host: str, *, has_keys: bool) -> str | None:
     """Return what is to be said of an API that others can reach, None if nothing is."""
-    if has_keys or _is_loopback(host):
+    if has_keys or is_loopback(host):
         return None
     return (
         f"the API listens on {host} without keys: whoever reaches it may submit, cancel and redrive. Set "
         "EBS_API_KEYS_WRITE (README, Security), or listen on 127.0.0.1"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,7 +8,6 @@ that request was let in with.
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from starlette.responses import RedirectResponse
 from api import problems
 from api.access.keys import READ, WRITE
 from api.access.origin import counted_as
+from api.dashboard.inside import outer_of
 from api.dashboard.negotiation import wants_page
 from api.dashboard.problems import problem_page
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from api.access.keys import Holder, Keys
     from api.access.origin import Proxies
     from api.access.rates import RateLimit, Verdict
+    from api.access.sessions import Sessions
 
 SESSION_COOKIE = "ebs_session"
 LOGIN_PATH = "/login"
@@ -42,12 +43,12 @@ _STATIC = "/static/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REALM = 'Bearer realm="ebs"'
 
-_inside: ContextVar[frozenset[str] | None] = ContextVar("inside", default=None)
-"""The scopes of the request that this one is made inside of."""
+_RIGHTS = "ebs.rights"
+"""In the scope of a request that was let in: the scopes of its key."""
 
 
 class Gate:
-    """ASGI middleware; `clock_s` tells sessions their time, `monotonic_s` the rate limit."""
+    """ASGI middleware; `monotonic_s` tells the rate limit its time."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Gate:
         proxies: Proxies,
         rate_limit: RateLimit | None,
         open_paths: frozenset[str],
-        clock_s: Callable[[], int],
+        sessions: Sessions,
         monotonic_s: Callable[[], float],
     ) -> None:
         self._app = app
@@ -65,7 +66,7 @@ class Gate:
         self._proxies = proxies
         self._rate_limit = rate_limit
         self._open_paths = _OPEN | open_paths
-        self._clock_s = clock_s
+        self._sessions = sessions
         self._monotonic_s = monotonic_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,31 +74,35 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        outer = _inside.get()
+        outer = outer_of(scope)
         if outer is not None:
             await self._pass_inside(outer, scope, receive, send)
             return
         headers = Headers(scope=scope)
         scope = self._seen_by_us(scope, headers)
-        holder = self._holder_of(headers)
+        holder, cookie = self._caller_of(headers)
         if self._rate_limit is not None and scope["path"] not in _PROBES:
             verdict = self._rate_limit.take(_counted(scope, holder), self._monotonic_s())
             send = _telling(self._rate_limit, verdict, send)
             if not verdict.allowed:
                 await _answer(scope, _too_many(verdict, self._rate_limit))(scope, receive, send)
                 return
+        if cookie is not None and not self._is_open(scope["path"]):
+            try:
+                await self._sessions.wait_until_known()
+            except problems.Problem as error:
+                await _answer(scope, error)(scope, receive, send)
+                return
+            holder, _ = self._caller_of(headers)
+            send = self._sessions.sending(cookie, send)
         refusal = self._refusal(scope, headers, holder)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        token = _inside.set(_scopes_of(self._keys, holder))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            _inside.reset(token)
+        await self._app({**scope, _RIGHTS: _scopes_of(self._keys, holder)}, receive, send)
 
-    async def _pass_inside(self, scopes: frozenset[str], scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = _needed(scope) in scopes or self._is_open(scope["path"])
+    async def _pass_inside(self, outer: Scope, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = _needed(scope) in outer[_RIGHTS] or self._is_open(scope["path"])
         app = self._app if allowed else _answer(scope, _forbidden())
         await app(scope, receive, send)
 
@@ -110,14 +115,16 @@ class Gate:
         scheme = self._proxies.scheme_of(peer, headers, scope.get("scheme", "http"))
         return {**scope, "client": (client, 0), "scheme": scheme}
 
-    def _holder_of(self, headers: Headers) -> Holder | None:
+    def _caller_of(self, headers: Headers) -> tuple[Holder | None, str | None]:
+        """Return who calls, and the cookie of his session if that is what lets him in."""
         if not self._keys:
-            return None
+            return None, None
         key = _key_of(headers)
         if key is not None:
-            return self._keys.holder_of(key)
-        session = cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE)
-        return None if session is None else self._keys.holder_of_session(session, self._clock_s())
+            return self._keys.holder_of(key), None
+        cookie = cookie_parser(headers.get("cookie", "")).get(SESSION_COOKIE, "")
+        session = self._sessions.find(cookie)
+        return (None, None) if session is None else (session.holder, cookie)
 
     def _refusal(self, scope: Scope, headers: Headers, holder: Holder | None) -> ASGIApp | None:
         if not self._keys or self._is_open(scope["path"]):

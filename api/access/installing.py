@@ -12,6 +12,7 @@ from api.access.keys import keys_from
 from api.access.login import routes_of
 from api.access.origin import Proxies
 from api.access.rates import RateLimit
+from api.access.sessions import Sessions
 from api.view_answers import LAG_MS_HEADER, LAG_RECORDS_HEADER
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from api.view.view import View
     from app.settings import Settings
 
 _EXPOSED = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", LAG_RECORDS_HEADER, LAG_MS_HEADER)
@@ -27,6 +29,7 @@ _EXPOSED = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", LAG_RECO
 def install(
     app: FastAPI,
     settings: Settings,
+    view: View,
     clock_ms: Callable[[], int],
     monotonic_s: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -35,11 +38,9 @@ def install(
     proxies = Proxies(settings.trusted_proxies)
     rate_limit = RateLimit(settings.rate_limit_per_s, settings.rate_limit_burst) if settings.rate_limit_per_s else None
 
-    def clock_s() -> int:
-        return clock_ms() // 1_000
-
+    sessions = Sessions(keys, view, lambda: clock_ms() // 1_000)
     if keys:
-        app.router.routes.extend(routes_of(keys, clock_s))
+        app.router.routes.extend(routes_of(sessions))
     if keys or proxies or rate_limit is not None:
         app.add_middleware(
             Gate,
@@ -47,7 +48,7 @@ def install(
             proxies=proxies,
             rate_limit=rate_limit,
             open_paths=METRICS_PATHS if settings.metrics_public else frozenset(),
-            clock_s=clock_s,
+            sessions=sessions,
             monotonic_s=monotonic_s,
         )
     if settings.cors_origins:

@@ -1,4 +1,4 @@
-"""API keys and what they allow; a browser's session is a signed date in their place.
+"""API keys and what they allow; a browser's session is a signed date and name in their place.
 
 A key that is taken out of the settings ends its sessions too: they are signed with it, and kept nowhere.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.security_settings import keys_of
@@ -22,6 +23,7 @@ SESSION_S = 12 * 3_600
 """How long a browser stays logged in."""
 
 _MAX_CHARS = 512
+_NAME_BYTES = 16
 
 
 class Holder(NamedTuple):
@@ -29,6 +31,14 @@ class Holder(NamedTuple):
 
     scopes: frozenset[str]
     name: str
+
+
+class Session(NamedTuple):
+    """A browser that is logged in; `name` tells it from all others, and lets nobody in."""
+
+    holder: Holder
+    name: str
+    ends_at_s: int
 
 
 class _Key(NamedTuple):
@@ -56,16 +66,18 @@ class Keys:
         """Return a session for the holder of a key, None if nobody has it."""
         if self.holder_of(key) is None:
             return None
-        ends_at_s = str(now_s + SESSION_S)
-        return f"{ends_at_s}.{_sign(_digest(key), ends_at_s).hex()}"
+        ends_and_name = f"{now_s + SESSION_S}.{secrets.token_hex(_NAME_BYTES)}"
+        return f"{ends_and_name}.{_sign(_digest(key), ends_and_name).hex()}"
 
-    def holder_of_session(self, session: str, now_s: int) -> Holder | None:
-        """Return whose session this is, None if it is over or not one of ours."""
-        ends_at_s, _, signature = session[:_MAX_CHARS].partition(".")
-        if not ends_at_s.isdecimal() or not ends_at_s.isascii() or int(ends_at_s) <= now_s:
-            return None
+    def read_session(self, session: str, now_s: int) -> Session | None:
+        """Return what a session says, None if it is over by time or not one of ours."""
+        ends_and_name, _, signature = session[:_MAX_CHARS].rpartition(".")
         given = signature.encode("ascii", "replace")
-        return self._find((known, given, _sign(known.digest, ends_at_s).hex().encode()) for known in self._keys)
+        holder = self._find((known, given, _sign(known.digest, ends_and_name).hex().encode()) for known in self._keys)
+        if holder is None:
+            return None
+        ends_at_s, _, name = ends_and_name.partition(".")
+        return Session(holder, name, int(ends_at_s)) if int(ends_at_s) > now_s else None
 
     @staticmethod
     def _find(pairs: Iterable[tuple[_Key, bytes, bytes]]) -> Holder | None:
@@ -91,5 +103,5 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _sign(digest: bytes, ends_at_s: str) -> bytes:
-    return hmac.digest(digest, b"ebs-session:" + ends_at_s.encode(), "sha256")
+def _sign(digest: bytes, ends_and_name: str) -> bytes:
+    return hmac.digest(digest, b"ebs-session-2:" + ends_and_name.encode("utf-8", "surrogateescape"), "sha256")

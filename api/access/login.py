@@ -14,16 +14,15 @@ from starlette.routing import Route
 
 from api.access.gate import LOGIN_PATH, SESSION_COOKIE
 from api.access.keys import SESSION_S
+from api.control_answers import commander_of
 from api.dashboard.drawing import draw
 from api.dashboard.site import PAGE_HEADERS
 from api.submit.body import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
 
-    from api.access.keys import Keys
+    from api.access.sessions import Sessions
 
 _MAX_FORM_BYTES = 8_192
 _SEE_OTHER = 303
@@ -32,7 +31,7 @@ _UNAUTHORIZED = 401
 _REFUSED = "This is none of the API's keys."
 
 
-def routes_of(keys: Keys, clock_s: Callable[[], int]) -> list[Route]:
+def routes_of(sessions: Sessions) -> list[Route]:
     """Return the login and the logout."""
 
     async def show(request: Request) -> Response:
@@ -41,7 +40,7 @@ def routes_of(keys: Keys, clock_s: Callable[[], int]) -> list[Route]:
     async def log_in(request: Request) -> Response:
         form = parse_qs((await read_bytes(request, _MAX_FORM_BYTES, "a login form")).decode("utf-8", "replace"))
         key, wanted = form.get("key", [""])[0].strip(), form.get("next", ["/"])[0]
-        session = keys.session_of(key, clock_s())
+        session = sessions.begin(key)
         if session is None:
             return _page(wanted, _REFUSED)
         response = RedirectResponse(_local(wanted), _SEE_OTHER, {"Cache-Control": "no-store"})
@@ -55,7 +54,11 @@ def routes_of(keys: Keys, clock_s: Callable[[], int]) -> list[Route]:
         )
         return response
 
-    async def log_out(_request: Request) -> Response:
+    async def log_out(request: Request) -> Response:
+        # First in every process: a cookie that was taken away here may live on elsewhere.
+        session = sessions.find(request.cookies.get(SESSION_COOKIE, ""))
+        if session is not None:
+            await sessions.end(session, commander_of(request.app.state.collaborators))
         response = RedirectResponse(LOGIN_PATH, _SEE_OTHER)
         response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
         return response

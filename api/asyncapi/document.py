@@ -24,7 +24,7 @@ from app.events import (
     TaskRetried,
     TaskStarted,
 )
-from app.rules.commands import Cancel, Drain, LimitRate, Pause, SetConcurrency
+from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS, catalogue
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from app.topics import TopicSpec
 
 _EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
-_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain)
+_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 
 class _Channel(NamedTuple):
@@ -84,9 +84,9 @@ _CHANNELS = {
         ("api",),
     ),
     CONTROL: _Channel(
-        "What operators ask for, and the pauses of breakers; a tombstone takes it back",
+        "What operators ask for, the pauses of breakers, the logouts of browsers; a tombstone takes it back",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
-        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>",
+        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, session:<name>",
         _names(_COMMANDS),
         ("api", "processing"),
         ("processing", "api"),

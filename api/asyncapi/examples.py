@@ -19,7 +19,7 @@ from app.events import (
     task_id_of,
 )
 from app.rules.acts import Act
-from app.rules.commands import Cancel, Drain, LimitRate, Pause, SetConcurrency
+from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
@@ -58,6 +58,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     SetConcurrency(128, _AT_MS),
     Cancel(object_id=OBJECT_ID, at_ms=_AT_MS, reason="sent by mistake"),
     Drain(_AT_MS, "is to be moved"),
+    EndSession(_AT_MS + 43_200_000, _AT_MS),
     Heartbeat(
         worker="processing-1",
         role="processing",

@@ -29,6 +29,7 @@ from api.cli.up import up
 from api.cli.watch import watch
 from api.cli.workers import workers
 from app.errors import EbsError
+from app.plain_text import plain_lines
 
 cli = typer.Typer(name="ebs", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.command()(up)
@@ -82,7 +83,7 @@ def main() -> None:
     try:
         cli()
     except EbsError as error:
-        typer.secho(f"ebs: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"ebs: {plain_lines(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except BrokenPipeError:
         # As in `ebs up | head`. Python flushes stdout once more when it ends, which must not fail again.

@@ -43,9 +43,9 @@ def _commands(answer: Answer) -> Iterator[tuple[object, ...]]:
 
 def _cancelled(cancel: Answer) -> str:
     for name in ("object_id", "task_id"):
-        if name in cancel:
+        if cancel[name] is not None:
             return f"{name.removesuffix('_id')} {cancel[name]}"
-    return f"{cancel.get('kind', 'all kinds')} from before {instant_text(cancel['created_before_ms'])}"
+    return f"{cancel['kind'] or 'all kinds'} from before {instant_text(cancel['created_before_ms'])}"
 
 
 def paused_lines(answer: Answer) -> list[str]:

@@ -152,8 +152,9 @@ def show_letter(
     rows += [("error", _error_of(answer)), ("value", _value_of(answer))]
     rows += [(f"{one['state'].lower()} {instant_text(one['at_ms'])}", _act_of(one)) for one in answer["acts"]]
     rows += [(one["name"], one["value"]) for one in answer["headers"] if not one["name"].endswith("stacktrace")]
-    stack_trace = answer["stack_trace"] or ""
-    show(answer, table_of(f"dead letter {letter_id}", ("what", "is"), rows), stack_trace.rstrip(), as_json=as_json)
+    stack_trace = (answer["stack_trace"] or "").rstrip().split("\n")
+    table = table_of(f"dead letter {letter_id}", ("what", "is"), rows)
+    show(answer, table, *(f"  {line}" for line in stack_trace), as_json=as_json)
 
 
 def _state_of(state: State) -> str | None:

@@ -18,6 +18,7 @@ from api.cli.demo_play import DemoPlay, patience_s
 from api.cli.demo_tables import statistics_table, windows_table
 from api.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
 from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, is_set, settings_of
+from api.loopback import takes_proxies
 from app.local.embedded_kafka import DEFAULT_PORT
 from app.local.ports import LOOPBACK, free_port
 from app.local.prefixed_output import PrefixedOutput
@@ -109,7 +110,10 @@ class Demo:
         await system.started.wait()
         settings = self._plan.settings
         headers = _authorization(settings)
-        async with httpx.AsyncClient(base_url=self._plan.api_url, headers=headers, timeout=_CALL_TIMEOUT_S) as client:
+        url = self._plan.api_url
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_CALL_TIMEOUT_S, trust_env=takes_proxies(url)
+        ) as client:
             self._say(
                 f"posting {self._objects} objects of {settings.tasks_per_object} tasks each as soon as it is ready"
             )

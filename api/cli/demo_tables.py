@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from app.plain_text import plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -57,5 +59,5 @@ def windows_table(windows: Sequence[Figures]) -> Table:
         table.add_column(name.replace("_", " "), justify="right")
     for window in sorted(windows, key=lambda window: (window["start_ms"], window["kind"]))[-_WINDOWS_SHOWN:]:
         start = datetime.fromtimestamp(window["start_ms"] / 1000, UTC)
-        table.add_row(f"{start:%H:%M:%S}", window["kind"], *(f"{window.get(name, 0):,}" for name in headings))
+        table.add_row(f"{start:%H:%M:%S}", plain(window["kind"]), *(f"{window.get(name, 0):,}" for name in headings))
     return table

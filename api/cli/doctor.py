@@ -23,6 +23,7 @@ from app.doctor.facts import Severity
 from app.doctor.reading import UNREADABLE, read_within
 from app.errors import BrokerUnavailable, EbsError
 from app.kafka_security import kafka_security
+from app.plain_text import plain, plain_json, plain_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,14 +73,15 @@ def doctor(
         settings = settings_of(broker=broker, api_url=api)
         facts = asyncio.run(_look(settings))
     except EbsError as error:
-        typer.secho(f"ebs: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"ebs: {plain_lines(str(error))}", fg=typer.colors.RED, err=True)
         raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
     facts = dataclasses.replace(
         facts, handler_error=_handler_error(), waiting_letters=_waiting_letters(settings, context.obj)
     )
     findings = diagnose(settings, facts)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], ensure_ascii=False))
+        answer = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(plain_json(json.dumps(answer, ensure_ascii=False)))
     else:
         _print(findings, settings.broker)
     raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
@@ -129,7 +131,8 @@ def _print(findings: Sequence[Finding], bootstrap: str) -> None:
         table.add_column(heading, overflow="fold")
     for finding in findings:
         what = finding.what + (f": {finding.why}" if finding.why else "")
-        table.add_row(Text(finding.severity.value, _COLORS[finding.severity]), finding.subject, what, finding.fix)
+        told = (plain(text) for text in (finding.subject, what, finding.fix))
+        table.add_row(Text(finding.severity.value, _COLORS[finding.severity]), *told)
     console.print(table)
     counts = {severity: sum(finding.severity is severity for finding in findings) for severity in Severity}
     console.print(", ".join(f"{count} {severity.value}" for severity, count in counts.items() if count))

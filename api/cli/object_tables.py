@@ -16,18 +16,23 @@ if TYPE_CHECKING:
 
 _BAR_CHARS = 20
 _MAX_CONTENT_CHARS = 80
-_COUNTS = (
-    "objects_created",
-    "objects_finished",
-    "tasks_created",
-    "tasks_queued",
-    "tasks_in_progress",
-    "tasks_waiting_retry",
-    "tasks_finished",
-    "tasks_failed",
-    "tasks_dead",
-    "tasks_cancelled",
-)
+_COUNTS = {
+    name: name.replace("_", " ")
+    for name in (
+        "objects_created",
+        "objects_finished",
+        "tasks_created",
+        "tasks_queued",
+        "tasks_in_progress",
+        "tasks_waiting_retry",
+        "tasks_finished",
+        "tasks_failed",
+        "tasks_dead",
+        "tasks_cancelled",
+        "imbalance",
+    )
+}
+_MAX_KIND_COLUMNS = 4
 _SPREADS = ("queue_wait_ms", "work_time_ms", "object_time_ms")
 _PARTS = ("mean", "p50", "p95", "p99", "max")
 
@@ -55,17 +60,23 @@ _INSTANTS = ("created_at_ms", "distributed_at_ms", "finished_at_ms")
 
 
 def totals_table(answer: Answer, rates: Mapping[str, float] | None = None) -> Table:
-    """Return the totals by kind, and of all kinds where there are several; with the rates of all where known."""
-    kinds = answer["kinds"]
-    columns = [(name, kinds[name]) for name in kinds]
-    if len(columns) != 1:
-        columns.append(("all kinds", answer))
-    rows = [(name.replace("_", " "), *(f"{figures[name]:,}" for _, figures in columns)) for name in _COUNTS]
-    rows.append(("imbalance", *(f"{figures['imbalance']:,}" for _, figures in columns)))
-    for spread in _SPREADS:
-        words = spread.removesuffix("_ms").replace("_", " ")
-        rows.append((f"{words}, p50 / p99", *(_p50_p99(figures[spread]) for _, figures in columns)))
-    table = table_of("statistics", ("figure", *(name for name, _ in columns)), rows)
+    """Return the totals by kind, and of all kinds where there are several; with the rates of all where known.
+
+    A few kinds are columns, which a narrow terminal has room for; many are rows.
+    """
+    kinds = list(answer["kinds"].items())
+    if len(kinds) != 1:
+        kinds.append(("all kinds", answer))
+    told = {kind: {words: f"{figures[name]:,}" for name, words in _COUNTS.items()} for kind, figures in kinds}
+    if len(kinds) > _MAX_KIND_COLUMNS:
+        rows = [(kind, *figures.values()) for kind, figures in told.items()]
+        table = table_of("statistics", ("kind", *_COUNTS.values()), rows)
+    else:
+        rows = [(words, *(figures[words] for figures in told.values())) for words in _COUNTS.values()]
+        for spread in _SPREADS:
+            words = spread.removesuffix("_ms").replace("_", " ")
+            rows.append((f"{words}, p50 / p99", *(_p50_p99(figures[spread]) for _, figures in kinds)))
+        table = table_of("statistics", ("figure", *told), rows)
     for column in table.columns[1:]:
         column.justify = "right"
     if rates:

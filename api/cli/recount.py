@@ -16,6 +16,7 @@ from api.recount.run import Recount
 from app.broker import wait_for_broker
 from app.errors import EbsError
 from app.kafka_security import kafka_security
+from app.plain_text import plain, plain_json, plain_lines
 
 if TYPE_CHECKING:
     from api.recount.findings import Difference, Findings
@@ -40,19 +41,19 @@ def recount(
 
     def tell(difference: Difference) -> None:
         if not as_json:
-            typer.echo(str(difference))
+            typer.echo(plain(str(difference)))
 
     try:
         settings = settings_of(broker=broker)
         findings = asyncio.run(_recount(settings, tell, partition or []))
     except EbsError as error:
-        typer.secho(f"ebs: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"ebs: {plain_lines(str(error))}", fg=typer.colors.RED, err=True)
         raise typer.Exit(EXIT_NOT_COUNTED) from None
     if as_json:
-        typer.echo(json.dumps(_as_dict(findings)))
+        typer.echo(plain_json(json.dumps(_as_dict(findings))))
     else:
         for line in summary_of(findings):
-            typer.echo(line)
+            typer.echo(plain(line))
     raise typer.Exit(1 if findings.differences else 0)
 
 

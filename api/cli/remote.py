@@ -11,6 +11,7 @@ from rich.table import Table
 
 from api.cli.options import settings_of
 from api.client import ApiClient
+from app.plain_text import plain, plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,23 +48,24 @@ def all_pages(client: ApiClient, path: str, items: str, *, limit: int, cursor: s
 def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
     """Print an answer: as JSON, or what people are `shown` of it."""
     if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        typer.echo(plain_json(json.dumps(answer, ensure_ascii=False)))
         return
     # Reasons and names are anybody's text: [brackets] in it are no markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
     for part in shown:
-        console.print(part)
+        console.print(plain(part) if isinstance(part, str) else part)
 
 
 def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; numbers stand right, None is a dash."""
-    table = Table(title=title)
+    table = Table(title=plain(title))
     listed = [list(row) for row in rows]
     for number, heading in enumerate(headings):
         numeric = any(isinstance(row[number], int | float) for row in listed)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(plain(heading), justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        # Every cell: which of them are somebody else's text is nothing to get wrong.
+        table.add_row(*("-" if cell is None else plain(str(cell)) for cell in row))
     return table

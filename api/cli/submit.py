@@ -16,6 +16,7 @@ from api.cli.remote import Api, AsJson, open_api, show
 from api.cli.sending import Sent, send_count, send_lines, send_one
 from api.cli.waiting import Ends, Timeout, wait_for_all
 from api.schemas import MAX_TASKS
+from app.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def _show(sent: Sent, ends: Ends | None, *, as_json: bool) -> None:
     for one in [] if as_json else sent.refused[:_REFUSED_SHOWN]:
         # A line's number is that of the file, where the API counts those of one request.
         detail = _LINE.sub("it ", one.get("detail", str(one["status"])))
-        typer.secho(f"line {one['line']}: {detail}", fg=typer.colors.RED, err=True)
+        typer.secho(f"line {one['line']}: {plain(detail)}", fg=typer.colors.RED, err=True)
     answer: dict[str, Any] = {"count": len(sent.ids), "ids": sent.ids, "refused": sent.refused}
     if ends is not None:
         answer |= {"finished": ends.finished, "failed": ends.failed, "cancelled": ends.cancelled, "open": ends.open}

@@ -17,6 +17,7 @@ from api.cli.control_tables import tasks_table
 from api.cli.object_tables import object_table, totals_table
 from api.cli.remote import Api, AsJson, open_api
 from api.client import ApiError, path_of
+from app.plain_text import plain, plain_json
 from app.rules.ledger_states import ObjectState
 
 if TYPE_CHECKING:
@@ -95,10 +96,11 @@ def _follow(first: Look, look: Callable[[], Look], every_s: float, looks: int | 
     with nullcontext() if as_json else live:
         for number in itertools.count(1):
             if as_json:
-                typer.echo(json.dumps({"trouble": trouble} if trouble else seen.answer, ensure_ascii=False))
+                typer.echo(plain_json(json.dumps({"trouble": trouble} if trouble else seen.answer, ensure_ascii=False)))
             else:
                 # A moment without the API keeps the last picture, and says so.
-                live.update(Group(seen.shown, Text(trouble, style="red")) if trouble else seen.shown, refresh=True)
+                told = Text(plain(trouble), style="red")
+                live.update(Group(seen.shown, told) if trouble else seen.shown, refresh=True)
             if (seen.over and not trouble) or number == looks:
                 return
             time.sleep(every_s)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard import words
+from api.segments import segment
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -36,7 +36,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "sentence": lambda text: text[:1].upper() + text[1:],
-        "segment": lambda text: quote(text, safe=""),
+        "segment": segment,
         "number": words.number,
         "rate": words.rate,
         "duration": words.duration,

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from api.segments import segment
+
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _FIRST_ERROR = 400
+_UNPROCESSABLE = 422
 _HOST = "http://inside"
+_OUTER = "ebs.outer"
+"""In the scope of a call: the scope of the request that the call is made inside of. Servers never write this key.
+
+The mark must travel with the one call. What a context variable holds is inherited by later requests: servers make
+their tasks, and resume reading from a connection, in the context of an earlier request.
+"""
+
+
+def outer_of(scope: Scope) -> Scope | None:
+    """Return the scope of the request that this call is made inside of, None of a request that came from outside."""
+    outer: Scope | None = scope.get(_OUTER)
+    return outer
 
 
 class Refused(Exception):
@@ -25,10 +39,14 @@ class Refused(Exception):
 
 
 class Inside:
-    """Calls the API on behalf of a `client` (address, port), whose name the acts on dead letters bear."""
+    """Calls the API inside of a request, with the rights and the client of the request (its `outer` scope)."""
 
-    def __init__(self, app: ASGIApp, client: tuple[str, int]) -> None:
-        self._transport = httpx.ASGITransport(app, client=client, raise_app_exceptions=False)
+    def __init__(self, app: ASGIApp, outer: Scope) -> None:
+        async def call_inside(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, _OUTER: outer}, receive, send)
+
+        client = tuple(outer.get("client") or ("", 0))
+        self._transport = httpx.ASGITransport(call_inside, client=client, raise_app_exceptions=False)
 
     async def get(self, path: str, **query: Any) -> Any:
         """Return the JSON answer; a query of None is left out. Raises `Refused`."""
@@ -50,5 +68,7 @@ class Inside:
 
 
 def path_of(*segments: str) -> str:
-    """Return a path of the API; what people wrote cannot leave its segment."""
-    return "/api/" + "/".join(quote(segment, safe="") for segment in segments)
+    """Return a path of the API; what people wrote cannot leave its segment. Raises `Refused` for what is empty."""
+    if "" in segments:
+        raise Refused(_UNPROCESSABLE, {"title": "Left out", "status": _UNPROCESSABLE, "detail": "A field is empty"})
+    return "/api/" + "/".join(map(segment, segments))

@@ -10,11 +10,13 @@ from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import compile_path
 
 from api.dashboard.drawing import draw
 from api.dashboard.inside import Inside, Refused
 from api.dependencies import json_response
 from api.problems import MEDIA_TYPE
+from api.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -65,8 +67,7 @@ class Page(NamedTuple):
 
 def asked_of(request: Request) -> Asked:
     """Return what is asked for."""
-    client = ("", 0) if request.client is None else (request.client.host, request.client.port)
-    inside = Inside(request.app, client)
+    inside = Inside(request.app, request.scope)
     now_ms = request.app.state.collaborators.submitter.clock_ms()
     return Asked(request.path_params, dict(request.query_params), inside, now_ms)
 
@@ -129,7 +130,8 @@ async def tell(request: Request, page: Page) -> Response:
 
 def _live_address(request: Request, page: Page) -> str:
     """Return where the page's live part comes from; its own path also where a form is answered at another one."""
-    path = page.path.format(**{name: quote(value, safe="") for name, value in request.path_params.items()})
+    path_format = compile_path(page.path)[1]
+    path = path_format.format(**{name: segment(value) for name, value in request.path_params.items()})
     query = f"?{request.url.query}" if request.url.query and request.method == "GET" else ""
     return f"/live{path}{query}"
 

@@ -65,6 +65,8 @@ def _check_broker(parts: Collaborators) -> dict[str, str | bool]:
 def _check_view(parts: Collaborators) -> dict[str, str | bool]:
     view = parts.view
     lag = view.progress.lag_records
+    if view.trouble:
+        return {"name": "view", "ok": False, "detail": view.trouble}
     if view.caught_up_once:
         return {"name": "view", "ok": True, "detail": f"caught up, {lag} records behind now"}
     if lag is not None:

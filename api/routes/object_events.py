@@ -13,6 +13,7 @@ from api.dependencies import Collaborators, Parts, documented_problems, json_res
 from api.event_story import Place, Story, Told, parse_place
 from api.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, message
 from api.object_answers import behind, find_object
+from api.paths import OBJECT_ID
 from api.view.event_log import EventsUnavailable, TooSlow
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
@@ -37,7 +38,7 @@ _DOCUMENTED = {
 
 
 @router.get(
-    "/{object_id}/events",
+    f"/{OBJECT_ID}/events",
     response_model=object_schemas.EventPage,
     responses=_DOCUMENTED,
     summary="An object's events, listed or streamed",

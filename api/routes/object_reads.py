@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import object_schemas, problems
 from api.control_answers import now_ms
-from api.dependencies import Parts, documented_problems, json_response
+from api.dependencies import Parts, documented_problems, json_response, object_links
 from api.object_answers import (
     NOT_RUNNING,
     behind,
@@ -21,6 +21,7 @@ from api.object_answers import (
     running_tasks,
 )
 from api.object_waiting import END, MAX_WAIT_S, parse_until, wait_until
+from api.paths import OBJECT_ID
 from api.view.object_list import Wanted, parse_place, place_text
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
@@ -67,7 +68,7 @@ async def read_objects(
 
 
 @router.get(
-    "/{object_id}",
+    f"/{OBJECT_ID}",
     response_model=object_schemas.ObjectDetail,
     responses={
         200: {"headers": {WAIT_HEADER: {"description": "How a wait ended", "schema": {"type": "string"}}}},
@@ -113,7 +114,7 @@ async def read_object(
 
 
 @router.get(
-    "/{object_id}/tasks",
+    f"/{OBJECT_ID}/tasks",
     response_model=object_schemas.TaskPage,
     responses=documented_problems(404, 422, 503),
     summary="Look at an object's tasks",
@@ -146,7 +147,7 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schem
         "tasks_total": row.task_count,
         "tasks": tasks,
         "next_cursor": next_cursor,
-        "links": _page_links(f"/api/objects/{object_id}/tasks", asked.model_dump(exclude_unset=True), next_cursor),
+        "links": _page_links(object_links(object_id)["tasks"], asked.model_dump(exclude_unset=True), next_cursor),
         "view": describe_view(parts.view, now_ms(parts)),
     }
     return json_response(answer)

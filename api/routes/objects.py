@@ -10,6 +10,7 @@ from api import control_schemas, problems
 from api.control_answers import commander_of, now_ms
 from api.dependencies import Parts, documented_problems, json_response, object_links
 from api.object_answers import find_object, row_of
+from api.paths import OBJECT_ID
 from app.rules.commands import Cancel, Family, Place
 from app.rules.ledger_states import ObjectState, state_of_object
 
@@ -19,7 +20,7 @@ _ENDED_STATES = {ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED
 
 
 @router.delete(
-    "/{object_id}",
+    f"/{OBJECT_ID}",
     status_code=202,
     response_model=control_schemas.CancelAccepted,
     responses=documented_problems(404, 409, 422, 503),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from api import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.rules.commands import Cancel, encode_command
+from app.rules.commands import Cancel, EndSession, encode_command
 from app.rules.redrive import Outgoing
 from app.topics import CONTROL
 
@@ -26,7 +26,7 @@ _PARTITION = 0
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 _TIDIED_UP_COUNT = 2
-"""Outdated cancels that each new one takes away: more than it adds, so that they do not pile up."""
+"""Outdated cancels (logouts) that each new one takes away: more than it adds, so that they do not pile up."""
 
 
 class Commander(NamedTuple):
@@ -39,7 +39,7 @@ class Commander(NamedTuple):
 
     async def put(self, place: Place, command: Command) -> bool:
         """Put a command in force; returns whether the view has it already. Raises `Problem` (503)."""
-        outdated = self._outdated(place) if isinstance(command, Cancel) else []
+        outdated = [_record(one, None) for one in self._outdated(command) if one != place]
         return await self._write(place, [*outdated, _record(place, encode_command(command))])
 
     async def revoke(self, place: Place) -> bool:
@@ -60,11 +60,18 @@ class Commander(NamedTuple):
         # The broker has it, but no longer knows where: nothing can be waited for.
         return end is not None and await self.view.wait_for(CONTROL, {_PARTITION: end})
 
-    def _outdated(self, place: Place) -> list[Outgoing]:
-        """Return tombstones of cancels whose tasks are gone: no request is kept, or tried again, for longer."""
-        kept_ms = self.settings.retention_days * _DAY_MS + round(self.settings.max_task_age_h * _HOUR_MS)
-        outdated = self.view.control.state.outdated_cancels(self.clock_ms() - kept_ms, _TIDIED_UP_COUNT)
-        return [_record(one, None) for one in outdated if one != place]
+    def _outdated(self, command: Command) -> list[Place]:
+        """Return where commands of the same sort rule nothing any more.
+
+        A cancel rules nothing once its tasks are gone: no request is kept, or tried again, for longer.
+        """
+        state, now_ms = self.view.control.state, self.clock_ms()
+        if isinstance(command, EndSession):
+            return state.outdated_sessions(now_ms, _TIDIED_UP_COUNT)
+        if isinstance(command, Cancel):
+            kept_ms = self.settings.retention_days * _DAY_MS + round(self.settings.max_task_age_h * _HOUR_MS)
+            return state.outdated_cancels(now_ms - kept_ms, _TIDIED_UP_COUNT)
+        return []
 
 
 def _record(place: Place, value: bytes | None) -> Outgoing:

@@ -22,7 +22,7 @@ from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
 from api.view.rows import COMPACTED_TOPICS, TOPICS
 from api.view.standing import Freshness, standing_of
-from api.view.store import Slot
+from api.view.store import Slot, StoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
 from app.broker_probe import PLAINTEXT
@@ -45,6 +45,7 @@ _MAX_RECORDS = 1_000
 _POLL_MS = 100
 _IDENTITY_EVERY_S = 10.0
 _RETRY_PAUSE_S = 1.0
+_DISK_PAUSE_S = 5.0
 
 
 class TopicsReplaced(Exception):
@@ -73,12 +74,14 @@ class ViewFeed:
 
     async def run(self) -> None:
         """Follow the topics until cancelled; raises what `connect` raises."""
-        slot = Slot(self._data_dir)
+        slot = await self._take_slot()
         try:
             while True:
                 await self._connect()
                 try:
                     await self._follow(slot)
+                except StoreFailed as error:
+                    await self._wait_for_room(error)
                 except TopicsReplaced as error:
                     _log.warning("%s: the view is built anew", error)
                 except TombstonesMissed:
@@ -90,6 +93,20 @@ class ViewFeed:
                     self._view.detach()
         finally:
             slot.close()
+
+    async def _take_slot(self) -> Slot:
+        while True:
+            try:
+                return Slot(self._data_dir)
+            except StoreFailed as error:
+                await self._wait_for_room(error)
+
+    async def _wait_for_room(self, error: StoreFailed) -> None:
+        # The view is only a cache: what else this process does must not end with it.
+        self._view.trouble = str(error)
+        self._view.detach()
+        _log.error("%s", error)
+        await asyncio.sleep(_DISK_PAUSE_S)
 
     async def _follow(self, slot: Slot) -> None:
         layout = await read_layout(self._bootstrap, TOPICS, self._security)

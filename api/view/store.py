@@ -12,10 +12,12 @@ partition (the window's counts in that partition), `p`, `i` and `C` (the index o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,10 +54,16 @@ _CACHE_BYTES = 32 * 1_048_576
 _WRITE_BUFFER_BYTES = 16 * 1_048_576
 _MEMTABLE_BLOOM_RATIO = 0.1
 _MAX_SLOTS = 1_000
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What may pass: a disk that is full now has room again when somebody has made some."""
 _DELETION_WINDOW = 1_024
 
 Offsets = dict[str, dict[int, int]]
 """By topic and partition the next offset to read."""
+
+
+class StoreFailed(Exception):
+    """The disk does not take what the view knows; `str()` of one says why and what to do."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -85,6 +93,8 @@ class Slot:
                 else:
                     return
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StoreFailed(_advice(data_dir, error)) from error
             raise SettingsError(f"EBS_DATA_DIR={data_dir} cannot be used ({error}): choose another directory") from None
         raise SettingsError(f"EBS_DATA_DIR={data_dir} serves {_MAX_SLOTS} API processes already: choose another one")
 
@@ -102,8 +112,13 @@ class Slot:
                 _log.warning("the view in %s %s: it is built anew", self.directory, why)
             store.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-        store = ViewStore(self.directory)
-        store.claim(layout, now_ms)
+        with _telling(self.directory):
+            store = ViewStore(self.directory)
+        try:
+            store.claim(layout, now_ms)
+        except StoreFailed:
+            store.close()
+            raise
         return store
 
     def close(self) -> None:
@@ -115,6 +130,7 @@ class ViewStore:
     """Rows by key, in byte order; see the module for the keys."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._db = Rdict(os.fspath(directory), _options())
         write_options = WriteOptions()
         write_options.disable_wal = True
@@ -133,8 +149,9 @@ class ViewStore:
     def claim(self, layout: Layout, now_ms: int) -> None:
         """Mark a new store as of this layout, and begun now."""
         self.keep_whole(now_ms)
-        self._db[_LAYOUT_KEY] = msgspec.json.encode(layout)
-        self._db.flush()
+        with _telling(self._directory):
+            self._db[_LAYOUT_KEY] = msgspec.json.encode(layout)
+            self._db.flush()
 
     def offsets(self) -> Offsets:
         """Return where reading goes on."""
@@ -148,7 +165,8 @@ class ViewStore:
 
     def keep_counted(self, counted: Counted) -> None:
         """Keep it for the next process: this one may end before it has read all objects."""
-        self._db[_COUNTED_KEY] = msgspec.msgpack.encode(counted)
+        with _telling(self._directory):
+            self._db[_COUNTED_KEY] = msgspec.msgpack.encode(counted)
 
     def whole_ms(self) -> int:
         """Return the last instant (epoch ms) that it holds everything of, or when it was begun; 0: not known."""
@@ -156,16 +174,19 @@ class ViewStore:
 
     def keep_whole(self, at_ms: int) -> None:
         """Keep that instant."""
-        self._db[_WHOLE_KEY] = at_ms.to_bytes(8, "big")
+        with _telling(self._directory):
+            self._db[_WHOLE_KEY] = at_ms.to_bytes(8, "big")
 
     def flush(self) -> None:
         """Let what is written survive a kill; in the background."""
-        self._db.flush(wait=False)
+        with _telling(self._directory):
+            self._db.flush(wait=False)
 
     def write(self, batch: WriteBatch, offsets: Offsets) -> None:
         """Write rows and the offsets that they reach, together or not at all."""
         batch.put(_OFFSETS_KEY, msgspec.msgpack.encode(offsets))
-        self._db.write(batch)
+        with _telling(self._directory):
+            self._db.write(batch)
 
     def newest_first(self, prefix: bytes, before: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values that start with a prefix, from the last one (or the last below `before`) to the first.
@@ -183,8 +204,26 @@ class ViewStore:
             rows.prev()
 
     def close(self) -> None:
-        """Flush and close."""
-        self._db.close()
+        """Flush and close; what the disk does not take is read again from the topics."""
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001  # as in `_telling`
+            _log.warning("the view in %s cannot be closed in order: %s", self._directory, error)
+
+
+@contextmanager
+def _telling(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # rocksdict raises bare Exception for whatever is wrong on disk
+        raise StoreFailed(_advice(directory, error)) from error
+
+
+def _advice(directory: Path, error: Exception) -> str:
+    return (
+        f"the view cannot be written to {directory} ({error}): make room on its disk, or choose another EBS_DATA_DIR. "
+        "It is tried again; nothing is lost, as the topics have it all"
+    )
 
 
 def _why_anew(store: ViewStore, layout: Layout, missing_ms: int, tombstones_kept_ms: int | None) -> str | None:

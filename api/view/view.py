@@ -88,6 +88,8 @@ class View:
         self._changed_windows: set[bytes] = set()
         self.progress = Progress()
         self.caught_up_once = False
+        self.trouble = ""
+        """Why there is no store, where it is not for the broker."""
         self.generation = 0
         self.dead_letters = DeadLetters(self._opened)
         self.control = Control()
@@ -101,6 +103,7 @@ class View:
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
         """Answer from `store` from now on; `read_ends` asks the broker where `objects`, or a topic given, ends now."""
         self._store = store
+        self.trouble = ""
         self._read_ends = read_ends
         layout = store.layout()
         self._object_partitions = 0 if layout is None else layout.topics.get(OBJECTS, ("", 0))[1]
@@ -250,7 +253,7 @@ class View:
 
     def _opened(self) -> ViewStore:
         if self._store is None:
-            raise ViewBehind("the read view waits for the Kafka broker")
+            raise ViewBehind(self.trouble or "the read view waits for the Kafka broker")
         return self._store
 
     def look_up(self, object_id: str) -> Found | None:

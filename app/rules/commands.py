@@ -2,7 +2,8 @@
 
 The topic is compacted: of each key the last record holds, a null value (a tombstone) revokes. So a key names what is
 ruled (`pause`, `pause:<kind>`, `rate:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
-`cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`), and a repeated command changes nothing.
+`cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a repeated command
+changes nothing.
 Values are JSON told apart by `type`; unknown fields are ignored, times are UTC epoch milliseconds.
 """
 
@@ -69,7 +70,14 @@ class Drain(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="DRAIN"
     reason: str = ""
 
 
-Command = Pause | LimitRate | SetConcurrency | Cancel | Drain
+class EndSession(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="LOGOUT"):
+    """A browser logged out: no API process takes its session, which would have been over by itself at `until_ms`."""
+
+    until_ms: Instant
+    at_ms: Instant = 0
+
+
+Command = Pause | LimitRate | SetConcurrency | Cancel | Drain | EndSession
 
 encode_command = msgspec.json.Encoder().encode
 """Turn a command into the JSON bytes that go onto the topic."""
@@ -87,6 +95,7 @@ class Family(StrEnum):
     CANCEL_OBJECT = "cancel:object"
     CANCEL_TASK = "cancel:task"
     CANCEL_FILTER = "cancel:filter"
+    SESSION = "session"
 
 
 class Place(NamedTuple):
@@ -108,6 +117,7 @@ _TYPE_OF: dict[Family, type[Command]] = {
     Family.CANCEL_OBJECT: Cancel,
     Family.CANCEL_TASK: Cancel,
     Family.CANCEL_FILTER: Cancel,
+    Family.SESSION: EndSession,
 }
 _FOR_ALL = {Family.PAUSE, Family.CONCURRENCY}
 

@@ -17,6 +17,7 @@ from app.rules.commands import (
     Cancel,
     Command,
     Drain,
+    EndSession,
     Family,
     LimitRate,
     Pause,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_CANCELS_SHOWN = 100
 _WITHOUT_REASON = "cancelled"
+_WHAT_A_CANCEL_MEANS = ("object_id", "task_id", "kind", "created_before_ms")
 
 
 class ControlState:
@@ -52,6 +54,7 @@ class ControlState:
         self._objects: dict[str, Cancel] = {}
         self._tasks: dict[str, Cancel] = {}
         self._filters: dict[str, Cancel] = {}
+        self._sessions: dict[str, EndSession] = {}
         self._furthest: dict[str, Cancel] = {}  # by kind, "" for all: the filter that reaches the latest instant
         self._of: dict[Family, dict[str, Any]] = {
             Family.PAUSE: self._pauses,
@@ -61,6 +64,7 @@ class ControlState:
             Family.CANCEL_OBJECT: self._objects,
             Family.CANCEL_TASK: self._tasks,
             Family.CANCEL_FILTER: self._filters,
+            Family.SESSION: self._sessions,
         }
         self.has_pauses = False
         self.has_rates = False
@@ -128,6 +132,15 @@ class ControlState:
     def is_draining(self, worker: str) -> bool:
         """Return whether a worker may start nothing any more."""
         return worker in self._drains
+
+    def is_session_over(self, name: str) -> bool:
+        """Return whether the browser of a session has logged out."""
+        return name in self._sessions
+
+    def outdated_sessions(self, now_ms: int, limit: int) -> list[Place]:
+        """Return up to `limit` logouts, oldest first, whose sessions would be over by now."""
+        old = sorted((one.until_ms, name) for name, one in self._sessions.items() if one.until_ms < now_ms)
+        return [Place(Family.SESSION, name) for _, name in old[:limit]]
 
     def outdated_cancels(self, before_ms: int, limit: int) -> list[Place]:
         """Return up to `limit` cancels, oldest first, that were asked for before an instant."""
@@ -203,7 +216,8 @@ def _reach_ms(cancel: Cancel) -> int:
 
 
 def _describe_cancel(place: Place, cancel: Cancel) -> dict[str, Any]:
-    described = {"key": place.key().decode(), **_fields(cancel)}
+    # All of the fields, whatever it cancels: who draws them must not have to know which are there.
+    described = {"key": place.key().decode(), **dict.fromkeys(_WHAT_A_CANCEL_MEANS), **_fields(cancel)}
     # The value of another writer may leave out what the key says already.
     if place.family is Family.CANCEL_OBJECT:
         described["object_id"] = place.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from served import Connection, request, served
 
 from api import schemas
 from api.view.view import Progress
@@ -142,3 +143,56 @@ def test_openapi_names_only_schemas_that_it_has(api):
     document = api.get("/openapi.json").json()
     names = {part.split('"')[0] for part in api.get("/openapi.json").text.split("#/components/schemas/")[1:]}
     assert set() == names - set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/objects", "/control", "/livez", "/readyz", "/metrics", "/api/objects", "/api/statistics", "/docs"]
+)
+@pytest.mark.parametrize("accept", ["text/html", "*/*"])
+def test_head_is_get_without_the_body(api, path, accept):
+    """For pages, probes and metrics: monitors ask so."""
+    api.topics.deliver()
+    answers = [api.request(method, path, headers={"accept": accept}) for method in ("GET", "HEAD")]
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].headers.get("content-type") == answers[1].headers.get("content-type")
+    assert b"" == answers[1].content
+
+
+@pytest.mark.parametrize("path", ["/api/statistics/stream", "/live/control"])
+def test_head_of_a_stream_ends(api, path):
+    """Its beginning is all that there is to say."""
+    answer = api.request("HEAD", path)
+    assert (200, "text/event-stream") == (answer.status_code, answer.headers["content-type"].partition(";")[0])
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_head_leaves_the_connection_in_order(api, http):
+    """On real sockets: no byte of a body, and the next answer is whole."""
+    api.topics.deliver()
+    with served(api.app, loop="asyncio", http=http) as port:
+        connection = Connection(port)
+        paths = ("/metrics", "/api/statistics/stream", "/livez")
+        assert [200] * 3 == [connection.ask(request("HEAD", path)).status for path in paths]
+        assert b'{"status":"ok"}' == connection.ask(request("GET", "/livez")).body
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PATCH", "/api/objects", "GET, HEAD, POST"),
+        ("PUT", "/objects", "GET, HEAD, POST"),
+        ("POST", "/api/objects/a", "DELETE, GET, HEAD"),
+        ("GET", "/api/control/rate/mail", "DELETE, PUT"),
+        ("POST", "/api/control/concurrency", "DELETE, PUT"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("OPTIONS", "/api/objects", "GET, HEAD, POST"),
+    ],
+)
+def test_wrong_method_says_all_that_the_path_takes(api, method, path, allowed):
+    """Also where several routes share a path."""
+    answer = api.request(method, path)
+    assert (405, allowed) == (answer.status_code, answer.headers["allow"])
+    assert f"only {allowed}" in answer.json()["detail"]

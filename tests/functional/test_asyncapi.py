@@ -124,6 +124,7 @@ def test_examples_of_commands_and_heartbeats_are_read_too(document):
         "CONCURRENCY": "concurrency",
         "CANCEL": f"cancel:object:{object_id}",
         "DRAIN": "drain:processing-1",
+        "LOGOUT": "session:0a1b",
     }
     assert set(keys) == set(document["channels"]["control"]["messages"])
     for name, key in keys.items():

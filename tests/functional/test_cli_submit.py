@@ -7,18 +7,20 @@ import json
 import httpx
 import pytest
 from fake_steps import no_rows
+from grave import Grave
 from typer.testing import CliRunner
 
 from api.cli import cli
 from api.client import ApiError
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, decode_object, task_id_of
+from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, decode_object, encode, task_id_of
+from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.idempotency import object_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.topics import OBJECTS
+from app.topics import CONTROL, OBJECTS
 
 NOW_MS = 1_795_489_276_303
 
@@ -315,3 +317,42 @@ def test_shells_complete_commands(shell, typed):
     """What `ebs --install-completion` puts into a shell asks like this, and gets the command's name."""
     result = CliRunner().invoke(cli, [], prog_name="ebs", env={"_EBS_COMPLETE": f"complete_{shell}", **typed})
     assert "submit" in result.stdout
+
+
+def test_stats_of_many_kinds_are_rows(api, ebs):
+    """A column each would fold every name and figure of a wide system to nothing."""
+    kinds = [f"kind-number-{number}" for number in range(30)]
+    for kind in kinds:
+        api.topics.write_window(WindowKey(TOTAL_SIZE_MS, 0, kind), Counts(objects_created=1_234_567))
+    shown = ebs("stats", "--windows", "0").stdout
+    assert all(any(kind in line and "1,234,567" in line for line in shown.splitlines()) for kind in kinds)
+
+
+def test_names_and_errors_of_others_do_not_steer_the_terminal(api, ebs):
+    """In tables, in sentences, in errors, and as JSON."""
+    evil = "\x1b[31mred\x9b2J\r\nforged\u202e"
+    for number, text in enumerate((evil, "ordinary")):
+        event = ObjectCreated(id="", object_id=f"{text}{number}", at_ms=NOW_MS, name=evil, content=evil)
+        api.topics.write(OBJECTS, 0, b"k", encode(event))
+    Grave(api.topics).bury_task(1, ValueError(evil))
+    api.topics.write(CONTROL, 0, b"pause", encode_command(Pause(NOW_MS, evil)))
+    commands = (
+        ["status", f"{evil}0"],
+        ["tasks", f"{evil}0"],
+        ["explain", f"{evil}0"],
+        ["cancel", f"{evil}0"],
+        ["status", f"{evil}0", "--json"],
+        ["dead-letters"],
+        ["dead-letters", "groups"],
+        ["dead-letters", "show", "1-0"],
+        ["control"],
+        ["control", "--json"],
+        ["pause", "--reason", evil],
+        ["workers"],
+        ["watch", f"{evil}0", "--looks", "1"],
+    )
+    for arguments in commands:
+        result = ebs(*arguments)
+        assert result.exit_code == 0, (arguments, result.output)
+        assert not set("\x1b\x9b\r\u202e") & set(result.output), arguments
+        assert not [line for line in result.output.splitlines() if line.startswith("forged")], arguments

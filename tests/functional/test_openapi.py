@@ -32,7 +32,7 @@ def operations(document: dict) -> list[tuple[str, dict]]:
 def test_every_route_is_documented(document):
     """What the application serves under /api is in the document, by each of its methods."""
     served = {
-        (f"/api{route.path}".rstrip("/"), method.lower())
+        (f"/api{route.path_format}".rstrip("/"), method.lower())
         for router in main._ROUTERS
         for route in router.routes
         for method in route.methods

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import shutil
 
 import pytest
 
-from api.view.store import Layout, Slot, ViewStore, new_batch
+from api.view import feed
+from api.view.store import Layout, Slot, StoreFailed, ViewStore, new_batch
+from api.view.view import View, ViewBehind
 from app.errors import SettingsError
 
 LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
@@ -113,3 +117,61 @@ def test_scan_stops_at_the_prefix_and_may_be_left_early(slot):
     assert 3 == len(contents(store))
     store.close()
     shutil.rmtree(slot.directory)
+
+
+class FullDisk:
+    """Stands for rocksdict's database on a disk without room."""
+
+    def write(self, _batch):
+        """Fail as rocksdict does."""
+        raise Exception("IO error: No space left on device")  # noqa: TRY002  # it raises no other
+
+    def close(self):
+        """Fail as rocksdict does."""
+        self.write(None)
+
+
+def test_full_disk_says_what_to_do_and_can_still_be_closed(slot, caplog):
+    """Whoever feeds the view waits for room, and neither ends nor loses anything."""
+    store = slot.open(LAYOUT)
+    store.close()
+    store._db = FullDisk()
+    with pytest.raises(
+        StoreFailed, match=r"No space left on device\): make room on its disk, or choose .*EBS_DATA_DIR"
+    ):
+        write(store, {b"oa": b"1"}, 1)
+    store.close()
+    assert "cannot be closed in order" in caplog.text
+
+
+async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch):
+    """The process goes on: reads are told the reason, and it is tried again."""
+    view, tried = View(0.1), []
+
+    async def connect():
+        tried.append(True)
+
+    async def follow(_slot):
+        if len(tried) == 2:
+            raise asyncio.CancelledError
+        raise StoreFailed("no room: make some")
+
+    monkeypatch.setattr(feed, "_DISK_PAUSE_S", 0.0)
+    one = feed.ViewFeed("nowhere:9092", tmp_path, view, connect, clock_ms=lambda: 0)
+    one._follow = follow
+    with pytest.raises(asyncio.CancelledError):
+        await one.run()
+    assert 2 == len(tried)
+    with pytest.raises(ViewBehind, match="no room: make some"):
+        view.totals()
+
+
+def test_data_directory_without_room_is_no_mistake_of_the_settings():
+    """It may pass; exit code 1 would make a supervisor give up."""
+
+    class Full:
+        def mkdir(self, **_options):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreFailed, match="make room"):
+        Slot(Full())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from api.dashboard.forms import Act, Done, Form, filled, number_in
 from api.dashboard.inside import path_of
 from api.dashboard.pages import one_object, submit
+from api.paths import OBJECT_ID
 
 if TYPE_CHECKING:
     from api.dashboard.site import Asked
@@ -20,7 +21,7 @@ async def _submit(asked: Asked, form: Form) -> Done:
     count = form.get("count", "").strip()
     if count in {"", "1"}:
         answer = await asked.inside.call("POST", "/api/objects", body=wanted)
-        return Done(f"/objects/{answer['id']}", "The object is accepted.")
+        return Done(path_of("objects", answer["id"]).removeprefix("/api"), "The object is accepted.")
     answer = await asked.inside.call("POST", "/api/objects", {"count": count}, wanted)
     return Done("/objects", f"{answer['count']:,} objects are accepted.")
 
@@ -31,4 +32,4 @@ async def _cancel(asked: Asked, form: Form) -> Done:
     return Done(path_of("objects", object_id).removeprefix("/api"), "The object's tasks are being cancelled.")
 
 
-ACTS = (Act("/objects", submit.PAGE, _submit), Act("/objects/{object_id}/cancel", one_object.PAGE, _cancel))
+ACTS = (Act("/objects", submit.PAGE, _submit), Act(f"/objects/{OBJECT_ID}/cancel", one_object.PAGE, _cancel))

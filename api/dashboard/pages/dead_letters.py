@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from api.dashboard.inside import path_of
+from api.dashboard.inside import Refused, path_of
 from api.dashboard.pages.windows import kinds_of
 from api.dashboard.site import Asked, Page
-from app.rules.acts import LetterState
+from app.rules.acts import LetterState, parse_letter_id
 
 _FILTERS = ("fingerprint", "kind", "error", "topic", "state")
 _LIMIT = 50
@@ -47,6 +47,9 @@ async def _load(asked: Asked) -> dict[str, Any]:
 
 
 async def _load_one(asked: Asked) -> dict[str, Any]:
+    if parse_letter_id(asked.path["letter_id"]) is None:
+        # The API has other things at such a path, as `redrives`.
+        raise Refused(404, {"title": "Not Found", "status": 404, "detail": "There is no such dead letter"})
     letter = await asked.inside.get(path_of("dead-letters", asked.path["letter_id"]))
     return {"data": letter, "letter": letter, "editable": editable_part(letter)}
 

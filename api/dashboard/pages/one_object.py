@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from api.dashboard import words
 from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
+from api.paths import OBJECT_ID
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
@@ -120,4 +121,4 @@ def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -
 
 _END_PARTS = {"DEAD": "dead", "CANCELLED": "cancelled", "RETRYING": "failed", "FINISHED": "finished"}
 
-PAGE = Page("/objects/{object_id}", "object.html", "Object", _load, _load_events)
+PAGE = Page(f"/objects/{OBJECT_ID}", "object.html", "Object", _load, _load_events)

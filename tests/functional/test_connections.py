@@ -1,0 +1,103 @@
+"""Each request stands for itself, whatever came before it on its connection: on real sockets, loops and parsers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from served import Connection, request, served
+
+from api.request_tracing import RequestTracing
+from app.tracing import Tracing
+
+READ, WRITE = "read-key-0123456789", "write-key-0123456789"
+SERVERS = [
+    {"loop": loop, "http": http} for loop, http in itertools.product(("uvloop", "asyncio"), ("httptools", "h11"))
+]
+BATCH = json.dumps([{"content": "x" * 400} for _ in range(2_000)]).encode()
+
+
+@pytest.fixture(params=SERVERS, ids=lambda server: "-".join(server.values()))
+def connect(request, make_api):
+    """Return a function that serves an API of these settings and returns a connection to it."""
+    opened = []
+
+    def connect(**settings) -> Connection:
+        serving = served(make_api(**settings).app, **request.param)
+        connection = Connection(serving.__enter__())
+        opened.append((connection, serving))
+        return connection
+
+    yield connect
+    for connection, serving in opened:
+        connection.close()
+        serving.__exit__(None, None, None)
+
+
+def with_key(method: str, path: str, key: str, body: bytes = b"", **headers: str) -> bytes:
+    """Return a request with a key."""
+    return request(method, path, body, authorization=f"Bearer {key}", content_type="application/json", **headers)
+
+
+def test_pipelined_request_does_not_act_with_the_key_of_the_one_before(connect):
+    """A GET with a key that writes, and behind it a POST with none."""
+    connection = connect(api_keys_write=WRITE)
+    connection.send(with_key("GET", "/api/control", WRITE), request("POST", "/api/objects"))
+    assert [200, 401] == [connection.read().status for _ in range(2)]
+
+
+def test_request_after_a_large_body_does_not_act_with_its_key(connect):
+    """The server stops reading while a large body waits, and what starts it again is the request's own context."""
+    connection = connect(api_keys_write=WRITE)
+    assert 207 == connection.ask(with_key("POST", "/api/objects/batch", WRITE, BATCH)).status
+    assert [401] * 3 == [connection.ask(request("POST", "/api/objects")).status for _ in range(3)]
+
+
+def test_page_gives_its_rights_to_none_that_comes_later(connect):
+    """The page's own calls of the API have its rights: those calls alone."""
+    connection = connect(api_keys_read=READ)
+    connection.send(
+        with_key("GET", "/", READ, accept="text/html"),
+        request("GET", "/api/statistics"),
+        with_key("GET", "/", READ, accept="text/html"),
+        with_key("POST", "/api/control/pause", READ),
+    )
+    answers = [connection.read() for _ in range(4)]
+    assert [200, 401, 200, 403] == [answer.status for answer in answers]
+    assert b"Unauthorized" not in answers[0].body + answers[2].body
+
+
+def test_pipelined_requests_are_counted_one_by_one(connect):
+    """300 at once against 5 a second: the burst passes, no more."""
+    connection = connect(rate_limit_per_s=0.001, rate_limit_burst=5)
+    connection.send(*[request("GET", "/api/control")] * 300)
+    assert [200] * 5 + [429] * 295 == [connection.read().status for _ in range(300)]
+
+
+@pytest.mark.parametrize("name", ["ebs.outer", "ebs-outer", "ebs_outer", "ebs.rights", "inside", "x-inside"])
+def test_no_header_makes_a_request_one_of_the_dashboard(connect, name):
+    """What marks the dashboard's calls cannot be sent."""
+    connection = connect(api_keys_write=WRITE)
+    assert 401 == connection.ask(f"GET /api/control HTTP/1.1\r\nhost: api\r\n{name}: write\r\n\r\n".encode()).status
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: "-".join(server.values()))
+def test_each_request_on_a_connection_has_a_trace_of_its_own(server, api):
+    """None is a part of the one before it, and none goes without a span: pages and what they ask inside have one."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    app = RequestTracing(api.app, Tracing(provider.get_tracer("test")))
+    paths = ["/", "/api/control", "/", "/api/control"]
+    with served(app, **server) as port:
+        connection = Connection(port)
+        connection.send(*[request("GET", path, accept="text/html" if path == "/" else "*/*") for path in paths])
+        assert [200] * 4 == [connection.read().status for _ in paths]
+        connection.close()
+    spans = exporter.get_finished_spans()
+    assert paths == [span.attributes["url.path"] for span in spans]
+    assert (4, {None}) == (len({span.context.trace_id for span in spans}), {span.parent for span in spans})
