@@ -14,6 +14,8 @@ from agents.handling.threads import HandlerThreads
 from app.errors import HandlerError, TimeLimitExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.handlers import Context, Task
     from agents.handling.loading import Handlers, LoadedHandler
 
@@ -28,7 +30,8 @@ _CLEANUP_LIMIT_S = 5.0
 class Executor:
     """Runs the handlers of a worker; made in the event loop that they run in. How many run at once is up to the caller.
 
-    Guarantee: whatever a handler does, `run` ends, at the latest with its time limit and 5 s to clean up.
+    Guarantee: whatever a handler does, `run` ends, at the latest with its time limit and 5 s to clean up. `on_freed` is
+    called when a handler that was left behind ends after all.
     """
 
     def __init__(
@@ -47,7 +50,8 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._cleanup_limit_s = cleanup_limit_s
         self._monitor = LoopMonitor(self._loop, handlers, block_limit_s)
-        self._threads = HandlerThreads(self._loop)
+        self.on_freed: Callable[[], None] = lambda: None
+        self._threads = HandlerThreads(self._loop, on_freed=self._freed)
         self._processes = HandlerProcesses(
             self._loop,
             sorted({handler.name for handler in handlers if handler.mode == "process"}),
@@ -123,6 +127,7 @@ class Executor:
                 self._abandoned_coroutine_count += 1
                 self._abandoned_running.add(inner)
                 inner.add_done_callback(self._abandoned_running.discard)
+                inner.add_done_callback(self._freed)
                 inner.add_done_callback(_forget)
                 log.warning(
                     "handler %s of task %s does not end although it was cancelled: it is left behind. It must let "
@@ -130,6 +135,9 @@ class Executor:
                     loaded.name,
                     context.task.task_id,
                 )
+
+    def _freed(self, *_: object) -> None:
+        self.on_freed()
 
     async def _run_in_thread(self, loaded: LoadedHandler, context: Context) -> object:
         run = self._threads.start(loaded.function, context)
