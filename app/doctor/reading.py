@@ -26,7 +26,7 @@ from app.topics import (
     TASK_REQUESTS,
     WORKERS,
     catalogue,
-    retry_topic,
+    retry_tier_s,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
         await admin.start()
         await consumer.start()
         names = [spec.name for spec in catalogue(settings)]
+        # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
+        tiers = sorted(name for name in await admin.list_topics() if retry_tier_s(name) is not None)
+        names += [name for name in tiers if name not in names]
         cluster = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in cluster["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
@@ -64,7 +67,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             broker_count=len(node_ids),
             broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
             topics=topics,
-            groups=[await _read_group(admin, consumer, group, inputs, topics) for group, inputs in _groups(settings)],
+            groups=[await _read_group(admin, consumer, group, inputs, topics) for group, inputs in _groups(tiers)],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             disk_free_bytes=usage.free,
@@ -75,8 +78,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
         await admin.close()
 
 
-def _groups(settings: Settings) -> Sequence[tuple[str, tuple[str, ...]]]:
-    retries = tuple(retry_topic(delay_s) for delay_s in settings.retry_tiers_s)
+def _groups(retries: Sequence[str]) -> Sequence[tuple[str, tuple[str, ...]]]:
     return (
         (DISTRIBUTION_APP, (OBJECTS,)),
         (PROCESSING_APP, (TASK_REQUESTS, *retries)),
@@ -153,7 +155,15 @@ async def _read_workers(consumer: AIOKafkaConsumer) -> tuple[list[WorkerFacts], 
             if beat is None:
                 latest.pop(record.key, None)
                 continue
-            latest[record.key] = WorkerFacts(beat.worker, beat.role, beat.at_ms, record.timestamp, beat.abandoned)
+            latest[record.key] = WorkerFacts(
+                beat.worker,
+                beat.role,
+                beat.at_ms,
+                record.timestamp,
+                beat.abandoned,
+                beat.held_up,
+                beat.standing_still,
+            )
             if record.offset >= end:
                 lead_ms = record.timestamp - time.time_ns() // 1_000_000
     consumer.unsubscribe()
