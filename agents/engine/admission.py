@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from agents.engine.outcomes import Outcomes
     from agents.engine.redriven import RedrivenTasks
     from app.rules.control import ControlState
+
+
+_CALL_EVERY_S = 0.02
+"""Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
 
 
 class Admission:
@@ -48,6 +52,8 @@ class Admission:
         self._parked_kinds: dict[str, deque[Ready]] = {}
         self._parked_objects: dict[str, deque[Ready]] = {}
         self._busy_objects: set[str] = set()
+        # Tasks of a kind that were called for a token: these take it although others wait.
+        self._called: Counter[str] = Counter()
         # By kind, when its next token comes: one timer each, whatever else releases the kind meanwhile.
         self._wake_ups: dict[str, asyncio.TimerHandle] = {}
 
@@ -86,6 +92,7 @@ class Admission:
 
     def control_changed(self) -> None:
         """Release all that waits for a kind, under the controls that are in force now; end what they cancel."""
+        self._called.clear()
         for kind in list(self._parked_kinds):
             self._release(self._parked_kinds.pop(kind))
         if self._control.has_cancels:
@@ -110,7 +117,7 @@ class Admission:
         shares = {kind: share_of(per_s, lane_count, partition_count) for kind, per_s in self._control.rates().items()}
         self._throttle.set_rates(shares, asyncio.get_running_loop().time())
         for kind in list(self._wake_ups):
-            self._release_kind(kind)
+            self._call(kind)
 
     def parked(self) -> Iterator[tuple[str, Ready]]:
         """Return all that is parked, and why: "paused", "rate" or "order"."""
@@ -136,15 +143,20 @@ class Admission:
     def _has_token(self, ready: Ready) -> bool:
         """Take a token of a kind's rate; if there is none, look again when there will be one."""
         kind = ready.task.kind
-        if self._parked_kinds.get(kind):
+        if self._called[kind]:
+            self._called[kind] -= 1
+        elif self._parked_kinds.get(kind):
             # Others of this kind wait already; whoever wakes them wakes this one.
             return False
         loop = asyncio.get_running_loop()
         wait_s = self._throttle.take(kind, loop.time())
         if 0 < wait_s < math.inf:
-            self._forget_wake_up(kind)
-            self._wake_ups[kind] = loop.call_later(wait_s, self._release_kind, kind)
+            self._wake_after(kind, wait_s)
         return wait_s == 0
+
+    def _wake_after(self, kind: str, wait_s: float) -> None:
+        self._forget_wake_up(kind)
+        self._wake_ups[kind] = asyncio.get_running_loop().call_later(wait_s, self._call, kind)
 
     def _forget_wake_up(self, kind: str) -> None:
         timer = self._wake_ups.pop(kind, None)
@@ -165,9 +177,24 @@ class Admission:
         self.released.clear()
         self.released.extend(kept)
 
-    def _release_kind(self, kind: str) -> None:
+    def _call(self, kind: str) -> None:
+        """Release as many tasks of a kind as there are tokens, at least one: to look at all for each is a standstill.
+
+        The others have a wake-up of their own, whatever becomes of those.
+        """
         self._forget_wake_up(kind)
-        self._release(self._parked_kinds.pop(kind, ()))
+        waiting = self._parked_kinds.get(kind)
+        if not waiting or self._control.is_paused(kind):
+            return
+        available = self._throttle.available(kind, asyncio.get_running_loop().time())
+        count = len(waiting) if available is None else min(len(waiting), max(1, available))
+        self._release([waiting.popleft() for _ in range(count)])
+        if waiting:
+            self._called[kind] += count
+            per_s = self._control.rate_of(kind) or 1.0
+            self._wake_after(kind, max(1 / per_s, _CALL_EVERY_S))
+        else:
+            del self._parked_kinds[kind]
         self._on_release()
 
     def _end_cancelled(self) -> None:

@@ -225,5 +225,18 @@ def test_a_kind_that_waits_has_one_timer(world):
     for number in range(20):
         world.command(f"cancel:object:other-{number}", {"type": "CANCEL", "object_id": f"other-{number}"})
         world.run(0.01)
-    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "_release_kind" in repr(timer)]
+    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "Admission._call" in repr(timer)]
     assert 1 == len(timers)
+
+
+def test_token_looks_at_one_task_and_not_at_all_that_wait(world):
+    """Thousands may wait: to release them all for each token would leave no time for other kinds."""
+    admission = world.engine._admission
+    world.submit(0, ["a"] * 5)
+    world.run(1)
+    (lane, *_) = world.lanes
+    looked_at: list[int] = []
+    admission._on_release = lambda: looked_at.append(len(admission.released))
+    assert 5 == lane.parked_count
+    world.loop.call(admission._call, "a")
+    assert ([1], 4) == (looked_at, lane.parked_count)
