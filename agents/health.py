@@ -1,7 +1,8 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
 `/livez` fails when work stands still (`app.streaming.standstill`); it asks nobody, so a broker that is away never fails
-it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers.
+it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers or
+work stands still.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def register_health(app: StreamingApp) -> None:
 
     @app.page("/readyz")
     async def readyz(web: Any, request: Any) -> Any:
-        return _answer(web, request, [check_broker(app), check_membership(app), check_partitions(app)])
+        checks = [check_broker(app), check_membership(app), check_partitions(app), check_progress(app)]
+        return _answer(web, request, checks)
 
 
 def check_progress(app: StreamingApp) -> Check:

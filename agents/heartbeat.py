@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from app.streaming.application import StreamingApp
+    from app.streaming.progress import Progress
     from app.streaming.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ _PATIENCE_S = 2.0
 
 def attach_heartbeat(app: StreamingApp, figures: Callable[[], Figures] | None = None) -> None:
     """Let a worker's app beat from its start to its end; without `figures` it tells partitions and last commit."""
-    tell = StepFigures(app.transactions) if figures is None else figures
+    tell = StepFigures(app.transactions, app.progress) if figures is None else figures
 
     async def beat() -> None:
         identity = identity_of(app.worker_name, app.conf.id.removeprefix("ebs-"), app.options.web_port)
@@ -62,8 +63,11 @@ def identity_of(worker: str, role: str, web_port: int = 0) -> Identity:
 class StepFigures:
     """The figures of a role that works in steps and keeps nothing in flight."""
 
-    def __init__(self, transactions: Transactions, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, transactions: Transactions, progress: Progress, clock_ms: Callable[[], int] | None = None
+    ) -> None:
         self._transactions = transactions
+        self._progress = progress
         self._clock_ms = clock_ms or _epoch_ms
         self._committed_count = 0
         self._progress_at_ms: int | None = None
@@ -77,6 +81,7 @@ class StepFigures:
         return Figures(
             partitions=sorted(partition.number for partition in owned if partition.active),
             last_progress_at_ms=self._progress_at_ms,
+            standing_still=self._progress.verdict or "",
         )
 
 

@@ -27,7 +27,9 @@ from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
+from app.broker import other_retry_topics
 from app.errors import SettingsError, StepFailed
+from app.kafka_security import kafka_security
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
@@ -77,9 +79,18 @@ _engine = Engine(
     tracing=_attempt_tracing,
     dead_shares=_dead_shares,
 )
-_ladder = register_retries(app, _lanes, _control, _tiers)
+
+
+async def _former_tiers() -> list[str]:
+    settings = _settings
+    return await other_retry_topics(
+        settings.broker, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+    )
+
+
+_ladder = register_retries(app, _lanes, _control, _tiers, _former_tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
-attach_heartbeat(app, ProcessingFigures(app.transactions, _engine, _ladder))
+attach_heartbeat(app, ProcessingFigures(app.transactions, app.progress, _engine, _ladder))
 register_health(app)
 register_metrics(
     app,
@@ -112,12 +123,14 @@ async def processing(stream: Any) -> None:
         _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
     )
     feed = ControlFeed(app.options.connection, _control, on_change=_control_changed)
+    app.progress.followed[feed.partition] = lambda: feed.position
     feed.start()
     try:
         await feed.caught_up()
         _engine.open(executor)
         await _engine.run(stream)
     finally:
+        app.progress.followed.clear()
         _end_if_cut_off("the agent")
         await feed.stop()
         await _engine.close()

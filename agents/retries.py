@@ -1,29 +1,51 @@
 """The retries: an agent of the processing app that lets failed tasks wait until they are due.
 
-Reads: `task-requests-retry-1s`, `-10s`, `-60s` (and what EBS_RETRY_TIERS_S names). Writes: `task-requests`,
-`task-events` (TASK_CANCELLED), `dead-letters`. Key: the task's; a retry goes to the partition that it came from.
+Reads: `task-requests-retry-1s`, `-10s`, `-60s` (or what EBS_RETRY_TIERS_S names), and the tiers that it named before:
+tasks may still wait there. Writes: `task-requests`, `task-events` (TASK_CANCELLED), `dead-letters`. Key: the task's; a
+retry goes to the partition that it came from.
 Guarantee: forwarded when due, never early, exactly once; a crash or a rebalance reads what still waits again.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.ladder import Ladder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from agents.engine.lanes import Lanes
     from app.rules.control import ControlState
     from app.streaming.application import StreamingApp
 
+log = logging.getLogger(__name__)
 
-def register_retries(app: StreamingApp, lanes: Lanes, control: ControlState, topics: Sequence[str]) -> Ladder:
-    """Add the agent to the processing app; returns its ladder."""
+
+def register_retries(
+    app: StreamingApp,
+    lanes: Lanes,
+    control: ControlState,
+    topics: Sequence[str],
+    former_tiers: Callable[[], Awaitable[Sequence[str]]],
+) -> Ladder:
+    """Add the agent to the processing app; returns its ladder. `former_tiers` finds more topics, before the start."""
     ladder = Ladder(lanes, topics=topics, control=control)
+    channel = app.input_of(*topics)
+    preflight = app.preflight
 
-    @app.agent(app.input_of(*topics), name="retries")
+    async def prepare() -> None:
+        await preflight()
+        others = await former_tiers()
+        if others:
+            log.warning("EBS_RETRY_TIERS_S no longer names %s: what waits there is worked off", ", ".join(others))
+            ladder.add_tiers(others)
+            app.read_also(channel, *others)
+
+    app.preflight = prepare
+
+    @app.agent(channel, name="retries")
     async def retries(stream: Any) -> None:
         """Let failed tasks wait until they are due."""
         await ladder.run(stream)

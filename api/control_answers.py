@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from api.dependencies import Collaborators, json_response
 from api.submit.commands import Commander
+from api.unknown_names import warnings_of, warnings_of_revoke
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 async def put(parts: Collaborators, place: Place, command: Command) -> Response:
     """Put a command in force and answer 202 with what is in force then."""
-    return _accepted(parts, place, seen=await commander_of(parts).put(place, command))
+    seen = await commander_of(parts).put(place, command)
+    return _accepted(parts, place, warnings_of(parts, place, command), seen=seen)
 
 
 async def revoke(parts: Collaborators, place: Place) -> Response:
     """Put a command out of force, if it was in force, and answer as `put`."""
-    return _accepted(parts, place, seen=await commander_of(parts).revoke(place))
+    warnings = warnings_of_revoke(parts, place)
+    return _accepted(parts, place, warnings, seen=await commander_of(parts).revoke(place))
 
 
 def commander_of(parts: Collaborators) -> Commander:
@@ -33,6 +36,7 @@ def now_ms(parts: Collaborators) -> int:
     return parts.submitter.clock_ms()
 
 
-def _accepted(parts: Collaborators, place: Place, *, seen: bool) -> Response:
+def _accepted(parts: Collaborators, place: Place, warnings: list[str], *, seen: bool) -> Response:
     control = parts.view.control.state.describe()
-    return json_response({"key": place.key().decode(), "status": "accepted", "seen": seen, "control": control}, 202)
+    answer = {"key": place.key().decode(), "status": "accepted", "seen": seen, "warnings": warnings, "control": control}
+    return json_response(answer, 202)

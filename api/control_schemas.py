@@ -106,6 +106,7 @@ class CommandAccepted(BaseModel):
     key: str = Field(description="What it rules", examples=["pause:mail"])
     status: Literal["accepted"]
     seen: bool = Field(description="Whether this process has read it back; `control` is from before if not")
+    warnings: list[str] = Field(description="What may be a slip of the finger, such as a kind that was never seen")
     control: InForce
 
 
@@ -135,6 +136,15 @@ class RetryTierAnswer(BaseModel):
     next_due_at_ms: MaybeEpochMs
 
 
+class HeldUpAnswer(BaseModel):
+    """A kind that fills partitions with tasks which may not start, so that nothing behind them does."""
+
+    kind: str
+    why: Literal["paused", "rate", "order"]
+    waiting_count: int
+    partitions: list[int]
+
+
 class WorkerAnswer(BaseModel):
     """A worker that lives, as it said last."""
 
@@ -153,6 +163,8 @@ class WorkerAnswer(BaseModel):
     running: list[RunningTask] = Field(description="At most 20, those that run longest")
     retry_tiers: list[RetryTierAnswer] = Field(description="Of a worker that processes tasks")
     abandoned: int = Field(description="Handlers that did not end when they had to; each keeps a place of the worker")
+    held_up: list[HeldUpAnswer] = Field(description="Partitions that a paused or slow kind holds up")
+    standing_still: str = Field(description="What its watchdog found, after which it soon ends; empty: nothing")
 
 
 class WorkerList(BaseModel):

@@ -21,7 +21,7 @@ from fastapi.responses import RedirectResponse
 
 from api import docs_page, problems
 from api.access import installing as access
-from api.access.exposure import host_of, warning_of
+from api.access.exposure import host_of, refusal_of
 from api.access.keys import keys_from
 from api.closing import Closing
 from api.dashboard import mounting as dashboard
@@ -195,10 +195,15 @@ def _from_environment() -> FastAPI:
         tracing = tracing_from(settings, "ebs-api")
     except SettingsError as error:
         sys.exit(f"error: {error}")
+    refusal = refusal_of(
+        host_of(sys.argv, settings.api_host),
+        published_on=settings.api_published_on,
+        has_keys=bool(keys_from(settings)),
+        is_open=settings.api_open,
+    )
+    if refusal is not None:
+        sys.exit(f"error: {refusal}")
     configure_log(settings.log_level)
-    exposed = warning_of(host_of(sys.argv, settings.api_host), has_keys=bool(keys_from(settings)))
-    if exposed is not None:
-        _log.warning("%s", exposed)
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))

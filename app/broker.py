@@ -31,6 +31,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from app.broker_probe import PLAINTEXT, in_words, why_unavailable
 from app.errors import AccessRefused, BrokerError, BrokerUnavailable, TopicMismatch
 from app.topic_shapes import TopicShape, explain_mismatch
+from app.topics import retry_tier_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -120,6 +121,27 @@ def _why_refused(bootstrap: str, error: KafkaError) -> str:
             "ours Describe these topics (README, Security)"
         )
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
+
+
+async def other_retry_topics(
+    bootstrap: str, tiers_s: Sequence[int], partition_count: int, security: Security = PLAINTEXT
+) -> list[str]:
+    """Return the retry tiers on the broker that are not among `tiers_s`: tasks may wait there since tiers changed.
+
+    One with another number of partitions cannot be read along with the others: that is said, and it is left out.
+    """
+    found = []
+    async with _admin_client(bootstrap, security) as admin:
+        for topic in await admin.describe_topics():
+            name, count = topic["topic"], len(topic["partitions"])
+            tier_s = retry_tier_s(name)
+            if tier_s is None or tier_s in tiers_s or not count:
+                continue
+            if count == partition_count:
+                found.append((tier_s, name))
+            else:
+                _log.error("tasks that wait in %s are not read: it has %d partitions (EBS_PARTITIONS)", name, count)
+    return [name for _, name in sorted(found)]
 
 
 async def check_group(bootstrap: str, group_id: str, security: Security = PLAINTEXT) -> None:

@@ -99,6 +99,12 @@ class SecuritySettings(BaseSettings):
     api_key: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
         SecretStr(""), description="The key that the `ebs` commands send"
     )
+    api_open: bool = Field(
+        default=False, description="Serve the API without keys to whoever reaches it; otherwise it refuses to start"
+    )
+    api_published_on: str = Field(
+        "", description="Where a container's port can be reached, which its API cannot see; empty: where it listens"
+    )
     metrics_public: bool = Field(default=False, description="The API's /metrics needs no key, where there are keys")
     cors_origins: Annotated[Texts, AfterValidator(_check_origins)] = Field(
         (), description="Sites whose pages may call the API, such as https://shop.example, separated by commas"

@@ -49,6 +49,12 @@ def retry_topic(delay_s: int) -> str:
     return f"{TASK_REQUESTS}-retry-{delay_s}s"
 
 
+def retry_tier_s(topic: str) -> int | None:
+    """Return the seconds of the retry tier that a topic is, None if it is none."""
+    number = topic.removeprefix(f"{TASK_REQUESTS}-retry-").removesuffix("s")
+    return int(number) if number.isdecimal() and topic == retry_topic(int(number)) else None
+
+
 def changelog_topic(app_id: str, table: str) -> str:
     """Return the name of a table's changelog, as Faust names it."""
     return f"{app_id}-{table}-changelog"

@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 
-PORTS = (os.environ.get("EBS_API_PORT", "8000"), os.environ.get("EBS_WEB_PORT", "6066"))
+PORTS = ("8000", os.environ.get("EBS_WEB_PORT", "6066"))
 TIMEOUT_S = 4
 # A proxy of the environment has another loopback.
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -34,7 +34,10 @@ _RETRY_PAUSE_S = 1.0
 
 
 class ControlFeed:
-    """Keeps `state` up to date and calls `on_change` after each change; `connection` holds aiokafka's options."""
+    """Keeps `state` up to date and calls `on_change` after each change; `connection` holds aiokafka's options.
+
+    `position` is the next offset, for the watchdog: it says when this reader stands still while commands wait.
+    """
 
     def __init__(
         self, connection: Mapping[str, Any], state: ControlState, *, on_change: Callable[[], None], topic: str = CONTROL
@@ -42,7 +45,9 @@ class ControlFeed:
         self.state = state
         self._connection = connection
         self._on_change = on_change
-        self._partition = TopicPartition(topic, 0)
+        self.partition = TopicPartition(topic, 0)
+        self.position = 0
+        self._is_told = True
         self._caught_up = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -67,10 +72,10 @@ class ControlFeed:
             try:
                 await self._follow()
             except (KafkaError, OSError) as error:
-                log.warning("cannot read %s, what is in force stays so: %r", self._partition.topic, error)
+                log.warning("cannot read %s, what is in force stays so: %r", self.partition.topic, error)
             except Exception:
                 # A worker that no longer heard of pauses and cancels must at least say so, and try again.
-                log.exception("reading %s failed, what is in force stays so", self._partition.topic)
+                log.exception("reading %s failed, what is in force stays so", self.partition.topic)
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self) -> None:
@@ -86,37 +91,42 @@ class ControlFeed:
         )
         try:
             await consumer.start()
-            consumer.assign([self._partition])
-            await consumer.seek_to_beginning(self._partition)
+            consumer.assign([self.partition])
+            await consumer.seek_to_beginning(self.partition)
             await self._read(consumer)
         finally:
             await consumer.stop()
 
     async def _read(self, consumer: Any) -> None:
         latest: dict[bytes, bytes | None] | None = {}
-        position = 0
+        self.position = 0
         while True:
-            fetched = await consumer.getmany(self._partition, timeout_ms=_POLL_MS)
-            records: Sequence[ConsumerRecord] = fetched.get(self._partition, ())
-            reached = await consumer.position(self._partition)
-            if reached < position or (records and records[0].offset < position):
-                log.warning("topic %s was made anew: it is read again", self._partition.topic)
+            fetched = await consumer.getmany(self.partition, timeout_ms=_POLL_MS)
+            records: Sequence[ConsumerRecord] = fetched.get(self.partition, ())
+            reached = await consumer.position(self.partition)
+            if reached < self.position or (records and records[0].offset < self.position):
+                log.warning("topic %s was made anew: it is read again", self.partition.topic)
                 return
-            position = reached
+            self.position = reached
             if latest is None:
                 self._apply(records)
                 continue
             latest.update((record.key, record.value) for record in records)
             # The high watermark, not the last stable offset: an acknowledged pause may lie behind an open transaction.
-            end = consumer.highwater(self._partition)
-            if end is not None and position >= end:
+            end = consumer.highwater(self.partition)
+            if end is not None and reached >= end:
                 changed = self.state.replace(latest)
                 latest = None
                 self._caught_up.set()
-                if changed:
-                    self._on_change()
+                self._tell(changed=changed)
 
     def _apply(self, records: Sequence[ConsumerRecord]) -> None:
         changes = [self.state.apply(record.key, record.value) for record in records]
-        if any(changes):
+        self._tell(changed=any(changes))
+
+    def _tell(self, *, changed: bool) -> None:
+        """Call `on_change`; where that fails, the next reading tells it again, although nothing has changed since."""
+        if changed or not self._is_told:
+            self._is_told = False
             self._on_change()
+            self._is_told = True

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.admission import Admission
@@ -26,6 +27,8 @@ from agents.engine.outcomes import Outcomes
 from agents.engine.pool import Pool
 from agents.engine.redriven import RedrivenTasks
 from app.errors import HandlersStuck
+from app.rules.workers import MAX_RUNNING_SHOWN, HeldUp
+from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_QUEUE_RECORDS = 1_000
+"""Records that wait in memory for each lane beyond the pool's size; then its fetching is held."""
 _INLINE_BURST = 256
 """Inline tasks worked before other coroutines get their turn."""
 
@@ -78,13 +83,15 @@ class Engine:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
         dead_shares: DeadShares | None = None,
+        max_backlog: int | None = None,
     ) -> None:
         self._lanes = lanes
         self._topic = topic
         self._partition_count = partition_count
         self._control = control
         self._worker = worker
-        self._intake = Intake(lanes, topic=topic, partition_count=partition_count, concurrency=concurrency)
+        self.max_backlog = _QUEUE_RECORDS + concurrency if max_backlog is None else max_backlog
+        self._intake = Intake(lanes, topic=topic, partition_count=partition_count)
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
@@ -147,16 +154,49 @@ class Engine:
         """When a task last came to the end of an attempt."""
         return self._outcomes.last_progress_at_ms
 
-    def could_go_on(self) -> bool:
-        """Return whether something could be started or committed now: what may take its time, or must wait, does not.
+    def held_up(self) -> list[HeldUp]:
+        """Return which kinds fill partitions with tasks that may not start now, those with most tasks first."""
+        full = {lane for lane in self._lanes if lane.waiting and lane.parked_count and not lane.may_start()}
+        if not full:
+            return []
+        counts = Counter((why, ready.task.kind, ready.lane) for why, ready in self._admission.parked())
+        found: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        for (why, kind, lane), count in counts.items():
+            if lane in full:
+                found[kind, why][lane.partition.number] = count
+        held = [HeldUp(kind, why, sum(by.values()), sorted(by)) for (kind, why), by in found.items()]
+        return sorted(held, key=lambda one: -one.waiting_count)[:MAX_RUNNING_SHOWN]
 
-        For the watchdog: what stays so although nothing is committed stands still.
+    def could_go_on(self) -> str:
+        """Return what could be started, committed or fetched now, "" if nothing: what may take its time is not that.
+
+        For the watchdog: what stays so although nothing is committed stands still. Whatever waits must have a reason
+        that is named here by its absence: a task that runs, a full pool, a drain, a pause, a rate, its object's turn.
         """
-        if not self._lanes.is_settled or self._pool.has_overdue:
-            return True
-        if self.is_draining or self._pool.is_full:
-            return False
-        return bool(self._admission.released) or self._intake.may_start
+        if not self._lanes.is_settled:
+            return "records are in hand"
+        if self._pool.has_overdue:
+            return "a handler runs although its time limit is long over"
+        if self.is_draining:
+            return ""
+        if self._pool.executor is None:
+            return f"no task may start, as {CONTROL} was not read yet"
+        if self._pool.is_stuck:
+            return "handlers that were left behind take all places"
+        return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())
+
+    def _held_for_nothing(self) -> str:
+        held = self._lanes.needless_hold()
+        return held and f"{held} is not fetched although nothing waits in it"
+
+    def _could_start(self) -> str:
+        if self._admission.released or self._intake.may_start:
+            return "records wait that could start"
+        parked = self._admission.forgotten()
+        if parked:
+            return f"tasks of {parked} wait for nothing"
+        locked = self._intake.locked()
+        return locked and f"records of {locked} wait for nothing"
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""
@@ -170,7 +210,6 @@ class Engine:
         """Queue the records of a batch that are not done yet."""
         lane = self._lanes.take(batch)
         if lane is not None:
-            self._intake.hold_if_full(lane)
             self._redriven.expire(lane)
             self._plan_dispatch()
 
@@ -201,6 +240,7 @@ class Engine:
     def open(self, executor: Executor) -> None:
         """Let tasks start: the controls in force are known now."""
         self._pool.executor = executor
+        executor.on_freed = self._plan_dispatch
         self.control_changed()
 
     def control_changed(self) -> None:
@@ -241,11 +281,18 @@ class Engine:
     def _plan_dispatch(self) -> None:
         if not self._dispatch_planned:
             self._dispatch_planned = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self._dispatch_or_end)
+
+    def _dispatch_or_end(self) -> None:
+        """Start what may start; an error here would leave a task that nobody knows of any more."""
+        self._dispatch_planned = False
+        try:
+            self._dispatch()
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it
+            self._lanes.transactions.fatal(error)
 
     def _dispatch(self) -> None:
         """Start what may start, one of each lane in turn, while the pool has room."""
-        self._dispatch_planned = False
         pool = self._pool
         if self._draining or pool.executor is None or self._control.is_draining(self._worker):
             return

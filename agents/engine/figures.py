@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
     from agents.engine.engine import Engine
     from agents.engine.ladder import Ladder
+    from app.streaming.progress import Progress
     from app.streaming.transactions import Transactions
 
 
@@ -22,8 +23,9 @@ _NAMED = 5
 class ProcessingFigures:
     """The figures of the engine: what runs and waits, for how long, and when something was last finished."""
 
-    def __init__(self, transactions: Transactions, engine: Engine, ladder: Ladder) -> None:
+    def __init__(self, transactions: Transactions, progress: Progress, engine: Engine, ladder: Ladder) -> None:
         self._transactions = transactions
+        self._progress = progress
         self._engine = engine
         self._ladder = ladder
 
@@ -40,6 +42,8 @@ class ProcessingFigures:
             draining=self._engine.is_draining,
             retry_tiers=self._ladder.tiers(),
             abandoned=self._engine.abandoned_count,
+            held_up=self._engine.held_up(),
+            standing_still=self._progress.verdict or "",
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )
 

@@ -17,18 +17,14 @@ if TYPE_CHECKING:
     from app.events import TaskCreated
     from app.rules.control import ControlState
 
-_QUEUE_RECORDS = 1_000
-"""Records that wait in memory for each lane beyond the pool's size; then its fetching pauses."""
-
 
 class Intake:
     """The waiting records of the lanes of one topic, which take turns."""
 
-    def __init__(self, lanes: Lanes, *, topic: str, partition_count: int, concurrency: int) -> None:
+    def __init__(self, lanes: Lanes, *, topic: str, partition_count: int) -> None:
         self._lanes = lanes
         self._topic = topic
         self._partition_count = partition_count
-        self._max_waiting = _QUEUE_RECORDS + concurrency
         self._turns: deque[Lane] = deque()
 
     @property
@@ -40,6 +36,13 @@ class Intake:
     def may_start(self) -> bool:
         """Whether a record waits that may start."""
         return any(lane.may_start() for lane in self._turns)
+
+    def locked(self) -> str:
+        """Return the partition in which records wait for ever: nothing of it runs or is parked that could end it."""
+        for lane in self._turns:
+            if lane.waiting and not (lane.may_start() or lane.running or lane.parked_count):
+                return f"{lane.topic}-{lane.partition.number}"
+        return ""
 
     def add(self, lane: Lane) -> None:
         """Give a lane its turns."""
@@ -61,7 +64,7 @@ class Intake:
         turns.append(lane)
         record = lane.waiting.popleft()
         if lane.held:
-            self.hold_if_full(lane)
+            self._lanes.derive_hold(lane)
         return lane, record
 
     def read(self, lane: Lane, record: ConsumerRecord) -> Ready | None:
@@ -90,11 +93,6 @@ class Intake:
                     taken.append(Ready(lane, record, task))
             lane.waiting = kept
         return taken
-
-    def hold_if_full(self, lane: Lane) -> None:
-        """Pause the fetching of a lane with a long queue, until half of it is worked."""
-        limit = self._max_waiting // 2 if lane.held else self._max_waiting
-        self._lanes.hold(lane, held=len(lane.waiting) > limit)
 
     def _decode(self, record: ConsumerRecord) -> TaskCreated:
         try:

@@ -54,12 +54,11 @@ class Ladder:
     ) -> None:
         self._lanes = lanes
         self._control = control
-        self._max_waiting = max_waiting
+        self.max_backlog = max_waiting
         self._clock_ms = clock_ms
         self._count = itertools.count()
         # Due time first; the count keeps records with the same one in the order in which they came.
         self._waiting: list[tuple[int, int, Lane, ConsumerRecord, TaskCreated]] = []
-        self._waiting_count: dict[Lane, int] = {}
         # Due, but in a lane whose progress is hard to write down already: these go in order of offset.
         self._postponed: list[tuple[int, int, Lane, ConsumerRecord, TaskCreated]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -69,17 +68,24 @@ class Ladder:
     @property
     def waiting_count(self) -> int:
         """Retries that wait in this worker's memory."""
-        return sum(self._waiting_count.values())
+        return sum(lane.not_due_count for lane in self._lanes)
 
-    def could_go_on(self) -> bool:
-        """Return whether a retry is due that waits for nothing else: it should be on its way."""
-        return bool(self._waiting) and self._waiting[0][0] <= self._clock_ms()
+    def could_go_on(self) -> str:
+        """Return what is due and waits for nothing else, "" if nothing is: it should be on its way."""
+        if self._waiting and self._waiting[0][0] <= self._clock_ms():
+            return "retries are due"
+        if any(
+            not lane.crowded or record.offset == lane.progress.watermark for _, _, lane, record, _ in self._postponed
+        ):
+            return "retries are due that were put off"
+        return ""
 
     def tiers(self) -> list[RetryTier]:
         """Return of each tier how many retries wait in this worker's memory, and when the first of them is due."""
         counts = dict.fromkeys(self._topics, 0)
-        for lane, count in self._waiting_count.items():
-            counts[lane.topic] += count
+        for lane in self._lanes:
+            if lane.topic in counts:
+                counts[lane.topic] += lane.not_due_count
         first_ms: dict[str, int] = {}
         for due_at_ms, _, lane, _, _ in itertools.chain(self._waiting, self._postponed):
             if due_at_ms < first_ms.get(lane.topic, due_at_ms + 1):
@@ -96,13 +102,16 @@ class Ladder:
         except Exception as error:  # noqa: BLE001  # Faust would only start the agent again
             self._lanes.transactions.fatal(error)
 
+    def add_tiers(self, topics: Sequence[str]) -> None:
+        """Forward what waits on further tiers too."""
+        self._topics = [*self._topics, *topics]
+        self._lanes.register(self, topics)
+
     def lane_ready(self, lane: Lane) -> None:
         """Begin with a lane where its committed progress says."""
-        self._waiting_count[lane] = 0
 
     def lane_lost(self, lane: Lane) -> None:
         """Forget what waits in a lane: its next owner reads it again."""
-        self._waiting_count.pop(lane, None)
         self._waiting = [entry for entry in self._waiting if entry[2] is not lane]
         heapq.heapify(self._waiting)
         self._postponed = [entry for entry in self._postponed if entry[2] is not lane]
@@ -139,13 +148,18 @@ class Ladder:
                 # By the clock of the worker that wrote it: the task waits as long as was meant.
                 due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
             heapq.heappush(self._waiting, (due_at_ms, next(self._count), lane, record, task))
-            self._waiting_count[lane] += 1
-        self._hold_if_full(lane)
+            lane.not_due_count += 1
+        self._lanes.derive_hold(lane)
         self._forward_due()
 
     def _forward_due(self) -> None:
         """Forward what is due, and come back when the next one is."""
-        now_ms = self._clock_ms()
+        try:
+            self._forward_until(self._clock_ms())
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it, and its timer be gone
+            self._lanes.transactions.fatal(error)
+
+    def _forward_until(self, now_ms: int) -> None:
         while self._waiting and self._waiting[0][0] <= now_ms:
             entry = heapq.heappop(self._waiting)
             _, _, lane, record, task = entry
@@ -155,6 +169,7 @@ class Ladder:
             if self._control.has_cancels and self._control.is_cancelled(task) is not None:
                 self._cancel(lane, record, task)
                 continue
+            lane.not_due_count -= 1
             headers = list(record.headers)
             outgoing = Outgoing(TASK_REQUESTS, lane.partition.number, record.key, record.value, headers)
             try:
@@ -162,7 +177,6 @@ class Ladder:
             except RecordTooLarge as error:
                 self._lanes.bury(lane, record, error)
                 self._lanes.finish(lane, record.offset)
-                self._count_down(lane)
                 continue
             if lane.crowded:
                 # At once: the next one may only go when this one counts as done.
@@ -170,7 +184,6 @@ class Ladder:
                 self._lanes.finish(lane, record.offset)
             else:
                 self._lanes.end(lane, record.offset, (outgoing,))
-            self._count_down(lane)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -186,15 +199,6 @@ class Ladder:
         self._forward_due()
 
     def _cancel(self, lane: Lane, record: ConsumerRecord, task: TaskCreated) -> None:
+        lane.not_due_count -= 1
         self._lanes.send(lane, cancelled(task, self._clock_ms()))
         self._lanes.finish(lane, record.offset)
-        self._count_down(lane)
-
-    def _count_down(self, lane: Lane) -> None:
-        if lane in self._waiting_count:
-            self._waiting_count[lane] -= 1
-            self._hold_if_full(lane)
-
-    def _hold_if_full(self, lane: Lane) -> None:
-        limit = self._max_waiting // 2 if lane.held else self._max_waiting
-        self._lanes.hold(lane, held=self._waiting_count[lane] > limit)

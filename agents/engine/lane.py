@@ -32,17 +32,18 @@ class Lane:
     `rows` are table rows to commit with the lane, by table and key; None deletes one. `stream_time_ms` is the time of
     the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
     somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
-    did not know; in a `careful` one each task begins only when the commit that says so is through (`app.rules.lives`).
-    `noted` wait for the lane's next commit.
+    did not know, except what holds its watermark; in a `careful` one each task begins only when the commit that says
+    so is through (`app.rules.lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for
+    their time. `max_backlog`: how much may wait here before its fetching is held.
     """
 
     __slots__ = (
-        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life", "lost", "noted",
-        "outbox", "parked_count", "partition", "progress", "redriven", "rows", "running", "stream_time_ms", "topic",
-        "waiting",
+        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life", "lost",
+        "max_backlog", "max_parked", "not_due_count", "noted", "outbox", "parked_count", "partition", "progress",
+        "redriven", "rows", "running", "stream_time_ms", "topic", "waiting",
     )  # fmt: skip
 
-    def __init__(self, partition: Partition, topic: str) -> None:
+    def __init__(self, partition: Partition, topic: str, *, max_backlog: int, max_parked: int = MAX_PARKED) -> None:
         self.partition = partition
         self.topic = topic
         progress, self.life = lives.split(partition.metadata[topic])
@@ -51,6 +52,9 @@ class Lane:
         self.running: dict[int, Any] = {}
         self.outbox: list[Outgoing] = []
         self.parked_count = 0
+        self.not_due_count = 0
+        self.max_backlog = max_backlog
+        self.max_parked = max_parked
         self.rows: dict[tuple[str, bytes], bytes | None] = {}
         self.redriven: dict[bytes, bytes] = {}
         self.stream_time_ms = 0
@@ -97,12 +101,15 @@ class Lane:
     def may_start(self) -> bool:
         """Return whether a record waits that may start now.
 
-        A crowded lane still starts what an earlier life knew of: without that it could wait for ever for tasks to
-        finish that nobody has started.
+        A crowded lane still starts what an earlier life knew of, and the record at the watermark: without that it could
+        wait for ever for tasks to finish that nobody has started. The end of that record can only shrink its progress.
         """
         waiting = self.waiting
-        return (
-            bool(waiting)
-            and self.parked_count < MAX_PARKED
-            and (not self.crowded or waiting[0].offset < self.progress.known_to)
-        )
+        if not waiting or self.parked_count >= self.max_parked:
+            return False
+        return not self.crowded or waiting[0].offset < max(self.progress.known_to, self.progress.watermark + 1)
+
+    def must_hold(self) -> bool:
+        """Return whether its fetching must be held: too much waits, and until half of that is gone."""
+        limit = self.max_backlog // 2 if self.held else self.max_backlog
+        return len(self.waiting) + self.not_due_count > limit

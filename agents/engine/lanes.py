@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiokafka import TopicPartition
 
 from agents.dead_letters import dead_letter
-from agents.engine.lane import Lane
+from agents.engine.lane import MAX_PARKED, Lane
 from app.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
 from app.topics import DEAD_LETTERS
@@ -46,7 +46,9 @@ _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 
 
 class LaneUser(Protocol):
-    """Who works the lanes of some topics."""
+    """Who works the lanes of some topics; `max_backlog`: what may wait in one of them before its fetching is held."""
+
+    max_backlog: int
 
     def lane_ready(self, lane: Lane) -> None:
         """Begin with a lane where its committed progress says."""
@@ -70,9 +72,14 @@ class Lanes:
         *,
         commit_interval_s: float,
         gather_s: float = _GATHER_S,
+        max_parked: int = MAX_PARKED,
+        crowded_bytes: int = _PROGRESS_ALARM_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        """`max_parked`: tasks of one lane that may wait beside the others; `crowded_bytes`: see there."""
         self.transactions = transactions
+        self._max_parked = max_parked
+        self._crowded_bytes = crowded_bytes
         self._clock_ms = clock_ms
         self._commit_interval_s = commit_interval_s
         self._gather_s = gather_s
@@ -148,6 +155,7 @@ class Lanes:
             if newest_ms > now_ms:
                 newest_ms = future_stamps.believe(f"{lane.topic}-{lane.partition.number}", newest_ms, now_ms)
             lane.stream_time_ms = max(lane.stream_time_ms, newest_ms)
+            self.derive_hold(lane)
         self._mark(lane)
         return lane
 
@@ -175,6 +183,8 @@ class Lanes:
     def finish(self, lane: Lane, offset: int) -> None:
         """Note that a record is done for good."""
         lane.progress.finish(offset)
+        if lane.held:
+            self.derive_hold(lane)
         if not lane.changed:
             self._mark(lane)
         self._quiet.set()
@@ -225,11 +235,25 @@ class Lanes:
         if left:
             await asyncio.wait([self.note(lane) for lane in left])
 
-    def hold(self, lane: Lane, *, held: bool) -> None:
-        """Pause or resume the fetching of a lane."""
+    def derive_hold(self, lane: Lane) -> None:
+        """Hold the fetching of a lane, or go on with it, as what waits in it now demands.
+
+        Called wherever that changes: as records are taken, start, and are done, however they came to their end.
+        """
+        held = lane.must_hold()
         if held != lane.held:
             lane.held = held
             self._publish_holds()
+
+    def needless_hold(self) -> str:
+        """Return the partition whose fetching is held although too little waits in it; "" if there is none.
+
+        For the watchdog: there should be none, or the partition would stand still for good.
+        """
+        for lane in self:
+            if lane.held and not lane.must_hold():
+                return f"{lane.topic}-{lane.partition.number}"
+        return ""
 
     async def wait_quiet(self) -> None:
         """Wait until something was finished or committed."""
@@ -254,8 +278,10 @@ class Lanes:
         self._quiet.set()
 
     def _open(self, partition: Partition, topic: str) -> None:
-        lane = self._lanes[topic, partition.number] = Lane(partition, topic)
-        self._users[topic].lane_ready(lane)
+        user = self._users[topic]
+        lane = Lane(partition, topic, max_backlog=user.max_backlog, max_parked=self._max_parked)
+        self._lanes[topic, partition.number] = lane
+        user.lane_ready(lane)
 
     def _send_gathered(self) -> None:
         self._gathered_at_s = asyncio.get_running_loop().time()
@@ -293,7 +319,7 @@ class Lanes:
                 _wake(noted)
                 self._changed.set()
                 continue
-            lane.crowded = len(metadata) > _PROGRESS_ALARM_BYTES
+            lane.crowded = len(metadata) > self._crowded_bytes
             for outgoing in lane.outbox:
                 step.send(*outgoing)
             for (table, key), value in lane.rows.items():

@@ -33,6 +33,8 @@ class ProcessingCollector:
             0 if pool.executor is None else pool.executor.abandoned_count,
         )
         yield gauge("ebs_handlers_abandoned", "Those of them that still run; each keeps a place", pool.abandoned_count)
+        held_up = {number for held in self._engine.held_up() for number in held.partitions}
+        yield gauge("ebs_partitions_held_up", "Partitions that a paused or slow kind fills", len(held_up))
         breaker = self._engine.breaker
         yield counter(
             "ebs_breaker_trips_total",

@@ -17,6 +17,8 @@ from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExcee
 from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.handlers import Context, Task
     from agents.handling.loading import Handlers, LoadedHandler
 
@@ -30,7 +32,8 @@ _BLOCK_LIMIT_S = 1.0
 class Executor:
     """Runs the handlers of a worker; made in the event loop that they run in. How many run at once is up to the caller.
 
-    Guarantee: whatever a handler does, `run` ends, at the latest with its time limit and 5 s to clean up.
+    Guarantee: whatever a handler does, `run` ends, at the latest with its time limit and 5 s to clean up. `on_freed` is
+    called when a handler that was left behind ends after all.
     """
 
     def __init__(
@@ -49,7 +52,8 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._cleanup_limit_s = cleanup_limit_s
         self._monitor = LoopMonitor(self._loop, handlers, block_limit_s)
-        self._threads = HandlerThreads(self._loop)
+        self.on_freed: Callable[[], None] = lambda: None
+        self._threads = HandlerThreads(self._loop, on_freed=self._freed)
         self._processes = HandlerProcesses(
             self._loop,
             sorted({handler.name for handler in handlers if handler.mode == "process"}),
@@ -162,6 +166,7 @@ class Executor:
                 self._abandoned_coroutine_count += 1
                 self._abandoned_running.add(inner)
                 inner.add_done_callback(self._abandoned_running.discard)
+                inner.add_done_callback(self._freed)
                 inner.add_done_callback(_forget)
                 log.warning(
                     "handler %s of task %s does not end although it was cancelled: it is left behind. It must let "
@@ -169,6 +174,9 @@ class Executor:
                     loaded.name,
                     context.task.task_id,
                 )
+
+    def _freed(self, *_: object) -> None:
+        self.on_freed()
 
     async def _run_in_thread(self, loaded: LoadedHandler, context: Context) -> object:
         run = self._threads.start(loaded.function, context)

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from agents.handlers import default_handler, is_cpu_bound, is_inline
+from agents.handlers import Reject, default_handler, inline, is_cpu_bound, is_inline
 from app.errors import SettingsError
 from app.events import Kind
+from app.rules.kinds import handled_kinds, why_unhandled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from agents.handlers import Handler
+    from agents.handlers import Context, Handler, Task
     from app.settings import Settings
 
     Mode = Literal["inline", "coroutine", "thread", "process"]
@@ -65,7 +66,7 @@ class Handlers:
 def load_handlers(settings: Settings) -> Handlers:
     """Import what EBS_HANDLER and EBS_HANDLERS name; raises `SettingsError` with the variable, the spec and the reason.
 
-    The current directory can be imported from.
+    The current directory can be imported from. Where only some kinds have handlers, tasks of others are rejected.
     """
     here = str(Path.cwd())
     if not {"", here} & set(sys.path):
@@ -80,8 +81,20 @@ def load_handlers(settings: Settings) -> Handlers:
         by_kind[kind] = _load(variable, spec)
     if settings.handler:
         return Handlers(_load("EBS_HANDLER", settings.handler), by_kind)
+    handled = handled_kinds(settings)
+    if handled is not None:
+        return Handlers(_no_handler(handled), by_kind)
     function = default_handler(settings.process_time)
     return Handlers(LoadedHandler("the default handler", function, mode_of(function)), by_kind)
+
+
+def _no_handler(handled: Collection[str]) -> LoadedHandler:
+    """Return the handler of kinds that have none: a misspelt kind would seem to be worked otherwise."""
+
+    def reject(task: Task, _context: Context) -> object:
+        raise Reject(why_unhandled(task.kind, handled) or "")
+
+    return LoadedHandler("no handler", inline(reject), "inline")
 
 
 def resolve(spec: str) -> Any:

@@ -16,6 +16,7 @@ from app import forked
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from agents.handlers import Context, Handler
 
@@ -45,10 +46,14 @@ class ThreadRun:
 
 
 class HandlerThreads:
-    """Runs handlers in threads; every method is called in the event loop. The caller bounds how many run at once."""
+    """Runs handlers in threads; every method is called in the event loop. The caller bounds how many run at once.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    `on_freed` is called when a thread that was left behind ends after all.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, on_freed: Callable[[], None] = lambda: None) -> None:
         self._loop = loop
+        self._on_freed = on_freed
         self._runs: SimpleQueue[ThreadRun | None] = SimpleQueue()
         self._idle_count = 0
         self._closed = False
@@ -96,6 +101,7 @@ class HandlerThreads:
         if run.abandoned:
             self.abandoned_running_count -= 1
             log.info("the thread that was left with task %s has ended after all", run.context.task.task_id)
+            self._on_freed()
         elif not run.ended.done():
             run.ended.set_result(outcome)
 

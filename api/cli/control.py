@@ -160,5 +160,7 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 def _show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
     show(answer, *shown, as_json=as_json)
+    for warning in answer.get("warnings", ()):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     if not answer["seen"] and not as_json:
         typer.echo("the broker has it, the API has not read it back yet: `ebs control` tells when it has", err=True)

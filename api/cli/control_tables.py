@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from api.cli.instants import instant_text
 from api.cli.remote import table_of
+from app.rules.workers import HeldUp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +59,18 @@ def paused_lines(answer: Answer) -> list[str]:
         why = f" ({pause['reason']})" if pause["reason"] else ""
         undo = f"ebs resume --kind {kind}" if kind else "ebs resume"
         lines.append(f"paused: {kind or 'all kinds'} since {instant_text(pause['at_ms'])}{why}; `{undo}` undoes it")
+    return lines
+
+
+def held_up_lines(workers: Sequence[Answer]) -> list[str]:
+    """Return a line for each kind that holds up partitions, and for each worker that stands still."""
+    lines = []
+    for one in workers:
+        where = f"{one['role']}/{one['worker']}"
+        if one["standing_still"]:
+            lines.append(f"{where} stands still: {one['standing_still']}; it soon ends and is started again")
+        held_up = msgspec.convert(one["held_up"], list[HeldUp])
+        lines += [f"{where}: {held.in_words()}; what to do: {held.fix()}" for held in held_up]
     return lines
 
 

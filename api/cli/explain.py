@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from api.cli.control_tables import held_up_lines, paused_lines
 from api.cli.instants import clock_text, instant_text
 from api.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from api.client import path_of
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.table import Table
+
+    from api.client import ApiClient
 
 
 _PAGE_COUNT = 10_000
@@ -38,10 +41,23 @@ def explain(
     """Show an object's timeline task by task: queue wait, work, retry wait, time dead until it was redriven."""
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
+        waits_for = [] if answer["ended"] else _hindrances(client)
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
-    described = _describe(answer, timeline, as_of_ms)
-    show(described, _summary(described), _spans_table(object_id, timeline, as_of_ms), as_json=as_json)
+    described = _describe(answer, timeline, as_of_ms) | {"hindrances": waits_for}
+    show(described, _summary(described), _spans_table(object_id, timeline, as_of_ms), *waits_for, as_json=as_json)
+
+
+def _hindrances(client: ApiClient) -> list[str]:
+    """Return what may keep any task from going on now, in sentences."""
+    control = client.get(path_of("control"))
+    workers = [one for one in client.get(path_of("workers"))["workers"] if one["role"] == "processing"]
+    rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
+    nobody = [] if workers else ["no processing worker lives, so no task goes on: ebs up, or start one"]
+    drained = [
+        f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it" for one in workers if one["draining"]
+    ]
+    return [*nobody, *held_up_lines(workers), *paused_lines(control), *rates, *drained]
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:

@@ -15,7 +15,16 @@ from msgspec import UNSET
 from pydantic import ValidationError
 
 from api import problems, schemas
-from api.submit.payload import Payload, decode_payload, errors_of, new_object_ids, prepare, too_large, wrong_tasks
+from api.submit.payload import (
+    Payload,
+    decode_payload,
+    errors_of,
+    new_object_ids,
+    prepare,
+    too_large,
+    wrong_kind,
+    wrong_tasks,
+)
 from api.submit.storing import WAIT_S, Fate
 from api.submit.submission import chosen_id
 from app.rules.idempotency import object_id_of_item
@@ -125,9 +134,10 @@ class Batch:
             return _wrong(index, item, error)
         except problems.Problem as problem:
             return _refusal(index, item, problem.status, problem.name, problem.detail)
-        wrong = wrong_tasks(payload, settings)
-        if wrong is not None:
-            return _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"#/tasks: {wrong}")
+        for field, why_wrong in (("tasks", wrong_tasks), ("kind", wrong_kind)):
+            wrong = why_wrong(payload, settings)
+            if wrong is not None:
+                return _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"#/{field}: {wrong}")
         if object_id is None:
             one = prepare(payload, fresh_id, settings, at_ms)
         else:

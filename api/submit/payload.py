@@ -17,6 +17,7 @@ from api.submit import generated
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_copies_refused
+from app.rules.kinds import handled_kinds, why_unhandled
 from app.rules.placement import partition_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ def wrong_tasks(payload: Payload, settings: Settings) -> str | None:
         return f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
     refusal = why_copies_refused(len(_said(payload.name) or "") + len(_said(payload.content) or ""), tasks)
     return None if refusal is None else f"The object {refusal}"
+
+
+def wrong_kind(payload: Payload, settings: Settings) -> str | None:
+    """Return why nobody would work on an object's tasks, None if somebody does, as far as this process knows."""
+    return why_unhandled(payload.kind, handled_kinds(settings))
 
 
 def too_large(event_bytes: int) -> str | None:

@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from api import problems
 from api.submit.in_flight import InFlight
-from api.submit.payload import new_object_ids, prepare, too_large, wrong_tasks
+from api.submit.payload import new_object_ids, prepare, too_large, wrong_kind, wrong_tasks
 from api.submit.storing import Fate, Outcome, Storing
 from app.rules.idempotency import object_id_of, object_id_of_item
 
@@ -113,9 +113,10 @@ class Submitter:
         return outcome
 
     def _check(self, payload: Payload) -> None:
-        wrong = wrong_tasks(payload, self.settings)
-        if wrong is not None:
-            raise problems.invalid([{"detail": wrong, "pointer": "#/tasks"}])
+        wrong = {"#/tasks": wrong_tasks(payload, self.settings), "#/kind": wrong_kind(payload, self.settings)}
+        errors = [{"detail": detail, "pointer": pointer} for pointer, detail in wrong.items() if detail is not None]
+        if errors:
+            raise problems.invalid(errors)
 
 
 def chosen_id(payload: Payload, key: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.doctor.running_rules import check_groups, check_letters, check_workers
+from app.doctor.running_rules import check_former_tiers, check_groups, check_letters, check_workers
 from app.doctor.settings_rules import check_clocks, check_settings
 from app.doctor.topic_rules import check_broker, check_topics
 from app.topics import catalogue
@@ -21,6 +21,7 @@ def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
         *check_broker(settings, facts),
         *check_settings(settings, facts),
         *check_groups(settings, facts),
+        *check_former_tiers(settings, facts),
         *check_workers(facts),
         *check_clocks(facts),
         *check_letters(facts),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from app.rules.workers import HeldUp
+
 
 class Severity(StrEnum):
     """How bad a finding is; only an error makes the exit code 1."""
@@ -68,6 +70,8 @@ class WorkerFacts:
     said_at_ms: int
     appended_at_ms: int
     abandoned: int = 0
+    held_up: Sequence[HeldUp] = ()
+    standing_still: str = ""
 
 
 @dataclass(frozen=True)

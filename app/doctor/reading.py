@@ -20,7 +20,15 @@ from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
 from app.streaming.reading import RecordReader
 from app.streaming.survey import unowned_numbers
-from app.topics import PLACES_TABLES, WORKERS, catalogue, changelog_topic, input_topics
+from app.topics import (
+    PLACES_TABLES,
+    PROCESSING_APP,
+    WORKERS,
+    catalogue,
+    changelog_topic,
+    input_topics,
+    retry_tier_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +54,9 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
         await admin.start()
         await consumer.start()
         names = [spec.name for spec in catalogue(settings)]
+        # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
+        tiers = sorted(name for name in await admin.list_topics() if retry_tier_s(name) is not None)
+        names += [name for name in tiers if name not in names]
         cluster = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in cluster["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
@@ -58,7 +69,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
             topics=topics,
             groups=[
-                await _read_group(admin, consumer, group, input_topics(group, settings), topics)
+                await _read_group(admin, consumer, group, _inputs_of(group, settings, tiers), topics)
                 for group in PLACES_TABLES
             ],
             workers=workers,
@@ -70,6 +81,11 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
     finally:
         await consumer.stop()
         await admin.close()
+
+
+def _inputs_of(group: str, settings: Settings, tiers: Sequence[str]) -> list[str]:
+    former = tiers if group == PROCESSING_APP else ()
+    return list(dict.fromkeys((*input_topics(group, settings), *former)))
 
 
 async def _read_topics(
@@ -170,7 +186,15 @@ async def _read_workers(consumer: RecordReader) -> tuple[list[WorkerFacts], int 
             if beat is None:
                 latest.pop(record.key, None)
                 continue
-            latest[record.key] = WorkerFacts(beat.worker, beat.role, beat.at_ms, record.timestamp, beat.abandoned)
+            latest[record.key] = WorkerFacts(
+                beat.worker,
+                beat.role,
+                beat.at_ms,
+                record.timestamp,
+                beat.abandoned,
+                beat.held_up,
+                beat.standing_still,
+            )
             if record.offset >= end:
                 lead_ms = record.timestamp - time.time_ns() // 1_000_000
     consumer.unsubscribe()

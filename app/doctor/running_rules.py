@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from app.doctor.facts import Finding, Severity
 from app.rules.workers import is_gone
+from app.topics import PROCESSING_APP, retry_tier_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from app.doctor.facts import Facts, GroupFacts
+    from app.doctor.facts import Facts, GroupFacts, WorkerFacts
     from app.settings import Settings
 
 _MUCH_LAG = 100_000
@@ -78,6 +79,28 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
     return Finding(Severity.OK, group.group_id, said)
 
 
+def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    """Yield retry tiers that EBS_RETRY_TIERS_S no longer names: tasks may wait there."""
+    lags = [group.lag for group in facts.groups if group.group_id == PROCESSING_APP]
+    behind = lags[0] if lags else {}
+    for name, topic in facts.topics.items():
+        tier_s = retry_tier_s(name)
+        if tier_s is None or tier_s in settings.retry_tiers_s:
+            continue
+        count = behind.get(name, 0)
+        said = f"EBS_RETRY_TIERS_S does not name this retry tier, {count} records wait in it"
+        if count and topic.partition_count != settings.partitions:
+            said += f", and it has {topic.partition_count} partitions where the others have {settings.partitions}"
+            fix = "set EBS_PARTITIONS and EBS_RETRY_TIERS_S as they were until it is empty"
+            yield Finding(Severity.ERROR, name, said, "no worker reads it: these tasks never go on", fix)
+        elif count:
+            fix = "restart the processing workers that are older than the change; delete the topic when it is empty"
+            yield Finding(Severity.WARNING, name, said, "only workers that started after the change read it", fix)
+        else:
+            fix = "delete it while no processing worker runs, if the tier is not to come back"
+            yield Finding(Severity.INFO, name, said, "", fix)
+
+
 def check_workers(facts: Facts) -> Iterator[Finding]:
     """Yield workers that went silent without a word, and those with handlers that do not end."""
     silent = [worker for worker in facts.workers if is_gone(worker.appended_at_ms, _now_of_broker_ms(facts))]
@@ -90,10 +113,22 @@ def check_workers(facts: Facts) -> Iterator[Finding]:
         fix = "see its log, start it again; its entry goes after an hour"
         yield Finding(Severity.WARNING, "workers", said, "it was killed, or hangs", fix)
     for worker in living:
+        yield from _standing(worker)
         if worker.abandoned:
             said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not end when their time was over"
             fix = "give what the handler waits for a time-out; restart the worker"
             yield Finding(Severity.WARNING, "workers", said, "each takes a place of EBS_CONCURRENCY", fix)
+
+
+def _standing(worker: WorkerFacts) -> Iterator[Finding]:
+    """Yield why work waits in a worker."""
+    where = f"{worker.role}/{worker.name}"
+    if worker.standing_still:
+        said = f"{where} stands still: {worker.standing_still}"
+        fix = "its supervisor starts it again; if that comes back, see its log"
+        yield Finding(Severity.ERROR, "workers", said, "it ends soon, and its partitions go on elsewhere", fix)
+    for held in worker.held_up:
+        yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
 
 
 def check_letters(facts: Facts) -> Iterator[Finding]:

@@ -46,6 +46,11 @@ class TokenBucket:
             return 0.0
         return (1 - self._tokens) / self._per_s if self._per_s > 0 else float("inf")
 
+    def available(self, now_s: float) -> int:
+        """Return how many whole tokens there are, without taking any."""
+        self._fill(now_s)
+        return int(self._tokens + _ROUNDING)
+
     def _fill(self, now_s: float) -> None:
         if now_s > self._filled_at_s:
             self._tokens = min(self._capacity(), self._tokens + (now_s - self._filled_at_s) * self._per_s)
@@ -71,6 +76,11 @@ class Throttle:
                 self._buckets[kind] = TokenBucket(per_s, now_s)
             else:
                 bucket.set_rate(per_s, now_s)
+
+    def available(self, kind: str, now_s: float) -> int | None:
+        """Return how many tasks of a kind may start at once; None: any number."""
+        bucket = self._buckets.get(kind)
+        return None if bucket is None else bucket.available(now_s)
 
     def take(self, kind: str, now_s: float) -> float:
         """Let a task of a kind start: returns 0, or after how many seconds to ask again."""

@@ -42,10 +42,51 @@ class RetryTier(msgspec.Struct, frozen=True, gc=False):
     next_due_at_ms: Instant | None = None
 
 
+class HeldUp(msgspec.Struct, frozen=True, gc=False):
+    """Tasks of a kind that fill partitions: a worker keeps so many and no more, so nothing behind them starts.
+
+    `why` they may not start: "paused", "rate" or "order" (another task of their object runs).
+    """
+
+    kind: Name
+    why: Name
+    waiting_count: Figure
+    partitions: Annotated[list[Ordinal], Meta(max_length=1_000)]
+
+    def in_words(self) -> str:
+        """Return what holds up what."""
+        where = f"partition{'' if len(self.partitions) == 1 else 's'} {', '.join(map(str, self.partitions))}"
+        return f"kind {self.kind} holds up {where}: {self.waiting_count:,} of its tasks {self._reason()[0]}"
+
+    def fix(self) -> str:
+        """Return what to do about it."""
+        return self._reason()[1].format(kind=self.kind)
+
+    def _reason(self) -> tuple[str, str]:
+        return _REASONS.get(self.why, ("wait, and no task of any kind behind them starts", "ebs control"))
+
+
+_REASONS = {
+    "paused": (
+        "wait while the kind is paused, and no task of any kind behind them starts",
+        "ebs resume --kind {kind} (or ebs resume), or ebs cancel --kind {kind}",
+    ),
+    "rate": (
+        "wait for its rate, and no task of any kind behind them starts before",
+        "raise the rate (ebs rate {kind} PER_S), lift it (ebs rate {kind} --off), or ebs cancel --kind {kind}",
+    ),
+    "order": (
+        "wait for another task of their object (EBS_ORDER=key), and no task of any kind behind them starts",
+        "see what runs so long: ebs workers --running; or ebs cancel --kind {kind}",
+    ),
+}
+
+
 class Figures(msgspec.Struct, frozen=True, gc=False):
     """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something.
 
     `abandoned`: handlers that did not end when they had to and run on; each takes a place of the worker's concurrency.
+    `standing_still`: what the watchdog has found, after which the worker soon ends; "" if nothing.
     """
 
     partitions: list[int] = []
@@ -56,6 +97,8 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     running: list[RunningTask] = []
     retry_tiers: list[RetryTier] = []
     abandoned: int = 0
+    held_up: list[HeldUp] = []
+    standing_still: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -93,6 +136,8 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000)] = []
     abandoned: Figure = 0
     web_port: Figure = 0
+    held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
+    standing_still: Annotated[str, Meta(max_length=2_000)] = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -103,8 +148,9 @@ def heartbeat_of(identity: Identity, figures: Figures, at_ms: int) -> bytes:
     """Return the value to write: the tasks that run longest, each with a bounded message."""
     longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
     shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
+    held_up = [msgspec.structs.replace(one, kind=_printable(one.kind)) for one in figures.held_up]
     fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
-    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown})))
+    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "held_up": held_up})))
 
 
 def _printable(message: str) -> str:

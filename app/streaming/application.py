@@ -112,6 +112,12 @@ class StreamingApp(faust.App):
         """Return the channel of some of the input topics, for an agent that reads only these."""
         return self.topic(*topics, partitions=self.conf.topic_partitions, schema=BatchSchema())
 
+    def read_also(self, channel: Any, *topics: str) -> None:
+        """Let an agent's channel, and with it this app, read more topics; in `preflight` at the latest."""
+        channel.topics = [*channel.topics, *topics]
+        ownership = self.transactions.ownership
+        ownership.input_topics = (*ownership.input_topics, *topics)
+
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
         """Return a queue that keeps what it has when a rebalance ends: Faust would drop it, records would vanish."""
         return super().FlowControlQueue(maxsize, clear_on_resume=False)

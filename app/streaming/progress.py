@@ -106,7 +106,8 @@ class Progress:
     """How a worker's work moves; `verdict` says what stands still, None if nothing does.
 
     `why_away` says why the broker's answers do not count, `survey` (None: nobody looks) whether all is as it was.
-    `is_behind` is set by a role that keeps records in hand in a way of its own: whether something of them could move.
+    `is_behind` is set by a role that keeps records in hand in a way of its own: what of them could move, "" if nothing.
+    `followed` are partitions that the worker reads to their ends beside its inputs, each with its next offset.
     `ends` is None while the broker does not answer.
     """
 
@@ -125,7 +126,8 @@ class Progress:
         self.why_away = ""
         self.survey = survey
         self.ends: Mapping[TopicPartition, int] | None = None
-        self.is_behind: Callable[[], bool] | None = None
+        self.is_behind: Callable[[], str] | None = None
+        self.followed: dict[TopicPartition, Callable[[], int]] = {}
         self._transactions = transactions
         self._ends_reader = ends
         self._is_stopping = is_stopping
@@ -154,7 +156,8 @@ class Progress:
             if self.survey is not None:
                 async with asyncio.timeout(self._patience_s):
                     await self.survey.look()
-            self.ends = await self._ends_reader.read(self._transactions.ownership.owned_inputs())
+            owned = self._transactions.ownership.owned_inputs()
+            self.ends = await self._ends_reader.read([*owned, *self.followed])
             self.why_away = ""
         except InputsChanged as error:
             if not self._is_stopping():
@@ -194,17 +197,24 @@ class Progress:
         return Sample(
             at_s=self._clock(),
             ends=self.ends,
-            positions=fetching.positions,
+            positions={**fetching.positions, **{tp: position() for tp, position in self.followed.items()}},
             committed_count=self._transactions.committed_count,
             backed_up=fetching.backed_up,
-            in_hand=self._has_undelivered_work() if self.is_behind is None else self.is_behind(),
+            in_hand=self._closed() or (self._undelivered_work() if self.is_behind is None else self.is_behind()),
             step_open=self._transactions.step_open,
             excuse=self.why_excused(),
         )
 
-    def _has_undelivered_work(self) -> bool:
-        """Return whether a step is due: records were given to the agent and are not committed."""
-        return any(self.commit_gap(tp) > 0 for tp in self._transactions.ownership.owned_inputs())
+    def _closed(self) -> str:
+        """Return the partitions of ours that are closed although nothing restores them; "" if there are none."""
+        partitions = self._transactions.ownership.partitions.values()
+        closed = ", ".join(str(partition.number) for partition in partitions if not partition.active)
+        return closed and f"partitions {closed} are closed and nothing restores them"
+
+    def _undelivered_work(self) -> str:
+        """Return what is due: records were given to the agent and are not committed."""
+        inputs = self._transactions.ownership.owned_inputs()
+        return "records are in hand" if any(self.commit_gap(tp) > 0 for tp in inputs) else ""
 
     def _worked_to(self, tp: TopicPartition, committed: int) -> int:
         if self._delivered().get(tp, 0) > committed:

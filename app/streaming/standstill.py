@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 
     `ends`: where each partition ends, asked apart from the fetching; None if the broker did not say. `positions`: the
     next offset of each partition that may be taken (not held by back-pressure). `backed_up`: taken records wait for
-    room at their agent. `in_hand`: records were taken that could be committed. `excuse`: why nothing needs to move,
+    room at their agent. `in_hand`: what could be committed or go on, in words. `excuse`: why nothing needs to move,
     such as a rebalance; a step that is open must end all the same.
     """
 
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
     positions: Mapping[TopicPartition, int]
     committed_count: int
     backed_up: bool = False
-    in_hand: bool = False
+    in_hand: str = ""
     step_open: bool = False
     excuse: str = ""
 
@@ -68,7 +68,7 @@ class Standstill:
         self._hand_still_s += passed_s
         if self._hand_still_s < self._limit_s:
             return None
-        what = "a step is open" if sample.step_open else "records are in hand"
+        what = "a step is open" if sample.step_open else sample.in_hand
         return f"{what} and nothing was committed for {self._hand_still_s:.0f} s"
 
     def _judge_fetching(self, last: Sample, sample: Sample, passed_s: float) -> str | None:
@@ -91,7 +91,7 @@ class Standstill:
 
 
 def _must_commit(sample: Sample) -> bool:
-    return sample.step_open or (sample.in_hand and not sample.excuse)
+    return sample.step_open or (bool(sample.in_hand) and not sample.excuse)
 
 
 def _lagging(sample: Sample) -> set[TopicPartition]:

@@ -44,9 +44,9 @@ class System:
         self.gates.mkdir()
         self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS)}
         handlers = '{"gated": "dashboard_handlers:gated", "letter": "dashboard_handlers:mended"}'
-        self.fleet = Fleet(
-            broker.bootstrap, directory, self.env | PATIENT | {"EBS_HANDLERS": handlers, "GATES": str(self.gates)}
-        )
+        self.handlers = {"EBS_HANDLER": "dashboard_handlers:at_once", "EBS_HANDLERS": handlers}
+        self.handlers["GATES"] = str(self.gates)
+        self.fleet = Fleet(broker.bootstrap, directory, self.env | PATIENT | self.handlers)
         data = {"EBS_DATA_DIR": str(directory / "api"), "EBS_STATS_DB": str(directory / "api.db")}
         self.api = ApiProcess(directory, **self.env, **data)
 

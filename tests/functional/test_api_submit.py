@@ -260,3 +260,37 @@ def test_bulk_that_breaks_off_says_what_is_stored(api):
     assert {event.object_id for event in stored(api)} == set(document["ids"][:2_000])
     assert 4_000 == len(document["ids"])
     assert document["safe_to_repeat"] is False
+
+
+HANDLED = {"handlers": {"image": "shop:resize", "mail": "shop:send"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "status"),
+    [({"kind": "imgae"}, "", 422), ({"kind": "imgae"}, "?count=2", 422), ({}, "", 422), ({"kind": "image"}, "", 202)],
+)
+def test_kind_without_a_handler_is_refused_where_kinds_have_handlers(make_api, body, query, status):
+    """The sleeping default handler would seem to work it: a misspelt kind is a 422 with those that are like it."""
+    api = make_api(**HANDLED)
+    answer = api.post(f"/api/objects{query}", json=body)
+    assert status == answer.status_code
+    if status == 422:
+        (error,) = answer.json()["errors"]
+        assert "#/kind" == error["pointer"]
+        assert "EBS_HANDLERS" in error["detail"]
+        assert ('did you mean "image"?' in error["detail"]) == ("kind" in body)
+        assert [] == stored(api)
+
+
+def test_batch_refuses_items_of_a_kind_without_a_handler(make_api):
+    """The others of the batch are stored."""
+    api = make_api(**HANDLED)
+    answer = api.post("/api/objects/batch", json=[{"kind": "image"}, {"kind": "imgae"}])
+    assert ["image"] == [event.kind for event in stored(api)]
+    assert "did you mean" in answer.text
+
+
+@pytest.mark.parametrize("settings", [{}, {"handler": "shop:any", "handlers": {"image": "shop:resize"}}])
+def test_any_kind_is_taken_where_a_handler_works_on_all(make_api, settings):
+    """Without handlers, and with one for all other kinds, nobody can say that a kind is wrong."""
+    assert 202 == make_api(**settings).post(json={"kind": "anything"}).status_code

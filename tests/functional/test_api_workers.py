@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api import control_schemas as schemas
 from app.errors import BrokerUnavailable
-from app.rules.workers import GONE_AFTER_MS, Figures, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.workers import GONE_AFTER_MS, Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import WORKERS
 
 NOW_MS = 1_795_489_276_303
@@ -35,7 +35,18 @@ def test_worker_is_described_by_its_last_word(api):
     beat(
         api,
         "p-1",
-        figures=Figures([0, 3], 2, 900, NOW_MS - 5, draining=True, running=running, retry_tiers=tiers, abandoned=1),
+        figures=Figures(
+            [0, 3],
+            2,
+            900,
+            NOW_MS - 5,
+            draining=True,
+            running=running,
+            retry_tiers=tiers,
+            abandoned=1,
+            held_up=[HeldUp("mail", "rate", 10_000, [3])],
+            standing_still="tasks of kind mail wait for nothing",
+        ),
     )
     (worker,) = schemas.WorkerList.model_validate(api.get("/api/workers").json()).workers
     assert {
@@ -57,6 +68,8 @@ def test_worker_is_described_by_its_last_word(api):
             {"task_id": "b-0", "for_ms": 20, "progress": None, "message": ""},
         ],
         "abandoned": 1,
+        "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [3]}],
+        "standing_still": "tasks of kind mail wait for nothing",
     } == worker.model_dump()
 
 

@@ -15,7 +15,7 @@ from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
+from app.rules.workers import Figures, HeldUp, Identity, RunningTask, heartbeat_of
 from app.topics import CONTROL, WORKERS
 
 NOW_MS = 1_795_489_276_303
@@ -265,3 +265,58 @@ def test_command_that_is_not_read_back_yet_says_so(api, ebs):
     done = ebs("pause")
     assert (0, True) == (done.exit_code, "has not read it back yet" in done.stderr)
     assert "" == ebs("pause", "--json").stderr
+
+
+def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
+    """`ebs workers` and `ebs explain` say which kind, how many of its tasks wait, and what to do."""
+    identity = Identity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
+    figures = Figures(held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due")
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
+    for words in (("workers",), ("explain", api.post().json()["id"])):
+        said = " ".join(ebs(*words).stdout.split())
+        assert "processing/p-1: kind mail holds up partition 3: 10,000 of its tasks wait for its rate" in said
+        assert "ebs rate mail --off" in said
+        assert "processing/p-1 stands still: retries are due" in said
+
+
+def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
+    """No worker, a pause, a rate: each with the command that ends it."""
+    object_id = api.post().json()["id"]
+    assert "no processing worker lives" in ebs("explain", object_id).stdout
+    ebs("pause", "--kind", "default")
+    ebs("rate", "mail", "5")
+    said = " ".join(ebs("explain", object_id).stdout.split())
+    assert "`ebs resume --kind default` undoes it" in said
+    assert "at most 5 tasks of kind mail start a second" in said
+
+
+def test_kind_that_nobody_has_seen_is_a_warning(api, ebs):
+    """The command holds, and stderr says which kinds are like it; a kind that is known warns nobody."""
+    api.post(json={"kind": "mail"})
+    for words in (("pause", "--kind", "mial"), ("rate", "mial", "5"), ("cancel", "--kind", "mial")):
+        result = ebs(*words)
+        assert (0, True) == (
+            result.exit_code,
+            'no task of kind "mial" was ever seen (did you mean "mail"?)' in result.stderr,
+        )
+    assert "mial" in json.loads(ebs("control", "--json").stdout)["paused_kinds"]
+    for words in (("pause", "--kind", "mail"), ("rate", "mail", "5"), ("cancel", "--kind", "mail"), ("pause",)):
+        assert "warning" not in ebs(*words).stderr
+
+
+def test_undoing_what_is_not_in_force_is_a_warning(api, ebs):
+    """A resume of a misspelt kind leaves the pause; it says so."""
+    api.post(json={"kind": "mail"})
+    ebs("pause", "--kind", "mail")
+    assert 'nothing of "mial" was in force (did you mean "mail"?)' in ebs("resume", "--kind", "mial").stderr
+    assert "warning" not in ebs("resume", "--kind", "mail").stderr
+    assert "warning" not in ebs("resume").stderr
+
+
+def test_concurrency_of_a_worker_that_does_not_live_is_a_warning(api, ebs):
+    """It holds when such a worker comes; a slip of the finger is offered the names that are like it."""
+    identity = Identity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
+    said = ebs("concurrency", "4", "--worker", "procesing-1").stderr
+    assert 'no worker "procesing-1" lives (did you mean "processing-1"?)' in said
+    assert "warning" not in ebs("concurrency", "4", "--worker", "processing-1").stderr

@@ -23,6 +23,7 @@ from app.events import (
     decode_task_request,
     encode,
 )
+from app.rules.workers import HeldUp
 from app.topics import DEAD_LETTERS, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
@@ -192,6 +193,66 @@ async def test_paused_kind_is_not_read_into_memory_for_ever(bench):
     assert 0 == lane.parked_count
 
 
+@pytest.mark.parametrize("how", ["kind", "object"])
+async def test_cancelled_queue_is_fetched_on(bench, gate, how):
+    """A queue that is emptied by a cancel is as empty as one that was worked off: its partition is fetched again."""
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0)
+    junk = [again(request("junk"), task_id=f"junk-{number}", sequence=number, kind="junk") for number in range(2_000)]
+    one.put(0, *junk)
+    (lane,) = one.lanes
+    await until(lambda: lane.held and gate.running)
+    if how == "kind":
+        value = f'{{"type":"CANCEL","kind":"junk","created_before_ms":{NOW_MS}}}'.encode()
+        one.control.apply(b"cancel:filter:junk", value)
+        one.engine.control_changed()
+    else:
+        cancel(one, "junk")
+    await until(lambda: one.committed() == (2_000, ""))
+    assert frozenset() == one.worker.ownership.held
+    assert "" == one.engine.could_go_on()
+
+
+async def test_cancel_of_every_second_task_leaves_the_others_a_start(bench):
+    """The progress of such a partition does not fit into a commit: what holds its watermark may start all the same."""
+    worked: list[str] = []
+    one = await bench(inline(lambda task: worked.append(task.object_id)), commit_interval_s=0.01)
+    one.worker.ownership.give(0)
+    one.control.apply(b"drain:processing-1", b'{"type":"DRAIN","at_ms":1}')
+    count = 16_000
+    names = ["junk" if number % 2 else f"good-{number}" for number in range(count)]
+    one.put(0, *(again(request(name), task_id=f"{name}-{number}") for number, name in enumerate(names)))
+    (lane,) = one.lanes
+    await until(lambda: len(lane.waiting) == count)
+    cancel(one, "junk")
+    await until(lambda: lane.crowded)
+    assert lane.progress.encode() is None
+    one.control.apply(b"drain:processing-1", None)
+    one.engine.control_changed()
+    await until(lambda: len(worked) == count // 2)
+    await until(lambda: one.committed() == (count, ""))
+
+
+async def test_turn_of_an_object_outlives_the_partition_that_had_it(bench, gate):
+    """The task whose turn it is waits for room in the pool when its partition is lost: the next one gets the turn."""
+    one = await bench(gate, by_object=True, concurrency=3)
+    one.worker.ownership.give(0)
+    one.worker.ownership.give(1)
+    first, second, third = requests_of("a", 3)
+    one.put(1, request("b"), first)
+    await until(lambda: gate.started == ["b", "a"])
+    one.put(0, second)
+    one.put(1, third, start=2)
+    await until(lambda: [1, 1] == [lane.parked_count for lane in one.lanes])
+    one.control.apply(b"concurrency", b'{"type":"CONCURRENCY","count":1,"at_ms":1}')
+    one.engine.control_changed()
+    gate.finish("a")
+    await until(lambda: one.finished() == {"a"})
+    one.worker.ownership.take_away(0)
+    gate.finish("b")
+    await until(lambda: gate.started == ["b", "a", "a"])
+
+
 async def test_parked_tasks_of_a_lost_partition_are_forgotten(bench, gate):
     """The partition may come back while the pause still holds: each task runs once then."""
     one = await bench(gate)
@@ -222,6 +283,30 @@ async def test_rate_limits_a_kind(bench, gate):
     one.put(0, *(request(f"slow-{number}") for number in range(10)), again(request("quick"), kind="mail"))
     await until(lambda: "quick" in gate.started)
     assert ["quick"] == gate.started
+
+
+async def test_kind_that_fills_a_partition_is_named(bench, gate):
+    """So many wait for a rate that no other kind behind them starts: the worker says which one, how many and where."""
+    one = await bench(gate)
+    for number in range(2):
+        one.worker.ownership.give(number)
+    one.control.apply(b"rate:mail", b'{"type":"RATE","kind":"mail","per_s":0.01,"at_ms":1}')
+    one.engine.control_changed()
+    mails = [again(request("mail"), task_id=f"mail-{number}", kind="mail") for number in range(MAX_PARKED)]
+    one.put(0, *mails, request("behind"))
+    one.put(1, mails[0], request("beside"))
+    await until(lambda: gate.started == ["beside"] and one.engine.held_up())
+    assert [HeldUp("mail", "rate", MAX_PARKED, [0])] == one.engine.held_up()
+    assert "" == one.engine.could_go_on()
+    one.control.apply(b"rate:mail", None)
+    one.control.apply(b"pause:mail", PAUSE)
+    one.engine.control_changed()
+    await until(lambda: [HeldUp("mail", "paused", MAX_PARKED, [0])] == one.engine.held_up())
+    value = f'{{"type":"CANCEL","kind":"mail","created_before_ms":{NOW_MS}}}'.encode()
+    one.control.apply(b"cancel:filter:x", value)
+    one.engine.control_changed()
+    await until(lambda: gate.started == ["beside", "behind"])
+    assert [] == one.engine.held_up()
 
 
 async def test_tasks_of_an_object_run_one_after_another(bench, gate):

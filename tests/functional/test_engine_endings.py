@@ -132,6 +132,7 @@ class ShortOfPlaces:
     """An executor that left a handler behind."""
 
     abandoned_running_count = 1
+    on_freed: Any = None
 
     async def run(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
         """Run a coroutine."""
@@ -150,6 +151,21 @@ async def test_pool_is_smaller_by_what_was_left_behind(bench, gate):
         gate.finish(next(iter(gate.running)))
         await settle()
     assert 2 == gate.most_running
+
+
+async def test_place_of_a_handler_left_behind_is_filled_as_soon_as_it_ends(bench, gate):
+    """Although nothing else happens then: no task ends, no record comes, nothing is committed."""
+    one = await bench(gate, concurrency=2)
+    short = ShortOfPlaces()
+    one.engine.open(short)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"), request("b"))
+    await until(lambda: one.types("a") == [TaskStarted])
+    await settle()
+    assert ["a"] == gate.started
+    short.abandoned_running_count = 0
+    short.on_freed()
+    await until(lambda: gate.started == ["a", "b"])
 
 
 async def test_handler_left_behind_keeps_its_place():

@@ -10,19 +10,22 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from api_process import PATIENCE_S
 from checker import differences, read_all, read_topics
+from engine_bench import request
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, running_fleet, said, until
 from follower import Follower
 from worker_pages import read_json, read_page
 
 from app.broker import ensure_topics
+from app.events import TaskFinished, decode_task_event, decode_task_request, encode
 from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, catalogue
+from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, catalogue, retry_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -318,3 +321,24 @@ async def test_large_object_passes_through_all_topics(broker: EmbeddedKafka, fle
         await producer.send_and_wait(OBJECTS, value, b"large", partition=0)
         await until(lambda: follower.has_finished_objects(1), "the large object", fleet=fleet)
     assert [] == await differences(broker.bootstrap, accepted=["large"])
+
+
+async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """EBS_RETRY_TIERS_S was changed while tasks waited in a tier that it no longer names: they go on when due."""
+    former = retry_topic(7)
+    await ensure_topics(
+        broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS, retry_tiers_s=(7,)))
+    )
+    task = decode_task_request(request("waits", partition=1, attempt=2))
+    value = encode(msgspec.structs.replace(task, due_at_ms=time.time_ns() // 1_000_000 + 500))
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        await producer.send_and_wait(former, value, b"waits-0", partition=1)
+    for name in ("processing-1", "processing-2"):
+        fleet.start("processing", name)
+
+    async def is_finished() -> bool:
+        values = [one.value async for one in read_all(broker.bootstrap, [TASK_EVENTS])]
+        return any(isinstance(decode_task_event(value), TaskFinished) for value in values)
+
+    await until(is_finished, "the task to be finished", fleet=fleet)
+    assert said(fleet.workers.values(), f"EBS_RETRY_TIERS_S no longer names {former}")

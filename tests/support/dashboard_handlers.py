@@ -24,6 +24,10 @@ async def gated(task: Task, context: Context) -> dict[str, Any]:
     return {"passed": task.name}
 
 
+def at_once(_task: Task, _context: Context) -> None:
+    """Finish."""
+
+
 def mended(task: Task, _context: Context) -> str:
     """Die at once, unless a file with the object's name is in the directory of GATES."""
     if not (Path(os.environ["GATES"]) / task.name).exists():

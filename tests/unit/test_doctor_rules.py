@@ -8,6 +8,7 @@ import pytest
 
 from app.doctor.diagnosis import diagnose
 from app.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
+from app.rules.workers import HeldUp
 from app.settings import Settings
 from app.topics import catalogue
 
@@ -294,3 +295,30 @@ def test_topic_whose_configuration_is_hidden_is_said_to_be_unchecked():
     topics = {name: replace(topic, configs=None) for name, topic in HEALTHY.topics.items()}
     findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, topics=topics))
     assert len(topics) == len([one for one in findings if "may not be read" in one.what])
+
+
+def test_work_that_waits_in_a_worker_is_told():
+    """A kind that holds up partitions is a warning, a standstill an error; a silent worker's last word is not news."""
+    worker = replace(
+        HEALTHY.workers[0], held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due"
+    )
+    findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[worker]))
+    told = {(one.severity, one.what) for one in findings if one.subject == "workers"}
+    assert (Severity.ERROR, "processing/w-1 stands still: retries are due") in told
+    assert any(severity is Severity.WARNING and "kind mail holds up partition 3" in what for severity, what in told)
+    gone = replace(worker, appended_at_ms=NOW_MS - 60_000)
+    assert not any("mail" in one.what for one in diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[gone])))
+
+
+@pytest.mark.parametrize(
+    ("count", "partition_count", "severity"), [(3, 8, Severity.WARNING), (3, 4, Severity.ERROR), (0, 8, Severity.INFO)]
+)
+def test_former_retry_tier_is_told(count, partition_count, severity):
+    """Tasks may wait in it: how many, who reads it, when it may be deleted."""
+    name = "task-requests-retry-7s"
+    topic = replace(HEALTHY.topics["task-requests-retry-1s"], name=name, partition_count=partition_count)
+    groups = [GroupFacts("ebs-processing", 1, {name: count})]
+    facts = replace(HEALTHY, topics={**HEALTHY.topics, name: topic}, groups=groups)
+    (found,) = [one for one in diagnose(HEALTHY_SETTINGS, facts) if one.subject == name]
+    assert (severity, True) == (found.severity, f"{count} records wait in it" in found.what)
+    assert found.fix

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import sample_handlers
 
+from agents.handlers import Reject
 from agents.handling.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
 from app.settings import ProcessTime, Settings
@@ -148,3 +150,13 @@ def test_a_function_that_is_no_handler_says_so_without_a_spec() -> None:
     """The same rules hold for a function in hand."""
     with pytest.raises(HandlerRefused, match="is called with"):
         mode_of(lambda: None)
+
+
+def test_kind_without_a_handler_is_rejected_where_only_some_have_one() -> None:
+    """A task of a misspelt kind dies with that reason: the default handler would make it look worked."""
+    handlers = load_handlers(Settings(handlers={"image": "sample_handlers:compute"}, process_time=AT_ONCE))
+    loaded = handlers.for_kind("imgae")
+    assert "inline" == loaded.mode
+    task = SimpleNamespace(kind="imgae")
+    with pytest.raises(Reject, match='no handler works on kind "imgae" \\(did you mean "image"\\?\\)'):
+        loaded.function(task, None)

@@ -61,7 +61,7 @@ class Worker:
 
     async def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the ends."""
-        assert partitions == [IN]
+        assert partitions == [IN, *self.progress.followed]
         if isinstance(self.ends, Exception):
             raise self.ends
         return self.ends
@@ -98,9 +98,9 @@ async def test_role_with_books_of_its_own_says_whether_something_could_move():
     """A processing worker may have records for hours."""
     worker = Worker()
     worker.positions, worker.delivered = {IN: 10}, {IN: 10}
-    worker.progress.is_behind = lambda: False
+    worker.progress.is_behind = lambda: ""
     assert await worker.look_for(100) is None
-    worker.progress.is_behind = lambda: True
+    worker.progress.is_behind = lambda: "records are in hand"
     assert await worker.look_for(100) is not None
 
 
@@ -197,3 +197,24 @@ def test_restore_ratio_is_over_all_restores():
     for progress, done, total in zip(ownership.restoring, (10, 20), (40, 80), strict=True):
         progress.done, progress.total = done, total
     assert 0.25 == owned_ratio(ownership)
+
+
+async def test_partition_that_nothing_restores_is_a_standstill():
+    """It is ours and closed: nobody else works it, and `restoring` would name who opens it."""
+    worker = Worker()
+    worker.positions = {}
+    worker.ownership.partitions[0].active = False
+    assert "partitions 0 are closed and nothing restores them" in (await worker.look_for(100) or "")
+    worker.ownership.restoring.append(RestoreProgress(1))
+    assert await worker.look_for(100) is None
+
+
+async def test_partition_that_is_read_beside_the_inputs_may_not_stand_still():
+    """As `control`, whose reader may be dead while everything else goes on."""
+    worker = Worker()
+    control = TopicPartition("control", 0)
+    worker.positions, worker.ends = {IN: 10}, {IN: 10, control: 7}
+    worker.progress.followed[control] = lambda: 7
+    assert await worker.look_for(100) is None
+    worker.progress.followed[control] = lambda: 3
+    assert "control-0 stood still" in (await worker.look_for(100) or "")

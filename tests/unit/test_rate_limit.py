@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access.exposure import host_of, warning_of
+from api.access.exposure import host_of, refusal_of
 from api.access.origin import counted_as
 from api.access.rates import RateLimit
 
@@ -60,16 +61,31 @@ def test_host_is_read_from_the_command_line(monkeypatch):
     assert "0.0.0.0" == host_of(["uvicorn", "api.main:http_app", "--host", "0.0.0.0"], "127.0.0.1")
     assert "::" == host_of(["uvicorn", "--host=::"], "127.0.0.1")
     assert "127.0.0.1" == host_of(["uvicorn", "--host"], "127.0.0.1")
+    assert "" == host_of(["uvicorn", "--host="], "127.0.0.1")
+    assert "0.0.0.0" == host_of(["gunicorn", "--bind", "0.0.0.0:8000"], "127.0.0.1")
+    assert "::" == host_of(["hypercorn", "-b", "[::]:8000"], "127.0.0.1")
     monkeypatch.setenv("UVICORN_HOST", "10.0.0.7")
     assert "10.0.0.7" == host_of(["uvicorn"], "127.0.0.1")
 
 
-def test_only_an_open_api_without_keys_is_warned_of():
-    """Loopback is this machine's own business, and keys are the cure."""
-    assert [None, None, None, None] == [
-        warning_of("127.0.0.1", has_keys=False),
-        warning_of("::1", has_keys=False),
-        warning_of("localhost", has_keys=False),
-        warning_of("0.0.0.0", has_keys=True),
-    ]
-    assert "listens on 0.0.0.0 without keys" in str(warning_of("0.0.0.0", has_keys=False))
+@pytest.mark.parametrize(
+    ("host", "published_on", "has_keys", "is_open", "may_start"),
+    [
+        ("127.0.0.1", "", False, False, True),
+        ("::1", "", False, False, True),
+        ("localhost", "", False, False, True),
+        ("0.0.0.0", "", True, False, True),
+        ("0.0.0.0", "", False, True, True),
+        ("0.0.0.0", "127.0.0.1", False, False, True),
+        ("0.0.0.0", "0.0.0.0", True, False, True),
+        ("0.0.0.0", "", False, False, False),
+        ("", "", False, False, False),
+        ("10.0.0.7", "", False, False, False),
+        ("0.0.0.0", "0.0.0.0", False, False, False),
+    ],
+)
+def test_api_that_strangers_reach_without_keys_does_not_start(host, published_on, has_keys, is_open, may_start):
+    """Loopback is this machine's own business, keys are the cure, EBS_API_OPEN is who knows what he does."""
+    refusal = refusal_of(host, published_on=published_on, has_keys=has_keys, is_open=is_open)
+    assert may_start == (refusal is None)
+    assert may_start or "EBS_API_KEYS_WRITE" in str(refusal)

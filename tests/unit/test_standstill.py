@@ -13,6 +13,8 @@ IN, MORE = TopicPartition("in", 0), TopicPartition("in", 1)
 LIMIT_S = 60.0
 MAX_GAP_S = 15.0
 
+IN_HAND = "records are in hand"
+
 
 def sample(at_s: float, **fields: Any) -> Sample:
     """Return a sample of a worker with 10 records to read, which has read none."""
@@ -56,8 +58,10 @@ def test_several_partitions_are_counted():
         pytest.param({"positions": {}}, id="no partition is owned"),
         pytest.param({"backed_up": True}, id="taken records wait for their agent"),
         pytest.param({"excuse": "a rebalance goes on"}, id="a rebalance"),
-        pytest.param({"excuse": "partitions are being restored", "in_hand": True}, id="a restore"),
-        pytest.param({"ends": None, "in_hand": True, "step_open": True}, id="the broker does not answer"),
+        pytest.param({"excuse": "partitions are being restored", "in_hand": IN_HAND}, id="a restore"),
+        pytest.param(
+            {"ends": None, "in_hand": "records are in hand", "step_open": True}, id="the broker does not answer"
+        ),
         pytest.param({"ends": {IN: 0}, "positions": {IN: -1}}, id="an empty topic without a position"),
     ],
 )
@@ -86,8 +90,8 @@ def test_partition_that_stands_still_is_seen_although_others_move():
 
 def test_records_in_hand_that_are_not_committed_stand_still():
     """What was taken must be committed within the limit."""
-    assert "records are in hand and nothing was committed for 300 s" == last_verdict(ends={}, in_hand=True)
-    commits = [sample(at_s, ends={}, in_hand=True, committed_count=at_s // 50) for at_s in range(0, 300, 5)]
+    assert "records are in hand and nothing was committed for 300 s" == last_verdict(ends={}, in_hand=IN_HAND)
+    commits = [sample(at_s, ends={}, in_hand=IN_HAND, committed_count=at_s // 50) for at_s in range(0, 300, 5)]
     assert not any(verdicts(*commits))
 
 

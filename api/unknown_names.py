@@ -1,0 +1,56 @@
+"""What is said of a command for a kind or worker that nobody knows: it holds, but it may be a slip of the finger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from api.view.view import ViewBehind
+from app.rules.commands import Cancel, Family
+from app.rules.kinds import did_you_mean, handled_kinds, shown
+
+if TYPE_CHECKING:
+    from api.dependencies import Collaborators
+    from app.rules.commands import Command, Place
+
+_OF_KINDS = {Family.PAUSE, Family.RATE}
+
+
+def warnings_of(parts: Collaborators, place: Place, command: Command) -> list[str]:
+    """Return what is odd about a command that is put in force."""
+    kind = place.name if place.family in _OF_KINDS else ""
+    if isinstance(command, Cancel) and command.kind is not UNSET:
+        kind = command.kind
+    if kind:
+        return _of_kind(parts, kind)
+    if place.family is Family.CONCURRENCY and place.name:
+        return _of_worker(parts, place.name)
+    return []
+
+
+def warnings_of_revoke(parts: Collaborators, place: Place) -> list[str]:
+    """Return what is odd about a command that is to be revoked: that there is none; called before it is."""
+    in_force = [other.name for other in parts.view.control.state.commands() if other.family is place.family]
+    if not place.name or place.name in in_force:
+        return []
+    return [f"nothing of {shown(place.name)} was in force{did_you_mean(place.name, filter(None, in_force))}"]
+
+
+def _of_kind(parts: Collaborators, kind: str) -> list[str]:
+    try:
+        known = set(parts.view.totals())
+    except ViewBehind:
+        return []  # a view that is only being read knows few kinds yet
+    known |= {name for name, _state in parts.view.object_index.counts}
+    known |= handled_kinds(parts.settings) or set(parts.settings.handlers)
+    if kind in known:
+        return []
+    return [f"no task of kind {shown(kind)} was ever seen{did_you_mean(kind, known)}. The command holds all the same"]
+
+
+def _of_worker(parts: Collaborators, worker: str) -> list[str]:
+    known = {heard.heartbeat.worker for heard in parts.view.workers.alive(parts.submitter.clock_ms())}
+    if worker in known:
+        return []
+    return [f"no worker {shown(worker)} lives{did_you_mean(worker, known)}. The command holds all the same"]

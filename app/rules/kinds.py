@@ -1,0 +1,54 @@
+"""Which kinds of tasks somebody works on, and what is said of a name that nobody knows. The rule of all who ask.
+
+Known are the kinds of EBS_HANDLERS where no EBS_HANDLER works on all others. Without any handler, and with one for all
+kinds, every kind is worked: then None stands for what is known.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from app.settings import Settings
+
+_MAX_SHOWN = 10
+_MAX_CHARS = 100
+_ALIKE = 0.6
+"""How like a name must be to be offered, 0 to 1: `difflib`'s own choice."""
+
+
+def handled_kinds(settings: Settings) -> frozenset[str] | None:
+    """Return the kinds that are worked, None if that is every kind."""
+    return None if settings.handler or not settings.handlers else frozenset(settings.handlers)
+
+
+def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
+    """Return why tasks of a kind cannot be worked, for people; None if they can."""
+    if handled is None or kind in handled:
+        return None
+    return (
+        f"no handler works on kind {shown(kind)}{did_you_mean(kind, handled)}. Handled are {_list_of(handled)}: name "
+        "one of these, add the kind to EBS_HANDLERS, or set EBS_HANDLER for all other kinds"
+    )
+
+
+def did_you_mean(kind: str, known: Iterable[str]) -> str:
+    """Return the names that are like one, for a sentence: ` (did you mean "mail"?)`; "" if none is."""
+    alike = difflib.get_close_matches(kind[:_MAX_CHARS], list(known), n=3, cutoff=_ALIKE)
+    return f" (did you mean {' or '.join(map(shown, alike))}?)" if alike else ""
+
+
+def shown(kind: str) -> str:
+    """Return a kind in quotes, on one line, and not too long."""
+    text = kind if len(kind) <= _MAX_CHARS else f"{kind[:_MAX_CHARS]}…"
+    # What a terminal would obey is escaped: other producers call a kind what they like.
+    return f'"{text}"' if text.isprintable() else ascii(text)
+
+
+def _list_of(kinds: Collection[str]) -> str:
+    names = [shown(kind) for kind in sorted(kinds)[:_MAX_SHOWN]]
+    more = len(kinds) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

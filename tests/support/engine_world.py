@@ -1,0 +1,235 @@
+"""A processing worker with its topics in memory and a time of its own: what becomes of tasks under any controls.
+
+The engine, its lanes and the ladder are the real ones, and so are the transactions; the broker is a list of records
+for each partition, the consumer takes what is not held, the executor runs what the test lets go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from aiokafka import TopicPartition
+from fake_steps import FakeStore
+from fakes import FakeStream, FakeWorker
+from histories import task_event
+from virtual_time import VirtualLoop
+
+from agents.engine.engine import Engine
+from agents.engine.ladder import Ladder
+from agents.engine.lanes import Lanes
+from agents.handling.loading import Handlers, LoadedHandler
+from app.events import (
+    TaskCancelled,
+    TaskCreated,
+    TaskDead,
+    TaskFinished,
+    decode_task_event,
+    decode_task_request,
+    encode,
+)
+from app.rules.control import ControlState
+from app.rules.retry import RetryPolicy
+from app.streaming.ownership import Partition
+from app.topics import REDRIVEN_TABLE, TASK_EVENTS, TASK_REQUESTS, retry_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agents.engine.attempt import Attempt
+
+PARTITIONS = 2
+TIERS_S = (1, 10)
+TIERS = tuple(retry_topic(tier_s) for tier_s in TIERS_S)
+WORKER = "processing-1"
+ENDS = (TaskFinished, TaskCancelled, TaskDead)
+_EPOCH_MS = 1_795_489_276_303
+_BATCH = 4
+_SMALL = {"max_backlog": 6, "max_parked": 5, "max_waiting": 4, "crowded_bytes": 12}
+"""Limits so low that a handful of tasks reaches each of them."""
+
+
+class GatedExecutor:
+    """Runs handlers until the test lets them end; some may be left behind as those that swallow their cancellation."""
+
+    def __init__(self) -> None:
+        self.ending: dict[tuple[str, int], asyncio.Future[None]] = {}
+        self.abandoned_running_count = 0
+        self.on_freed: Any = None
+
+    async def run(self, _loaded: LoadedHandler, task: TaskCreated, _context: Any) -> object:
+        """Work on a task until it is let go."""
+        ending = asyncio.get_running_loop().create_future()
+        self.ending[task.task_id, task.attempt] = ending
+        try:
+            return await ending
+        finally:
+            if self.ending.get((task.task_id, task.attempt)) is ending:
+                del self.ending[task.task_id, task.attempt]
+
+
+class World:
+    """One worker, all that it may own, and what the test knows of every task."""
+
+    def __init__(self, *, by_object: bool = False, concurrency: int = 3) -> None:
+        self.loop = VirtualLoop()
+        self.executor = GatedExecutor()
+        self.control = ControlState()
+        self.logs: dict[TopicPartition, list[bytes]] = defaultdict(list)
+        self.positions: dict[TopicPartition, int] = {}
+        self.created: dict[str, TaskCreated] = {}
+        self._read_count = 0
+        self.loop.run_until_complete(self._start(by_object=by_object, concurrency=concurrency))
+
+    async def _start(self, *, by_object: bool, concurrency: int) -> None:
+        self.worker = FakeWorker(TASK_REQUESTS, *TIERS)
+        self.lanes = Lanes(
+            self.worker.transactions,
+            commit_interval_s=0,
+            max_parked=_SMALL["max_parked"],
+            crowded_bytes=_SMALL["crowded_bytes"],
+        )
+        self.engine = Engine(
+            self.lanes,
+            topic=TASK_REQUESTS,
+            partition_count=PARTITIONS,
+            handlers=Handlers(LoadedHandler("tests:handler", cast("Any", None), "coroutine"), {}),
+            control=self.control,
+            retry_policy=RetryPolicy(TIERS_S, 3, 86_400_000),
+            concurrency=concurrency,
+            one_at_a_time_by_object=by_object,
+            time_limit_s=1e9,
+            max_result_bytes=65_536,
+            worker=WORKER,
+            clock_ms=self.now_ms,
+            max_backlog=_SMALL["max_backlog"],
+        )
+        self.ladder = Ladder(
+            self.lanes, topics=TIERS, control=self.control, max_waiting=_SMALL["max_waiting"], clock_ms=self.now_ms
+        )
+        self.streams = {TASK_REQUESTS: FakeStream(), "retries": FakeStream()}
+        await self.worker.start()
+        self.engine.open(cast("Any", self.executor))
+        self.tasks = [
+            asyncio.create_task(self.engine.run(self.streams[TASK_REQUESTS])),
+            asyncio.create_task(self.ladder.run(self.streams["retries"])),
+            asyncio.create_task(self.lanes.commit_forever()),
+        ]
+
+    def now_ms(self) -> int:
+        """Return the time of the world."""
+        return _EPOCH_MS + round(self.loop.time() * 1_000)
+
+    def submit(self, partition: int, kinds: Iterable[str], object_id: str = "") -> None:
+        """Write the request of one task of each kind, each of an object of its own unless one is named."""
+        for kind in kinds:
+            number = len(self.created)
+            owner = object_id or f"o{number}"
+            task: TaskCreated = task_event(TaskCreated, owner, number, at_ms=self.now_ms())
+            task = msgspec.structs.replace(task, kind=kind, object_partition=partition)
+            self.created[task.task_id] = task
+            self.logs[TopicPartition(TASK_REQUESTS, partition)].append(encode(task))
+
+    def command(self, key: str, value: dict[str, Any] | None) -> None:
+        """Let an operator ask for something, or revoke it (None)."""
+        self.control.apply(key.encode(), None if value is None else msgspec.json.encode(value))
+        self.loop.call(self.engine.control_changed)
+        self.loop.call(self.ladder.control_changed)
+
+    def give(self, number: int) -> None:
+        """Let the worker own a partition from what is committed on."""
+        partition = Partition(number)
+        for topic in (TASK_REQUESTS, *TIERS):
+            tp = TopicPartition(topic, number)
+            committed = self.worker.producer.offsets.get(tp)
+            self.positions[tp] = partition.next_offsets[topic] = 0 if committed is None else committed.offset
+            partition.metadata[topic] = "" if committed is None else committed.metadata
+        partition.stores = cast("Any", {REDRIVEN_TABLE: FakeStore()})
+        partition.active = True
+        self.worker.ownership.partitions[number] = partition
+        for observer in self.worker.ownership.observers:
+            self.loop.call(observer.partition_ready, partition)
+
+    def take_away(self, number: int) -> None:
+        """Let another worker have a partition."""
+        self.loop.call(self.worker.ownership.take_away, number)
+
+    def run(self, seconds: float = 0.5) -> None:
+        """Let the worker go on until it has nothing more to do, then let time pass and do so again."""
+        self._settle(0.0)
+        self._settle(seconds)
+
+    def _settle(self, seconds: float) -> None:
+        self.loop.pass_time(seconds)
+        while self._deliver():
+            self.loop.pass_time(0.3)
+
+    def _deliver(self) -> bool:
+        """Take what was committed onto the topics, and hand out what is not held; returns whether there was any."""
+        for sent in self.worker.producer.records[self._read_count :]:
+            if sent.topic == TASK_REQUESTS or sent.topic in TIERS:
+                self.logs[TopicPartition(sent.topic, sent.partition)].append(sent.value or b"")
+        self._read_count = len(self.worker.producer.records)
+        delivered = False
+        for number in self.worker.ownership.partitions:
+            for topic in (TASK_REQUESTS, *TIERS):
+                tp = TopicPartition(topic, number)
+                position = self.positions[tp]
+                values = self.logs[tp][position : position + _BATCH]
+                if values and tp not in self.worker.ownership.held:
+                    self.positions[tp] += len(values)
+                    stream = self.streams.get(topic, self.streams["retries"])
+                    stream.put(self.worker.batch(number, values, start=position, topic=topic))
+                    delivered = True
+        return delivered
+
+    def running(self) -> list[Attempt]:
+        """Return what runs."""
+        return sorted(self.engine.running, key=lambda attempt: attempt.task.task_id)
+
+    def end(self, attempt: Attempt, error: Exception | None = None) -> None:
+        """Let a handler return, or raise."""
+        ending = self.executor.ending[attempt.task.task_id, attempt.task.attempt]
+        if ending.done():
+            return
+        if error is None:
+            ending.set_result(None)
+        else:
+            ending.set_exception(error)
+
+    def events(self) -> Iterator[Any]:
+        """Return what was committed of all tasks."""
+        for sent in self.worker.producer.sent_to(TASK_EVENTS):
+            yield decode_task_event(sent.value or b"")
+
+    def ended(self) -> dict[str, list[type]]:
+        """Return by task its ends: one each, in the end."""
+        ends: dict[str, list[type]] = defaultdict(list)
+        for event in self.events():
+            if isinstance(event, ENDS):
+                ends[event.task_id].append(type(event))
+        return ends
+
+    def open_requests(self) -> Iterator[tuple[Any, TaskCreated]]:
+        """Return with its lane what lies on the owned partitions of `task-requests` and is not done."""
+        for lane in self.lanes:
+            if lane.topic != TASK_REQUESTS:
+                continue
+            tp = TopicPartition(TASK_REQUESTS, lane.partition.number)
+            for offset in range(lane.progress.watermark, len(self.logs[tp])):
+                if offset >= lane.progress.taken_to or offset in lane.progress._open:
+                    task = decode_task_request(self.logs[tp][offset])
+                    yield SimpleNamespace(lane=lane, offset=offset), task
+
+    def free_one(self) -> None:
+        """Let a handler that was left behind end after all."""
+        self.executor.abandoned_running_count -= 1
+        self.loop.call(self.executor.on_freed)
+
+    def close(self) -> None:
+        """End the worker."""
+        self.loop.run_until_complete(self.engine.close())
+        self.loop.shut(*self.tasks)

@@ -1,0 +1,57 @@
+"""Settings reach the containers: what stands in docker/.env and did not arrive would be passed over in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.security_settings import secret_fields
+from app.settings import Settings
+
+DOCKER = Path(__file__).parents[2] / "docker"
+OF_THE_CONTAINER = {
+    "EBS_API_HOST",
+    "EBS_API_PORT",
+    "EBS_API_PUBLISHED_ON",
+    "EBS_API_URL",
+    "EBS_BROKER",
+    "EBS_DATA_DIR",
+    "EBS_RESTART_BACKOFF_S",  # of `ebs up`
+    "EBS_STATS_DB",
+    "EBS_WEB_HOST",
+    "EBS_WEB_PORT",
+    "EBS_WORKER_ID",  # one for each process: several containers of a service would share it
+}
+"""What an image or the compose file decides."""
+ROLES = ("topics", "api", "distribution", "processing", "statistics")
+
+
+def variables() -> set[str]:
+    """Return the variable of every setting, and of each file that a secret may come from."""
+    files = {f"EBS_{name.upper()}_FILE" for name in secret_fields(Settings)}
+    return {f"EBS_{name.upper()}" for name in Settings.model_fields} | files
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_setting_of_the_env_file_reaches_the_containers(role):
+    """By name and without a value, which is then that of docker/.env or the shell; unset ones stay unset."""
+    environment = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"][role]["environment"]
+    passed = {name for name, value in environment.items() if value is None}
+    assert variables() - OF_THE_CONTAINER == {name for name in passed if name.startswith("EBS_")}
+    assert "kafka:9092" == environment["EBS_BROKER"]
+
+
+def test_api_knows_where_its_port_is_published():
+    """It cannot see that from within: published on more than this machine it wants keys."""
+    api = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["api"]
+    assert "${EBS_BIND:-127.0.0.1}" == api["environment"]["EBS_API_PUBLISHED_ON"]
+    assert ["${EBS_BIND:-127.0.0.1}:${EBS_API_PORT:-8000}:8000"] == api["ports"]
+
+
+def test_only_the_cluster_for_development_serves_without_keys():
+    """In the other one the API does not start before it has keys."""
+    read = {name: (DOCKER / f"kubernetes/{name}/kustomization.yaml").read_text() for name in ("base", "overlays/prod")}
+    assert not any("EBS_API_OPEN" in text for text in read.values())
+    assert "EBS_API_OPEN=true" in (DOCKER / "kubernetes/overlays/dev/kustomization.yaml").read_text()
