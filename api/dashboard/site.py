@@ -64,6 +64,11 @@ class Page(NamedTuple):
     load_once: Callable[[Asked], Awaitable[dict[str, Any]]] | None = None
     every_s: Callable[[Mapping[str, str]], float] = lambda _query: 1.0
 
+    @property
+    def path_format(self) -> str:
+        """Return the path for `format`: without the convertors of its parameters."""
+        return compile_path(self.path)[1]
+
 
 def asked_of(request: Request) -> Asked:
     """Return what is asked for."""
@@ -130,8 +135,7 @@ async def tell(request: Request, page: Page) -> Response:
 
 def _live_address(request: Request, page: Page) -> str:
     """Return where the page's live part comes from; its own path also where a form is answered at another one."""
-    path_format = compile_path(page.path)[1]
-    path = path_format.format(**{name: segment(value) for name, value in request.path_params.items()})
+    path = page.path_format.format(**{name: segment(value) for name, value in request.path_params.items()})
     query = f"?{request.url.query}" if request.url.query and request.method == "GET" else ""
     return f"/live{path}{query}"
 

@@ -76,7 +76,7 @@ def put_pause(api, kind: str = "", reason: str = "") -> None:
 
 def address_of(page) -> str:
     """Return where a page is, with ids that exist nowhere."""
-    return page.path.format(object_id="a1", letter_id="0-0")
+    return page.path_format.format(object_id="a1", letter_id="0-0")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
