@@ -67,5 +67,5 @@ def test_commands_ask_the_api_of_this_machine_directly(server):
 @pytest.mark.usefixtures("proxied")
 def test_health_check_of_the_image_asks_directly(server, monkeypatch):
     """A container with a proxy would never become healthy."""
-    monkeypatch.setenv("EBS_API_PORT", str(server))
+    monkeypatch.setenv("EBS_WEB_PORT", str(server))
     assert 0 == subprocess.run([sys.executable, HEALTHCHECK], check=False).returncode
