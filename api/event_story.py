@@ -16,7 +16,7 @@ import msgspec
 from api.object_answers import row_of
 from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import ObjectRow, apply_task_event, event_count_of
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -82,7 +82,7 @@ class Story:
         """The last event that the client has."""
         self._now_ms = now_ms
         self._row = row_of(found)
-        self._marks_left = _marks_of(self._row) if self.ended else None
+        self._marks_left = event_count_of(self._row) if self.ended else None
         self._seen = ObjectRow()
 
     @property
@@ -157,11 +157,3 @@ class _Typed(msgspec.Struct, frozen=True, gc=False):
 
 
 _decode_type = msgspec.json.Decoder(_Typed).decode
-
-
-def _marks_of(row: ObjectRow) -> int:
-    """Return how many events a row knows of its tasks: each one has a bit."""
-    return sum(
-        task.marks.bit_count() + task.started.bit_count() + task.failed.bit_count() + task.retried.bit_count()
-        for task in row.tasks
-    )

@@ -86,6 +86,17 @@ def has_result(task: TaskRow) -> bool:
     return bool(task.marks & _EVER_RESULT)
 
 
+def event_count_of(row: ObjectRow) -> int:
+    """Return how many events of its tasks a row has counted: each has a bit, and a result one more."""
+    return sum(
+        (task.marks & ~_EVER_RESULT).bit_count()
+        + task.started.bit_count()
+        + task.failed.bit_count()
+        + task.retried.bit_count()
+        for task in row.tasks
+    )
+
+
 encode_row = msgspec.msgpack.Encoder().encode
 """Pack an `ObjectRow` for a table."""
 decode_row = msgspec.msgpack.Decoder(ObjectRow).decode
