@@ -25,7 +25,6 @@ from app.rules.placement import partition_of
 from app.topics import (
     DISTRIBUTION_APP,
     OBJECTS,
-    PLACES_TABLES,
     SEEN_TABLE,
     TASK_EVENTS,
     TASK_REQUESTS,
@@ -178,9 +177,7 @@ class MovedCollector:
 
 
 _settings = load_settings()
-app = create_worker_app(
-    DISTRIBUTION_APP, _settings, input_topics=[OBJECTS], places_table=PLACES_TABLES[DISTRIBUTION_APP]
-)
+app = create_worker_app(DISTRIBUTION_APP, _settings)
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
 attach_heartbeat(app)
 register_health(app)

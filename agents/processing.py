@@ -33,7 +33,7 @@ from app.kafka_security import kafka_security
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
-from app.topics import PLACES_TABLES, PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
+from app.topics import PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
@@ -43,9 +43,7 @@ except SettingsError as error:
     sys.exit(f"error: {error}")
 _tiers = [retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 
-app = create_worker_app(
-    PROCESSING_APP, _settings, input_topics=[TASK_REQUESTS, *_tiers], places_table=PLACES_TABLES[PROCESSING_APP]
-)
+app = create_worker_app(PROCESSING_APP, _settings)
 app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
 _tracing = tracing_of(_settings, PROCESSING_APP)
 _attempt_tracing = None

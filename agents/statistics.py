@@ -21,19 +21,14 @@ from agents.metrics import register_metrics
 from app.topics import (
     EXPIRY_TABLE,
     LEDGER_TABLE,
-    OBJECTS,
-    PLACES_TABLES,
     RESULTS_TABLE,
     STATISTICS_APP,
-    TASK_EVENTS,
     WINDOWS_TABLE,
 )
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
-app = create_worker_app(
-    STATISTICS_APP, _settings, input_topics=[OBJECTS, TASK_EVENTS], places_table=PLACES_TABLES[STATISTICS_APP]
-)
+app = create_worker_app(STATISTICS_APP, _settings)
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
 app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="a row a task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")

@@ -20,12 +20,10 @@ from app.plain_text import keep_logs_plain
 from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
-from app.topics import catalogue, watched_topics
+from app.topics import PLACES_TABLES, catalogue, input_topics, watched_topics
 from app.tracing_switch import tracing_from
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from app.settings import Settings
     from app.tracing import Tracing
 
@@ -43,9 +41,7 @@ def load_settings() -> Settings:
         sys.exit(EXIT_CONFIGURATION)
 
 
-def create_worker_app(
-    app_id: str, settings: Settings, *, input_topics: Sequence[str], places_table: str
-) -> StreamingApp:
+def create_worker_app(app_id: str, settings: Settings) -> StreamingApp:
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
     keep_logs_plain()
     uvloop.install()
@@ -80,11 +76,11 @@ def create_worker_app(
 
     app = create_streaming_app(
         app_id,
-        input_topics=input_topics,
+        input_topics=input_topics(app_id, settings),
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
-        places_table=places_table,
+        places_table=PLACES_TABLES[app_id],
         watched_topics=watched_topics(app_id, settings),
     )
     return app

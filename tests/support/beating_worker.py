@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from agents.heartbeat import attach_heartbeat
-from app.topics import DISTRIBUTION_APP, OBJECTS
+from app.topics import DISTRIBUTION_APP, SEEN_TABLE
 from app.worker import create_worker_app, load_settings
 
-app = create_worker_app(DISTRIBUTION_APP, load_settings(), input_topics=[OBJECTS])
+_settings = load_settings()
+app = create_worker_app(DISTRIBUTION_APP, _settings)
+app.Table(SEEN_TABLE, partitions=_settings.partitions)
 attach_heartbeat(app)
 
 
