@@ -17,6 +17,7 @@
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
     │   ├── ProcessDied          the process that it ran in is gone
+    │   ├── NoProcess            no process could be had for it
     │   └── HandlerCrashed       workers ended with it, and so did a process that it had for itself  -> dead-letters
     ├── HandlersStuck            handlers that do not end have taken all places of a worker    ends the process
     └── StreamingError
@@ -96,6 +97,10 @@ class TimeLimitExceeded(HandlerError):
 
 class ProcessDied(HandlerError):
     """The process that a handler ran in ended before the handler did, such as for want of memory."""
+
+
+class NoProcess(HandlerError):
+    """There is no process for a handler: none starts, or the worker stops. Nothing is known of the handler."""
 
 
 class HandlerCrashed(HandlerError):

@@ -35,9 +35,11 @@ class Attempt:
     __slots__ = (
         "began_at_s",
         "cancel_reason",
+        "cancelled_early",
         "common",
         "context",
         "identity",
+        "is_inside",
         "key",
         "lane",
         "offset",
@@ -59,6 +61,16 @@ class Attempt:
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
         self.running: asyncio.Task[None] | None = None
+        self.is_inside = False
+        self.cancelled_early = False
+
+    def cancel(self) -> None:
+        """Cancel the run. One whose coroutine has not begun hears it then: asyncio would end it without a word."""
+        if self.is_inside:
+            assert self.running is not None
+            self.running.cancel()
+        else:
+            self.cancelled_early = True
 
     def spent_ms(self) -> int:
         """Return the time really spent until now."""

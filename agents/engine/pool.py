@@ -142,7 +142,7 @@ class Pool:
     def cancel_lane(self, lane: Lane) -> None:
         """Cancel what runs of a lane that is lost: its next owner runs it again."""
         for attempt in list(lane.running.values()):
-            attempt.running.cancel()
+            attempt.cancel()
 
     def cancel_where_asked(self) -> None:
         """Cancel what control wants cancelled."""
@@ -150,14 +150,14 @@ class Pool:
             reason = self._control.is_cancelled(attempt.task)
             if reason is not None and attempt.cancel_reason is None and attempt.running is not None:
                 attempt.cancel_reason = reason
-                attempt.running.cancel()
+                attempt.cancel()
 
     async def close(self) -> None:
         """Cancel what still runs, before the executor ends: a process killed with it would count as a failure."""
         self.executor = None
         running = [attempt.running for attempt in self.running if attempt.running is not None]
-        for one in running:
-            one.cancel()
+        for attempt in self.running:
+            attempt.cancel()
         if running:
             await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
 
@@ -175,7 +175,10 @@ class Pool:
         *,
         apart: bool = False,
     ) -> None:
+        attempt.is_inside = True
         try:
+            if attempt.cancelled_early:
+                raise asyncio.CancelledError  # noqa: TRY301  # as if it came at the first await
             if noted is not None:
                 await noted
                 attempt.began_at_s = time.perf_counter()

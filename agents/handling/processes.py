@@ -21,7 +21,7 @@ import pebble
 
 from agents.handlers import Progress
 from agents.handling.child import Call, News, encode_call, prepare, run_handler
-from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
+from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,8 +82,8 @@ class HandlerProcesses:
     async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
         """Run a handler, once a process is free, and return its result as JSON.
 
-        Raises what the handler raises, `TimeLimitExceeded`, or `ProcessDied`; cancelling kills the process. One with a
-        `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
+        Raises what the handler raises, `TimeLimitExceeded`, `ProcessDied` or `NoProcess`; cancelling kills the process.
+        One with a `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
         """
         run_id = next(self._run_ids)
         self._contexts[run_id] = context
@@ -98,7 +98,7 @@ class HandlerProcesses:
         return msgspec.Raw(answer.result)
 
     async def close(self) -> None:
-        """Kill the processes. Runs that are not cancelled before fail with `ProcessDied`."""
+        """Kill the processes. Runs that are not cancelled before fail with `NoProcess` or `ProcessDied`."""
         async with self._starting:
             self._closed = True
             await self._end_pool()
@@ -127,12 +127,12 @@ class HandlerProcesses:
                 ) from error
             except BrokenProcessPool as error:
                 log.warning("the pool of handler processes broke and is started again: %s", error)
-        raise ProcessDied(f"the processes for handler {spec} do not start, see their output above")
+        raise NoProcess(f"the processes for handler {spec} do not start, see their output above")
 
     async def _running_pool(self) -> pebble.ProcessPool:
         async with self._starting:
             if self._closed:
-                raise ProcessDied("the processes are closed already")
+                raise NoProcess("the processes are closed already")
             if self._pool is None or not self._pool.active:
                 await self._end_pool()
                 self._pool = await self._start_pool()

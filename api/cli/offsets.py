@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.options import Broker, settings_of
+from app.broker import other_retry_topics
 from app.kafka_security import kafka_security
 from app.offset_reset import EARLIEST, LATEST, WORKED, reset_offsets
 from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, input_topics
@@ -75,6 +76,12 @@ def reset(
     """
     settings = settings_of(broker=broker)
     topics = input_topics(_GROUPS[role], settings)
+    if role is Role.PROCESSING:
+        # Its workers read former tiers too, so these may be what they miss the offsets of.
+        former = other_retry_topics(
+            settings.broker, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+        )
+        topics = (*topics, *asyncio.run(former))
     if topic is not None and topic not in topics:
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
     if to == WORKED and role is not Role.PROCESSING:

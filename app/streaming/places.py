@@ -77,7 +77,7 @@ def starting_point(
     Raises `OffsetsLost` where nobody can know what was worked.
     """
     name = f"{tp.topic}-{tp.partition}"
-    if place is not None and place.topic_id != topic_id:
+    if place is not None and topic_id and place.topic_id and place.topic_id != topic_id:
         return Start(log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on")
     offset, metadata, said = committed.offset, committed.metadata, ""
     if offset < 0:

@@ -68,7 +68,8 @@ class Survey:
         cluster does not answer as a whole.
         """
         client = self._client = self._client or await self._connect()
-        found = (await read_topics(client, self._topics)).topics
+        # Inputs may be added to those that the worker began with.
+        found = (await read_topics(client, dict.fromkeys((*self._topics, *self._ownership.input_topics)))).topics
         self._compare(found)
         await self._look_at_group(client)
         await self._look_at_brokers(client, found)
@@ -91,7 +92,8 @@ class Survey:
 
     def _compare(self, found: Mapping[str, TopicMetadata]) -> None:
         """Hold the topics against those of the first look, and of the claims."""
-        self._known = self._known or dict(found)
+        for name, topic in found.items():
+            self._known.setdefault(name, topic)
         change = next(filter(None, (self._change_of(name, one) for name, one in found.items())), "")
         self._change_count = self._change_count + 1 if change and change == self._change else 1
         self._change = change
@@ -121,7 +123,7 @@ class Survey:
         ((code, _group, state, _protocol_type, _protocol, members),) = answer.groups
         if code:
             raise for_code(code)(f"no answer to who is in {ownership.group_id}")
-        count = min(self._known[topic].partition_count for topic in ownership.input_topics)
+        count = min(self._known[topic].partition_count for topic in ownership.input_topics if topic in self._known)
         self.unowned = unowned_numbers(count, [member[-1] for member in members]) if state == "Stable" else ()
         self._unowned_count = self._unowned_count + 1 if self.unowned else 0
         if self._unowned_count >= _LOOKS_TO_GIVE_UP:

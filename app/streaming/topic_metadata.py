@@ -2,7 +2,7 @@
 
 Topics of one name are told apart by their ids (KIP-516): a topic that was deleted and made again starts at offset 0,
 so nothing that was noted of the old one holds for it. aiokafka 0.14 knows Metadata up to v5, which has no topic ids,
-so v12 is here (Kafka 3.0 and newer).
+so v10 is here (Kafka 2.8 and newer).
 """
 
 from __future__ import annotations
@@ -80,27 +80,29 @@ _TOPICS = CompactArray(
 )
 
 
-class _MetadataResponseV12(Response):
+class _MetadataResponseV10(Response):
     API_KEY = 3
-    API_VERSION = 12
+    API_VERSION = 10
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
         ("brokers", _BROKERS),
         ("cluster_id", STRING),
         ("controller_id", Int32),
         ("topics", _TOPICS),
+        ("cluster_authorized_operations", Int32),
         ("tags", TaggedFields),
     )
 
 
-class _MetadataRequestV12(RequestStruct):
+class _MetadataRequestV10(RequestStruct):
     API_KEY = 3
-    API_VERSION = 12
+    API_VERSION = 10
     FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _MetadataResponseV12
+    RESPONSE_TYPE = _MetadataResponseV10
     SCHEMA = Schema(
         ("topics", CompactArray(("topic_id", _Uuid), ("name", STRING), ("tags", TaggedFields))),
         ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),
         ("tags", TaggedFields),
     )
@@ -109,12 +111,13 @@ class _MetadataRequestV12(RequestStruct):
 class DescribeTopics(OneVersionRequest):
     """Metadata of topics by name; makes none that is missing."""
 
-    STRUCT = _MetadataRequestV12
+    STRUCT = _MetadataRequestV10
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = list(names)
         may_create, with_rights = False, False
-        super().__init__([(bytes(_UUID_BYTES), name, NO_TAGS) for name in self.names], may_create, with_rights)
+        topics = [(bytes(_UUID_BYTES), name, NO_TAGS) for name in self.names]
+        super().__init__(topics, may_create, with_rights, with_rights)
 
 
 async def read_topics(client: AIOKafkaClient, names: Iterable[str]) -> ClusterMetadata:
@@ -132,10 +135,10 @@ async def read_topics(client: AIOKafkaClient, names: Iterable[str]) -> ClusterMe
 def _topic_of(code: int, topic_id: bytes, partitions: list[tuple[Any, ...]]) -> TopicMetadata:
     leaders, weak = set(), []
     for _code, number, leader, _epoch, replicas, in_sync, *_ in partitions:
-        if leader == _NO_LEADER or (len(replicas) > 1 and 2 * len(in_sync) <= len(replicas)):
+        if leader == _NO_LEADER or 2 * len(in_sync) < len(replicas):
             weak.append(number)
         if leader != _NO_LEADER:
             leaders.add(leader)
-    return TopicMetadata(
-        topic_id.hex(), len(partitions), frozenset(leaders), tuple(sorted(weak)), code == _UNKNOWN_TOPIC
-    )
+    known_id = topic_id.hex() if any(topic_id) else ""
+    is_missing = code == _UNKNOWN_TOPIC
+    return TopicMetadata(known_id, len(partitions), frozenset(leaders), tuple(sorted(weak)), is_missing)

@@ -151,6 +151,23 @@ async def test_cancelled_running_task_is_stopped(bench, gate):
     await until(lambda: one.committed() == (1, ""))
 
 
+async def test_run_that_is_cancelled_before_its_first_step_has_an_end(bench, gate):
+    """Both in one turn of the loop: asyncio ends such a run without a word, and its place was taken for good."""
+    one = await bench(gate, concurrency=1)
+    one.worker.ownership.give(0)
+    begin = one.engine._pool._begin
+
+    def begin_and_cancel(attempt: Any, run: Any) -> None:
+        begin(attempt, run)
+        if attempt.key == b"a":
+            cancel(one, "a")
+
+    one.engine._pool._begin = begin_and_cancel
+    one.put(0, request("a"), request("b"))
+    await until(lambda: one.types("a") == [TaskStarted, TaskCancelled])
+    await until(lambda: gate.started == ["b"])
+
+
 async def test_concurrency_can_be_changed(bench, gate):
     """A smaller number lets running tasks finish and starts fewer, a larger one starts more."""
     one = await bench(gate, concurrency=1)

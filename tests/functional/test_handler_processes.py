@@ -15,7 +15,7 @@ import pytest_asyncio
 from running_handlers import LONG_S, Bench, by_name, eventually, is_alive, some_task
 
 from agents.handlers import Reject, Retry
-from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
+from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,7 +203,7 @@ async def test_closing_kills_what_runs() -> None:
     async with asyncio.timeout(LONG_S / 2):
         await bench.executor.close()
     assert not is_alive(pid)
-    with pytest.raises(ProcessDied, match="the processes are closed already"):
+    with pytest.raises(NoProcess, match="the processes are closed already"):
         await run
 
 
@@ -272,3 +272,11 @@ async def test_time_limit_of_what_runs_apart() -> None:
             await run_apart(bench, "block", name="end_in_a_thread", limit_s=0.5)
     finally:
         await bench.executor.close()
+
+
+async def test_handler_is_not_blamed_where_no_process_starts() -> None:
+    """Nothing was run, so nothing is known of it: its task is tried again, as after any failure."""
+    bench = Bench(by_name("end_in_the_loop"))
+    await bench.executor.close()
+    with pytest.raises(NoProcess):
+        await run_apart(bench, "wait")

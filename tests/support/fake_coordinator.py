@@ -41,6 +41,7 @@ class FakeCoordinator:
         self.topic_ids: dict[str, str] = {}
         self.partition_count = 4
         self.leaders: dict[int, int] = {}
+        self.replicas = [1, 2, 3]
         self.in_sync = [1, 2, 3]
         self.assignments: list[bytes] = []
         self.silent: set[int] = set()
@@ -92,7 +93,7 @@ class FakeCoordinator:
         """Return a topic as Metadata v12 has it; one whose id is "" is gone."""
         topic_id = self.topic_ids.get(name, name)
         count = self.partition_count if topic_id else 0
-        partitions = [(0, number, self.leaders.get(number, 1), 0, [1, 2, 3], self.in_sync) for number in range(count)]
+        partitions = [(0, n, self.leaders.get(n, 1), 0, self.replicas, self.in_sync) for n in range(count)]
         return 0 if topic_id else 3, name, topic_id.encode(), False, partitions
 
     def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:

@@ -147,3 +147,23 @@ async def test_broker_that_is_away_is_the_callers_to_know(world):
     world.cluster.silent.add(1)
     with pytest.raises(KafkaConnectionError):
         await world.survey.look()
+
+
+async def test_input_that_is_added_later_is_surveyed_too(world):
+    """A retry tier of former settings: if somebody deletes it, claims would wait for it for ever."""
+    await world.survey.look()
+    world.ownership.input_topics = ("in", "former")
+    world.ownership.partitions = {}
+    world.assign(*range(4))
+    await world.survey.look()
+    world.cluster.topic_ids.update({"former": ""})
+    await world.survey.look()
+    with pytest.raises(InputsChanged, match="topic former is gone"):
+        await world.survey.look()
+
+
+async def test_one_of_two_replicas_takes_every_write(world):
+    """Two brokers, one away: with the default of min.insync.replicas work goes on, and its standstill would be one."""
+    world.cluster.replicas = [1, 2]
+    world.cluster.in_sync = [1]
+    await world.survey.look()
