@@ -290,6 +290,17 @@ def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
     assert "at most 5 tasks of kind mail start a second" in said
 
 
+def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):
+    """Both say `draining`; a drain by control can be undone, a stop by SIGTERM cannot."""
+    object_id = api.post().json()["id"]
+    for name in ("p-1", "p-2"):
+        write_worker(api, name, "processing", Figures(draining=True))
+    ebs("drain", "p-1")
+    said = ebs("explain", object_id).stdout
+    assert "p-1 is drained: `ebs drain p-1 --off` undoes it" in said
+    assert "p-2 is drained" not in said
+
+
 def test_kind_that_nobody_has_seen_is_a_warning(api, ebs):
     """The command holds, and stderr says which kinds are like it; a kind that is known warns nobody."""
     api.post(json={"kind": "mail"})
