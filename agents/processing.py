@@ -82,9 +82,8 @@ _engine = Engine(
 
 
 async def _former_tiers() -> list[str]:
-    settings = _settings
     return await other_retry_topics(
-        settings.broker, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+        _settings.broker, _settings.retry_tiers_s, _settings.partitions, kafka_security(_settings)
     )
 
 

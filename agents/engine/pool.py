@@ -132,8 +132,7 @@ class Pool:
                 forked.end_if_child()
                 self._fail(attempt, error)
             else:
-                if forked.is_child:
-                    forked.end_if_child()
+                forked.end_if_child()
                 self._outcomes.finish(attempt, result)
             self._inline = None
             return
