@@ -140,7 +140,7 @@ def _end_if_cut_off(what: str) -> None:
     """End the process if a part without which nothing goes on has ended though nobody stops it."""
     if not app.should_stop:
         error = StepFailed(
-            f"{what} has ended, but the worker does not stop: does a handler cancel what is not its own?"
+            f"{what} has ended although the worker is not stopping: does a handler cancel tasks that it did not create?"
         )
         app.transactions.fatal(error)
 

@@ -156,7 +156,8 @@ def _with_believed_time(event: Any, stamp_ms: int, batch: RecordBatch) -> Any:
     if at_ms == event.at_ms:
         return event
     ahead_s = (event.at_ms - stamp_ms) / 1_000
-    future_stamps.note(_place_of(batch), f"at_ms of an event is {ahead_s:.0f} s after its record was written")
+    said = f"at_ms of an event is {ahead_s:.0f} s after its record was written; it counts as the record's stamp"
+    future_stamps.note(_place_of(batch), said)
     return msgspec.structs.replace(event, at_ms=at_ms)
 
 

@@ -22,8 +22,9 @@ MAX_PARKED = 10_000
 
 Without it a paused kind would be read into memory for as long as it has records."""
 _CAREFUL_RECORDS = 1_000
-"""Begun by a dead owner beyond what it told. Had it begun more, one of the next lives finds what ended it: each of them
-gets further."""
+"""So many records after the last one that its commit tells of a dead owner may have started.
+
+If it had started more, a later owner finds the task that ended it: each owner gets further."""
 
 
 class Lane:
