@@ -170,8 +170,8 @@ class Engine:
     def could_go_on(self) -> str:
         """Return what could be started, committed or fetched now, "" if there is nothing.
 
-        For the watchdog: work stands still if the answer stays while nothing is committed. Work may wait for a running
-        task, a full pool, a drain, a pause, a rate or the turn of its object: those are not returned.
+        For the watchdog: if the same answer remains while nothing is committed, work stands still. Work may wait for a
+        running task, a full pool, a drain, a pause, a rate or the turn of its object: those are not returned.
         """
         if not self._lanes.is_settled:
             return "records are in hand"

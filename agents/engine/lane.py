@@ -22,7 +22,7 @@ MAX_PARKED = 10_000
 
 Without it a paused kind would be read into memory for as long as it has records."""
 _CAREFUL_RECORDS = 1_000
-"""So many records after the last one that its commit tells of a dead owner may have started.
+"""A dead owner may have started this many records beyond the last one that its commit names.
 
 If it had started more, a later owner finds the task that ended it: each owner gets further."""
 
