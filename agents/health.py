@@ -73,7 +73,8 @@ def check_partitions(app: StreamingApp) -> Check:
     survey = app.progress.survey
     if survey is not None and survey.unowned:
         unowned = ", ".join(map(str, survey.unowned))
-        return Check("partitions", ok=False, detail=f"nobody works partitions {unowned}: soon this worker joins anew")
+        said = f"no worker has partitions {unowned}: this worker will soon restart and join the group again"
+        return Check("partitions", ok=False, detail=said)
     ownership = app.transactions.ownership
     numbers = sorted(ownership.partitions)
     closed = [number for number in numbers if not ownership.partitions[number].active]

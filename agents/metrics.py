@@ -95,7 +95,7 @@ class WorkerCollector:
         )
         yield counter(
             "ebs_future_stamps_total",
-            "Records that were stamped more than a minute ahead of this worker's clock, and count as of now",
+            "Records and events whose time was more than a minute ahead and was replaced",
             future_stamps.count,
         )
         yield gauge("ebs_broker_reachable", "1 if the Kafka broker answers", progress.ends is not None)

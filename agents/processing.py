@@ -80,9 +80,8 @@ _engine = Engine(
 
 
 async def _former_tiers() -> list[str]:
-    settings = _settings
     return await other_retry_topics(
-        settings.broker, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+        _settings.broker, _settings.retry_tiers_s, _settings.partitions, kafka_security(_settings)
     )
 
 
@@ -139,7 +138,7 @@ def _end_if_cut_off(what: str) -> None:
     """End the process if a part without which nothing goes on has ended though nobody stops it."""
     if not app.should_stop:
         error = StepFailed(
-            f"{what} has ended, but the worker does not stop: does a handler cancel what is not its own?"
+            f"{what} has ended although the worker is not stopping: does a handler cancel tasks that it did not create?"
         )
         app.transactions.fatal(error)
 

@@ -39,7 +39,8 @@ def register_retries(
         await preflight()
         others = await former_tiers()
         if others:
-            log.warning("EBS_RETRY_TIERS_S no longer names %s: what waits there is worked off", ", ".join(others))
+            text = "EBS_RETRY_TIERS_S no longer names %s: tasks that wait there are still processed"
+            log.warning(text, ", ".join(others))
             ladder.add_tiers(others)
             app.read_also(channel, *others)
 

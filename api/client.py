@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from api.loopback import takes_proxies
-from api.segments import segment
+from api.segments import api_path
 from app.errors import EbsError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class ApiError(EbsError):
 
 def path_of(*parts: str) -> str:
     """Return the path of these parts under `/api`, whatever characters an id has. Raises `ApiError`."""
-    if "" in parts:
-        # It would ask for something else: for the list instead of one of its members.
-        raise ApiError("an id, a kind or the name of a worker is empty: give one")
-    return "/api/" + "/".join(map(segment, parts))
+    try:
+        return api_path(*parts)
+    except ValueError:
+        raise ApiError("an id, a kind or the name of a worker is empty: give one") from None
 
 
 class ApiClient:

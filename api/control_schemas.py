@@ -106,7 +106,7 @@ class CommandAccepted(BaseModel):
     key: str = Field(description="What it rules", examples=["pause:mail"])
     status: Literal["accepted"]
     seen: bool = Field(description="Whether this process has read it back; `control` is from before if not")
-    warnings: list[str] = Field(description="What may be a slip of the finger, such as a kind that was never seen")
+    warnings: list[str] = Field(description="Possible mistakes, such as a kind that no task ever had")
     control: InForce
 
 
@@ -164,7 +164,7 @@ class WorkerAnswer(BaseModel):
     retry_tiers: list[RetryTierAnswer] = Field(description="Of a worker that processes tasks")
     abandoned: int = Field(description="Handlers that did not end when they had to; each keeps a place of the worker")
     held_up: list[HeldUpAnswer] = Field(description="Partitions that a paused or slow kind holds up")
-    standing_still: str = Field(description="What its watchdog found, after which it soon ends; empty: nothing")
+    standing_still: str = Field(description="Why the worker's work stands still; it ends soon. Empty: work moves")
 
 
 class WorkerList(BaseModel):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from app.rules.commands import Command, Place
 
 _OF_KINDS = {Family.PAUSE, Family.RATE}
+_ALL_THE_SAME = "The command is in force all the same"
 
 
 def warnings_of(parts: Collaborators, place: Place, command: Command) -> list[str]:
@@ -34,7 +35,7 @@ def warnings_of_revoke(parts: Collaborators, place: Place) -> list[str]:
     in_force = [other.name for other in parts.view.control.state.commands() if other.family is place.family]
     if not place.name or place.name in in_force:
         return []
-    return [f"nothing of {shown(place.name)} was in force{did_you_mean(place.name, filter(None, in_force))}"]
+    return [f"no such command for {shown(place.name)} was in force{did_you_mean(place.name, filter(None, in_force))}"]
 
 
 def _of_kind(parts: Collaborators, kind: str) -> list[str]:
@@ -46,11 +47,11 @@ def _of_kind(parts: Collaborators, kind: str) -> list[str]:
     known |= handled_kinds(parts.settings) or set(parts.settings.handlers)
     if kind in known:
         return []
-    return [f"no task of kind {shown(kind)} was ever seen{did_you_mean(kind, known)}. The command holds all the same"]
+    return [f"no task of kind {shown(kind)} was ever seen{did_you_mean(kind, known)}. {_ALL_THE_SAME}"]
 
 
 def _of_worker(parts: Collaborators, worker: str) -> list[str]:
     known = {heard.heartbeat.worker for heard in parts.view.workers.alive(parts.submitter.clock_ms())}
     if worker in known:
         return []
-    return [f"no worker {shown(worker)} lives{did_you_mean(worker, known)}. The command holds all the same"]
+    return [f"no worker {shown(worker)} is running{did_you_mean(worker, known)}. {_ALL_THE_SAME}"]

@@ -140,7 +140,13 @@ async def other_retry_topics(
             if count == partition_count:
                 found.append((tier_s, name))
             else:
-                _log.error("tasks that wait in %s are not read: it has %d partitions (EBS_PARTITIONS)", name, count)
+                _log.error(
+                    "%s is not read: it has %d partitions, the other topics have %d (EBS_PARTITIONS). "
+                    "Tasks may wait in it",
+                    name,
+                    count,
+                    partition_count,
+                )
     return [name for _, name in sorted(found)]
 
 

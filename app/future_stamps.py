@@ -24,16 +24,17 @@ class FutureStamps:
         """Return what a stamp counts as; `place` says where it was read. For stamps that seem to be ahead."""
         believed = believed_ms(stamp_ms, now_ms)
         if believed != stamp_ms:
-            self.note(place, f"a record is stamped {(stamp_ms - now_ms) / 1_000:.0f} s ahead of our clock")
+            ahead_s = (stamp_ms - now_ms) / 1_000
+            self.note(place, f"a record is stamped {ahead_s:.0f} s ahead of our clock; it counts as now")
         return believed
 
     def note(self, place: str, what: str) -> None:
-        """Count a stamp that is not believed, and tell of it unless one of that place was told of just now."""
+        """Count a stamp that is not believed; log `what` unless one of that place was logged just now."""
         self.count += 1
         untold_count = self._alike.untold_before(place, time.monotonic())
         if untold_count is not None:
             log.warning(
-                "%s: %s; it counts as now. Set the clock of its producer (NTP)%s",
+                "%s: %s. Set the producer's clock (NTP)%s",
                 place,
                 what,
                 alike_before(untold_count),

@@ -100,10 +100,11 @@ class SecuritySettings(BaseSettings):
         SecretStr(""), description="The key that the `ebs` commands send"
     )
     api_open: bool = Field(
-        default=False, description="Serve the API without keys to whoever reaches it; otherwise it refuses to start"
+        default=False, description="Let the API start without keys even where other machines can reach it"
     )
     api_published_on: str = Field(
-        "", description="Where a container's port can be reached, which its API cannot see; empty: where it listens"
+        "",
+        description="Address on which a container's port is published; empty: the address that the API listens on",
     )
     metrics_public: bool = Field(default=False, description="The API's /metrics needs no key, where there are keys")
     cors_origins: Annotated[Texts, AfterValidator(_check_origins)] = Field(

@@ -163,7 +163,8 @@ class Settings(SecuritySettings):
         268_435_456,
         ge=1_048_576,
         le=16 * 1_073_741_824,
-        description="Request bodies held at once, all together (but at least one of the largest); beyond: 503",
+        description="Most bytes of request bodies in memory at once, never less than EBS_MAX_BATCH_BYTES; above it: "
+        "503",
     )
     max_in_flight_bytes: int = Field(
         64 * 1_048_576, ge=2_097_152, le=1_073_741_824, description="Sent to the broker without its word yet; then 429"

@@ -90,7 +90,7 @@ class Bookkeeper:
     def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
         is_object = batch.topic == OBJECTS
-        apply: Any = _apply_object_created if is_object else apply_task_event
+        apply: Any = apply_object_created if is_object else apply_task_event
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
         row_of, at, results = rows.of, tally.at, rows.results
@@ -156,7 +156,8 @@ def _with_believed_time(event: Any, stamp_ms: int, batch: RecordBatch) -> Any:
     if at_ms == event.at_ms:
         return event
     ahead_s = (event.at_ms - stamp_ms) / 1_000
-    future_stamps.note(_place_of(batch), f"at_ms of an event is {ahead_s:.0f} s after its record was written")
+    said = f"at_ms of an event is {ahead_s:.0f} s after its record was written; it counts as the record's stamp"
+    future_stamps.note(_place_of(batch), said)
     return msgspec.structs.replace(event, at_ms=at_ms)
 
 
@@ -198,10 +199,6 @@ class _Rows:
             put(key, encode_row(row))
         for key, packed in self.results.changed():
             self._results.put(key, packed)
-
-
-def _apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results) -> bool:
-    return apply_object_created(row, event, tally)
 
 
 def _note_time(times: StreamTimes, newest_ms: int, *, is_object: bool) -> None:

@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 
 ENTRIES_PER_STEP = 200
 ROWS_PER_STEP = 2_000
-"""What one step visits, and the last object whole: a busy hour's end, a week later, must not make a giant transaction.
+"""The most entries and rows that one step visits; it still finishes the object that it is at.
 
-Rows of results count too, of which an object may have 10,000.
+Without them all objects that ended in a busy hour would be forgotten in one giant transaction, a week later. Rows of
+results count too; an object may have 10,000.
 """
 _LOOK_EVERY_MS = 1_000
 

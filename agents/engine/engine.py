@@ -54,8 +54,8 @@ _INLINE_BURST = 256
 
 _LEAVE_LIMIT_S = 5.0
 _DEATHS = (
-    "partition %d: %d workers in a row ended while they ran its tasks: what they had begun runs %s here, until the one "
-    "that ended them is found or all is done"
+    "partition %d: its workers have died %d time(s) in a row. Tasks that had started now run %s, until the task that "
+    "causes this is found or all are done"
 )
 
 
@@ -168,10 +168,10 @@ class Engine:
         return sorted(held, key=lambda one: -one.waiting_count)[:MAX_RUNNING_SHOWN]
 
     def could_go_on(self) -> str:
-        """Return what could be started, committed or fetched now, "" if nothing: what may take its time is not that.
+        """Return what could be started, committed or fetched now, "" if there is nothing.
 
-        For the watchdog: what stays so although nothing is committed stands still. Whatever waits must have a reason
-        that is named here by its absence: a task that runs, a full pool, a drain, a pause, a rate, its object's turn.
+        For the watchdog: if the same answer remains while nothing is committed, work stands still. Work may wait for a
+        running task, a full pool, a drain, a pause, a rate or the turn of its object: those are not returned.
         """
         if not self._lanes.is_settled:
             return "records are in hand"
@@ -187,16 +187,16 @@ class Engine:
 
     def _held_for_nothing(self) -> str:
         held = self._lanes.needless_hold()
-        return held and f"{held} is not fetched although nothing waits in it"
+        return held and f"{held} is not fetched although it has room"
 
     def _could_start(self) -> str:
         if self._admission.released or self._intake.may_start:
             return "records wait that could start"
         parked = self._admission.forgotten()
         if parked:
-            return f"tasks of {parked} wait for nothing"
+            return f"tasks of {parked} wait although nothing holds them back"
         locked = self._intake.locked()
-        return locked and f"records of {locked} wait for nothing"
+        return locked and f"records of {locked} wait although nothing holds them back"
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""
@@ -220,7 +220,8 @@ class Engine:
         lane.begin_life(membership.member_id)
         self._intake.add(lane)
         if lane.life.deaths:
-            log.warning(_DEATHS, lane.partition.number, lane.life.deaths, "apart" if lane.runs_apart else "with care")
+            how = "in separate processes" if lane.runs_apart else "only after their start is committed"
+            log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
 
@@ -262,7 +263,9 @@ class Engine:
             async with asyncio.timeout(_LEAVE_LIMIT_S):
                 await self._lanes.leave(self._topic)
         except TimeoutError:
-            log.warning("the stop could not be committed within %g s: it counts as a death", _LEAVE_LIMIT_S)
+            log.warning(
+                "the last commit took longer than %g s: the next owner will count this stop as a crash", _LEAVE_LIMIT_S
+            )
 
     async def finish_running(self, limit_s: float) -> None:
         """Wait up to `limit_s` for what runs and its commit; the caller has made sure that nothing starts."""

@@ -77,7 +77,7 @@ class Ladder:
         if any(
             not lane.crowded or record.offset == lane.progress.watermark for _, _, lane, record, _ in self._postponed
         ):
-            return "retries are due that were put off"
+            return "postponed retries are due"
         return ""
 
     def tiers(self) -> list[RetryTier]:

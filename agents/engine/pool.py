@@ -35,7 +35,7 @@ _CLOSE_LIMIT_S = 1.0
 
 
 _CANCELLED_BY_OTHERS = (
-    "the run was cancelled by code that has no right to: a handler that cancels its own task, or all of the event loop?"
+    "the handler was cancelled, but not by ebs: does it cancel its own task, or all tasks of the event loop?"
 )
 
 
@@ -132,8 +132,7 @@ class Pool:
                 forked.end_if_child()
                 self._fail(attempt, error)
             else:
-                if forked.is_child:
-                    forked.end_if_child()
+                forked.end_if_child()
                 self._outcomes.finish(attempt, result)
             self._inline = None
             return

@@ -156,7 +156,7 @@ def _result_in(loop: asyncio.AbstractEventLoop, coroutine: Any, call: Call) -> o
 
 
 def _meddler(call: Call) -> HandlerCrashed:
-    return HandlerCrashed(f"handler {call.spec} cancels or stops what is not its own in the event loop")
+    return HandlerCrashed(f"handler {call.spec} cancelled or stopped something in the event loop that is not its own")
 
 
 def over_the_limit(handler: str, limit_s: float) -> TimeLimitExceeded:

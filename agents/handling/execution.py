@@ -119,7 +119,7 @@ class Executor:
                 return await self._run_in(self._alone, loaded, context)
         except ProcessDied as error:
             raise HandlerCrashed(
-                f"workers ended while they ran task {context.task.task_id} among others; run alone, {error}"
+                f"workers died while task {context.task.task_id} ran beside others; run alone, {error}"
             ) from error
         except (asyncio.CancelledError, TimeLimitExceeded):
             context.cancelled = True

@@ -36,7 +36,7 @@ def refusal_of(host: str, *, published_on: str, has_keys: bool, is_open: bool) -
     if has_keys or is_open or is_loopback(reached_at):
         return None
     return (
-        f"the API would be reached on {reached_at or 'every address'} without keys: whoever reaches it could submit, "
+        f"the API would be reachable on {reached_at or 'every address'} without keys: anyone there could submit, "
         "cancel and redrive. Set EBS_API_KEYS_WRITE (README, Security), listen on 127.0.0.1, or set EBS_API_OPEN=true "
         "if something else keeps strangers out"
     )

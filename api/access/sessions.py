@@ -51,7 +51,8 @@ class Sessions:
         try:
             await self._view.catch_up(CONTROL)
         except ViewBehind as error:
-            detail = f"{error}, so it is not known yet whether this browser has logged out; API keys are taken"
+            unknown = "the API cannot yet know whether this browser has logged out. Try again, or send an API key"
+            detail = f"{error}, so {unknown}"
             raise problems.unavailable("sessions-unknown", detail) from error
         self._known_generation = generation
 

@@ -56,7 +56,8 @@ _CHANNELS = {
         "Objects as they came in; an outside producer may write here too. The partition of an object is the CRC-32 of "
         "its id (UTF-8) modulo the number of partitions: librdkafka's partitioner `consistent`. Distribution moves a "
         "record from any other partition there (header `ebs-moved-from`), which costs one hop. The broker's clock "
-        "stamps the records; an `at_ms` that is later counts as that stamp",
+        "stamps the records; an `at_ms` more than a minute later than that stamp "
+        "counts as the stamp",
         "object id",
         _names((ObjectCreated,)),
         ("api", "distribution", "outside"),

@@ -70,7 +70,7 @@ def held_up_lines(workers: Sequence[Answer]) -> list[str]:
         if one["standing_still"]:
             lines.append(f"{where} stands still: {one['standing_still']}; it soon ends and is started again")
         held_up = msgspec.convert(one["held_up"], list[HeldUp])
-        lines += [f"{where}: {held.in_words()}; what to do: {held.fix()}" for held in held_up]
+        lines += [f"{where}: {held.line()}" for held in held_up]
     return lines
 
 

@@ -74,7 +74,7 @@ def ls(
     ]
     headings = ("id", "died", "state", "kind", "task, or topic", "fingerprint", "error")
     table = table_of("dead letters", headings, rows)
-    show(answer, table if rows else "no dead letter is meant", as_json=as_json)
+    show(answer, table if rows else "no dead letter matches", as_json=as_json)
     if answer["next_cursor"] and not as_json:
         typer.echo(f"more: --cursor {answer['next_cursor']}", err=True)
 
@@ -112,7 +112,7 @@ def groups(
     ]
     headings = ("fingerprint", "letters", "kinds", "first", "last", "latest error")
     table = table_of("dead letters by error", headings, rows)
-    show(answer, table if rows else "no dead letter is meant", as_json=as_json)
+    show(answer, table if rows else "no dead letter matches", as_json=as_json)
 
 
 @dead_letters.command()

@@ -55,7 +55,9 @@ def _hindrances(client: ApiClient) -> list[str]:
     rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
     nobody = [] if workers else ["no processing worker lives, so no task goes on: ebs up, or start one"]
     drained = [
-        f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it" for one in workers if one["draining"]
+        f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
+        for one in workers
+        if one["worker"] in control["draining"]
     ]
     return [*nobody, *held_up_lines(workers), *paused_lines(control), *rates, *drained]
 

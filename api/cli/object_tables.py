@@ -62,7 +62,8 @@ _INSTANTS = ("created_at_ms", "distributed_at_ms", "finished_at_ms")
 def totals_table(answer: Answer, rates: Mapping[str, float] | None = None) -> Table:
     """Return the totals by kind, and of all kinds where there are several; with the rates of all where known.
 
-    A few kinds are columns, which a narrow terminal has room for; many are rows.
+    Up to three kinds are columns, which a narrow terminal has room for; from four kinds on each is a row, without the
+    times (p50 / p99).
     """
     kinds = list(answer["kinds"].items())
     if len(kinds) != 1:

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import Broker, settings_of
+from api.cli.options import Broker, Role, settings_of
 from app.broker import other_retry_topics
 from app.kafka_security import kafka_security
 from app.offset_reset import EARLIEST, LATEST, WORKED, reset_offsets
-from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, input_topics
+from app.topics import input_topics
 
 if TYPE_CHECKING:
     from app.offset_reset import Reset
 
-offsets = typer.Typer(no_args_is_help=True, help="Where the roles are in their topics.")
+offsets = typer.Typer(no_args_is_help=True, help="Set the offsets at which a role goes on.")
 _EXTRA_S = 5.0
-
-
-class Role(StrEnum):
-    """A role of worker."""
-
-    DISTRIBUTION = "distribution"
-    PROCESSING = "processing"
-    STATISTICS = "statistics"
-
-
-_GROUPS = {
-    Role.DISTRIBUTION: DISTRIBUTION_APP,
-    Role.PROCESSING: PROCESSING_APP,
-    Role.STATISTICS: STATISTICS_APP,
-}
 
 
 _WORDS = {EARLIEST, LATEST, WORKED}
@@ -48,7 +32,7 @@ def _check_target(value: str) -> str:
 
 @offsets.command()
 def reset(
-    role: Annotated[Role, typer.Option("--role", help="Whose offsets.")],
+    role: Annotated[Role, typer.Option("--role", help="The role whose offsets are set.")],
     to: Annotated[
         str,
         typer.Option(
@@ -56,7 +40,8 @@ def reset(
             metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
             callback=_check_target,
             help=f"{WORKED}: go on where the tasks' events say (processing only); {EARLIEST}: work all records again "
-            f"that the topics have; {LATEST}: pass over all of them.",
+            f"that the topics still have; {LATEST}: skip all of them; OFFSET: go on there (moved to the nearest offset "
+            "that the topic has).",
         ),
     ],
     broker: Broker = None,
@@ -66,7 +51,7 @@ def reset(
     ] = None,
     *,
     all_partitions: Annotated[
-        bool, typer.Option("--all", help="Also partitions whose offset is there and can be right.")
+        bool, typer.Option("--all", help="Also partitions whose committed offset is valid.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -75,7 +60,8 @@ def reset(
     Exit code 0: done (also if there was nothing to do), 1: not done.
     """
     settings = settings_of(broker=broker)
-    topics = input_topics(_GROUPS[role], settings)
+    group_id = f"ebs-{role}"
+    topics = input_topics(group_id, settings)
     if role is Role.PROCESSING:
         # Its workers read former tiers too, so these may be what they miss the offsets of.
         former = other_retry_topics(
@@ -85,11 +71,13 @@ def reset(
     if topic is not None and topic not in topics:
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
     if to == WORKED and role is not Role.PROCESSING:
-        raise typer.BadParameter(f"{role} needs it not: its tables say where it goes on", param_hint="--to")
+        raise typer.BadParameter(
+            f"{WORKED} is for processing only: {role} goes on where its tables say", param_hint="--to"
+        )
     resets = asyncio.run(
         reset_offsets(
             settings.broker,
-            _GROUPS[role],
+            group_id,
             [topic] if topic is not None else topics,
             to if to in _WORDS else int(to),
             numbers=partition or (),
@@ -105,7 +93,8 @@ def reset(
     for one in resets:
         before = "nothing" if one.before < 0 else str(one.before)
         typer.echo(f"{one.tp.topic}-{one.tp.partition}: {before} -> {one.after} (it has {one.begin} to {one.end})")
-    typer.echo(f"{len(resets)} offsets set" if resets else "no offset is gone or beyond its end: nothing to do")
+    nothing = "nothing to do: no partition was chosen, or all committed offsets are valid (--all resets them too)"
+    typer.echo(f"{len(resets)} offsets set" if resets else nothing)
 
 
 def _as_dict(one: Reset) -> dict[str, str | int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,14 @@ import typer
 
 from app.errors import SettingsError
 from app.settings import Settings, load
+
+
+class Role(StrEnum):
+    """A role of worker; its consumer group is `ebs-` and this."""
+
+    DISTRIBUTION = "distribution"
+    PROCESSING = "processing"
+    STATISTICS = "statistics"
 
 
 def _check_broker(value: str | None) -> str | None:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from api.cli.control_tables import held_up_lines, paused_lines, running_table, workers_table
+from api.cli.options import Role  # noqa: TC001  # typer reads annotations when it runs
 from api.cli.remote import Api, AsJson, open_api, show
 from api.client import path_of
-
-
-class Role(StrEnum):
-    """Which workers are shown."""
-
-    DISTRIBUTION = "distribution"
-    PROCESSING = "processing"
-    STATISTICS = "statistics"
 
 
 def workers(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from api.segments import segment
+from api.segments import api_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -67,8 +67,10 @@ class Inside:
         return decoded
 
 
-def path_of(*segments: str) -> str:
+def path_of(*parts: str) -> str:
     """Return a path of the API; what people wrote cannot leave its segment. Raises `Refused` for what is empty."""
-    if "" in segments:
-        raise Refused(_UNPROCESSABLE, {"title": "Left out", "status": _UNPROCESSABLE, "detail": "A field is empty"})
-    return "/api/" + "/".join(map(segment, segments))
+    try:
+        return api_path(*parts)
+    except ValueError:
+        problem = {"title": "Unprocessable Content", "status": _UNPROCESSABLE, "detail": "A required field is empty"}
+        raise Refused(_UNPROCESSABLE, problem) from None

@@ -33,8 +33,8 @@ _decode_edit = msgspec.json.Decoder(_Edit).decode
 _EDIT_BODY = {
     "requestBody": {
         "required": False,
-        "description": "Left out: the letter as it is. Of a task `payload` replaces name, content and kind as far as "
-        "they are there; of a letter that is no task it is the whole JSON value",
+        "description": "Left out: the letter as it is. Of a task `payload` replaces the fields that it names (name, "
+        "content, kind); of a dead letter that is not a task it is the whole JSON value",
         "content": {
             "application/json": {
                 "schema": {"type": "object", "properties": {"payload": {"type": "object"}}},

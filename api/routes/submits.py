@@ -137,7 +137,9 @@ async def _take_array(request: Request, batch: Batch, settings: Settings) -> Res
 
     def check(chunk: bytes) -> None:
         if not count.feed(chunk, most):
-            detail = f"the body has more than {most} objects, at most so many are taken (EBS_MAX_BATCH_OBJECTS)"
+            detail = (
+                f"the body has more than {most} objects, the most that one request may have (EBS_MAX_BATCH_OBJECTS)"
+            )
             raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
 
     items = split_array(await body.read_bytes(request, settings.max_batch_bytes, _MAX_BYTES, check))

@@ -27,8 +27,8 @@ class HeldBody:
         if more > 0 and room.held_bytes + more > room.limit_bytes:
             raise problems.unavailable(
                 "too-many-bodies",
-                f"request bodies of {room.held_bytes} bytes are being worked on, at most {room.limit_bytes} may be "
-                "(EBS_MAX_BODIES_BYTES): send this one again later",
+                f"too many request bodies are in memory: {room.held_bytes} bytes of at most {room.limit_bytes} "
+                "(EBS_MAX_BODIES_BYTES). Send this request again later",
                 {"safe_to_repeat": True},
             )
         room.held_bytes += more

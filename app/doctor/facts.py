@@ -49,7 +49,7 @@ class GroupFacts:
     """A consumer group: members, records to read by topic, and committed offsets whose records are gone.
 
     `without_offset`: by topic the partitions that it has worked and that have no committed offset any more; `beyond`:
-    those whose committed offset lies behind their end; `unowned`: partition numbers that no member has.
+    those whose committed offset lies beyond the end; `unowned`: partition numbers that no member has.
     """
 
     group_id: str

@@ -47,7 +47,7 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
             fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
             yield Finding(Severity.WARNING, group.group_id, said, why, fix)
     for topic, numbers in group.beyond.items():
-        said = f"its committed offsets are behind the end of {_partitions_of(topic, numbers)}"
+        said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
         why = "the topic was made anew (then its workers begin at its start), or the broker has lost records"
         yield Finding(
             Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
@@ -56,7 +56,8 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         unowned = ", ".join(map(str, group.unowned))
         said = f"it has {group.member_count} members, and none has partitions {unowned}"
         fix = (
-            "wait half a minute: a worker without partitions joins anew by itself; if all are drained: ebs drain --off"
+            "wait half a minute: a worker without partitions rejoins by itself; if all are drained: "
+            "ebs drain WORKER --off"
         )
         yield Finding(Severity.ERROR, group.group_id, said, "their records are worked by nobody", fix)
 
@@ -71,7 +72,7 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
     if group.member_count == 0:
         severity = Severity.ERROR if lag else Severity.WARNING
         fix = f"faust -A agents.{role} worker (or ebs up)"
-        return Finding(severity, group.group_id, f"nobody works; to read: {behind}", f"no {role} takes place", fix)
+        return Finding(severity, group.group_id, f"nobody works; to read: {behind}", f"no {role} worker runs", fix)
     said = f"members: {group.member_count}, records to read: {behind}"
     if lag > _MUCH_LAG:
         fix = f"start more workers of {role}, or see what holds them up: ebs workers --running"

@@ -146,7 +146,7 @@ def fitting(body: Body, limit_bytes: int) -> Body:
     if own_bytes > most_bytes:
         kept.append(f"none of its {len(own)} headers ({own_bytes} bytes)")
         headers = [(name, text) for name, text in headers if _is_ours(name)]
-    said = "too large for a dead letter, which has " + " and ".join(kept)
+    said = "the record is too large for a dead letter; kept: " + " and ".join(kept)
     told = [(INCOMPLETE_HEADER, said.encode()), *(one for one in headers if one[0] != INCOMPLETE_HEADER)]
     cut = Body(key, value, told)
     if _size_of(cut) > limit_bytes:

@@ -103,8 +103,11 @@ decode_row = msgspec.msgpack.Decoder(ObjectRow).decode
 """Undo `encode_row`."""
 
 
-def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally) -> bool:
-    """Join OBJECT_CREATED into a row; returns whether it was news, and if so tells the tally."""
+def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> bool:
+    """Join OBJECT_CREATED into a row; returns whether it was news, and if so tells the tally.
+
+    It takes `_results` so that one loop can call it and `apply_task_event`.
+    """
     if row.created_at_ms:
         return False
     # An event time of 0 is legal and must still leave its mark.

@@ -92,7 +92,8 @@ class RedrivePolicy(NamedTuple):
     def plan(self, letter: Letter, *, at_ms: int, payload: bytes | None = None) -> Plan | Refusal:
         """Plan the redrive of a letter at an instant (epoch ms); `payload` is the edited one, as JSON.
 
-        Of a task it replaces `name`, `content` and `kind` as far as they are there, of a letter that is no task all.
+        Of a task it replaces the fields that it names (`name`, `content`, `kind`); of a dead letter that is not a task,
+        all fields.
         """
         headers = dict(letter.headers)
         topic = headers.get(TOPIC_HEADER, b"").decode("utf-8", "replace")
@@ -200,8 +201,8 @@ def _incomplete(topic: str, headers: Mapping[str, bytes]) -> Refusal:
         for name in (INCOMPLETE_HEADER, PARTITION_HEADER, OFFSET_HEADER)
     )
     return Refusal(
-        f"the letter is not its record as it was ({said}): redrive it with an edited payload that is the whole record, "
-        f"or send {topic}-{partition}@{offset} again by your own means, as long as the topic keeps it"
+        f"this letter does not hold its whole record ({said}): redrive it with the whole record as edited payload, "
+        f"or send {topic}-{partition}@{offset} again yourself while the topic keeps it"
     )
 
 

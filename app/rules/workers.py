@@ -62,6 +62,10 @@ class HeldUp(msgspec.Struct, frozen=True, gc=False):
         """Return what to do about it."""
         return self._reason()[1].format(kind=self.kind)
 
+    def line(self) -> str:
+        """Return both in one line."""
+        return f"{self.in_words()}; what to do: {self.fix()}"
+
     def _reason(self) -> tuple[str, str]:
         return _REASONS.get(self.why, ("wait, and no task of any kind behind them starts", "ebs control"))
 

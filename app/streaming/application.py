@@ -37,8 +37,7 @@ from app.streaming.progress import KafkaEnds, Progress, patience_s
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
-from app.streaming.watchdog import EXIT_STOOD_STILL, Watchdog
-from app.streaming.watchdog import end_process as end_hanging_process
+from app.streaming.watchdog import Watchdog, end_hanging_process
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,8 +56,6 @@ EXIT_FENCED = 71
 """The group gave this worker's partitions to another one; starting again joins anew."""
 EXIT_INPUTS_CHANGED = 73
 """Topics were made anew or given partitions, or the group assigned them to nobody; starting again takes them anew."""
-EXIT_CODES = (EXIT_CONFIGURATION, EXIT_STEP_FAILED, EXIT_FENCED, EXIT_STOOD_STILL, EXIT_INPUTS_CHANGED)
-"""Those with which a worker ends itself, but for 0; 72 is the watchdog's."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
 
 UNSTABLE_OFFSET_COMMIT = 88
-NO_COMMITTED_OFFSET = -1
 
 
 class Membership(NamedTuple):

@@ -89,7 +89,7 @@ def starting_point(
                 f"than offsets.retention.minutes loses it): {_decide(group_id)}"
             )
         offset, metadata = place.offset, ""
-        said = f"the committed offset of {name} is gone: work goes on at {offset}, as the table has noted"
+        said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
     if offset > log.stop:
         raise OffsetsLost(
             f"{group_id} has worked {name} up to offset {offset}, but it ends at {log.stop}: the broker has lost "
@@ -120,7 +120,7 @@ def changed_places(
 def _decide(group_id: str) -> str:
     role = group_id.removeprefix("ebs-")
     return (
-        f"what is done cannot be known. Stop its workers and decide: ebs offsets reset --role {role} --to earliest "
-        "works all records again that the topic still has, --to latest passes over all of them (and for processing "
-        "--to worked goes on where the events of the tasks say)"
+        f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role} with "
+        "--to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes on "
+        "where the events of the tasks say)"
     )

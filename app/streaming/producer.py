@@ -214,8 +214,8 @@ class _Unrepeated(BaseHandler):
             return False
         except errors.KafkaError as error:
             raise TransactionInDoubt(
-                f"{type(request).__name__} was sent and not answered ({error!r}), so nobody can say what becomes of "
-                "the transaction; a cluster with transaction.version 2 (Kafka 4) does not have this doubt"
+                f"{type(request).__name__} was sent but not answered ({error!r}): nobody can know whether the "
+                "transaction is committed. Clusters with transaction.version=2 (Kafka 4) do not have this problem"
             ) from error
         backoff_s = self.handle_response(response)
         if backoff_s is None:

@@ -1,8 +1,8 @@
 """`RecordReader`: the consumer of everybody who reads records, which nothing on a topic can bring to an end.
 
 Unpacking is aiokafka's own business, behind its fetcher, so its two classes for that are replaced where the fetcher
-looks them up (`unpacking`). Who wants to tell of what could not be unpacked, takes it as an `UnreadableRecord`
-(`batching`, for the agents); all others never see it: they read on behind it, and the log says so.
+looks them up (`unpacking`). The agents get what cannot be unpacked as an `UnreadableRecord` (`batching`). No other
+reader sees it: they read on after it, and it is logged.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ class Survey:
         """
         for name, topic in found.items():
             if topic.weak:
-                raise ClusterIncomplete(f"{name}-{topic.weak[0]} has no leader, or few of its replicas are in sync")
+                said = f"{name}-{topic.weak[0]} has no leader, or at most half of its replicas are in sync"
+                raise ClusterIncomplete(said)
         asked = {leader for topic in found.values() for leader in topic.leaders}
         for kind, key in (
             (CoordinationType.GROUP, self._ownership.group_id),

@@ -317,7 +317,7 @@ class Transactions:
         limit_bytes = self.limit_bytes(topic)
         if size_bytes > limit_bytes:
             raise RecordTooLarge(
-                f"{topic} takes records of {limit_bytes} bytes (max.message.bytes), this one has {size_bytes}"
+                f"{topic} takes at most {limit_bytes} bytes a record (max.message.bytes), this one has {size_bytes}"
             )
 
     def changelog_of(self, table: str) -> str:

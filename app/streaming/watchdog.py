@@ -73,7 +73,7 @@ class Watchdog:
         self.period_s = min(_MAX_PERIOD_S, limit_s / _LOOKS_PER_LIMIT)
         self._limit_s = limit_s
         self._verdict = verdict
-        self._end = end or end_process
+        self._end = end or end_hanging_process
         self._clock = clock
         self._pulses: list[_Pulse] = []
         self._stopped = threading.Event()
@@ -142,7 +142,7 @@ class Watchdog:
                 return
 
 
-def end_process(silence: Silence, describe_work: Callable[[], str] = str) -> None:
+def end_hanging_process(silence: Silence, describe_work: Callable[[], str] = str) -> None:
     """Say what is wrong with the stacks of all threads, and end the process so that its partitions move on.
 
     Written past `logging`, whose locks the thread that hangs may hold, and past `sys.stderr`, which Faust replaces.

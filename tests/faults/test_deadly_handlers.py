@@ -49,7 +49,7 @@ async def events_of(broker: EmbeddedKafka) -> list[dict[str, Any]]:
     [
         ("thread", "segfault", b"ended with exit code -11"),
         ("inline", "exit", b"ended with exit code 7"),
-        ("coroutine", "cancel all", b"cancels or stops what is not its own"),
+        ("coroutine", "cancel all", b"cancelled or stopped something in the event loop"),
     ],
 )
 async def test_culprit_is_found_and_the_others_lose_nothing(

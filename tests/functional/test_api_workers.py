@@ -45,7 +45,7 @@ def test_worker_is_described_by_its_last_word(api):
             retry_tiers=tiers,
             abandoned=1,
             held_up=[HeldUp("mail", "rate", 10_000, [3])],
-            standing_still="tasks of kind mail wait for nothing",
+            standing_still="tasks of kind mail wait although nothing holds them back",
         ),
     )
     (worker,) = schemas.WorkerList.model_validate(api.get("/api/workers").json()).workers
@@ -69,7 +69,7 @@ def test_worker_is_described_by_its_last_word(api):
         ],
         "abandoned": 1,
         "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [3]}],
-        "standing_still": "tasks of kind mail wait for nothing",
+        "standing_still": "tasks of kind mail wait although nothing holds them back",
     } == worker.model_dump()
 
 

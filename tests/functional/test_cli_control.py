@@ -290,6 +290,17 @@ def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
     assert "at most 5 tasks of kind mail start a second" in said
 
 
+def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):
+    """Both say `draining`; a drain by control can be undone, a stop by SIGTERM cannot."""
+    object_id = api.post().json()["id"]
+    for name in ("p-1", "p-2"):
+        write_worker(api, name, "processing", Figures(draining=True))
+    ebs("drain", "p-1")
+    said = ebs("explain", object_id).stdout
+    assert "p-1 is drained: `ebs drain p-1 --off` undoes it" in said
+    assert "p-2 is drained" not in said
+
+
 def test_kind_that_nobody_has_seen_is_a_warning(api, ebs):
     """The command holds, and stderr says which kinds are like it; a kind that is known warns nobody."""
     api.post(json={"kind": "mail"})
@@ -308,15 +319,15 @@ def test_undoing_what_is_not_in_force_is_a_warning(api, ebs):
     """A resume of a misspelt kind leaves the pause; it says so."""
     api.post(json={"kind": "mail"})
     ebs("pause", "--kind", "mail")
-    assert 'nothing of "mial" was in force (did you mean "mail"?)' in ebs("resume", "--kind", "mial").stderr
+    assert 'no such command for "mial" was in force (did you mean "mail"?)' in ebs("resume", "--kind", "mial").stderr
     assert "warning" not in ebs("resume", "--kind", "mail").stderr
     assert "warning" not in ebs("resume").stderr
 
 
 def test_concurrency_of_a_worker_that_does_not_live_is_a_warning(api, ebs):
-    """It holds when such a worker comes; a slip of the finger is offered the names that are like it."""
+    """It holds when such a worker comes; a mistyped name is offered the names that are like it."""
     identity = Identity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
     said = ebs("concurrency", "4", "--worker", "procesing-1").stderr
-    assert 'no worker "procesing-1" lives (did you mean "processing-1"?)' in said
+    assert 'no worker "procesing-1" is running (did you mean "processing-1"?)' in said
     assert "warning" not in ebs("concurrency", "4", "--worker", "processing-1").stderr

@@ -140,7 +140,7 @@ def test_redrives_of_many_are_listed_and_cancelled(ebs, api, grave):
 def test_nothing_found_is_said(ebs):
     """Instead of an empty table."""
     for what in ("ls", "groups"):
-        assert "no dead letter is meant\n" == ebs("dead-letters", what).stdout
+        assert "no dead letter matches\n" == ebs("dead-letters", what).stdout
 
 
 def test_run_that_fails_is_an_error_after_its_counts(ebs, api, grave):

@@ -16,7 +16,7 @@ from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
 from app.topics import CONTROL, TASK_EVENTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
@@ -280,6 +280,14 @@ def test_workers_and_tiers_are_told(api):
     retries = browse(api, "/retries")
     assert "task-requests-retry-1s 5 in 90 ms" == retries.text_of("tier-task-requests-retry-1s")
     assert "task-requests-retry-10s 0 \N{EN DASH}" == retries.text_of("tier-task-requests-retry-10s")
+
+
+def test_kind_that_holds_up_partitions_is_told(api):
+    """With its worker: which partitions, and what to do."""
+    put_worker(api, held_up=[HeldUp("mail", "rate", 10_000, [3])])
+    seen = browse(api, "/workers").text_of("worker-processing-p-1")
+    assert "kind mail holds up partition 3: 10,000 of its tasks wait for its rate" in seen
+    assert "what to do: raise the rate (ebs rate mail PER_S)" in seen
 
 
 def test_dead_letters_in_groups_and_one_by_one(api):

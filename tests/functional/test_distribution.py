@@ -166,7 +166,7 @@ def test_record_that_is_too_large_to_be_moved_is_buried(world, spare_bytes):
     (sent,) = world.step([record("objects", 3, 5, value)]).sent
     assert ("objects" if spare_bytes else DEAD_LETTERS) == sent.topic
     if not spare_bytes:
-        assert b"objects takes records of" in dict(sent.headers)["kafka_dlt-exception-message"]
+        assert b"objects takes at most" in dict(sent.headers)["kafka_dlt-exception-message"]
 
 
 @pytest.mark.parametrize("ahead_ms", [61_000, 100 * 365 * 24 * HOUR_MS])
@@ -239,7 +239,9 @@ def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world
     world.distributor.distribute(untyped, gathered[0], NOW_MS)
     step.commit()
     assert [DEAD_LETTERS] == [one.topic for one in step.sent]
-    assert b"task-requests takes records of 50000 bytes" in dict(step.sent[0].headers)["kafka_dlt-exception-message"]
+    assert (
+        b"task-requests takes at most 50000 bytes a record" in dict(step.sent[0].headers)["kafka_dlt-exception-message"]
+    )
     assert Counter(x=3) == requested(world.step(large))
 
 

@@ -202,7 +202,7 @@ async def test_request_that_is_too_large_for_another_attempt_dies_with_the_first
     (letter,) = one.producer.sent_to(DEAD_LETTERS)
     headers = dict(letter.headers)
     message = headers["kafka_dlt-exception-message"].decode()
-    assert message.startswith("no further attempt, because task-requests-retry-1s takes records of 1048588 bytes")
+    assert message.startswith("no further attempt, because task-requests-retry-1s takes at most 1048588 bytes a record")
     assert message.endswith("It failed with ValueError: no such page")
     assert (b"a-0", 65_536) == (headers["ebs-task-id"], len(letter.value or b""))
     assert (2, "") == one.committed()
@@ -218,7 +218,7 @@ async def test_result_that_its_topic_does_not_take_is_none(bench, gate):
     gate.finish("a", result="x" * 30_000)
     gate.finish("b")
     await until(lambda: one.finished() == {"b"} and one.types("a")[-1:] == [TaskDead])
-    assert one.events("a")[-1].error.startswith("Reject: the result is too large: task-events takes records of 20000")
+    assert one.events("a")[-1].error.startswith("Reject: the result is too large: task-events takes at most 20000")
 
 
 BAD_REQUESTS = [
@@ -643,5 +643,5 @@ async def test_handler_that_cancels_all_runs_leaves_none_without_an_end(bench):
     await until(lambda: len(one.types()) == 6)
     dead = [event for event in one.events() if isinstance(event, TaskDead)]
     assert {"a", "b"} == {event.object_id for event in dead}
-    assert all("cancelled by code that has no right to" in event.error for event in dead)
+    assert all("cancelled, but not by ebs" in event.error for event in dead)
     await until(lambda: one.committed() == (2, ""))

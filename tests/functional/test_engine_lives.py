@@ -97,7 +97,7 @@ async def test_task_that_ended_two_workers_runs_apart_and_dies_alone(bench, name
     headers = dict(letter.headers)
     assert b"app.errors.HandlerCrashed" == headers["kafka_dlt-exception-fqcn"]
     assert (
-        b"task a-0 among others; run alone, the process of handler sample_handlers:"
+        b"task a-0 ran beside others; run alone, the process of handler sample_handlers:"
         in headers["kafka_dlt-exception-message"]
     )
     assert b"ended with exit code 3 " in headers["kafka_dlt-exception-message"]

@@ -90,7 +90,10 @@ def test_partitions_that_nobody_has_fail_readiness():
     worker = app()
     worker.transactions.ownership.partitions.clear()
     worker.progress.survey = SimpleNamespace(unowned=(3, 4))
-    assert (False, "nobody works partitions 3, 4: soon this worker joins anew") == check_partitions(worker)[1:]
+    assert (
+        False,
+        "no worker has partitions 3, 4: this worker will soon restart and join the group again",
+    ) == check_partitions(worker)[1:]
     worker.progress.survey.unowned = ()
     assert check_partitions(worker).ok
 

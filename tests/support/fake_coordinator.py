@@ -9,7 +9,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from app.streaming.fencing import NO_COMMITTED_OFFSET, UNSTABLE_OFFSET_COMMIT
+from app.consumer_groups import NOTHING_COMMITTED
+from app.streaming.fencing import UNSTABLE_OFFSET_COMMIT
 from app.streaming.protocol import DescribeGroups, ListTransactions
 from app.streaming.topic_metadata import DescribeTopics
 
@@ -98,5 +99,5 @@ class FakeCoordinator:
 
     def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
         tp = TopicPartition(topic, number)
-        offset, metadata = self.committed.get(tp, (NO_COMMITTED_OFFSET, ""))
+        offset, metadata = self.committed.get(tp, (NOTHING_COMMITTED, ""))
         return number, offset, -1, metadata, UNSTABLE_OFFSET_COMMIT if tp in self.unstable else 0, {}

@@ -229,7 +229,7 @@ def test_healthy_system_has_nothing_but_ok():
             {},
             "error",
             "ebs-processing",
-            "behind the end of t (partition 1)",
+            "lie beyond the end of t (partition 1)",
             "ebs offsets reset --role processing",
         ),
         (
@@ -238,7 +238,7 @@ def test_healthy_system_has_nothing_but_ok():
             "error",
             "ebs-x",
             "2 members, and none has partitions 4, 5",
-            "joins anew",
+            "rejoins by itself",
         ),
         (
             replace(HEALTHY, groups=[GroupFacts("ebs-x", 9)]),

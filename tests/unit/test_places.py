@@ -39,7 +39,7 @@ def test_lost_offset_is_known_to_a_table_that_kept_it():
 
 def test_lost_offset_that_no_table_kept_is_refused_with_the_command():
     """All that is finished would run again."""
-    with pytest.raises(OffsetsLost, match="ebs offsets reset --role processing --to earliest"):
+    with pytest.raises(OffsetsLost, match="ebs offsets reset --role processing with --to earliest"):
         start(GONE, Place("now"))
 
 

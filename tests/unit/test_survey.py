@@ -124,7 +124,7 @@ async def test_worker_that_may_be_without_partitions_is_left_alone(world, why):
     ("change", "said"),
     [
         (lambda cluster: cluster.leaders.update({1: -1}), "in-1 has no leader"),
-        (lambda cluster: setattr(cluster, "in_sync", [1]), "few of its replicas are in sync"),
+        (lambda cluster: setattr(cluster, "in_sync", [1]), "at most half of its replicas are in sync"),
         (lambda cluster: (cluster.leaders.update({3: 2}), cluster.silent.add(2)), "broker 2 does not answer"),
         (lambda cluster: (setattr(cluster, "coordinator", 3), cluster.silent.add(3)), "broker 3 does not answer"),
     ],

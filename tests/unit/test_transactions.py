@@ -360,7 +360,9 @@ async def test_record_that_its_topic_does_not_take_is_refused_and_the_step_goes_
     worker.transactions.max_message_bytes["narrow"] = 10_000
     async with step_over(worker, worker.batch(0, [b"1"])) as step:
         for topic, size in (("out", 1_100_000), ("narrow", 10_000)):
-            with pytest.raises(RecordTooLarge, match=rf"{topic} takes records of \d+ bytes \(max.message.bytes\)"):
+            with pytest.raises(
+                RecordTooLarge, match=rf"{topic} takes at most \d+ bytes a record \(max.message.bytes\)"
+            ):
                 step.send(topic, 0, b"large", b"x" * size)
             for key in (b"before", b"after"):
                 step.send(topic, 0, key, b"small")

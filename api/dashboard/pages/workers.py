@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from api.dashboard.site import Asked, Page
+from app.rules.workers import HeldUp
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
@@ -13,7 +16,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
     alive = {worker["worker"] for worker in answer["workers"]}
     return {
         "data": answer,
-        "workers": answer["workers"],
+        "workers": [one | {"held_up": msgspec.convert(one["held_up"], list[HeldUp])} for one in answer["workers"]],
         "draining": control["draining"],
         "drained_and_away": sorted(set(control["draining"]) - alive),
         "concurrency_of_workers": control["concurrency_of_workers"],
