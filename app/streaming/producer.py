@@ -18,31 +18,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.client import CoordinationType
-from aiokafka.producer.sender import (
-    AddOffsetsToTxnHandler,
-    AddPartitionsToTxnHandler,
-    BaseHandler,
-    EndTxnHandler,
-    Sender,
-    SendProduceReqHandler,
-    TxnOffsetCommitHandler,
-)
+from aiokafka.producer.sender import BaseHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 
-from app.errors import TransactionInDoubt
-from app.streaming.protocol import NO_TAGS
-from app.streaming.transaction_protocol import (
-    NEEDED_VERSIONS,
-    ApiVersions,
-    EndTxn,
-    Produce,
-    TxnOffsetCommit,
-    TxnOffsetCommitV2,
+from app.streaming.transaction_handlers import (
+    MARKERS_BACKOFF_S,
+    BumpingEnd,
+    FencedCommit,
+    ImpatientAddOffsets,
+    ImpatientAddPartitions,
+    ImplicitProduce,
+    OnlyEnd,
+    RepeatableCommit,
 )
+from app.streaming.transaction_protocol import NEEDED_VERSIONS, ApiVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,12 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEATURE = "transaction.version"
-_NO_LEADER_EPOCH = -1
-_CONCURRENT_TRANSACTIONS = 51
-_OLD_NAMES: dict[int, int] = {90: errors.InvalidProducerEpoch.errno, 120: errors.InvalidTxnState.errno}
-"""PRODUCER_FENCED and TRANSACTION_ABORTABLE, by the codes that aiokafka knows: both end us."""
-_MARKERS_BACKOFF_S = 0.003
-"""The markers of the previous transaction are written within 1 to 3 ms; aiokafka waits 20 or 100."""
 
 
 class TransactionalProducer(AIOKafkaProducer):
@@ -148,26 +135,26 @@ class _TransactionSender(Sender):
             await SendProduceReqHandler(self, batches).do(node_id)
         else:
             await self._markers_written()
-            await _ImplicitProduce(self, batches).do(node_id)
+            await ImplicitProduce(self, batches).do(node_id)
         self._in_flight.remove(node_id)
         self._muted_partitions.difference_update(batches)
 
     async def _markers_written(self) -> None:
         """Wait out the markers of the previous transaction: a broker that is asked sooner looks again 20 ms later."""
-        early_s = self._txn_manager.ended_at_s + _MARKERS_BACKOFF_S - asyncio.get_running_loop().time()
+        early_s = self._txn_manager.ended_at_s + MARKERS_BACKOFF_S - asyncio.get_running_loop().time()
         if early_s > 0:
             await asyncio.sleep(early_s)
 
     async def _do_add_partitions_to_txn(self, partitions: Iterable[TopicPartition]) -> None:
-        await self._ask_transactions(_ImpatientAddPartitions(self, partitions))
+        await self._ask_transactions(ImpatientAddPartitions(self, partitions))
 
     async def _do_add_offsets_to_txn(self, group_id: str) -> None:
-        await self._ask_transactions(_ImpatientAddOffsets(self, group_id))
+        await self._ask_transactions(ImpatientAddOffsets(self, group_id))
 
     async def _do_txn_offset_commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str) -> None:
         if not offsets:
             return
-        handler_type = _FencedCommit if self.transaction_version < 2 else _RepeatableCommit
+        handler_type = FencedCommit if self.transaction_version < 2 else RepeatableCommit
         await self._ask(CoordinationType.GROUP, group_id, handler_type(self, offsets, group_id))
 
     async def _do_txn_commit(self, commit_result: Any) -> None:
@@ -175,7 +162,7 @@ class _TransactionSender(Sender):
         if self._txn_manager.is_empty_transaction():
             self._txn_manager.complete_transaction()
             return
-        handler_type = _OnlyEnd if self.transaction_version < 2 else _BumpingEnd
+        handler_type = OnlyEnd if self.transaction_version < 2 else BumpingEnd
         await self._ask_transactions(handler_type(self, commit_result))
 
 
@@ -199,158 +186,3 @@ class _ImplicitTransactions(TransactionManager):
         self._sequence_numbers.clear()
         self.ended_at_s = asyncio.get_running_loop().time()
         self.complete_transaction()
-
-
-class _Unrepeated(BaseHandler):
-    """Gives up where aiokafka repeats a request that was not answered."""
-
-    async def do(self, node_id: int) -> bool:
-        request = self.create_request()
-        try:
-            response = await self._sender.client.send(node_id, request, group=self.group)
-        except errors.NodeNotReadyError:
-            # There is no connection, so nothing was sent.
-            await asyncio.sleep(self.handle_error())
-            return False
-        except errors.KafkaError as error:
-            raise TransactionInDoubt(
-                f"{type(request).__name__} was sent but not answered ({error!r}): nobody can know whether the "
-                "transaction is committed. Clusters with transaction.version=2 (Kafka 4) do not have this problem"
-            ) from error
-        backoff_s = self.handle_response(response)
-        if backoff_s is None:
-            return True
-        await asyncio.sleep(backoff_s)
-        return False
-
-
-class _OnlyEnd(_Unrepeated, EndTxnHandler):
-    """Ends a transaction of version 1."""
-
-
-class _BumpingEnd(EndTxnHandler):
-    """Ends a transaction of version 2."""
-
-    def create_request(self) -> EndTxn:
-        transaction = self._sender._txn_manager  # noqa: SLF001  # aiokafka's own extension seam: handlers read it
-        return EndTxn(
-            transaction.transactional_id,
-            transaction.producer_id,
-            transaction.producer_epoch,
-            bool(self._commit_result),
-        )
-
-    def handle_response(self, response: Any) -> float | None:
-        if response.error_code:
-            backoff_s: float | None = super().handle_response(_OneCode(_old(response.error_code)))
-            return backoff_s
-        self._sender._txn_manager.end_transaction(response.producer_id, response.producer_epoch)  # noqa: SLF001  # as above
-        return None
-
-
-class _FencedCommit(_Unrepeated, TxnOffsetCommitHandler):
-    """Commits offsets with who commits them, in a transaction of version 1."""
-
-    _request: type[TxnOffsetCommit | TxnOffsetCommitV2] = TxnOffsetCommit
-
-    def create_request(self) -> TxnOffsetCommit | TxnOffsetCommitV2:
-        transaction = self._sender._txn_manager  # noqa: SLF001  # aiokafka's own extension seam: handlers read it
-        membership = self._sender.membership()
-        topics: dict[str, list[tuple[Any, ...]]] = {}
-        for tp, commit in sorted(self._offsets.items()):
-            partition = (tp.partition, commit.offset, _NO_LEADER_EPOCH, commit.metadata, NO_TAGS)
-            topics.setdefault(tp.topic, []).append(partition)
-        return self._request(
-            transaction.transactional_id,
-            self._group_id,
-            transaction.producer_id,
-            transaction.producer_epoch,
-            membership.generation,
-            membership.member_id,
-            None,
-            [(topic, partitions, NO_TAGS) for topic, partitions in topics.items()],
-        )
-
-    def handle_response(self, response: Any) -> float | None:
-        answers = [(topic, [(n, _old(code)) for n, code, _ in parts]) for topic, parts, _ in response.errors]
-        if any(code == _CONCURRENT_TRANSACTIONS for _, parts in answers for _, code in parts):
-            return _MARKERS_BACKOFF_S
-        backoff_s: float | None = super().handle_response(_Errors(answers))
-        return backoff_s
-
-
-class _RepeatableCommit(_FencedCommit):
-    """The same in a transaction of version 2, where a late one is refused."""
-
-    _request = TxnOffsetCommitV2
-    do = BaseHandler.do
-
-
-class _ImpatientAddPartitions(AddPartitionsToTxnHandler):
-    """Asks again soon while the markers of the previous transaction are being written."""
-
-    def handle_response(self, response: Any) -> float | None:
-        backoff_s: float | None = super().handle_response(response)
-        codes = {code for _, partitions in response.errors for _, code in partitions}
-        return _MARKERS_BACKOFF_S if _CONCURRENT_TRANSACTIONS in codes else backoff_s
-
-
-class _ImpatientAddOffsets(AddOffsetsToTxnHandler):
-    """The same for a transaction that begins with its offsets."""
-
-    def handle_response(self, response: Any) -> float | None:
-        backoff_s: float | None = super().handle_response(response)
-        return _MARKERS_BACKOFF_S if response.error_code == _CONCURRENT_TRANSACTIONS else backoff_s
-
-
-class _ImplicitProduce(SendProduceReqHandler):
-    """Writes records of partitions that join the transaction by it."""
-
-    def create_request(self) -> Produce:
-        topics: dict[str, list[tuple[Any, ...]]] = {}
-        for tp, batch in self._batches.items():
-            topics.setdefault(tp.topic, []).append((tp.partition, batch.get_data_buffer(), NO_TAGS))
-        return Produce(
-            self._sender._txn_manager.transactional_id,  # noqa: SLF001  # as above
-            self._sender._acks,  # noqa: SLF001  # as above
-            self._sender._request_timeout_ms,  # noqa: SLF001  # as above
-            [(topic, partitions, NO_TAGS) for topic, partitions in topics.items()],
-        )
-
-    def handle_response(self, response: Any) -> None:
-        answers: list[tuple[str, list[Any]]] = []
-        for topic, partitions, _tags in response.topics:
-            answers.append((topic, []))
-            for number, code, *rest, _tags in partitions:
-                if code == _CONCURRENT_TRANSACTIONS:
-                    # Harmless, and aiokafka would take it for the end of the batch.
-                    self._to_reenqueue.append(self._batches[TopicPartition(topic, number)])
-                else:
-                    answers[-1][1].append((number, _old(code), *rest))
-        if self._to_reenqueue:
-            self._default_backoff = _MARKERS_BACKOFF_S
-        super().handle_response(_ProduceResponseV8(answers))
-
-
-def _old(code: int) -> int:
-    """Return an error's code by the name that aiokafka has for it."""
-    return _OLD_NAMES.get(code, code)
-
-
-class _OneCode(NamedTuple):
-    """The part of an EndTxn response that aiokafka's handler looks at."""
-
-    error_code: int
-
-
-class _Errors(NamedTuple):
-    """The part of a TxnOffsetCommit response that aiokafka's v0 handler looks at."""
-
-    errors: list[tuple[str, list[Any]]]
-
-
-class _ProduceResponseV8(NamedTuple):
-    """A Produce response as aiokafka's handler knows it."""
-
-    topics: list[tuple[str, list[Any]]]
-    API_VERSION: int = 8

@@ -12,7 +12,8 @@ from aiokafka.producer.transaction_manager import TransactionManager, Transactio
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import TransactionInDoubt
-from app.streaming import producer as module
+from app.streaming import producer
+from app.streaming import transaction_handlers as handlers
 from app.streaming.fencing import Membership
 from app.streaming.producer import transaction_version
 from app.streaming.transaction_protocol import ApiVersionsResponseV3, EndTxn, Produce, TxnOffsetCommit
@@ -72,17 +73,17 @@ def sender(client: Client, manager_type: type[TransactionManager] = TransactionM
 def ending(*answers: Any, version: int) -> tuple[Any, Client]:
     """Return a handler that ends a transaction, and its client."""
     client = Client(*answers)
-    one = sender(client, TransactionManager if version < 2 else module._ImplicitTransactions)
+    one = sender(client, TransactionManager if version < 2 else producer._ImplicitTransactions)
     one._txn_manager.offset_committed(TP, 5, "group")
     one._txn_manager.committing_transaction()
-    handler_type = module._OnlyEnd if version < 2 else module._BumpingEnd
+    handler_type = handlers.OnlyEnd if version < 2 else handlers.BumpingEnd
     return handler_type(one, TransactionResult.COMMIT), client
 
 
 def committing(*answers: Any, version: int) -> tuple[Any, Client]:
     """Return a handler that commits offsets, and its client."""
     client = Client(*answers)
-    handler_type = module._FencedCommit if version < 2 else module._RepeatableCommit
+    handler_type = handlers.FencedCommit if version < 2 else handlers.RepeatableCommit
     one = sender(client)
     _group, offsets, _future = one._txn_manager._pending_txn_offsets[0]
     return handler_type(one, offsets, "group"), client
@@ -175,7 +176,7 @@ async def test_records_before_the_markers_are_sent_again_and_others_are_done():
     """One partition's code says nothing of another's."""
     done, early = (SimpleNamespace(get_data_buffer=lambda: b"records", offset=None) for _ in range(2))
     done.done = lambda offset, *_: setattr(done, "offset", offset)
-    handler = module._ImplicitProduce(sender(Client()), {TP: done, TopicPartition("in", 1): early})
+    handler = handlers.ImplicitProduce(sender(Client()), {TP: done, TopicPartition("in", 1): early})
     assert isinstance(handler.create_request(), Produce)
     handler.handle_response(
         SimpleNamespace(topics=[("in", [(0, 0, 42, -1, 0, [], None, {}), (1, EARLY, -1, -1, -1, [], None, {})], {})])

@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.producer.sender import BaseHandler
 
 import app.streaming.ownership as ownership_module
-import app.streaming.producer as producer_module
 import app.streaming.restore as restore_module
+import app.streaming.transaction_handlers as handlers_module
 from app.streaming.fencing import Membership
 from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import Step, Transactions
@@ -121,7 +121,7 @@ if BROKEN == "skipping":
         batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
     )
 if BROKEN == "ends":
-    producer_module._Unrepeated.do = BaseHandler.do
+    handlers_module.Unrepeated.do = BaseHandler.do
 if os.environ.get("SABOTAGE_KEEP_OPEN"):
     ownership_module.end_abandoned_transactions = lambda *_: asyncio.sleep(0, [])
 if BROKEN == "watermark":
