@@ -79,7 +79,7 @@ class Gate:
             await self._pass_inside(outer, scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope = self._seen_by_us(scope, headers)
+        self._see_behind_proxies(scope, headers)
         holder, cookie = self._caller_of(headers)
         if self._rate_limit is not None and scope["path"] not in _PROBES:
             verdict = self._rate_limit.take(_counted(scope, holder), self._monotonic_s())
@@ -99,21 +99,23 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._app({**scope, _RIGHTS: _scopes_of(self._keys, holder)}, receive, send)
+        # In place: what is around us reads the route from this scope afterwards.
+        scope[_RIGHTS] = _scopes_of(self._keys, holder)
+        await self._app(scope, receive, send)
 
     async def _pass_inside(self, outer: Scope, scope: Scope, receive: Receive, send: Send) -> None:
         allowed = _needed(scope) in outer[_RIGHTS] or self._is_open(scope["path"])
         app = self._app if allowed else _answer(scope, _forbidden())
         await app(scope, receive, send)
 
-    def _seen_by_us(self, scope: Scope, headers: Headers) -> Scope:
-        """Return the scope with the client and the scheme that a proxy of ours tells of."""
+    def _see_behind_proxies(self, scope: Scope, headers: Headers) -> None:
+        """Put the client and the scheme that a proxy of ours tells of into the scope."""
         peer = scope["client"][0] if scope.get("client") else ""
         if not self._proxies or not self._proxies.trusts(peer):
-            return scope
+            return
         client = self._proxies.client_of(peer, headers)
         scheme = self._proxies.scheme_of(peer, headers, scope.get("scheme", "http"))
-        return {**scope, "client": (client, 0), "scheme": scheme}
+        scope.update(client=(client, 0), scheme=scheme)
 
     def _caller_of(self, headers: Headers) -> tuple[Holder | None, str | None]:
         """Return who calls, and the cookie of his session if that is what lets him in."""

@@ -125,8 +125,11 @@ class EmbeddedKafka:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze the broker (SIGSTOP) and return when it stands: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            # A signal is not obeyed at once: a broker on a busy machine answered once more.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused broker go on."""

@@ -100,4 +100,5 @@ def test_each_request_on_a_connection_has_a_trace_of_its_own(server, api):
         connection.close()
     spans = exporter.get_finished_spans()
     assert paths == [span.attributes["url.path"] for span in spans]
+    assert ["GET", "GET /api/control"] * 2 == [span.name for span in spans]
     assert (4, {None}) == (len({span.context.trace_id for span in spans}), {span.parent for span in spans})
