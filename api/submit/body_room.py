@@ -50,7 +50,8 @@ class BodyRoom:
             return
         held = HeldBody(self)
         try:
-            await self._app({**scope, _SCOPE_KEY: held}, receive, send)
+            scope[_SCOPE_KEY] = held
+            await self._app(scope, receive, send)
         finally:
             held.resize(0)
 
