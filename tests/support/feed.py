@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from api_process import PATIENCE_S
 
 from app.events import ObjectCreated, encode
 from app.topics import OBJECTS
@@ -39,7 +41,8 @@ async def feed(
     """
     accepted: list[str] = []
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
-    async with producer:
+    await _start(producer)
+    try:
         loop = asyncio.get_running_loop()
         began_at_s = loop.time()
         while len(accepted) < count:
@@ -52,7 +55,21 @@ async def feed(
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
             if rate_per_s:
                 await asyncio.sleep(max(0.0, began_at_s + len(accepted) / rate_per_s - loop.time()))
+    finally:
+        await producer.stop()
     return accepted
+
+
+async def _start(producer: AIOKafkaProducer) -> None:
+    """Connect as soon as the broker answers: faults take it away while objects flow."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await producer.start()
+            except KafkaConnectionError:
+                await asyncio.sleep(_TICK_S)
+            else:
+                return
 
 
 @asynccontextmanager
