@@ -43,7 +43,7 @@ ifdef TEST
 	$(BIN)/python -m pytest $(TEST)
 else
 	$(BIN)/python -m pytest $(QUICK_TESTS) $(call again,$(QUICK_TESTS))
-	# Mostly waiting for processes: three files at once, in 22 minutes on two cores. Two at once take 27, one after the other far more.
+	# Mostly waiting for processes: three files at once, in 35 minutes on two cores. One after the other takes far more.
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(SYSTEM_TESTS) $(call again,$(SYSTEM_TESTS))
 endif
 
