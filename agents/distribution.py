@@ -22,6 +22,7 @@ from app.future_stamps import future_stamps
 from app.metrics import counter
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
+from app.streaming.transactions import SURELY_FITS_BYTES
 from app.topics import (
     DISTRIBUTION_APP,
     OBJECTS,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
-_SURELY_FITS_BYTES = 10_000
-"""Of an object: whether its requests fit into their topic is asked of larger ones only."""
 MOVED_HEADER = "ebs-moved-from"
 """Header of a moved record: topic, partition and offset at which its producer put it."""
 EXPIRE_PER_STEP = 2_000
@@ -136,7 +135,7 @@ class Distributor:
         )
         # The last one is the largest, by its number; none may be sent where not all can be.
         last = plans[-1].request
-        if len(record.value) > _SURELY_FITS_BYTES:
+        if len(record.value) > SURELY_FITS_BYTES:
             step.check_size(TASK_REQUESTS, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
         for plan in plans:

@@ -34,6 +34,7 @@ from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStar
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
+from app.streaming.transactions import SURELY_FITS_BYTES
 from app.topics import DEAD_LETTERS, TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
@@ -47,10 +48,6 @@ if TYPE_CHECKING:
     from agents.engine.lanes import Lanes
     from app.events import TaskCreated, TaskEvent
     from app.rules.retry import RetryAt, RetryPolicy
-
-_SURELY_FITS_BYTES = 10_000
-"""Of a result: whether its event fits into its topic is asked of larger ones only."""
-
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +108,7 @@ class Outcomes:
             task.redrive,
         )
         event = self._event(attempt, finished)
-        if len(encoded) > _SURELY_FITS_BYTES:
+        if len(encoded) > SURELY_FITS_BYTES:
             try:
                 self._lanes.check_size(event)
             except RecordTooLarge as error:

@@ -55,7 +55,7 @@ async def living_members(client: AIOKafkaClient, group_id: str) -> frozenset[str
     """Return the ids of the group's members, None if that cannot be had: nothing may be concluded then."""
     try:
         return frozenset([member_id for member_id, *_ in await _members(client, group_id)])
-    except (errors.KafkaError, NotImplementedError, OSError) as error:
+    except (errors.KafkaError, OSError) as error:
         log.info("the members of the group are not known: %r", error)
         return None
 

@@ -54,6 +54,8 @@ MAX_STEP_BYTES = 16 << 20
 MAX_BATCH_BYTES = 900_000
 """Size at which a batch is closed: below the 1 MiB that brokers accept unless told otherwise."""
 
+SURELY_FITS_BYTES = 10_000
+"""A value of this size fits into any topic: callers need not ask `Step.check_size` about smaller ones."""
 DEFAULT_RECORD_BYTES = 1_048_588
 """Largest batch that a topic takes unless told otherwise (max.message.bytes)."""
 
