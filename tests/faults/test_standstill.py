@@ -61,7 +61,7 @@ async def test_worker_that_hangs_ends_and_another_one_takes_over(
         marker.touch()
         if part != "commit":
             await until(lambda: not marker.exists(), "the worker to hang", fleet=fleet)
-        accepted += await feed(broker.bootstrap, 400, partitions=PARTITIONS)
+        accepted += await feed(broker.bootstrap, 400, partitions=PARTITIONS, rate_per_s=200)  # a fetch may be out
         await until(lambda: hanging.exit_code is not None, "the worker to end", fleet=fleet)
         assert EXIT_STOOD_STILL == hanging.exit_code
         del fleet.workers["hanging"]
