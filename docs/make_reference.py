@@ -1,0 +1,341 @@
+"""Writes the parts of `docs/reference/` that follow from the code, between the two marks of each page.
+
+    .venv/bin/python docs/make_reference.py          # after a change of a setting, metric, event, route, command
+
+`tests/unit/test_reference.py` fails if a page is not what this makes. What stands outside of the marks is written by
+hand, and stays.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import sys
+from enum import EnumType
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+for _name in [name for name in os.environ if name.startswith("EBS_")]:
+    del os.environ[_name]  # the pages show the defaults
+
+import msgspec  # noqa: E402  # our packages must be found first
+import typer  # noqa: E402
+from pydantic import SecretStr  # noqa: E402
+
+import ebs  # noqa: E402
+from agents import handlers  # noqa: E402
+from api.asyncapi.document import describe  # noqa: E402
+from api.asyncapi.records import schemas  # noqa: E402
+from api.cli import cli  # noqa: E402
+from api.main import http_app  # noqa: E402
+from app.settings import ProcessTime, Settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+PAGES = ROOT / "docs" / "reference"
+BEGIN = "<!-- made by docs/make_reference.py: begin -->"
+END = "<!-- made by docs/make_reference.py: end -->"
+
+_SETTING_GROUPS = {
+    "broker": "Kafka and storage",
+    "worker_id": "Processes",
+    "tasks_per_object": "Objects",
+    "process_time": "Handlers",
+    "retry_tiers_s": "Retries and dead letters",
+    "drain_s": "Stopping",
+    "ledger": "Statistics",
+    "api_host": "API",
+    "web_port": "Worker pages, logs, tracing",
+    "security_protocol": "Access to Kafka",
+    "api_keys_read": "Access to the API",
+}
+"""By the first setting of each group, as they stand in the code."""
+
+_METRIC_SOURCES = {
+    "api/metrics.py": "API: what the whole system did",
+    "agents/metrics.py": "Every worker: what this process knows",
+    "agents/engine/metrics.py": "Processing workers",
+    "app/metrics.py": "Every process",
+}
+_METRIC_TYPES = {"gauge": "gauge", "labelled_gauge": "gauge", "Gauge": "gauge", "counter": "counter"}
+_METRIC_TYPES |= {"Histogram": "histogram", "_Duration": "histogram", "": "counter"}
+_EXIT_SOURCES = ("app/streaming/application.py", "app/streaming/watchdog.py")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return a Markdown table; a cell is one line."""
+    lines = [list(head), *([_cell(text) for text in row] for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return [f"| {' | '.join(line)} |" for line in lines] + [""]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", r"\|").split())
+
+
+def settings_part() -> list[str]:
+    """Return the settings by group: variable, default, range, meaning."""
+    groups: dict[str, list[list[str]]] = {title: [] for title in _SETTING_GROUPS.values()}
+    rows: list[list[str]] = []
+    for name, field in Settings.model_fields.items():
+        if name in _SETTING_GROUPS:
+            rows = groups[_SETTING_GROUPS[name]]
+        default = shown(field.get_default(call_default_factory=True))
+        rows.append([f"`EBS_{name.upper()}`", f"`{default}`", _range(field.metadata), field.description or ""])
+    head = ("variable", "default", "range", "meaning")
+    return [line for title, found in groups.items() for line in (f"## {title}", "", *table(head, found))]
+
+
+def shown(default: object) -> str:
+    """Return a default as the table has it."""
+    if isinstance(default, ProcessTime):
+        return f"{default.low_s:g}-{default.high_s:g}"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default)) or "empty"
+    if default is None:
+        return "unset"
+    return str(default or "empty") if isinstance(default, str | dict | SecretStr) else str(default)
+
+
+def _range(metadata: Iterable[Any]) -> str:
+    bounds = {type(one).__name__: getattr(one, type(one).__name__.lower(), None) for one in metadata}
+    low, above, high = bounds.get("Ge"), bounds.get("Gt"), bounds.get("Le")
+    if high is None:
+        return ""
+    return f"above {above:,} to {high:,}" if low is None else f"{low:,} to {high:,}"
+
+
+class Metric(NamedTuple):
+    """One family, as the code names it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+def metrics_of(path: str) -> Iterator[Metric]:
+    """Find the metrics in a source file: a name that begins with `ebs_`, with its text right behind it."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if not isinstance(node, ast.Call | ast.Tuple):
+            continue
+        arguments = node.args if isinstance(node, ast.Call) else node.elts
+        words = [one.value if isinstance(one, ast.Constant) else None for one in arguments]
+        places = [at for at, word in enumerate(words) if isinstance(word, str) and word.startswith("ebs_")]
+        if not places or len(words) == places[0] + 1:
+            continue
+        at = places[0]
+        callee = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        labels: tuple[str, ...] = ()
+        if len(words) > at + 2 and isinstance(arguments[at + 2], ast.List | ast.Tuple):
+            labels = tuple(one.value for one in arguments[at + 2].elts)  # type: ignore[attr-defined]
+        yield Metric(str(words[at]), _METRIC_TYPES[callee], labels, str(words[at + 1]))
+
+
+def metrics_part() -> list[str]:
+    """Return the metrics by who tells them."""
+    lines = []
+    for path, title in _METRIC_SOURCES.items():
+        rows = [
+            [f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.text]
+            for one in metrics_of(path)
+        ]
+        lines += [f"## {title}", "", *table(("name", "type", "labels", "meaning"), sorted(rows))]
+    return lines
+
+
+def exit_codes_part() -> list[str]:
+    """Return the exit codes of workers from the constants and their docstrings."""
+    found = {0: "The worker was asked to stop and has stopped."}
+    for path in _EXIT_SOURCES:
+        text = (ROOT / path).read_text()
+        for code, meaning in re.findall(r'^EXIT_\w+ = (\d+)\n"""(.+?)"""', text, re.MULTILINE | re.DOTALL):
+            found[int(code)] = meaning
+    return table(("code", "meaning"), ([f"`{code}`", found[code]] for code in sorted(found)))
+
+
+def topics_part() -> list[str]:
+    """Return the topics, and the records with their fields."""
+    document = describe(Settings(), "")
+    rows = []
+    for name, channel in document["channels"].items():
+        config = channel["bindings"]["kafka"]["topicConfiguration"]
+        writers, readers = (
+            sorted({one["tags"][0]["name"] for one in document["operations"].values() if _is_of(one, name, action)})
+            for action in ("send", "receive")
+        )
+        key = channel["description"].removeprefix("Key: ").removesuffix(".")
+        rows.append([f"`{name}`", key, ", ".join(config["cleanup.policy"]), ", ".join(writers), ", ".join(readers)])
+    lines = ["## Topics", "", *table(("topic", "key", "cleanup", "written by", "read by"), rows)]
+    for name, channel in document["channels"].items():
+        if not name.endswith("-changelog"):
+            lines += [f"`{name}`", f":   {channel['summary']}.", ""]
+    lines += ["## Records", ""]
+    known = schemas()
+    for name, message in sorted(document["components"]["messages"].items()):
+        schema = known.get(message["payload"].get("$ref", "").rpartition("/")[2])
+        lines += [f"### {name}", "", f"{message['summary'].rstrip('.')}.", ""]
+        if schema is not None:
+            lines += _fields(schema)
+    return lines
+
+
+def _is_of(operation: dict[str, Any], name: str, action: str) -> bool:
+    return operation["action"] == action and operation["channel"]["$ref"] == f"#/channels/{name}"
+
+
+def _fields(schema: dict[str, Any]) -> list[str]:
+    required = set(schema.get("required", ()))
+    rows = [
+        [f"`{name}`", _type(field), "yes" if name in required else "no"] for name, field in schema["properties"].items()
+    ]
+    return table(("field", "type", "required"), rows)
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(one) for one in field["anyOf"])
+    if "enum" in field:
+        return " or ".join(f"`{one}`" for one in field["enum"])
+    if "$ref" in field:
+        return str(field["$ref"].rpartition("/")[2])
+    words = [str(field.get("type", "any JSON"))]
+    bounds = [("minimum", "from"), ("maximum", "to"), ("exclusiveMaximum", "below"), ("maxLength", "at most")]
+    words += [f"{word} {field[name]:,}" for name, word in bounds if name in field]
+    return " ".join(words) + (" characters" if "maxLength" in field else "")
+
+
+def http_part() -> list[str]:
+    """Return the routes by subject: what each answers, its parameters, its statuses."""
+    by_tag: dict[str, list[str]] = {}
+    for path, operations in http_app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            lines = by_tag.setdefault(operation["tags"][0], [])
+            lines += [f"### {method.upper()} {path}", "", f"**{operation['summary']}.** {operation['description']}", ""]
+            parameters = [
+                [f"`{one['name']}`", one["in"], _type(one["schema"]), one.get("description", "")]
+                for one in operation.get("parameters", ())
+            ]
+            if parameters:
+                lines += table(("parameter", "in", "type", "meaning"), parameters)
+            lines += [f"Answers: {', '.join(f'`{status}`' for status in sorted(operation['responses']))}.", ""]
+    return [line for tag, lines in by_tag.items() for line in (f"## {tag.capitalize()}", "", *lines)]
+
+
+def cli_part() -> list[str]:
+    """Return every command with its arguments and options."""
+    return list(_commands(typer.main.get_command(cli), "ebs"))
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    context = command.context_class(command, info_name=name)
+    if name != "ebs":
+        usage = " ".join(command.collect_usage_pieces(context))
+        yield from (f"## {name}", "", inspect.cleandoc(command.help or ""), "", "```text", f"{name} {usage}", "```", "")
+        rows = [
+            [f"`{', '.join(one.opts)}`" if one.opts[0].startswith("-") else f"`{one.name.upper()}`", *_value(one)]
+            for one in command.params
+        ]
+        if rows:
+            yield from table(("argument or option", "value", "meaning"), rows)
+    for sub_name, sub in getattr(command, "commands", {}).items():
+        yield from _commands(sub, f"{name} {sub_name}")
+
+
+def _value(parameter: Any) -> tuple[str, str]:
+    meaning = getattr(parameter, "help", "") or ""
+    if getattr(parameter, "is_flag", False):
+        return "", meaning
+    kind = parameter.type_descriptor.annotation
+    choices = get_args(kind) or (tuple(one.value for one in kind) if isinstance(kind, EnumType) else ())
+    words = parameter.metavar or {int: "number", float: "number", Path: "path"}.get(kind, "text")
+    value = " or ".join(f"`{one}`" for one in choices) if choices else f"{words}"
+    if parameter.min is not None:
+        value += f", {parameter.min:,} or more" if parameter.max is None else f", {parameter.min:,} to {parameter.max:,}"
+    if isinstance(parameter.default, int | float):
+        value += f"; default {parameter.default:g}"
+    return value, meaning
+
+
+def python_part() -> list[str]:
+    """Return what `from ebs import` gives: signatures and docstrings."""
+    lines = []
+    for name in ebs.__all__:
+        thing = getattr(handlers, name)
+        lines += [f"## {name}", ""]
+        if name == "Task":
+            lines += [*_task_fields(thing), ""]
+            continue
+        text = inspect.getdoc(thing) or ""
+        if name == "Context":
+            lines += [text.partition("\n\n")[0], "", *table(("member", "meaning"), _context_members())]
+        else:
+            lines += ["```text", f"{name}{_signature(thing)}", "```", "", text, ""]
+    return lines
+
+
+def _signature(thing: Callable[..., Any]) -> str:
+    text = re.sub(r"'(\w[^']*)'", r"\1", str(inspect.signature(thing)))
+    return text.replace("_AnyHandler", "Handler").replace("(self, ", "(").removesuffix(" -> None")
+
+
+def _task_fields(task: type[msgspec.Struct]) -> list[str]:
+    rows = [
+        [f"`{field.name}`", "always" if field.required else "where it applies"] for field in msgspec.structs.fields(task)
+    ]
+    return ["What a handler is given. It cannot be changed.", "", *table(("field", "there"), rows)]
+
+
+def _context_members() -> Iterator[list[str]]:
+    yield ["`task`", "The task."]
+    yield ["`time_limit_s`", "How long this attempt may take."]
+    yield ["`cancelled`", _attribute_text("cancelled")]
+    for name, member in vars(handlers.Context).items():
+        if not name.startswith("_") and isinstance(member, property):
+            yield [f"`{name}`", inspect.getdoc(member) or ""]
+    progress = handlers.Context.progress
+    yield [f"`progress{_signature(progress)}`", inspect.getdoc(progress) or ""]
+
+
+def _attribute_text(name: str) -> str:
+    body = next(one for one in ast.walk(ast.parse(inspect.getsource(handlers.Context))) if isinstance(one, ast.ClassDef))
+    for at, node in enumerate(body.body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            text = body.body[at + 1]
+            assert isinstance(text, ast.Expr)
+            return str(ast.literal_eval(text.value))
+    raise LookupError(name)
+
+
+PARTS: dict[str, Callable[[], list[str]]] = {
+    "settings": settings_part,
+    "metrics": metrics_part,
+    "exit-codes": exit_codes_part,
+    "topics": topics_part,
+    "http": http_part,
+    "cli": cli_part,
+    "python": python_part,
+}
+
+
+def page(name: str) -> str:
+    """Return a page with its made part anew."""
+    text = (PAGES / f"{name}.md").read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    made = "\n".join(PARTS[name]()).strip()
+    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    for page_name in PARTS:
+        (PAGES / f"{page_name}.md").write_text(page(page_name))
