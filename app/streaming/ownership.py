@@ -40,16 +40,18 @@ class Partition:
     """One partition number of this worker, over all of its input topics.
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `places` which topics were worked (see `places`). `members` are the ids of the group's members when it
+    beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
+    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
     was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "members", "metadata", "next_offsets", "number", "places", "stores")
+    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
+        self.ends: dict[str, int] = {}
         self.places: dict[str, Place] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
@@ -294,6 +296,7 @@ class Ownership:
                     log.error("%s", start.said)
                 starts[tp] = partition.next_offsets[topic] = start.offset
                 partition.metadata[topic] = start.metadata
+                partition.ends[topic] = positions.logs[tp].stop
         return starts
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:

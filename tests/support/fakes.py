@@ -211,14 +211,16 @@ class FakeOwnership:
         number: int,
         *,
         offset: int = 0,
+        end: int = 0,
         metadata: str = "",
         stores: Mapping[str, Any] | None = None,
         members: frozenset[str] | None = None,
     ) -> Partition:
-        """Let the worker own a partition from a committed offset on."""
+        """Let the worker own a partition from a committed offset on; `end` is where its log ends now."""
         partition = self.partitions[number] = Partition(number)
         partition.next_offsets = dict.fromkeys(self.input_topics, offset)
         partition.metadata = dict.fromkeys(self.input_topics, metadata)
+        partition.ends = dict.fromkeys(self.input_topics, end)
         partition.stores = dict(stores or {})
         partition.members = members
         partition.active = True
