@@ -93,7 +93,7 @@ class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
     `places_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
-    `topic_ids` are those of the input topics from the first claim on.
+    `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
@@ -113,6 +113,7 @@ class Ownership:
         self.group_id = group_id
         self.places_table = places_table
         self.topic_ids: dict[str, str] = {}
+        self.cluster_id = ""
         self.input_topics = tuple(input_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
@@ -270,7 +271,7 @@ class Ownership:
             end_abandoned=end_abandoned,
         )
         if positions is not None:
-            self.topic_ids = dict(positions.topic_ids)
+            self.topic_ids, self.cluster_id = dict(positions.topic_ids), positions.cluster_id
             members = await living_members(client, self.group_id)
             for partition in partitions:
                 partition.members = members
@@ -290,6 +291,7 @@ class Ownership:
                     places.get(topic),
                     group_id=self.group_id,
                     topic_id=positions.topic_ids[topic],
+                    cluster_id=positions.cluster_id,
                     log=positions.logs[tp],
                 )
                 if start.said:

@@ -75,7 +75,7 @@ async def test_after_a_death_each_task_begins_only_when_that_is_committed(bench,
 
 
 async def test_death_is_remembered_until_all_that_lay_there_is_done(bench, gate):
-    """A batch that brings markers only, or the first of two tasks, says nothing of those that the dead one had begun."""
+    """A batch of markers only, or the first of two tasks, says nothing of the tasks that the dead worker had begun."""
     one = await bench(gate)
     one.worker.ownership.give(0, end=3, metadata=join("", Life("gone", 1)), members=LIVING)
     one.put(0, end=1)

@@ -198,6 +198,7 @@ class FakeOwnership:
         self.group_id = GROUP
         self.places_table = ""
         self.topic_ids: dict[str, str] = {}
+        self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = Membership(1, "member")
