@@ -18,6 +18,7 @@ OF_THE_CONTAINER = {
     "EBS_API_URL",
     "EBS_BROKER",
     "EBS_DATA_DIR",
+    "EBS_KAFKA_VERSION",  # of `ebs up`
     "EBS_RESTART_BACKOFF_S",  # of `ebs up`
     "EBS_STATS_DB",
     "EBS_WEB_HOST",
