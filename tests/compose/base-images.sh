@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images where no image registry can be reached, unless they are there already:
-#   python:3.11-slim     Debian bookworm with its own Python 3.11 (mmdebstrap)
+#   python:3.11-slim     Debian bookworm with its own Python 3.11 and pip (mmdebstrap)
 #   apache/kafka:4.4.0   a Java runtime and Kafka's jars, as the embedded broker has them
 # Usage: base-images.sh PYTHON   (the project's virtual environment)
 set -euo pipefail
@@ -19,7 +19,7 @@ if ! have python:3.11-slim; then
   for file in /etc/apt/apt.conf.d/*registry* /etc/apt/apt.conf.d/*proxy*; do
     [ -e "$file" ] && options+=(--aptopt="$file")
   done
-  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates "${options[@]}" bookworm "$context/python.tar" "${found[@]}"
+  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates "${options[@]}" bookworm "$context/python.tar" "${found[@]}"
   # The certificates of this machine: its package index may have one of its own.
   docker import --change 'ENV PIP_CERT=/etc/ssl/certs/machine.crt' "$context/python.tar" python:bare > /dev/null
   cp /etc/ssl/certs/ca-certificates.crt "$context/machine.crt"
