@@ -5,6 +5,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+ifdef KAFKA
+# The embedded Kafka of demo, up and tests: a version of app/local/kafka_jars/.
+export EBS_KAFKA_VERSION := $(KAFKA)
+endif
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 QUICK_TESTS := tests/unit tests/functional
 SYSTEM_TESTS := tests/integration tests/browser tests/faults
@@ -13,13 +17,14 @@ again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more
 	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos install clean
+.PHONY: help demo up test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
 	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on; AGAIN=yes: what fails runs once more'
+	@echo '             KAFKA=3.9.2: on another version of Kafka, one of app/local/kafka_jars/ (demo and up take it, too)'
 	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
@@ -31,6 +36,7 @@ help:
 	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
 	@echo 'make bench-redrive  ten thousand dead letters redriven and recounted; REDRIVE="--letters 50000" passes arguments on'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
+	@echo 'make pin-kafka KAFKA=4.5.0  writes the digests of a new version of the embedded Kafka'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
 
 demo: $(INSTALLED)
@@ -83,6 +89,9 @@ bench-bookkeeping: $(INSTALLED)
 
 bench-redrive: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/redrive.py $(REDRIVE)
+
+pin-kafka: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python tests/support/pin_kafka.py $(KAFKA)
 
 chaos: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/chaos.py $(CHAOS)

@@ -15,7 +15,6 @@ from app.broker import ensure_topics
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
-from app.local.kafka_runtime import KAFKA_VERSION
 from app.local.ports import LOOPBACK, is_free
 from app.local.restart_policy import RestartPolicy
 from app.local.supervisor import Program, Supervisor
@@ -175,9 +174,12 @@ class LocalSystem:
         if self.plan.kafka_port is None:
             yield None
             return
-        kafka = EmbeddedKafka(self.plan.settings.data_dir, self.plan.kafka_port, on_download=self._on_download)
+        settings = self.plan.settings
+        kafka = EmbeddedKafka(
+            settings.data_dir, self.plan.kafka_port, version=settings.kafka_version, on_download=self._on_download
+        )
         try:
-            self._say(f"starting Apache Kafka {KAFKA_VERSION} at {kafka.bootstrap}, its data in {kafka.directory}")
+            self._say(f"starting Apache Kafka {kafka.version} at {kafka.bootstrap}, its data in {kafka.directory}")
             await _unless_stopped(request, kafka.start())
             yield kafka
         finally:
