@@ -1,10 +1,15 @@
 # Every target sets itself up: a virtual environment in .venv with the pinned dependencies, made once and brought up to
-# date when pyproject.toml or constraints.txt change. Another Python: make PYTHON=/path/to/python3.12 ...
+# date when pyproject.toml or constraints.txt change. It takes the newest Python that works; another one: make
+# PYTHON=/path/to/python3.12 ...
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PYTHON ?= python3.11 python3.12 python3
+ifdef KAFKA
+# The embedded Kafka of demo, up and tests: a version of app/local/kafka_jars/.
+export EBS_KAFKA_VERSION := $(KAFKA)
+endif
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 QUICK_TESTS := tests/unit tests/functional
 SYSTEM_TESTS := tests/integration tests/browser tests/faults
 # A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
@@ -12,13 +17,15 @@ again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more
 	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos install clean
+.PHONY: help demo up test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
 	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on; AGAIN=yes: what fails runs once more'
+	@echo '             KAFKA=3.9.2: on another version of Kafka, one of app/local/kafka_jars/ (demo and up take it, too)'
+	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
 	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
@@ -29,6 +36,7 @@ help:
 	@echo 'make bench-bookkeeping  CPU time of the statistics agent code, without Kafka'
 	@echo 'make bench-redrive  ten thousand dead letters redriven and recounted; REDRIVE="--letters 50000" passes arguments on'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
+	@echo 'make pin-kafka KAFKA=4.5.0  writes the digests of a new version of the embedded Kafka'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
 
 demo: $(INSTALLED)
@@ -46,6 +54,9 @@ else
 	# Mostly waiting for processes: three files at once, in 35 minutes on two cores. One after the other takes far more.
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(SYSTEM_TESTS) $(call again,$(SYSTEM_TESTS))
 endif
+
+test-pythons: $(INSTALLED)
+	@tests/pythons.sh $(PYTHONS)
 
 chromium:
 	@tests/browser/install-chromium.sh
@@ -79,26 +90,35 @@ bench-bookkeeping: $(INSTALLED)
 bench-redrive: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/redrive.py $(REDRIVE)
 
+pin-kafka: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python tests/support/pin_kafka.py $(KAFKA)
+
 chaos: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/chaos.py $(CHAOS)
 
 install: $(INSTALLED)
 
-# A name on PATH may be a stand-in that does not run (pyenv's shims), so each is tried.
+# A name on PATH may be a stand-in that does not run (pyenv's shims), and Debian's Python cannot make an environment
+# without the package python3-venv: so each is tried.
 $(INSTALLED): pyproject.toml constraints.txt
 	@for python in $(PYTHON); do \
-	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then found="$$python"; break; fi; \
+	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || continue; \
+	  if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found="$$python"; break; fi; \
+	  bare="$$python"; \
 	done; \
-	if [ -z "$$found" ]; then \
-	  echo 'Python 3.11 or 3.12 is needed and none of "$(PYTHON)" is one: install it, or name one with make PYTHON=...' >&2; exit 1; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	  echo "$$("$$bare" --version) cannot make a virtual environment: install the package python3-venv (apt install python3-venv)" >&2; exit 1; \
 	fi; \
-	echo "setting up $(VENV) with $$("$$found" --version), this takes a minute"; \
+	if [ -z "$$found" ]; then \
+	  echo 'Python 3.11 to 3.14 is needed and none of "$(PYTHON)" is one: install it, or name one with make PYTHON=...' >&2; exit 1; \
+	fi; \
 	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
-	  "$$found" -m venv --clear $(VENV) || { echo 'no virtual environment: is the package python3-venv installed?' >&2; exit 1; }; \
+	  echo "setting up $(VENV) with $$("$$found" --version), this takes a minute"; \
+	  "$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from agents.handlers import Context, Reject, Retry, Task, cpu_bound
+from app.extras import how_to_install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +58,7 @@ def word_count(task: Task, context: Context) -> dict[str, object]:
 def thumbnail(task: Task, context: Context) -> dict[str, object]:
     """Make a small PNG of an image (content: base64 of a PNG, JPEG, GIF or WebP), which takes a CPU: in a process.
 
-    Needs Pillow: `pip install 'ebs[examples]'`.
+    Needs Pillow: `pip install pillow`.
     """
     image = _open_image(_content_of(task))
     context.progress(0.3, f"read {image.width} x {image.height} pixels")
@@ -102,7 +103,7 @@ def _open_image(content: str) -> Image:
     try:
         from PIL import Image  # noqa: PLC0415  # optional, and needed in the process of the handler only
     except ImportError as error:
-        raise Reject("thumbnails need Pillow: pip install 'ebs[examples]'") from error
+        raise Reject(f"thumbnails need Pillow: {how_to_install('examples')}") from error
     try:
         image = Image.open(io.BytesIO(base64.b64decode(content, validate=True)), formats=_IMAGE_FORMATS)
         image.load()

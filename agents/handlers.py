@@ -1,7 +1,7 @@
 """What a handler is made of: its task, its context, the ways to fail, and the marks that say where it runs.
 
     # shop/images.py, used with EBS_HANDLERS='{"image": "shop.images:resize"}'
-    from agents.handlers import Context, Reject, Retry, Task
+    from ebs import Context, Reject, Retry, Task
 
     async def resize(task: Task, context: Context) -> object:
         if not task.content.startswith("https://"):

@@ -24,6 +24,7 @@ from api.access import installing as access
 from api.access.exposure import host_of, refusal_of
 from api.access.keys import keys_from
 from api.closing import Closing
+from api.connections import bound_connections
 from api.dashboard import mounting as dashboard
 from api.dependencies import Collaborators
 from api.event_stream import StreamLimits
@@ -204,6 +205,7 @@ def _from_environment() -> FastAPI:
     if refusal is not None:
         sys.exit(f"error: {refusal}")
     configure_log(settings.log_level)
+    bound_connections()
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))

@@ -17,7 +17,9 @@ from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
 from app.rules.offsets import Progress
 from app.rules.worked import WorkedTasks
+from app.streaming.places import decided
 from app.streaming.reading import RecordReader
+from app.streaming.topic_metadata import read_topics
 from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
@@ -59,7 +61,9 @@ async def reset_offsets(
     """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
 
     Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is gone or beyond
-    the end. A group whose workers have ended without a word has members for a session time-out: they are waited for.
+    the end. The commits say that a person decided, so they hold also for topics that were made anew or copied from
+    another cluster. A group whose workers have ended without a word has members for a session time-out: they are waited
+    for.
 
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
@@ -90,8 +94,11 @@ async def reset_offsets(
         if resets and to == WORKED:
             resets = await _as_worked(admin, consumer, resets)
         if resets:
+            ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
             consumer.assign([one.tp for one in resets])
-            await consumer.commit({one.tp: OffsetAndMetadata(one.after, one.metadata) for one in resets})
+            await consumer.commit(
+                {one.tp: OffsetAndMetadata(one.after, decided(one.metadata, ids[one.tp.topic])) for one in resets}
+            )
     except KafkaError as error:
         raise BrokerError(f"the offsets of {group_id} at {bootstrap} cannot be set: {error!r}") from error
     else:

@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.errors import SettingsError
+from app.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -153,7 +154,7 @@ def start_tracing(service: str) -> Tracing:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  # as above
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  # as above
     except ImportError:
-        raise SettingsError("EBS_TRACING needs OpenTelemetry: pip install -e '.[otel]', or unset it") from None
+        raise SettingsError(f"EBS_TRACING needs OpenTelemetry: {how_to_install('otel')}, or unset it") from None
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     # Sampler, limits and further attributes of the resource: the SDK reads OTEL_* itself.
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.errors import SettingsError
+from app.extras import how_to_install
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -18,5 +19,5 @@ def tracing_from(settings: Settings, service: str) -> Tracing | None:
     try:
         from app.tracing import start_tracing  # noqa: PLC0415  # see above
     except ImportError:
-        raise SettingsError("EBS_TRACING needs OpenTelemetry: pip install -e '.[otel]', or unset it") from None
+        raise SettingsError(f"EBS_TRACING needs OpenTelemetry: {how_to_install('otel')}, or unset it") from None
     return start_tracing(service)

@@ -22,7 +22,7 @@ MAX_PARKED = 10_000
 
 Without it a paused kind would be read into memory for as long as it has records."""
 _CAREFUL_RECORDS = 1_000
-"""A dead owner may have started this many records beyond the last one that its commit names.
+"""A dead owner may have started this many records beyond the last one that its commit names, if its log had as many.
 
 If it had started more, a later owner finds the task that ended it: each owner gets further."""
 
@@ -73,7 +73,8 @@ class Lane:
         """Take the lane over from its former owner, whatever became of that one; for those that run handlers."""
         self.life = lives.follow(self.life, member_id, self.partition.members)
         self.careful = True
-        self.careful_to = self.progress.known_to + _CAREFUL_RECORDS
+        known_to = self.progress.known_to
+        self.careful_to = max(known_to, min(known_to + _CAREFUL_RECORDS, self.partition.ends[self.topic]))
 
     def end_life(self) -> None:
         """Say with the next commit that the owner leaves as it should."""
@@ -86,7 +87,7 @@ class Lane:
 
     def encode(self) -> str | None:
         """Return the metadata of a commit, None if it does not fit."""
-        if self.life.deaths and (self.progress.watermark >= self.careful_to or self._is_done()):
+        if self.life.deaths and self.progress.watermark >= self.careful_to:
             self.life = self.life._replace(deaths=0)
         encoded = self.progress.encode()
         return None if encoded is None else lives.join(encoded, self.life)
@@ -95,9 +96,6 @@ class Lane:
         """Hear that a commit is through: from the first one on everybody knows whose lane this is."""
         self.announced = True
         self.careful = self.life.deaths > 0
-
-    def _is_done(self) -> bool:
-        return not self.progress.open_count and self.progress.taken_to >= self.progress.known_to
 
     def may_start(self) -> bool:
         """Return whether a record waits that may start now.

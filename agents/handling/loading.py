@@ -6,10 +6,8 @@ import functools
 import importlib
 import inspect
 import re
-import sys
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -17,7 +15,9 @@ import msgspec
 from agents.handlers import Reject, default_handler, inline, is_cpu_bound, is_inline
 from app.errors import SettingsError
 from app.events import Kind
+from app.name_clashes import words_about
 from app.rules.kinds import handled_kinds, why_unhandled
+from ebs import start
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -68,9 +68,7 @@ def load_handlers(settings: Settings) -> Handlers:
 
     The current directory can be imported from. Where only some kinds have handlers, tasks of others are rejected.
     """
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)
+    start.prepare()
     by_kind = {}
     for kind, spec in settings.handlers.items():
         variable = f"EBS_HANDLERS[{kind}]"
@@ -106,7 +104,8 @@ def resolve(spec: str) -> Any:
         found = importlib.import_module(match["module"])
     # A module runs any code when it is imported, even `sys.exit()`.
     except (Exception, SystemExit) as error:
-        raise HandlerRefused(f"{match['module']} cannot be imported: {_in_words(error)}") from error
+        reason = _in_words(error) + words_about(error)
+        raise HandlerRefused(f"{match['module']} cannot be imported: {reason}") from error
     try:
         return functools.reduce(getattr, match["path"].split("."), found)
     except AttributeError as error:

@@ -18,6 +18,7 @@ from api.cli.demo_play import DemoPlay, patience_s
 from api.cli.demo_tables import statistics_table, windows_table
 from api.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
 from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, is_set, settings_of
+from api.cli.readiness import readiness_of
 from api.loopback import takes_proxies
 from app.local.embedded_kafka import DEFAULT_PORT
 from app.local.ports import LOOPBACK, free_port
@@ -118,7 +119,7 @@ class Demo:
                 f"posting {self._objects} objects of {settings.tasks_per_object} tasks each as soon as it is ready"
             )
             with TaskBar(self._console) as bar:
-                play = DemoPlay(client, on_progress=bar)
+                play = DemoPlay(client, readiness_of(system, self._say), on_progress=bar)
                 outcome = await play.run(self._objects, settings.tasks_per_object, self._timeout_s)
             self._console.print(statistics_table(outcome.figures))
             windows = await client.get("/api/statistics/windows")

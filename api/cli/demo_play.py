@@ -13,6 +13,8 @@ from app.errors import EbsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from api.cli.readiness import Readiness
+
     Figures = Mapping[str, Any]
 
 POLL_S = 0.2
@@ -61,24 +63,19 @@ def patience_s(objects: int, tasks_per_object: int, work_s: float, concurrency: 
     return _PATIENCE_S + 3 * tasks * work_s / concurrency + tasks / 200
 
 
-async def wait_until_ready(client: httpx.AsyncClient, poll_s: float = POLL_S) -> None:
-    """Return when the API says that it can do its work."""
-    while True:
-        try:
-            if (await client.get("/readyz")).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:  # it does not listen yet
-            pass
-        await asyncio.sleep(poll_s)
-
-
 class DemoPlay:
     """Posts objects and watches their tasks; `on_progress(finished, total)` hears about them."""
 
     def __init__(
-        self, client: httpx.AsyncClient, *, on_progress: Callable[[int, int], None], poll_s: float = POLL_S
+        self,
+        client: httpx.AsyncClient,
+        readiness: Readiness,
+        *,
+        on_progress: Callable[[int, int], None],
+        poll_s: float = POLL_S,
     ) -> None:
         self._client = client
+        self._readiness = readiness
         self._on_progress = on_progress
         self._poll_s = poll_s
         self._latest: Figures | None = None
@@ -88,7 +85,7 @@ class DemoPlay:
         """Return when all tasks are finished, or counted wrongly for good. Raises `DemoFailed` after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
-                await wait_until_ready(self._client, self._poll_s)
+                await self._readiness.wait()
                 before = await self._read_figures()
                 self._expected = expected_figures(before, objects, tasks_per_object)
                 self._on_progress(0, objects * tasks_per_object)
@@ -99,7 +96,7 @@ class DemoPlay:
 
     def _where(self) -> str:
         if self._latest is None:
-            return "the API was not ready"
+            return f"not ready yet: {self._readiness}"
         return "; ".join(differences(self._expected, self._latest))
 
     async def _post(self, objects: int) -> None:

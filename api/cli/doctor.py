@@ -6,8 +6,6 @@ import asyncio
 import dataclasses
 import json
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +21,9 @@ from app.doctor.facts import Severity
 from app.doctor.reading import UNREADABLE, read_within
 from app.errors import BrokerUnavailable, EbsError
 from app.kafka_security import kafka_security
+from app.name_clashes import hidden_packages
 from app.plain_text import plain, plain_json, plain_lines
+from ebs import start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,19 +40,7 @@ _READING_S = 60.0
 _IMPORT_S = 60.0
 _MOST_GROUPS = 1_000
 _WIDTH_WITHOUT_TERMINAL = 200
-_ROOT = Path(__file__).resolve().parents[2]
 _COLORS = {Severity.OK: "green", Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.ERROR: "red"}
-_TRY_HANDLERS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from agents.handling.loading import load_handlers
-from app.errors import SettingsError
-from app.settings import load
-try:
-    load_handlers(load())
-except SettingsError as error:
-    sys.exit(f"doctor: {error}")
-"""
 
 
 def doctor(
@@ -76,7 +64,10 @@ def doctor(
         typer.secho(f"ebs: {plain_lines(str(error))}", fg=typer.colors.RED, err=True)
         raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
     facts = dataclasses.replace(
-        facts, handler_error=_handler_error(), waiting_letters=_waiting_letters(settings, context.obj)
+        facts,
+        handler_error=_handler_error(),
+        hidden_packages=hidden_packages(),
+        waiting_letters=_waiting_letters(settings, context.obj),
     )
     findings = diagnose(settings, facts)
     if as_json:
@@ -101,7 +92,7 @@ async def _look(settings: Settings) -> Facts:
 
 def _handler_error() -> str | None:
     """Return why the handlers cannot be imported; in a process of its own, as importing runs anybody's code."""
-    command = [sys.executable, "-c", _TRY_HANDLERS, str(_ROOT)]
+    command = start.command("agents.handling.check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.broker import ensure_topics
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
-from app.local.kafka_runtime import KAFKA_VERSION
 from app.local.ports import LOOPBACK, is_free
 from app.local.restart_policy import RestartPolicy
 from app.local.supervisor import Program, Supervisor
 from app.local.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.topics import catalogue
+from ebs import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
     Output = Callable[[str, str], None]
-
-ROOT = Path(__file__).resolve().parents[1]
-"""The source tree: programs run in it, so it does not matter where `ebs` is called."""
 
 WORKER_ROLES = ("distribution", "processing", "statistics")
 OWN_ROLE = "ebs"
@@ -59,10 +54,14 @@ class Plan:
     @property
     def api_url(self) -> str:
         """Return where the API can be reached from this machine."""
-        host = self.settings.api_host
-        if host in {"0.0.0.0", "::"}:
-            host = "127.0.0.1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
+        return _url_of(self.settings.api_host, self.settings.api_port)
+
+
+def _url_of(host: str, port: int) -> str:
+    """Return where to reach what listens on a host's port from this machine."""
+    if host in {"0.0.0.0", "::"}:
+        host = LOOPBACK
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def worker_names(plan: Plan) -> dict[str, str]:
@@ -77,7 +76,8 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     """Return the API and the workers, and the address of each worker's own pages by its name."""
     settings = plan.settings
     env = environment(plan)
-    api = [sys.executable, "-m", "uvicorn", "api.main:http_app", "--host", settings.api_host]
+    # By default uvicorn puts the current folder first on the path, before our packages.
+    api = start.command("uvicorn", "api.main:http_app", "--app-dir", start.FOLDER, "--host", settings.api_host)
     api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
     # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
     api += ["--no-proxy-headers"]
@@ -86,9 +86,9 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     next_port = settings.web_port or FIRST_WEB_PORT
     for name, role in worker_names(plan).items():
         port = _reserve(next_port)
-        worker = [sys.executable, "-m", "faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level]
+        worker = start.command("faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level)
         found.append(Program(name, worker, {**env, "EBS_WEB_PORT": str(port)}))
-        pages[name] = f"http://127.0.0.1:{port}"
+        pages[name] = _url_of(env["EBS_WEB_HOST"], port)
         next_port = port + 1
     return found, pages
 
@@ -108,7 +108,6 @@ def environment(plan: Plan) -> dict[str, str]:
     settings = plan.settings
     low_s, high_s = settings.process_time
     inherited = {name: value for name, value in os.environ.items() if name not in {"EBS_WORKER_ID", "EBS_WEB_PORT"}}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **inherited,
         "EBS_BROKER": settings.broker,
@@ -123,13 +122,12 @@ def environment(plan: Plan) -> dict[str, str]:
         "EBS_LOG_LEVEL": settings.log_level,
         # What runs here is for this machine, until somebody says otherwise.
         "EBS_WEB_HOST": os.environ.get("EBS_WEB_HOST") or LOOPBACK,
-        "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
     }
 
 
 class LocalSystem:
-    """Runs a plan. `supervisor` is there, and `started` set, once the programs are under way.
+    """Runs a plan. `supervisor` and `pages` (of the workers) are there, and `started` set, once programs are under way.
 
     `output(role, line)` gets what the programs say, `say(line)` what concerns the whole.
     """
@@ -139,6 +137,7 @@ class LocalSystem:
     ) -> None:
         self.plan = plan
         self.supervisor: Supervisor | None = None
+        self.pages: dict[str, str] = {}
         self.started = asyncio.Event()
         self._output = output
         self._say = say
@@ -175,20 +174,23 @@ class LocalSystem:
         if self.plan.kafka_port is None:
             yield None
             return
-        kafka = EmbeddedKafka(self.plan.settings.data_dir, self.plan.kafka_port, on_download=self._on_download)
+        settings = self.plan.settings
+        kafka = EmbeddedKafka(
+            settings.data_dir, self.plan.kafka_port, version=settings.kafka_version, on_download=self._on_download
+        )
         try:
-            self._say(f"starting Apache Kafka {KAFKA_VERSION} at {kafka.bootstrap}, its data in {kafka.directory}")
+            self._say(f"starting Apache Kafka {kafka.version} at {kafka.bootstrap}, its data in {kafka.directory}")
             await _unless_stopped(request, kafka.start())
             yield kafka
         finally:
             await kafka.stop()
 
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
-        found, pages = programs(self.plan)
+        found, self.pages = programs(self.plan)
         policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
-        self.supervisor = Supervisor(found, output=self._output, cwd=ROOT, policy=policy)
+        self.supervisor = Supervisor(found, output=self._output, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
-        self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in pages.items()))
+        self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
         self.started.set()
         running = asyncio.create_task(self.supervisor.run(request))
         keeping = asyncio.create_task(self._keep_kafka(kafka, request))

@@ -6,13 +6,10 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-import httpx
-
 from api.cli.bars import DownloadBar
-from api.cli.demo_play import wait_until_ready
 from api.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, Plan, worker_names
 from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, settings_of
-from api.loopback import takes_proxies
+from api.cli.readiness import readiness_of
 from app.local.embedded_kafka import DEFAULT_PORT
 from app.local.ports import LOOPBACK
 from app.local.prefixed_output import PrefixedOutput
@@ -61,7 +58,6 @@ async def _up(plan: Plan) -> None:
 
 async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:
     await system.started.wait()
+    await readiness_of(system, say).wait()
     url = system.plan.api_url
-    async with httpx.AsyncClient(base_url=url, trust_env=takes_proxies(url)) as client:
-        await wait_until_ready(client)
     say(f"ready: curl -X POST {url}/api/objects makes an object, curl {url}/api/statistics counts; Ctrl-C stops all")

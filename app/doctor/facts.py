@@ -93,6 +93,8 @@ class Facts:
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
     handler_error: str | None = None
+    hidden_packages: Sequence[str] = ()
+    """Where others have a package of one of our names, which our processes do not see."""
 
 
 def command(tool: str, bootstrap: str, rest: str) -> str:

@@ -42,6 +42,16 @@ def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "no processing worker starts",
             "name a function that can be imported from here: EBS_HANDLER=package.module:function",
         )
+    for path in facts.hidden_packages:
+        yield Finding(
+            Severity.WARNING,
+            "imports",
+            f"{path} has the name of a package of ebs",
+            "in workers the name means the package of ebs, so a handler cannot import the other one; and a worker that "
+            "is started by hand may find the other one",
+            "rename it if it is yours; start workers with ebs up, or with python -m ebs.start faust -A "
+            "agents.processing worker",
+        )
     yield from _disk(settings, facts)
 
 

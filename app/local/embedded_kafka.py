@@ -25,6 +25,7 @@ from app.local.kafka_commands import format_command, server_command, server_prop
 from app.local.kafka_runtime import default_cache_dir, ensure_jars, find_java
 from app.local.ports import LOOPBACK, free_port, is_free
 from app.local.tether import tethered
+from app.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,8 @@ _LOG_LINES_IN_ERROR = 12
 class EmbeddedKafka:
     """A Kafka of one node (KRaft, both roles); its data outlives it, so the next start goes on where this one ended.
 
-    `port` 0 takes a free one and keeps it. `quick_start` has it up in 2 s, but slower under load: off for benchmarks.
+    `version` is one of `kafka_jars/`; without it, EBS_KAFKA_VERSION decides. `port` 0 takes a free one and keeps it.
+    `quick_start` has it up in 2 s, but slower under load: off for benchmarks.
     `on_download(done_bytes, total_bytes)` hears about the first start's fetching, in another thread. `extra_properties`
     (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
     All that fails is an `EmbeddedBrokerError` that says what to do about it.
@@ -52,6 +54,7 @@ class EmbeddedKafka:
         data_dir: Path,
         port: int = DEFAULT_PORT,
         *,
+        version: str | None = None,
         quick_start: bool = True,
         heap_mb: int = 512,
         cache_dir: Path | None = None,
@@ -62,6 +65,7 @@ class EmbeddedKafka:
         self.directory = data_dir.absolute() / "kafka"
         self.port = port or free_port()
         self.log_path = self.directory / "kafka.log"
+        self.version = version or load().kafka_version
         self._quick_start = quick_start
         self._heap_mb = heap_mb
         self._cache_dir = cache_dir or default_cache_dir()
@@ -91,7 +95,7 @@ class EmbeddedKafka:
         So long may its storage take, which is laid out at the first start, and so long its answer.
         """
         java = await _in_daemon_thread(find_java)
-        jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download))
+        jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download, version=self.version))
         self._prepare_directory()
         with self._sole_use() as lock_fd:
             if not is_free(self.port):

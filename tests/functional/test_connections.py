@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from served import Connection, request, served
 
+from api.connections import bound_connections
 from api.request_tracing import RequestTracing
 from app.tracing import Tracing
 
@@ -18,6 +20,13 @@ READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 SERVERS = [
     {"loop": loop, "http": http} for loop, http in itertools.product(("uvloop", "asyncio"), ("httptools", "h11"))
 ]
+ENDLESS = {
+    b"GET /livez?": b"a=b&",
+    b"GET /livez HTTP/1.1\r\nhost: api\r\nx: ": b"aaaa",
+    b"GET /livez HTTP/1.1\r\nhost: api\r\n": b"x: y\r\n",
+    b"POST /api/objects HTTP/1.1\r\nhost: api\r\ntransfer-encoding: chunked\r\n\r\n0\r\n": b"x: y\r\n",
+}
+"""Beginnings of requests, and what may follow for ever: a query, a header, headers, trailers."""
 BATCH = json.dumps([{"content": "x" * 400} for _ in range(2_000)]).encode()
 
 
@@ -76,6 +85,41 @@ def test_pipelined_requests_are_counted_one_by_one(connect):
     connection = connect(rate_limit_per_s=0.001, rate_limit_burst=5)
     connection.send(*[request("GET", "/api/control")] * 300)
     assert [200] * 5 + [429] * 295 == [connection.read().status for _ in range(300)]
+
+
+def test_request_without_an_end_is_cut_off(connect):
+    """Whoever reaches the port may send it: no key is asked for before the head has come."""
+    port = connect(api_keys_write=WRITE).port
+    for begin, more in ENDLESS.items():
+        connection = Connection(port)
+        with suppress(ConnectionError):
+            connection.send(begin)
+            for _ in range(8):
+                connection.send(more * 8_192)
+        connection.wait_for_hang_up()
+        connection.close()
+
+
+def test_requests_whose_answers_nobody_reads_wait_in_the_socket(connect):
+    """The server reads no further while it answers: they would fill its memory."""
+    connection = connect()
+    assert connection.send_until_it_waits(request("GET", "/openapi.json") * 1_000, 20_000_000) < 10_000_000
+
+
+def test_connection_without_a_request_is_closed_in_time(connect):
+    """Silent, in the middle of a head, and silent after an answer."""
+    bound_connections(head_limit_s=0.5)
+    try:
+        silent = connect()
+        slow, answered = (Connection(silent.port) for _ in range(2))
+        slow.send(b"GET /livez HT")
+        answered.ask(request("GET", "/livez"))
+        answered.send(b"GET ")
+        for connection in (silent, slow, answered):
+            connection.wait_for_hang_up()
+            connection.close()
+    finally:
+        bound_connections()
 
 
 @pytest.mark.parametrize("name", ["ebs.outer", "ebs-outer", "ebs_outer", "ebs.rights", "inside", "x-inside"])

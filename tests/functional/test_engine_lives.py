@@ -55,7 +55,7 @@ async def test_first_tasks_of_a_partition_wait_for_the_commit_that_names_its_own
 async def test_after_a_death_each_task_begins_only_when_that_is_committed(bench, gate):
     """So that the next owner knows what ran if this one dies, too; when all is done the death is forgotten."""
     one = await bench(gate)
-    one.worker.ownership.give(0, metadata=join("", Life("gone", 0)), members=LIVING)
+    one.worker.ownership.give(0, end=2, metadata=join("", Life("gone", 0)), members=LIVING)
     one.put(0, request("a"))
     await until(lambda: gate.started == ["a"])
     assert Life("member", 1) == life_of(one)
@@ -72,6 +72,24 @@ async def test_after_a_death_each_task_begins_only_when_that_is_committed(bench,
     one.producer.gate.clear()
     one.put(0, request("c"), start=2)
     await until(lambda: gate.started == ["a", "b", "c"])
+
+
+async def test_death_is_remembered_until_all_that_lay_there_is_done(bench, gate):
+    """A batch of markers only, or the first of two tasks, says nothing of the tasks that the dead worker had begun."""
+    one = await bench(gate)
+    one.worker.ownership.give(0, end=3, metadata=join("", Life("gone", 1)), members=LIVING)
+    one.put(0, end=1)
+    await until(lambda: bool(one.producer.offsets) and one.committed() == (1, ""))
+    assert Life("member", 2) == life_of(one)
+    one.put(0, request("a"), start=1)
+    await until(lambda: gate.started == ["a"])
+    gate.finish()
+    await until(lambda: one.committed() == (2, ""))
+    assert Life("member", 2) == life_of(one)
+    one.put(0, request("b"), start=2)
+    await until(lambda: gate.started == ["a", "b"])
+    gate.finish()
+    await until(lambda: one.committed() == (3, "") and life_of(one) == Life("member", 0))
 
 
 async def test_worker_that_stops_as_it_should_is_no_death(bench, gate):

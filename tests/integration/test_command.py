@@ -12,16 +12,18 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 from api_process import PATIENCE_S, until
+from user_environment import make_shop
 
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.ports import free_port
 
-ROOT = Path(__file__).parents[2]
-EBS = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from api.cli import main; main()"]
+EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
+HANDLERS = json.dumps({"order": "shop.work:price", "apart": "shop.work:price_apart"})
 STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
 
 
@@ -55,13 +57,13 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path):
+def running(*command: str | Path, cwd: Path, **variables: str):
     """Run `ebs` while the block runs; whatever happens, nothing is left of it."""
     # Into a file: a pipe that the test does not read all the time fills up, and then everything stands still.
     log_path = cwd / "ebs.log"
     with (
         log_path.open("wb") as log,
-        subprocess.Popen([*EBS, *arguments], stdout=log, stderr=log, cwd=cwd, env=ENVIRONMENT) as process,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=cwd, env=ENVIRONMENT | variables) as process,
     ):
         try:
             yield Running(process, log_path)
@@ -75,6 +77,15 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def worked(client: httpx.Client, kind: str, content: str) -> Any:
+    """Submit an object of one task; return what its handler returned."""
+    posted = client.post("/api/objects", json={"kind": kind, "name": kind, "content": content, "tasks": 1})
+    assert posted.is_success, posted.text
+    path = f"/api/objects/{posted.json()['id']}"
+    until(lambda: client.get(path).json().get("state") in {"FINISHED", "FAILED"}, f"the end of {kind}")
+    return client.get(f"{path}/tasks").json()["tasks"][0]
 
 
 def tasks_created(client: httpx.Client) -> int:
@@ -98,12 +109,22 @@ def test_demo_ends_with_exact_counts(tmp_path):
     assert not [pid for pid in STARTED.findall((tmp_path / "data" / "demo.log").read_text()) if is_alive(int(pid[1]))]
 
 
-def test_up_survives_deaths_and_stops_soon(tmp_path):
-    """`ebs up` starts a killed broker and a killed worker again, and Ctrl-C leaves nothing behind."""
+def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_soon(tmp_path):
+    """`ebs up` finds the user's handlers and what they need, whatever packages of our names are about.
+
+    It starts a killed broker and a killed worker again, and Ctrl-C leaves nothing behind.
+    """
+    shop = make_shop(tmp_path)
+    folder = shop.folder
     ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
-    with running("up", *ports, cwd=tmp_path) as system:
+    with running(shop.programs / "ebs", "up", *ports, cwd=folder, PYTHONPATH="lib", EBS_HANDLERS=HANDLERS) as system:
         url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
-        lock = (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text()
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+            for kind in ("order", "apart"):
+                task = worked(client, kind, "20")
+                assert {"price": 41, "folder": str(folder)} == task["result"], f"{task}\n{system.text}"
+        assert (folder / "stats.db").exists()
+        lock = (folder / ".ebs" / "kafka" / "broker.lock").read_text()
         broker_pid = int(re.search(r"process (\d+)", lock)[1])
         os.kill(broker_pid, signal.SIGKILL)
         system.until(r"Kafka ended with exit code -9, starts again")
@@ -112,7 +133,10 @@ def test_up_survives_deaths_and_stops_soon(tmp_path):
         system.until(rf"distribution +\| started, process (?!{worker_pid}\b)")
 
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-            until(lambda: client.post("/api/objects").is_success, lambda: f"an object to be accepted\n{system.text}")
+            until(
+                lambda: client.post("/api/objects", json={"kind": "order", "content": "1"}).is_success,
+                lambda: f"an object to be accepted\n{system.text}",
+            )
             until(lambda: tasks_created(client) >= 3, lambda: f"its tasks\n{system.text}")
 
         started_s = time.monotonic()
@@ -123,7 +147,7 @@ def test_up_survives_deaths_and_stops_soon(tmp_path):
         assert time.monotonic() - started_s < 40
         pids = system.pids()
     assert {"api", "distribution", "processing", "statistics"} == set(pids)
-    broker_pid = int(re.search(r"process (\d+)", (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text())[1])
+    broker_pid = int(re.search(r"process (\d+)", (folder / ".ebs" / "kafka" / "broker.lock").read_text())[1])
     assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
 
 

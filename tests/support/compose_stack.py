@@ -26,7 +26,7 @@ class Stack:
         self._env = os.environ | {
             # The classic builder: the Dockerfile needs no more, and the network is the machine's.
             "DOCKER_BUILDKIT": "0",
-            "EBS_TAG": "test",
+            "EBS_IMAGE": "ebs:test",
             "EBS_API_PORT": "18000",
             "KAFKA_PORT": "19094",
             "EBS_PROCESS_TIME": "0.2",

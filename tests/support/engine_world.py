@@ -147,6 +147,7 @@ class World:
             committed = self.worker.producer.offsets.get(tp)
             self.positions[tp] = partition.next_offsets[topic] = 0 if committed is None else committed.offset
             partition.metadata[topic] = "" if committed is None else committed.metadata
+            partition.ends[topic] = len(self.logs[tp])
         partition.stores = cast("Any", {REDRIVEN_TABLE: FakeStore()})
         partition.active = True
         self.worker.ownership.partitions[number] = partition

@@ -198,6 +198,7 @@ class FakeOwnership:
         self.group_id = GROUP
         self.places_table = ""
         self.topic_ids: dict[str, str] = {}
+        self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = Membership(1, "member")
@@ -211,14 +212,16 @@ class FakeOwnership:
         number: int,
         *,
         offset: int = 0,
+        end: int = 0,
         metadata: str = "",
         stores: Mapping[str, Any] | None = None,
         members: frozenset[str] | None = None,
     ) -> Partition:
-        """Let the worker own a partition from a committed offset on."""
+        """Let the worker own a partition from a committed offset on; `end` is where its log ends now."""
         partition = self.partitions[number] = Partition(number)
         partition.next_offsets = dict.fromkeys(self.input_topics, offset)
         partition.metadata = dict.fromkeys(self.input_topics, metadata)
+        partition.ends = dict.fromkeys(self.input_topics, end)
         partition.stores = dict(stores or {})
         partition.members = members
         partition.active = True

@@ -13,16 +13,18 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.produce import ProduceRequest
 from confluent_kafka import Producer
 
-from app.local.kafka_runtime import Jar, default_cache_dir, ensure_jars, find_java
+from app.local.kafka_runtime import KAFKA_VERSION, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TIMEOUT_S = 60
 _TOOLS = Jar(
-    "1c2836cee57a947d2db461410ac5008ca80facbd19b7ed9d284ca883782ea741", 615_926, "org.apache.kafka:kafka-tools:4.1.0"
+    "4eb9a7fbfd63badfd8d1a677aa2d54b47b2b2d442ff7d68fd223972afea1954c",
+    751_995,
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
 )
-"""Kafka's command line tools, which its broker does without."""
+"""Kafka's command line tools, which its broker does without; the same ones whatever the broker's version."""
 
 
 def object_value(object_id: str, content: str = "content", **fields: Any) -> bytes:
@@ -53,7 +55,7 @@ def produce(
 
 def produce_by_console(bootstrap: str, topic: str, values: Iterable[tuple[str, bytes]], codec: str) -> None:
     """Write values with Java's console producer, which spreads them by key."""
-    jars = ensure_jars(default_cache_dir(), jars=[_TOOLS])
+    jars = ensure_jars(default_cache_dir(), jars=[*pinned_jars(), _TOOLS])
     lines = b"".join(key.encode() + b"\t" + value + b"\n" for key, value in values)
     subprocess.run(
         [

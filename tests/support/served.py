@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
@@ -30,6 +30,7 @@ class Connection:
     """One connection, kept alive."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
         self._buffer = b""
 
@@ -49,6 +50,21 @@ class Connection:
         """Send a request and read its answer."""
         self.send(request)
         return self.read(request.split()[0].decode())
+
+    def send_until_it_waits(self, data: bytes, limit_bytes: int) -> int:
+        """Send again and again until the server takes no more for a second, or to the limit; returns how much."""
+        self._socket.settimeout(1.0)
+        sent_bytes = 0
+        with suppress(TimeoutError):
+            while sent_bytes < limit_bytes:
+                sent_bytes += self._socket.send(data)
+        return sent_bytes
+
+    def wait_for_hang_up(self) -> None:
+        """Wait until the server hangs up, whatever it says before."""
+        with suppress(ConnectionError):
+            while self._socket.recv(65_536):
+                pass
 
     def close(self) -> None:
         """Hang up."""

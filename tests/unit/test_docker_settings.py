@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ OF_THE_CONTAINER = {
     "EBS_API_URL",
     "EBS_BROKER",
     "EBS_DATA_DIR",
+    "EBS_KAFKA_VERSION",  # of `ebs up`
     "EBS_RESTART_BACKOFF_S",  # of `ebs up`
     "EBS_STATS_DB",
     "EBS_WEB_HOST",
@@ -55,3 +57,31 @@ def test_only_the_cluster_for_development_serves_without_keys():
     read = {name: (DOCKER / f"kubernetes/{name}/kustomization.yaml").read_text() for name in ("base", "overlays/prod")}
     assert not any("EBS_API_OPEN" in text for text in read.values())
     assert "EBS_API_OPEN=true" in (DOCKER / "kubernetes/overlays/dev/kustomization.yaml").read_text()
+
+
+def test_a_stop_has_the_time_that_it_takes():
+    """A worker ends itself 15 s after EBS_DRAIN_S; one that is killed before hands back what it could have finished."""
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    for role in ROLES:
+        grace = services[role]["stop_grace_period"].removeprefix("${STOP_GRACE_PERIOD:-").removesuffix("s}")
+        assert int(grace) > Settings.model_fields["drain_s"].default + 15
+
+
+def test_no_image_is_the_latest():
+    """A tag that moves makes two containers of one service differ; ours is the version of the project."""
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    version = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())["project"]["version"]
+    images = {name: service["image"].partition(":-")[2].removesuffix("}") for name, service in services.items()}
+    assert {f"ebs:{version}"} == {images[role] for role in ROLES}
+    for image in images.values():
+        assert image.rpartition(":")[2] not in {"latest", "", image}, image
+
+
+def test_image_has_every_package():
+    """What .dockerignore or the Dockerfile leaves out is missed only where the image runs."""
+    build = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    allowed = (DOCKER.parent / ".dockerignore").read_text().splitlines()
+    copied = (DOCKER / "Dockerfile").read_text().splitlines()
+    for package in build["targets"]["wheel"]["packages"]:
+        assert f"!{package}" in allowed
+        assert f"COPY {package} /app/{package}" in copied

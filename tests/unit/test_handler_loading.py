@@ -146,6 +146,25 @@ def test_the_current_directory_can_be_imported_from(tmp_path: Path, monkeypatch:
     assert "beside" == loaded.function(None, None)
 
 
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [("app.work:run", ""), ("uses_agents:run", "from agents import Runner"), ("b:run", "import api.orders")],
+)
+def test_package_that_ours_hides_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, code: str
+) -> None:
+    """A user's `app`, and another library's `agents`, cannot be imported in a worker: the message says why."""
+    for name in ("app", "agents", "api"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "work.py").write_text("def run(task, context): ...")
+    (tmp_path / f"{spec.partition(':')[0]}.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    said = refusal(handler=spec)
+    name = (spec if not code else code.split()[1]).partition(".")[0]
+    assert f"ebs has a package {name} of its own, which hides {tmp_path / name}" in said
+
+
 def test_a_function_that_is_no_handler_says_so_without_a_spec() -> None:
     """The same rules hold for a function in hand."""
     with pytest.raises(HandlerRefused, match="is called with"):

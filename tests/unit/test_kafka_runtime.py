@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from app.errors import EmbeddedBrokerError
 from app.local.kafka_commands import server_command, server_properties
-from app.local.kafka_runtime import Jar, ensure_jars, find_java, pinned_jars
+from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, ensure_jars, find_java, pinned_jars
+from app.settings import Settings
 
 GOOD = b"the jar as it was published"
+VERSIONS = sorted(path.stem for path in PINS.glob("*.txt"))
 JAR = Jar(hashlib.sha256(GOOD).hexdigest(), len(GOOD), "org.example:thing:1.0")
 
 
@@ -95,7 +98,7 @@ def test_jar_that_is_not_the_pinned_one_is_refused(tmp_path):
     mirror = Mirror(b"something else", b"something else", b"something else")
     with pytest.raises(EmbeddedBrokerError, match=rf"org.example:thing:1.0 did not arrive as pinned.*{JAR.sha256}"):
         ensure_jars(tmp_path, jars=[JAR], fetch=mirror)
-    assert [] == files(tmp_path / "kafka-4.1.0")
+    assert [] == files(tmp_path / f"kafka-{KAFKA_VERSION}")
 
 
 def test_network_gets_three_tries(tmp_path):
@@ -112,12 +115,28 @@ def test_unwritable_cache_is_one_sentence(tmp_path):
         ensure_jars(tmp_path / "file", jars=[JAR], fetch=Mirror())
 
 
-def test_pins_are_whole():
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pins_are_whole(version):
     """Every pin has a digest, a size and a coordinate, and no two share a file name."""
-    jars = pinned_jars()
-    assert 46 == len({jar.filename for jar in jars})
-    assert "kafka_2.13-4.1.0.jar" in {jar.filename for jar in jars}
+    jars = pinned_jars(version)
+    assert len(jars) == len({jar.filename for jar in jars})
+    assert f"kafka_2.13-{version}.jar" in {jar.filename for jar in jars}
     assert {64} == {len(jar.sha256) for jar in jars}
+
+
+def test_setting_takes_each_version_that_is_pinned():
+    """And no other one: EBS_KAFKA_VERSION is refused at the start, not by a missing file later."""
+    field = Settings.model_fields["kafka_version"]
+    assert VERSIONS == sorted(get_args(field.annotation))
+    assert KAFKA_VERSION == field.default
+    assert [] == [version for version in VERSIONS if version not in field.description]
+
+
+def test_versions_keep_their_jars_apart(tmp_path):
+    """Two versions in one directory would be one broken class path."""
+    newest = ensure_jars(tmp_path, jars=[JAR], fetch=Mirror(GOOD))
+    other = ensure_jars(tmp_path, version="3.0.2", jars=[JAR], fetch=Mirror(GOOD))
+    assert {newest.name, other.name} == {f"kafka-{KAFKA_VERSION}", "kafka-3.0.2"}
 
 
 def test_settings_name_only_the_loopback_address():

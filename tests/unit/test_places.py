@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from app.errors import OffsetsLost
 from app.streaming.fencing import CommittedOffset
-from app.streaming.places import Place, changed_places, decode_places, encode_places, starting_point
+from app.streaming.places import Place, changed_places, decided, decode_places, encode_places, starting_point
 
 IN = TopicPartition("in", 0)
 GONE = CommittedOffset(-1, "")
@@ -17,7 +17,7 @@ GONE = CommittedOffset(-1, "")
 
 def start(committed: CommittedOffset, place: Place | None, log: range = range(100)):
     """Return where a group begins with a topic whose id is "now"."""
-    return starting_point(IN, committed, place, group_id="ebs-processing", topic_id="now", log=log)
+    return starting_point(IN, committed, place, group_id="ebs-processing", topic_id="now", cluster_id="here", log=log)
 
 
 @pytest.mark.parametrize("place", [None, Place("now"), Place("now", 9)])
@@ -63,16 +63,36 @@ def test_what_was_deleted_unworked_is_told():
     assert (10, "", True) == (found.offset, found.metadata, "records 3 to 9 of in-0" in found.said)
 
 
-def test_row_changes_with_what_a_step_has_read_and_with_new_topics():
-    """Of records that a step took itself the offset is kept; of others only that they are worked: no row each time."""
-    ids = {"in": "1", "retry": "2"}
-    first = changed_places({}, ids, {"in": 5, "retry": 3}, {"in"})
-    assert {"in": Place("1", 5), "retry": Place("2")} == first
-    assert {"in": Place("1", 6), "retry": Place("2")} == changed_places(first or {}, ids, {"in": 6}, {"in"})
-    assert changed_places(first or {}, ids, {"in": 6, "retry": 9}, set()) is None
-    assert {"in": Place("1", 5), "retry": Place("3")} == changed_places(
-        first or {}, ids | {"retry": "3"}, {"retry": 9}, set()
-    )
+@pytest.mark.parametrize("committed", [GONE, CommittedOffset(50, "bits"), CommittedOffset(50, "bits;t=before")])
+@pytest.mark.parametrize("topic_id", ["now", "before"])
+def test_tables_of_another_cluster_are_refused(committed, topic_id):
+    """As MirrorMaker makes them: all that is finished would run again, and translated offsets are a guess."""
+    with pytest.raises(
+        OffsetsLost, match=r"another Kafka cluster \(there, this is here\).* --role processing --all with"
+    ):
+        start(committed, Place(topic_id, 50, "there"))
+
+
+@pytest.mark.parametrize("place", [None, Place("now", 9), Place("before", 9), Place("before", 9, "there")])
+def test_decision_of_a_person_counts(place):
+    """Whatever the table says of an older topic, or of one on another cluster; its progress comes with it."""
+    assert (7, "bits", "") == start(CommittedOffset(7, decided("bits", "now")), place)
+    assert (7, "", "") == start(CommittedOffset(7, decided("", "now")), place)
+
+
+def test_decision_of_an_older_topic_does_not_count():
+    """It was deleted since."""
+    assert 0 == start(CommittedOffset(50, decided("", "before")), Place("before", 9)).offset
+
+
+def test_row_changes_with_records_and_with_new_topics():
+    """Not for what a step only passes, such as transaction markers: it would write to one more partition."""
+    first = changed_places({}, {"in": Place("1", 5, "c"), "retry": Place("2", -1, "c")}, {"in"}) or {}
+    assert {"in": Place("1", 5, "c"), "retry": Place("2", -1, "c")} == first
+    assert {**first, "in": Place("1", 6, "c")} == changed_places(first, {"in": Place("1", 6, "c")}, {"in"})
+    assert changed_places(first, {"in": Place("1", 6, "c"), "retry": Place("2", -1, "c")}, set()) is None
+    for place in (Place("3", 9, "c"), Place("1", 9, "d")):
+        assert {**first, "in": place} == changed_places(first, {"in": place}, set())
 
 
 def test_row_survives_packing():

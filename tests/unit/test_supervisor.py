@@ -37,7 +37,7 @@ class Stage:
         self.lines: list[tuple[str, str]] = []
         self.request = StopRequest()
         self._changed = asyncio.Event()
-        self._supervisor = Supervisor(programs, output=self._hear, cwd=ROOT, policy=policy, grace_s=grace_s)
+        self._supervisor = Supervisor(programs, output=self._hear, policy=policy, grace_s=grace_s)
         self.children = self._supervisor.children
 
     def _hear(self, role: str, line: str) -> None:
@@ -226,11 +226,10 @@ def test_children_die_with_a_killed_supervisor():
     """`kill -9` of the supervisor leaves no child behind, not even a paused one."""
     code = """
 import asyncio, os, sys
-from pathlib import Path
 from app.local.supervisor import Program, StopRequest, Supervisor
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 program = Program("worker", [sys.executable, "-c", child], dict(os.environ))
-supervisor = Supervisor([program], output=lambda role, line: print(line, flush=True), cwd=Path("."))
+supervisor = Supervisor([program], output=lambda role, line: print(line, flush=True))
 asyncio.run(supervisor.run(StopRequest()))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as supervisor:
@@ -252,7 +251,7 @@ def test_reader_that_went_away_stops_everything():
     async def play():
         request = StopRequest()
         async with asyncio.timeout(LIMIT_S):
-            await Supervisor([program("worker", FOREVER)], output=broken, cwd=ROOT).run(request)
+            await Supervisor([program("worker", FOREVER)], output=broken).run(request)
 
     asyncio.run(play())
 

@@ -13,7 +13,7 @@ from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, unt
 
 from app.errors import RecordTooLarge, StepFailed
 from app.streaming.fencing import Membership
-from app.streaming.places import PLACES_KEY, Place, decode_places
+from app.streaming.places import NOT_KEPT, PLACES_KEY, Place, decode_places
 from app.streaming.transactions import MAX_BATCH_BYTES, Step
 
 if TYPE_CHECKING:
@@ -98,10 +98,19 @@ async def test_step_keeps_its_place_in_a_table_too(worker):
     await run(step_over(worker, worker.batch(0, [b"1", b"2"])))
     changelog = f"{GROUP}-counts-changelog"
     (row,) = worker.producer.sent_to(changelog)
-    assert (PLACES_KEY, {"in": Place("id", 2)}) == (row.key, decode_places(row.value))
-    assert {"in": Place("id", 2)} == worker.ownership.partitions[0].places
+    place = Place("id", 2, "cluster")
+    assert (PLACES_KEY, {"in": place}) == (row.key, decode_places(row.value))
+    assert {"in": place} == worker.ownership.partitions[0].places
     await run(step_over(worker, worker.batch(0, [], start=2, end=4)))
     assert 1 == len(worker.producer.sent_to(changelog))
+
+
+async def test_first_step_keeps_its_place_also_if_it_passes_markers_only(worker):
+    """It is as good as the offset that it commits: offsets that vanish then must not be refused."""
+    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    await run(step_over(worker, worker.batch(0, [], end=2)))
+    (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
+    assert {"in": Place("id", 2, "cluster")} == decode_places(row.value)
 
 
 async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
@@ -111,7 +120,7 @@ async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
         async with worker.transactions.step() as step:
             step.commit_offset("in", 0, offset, "books")
     (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
-    assert {"in": Place("id")} == decode_places(row.value)
+    assert {"in": Place("id", NOT_KEPT, "cluster")} == decode_places(row.value)
 
 
 async def test_step_that_sends_without_offsets_ends_the_process(worker):
