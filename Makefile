@@ -17,7 +17,7 @@ again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more
 	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
+.PHONY: help demo up docs test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,8 @@ help:
 	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
-	@echo 'make check   ruff, mypy, import-linter, and what is in docker/'
+	@echo 'make check   ruff, mypy, import-linter, what is in docker/, and the links of the documentation'
+	@echo 'make docs    builds the documentation and serves it at http://127.0.0.1:8001/'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine; BENCH="--only poison" takes a part alone'
 	@echo 'make bench-front  the benchmark of the API; BENCH="--objects 100000 --only view" passes arguments on'
@@ -71,6 +72,11 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	docker/check.sh
+	$(BIN)/zensical build --strict
+
+docs: $(INSTALLED)
+	$(BIN)/zensical build --strict
+	$(BIN)/zensical serve --dev-addr 127.0.0.1:8001
 
 bench: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)
@@ -120,5 +126,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-3.* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

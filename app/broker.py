@@ -118,7 +118,7 @@ def _why_refused(bootstrap: str, error: KafkaError) -> str:
     if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
         return (
             f"our user may not make what is missing at {bootstrap} ({error}): run `ebs topics` as one who may, and let "
-            "ours Describe these topics (README, Security)"
+            "ours Describe these topics (docs/how-to/own-kafka.md)"
         )
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
 
@@ -159,7 +159,7 @@ async def check_group(bootstrap: str, group_id: str, security: Security = PLAINT
         bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
     )
     refusal = AccessRefused(
-        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe (README, Security)"
+        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe (docs/how-to/own-kafka.md)"
     )
     try:
         await client.bootstrap()

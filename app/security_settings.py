@@ -91,7 +91,7 @@ class SecuritySettings(BaseSettings):
     )
 
     api_keys_read: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
-        SecretStr(""), description="API keys that may read, separated by commas; see Security"
+        SecretStr(""), description="API keys that may read, separated by commas; see Secure the API"
     )
     api_keys_write: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
         SecretStr(""), description="API keys that may read and write, separated by commas"

@@ -104,7 +104,10 @@ class Settings(SecuritySettings):
         10.0, ge=1, le=900, description="After which the broker aborts a transaction that a worker left open"
     )
     stall_timeout_s: float = Field(
-        60.0, ge=1, le=86_400, description="Work that stands still for so long ends its worker, see Health"
+        60.0,
+        ge=1,
+        le=86_400,
+        description="Work that stands still for so long ends its worker, see Exit codes and health",
     )
     restart_backoff_s: float = Field(0.5, ge=0, le=60, description="First pause before a dead process starts again")
 

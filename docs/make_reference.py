@@ -57,11 +57,13 @@ _SETTING_GROUPS = {
 """By the first setting of each group, as they stand in the code."""
 
 _METRIC_SOURCES = {
-    "api/metrics.py": "API: what the whole system did",
-    "agents/metrics.py": "Every worker: what this process knows",
-    "agents/engine/metrics.py": "Processing workers",
-    "app/metrics.py": "Every process",
+    "api": "API: what the whole system did",
+    "agents": "Every worker: what this process knows",
+    "agents/distribution.py": "Distribution workers",
+    "agents/engine": "Processing workers",
+    "app": "Every process",
 }
+"""Who tells the metrics of a file, by the longest beginning of its path."""
 _METRIC_TYPES = {"gauge": "gauge", "labelled_gauge": "gauge", "Gauge": "gauge", "counter": "counter"}
 _METRIC_TYPES |= {"Histogram": "histogram", "_Duration": "histogram", "": "counter"}
 _EXIT_SOURCES = ("app/streaming/application.py", "app/streaming/watchdog.py")
@@ -123,18 +125,18 @@ class Metric(NamedTuple):
     text: str
 
 
-def metrics_of(path: str) -> Iterator[Metric]:
+def metrics_of(path: Path) -> Iterator[Metric]:
     """Find the metrics in a source file: a name that begins with `ebs_`, with its text right behind it."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call | ast.Tuple):
             continue
         arguments = node.args if isinstance(node, ast.Call) else node.elts
         words = [one.value if isinstance(one, ast.Constant) else None for one in arguments]
         places = [at for at, word in enumerate(words) if isinstance(word, str) and word.startswith("ebs_")]
-        if not places or len(words) == places[0] + 1:
+        callee = getattr(node.func, "id", None) if isinstance(node, ast.Call) else ""
+        if not places or len(words) == places[0] + 1 or callee not in _METRIC_TYPES:
             continue
         at = places[0]
-        callee = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
         labels: tuple[str, ...] = ()
         if len(words) > at + 2 and isinstance(arguments[at + 2], ast.List | ast.Tuple):
             labels = tuple(one.value for one in arguments[at + 2].elts)  # type: ignore[attr-defined]
@@ -143,14 +145,15 @@ def metrics_of(path: str) -> Iterator[Metric]:
 
 def metrics_part() -> list[str]:
     """Return the metrics by who tells them."""
-    lines = []
-    for path, title in _METRIC_SOURCES.items():
-        rows = [
-            [f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.text]
-            for one in metrics_of(path)
-        ]
-        lines += [f"## {title}", "", *table(("name", "type", "labels", "meaning"), sorted(rows))]
-    return lines
+    found: dict[str, list[list[str]]] = {title: [] for title in _METRIC_SOURCES.values()}
+    for path in sorted(path for folder in ("app", "agents", "api") for path in (ROOT / folder).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        source = max((one for one in _METRIC_SOURCES if name.startswith(one)), key=len)
+        for one in metrics_of(path):
+            labels = ", ".join(f"`{label}`" for label in one.labels)
+            found[_METRIC_SOURCES[source]].append([f"`{one.name}`", one.kind, labels, one.text])
+    head = ("name", "type", "labels", "meaning")
+    return [line for title, rows in found.items() for line in (f"## {title}", "", *table(head, sorted(rows)))]
 
 
 def exit_codes_part() -> list[str]:
@@ -260,7 +263,9 @@ def _value(parameter: Any) -> tuple[str, str]:
     words = parameter.metavar or {int: "number", float: "number", Path: "path"}.get(kind, "text")
     value = " or ".join(f"`{one}`" for one in choices) if choices else f"{words}"
     if parameter.min is not None:
-        value += f", {parameter.min:,} or more" if parameter.max is None else f", {parameter.min:,} to {parameter.max:,}"
+        value += (
+            f", {parameter.min:,} or more" if parameter.max is None else f", {parameter.min:,} to {parameter.max:,}"
+        )
     if isinstance(parameter.default, int | float):
         value += f"; default {parameter.default:g}"
     return value, meaning
@@ -290,7 +295,8 @@ def _signature(thing: Callable[..., Any]) -> str:
 
 def _task_fields(task: type[msgspec.Struct]) -> list[str]:
     rows = [
-        [f"`{field.name}`", "always" if field.required else "where it applies"] for field in msgspec.structs.fields(task)
+        [f"`{field.name}`", "always" if field.required else "where it applies"]
+        for field in msgspec.structs.fields(task)
     ]
     return ["What a handler is given. It cannot be changed.", "", *table(("field", "there"), rows)]
 
@@ -307,7 +313,9 @@ def _context_members() -> Iterator[list[str]]:
 
 
 def _attribute_text(name: str) -> str:
-    body = next(one for one in ast.walk(ast.parse(inspect.getsource(handlers.Context))) if isinstance(one, ast.ClassDef))
+    body = next(
+        one for one in ast.walk(ast.parse(inspect.getsource(handlers.Context))) if isinstance(one, ast.ClassDef)
+    )
     for at, node in enumerate(body.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
             text = body.body[at + 1]

@@ -86,7 +86,7 @@ async def _look(settings: Settings) -> Facts:
     except UNREADABLE as error:
         raise BrokerUnavailable(
             f"the Kafka broker at {settings.broker} did not answer all questions ({error!r}): is it overloaded, or may "
-            "this user not Describe the cluster and the groups (README, Security)?"
+            "this user not Describe the cluster and the groups (docs/how-to/own-kafka.md)?"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The tables are made again from the topics, as the README's operations section says."""
+"""The tables are made again from the topics, as docs/how-to/backup-and-replay.md says."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ROLES = {"api", "distribution", "processing", "statistics"}
 OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds of operators: there is no schema of theirs to install, so each has tests of its own below."""
 STOP_S = 15
-"""After EBS_DRAIN_S and so long a worker ends itself (README, Exit codes)."""
+"""After EBS_DRAIN_S and so long a worker ends itself (docs/reference/exit-codes.md)."""
 Resource = dict[str, Any]
 
 

@@ -1,18 +1,19 @@
-"""The rights that the README's table of Kafka users lists, as a broker takes them."""
+"""The rights that the documentation's table of Kafka users lists, as a broker takes them."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-_README = Path(__file__).parents[2] / "README.md"
+from pages import OWN_KAFKA
+
 _KINDS = ("topic", "topic", "group", "transactional id")
 _OPERATIONS = (("Read",), ("Write",), ("Read", "Describe"), ("Write", "Describe"))
 
 
 def rights_of(user: str) -> list[tuple[str, str, str]]:
     """Return a user's rights: kind of resource, name (`x*`: all that begin so), operation."""
-    rows = {cells[0].strip(" `"): cells for cells in map(_cells, _README.read_text().splitlines()) if len(cells) == 5}
+    lines = OWN_KAFKA.read_text().splitlines()
+    rows = {cells[0].strip(" `"): cells for cells in map(_cells, lines) if len(cells) == 5}
     rights = [
         ("topic", name, operation) for name in _names(rows["all"][1]) for operation in ("Describe", "DescribeConfigs")
     ]

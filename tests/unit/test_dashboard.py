@@ -40,12 +40,12 @@ def test_panels_do_not_overlap():
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 def test_each_alert_says_what_it_means_and_what_to_do(alert):
-    """Summary, description, severity, and a runbook that is a heading of the README."""
+    """Summary, description, severity, and a runbook that is a heading of its page."""
     said = alert["annotations"]
     assert all(said[name] for name in ("summary", "description"))
     assert alert["labels"]["severity"] in {"warning", "critical"}
-    assert f"README.md#alert-{alert['alert'].lower()}" == said["runbook"]
-    assert f"### Alert: {alert['alert']}\n" in (_ROOT / "README.md").read_text()
+    assert f"docs/runbooks.md#{alert['alert'].lower()}" == said["runbook"]
+    assert f"\n## {alert['alert']}\n" in (_ROOT / "docs" / "runbooks.md").read_text()
 
 
 def test_each_alert_has_a_test_that_fires_and_one_that_does_not():
@@ -58,9 +58,9 @@ def test_each_alert_has_a_test_that_fires_and_one_that_does_not():
     assert (names, names) == (fires, silent)
 
 
-def test_each_metric_that_is_used_is_in_the_readme():
+def test_each_metric_that_is_used_is_in_the_reference():
     """The table of metrics has them all."""
-    readme = (_ROOT / "README.md").read_text()
+    reference = (_ROOT / "docs" / "reference" / "metrics.md").read_text()
     own = {name for name in metric_names() if name.startswith("ebs_")}
     families = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in own}
-    assert [] == sorted(name for name in families if f"`{name}" not in readme)
+    assert [] == sorted(name for name in families if f"`{name}`" not in reference)

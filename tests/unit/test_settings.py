@@ -178,7 +178,7 @@ def test_settings_do_not_change():
 
 
 def test_every_setting_is_described_and_has_its_unit():
-    """The table in the README is made of the descriptions; a number's name ends with its unit."""
+    """The reference is made of the descriptions; a number's name ends with its unit."""
     fields = Settings.model_fields
     assert [] == [name for name, field in fields.items() if not field.description]
     units = ("_s", "_h", "_share")
