@@ -159,7 +159,8 @@ async def check_group(bootstrap: str, group_id: str, security: Security = PLAINT
         bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
     )
     refusal = AccessRefused(
-        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe (docs/how-to/own-kafka.md)"
+        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe "
+        "(docs/how-to/own-kafka.md)"
     )
     try:
         await client.bootstrap()

@@ -37,8 +37,8 @@ def refusal_of(host: str, *, published_on: str, has_keys: bool, is_open: bool) -
         return None
     return (
         f"the API would be reachable on {reached_at or 'every address'} without keys: anyone there could submit, "
-        "cancel and redrive. Set EBS_API_KEYS_WRITE (docs/how-to/secure-the-api.md), listen on 127.0.0.1, or set EBS_API_OPEN=true "
-        "if something else keeps strangers out"
+        "cancel and redrive. Set EBS_API_KEYS_WRITE (docs/how-to/secure-the-api.md), listen on 127.0.0.1, or set "
+        "EBS_API_OPEN=true if something else keeps strangers out"
     )
 
 

@@ -156,7 +156,7 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the rights of docs/how-to/own-kafka.md only: all that users do, and the breaker."""
+    """Each role as a user of its own with the rights of that page only: all that users do, and the breaker."""
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
         await secure.allow(user, rights_of(user))
     made = ebs("topics", "--timeout", "100", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))

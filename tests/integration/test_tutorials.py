@@ -1,0 +1,121 @@
+"""The tutorials' commands, as they stand in the pages, on a real system: what a newcomer types works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from api_process import PATIENCE_S, until
+from broker_site import PARTITIONS, running_site
+from pages import DOCS, blocks
+
+from app.local.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker_site import Site
+
+USUAL_PORT = "localhost:8000"
+SYSTEM, COMMANDS, DEMO = "terminal 1", "terminal 2", "demo"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
+SHOWN = {
+    "first-steps": ['"holds":true', "5 of 5"],
+    "first-handler": ["it failed, as expected", "no price for pear", '{"apple":3}', "1 would be redriven", "done: 1"],
+}
+"""What the commands of a page show, white space aside."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return one broker for all tutorials; the system of each is started by its page."""
+    with running_site(tmp_path_factory.mktemp("tutorials")) as site:
+        yield site
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_tutorial_can_be_followed(shared: Site, tmp_path: Path, name: str) -> None:
+    """Each block in its terminal, each file where the page says; `ebs up` finds a Kafka that is there."""
+    port = free_port()
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    environment = ENVIRONMENT | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "EBS_BROKER": shared.broker.bootstrap,
+        "EBS_PARTITIONS": str(PARTITIONS),
+        "EBS_API_PORT": str(port),
+        "EBS_API_URL": f"http://127.0.0.1:{port}",
+        "EBS_PROCESS_TIME": "0.5-1",  # instead of 3-5: the same, sooner
+    }
+    page = DOCS / "tutorials" / f"{name}.md"
+    before, after = _scripts(page, tmp_path)
+    _run(before, tmp_path, environment)
+    with _system(page, tmp_path, environment):
+        shown = _run(after.replace(USUAL_PORT, f"127.0.0.1:{port}"), tmp_path, environment)
+    without_space = "".join(shown.split())
+    assert [] == [text for text in SHOWN[name] if "".join(text.split()) not in without_space], shown
+
+
+def _scripts(page: Path, folder: Path) -> tuple[str, str]:
+    """Write a page's files; returns its commands before and after the system is started. A demo is not one of them."""
+    scripts = ["", ""]
+    started = False
+    for block in blocks(page, "bash", "python"):
+        if block.language == "python":
+            (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.title).write_text(block.text)
+        elif block.title == SYSTEM:
+            started = True
+        else:
+            assert block.title in {COMMANDS, DEMO}, block
+            scripts[started] += block.text if block.title == COMMANDS else ""
+    assert started
+    return scripts[0].replace("mkdir ", "mkdir -p "), scripts[1]
+
+
+@contextmanager
+def _system(page: Path, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run what the page has for the first terminal, until it says that it is ready."""
+    (command,) = (block.text for block in blocks(page, "bash") if block.title == SYSTEM)
+    log = folder / "terminal-1.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            ["bash", "-c", command], stdout=output, stderr=output, cwd=folder, env=environment, start_new_session=True
+        ) as process,
+    ):
+        try:
+
+            def is_ready() -> bool:
+                assert process.poll() is None, log.read_text()
+                return "ready: " in log.read_text()
+
+            until(is_ready, lambda: f"the system to be ready:\n{log.read_text()}")
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(PATIENCE_S)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run(script: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run commands one after the other, up to the first that fails; returns what they showed."""
+    ran = subprocess.run(
+        ["bash", "-exo", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=PATIENCE_S * 2,
+        check=False,
+    )
+    assert 0 == ran.returncode, f"{ran.stdout}\n{ran.stderr}\n{[path.read_text() for path in folder.glob('*.log')]}"
+    return ran.stdout
