@@ -170,7 +170,7 @@ class MovedCollector:
         """Read it where it is."""
         yield counter(
             "ebs_objects_moved_total",
-            "Records of objects whose producer put them into a partition that their id does not belong into",
+            "Objects that were moved to the partition of their id, because their producer chose another one",
             self._distributor.moved_count,
         )
 

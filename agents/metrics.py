@@ -86,10 +86,10 @@ class WorkerCollector:
         )
         yield counter(
             "ebs_transactions_aborted_total",
-            "Transactions that dead workers left open, ended by this one; its own end only by a commit, or with it",
+            "Transactions of dead workers that this worker ended when it took over their partitions",
             self._app.transactions.ownership.aborted_count,
         )
-        yield gauge("ebs_last_progress_timestamp_seconds", "When something was last done", self._last_progress_s())
+        yield gauge("ebs_last_progress_timestamp_seconds", "When work was last done", self._last_progress_s())
         yield gauge(
             "ebs_standing_still", "1 if work stands still, which soon ends the process", progress.verdict is not None
         )
@@ -105,29 +105,29 @@ class WorkerCollector:
         owned = app.transactions.ownership.partitions.values()
         inputs = app.transactions.ownership.owned_inputs()
         lags = [(tp, app.progress.lag(tp)) for tp in inputs]
-        yield gauge("ebs_partitions_owned", "Partition numbers of this worker", len(owned))
+        yield gauge("ebs_partitions_owned", "Partitions that this worker owns", len(owned))
         yield gauge(
-            "ebs_partitions_ready", "Those that are restored and worked", sum(partition.active for partition in owned)
+            "ebs_partitions_ready", "Partitions that this worker owns and works on, their tables restored", sum(partition.active for partition in owned)
         )
         yield gauge(
             "ebs_partitions_unowned",
-            "Partition numbers that nobody of the group works; asked by workers that have none themselves",
+            "Partitions that no member of the group owns; counted by workers without partitions",
             len(app.progress.survey.unowned) if app.progress.survey is not None else 0,
         )
         yield gauge(
             "ebs_recovery_ratio",
-            "How much of the restore that goes on is done; 1 if none does",
+            "Share of the running restore that is done; 1 if no restore is running",
             owned_ratio(app.transactions.ownership),
         )
         yield labelled_gauge(
             "ebs_consumer_lag",
-            "Offsets that are not worked yet; absent while the broker does not answer",
+            "Offsets that are not worked on yet; absent while the broker does not answer",
             ("topic", "partition"),
             (((tp.topic, str(tp.partition)), lag) for tp, lag in lags if lag is not None),
         )
         yield labelled_gauge(
             "ebs_commit_gap",
-            "Offsets that are taken and not committed: in work, or done above one that is in work",
+            "Offsets that were read and are not committed yet",
             ("topic", "partition"),
             (((tp.topic, str(tp.partition)), app.progress.commit_gap(tp)) for tp in inputs),
         )

@@ -39,8 +39,8 @@ _COUNTERS = (
     ("tasks_started", "ebs_tasks_started_total", "Attempts that were started"),
     ("tasks_finished", "ebs_tasks_finished_total", "Tasks that finished"),
     ("tasks_failed", "ebs_tasks_failed_total", "Attempts that failed"),
-    ("tasks_retried", "ebs_tasks_retried_total", "Failed attempts that were given another one"),
-    ("tasks_died", "ebs_tasks_dead_total", "Tasks that were given up, those that were redriven since included"),
+    ("tasks_retried", "ebs_tasks_retried_total", "Failed attempts that are tried again"),
+    ("tasks_died", "ebs_tasks_dead_total", "Tasks that died, including those that were redriven since"),
     ("tasks_cancelled", "ebs_tasks_cancelled_total", "Tasks that were cancelled"),
     ("late_events", "ebs_window_late_events_total", "Events whose window was over already"),
     ("expired_events", "ebs_expired_events_total", "Events of objects that the ledger had forgotten already"),
@@ -65,9 +65,9 @@ class _Duration(NamedTuple):
 
 
 _DURATIONS = (
-    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "From when a task could start to its start"),
-    _Duration("spent_histogram", "spent_ms", "ebs_task_duration_seconds", "What handlers took"),
-    _Duration("object_histogram", "object_ms", "ebs_object_duration_seconds", "From an object's creation to its end"),
+    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "Time from when a task could start until it started"),
+    _Duration("spent_histogram", "spent_ms", "ebs_task_duration_seconds", "Time that handlers took"),
+    _Duration("object_histogram", "object_ms", "ebs_object_duration_seconds", "Time from an object's creation to its end"),
 )
 
 
@@ -106,20 +106,20 @@ class SystemCollector:
         alive = [heard.heartbeat.role for heard in self._view.workers.alive(self._clock_ms())]
         yield labelled_gauge(
             "ebs_workers",
-            "Workers that were heard within 10 s",
+            "Workers whose last heartbeat is at most 10 s old",
             ["role"],
             [((role,), alive.count(role)) for role in _ROLES],
         )
         by_breaker = [pause.breaker is not UNSET for pause in self._view.control.state.pauses()]
         yield labelled_gauge(
             "ebs_pauses",
-            "Pauses in force, of a kind or of all",
+            "Pauses in force, of one kind or of all",
             ["by"],
             [(("breaker",), by_breaker.count(True)), (("person",), by_breaker.count(False))],
         )
         if self._letters is not None:
             by_state = [((state.lower(),), count) for state, count in self._letters.items()]
-            yield labelled_gauge("ebs_dead_letters", "Dead letters by what was done with them", ["state"], by_state)
+            yield labelled_gauge("ebs_dead_letters", "Dead letters by their state", ["state"], by_state)
 
     def _of_the_view(self) -> Iterable[Metric]:
         view = self._view
@@ -130,7 +130,7 @@ class SystemCollector:
             )
         if view.progress.as_of_ms is not None:
             as_of_s = view.progress.as_of_ms / 1_000
-            yield gauge("ebs_view_as_of_timestamp_seconds", "When the read view last held everything", as_of_s)
+            yield gauge("ebs_view_as_of_timestamp_seconds", "When the read view had last read everything", as_of_s)
 
 
 def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
@@ -141,7 +141,7 @@ def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
     for field, name, text in _COUNTERS:
         yield counter(name, text, getattr(total, field))
     yield labelled_gauge(
-        "ebs_tasks", "Tasks by the state that they are in now", ["state"],
+        "ebs_tasks", "Tasks by their state now", ["state"],
         [((state,), getattr(total, field)) for field, state in _STATES],
     )  # fmt: skip
     # Of absolute values: one kind's surplus must not hide another's loss.
@@ -158,7 +158,7 @@ def _objects_by_state(counts: Mapping[tuple[str, ObjectState], int]) -> Metric:
     for (_, state), count in counts.items():
         by_state[state] += count
     return labelled_gauge(
-        "ebs_objects", "Objects that are not forgotten yet, by the state that they are in now", ["state"],
+        "ebs_objects", "Objects that are still known, by their state now", ["state"],
         [((state.lower(),), count) for state, count in by_state.items()],
     )  # fmt: skip
 

@@ -25,20 +25,20 @@ class ProcessingCollector:
     def collect(self) -> Iterable[Metric]:
         """Read everything where it is."""
         pool = self._engine.pool
-        yield gauge("ebs_tasks_in_progress", "Handlers that run now in this worker", len(pool.running))
+        yield gauge("ebs_tasks_in_progress", "Handlers that are running in this worker", len(pool.running))
         yield gauge("ebs_tasks_in_progress_limit", "How many may run at once", pool.size)
         yield counter(
             "ebs_handlers_abandoned_total",
-            "Handlers left behind as they did not end when they had to",
+            "Handlers that did not end when they had to, and were abandoned",
             0 if pool.executor is None else pool.executor.abandoned_count,
         )
-        yield gauge("ebs_handlers_abandoned", "Those of them that still run; each keeps a place", pool.abandoned_count)
+        yield gauge("ebs_handlers_abandoned", "Abandoned handlers that are still running; each keeps a place in the pool", pool.abandoned_count)
         held_up = {number for held in self._engine.held_up() for number in held.partitions}
-        yield gauge("ebs_partitions_held_up", "Partitions that a paused or slow kind fills", len(held_up))
+        yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind holds up", len(held_up))
         breaker = self._engine.breaker
         yield counter(
             "ebs_breaker_trips_total",
-            "Times that this worker paused a kind as too many of its tasks died",
+            "Times that this worker paused a kind because too many of its tasks died",
             0 if breaker is None else breaker.trip_count,
         )
         tiers = {tier.topic.rpartition("-")[2]: tier for tier in self._ladder.tiers()}
