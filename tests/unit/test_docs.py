@@ -21,32 +21,30 @@ if TYPE_CHECKING:
 
 MAX_README_LINES = 150
 SHELLS = ("bash", "sh")
-ELLIPSIS = {"...", "…"}
 OTHER_VARIABLES = {"EBS_BIND", "EBS_IMAGE", "EBS_TAG"}
 """Of docker/compose.yaml, not of a process."""
 COMMANDS = typer.main.get_command(cli)
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+"""What a command raises at what it does not take; typer has no public name for it."""
 LOOPBACK_URL = re.compile(r"localhost:80\d\d(/[^\s'\"`?]*)")
 NOT_COMMITTED = {"docker/.env", "tests/browser/screenshots"}
 
 every_page = pytest.mark.parametrize("page", pages(), ids=name_of)
 
 
-def shell_commands(page: Path) -> Iterator[list[str]]:
-    """Return the words of each command of a page: of its shell blocks, and of what it names in passing."""
+def typed(page: Path) -> Iterator[list[str]]:
+    """Return the words of each command in a page's shell blocks: what a reader copies."""
     for block in blocks(page, *SHELLS):
         for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            yield from _parted(words)
-            # What $(...) runs is a command, too.
+            yield from _parted(shlex.split(line, comments=True))
             yield from (shlex.split(inner) for inner in re.findall(r"\$\((ebs [^|)]*)", line))
-    yield from (_words(span) for span in spans(page))
 
 
-def _words(span: str) -> list[str]:
-    try:
-        return shlex.split(span)
-    except ValueError:
-        return []
+def mentioned(page: Path) -> Iterator[list[str]]:
+    """Return the words of each command that a page names in passing, perhaps without its arguments."""
+    for span in spans(page):
+        if span.startswith(("ebs ", "make ")):
+            yield shlex.split(span)
 
 
 def _parted(words: list[str]) -> Iterator[list[str]]:
@@ -55,37 +53,62 @@ def _parted(words: list[str]) -> Iterator[list[str]]:
         if word in {"|", "||", "&&", ";", "&"}:
             yield part
             part = []
+        elif word.startswith(">"):
+            break
         elif part or re.fullmatch(r"[A-Z_0-9]+=.*", word, re.DOTALL) is None:
             part.append(word)
+    if part:
+        yield part
 
 
-def why_wrong(words: list[str]) -> str | None:
-    """Return what `ebs` would not take of a command, None if it takes it or it is none of ours."""
-    if not words or words[0] != "ebs":
-        return None
+def why_refused(words: list[str]) -> str | None:
+    """Return why `ebs` would not take a command that is complete, None if it would; runs nothing."""
     command: Any = COMMANDS
-    rest = [word for word in words[1:] if word not in ELLIPSIS]
+    context = command.make_context("ebs", words[1:])
+    try:
+        while rest := [*context._protected_args, *context.args]:
+            name, command, rest = command.resolve_command(context, rest)
+            context = command.make_context(name, rest, parent=context)
+            if not getattr(command, "commands", None):
+                break
+    except USAGE_ERROR as error:
+        return f"{shlex.join(words)}: {error}"
+    return None
+
+
+def what_is_unknown(words: list[str]) -> str | None:
+    """Return which command or option of a mention there is not, None if all are there."""
+    command: Any = COMMANDS
+    rest = words[1:]
     while rest and getattr(command, "commands", None) and not rest[0].startswith("-"):
         name, *rest = rest
         if name not in command.commands:
-            # A group may have a default, and an argument of its own.
             return f"ebs has no command {name}"
         command = command.commands[name]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--install-completion"}
-    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
-    return f"{' '.join(words)}: no option {', '.join(unknown)}" if unknown else None
+    unknown = [word for word in rest if word.startswith("--") and word not in known]
+    return f"{shlex.join(words)}: no option {', '.join(unknown)}" if unknown else None
 
 
 @every_page
 def test_commands_exist_with_their_options(page):
     """Whoever copies a command gets no `No such option`."""
-    assert [] == [wrong for words in shell_commands(page) if (wrong := why_wrong(words))]
+    refused = [why_refused(words) for words in typed(page) if words[:1] == ["ebs"]]
+    unknown = [what_is_unknown(words) for words in mentioned(page) if words[0] == "ebs"]
+    assert [] == [one for one in refused + unknown if one]
 
 
 @pytest.mark.parametrize("text", ["ebs statsu", "ebs submit --kinds x", "ebs offsets set", "ebs offsets reset --x"])
 def test_a_wrong_command_is_found(text):
-    """The check above is one."""
-    assert why_wrong(shlex.split(text))
+    """The checks above are some."""
+    assert why_refused(shlex.split(text))
+    assert what_is_unknown(shlex.split(text))
+
+
+@pytest.mark.parametrize("text", ["ebs discard 3-17", "ebs rate", "ebs submit --count many"])
+def test_a_command_without_what_it_needs_is_found(text):
+    """A reader could not run it as it stands."""
+    assert why_refused(shlex.split(text))
 
 
 @every_page
@@ -139,7 +162,8 @@ def test_links_of_pages_outside_of_the_site_lead_somewhere(page):
 def test_targets_of_make_exist(page):
     """A page that says `make x` can be followed."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {words[1] for words in shell_commands(page) if words[:1] == ["make"] and len(words) > 1}
+    commands = [*typed(page), *mentioned(page)]
+    named = {words[1] for words in commands if words[:1] == ["make"] and len(words) > 1}
     assert [] == sorted(name for name in named if name not in targets and not name.endswith("-*"))
 
 
