@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faust
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.types import ConsumerMessage
+
+from app.errors import StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -125,7 +128,7 @@ def _take_fetched(
                 break
             del fetched[tp]
             fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
-            result.check_raise()
+            _check(tp, result, assignment.state_value(tp))
             continue
         fits = result.check_assignment(tp)
         start = assignment.state_value(tp).position if fits else 0
@@ -143,3 +146,24 @@ def _take_fetched(
         if max_records <= 0:
             break
     return batches
+
+
+def _check(tp: TopicPartition, failed: Any, state: Any) -> None:
+    """Raise what a fetch failed with, unless it was about a position that is not the present one any more.
+
+    Raises `StepFailed` if the log does not have the position: to begin elsewhere would skip or repeat records, so the
+    next claim decides.
+    """
+    try:
+        failed.check_raise()
+    except NoOffsetForPartitionError:
+        # The claim seeks, whatever is committed.
+        if not state.has_valid_position:
+            raise
+    except OffsetOutOfRangeError as error:
+        (offsets,) = error.args
+        if state.has_valid_position and offsets[tp] == state.position:
+            raise StepFailed(
+                f"{tp.topic}-{tp.partition} does not have offset {state.position} any more: records were deleted "
+                "before they were worked (raise EBS_RETENTION_DAYS), or the broker has lost records"
+            ) from error

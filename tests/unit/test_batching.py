@@ -9,10 +9,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from fakes import batch, record
 from faust.types import TP
 
+from app.errors import StepFailed
 from app.streaming.batching import BatchSchema, message_of, take_batches, wake_takers
 
 if TYPE_CHECKING:
@@ -158,6 +159,24 @@ async def test_fetch_error_is_raised_after_what_came_before_it():
         await fetcher.take(A, B, C)
     assert 2 == fetcher.notified
     assert [(2, 0, 1, [0])] == stretches(await fetcher.take(A, B, C))
+
+
+async def test_position_that_the_log_does_not_have_ends_the_worker():
+    """A broker that lost records gives their offsets to new ones: from the first one on they would count as worked."""
+    fetcher = FakeFetcher(A)
+    fetcher.assignment.state_value(A).seek(80)
+    fetcher.failed(A, OffsetOutOfRangeError({A: 80}))
+    with pytest.raises(StepFailed, match="in-0 does not have offset 80 any more"):
+        await fetcher.take(A)
+
+
+@pytest.mark.parametrize("error", [OffsetOutOfRangeError({A: 80}), NoOffsetForPartitionError(A)])
+async def test_error_of_a_former_position_is_dropped(error):
+    """The claim has sought since."""
+    fetcher = FakeFetcher(A)
+    fetcher.assignment.state_value(A).seek(3)
+    fetcher.failed(A, error)
+    assert ([], {}) == (await fetcher.take(A), fetcher._records)
 
 
 async def test_waits_for_a_fetch_and_takes_it():
