@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faust
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.types import ConsumerMessage
 
@@ -151,15 +151,14 @@ def _take_fetched(
 def _check(tp: TopicPartition, failed: Any, state: Any) -> None:
     """Raise what a fetch failed with, unless it was about a position that is not the present one any more.
 
-    Raises `StepFailed` if the log does not have the position: to begin elsewhere would skip or repeat records, so the
-    next claim decides.
+    Where nothing was ever committed it begins with the first record, after a rebalance too. Raises `StepFailed` if the
+    log does not have the position: to begin elsewhere would skip or repeat records, so the next claim decides.
     """
     try:
         failed.check_raise()
     except NoOffsetForPartitionError:
-        # The claim seeks, whatever is committed.
         if not state.has_valid_position:
-            raise
+            state.await_reset(OffsetResetStrategy.EARLIEST)
     except OffsetOutOfRangeError as error:
         (offsets,) = error.args
         if state.has_valid_position and offsets[tp] == state.position:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchError, FetchResult
+from aiokafka.consumer.fetcher import FetchError, FetchResult, OffsetResetStrategy
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from fakes import batch, record
@@ -177,6 +177,15 @@ async def test_error_of_a_former_position_is_dropped(error):
     fetcher.assignment.state_value(A).seek(3)
     fetcher.failed(A, error)
     assert ([], {}) == (await fetcher.take(A), fetcher._records)
+
+
+async def test_partition_without_a_committed_offset_begins_with_its_first_record():
+    """Also one that was kept through a rebalance before its first commit: nobody seeks for it then."""
+    fetcher = FakeFetcher(A)
+    fetcher.assignment = Assignment([A])
+    fetcher.failed(A, NoOffsetForPartitionError(A))
+    assert ([], {}) == (await fetcher.take(A), fetcher._records)
+    assert OffsetResetStrategy.EARLIEST == fetcher.assignment.state_value(A).reset_strategy
 
 
 async def test_waits_for_a_fetch_and_takes_it():
