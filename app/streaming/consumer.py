@@ -74,8 +74,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],
             enable_auto_commit=False,
-            # "earliest" would begin anew, too, when a broker has lost records: those that took their offsets since
-            # would be dropped as worked, without a word. Where nothing is committed `take_batches` says it.
+            # `take_batches` decides: "earliest" would begin anew, too, when a broker has lost records, and those that
+            # took their offsets since would be dropped as worked, without a word.
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,

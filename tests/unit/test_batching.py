@@ -69,6 +69,15 @@ class FakeFetcher:
         """Have an error of a partition ready."""
         self._records[tp] = FetchError(error=error, backoff=0)
 
+    async def begin_anew(self, tp: TopicPartition, position: int, *, at: int) -> None:
+        """Have a log that does not have a position, and begins elsewhere."""
+        state = self.assignment.state_value(tp)
+        state.seek(position)
+        self.failed(tp, OffsetOutOfRangeError({tp: position}))
+        assert [] == await self.take(tp)
+        assert OffsetResetStrategy.EARLIEST == state.reset_strategy
+        state.reset_to(at)
+
     def position_of(self, tp: TopicPartition) -> int:
         """Return where the consumer would go on."""
         position: int = self.assignment.state_value(tp).position
@@ -161,13 +170,25 @@ async def test_fetch_error_is_raised_after_what_came_before_it():
     assert [(2, 0, 1, [0])] == stretches(await fetcher.take(A, B, C))
 
 
-async def test_position_that_the_log_does_not_have_ends_the_worker():
-    """A broker that lost records gives their offsets to new ones: from the first one on they would count as worked."""
+@pytest.mark.parametrize("start", [0, 80])
+async def test_log_that_begins_anew_below_the_position_ends_the_worker(start):
+    """A broker that lost records gives their offsets to new ones: they would be dropped as worked."""
     fetcher = FakeFetcher(A)
-    fetcher.assignment.state_value(A).seek(80)
-    fetcher.failed(A, OffsetOutOfRangeError({A: 80}))
-    with pytest.raises(StepFailed, match="in-0 does not have offset 80 any more"):
+    await fetcher.begin_anew(A, 80, at=start)
+    fetcher.fetched(A, [start], start=start, end=start + 1)
+    with pytest.raises(StepFailed, match=f"in-0 was read up to offset 80, and has other records from {start} on now"):
         await fetcher.take(A)
+
+
+async def test_log_that_begins_above_the_position_is_read_from_its_begin():
+    """Its first records were deleted: whether any of them is missing only their agent knows."""
+    fetcher = FakeFetcher(A)
+    await fetcher.begin_anew(A, 80, at=90)
+    fetcher.fetched(A, [90], start=90, end=91)
+    fetcher.fetched(B, [], end=0)
+    assert [(0, 90, 91, [90])] == stretches(await fetcher.take(A))
+    fetcher.fetched(A, [91], start=91, end=92)
+    assert [(0, 91, 92, [91])] == stretches(await fetcher.take(A))
 
 
 @pytest.mark.parametrize("error", [OffsetOutOfRangeError({A: 80}), NoOffsetForPartitionError(A)])
