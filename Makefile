@@ -116,7 +116,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "setting up $(VENV) with $$("$$found" --version), this takes a minute"; \
 	  "$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || \
+	  { echo 'The Python packages could not be installed (see above). The first run needs the network: set https_proxy where a proxy is between.' >&2; exit 1; }
 	@touch $@
 
 clean:

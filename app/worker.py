@@ -7,11 +7,10 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-import uvloop
-
 from app import settings as settings_module
 from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
+from app.event_loop import use_uvloop
 from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
@@ -44,7 +43,7 @@ def load_settings() -> Settings:
 def create_worker_app(app_id: str, settings: Settings) -> StreamingApp:
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
     keep_logs_plain()
-    uvloop.install()
+    use_uvloop()
     collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)
     security = _security_of(settings)

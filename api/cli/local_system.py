@@ -76,8 +76,7 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     """Return the API and the workers, and the address of each worker's own pages by its name."""
     settings = plan.settings
     env = environment(plan)
-    # By default uvicorn puts the current folder first on the path, before our packages.
-    api = start.command("uvicorn", "api.main:http_app", "--app-dir", start.FOLDER, "--host", settings.api_host)
+    api = start.command("uvicorn", "api.main:http_app", "--host", settings.api_host)
     api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
     # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
     api += ["--no-proxy-headers"]

