@@ -90,8 +90,8 @@ class Settings(SecuritySettings):
     min_insync_replicas: int = Field(1, ge=1, le=15, description="Replicas that must have a write before it counts")
     retention_days: int = Field(7, ge=1, le=3_650, description="How long objects, requests and events are kept")
     data_dir: Path = Field(Path(".ebs"), description="Embedded broker's data, local stores, the API's view")
-    kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.0.2"] = Field(
-        "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.0.2"
+    kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.3.2"] = Field(
+        "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.3.2"
     )
     worker_id: str = Field(
         "",

@@ -144,8 +144,8 @@ def test_setting_takes_each_version_that_is_pinned():
 def test_versions_keep_their_jars_apart(tmp_path):
     """Two versions in one directory would be one broken class path."""
     newest = ensure_jars(tmp_path, jars=[JAR], fetch=Mirror(GOOD))
-    other = ensure_jars(tmp_path, version="3.0.2", jars=[JAR], fetch=Mirror(GOOD))
-    assert {newest.name, other.name} == {f"kafka-{KAFKA_VERSION}", "kafka-3.0.2"}
+    other = ensure_jars(tmp_path, version="3.3.2", jars=[JAR], fetch=Mirror(GOOD))
+    assert {newest.name, other.name} == {f"kafka-{KAFKA_VERSION}", "kafka-3.3.2"}
 
 
 def test_settings_name_only_the_loopback_address():
