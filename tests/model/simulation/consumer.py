@@ -137,15 +137,15 @@ class SimulatedConsumer:
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offsets."""
-        return await self._ask_until_answered(requests.ListOffsets(partitions, "earliest"))
+        return await self.ask_until_answered(requests.ListOffsets(partitions, "earliest"))
 
     async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return where partitions end for readers of committed records."""
-        return await self._ask_until_answered(requests.ListOffsets(partitions, "stable"))
+        return await self.ask_until_answered(requests.ListOffsets(partitions, "stable"))
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """Commit offsets outside of any transaction: for the sabotage that does."""
-        await self._ask_until_answered(requests.OffsetCommit(self._group_id, offsets))
+        await self.ask_until_answered(requests.OffsetCommit(self._group_id, offsets))
 
     def _spawn(self, job: Any) -> None:
         task = asyncio.create_task(self._or_end(job))
@@ -164,7 +164,8 @@ class SimulatedConsumer:
             self._connection = self._network.connect(self._client_id)
         return await self._connection.send(request)
 
-    async def _ask_until_answered(self, request: Any) -> Any:
+    async def ask_until_answered(self, request: Any) -> Any:
+        """Ask again until somebody answers."""
         while True:
             try:
                 return await self._network.call(self._client_id, request)

@@ -31,19 +31,28 @@ if TYPE_CHECKING:
     from simulation.trace import Trace
 
 HOST, PORT, NODE = "model", 9092, 1
-_ONE_WAY_S = (0.0002, 0.003)
 _TIMEOUT_S = 2.0
 
 
 class Network:
     """Carries requests and answers, each in a time of its own, and does what the faults say."""
 
-    def __init__(self, loop: SimulatedLoop, rng: random.Random, broker: Broker, faults: Faults, trace: Trace) -> None:
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        rng: random.Random,
+        broker: Broker,
+        faults: Faults,
+        trace: Trace,
+        *,
+        one_way_s: tuple[float, float],
+    ) -> None:
         self.broker = broker
         self._loop = loop
         self._rng = rng
         self._faults = faults
         self._trace = trace
+        self._one_way_s = one_way_s
         # Requests and answers under way belong to nobody: neither a kill nor a freeze of their sender stops them.
         self._nobody = contextvars.Context()
 
@@ -76,9 +85,9 @@ class Network:
         kind, delay_s = fault or ("", 0.0)
         if kind:
             self._trace.note("%s: %s of %s (%.3f s)", process, api, kind, delay_s)
-        arrives_s = now_s + self._rng.uniform(*_ONE_WAY_S)
+        arrives_s = now_s + self._rng.uniform(*self._one_way_s)
         if kind == "late":
-            self.later(self._rng.uniform(*_ONE_WAY_S), connection.cut)
+            self.later(self._rng.uniform(*self._one_way_s), connection.cut)
             self.later(delay_s, self._arrive, connection, request, answer, kind)
             return
         if kind in ("lost request", "killed before"):
@@ -95,7 +104,7 @@ class Network:
     def _arrive(self, connection: Connection, request: Any, answer: asyncio.Future[Any], kind: str) -> None:
         def reply(response: Any) -> None:
             if kind in ("", "slow", "refused", "late", "frozen after"):
-                back_s = self._loop.now_s + self._rng.uniform(*_ONE_WAY_S)
+                back_s = self._loop.now_s + self._rng.uniform(*self._one_way_s)
                 connection.answered_until_s = max(connection.answered_until_s, back_s)
                 self._loop.call_at(connection.answered_until_s, _resolve, answer, response, context=self._nobody)
 
@@ -107,7 +116,7 @@ class Network:
             self._trace.note("%s: late %s arrives", process, APIS[request.API_KEY])
         self.broker.handle(request, connection.client_id, reply)
         if kind == "lost answer":
-            self.later(self._rng.uniform(*_ONE_WAY_S), connection.cut)
+            self.later(self._rng.uniform(*self._one_way_s), connection.cut)
         elif kind == "silent":
             self.later(connection.timeout_s, connection.time_out, answer)
         elif kind == "killed after":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import zlib
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.rules.placement import partition_of
 from app.settings import load
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 _PARTITIONS = (1, 2, 3)
-_OBJECTS = (2, 8)
+_OBJECTS = (1, 6)
 _MAX_TASKS = 3
 _MAX_ATTEMPTS = 3
+_RATES = (0.01, 0.03, 0.1)
+_ONE_WAY_S = ((0.0002, 0.003), (0.0002, 0.003), (0.001, 0.02))
+"""From and to: a slow network makes transactions long, and what comes late fall into the middle of the next one."""
 _TROUBLE_S = (2.0, 8.0)
 _ROLES = ("distribution", "processing", "statistics")
+
+
+@cache
+def _base_settings() -> Settings:
+    return load(max_attempts=_MAX_ATTEMPTS, retry_tiers_s=(1, 3))
 
 
 class Submitted(NamedTuple):
@@ -47,7 +55,8 @@ class Deed(NamedTuple):
 class Plan:
     """Everything that is decided before a schedule begins; single requests' faults are drawn on the way."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **given: Any) -> None:
+        """Draw a plan; what is `given` by its attribute's name is not left to chance."""
         self.seed = seed
         rng = random.Random(seed)
         self.partitions = rng.choice(_PARTITIONS)
@@ -61,22 +70,24 @@ class Plan:
         self.by_object = rng.random() < 0.2
         self.worker_counts = {role: rng.choice((1, 1, 2, 3)) for role in _ROLES}
         self.trouble_s = rng.uniform(*_TROUBLE_S)
-        self.fault_rates = {kind: rng.choice((0.01, 0.03, 0.1)) for kind in KINDS if rng.random() < 0.3}
+        self.fault_rates = {kind: rng.choice(_RATES) for kind in KINDS if rng.random() < 0.3}
+        self.one_way_s = rng.choice(_ONE_WAY_S)
         self.fault_apis = rng.choice((OF_TRANSACTIONS, frozenset(APIS.values()), frozenset({"EndTxn"})))
+        self.deeds: list[Deed] | None = None
+        self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
-        self.deeds = self._draw_deeds(rng)
+        self.deeds = self._draw_deeds(rng) if self.deeds is None else self.deeds
 
     @cached_property
     def settings(self) -> Settings:
         """The settings of all workers."""
-        return load(
-            partitions=self.partitions,
-            concurrency=self.concurrency,
-            commit_interval_ms=self.commit_interval_ms,
-            order="key" if self.by_object else "none",
-            max_attempts=_MAX_ATTEMPTS,
-            retry_tiers_s=(1, 3),
-        )
+        drawn = {
+            "partitions": self.partitions,
+            "concurrency": self.concurrency,
+            "commit_interval_ms": self.commit_interval_ms,
+            "order": "key" if self.by_object else "none",
+        }
+        return _base_settings().model_copy(update=drawn)
 
     def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
         """Return how long an attempt takes (s), and whether it "fails", is "rejected", or "" if it returns."""
@@ -102,7 +113,7 @@ class Plan:
             f"seed {self.seed}: {self.partitions} partition(s), transactions of version {self.transaction_version}, "
             f"ids {'stable' if self.has_stable_ids else 'random'}, session {self.session_s} s, "
             f"transaction time-out {self.transaction_timeout_s} s, workers {self.worker_counts}",
-            f"faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
+            f"one way takes {self.one_way_s} s, faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
             *(f"deed at {one.at_s:.3f} s: {one.kind} {one.worker} ({one.lasts_s:.2f} s)" for one in self.deeds),
         ]
 

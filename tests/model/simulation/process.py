@@ -32,6 +32,7 @@ class Process:
         self.life = life
         self.cause = ""
         self.is_alive = True
+        self.worker: Any = None
         self.connections: dict[Connection, None] = {}
         self.at_death: list[Callable[[], None]] = []
         self._loop = loop

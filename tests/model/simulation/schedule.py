@@ -11,7 +11,7 @@ import contextvars
 import logging
 import random
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from app.rules.placement import partition_of
@@ -37,8 +37,9 @@ _RESTART_S = (0.05, 1.5)
 class Schedule:
     """A run in the making; `found` is what is wrong after it, as sentences."""
 
-    def __init__(self, seed: int) -> None:
-        self.plan = plan = Plan(seed)
+    def __init__(self, seed: int, **given: Any) -> None:
+        """Prepare a run; what is `given` wins over what the seed would draw (see `Plan`)."""
+        self.plan = plan = Plan(seed, **given)
         self.loop = SimulatedLoop()
         self.trace = Trace(self.loop)
         self.found: list[str] = []
@@ -56,7 +57,14 @@ class Schedule:
             later=self._later,
         )
         faults = Faults(random.Random(f"{seed} faults"), plan.fault_rates, plan.fault_apis, plan.trouble_s)
-        self.network = Network(self.loop, random.Random(f"{seed} network"), self.broker, faults, self.trace)
+        self.network = Network(
+            self.loop,
+            random.Random(f"{seed} network"),
+            self.broker,
+            faults,
+            self.trace,
+            one_way_s=plan.one_way_s,
+        )
         self._workers: dict[str, Worker] = {}
         self._lives: dict[str, int] = {}
         self._gone: set[str] = set()

@@ -108,6 +108,7 @@ class Worker:
     def __init__(self, process: Process, role: str, network: Network, plan: Plan, rng: random.Random) -> None:
         self.role = role
         self.process = process
+        process.worker = self
         self._plan = plan
         self._rng = rng
         self.settings = plan.settings

@@ -1,0 +1,134 @@
+"""Mechanisms of the product taken out, one at a time: a model that finds nothing then proves nothing.
+
+The first six are those of `tests/faults/sabotage`, which does the same to real workers on a real broker.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from aiokafka import TopicPartition
+from aiokafka.producer.sender import BaseHandler
+
+import app.streaming.restore as restore_module
+from app.streaming.fencing import Membership
+from app.streaming.ownership import Ownership
+from app.streaming.producer import TransactionalProducer
+from app.streaming.protocol import OffsetFetch
+from app.streaming.transaction_handlers import Unrepeated
+from app.streaming.transactions import Transactions
+from app.topics import LEDGER_TABLE
+from simulation import requests
+from simulation.loop import current_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from app.streaming.transactions import Step
+
+
+def _ends() -> Any:
+    """What was not answered is repeated, as aiokafka does: a delayed EndTxn ends the next transaction half way."""
+    return patch.object(Unrepeated, "do", BaseHandler.do)
+
+
+def _fencing() -> Any:
+    """Offsets say nothing of who commits them: the coordinator takes that for a client from before KIP-447."""
+    return patch.object(Transactions, "_membership", lambda _self: Membership(-1, ""))
+
+
+def _skipping() -> Any:
+    """What a rebalance delivers again is worked again."""
+
+    def admit(self: Transactions, batch: Any, _next: int | None = None) -> Any:
+        partition = self.ownership.partitions.get(batch.partition)
+        return batch if partition is not None and partition.active else None
+
+    return patch.object(Transactions, "admit", admit)
+
+
+@contextmanager
+def _offsets() -> Iterator[None]:
+    """Offsets are committed after the transaction, outside of it."""
+    commit_transaction = TransactionalProducer.commit_transaction
+
+    async def keep(self: Any, offsets: Any, _group_id: str) -> None:
+        self.offsets_outside = {tp: (one.offset, one.metadata) for tp, one in offsets.items()}
+
+    async def commit(self: Any) -> None:
+        await commit_transaction(self)
+        offsets, self.offsets_outside = getattr(self, "offsets_outside", None), None
+        if offsets:
+            process = current_process.get()
+            assert process is not None
+            await process.worker.consumer.commit(offsets)
+
+    with (
+        patch.object(TransactionalProducer, "send_offsets_to_transaction", keep),
+        patch.object(TransactionalProducer, "commit_transaction", commit),
+    ):
+        yield
+
+
+def _changelog() -> Any:
+    """Ledger rows are written before their step, outside of its transaction."""
+    commit_step = Transactions._commit
+
+    async def commit(self: Transactions, step: Step) -> None:
+        process = current_process.get()
+        assert process is not None
+        for (table, partition), rows in step._rows.items():
+            if table == LEDGER_TABLE and rows.changed:
+                tp = TopicPartition(self.changelog_of(table), partition)
+                await process.worker.consumer.ask_until_answered(
+                    requests.PlainProduce({tp: tuple(rows.changed.items())})
+                )
+        await commit_step(self, step)
+
+    return patch.object(Transactions, "_commit", commit)
+
+
+def _watermark() -> Any:
+    """A restore reads up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
+
+    async def stable_ends(connection: Any, partitions: Any) -> Any:
+        return await restore_module.RecordReader(**connection, isolation_level="read_committed").end_offsets(partitions)
+
+    return patch.object(restore_module, "_high_watermarks", stable_ends)
+
+
+def _stability() -> Any:
+    """A claim takes the committed offsets as they are, though an open transaction is about to change them."""
+    fetch = OffsetFetch.__init__
+
+    def take_any(self: OffsetFetch, group_id: str, topics: Any, _require_stable: bool) -> None:  # noqa: FBT001  # the product's signature
+        fetch(self, group_id, topics, False)  # noqa: FBT003  # as above
+
+    return patch.object(OffsetFetch, "__init__", take_any)
+
+
+def _absence() -> Any:
+    """A worker that was away keeps the partitions that it seems to have kept, stores included."""
+    claim = Ownership.claim
+
+    def keep(self: Ownership, numbers: Any, membership: Membership, assignment: object, client: Any) -> None:
+        if self.membership is not None:
+            self.membership = Membership(membership.generation - 1, membership.member_id)
+        claim(self, numbers, membership, assignment, client)
+
+    return patch.object(Ownership, "claim", keep)
+
+
+SWITCHES: dict[str, Callable[[], Any]] = {
+    "ends": _ends,
+    "fencing": _fencing,
+    "skipping": _skipping,
+    "offsets": _offsets,
+    "changelog": _changelog,
+    "watermark": _watermark,
+    "stability": _stability,
+    "absence": _absence,
+}
+"""Each switch by its name, as a context manager that takes its mechanism out."""
