@@ -53,6 +53,7 @@ class Broker:
         *,
         transaction_version: int,
         may_list: bool,
+        slow_marker_rate: float,
         rng: random.Random,
         trace: Trace,
         later: Callable[..., None],
@@ -67,7 +68,13 @@ class Broker:
         self._later = later
         self._trace = trace
         self.coordinator = TransactionCoordinator(
-            self.logs, self.groups, rng, trace, later=later, on_marker=self._wake_readers
+            self.logs,
+            self.groups,
+            rng,
+            trace,
+            slow_marker_rate=slow_marker_rate,
+            later=later,
+            on_marker=self._wake_readers,
         )
         self._fetches: dict[requests.Fetch, Callable[[Any], None]] = {}
 

@@ -27,7 +27,6 @@ INVALID_PRODUCER_ID_MAPPING = 49
 CONCURRENT_TRANSACTIONS = 51
 _MARKER_S = (0.0005, 0.006)
 _SLOW_MARKER_S = (0.02, 0.4)
-_SLOW_MARKERS = 0.03
 
 
 class State(Enum):
@@ -61,7 +60,7 @@ class Transaction:
 
 
 class TransactionCoordinator:
-    """All transactions; `later` calls a function after so many seconds."""
+    """All transactions; `later` calls a function after so many seconds. Some markers take long: `slow_marker_rate`."""
 
     def __init__(
         self,
@@ -70,6 +69,7 @@ class TransactionCoordinator:
         rng: random.Random,
         trace: Trace,
         *,
+        slow_marker_rate: float,
         later: Callable[..., None],
         on_marker: Callable[[TopicPartition | str], None],
     ) -> None:
@@ -77,6 +77,7 @@ class TransactionCoordinator:
         self._groups = groups
         self._rng = rng
         self._trace = trace
+        self._slow_marker_rate = slow_marker_rate
         self._later = later
         self._on_marker = on_marker
         self._transactions: dict[str, Transaction] = {}
@@ -197,7 +198,7 @@ class TransactionCoordinator:
                 self._complete(known, is_commit=is_commit)
 
         for place in [*sorted(known.partitions), *sorted(known.groups)]:
-            slow = self._rng.random() < _SLOW_MARKERS
+            slow = self._rng.random() < self._slow_marker_rate
             self._later(self._rng.uniform(*(_SLOW_MARKER_S if slow else _MARKER_S)), write, place)
 
     def _complete(self, known: Transaction, *, is_commit: bool) -> None:

@@ -73,10 +73,12 @@ class Plan:
         self.fault_rates = {kind: rng.choice(_RATES) for kind in KINDS if rng.random() < 0.3}
         self.one_way_s = rng.choice(_ONE_WAY_S)
         self.fault_apis = rng.choice((OF_TRANSACTIONS, frozenset(APIS.values()), frozenset({"EndTxn"})))
-        self.deeds: list[Deed] | None = None
+        self.slow_marker_rate = rng.choice((0.0, 0.03, 0.3))
+        self.deed_kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
+        self.deed_count = rng.randint(0, 4)
         self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
-        self.deeds = self._draw_deeds(rng) if self.deeds is None else self.deeds
+        self.deeds = self._draw_deeds(rng)
 
     @cached_property
     def settings(self) -> Settings:
@@ -131,11 +133,10 @@ class Plan:
         return sorted(found)
 
     def _draw_deeds(self, rng: random.Random) -> list[Deed]:
-        kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
         deeds = []
-        for _ in range(rng.randint(0, 4) if kinds else 0):
+        for _ in range(self.deed_count if self.deed_kinds else 0):
             role = rng.choice(_ROLES)
             worker = f"{role}-{rng.randint(1, self.worker_counts[role])}"
             lasts_s = rng.choice((rng.uniform(0, 1), rng.uniform(1, 3 * self.session_s)))
-            deeds.append(Deed(rng.uniform(0.05, self.trouble_s), rng.choice(kinds), worker, lasts_s))
+            deeds.append(Deed(rng.uniform(0.05, self.trouble_s), rng.choice(self.deed_kinds), worker, lasts_s))
         return sorted(deeds)

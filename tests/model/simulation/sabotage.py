@@ -6,7 +6,7 @@ The first six are those of `tests/faults/sabotage`, which does the same to real 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from aiokafka import TopicPartition
@@ -21,6 +21,7 @@ from app.streaming.transaction_handlers import Unrepeated
 from app.streaming.transactions import Transactions
 from app.topics import LEDGER_TABLE
 from simulation import requests
+from simulation.faults import OF_TRANSACTIONS
 from simulation.loop import current_process
 
 if TYPE_CHECKING:
@@ -121,14 +122,43 @@ def _absence() -> Any:
     return patch.object(Ownership, "claim", keep)
 
 
-SWITCHES: dict[str, Callable[[], Any]] = {
-    "ends": _ends,
-    "fencing": _fencing,
-    "skipping": _skipping,
-    "offsets": _offsets,
-    "changelog": _changelog,
-    "watermark": _watermark,
-    "stability": _stability,
-    "absence": _absence,
+class Switch(NamedTuple):
+    """A mechanism that can be taken out, the circumstances in which that shows, and a pattern of what is found then."""
+
+    take_out: Callable[[], Any]
+    given: dict[str, Any]
+    shows: str
+
+
+_TWICE = "stands 2 times on task-events"
+_COUNTED = ": window of |: total |: object "
+_SLOW_NETWORK = (0.001, 0.02)
+_LATE_ENDS = {"fault_rates": {"late": 0.3}, "fault_apis": frozenset({"EndTxn"}), "one_way_s": _SLOW_NETWORK}
+_FROZEN = {"fault_rates": {"frozen after": 0.05}, "fault_apis": OF_TRANSACTIONS, "session_s": 1.5}
+_KILLED = {"fault_rates": {"killed after": 0.05}, "fault_apis": OF_TRANSACTIONS}
+_REBALANCES = {"deed_kinds": ("start", "stop"), "deed_count": 8}
+_AWAY = {
+    "deed_kinds": ("freeze",),
+    "deed_count": 12,
+    "partitions": 2,
+    "session_s": 1.5,
+    "worker_counts": {"distribution": 1, "processing": 1, "statistics": 2},
+    "fault_rates": {},
 }
-"""Each switch by its name, as a context manager that takes its mechanism out."""
+_TWO_EACH = {"worker_counts": {"distribution": 2, "processing": 2, "statistics": 2}}
+
+SWITCHES = {
+    "ends": Switch(_ends, _LATE_ENDS | {"transaction_version": 1}, _TWICE),
+    "fencing": Switch(_fencing, _FROZEN | _TWO_EACH | {"may_list": False}, f"{_TWICE}|{_COUNTED}"),
+    "skipping": Switch(_skipping, _FROZEN | _TWO_EACH, _TWICE),
+    "offsets": Switch(_offsets, _KILLED, _TWICE),
+    "changelog": Switch(_changelog, _KILLED, _COUNTED),
+    "watermark": Switch(
+        _watermark,
+        _KILLED | {"has_stable_ids": False, "may_list": False, "transaction_timeout_s": 5.0, "session_s": 1.5},
+        _COUNTED,
+    ),
+    "stability": Switch(_stability, _TWO_EACH | _REBALANCES | {"slow_marker_rate": 0.4}, f"{_TWICE}|{_COUNTED}"),
+    "absence": Switch(_absence, _AWAY, f"{_TWICE}|{_COUNTED}"),
+}
+"""The switches by name."""

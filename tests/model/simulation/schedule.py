@@ -52,6 +52,7 @@ class Schedule:
             [group_id for group_id, _ in ROLES.values()],
             transaction_version=plan.transaction_version,
             may_list=plan.may_list,
+            slow_marker_rate=plan.slow_marker_rate,
             rng=random.Random(f"{seed} broker"),
             trace=self.trace,
             later=self._later,
