@@ -50,16 +50,12 @@ async def differences(
     bootstrap: str, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True
 ) -> list[str]:
     """Return what is wrong, as sentences, at most `MOST_DIFFERENCES`; `task_count` is for objects that name none."""
-    found = judge(
-        await read_topics(bootstrap), accepted=accepted, task_count=task_count, all_finished=all_finished
-    )
+    found = judge(await read_topics(bootstrap), accepted=accepted, task_count=task_count, all_finished=all_finished)
     found += await recounted(bootstrap, load(broker=bootstrap, tasks_per_object=task_count))
     return found[:MOST_DIFFERENCES]
 
 
-def judge(
-    topics: Topics, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True
-) -> list[str]:
+def judge(topics: Topics, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True) -> list[str]:
     """Return what is wrong with what stands on the topics, as sentences."""
     found: list[str] = [f"accepted object {one} is not on {OBJECTS}" for one in accepted if one not in topics.objects]
     found += [

@@ -5,7 +5,6 @@ Each request is done in one moment, as far as its answer does not wait for other
 
 from __future__ import annotations
 
-import struct
 import time
 from functools import cached_property
 from types import SimpleNamespace
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 from aiokafka.protocol.metadata import MetadataRequest
-from aiokafka.record import MemoryRecords
 
 from simulation import requests
 from simulation.coordinator import TransactionCoordinator
 from simulation.group import Group
 from simulation.log import Batch, Log
 from simulation.network import HOST, NODE, PORT
+from simulation.wire import TRY_AGAIN, batches_of, for_each, offsets_taken, produced, refusal
 
 if TYPE_CHECKING:
     import random
@@ -29,22 +28,16 @@ if TYPE_CHECKING:
 
     from simulation.trace import Trace
 
-Reply = "Callable[[Any], None]"
-
 _VERSIONS = {0: (3, 8), 3: (1, 10), 10: (0, 1), 15: (0, 1), 18: (0, 3), 22: (0, 0), 24: (0, 0), 25: (0, 0), 66: (0, 0)}
 _OF_TRANSACTIONS_1 = {9: (0, 7), 26: (0, 3), 28: (0, 3)}
 _OF_TRANSACTIONS_2 = {0: (3, 12), 9: (0, 7), 26: (0, 5), 28: (0, 5)}
-_BATCH_FIELDS = struct.Struct(">qhii")
-_BATCH_FIELDS_AT = 43
-"""Where producer id, epoch, first sequence and count stand in a batch of format 2."""
-_FINALIZED_FEATURES_TAG = 2
-_TRY_AGAIN = {0: (6, 7, 19), 22: (14, 15, 16), 24: (14, 15, 16, 51), 25: (14, 15, 16, 51), 26: (14, 15, 16, 51),
-              28: (14, 15, 16), 9: (14, 15, 16)}  # fmt: skip
-"""By request, error codes that say: nothing was done, try again."""
 
 
 class Broker:
-    """Topics, groups and transactions; `transaction_version` is 1 or 2, `may_list` whether it tells who has open ones."""
+    """Topics, groups and transactions.
+
+    `transaction_version` is 1 or 2; `may_list`: it tells which transactions are open.
+    """
 
     def __init__(
         self,
@@ -89,30 +82,20 @@ class Broker:
             case requests.Fetch():
                 self._fetch(request, reply)
             case _:
-                reply(self._answers[type(request) if isinstance(request, requests.PlainRequest) else request.API_KEY](request))
+                reply(
+                    self._answers[type(request) if isinstance(request, requests.PlainRequest) else request.API_KEY](
+                        request
+                    )
+                )
 
     def refuse(self, request: Any, rng: random.Random) -> Any:
         """Return an answer that says "try again", None if there is none to such a request."""
-        codes = _TRY_AGAIN.get(request.API_KEY)
-        if codes is None or isinstance(request, requests.PlainRequest):
+        codes = [] if isinstance(request, requests.PlainRequest) else TRY_AGAIN.get(request.API_KEY, [])
+        if not codes:
             return None
         code = rng.choice(codes)
         self._trace.note("it is answered with error %d", code)
-        match request.API_KEY:
-            case 0:
-                return self._produced(request, {tp: (code, -1) for tp, _ in _batches_of(request)})
-            case 9:
-                return request.RESPONSE_TYPE(0, [], code, {})
-            case 22:
-                return request.RESPONSE_TYPE(0, code, -1, -1)
-            case 24:
-                return request.RESPONSE_TYPE(0, _for_each(request.topics, lambda _: code))
-            case 26 if request.API_VERSION >= 5:
-                return request.RESPONSE_TYPE(0, code, -1, -1, {})
-            case 25 | 26:
-                return request.RESPONSE_TYPE(0, code)
-            case _:
-                return self._offsets_taken(request, code)
+        return refusal(request, code)
 
     def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Write a record outside of any transaction; returns its offset."""
@@ -203,7 +186,7 @@ class Broker:
         response = MetadataRequest().prepare({3: (1, 1)}).RESPONSE_TYPE
         return response([(NODE, HOST, PORT, None)], NODE, topics)
 
-    def _tell_versions(self, request: Any) -> Any:
+    def _tell_versions(self, _request: Any) -> Any:
         versions = [(key, low, high, {}) for key, (low, high) in self.versions.items()]
         return SimpleNamespace(
             api_versions=versions,
@@ -245,7 +228,7 @@ class Broker:
             who = (request.transactional_id, request.producer_id, request.producer_epoch)
             return self.coordinator.add(*who, partition=tp)
 
-        return request.RESPONSE_TYPE(0, _for_each(request.topics, add))
+        return request.RESPONSE_TYPE(0, for_each(request.topics, add))
 
     def _add_offsets(self, request: Any) -> Any:
         who = (request.transactional_id, request.producer_id, request.producer_epoch)
@@ -254,18 +237,10 @@ class Broker:
     def _produce(self, request: Any) -> Any:
         join = self.coordinator.add if request.API_VERSION >= 12 else self.coordinator.verify
         answers = {}
-        for tp, batch in _batches_of(request):
+        for tp, batch in batches_of(request):
             code = join(request.transactional_id, batch.producer_id, batch.epoch, partition=tp)
             answers[tp] = (code, -1) if code else self.logs[tp].append(batch)
-        return self._produced(request, answers)
-
-    def _produced(self, request: Any, answers: Mapping[TopicPartition, tuple[int, int]]) -> Any:
-        topics: dict[str, list[tuple[Any, ...]]] = {}
-        tags: tuple[Any, ...] = ({},) if request.API_VERSION >= 12 else ()
-        details = ([], None) if request.API_VERSION >= 8 else ()
-        for tp, (code, offset) in answers.items():
-            topics.setdefault(tp.topic, []).append((tp.partition, code, offset, -1, 0, *details, *tags))
-        return request.RESPONSE_TYPE([(name, parts, *tags) for name, parts in topics.items()], 0, *tags)
+        return produced(request, answers)
 
     def _produce_plainly(self, request: requests.PlainProduce) -> None:
         for tp, records in request.records.items():
@@ -284,11 +259,7 @@ class Broker:
             }
             group = self.groups[request.group_id]
             code = group.commit(request.producer_id, (request.generation_id, request.member_id), offsets)
-        return self._offsets_taken(request, code)
-
-    def _offsets_taken(self, request: Any, code: int) -> Any:
-        topics = [(topic, [(one[0], code, {}) for one in parts], {}) for topic, parts, _ in request.topics]
-        return request.RESPONSE_TYPE(0, topics, {})
+        return offsets_taken(request, code)
 
     def _end(self, request: Any) -> Any:
         is_commit = request.committed if request.API_VERSION >= 5 else request.transaction_result
@@ -306,24 +277,3 @@ class Broker:
 
 def _id_of(topic: str) -> bytes:
     return topic.encode()[-16:].rjust(16, b"-")
-
-
-def _for_each(topics: Any, code_of: Callable[[TopicPartition], int]) -> list[tuple[str, list[tuple[int, int]]]]:
-    return [(topic, [(n, code_of(TopicPartition(topic, n))) for n in numbers]) for topic, numbers in sorted(topics)]
-
-
-def _batches_of(request: Any) -> list[tuple[TopicPartition, Batch]]:
-    """Return what a Produce request carries, partition by partition."""
-    return [
-        (TopicPartition(topic, number), _batch_of(bytes(data)))
-        for topic, partitions, *_ in request.topics
-        for number, data, *_ in partitions
-    ]
-
-
-def _batch_of(data: bytes) -> Batch:
-    producer_id, epoch, first_sequence, _count = _BATCH_FIELDS.unpack_from(data, _BATCH_FIELDS_AT)
-    reader, records = MemoryRecords(data), []
-    while (found := reader.next_batch()) is not None:
-        records += [(one.key, one.value, tuple(one.headers), one.timestamp) for one in found]
-    return Batch(tuple(records), producer_id, epoch, first_sequence)

@@ -46,7 +46,7 @@ _ENDS = {"TASK_FINISHED", "TASK_DEAD"}
 def is_done(broker: Broker, plan: Plan) -> bool:
     """Return whether all groups have committed all that is on their inputs.
 
-    As outputs and offsets commit together, nothing more comes then; but markers may still be on their way to changelogs.
+    As outputs and offsets commit together, nothing more comes then; markers may still be on their way to changelogs.
     """
     if any(log.stable_end < log.end for log in broker.logs.values()):
         return False

@@ -10,6 +10,7 @@ wanted waits; a lost membership makes it join under a new id.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,10 +113,8 @@ class SimulatedConsumer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
+        with suppress(KafkaError, TimeoutError):
             await self._ask(requests.LeaveGroup(self._group_id, self.membership.member_id))
-        except (KafkaError, TimeoutError):
-            pass
 
     def fetching(self) -> Fetching:
         """Return where the wanted partitions stand."""
@@ -234,7 +233,9 @@ class SimulatedConsumer:
         while True:
             await asyncio.sleep(self._session_s / _BEATS_PER_SESSION)
             try:
-                code = await self._ask(requests.Heartbeat(self._group_id, self.membership.member_id, self.membership.generation))
+                code = await self._ask(
+                    requests.Heartbeat(self._group_id, self.membership.member_id, self.membership.generation)
+                )
             except (KafkaError, TimeoutError):
                 continue
             if code in (UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION):
@@ -269,9 +270,7 @@ class SimulatedConsumer:
         assignment.asked.difference_update(partitions)
         self._changed.set()
 
-    async def _find_positions(
-        self, assignment: _Assignment, connection: Any, partitions: list[TopicPartition]
-    ) -> None:
+    async def _find_positions(self, assignment: _Assignment, connection: Any, partitions: list[TopicPartition]) -> None:
         """Begin where the group has committed; a seek that comes meanwhile counts."""
         unknown = [tp for tp in partitions if assignment.positions[tp] is None]
         if unknown:

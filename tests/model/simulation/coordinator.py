@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from aiokafka import TopicPartition
-
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
+
+    from aiokafka import TopicPartition
 
     from simulation.group import Group
     from simulation.log import Log
@@ -108,7 +108,7 @@ class TransactionCoordinator:
     def add(
         self, transactional_id: str, producer_id: int, epoch: int, *, partition: TopicPartition | None, group: str = ""
     ) -> int:
-        """Let a partition or a group's offsets belong to the transaction, which begins with the first; an error code."""
+        """Let a partition or a group belong to the transaction, which begins with the first; returns an error code."""
         code, known = self._find(transactional_id, producer_id, epoch)
         if known is None:
             return code

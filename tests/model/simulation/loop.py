@@ -64,7 +64,7 @@ class _Handle:
             self.context.run(self._callback, *self._arguments)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001  # as above
+        except BaseException as error:  # as above
             process = self.context.get(current_process)
             if process is None:
                 raise
@@ -100,7 +100,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        """Call it at an instant of virtual time; what is due at the same one goes in the order in which it was asked."""
+        """Call it at an instant of virtual time; what is due at the same one goes in the order of the calls."""
         handle = _Handle(when, callback, args, context)
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, handle))

@@ -164,7 +164,7 @@ class Connection:
         self._network.carry(self, prepared, answer)
         return answer
 
-    def close(self, reason: Any = None, exc: BaseException | None = None) -> asyncio.Future[None]:
+    def close(self, reason: Any = None, **_error: Any) -> asyncio.Future[None]:
         """Close it from this end."""
         if self._is_open:
             self._is_open = False
@@ -189,7 +189,7 @@ class Connection:
     def time_out(self, answer: asyncio.Future[Any]) -> None:
         """Let the wait for an answer end."""
         if not answer.done() and self.process.is_alive:
-            answer.set_exception(asyncio.TimeoutError())
+            answer.set_exception(TimeoutError())
 
     def _fail_all(self, error: BaseException) -> None:
         for answer in list(self._waiting):

@@ -76,6 +76,7 @@ class Plan:
         self.slow_marker_rate = rng.choice((0.0, 0.03, 0.3))
         self.deed_kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
         self.deed_count = rng.randint(0, 4)
+        self.object_count = rng.randint(*_OBJECTS)
         self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
         self.deeds = self._draw_deeds(rng)
@@ -111,17 +112,19 @@ class Plan:
     def describe(self) -> list[str]:
         """Return the plan for people."""
         rates = ", ".join(f"{kind} {rate:.0%}" for kind, rate in self.fault_rates.items()) or "none"
+        who = ", ".join(f"{count} {role}" for role, count in self.worker_counts.items())
+        ids = "stable" if self.has_stable_ids else "random"
         return [
-            f"seed {self.seed}: {self.partitions} partition(s), transactions of version {self.transaction_version}, "
-            f"ids {'stable' if self.has_stable_ids else 'random'}, session {self.session_s} s, "
-            f"transaction time-out {self.transaction_timeout_s} s, workers {self.worker_counts}",
-            f"one way takes {self.one_way_s} s, faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
+            f"seed {self.seed}: {self.partitions} partition(s), transactions of version {self.transaction_version}",
+            f"workers: {who}; {ids} ids; session {self.session_s} s, transactions {self.transaction_timeout_s} s",
+            f"network: one way takes {self.one_way_s} s, {self.slow_marker_rate:.0%} of the markers are slow",
+            f"faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
             *(f"deed at {one.at_s:.3f} s: {one.kind} {one.worker} ({one.lasts_s:.2f} s)" for one in self.deeds),
         ]
 
     def _draw_objects(self, rng: random.Random) -> list[Submitted]:
         found = []
-        for number in range(rng.randint(*_OBJECTS)):
+        for number in range(self.object_count):
             object_id = f"o{number}"
             right = partition_of(object_id.encode(), self.partitions)
             one = Submitted(rng.uniform(0, self.trouble_s * 0.8), right, object_id, rng.randint(1, _MAX_TASKS))

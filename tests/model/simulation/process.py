@@ -6,7 +6,6 @@ whatever they do about it reaches nobody. What it had sent before may still arri
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +14,7 @@ from fakes import ProcessEnded
 from simulation.loop import current_process
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
     from simulation.loop import SimulatedLoop

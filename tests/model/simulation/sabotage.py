@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 
 def _ends() -> Any:
-    """What was not answered is repeated, as aiokafka does: a delayed EndTxn ends the next transaction half way."""
+    """Repeat what was not answered, as aiokafka does: a delayed EndTxn ends the next transaction half way."""
     return patch.object(Unrepeated, "do", BaseHandler.do)
 
 
 def _fencing() -> Any:
-    """Offsets say nothing of who commits them: the coordinator takes that for a client from before KIP-447."""
+    """Say nothing of who commits offsets: the coordinator takes that for a client from before KIP-447."""
     return patch.object(Transactions, "_membership", lambda _self: Membership(-1, ""))
 
 
 def _skipping() -> Any:
-    """What a rebalance delivers again is worked again."""
+    """Work again what a rebalance delivers again."""
 
     def admit(self: Transactions, batch: Any, _next: int | None = None) -> Any:
         partition = self.ownership.partitions.get(batch.partition)
@@ -52,7 +52,7 @@ def _skipping() -> Any:
 
 @contextmanager
 def _offsets() -> Iterator[None]:
-    """Offsets are committed after the transaction, outside of it."""
+    """Commit offsets after the transaction, outside of it."""
     commit_transaction = TransactionalProducer.commit_transaction
 
     async def keep(self: Any, offsets: Any, _group_id: str) -> None:
@@ -74,7 +74,7 @@ def _offsets() -> Iterator[None]:
 
 
 def _changelog() -> Any:
-    """Ledger rows are written before their step, outside of its transaction."""
+    """Write ledger rows before their step, outside of its transaction."""
     commit_step = Transactions._commit
 
     async def commit(self: Transactions, step: Step) -> None:
@@ -92,7 +92,7 @@ def _changelog() -> Any:
 
 
 def _watermark() -> Any:
-    """A restore reads up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
+    """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
 
     async def stable_ends(connection: Any, partitions: Any) -> Any:
         return await restore_module.RecordReader(**connection, isolation_level="read_committed").end_offsets(partitions)
@@ -101,7 +101,7 @@ def _watermark() -> Any:
 
 
 def _stability() -> Any:
-    """A claim takes the committed offsets as they are, though an open transaction is about to change them."""
+    """Claim at the committed offsets as they are, though an open transaction is about to change them."""
     fetch = OffsetFetch.__init__
 
     def take_any(self: OffsetFetch, group_id: str, topics: Any, _require_stable: bool) -> None:  # noqa: FBT001  # the product's signature
@@ -111,7 +111,7 @@ def _stability() -> Any:
 
 
 def _absence() -> Any:
-    """A worker that was away keeps the partitions that it seems to have kept, stores included."""
+    """Let a worker that was away keep the partitions that it seems to have kept, stores included."""
     claim = Ownership.claim
 
     def keep(self: Ownership, numbers: Any, membership: Membership, assignment: object, client: Any) -> None:
@@ -139,7 +139,9 @@ _KILLED = {"fault_rates": {"killed after": 0.05}, "fault_apis": OF_TRANSACTIONS}
 _REBALANCES = {"deed_kinds": ("start", "stop"), "deed_count": 8}
 _AWAY = {
     "deed_kinds": ("freeze",),
-    "deed_count": 12,
+    "deed_count": 8,
+    "object_count": 20,
+    "trouble_s": 15.0,
     "partitions": 2,
     "session_s": 1.5,
     "worker_counts": {"distribution": 1, "processing": 1, "statistics": 2},

@@ -19,7 +19,7 @@ from app.topics import OBJECTS, catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
 from simulation.faults import Faults
-from simulation.loop import NothingToDo, SimulatedLoop, virtual_clock
+from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
 from simulation.network import Network, connected
 from simulation.plan import Plan
 from simulation.process import Process
@@ -106,7 +106,7 @@ class Schedule:
         for deed in self.plan.deeds:
             self._later(deed.at_s, self._do, deed)
         self.broker.on_change = self._something.set
-        last_s = max(self.plan.trouble_s, max(one.at_s for one in self.plan.submitted))
+        last_s = max(self.plan.trouble_s, self.plan.submitted[-1].at_s)
         try:
             async with asyncio.timeout(last_s + _PATIENCE_S):
                 await asyncio.sleep(last_s)
@@ -156,8 +156,10 @@ class Schedule:
 
     def _submit(self, object_id: str, partition: int, task_count: int) -> None:
         right = partition_of(object_id.encode(), self.plan.partitions)
-        self.trace.note("object %s comes in partition %d%s", object_id, partition, "" if partition == right else ", a wrong one")
-        at_ms = 1_795_489_276_000 + round(self.loop.now_s * 1_000)
+        self.trace.note(
+            "object %s comes in partition %d%s", object_id, partition, "" if partition == right else ", a wrong one"
+        )
+        at_ms = EPOCH_MS + round(self.loop.now_s * 1_000)
         value = (
             f'{{"type":"OBJECT_CREATED","id":"o-{object_id}","object_id":"{object_id}","kind":"default",'
             f'"task_count":{task_count},"name":"n","content":"c","at_ms":{at_ms}}}'

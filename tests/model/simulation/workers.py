@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from aiokafka import TopicPartition
-
-    from app.settings import Settings
     from app.streaming.fencing import Membership
     from simulation.network import Network
     from simulation.plan import Plan
@@ -127,9 +124,7 @@ class Worker:
             fatal=process.fatal,
             places_table=PLACES_TABLES[group_id],
         )
-        self.transactions = Transactions(
-            ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal
-        )
+        self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
         streams = dict.fromkeys(self.ownership.input_topics, Stream())
         if role == "processing":
             streams[TASK_REQUESTS] = Stream()
