@@ -50,15 +50,19 @@ async def differences(
     bootstrap: str, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True
 ) -> list[str]:
     """Return what is wrong, as sentences, at most `MOST_DIFFERENCES`; `task_count` is for objects that name none."""
-    topics = await read_topics(bootstrap)
+    found = judge(await read_topics(bootstrap), accepted=accepted, task_count=task_count, all_finished=all_finished)
+    found += await recounted(bootstrap, load(broker=bootstrap, tasks_per_object=task_count))
+    return found[:MOST_DIFFERENCES]
+
+
+def judge(topics: Topics, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True) -> list[str]:
+    """Return what is wrong with what stands on the topics, as sentences."""
     found: list[str] = [f"accepted object {one} is not on {OBJECTS}" for one in accepted if one not in topics.objects]
     found += [
         f"event {one} stands {count} times on {TASK_EVENTS}" for one, count in topics.event_ids.items() if count > 1
     ]
     found += [f"request {one} stands {count} times" for one, count in topics.requests.items() if count > 1]
-    found += _check_objects(topics, task_count, all_finished=all_finished)
-    found += await recounted(bootstrap, load(broker=bootstrap, tasks_per_object=task_count))
-    return found[:MOST_DIFFERENCES]
+    return found + _check_objects(topics, task_count, all_finished=all_finished)
 
 
 async def recounted(bootstrap: str, settings: Settings) -> list[str]:
@@ -78,7 +82,7 @@ async def read_topics(bootstrap: str) -> Topics:
             continue
         try:
             value = msgspec.json.decode(record.value)
-            _note(topics, record, value)
+            note(topics, record, value)
         except (msgspec.DecodeError, TypeError, KeyError):
             topics.undecodable += 1
     async for record in read_all(bootstrap, [LEDGER_CHANGELOG]):
@@ -120,7 +124,8 @@ async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
     return sorted(consumer.partitions_for_topic(topic) or ())
 
 
-def _note(topics: Topics, record: Any, value: dict[str, Any]) -> None:
+def note(topics: Topics, record: Any, value: dict[str, Any]) -> None:
+    """Take in a record of objects, requests or events."""
     object_id = value["object_id"]
     if record.topic == OBJECTS:
         is_moved = any(name == "ebs-moved-from" for name, _ in record.headers)
