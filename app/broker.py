@@ -31,12 +31,12 @@ from aiokafka.protocol.offset import OffsetRequest
 from app.broker_probe import PLAINTEXT, in_words, why_unavailable
 from app.errors import AccessRefused, BrokerError, BrokerUnavailable, TopicMismatch
 from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import retry_tier_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from app.broker_probe import Security
+    from app.names import Names
     from app.topics import TopicSpec
 
     Say = Callable[[str], None]
@@ -124,7 +124,7 @@ def _why_refused(bootstrap: str, error: KafkaError) -> str:
 
 
 async def other_retry_topics(
-    bootstrap: str, tiers_s: Sequence[int], partition_count: int, security: Security = PLAINTEXT
+    bootstrap: str, names: Names, tiers_s: Sequence[int], partition_count: int, security: Security = PLAINTEXT
 ) -> list[str]:
     """Return the retry tiers on the broker that are not among `tiers_s`: tasks may wait there since tiers changed.
 
@@ -134,7 +134,7 @@ async def other_retry_topics(
     async with _admin_client(bootstrap, security) as admin:
         for topic in await admin.describe_topics():
             name, count = topic["topic"], len(topic["partitions"])
-            tier_s = retry_tier_s(name)
+            tier_s = names.retry_tier_s(name)
             if tier_s is None or tier_s in tiers_s or not count:
                 continue
             if count == partition_count:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.topics import SINGLE_PARTITION_TOPICS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -33,8 +31,8 @@ def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicSh
     existing = [(spec, found[spec.name]) for spec in catalogue if spec.name in found]
     wrong = [(spec, shape) for spec, shape in existing if spec.partition_count != shape.partition_count]
     if wrong:
-        counts = {shape.partition_count for spec, shape in existing if spec.name not in SINGLE_PARTITION_TOPICS}
-        only_setting = len(counts) == 1 and all(spec.name not in SINGLE_PARTITION_TOPICS for spec, _ in wrong)
+        counts = {shape.partition_count for spec, shape in existing if not spec.is_single}
+        only_setting = len(counts) == 1 and not any(spec.is_single for spec, _ in wrong)
         return _explain_partitions(wrong, only_setting=only_setting, bootstrap=bootstrap)
     for spec, shape in existing:
         policy = spec.config.get("cleanup.policy", "delete")

@@ -19,4 +19,4 @@ def tracing_from(settings: Settings, service: str) -> Tracing | None:
         from app.tracing import start_tracing  # noqa: PLC0415  # see above
     except ImportError:
         raise SettingsError("EBS_TRACING needs OpenTelemetry: pip install -e '.[otel]', or unset it") from None
-    return start_tracing(service)
+    return start_tracing(service, settings.namespace)

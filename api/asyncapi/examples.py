@@ -18,13 +18,13 @@ from app.events import (
     object_created_id,
     task_id_of,
 )
+from app.names import BARE
 from app.rules.acts import Act
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.workers import Heartbeat, RunningTask
-from app.topics import TASK_REQUESTS
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")
@@ -79,7 +79,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
 LETTER_HEADERS = {
     name: value.decode("utf-8", "replace")
     for name, value in dead_letter_headers(
-        Origin(TASK_REQUESTS, 3, 1_234, _AT_MS), _ERROR, attempts=5, headers=(), task=REQUEST
+        Origin(BARE.task_requests, 3, 1_234, _AT_MS), _ERROR, attempts=5, headers=(), task=REQUEST
     )
 }
 

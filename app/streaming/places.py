@@ -118,7 +118,7 @@ def changed_places(
 
 
 def _decide(group_id: str) -> str:
-    role = group_id.removeprefix("ebs-")
+    role = group_id.rpartition("ebs-")[2]  # before it stands the namespace
     return (
         f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role} with "
         "--to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes on "

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
 from api.cli import cli
@@ -18,7 +19,7 @@ from app.broker import ensure_topics
 from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.workers import Figures, Identity, heartbeat_of
 from app.settings import PREFIX, Settings
-from app.topics import DISTRIBUTION_APP, OBJECTS, WORKERS, catalogue
+from app.topics import catalogue
 
 BROKER = """
 transaction.max.timeout.ms=5000

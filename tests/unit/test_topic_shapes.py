@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from plain_names import CONTROL, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, WORKERS
 
 from app.settings import load
 from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import CONTROL, LEDGER_CHANGELOG, OBJECTS, SINGLE_PARTITION_TOPICS, TASK_EVENTS, WORKERS, catalogue
+from app.topics import catalogue
 
 CATALOGUE = catalogue(load(partitions=8))
 BOOTSTRAP = "kafka:9092"
@@ -36,7 +37,7 @@ def test_replication_and_unreadable_policy_are_no_reason_to_refuse():
 
 def test_setting_is_offered_where_it_would_help():
     """If all topics agree on another count, adopting it is the first fix named."""
-    wrong = {spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if spec.name not in SINGLE_PARTITION_TOPICS}
+    wrong = {spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if not spec.is_single}
     message = explain(**wrong)
     assert message is not None
     assert message.startswith(
