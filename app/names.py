@@ -66,6 +66,11 @@ class Names:
         return name.removeprefix(f"{self.namespace}.") if self.namespace else name
 
     @cached_property
+    def topics(self) -> str:
+        """Which topics this system made, by their ids; one partition."""
+        return self.of("ebs-topics")
+
+    @cached_property
     def objects(self) -> str:
         """The objects as they came in."""
         return self.of("objects")

@@ -7,7 +7,7 @@ one. `load()` turns whatever is wrong into one `SettingsError` whose text names 
 from __future__ import annotations
 
 import re
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -93,7 +93,7 @@ class Settings(SecuritySettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    @cached_property
+    @property
     def names(self) -> Names:
         """What this system's topics and groups are called."""
         return Names(self.namespace)

@@ -35,6 +35,8 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
     is_single: bool = False
     """One log for everybody; all other topics have the same partition count."""
+    is_registry: bool = False
+    """Where the system notes which topics are its own (`app.topic_guard`)."""
 
 
 def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
@@ -48,9 +50,12 @@ def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
 
 
 def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
-    """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles."""
+    """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles.
+
+    Nor does anybody who works read the registry.
+    """
     group = settings.names.group(role)
-    names = [spec.name for spec in catalogue(settings)]
+    names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
     return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
 
 
@@ -75,11 +80,12 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         **broker_stamps,
     }
 
-    def spec(name: str, config: Mapping[str, str], *, is_single: bool = False) -> TopicSpec:
+    def spec(name: str, config: Mapping[str, str], *, is_single: bool = False, is_registry: bool = False) -> TopicSpec:
         partition_count = 1 if is_single else settings.partitions
-        return TopicSpec(name, partition_count, settings.replication_factor, config, is_single)
+        return TopicSpec(name, partition_count, settings.replication_factor, config, is_single, is_registry)
 
     return (
+        spec(names.topics, compacted, is_single=True, is_registry=True),
         spec(names.objects, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
         spec(names.task_requests, streams),
         spec(names.task_events, streams),

@@ -9,6 +9,7 @@ from app.settings import load
 from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
 
 NAMES = [
+    "ebs-topics",
     "objects",
     "task-requests",
     "task-events",
@@ -43,7 +44,7 @@ def test_names_are_those_of_the_design(topics):
 def test_all_but_control_and_workers_are_co_partitioned(topics):
     """One partition count for all, so that an object's records meet; two are one log for everybody."""
     others = {name: spec.partition_count for name, spec in topics.items() if spec.partition_count != 12}
-    assert {"control": 1, "workers": 1} == others
+    assert {"ebs-topics": 1, "control": 1, "workers": 1} == others
     assert set(others) == {name for name, spec in topics.items() if spec.is_single}
 
 
@@ -52,7 +53,7 @@ def test_only_tables_and_control_are_compacted(topics):
     policies = {name: spec.config["cleanup.policy"] for name, spec in topics.items()}
     assert "compact,delete" == policies.pop("workers")
     compacted = {name for name, policy in policies.items() if policy == "compact"}
-    assert {name for name in NAMES if name.endswith("changelog")} | {"control"} == compacted
+    assert {name for name in NAMES if name.endswith("changelog")} | {"control", "ebs-topics"} == compacted
     assert {"delete", "compact"} == set(policies.values())
 
 
@@ -92,4 +93,4 @@ def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
     settings = load()
     watched = set(watched_topics(STATISTICS, settings))
     others = {spec.name for spec in catalogue(settings)} - watched
-    assert {"ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others
+    assert {"ebs-topics", "ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others
