@@ -26,6 +26,7 @@ from app.events import (
 )
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
+from app.topic_ownership import TopicClaim
 from app.topics import catalogue
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def _names(types: Iterable[Any]) -> tuple[str, ...]:
 
 
 _CHANNELS = {  # by the topic's bare name
+    "ebs-topics": _Channel(
+        "Which topics this system made or adopted, by their ids: it writes to no others of these names",
+        "topic",
+        _names((TopicClaim,)),
+        ("api", "distribution", "processing", "statistics"),
+        ("api", "distribution", "processing", "statistics"),
+    ),
     "objects": _Channel(
         "Objects as they came in; an outside producer may write here too. The partition of an object is the CRC-32 of "
         "its id (UTF-8) modulo the number of partitions: librdkafka's partitioner `consistent`. Distribution moves a "

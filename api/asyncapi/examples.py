@@ -25,6 +25,7 @@ from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.workers import Heartbeat, RunningTask
+from app.topic_ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")
@@ -73,6 +74,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         pid=4_711,
         running=[RunningTask(TASK_ID, 1_200, 0.5, "page 9 of 17")],
     ),
+    TopicClaim("5d1f0c52a9b04c1e8f6a3b7d2c4e9f10", _AT_MS - 86_400_000),
     Act(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
 )
 

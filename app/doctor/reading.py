@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import time
 from collections import defaultdict
@@ -16,11 +17,13 @@ from aiokafka.errors import KafkaError
 from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
 from app.doctor.log_dirs import biggest_partitions
+from app.errors import ForeignTopics
 from app.names import PROCESSING
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
 from app.streaming.reading import RecordReader
 from app.streaming.survey import unowned_numbers
+from app.topic_registry import TopicRegistry
 from app.topics import PLACES_TABLES, catalogue, input_topics
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.settings import Settings
+    from app.topic_ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
@@ -54,6 +58,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
         cluster = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in cluster["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
+        topics = await _with_owners(topics, TopicRegistry(known.topics, connection))
         workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
         usage = shutil.disk_usage(_existing(settings.data_dir))
         return Facts(
@@ -97,6 +102,27 @@ async def _read_topics(
         for name in names
         if name in described
     }
+
+
+async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry) -> dict[str, TopicFacts]:
+    """Return the topics with whose they are; the registry's own is judged by what is in it."""
+    claims: Mapping[str, TopicClaim] = {}
+    topic_ids = await registry.topic_ids(topics)
+    is_registry_ours = True
+    if registry.topic in topics:
+        try:
+            claims = await registry.read()
+        except ForeignTopics:
+            is_registry_ours = False
+
+    def judged(topic: TopicFacts) -> TopicFacts:
+        if topic.name == registry.topic:
+            return dataclasses.replace(topic, is_ours=is_registry_ours, made_by_us=False)
+        claim = claims.get(topic.name)
+        is_ours = claim is not None and claim.topic_id == topic_ids.get(topic.name)
+        return dataclasses.replace(topic, is_ours=is_ours, made_by_us=is_ours and not (claim and claim.adopted))
+
+    return {name: judged(topic) for name, topic in topics.items()}
 
 
 async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str] | None:

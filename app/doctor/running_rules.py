@@ -88,6 +88,11 @@ def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
         tier_s = settings.names.retry_tier_s(name)
         if tier_s is None or tier_s in settings.retry_tiers_s:
             continue
+        if not topic.is_ours:
+            said = "EBS_RETRY_TIERS_S does not name this retry tier, and nothing says that this system made it"
+            fix = "ebs topics --adopt, if tasks of this system wait in it"
+            yield Finding(Severity.INFO, name, said, "no worker reads it", fix)
+            continue
         count = behind.get(name, 0)
         said = f"EBS_RETRY_TIERS_S does not name this retry tier, {count} records wait in it"
         if count and topic.partition_count != settings.partitions:

@@ -45,6 +45,7 @@ def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -
 def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: Facts) -> int | None:
     """Return the partition count that all topics share, where it is not what the settings say; else None."""
     pairs = [(spec, facts.topics[spec.name]) for spec in specs if spec.name in facts.topics]
+    pairs = [(spec, topic) for spec, topic in pairs if topic.is_ours]
     counts = {topic.partition_count for spec, topic in pairs if not spec.is_single}
     wrong = [spec for spec, topic in pairs if spec.partition_count != topic.partition_count]
     if len(counts) == 1 and len(wrong) > 1 and not any(spec.is_single for spec in wrong):
@@ -57,6 +58,9 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
     if topic is None:
         yield Finding(Severity.ERROR, spec.name, "the topic does not exist", "nothing starts without it", "ebs topics")
         return
+    if not topic.is_ours:
+        yield _foreign(spec.name)
+        return
     if check_partitions and topic.partition_count != spec.partition_count:
         only_setting = not spec.is_single
         yield Finding(
@@ -65,9 +69,7 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
             f"it has {topic.partition_count} partitions, the settings say {spec.partition_count}",
             "all topics are co-partitioned: workers and API refuse to start",
             (f"EBS_PARTITIONS={topic.partition_count} if all topics have as many, or " if only_setting else "")
-            + "make it anew, which drops what is in it: "
-            + command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {spec.name}")
-            + "; ebs topics",
+            + _anew(topic, facts),
         )
     yield from _check_replicas(topic, settings, facts)
     if topic.configs is None:
@@ -76,6 +78,20 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
         yield Finding(Severity.INFO, spec.name, "its configuration may not be read", why, fix)
         return
     yield from _check_configs(spec, topic, settings, facts)
+
+
+def _foreign(name: str) -> Finding:
+    said = "it exists, and nothing says that this system made it"
+    why = "workers and API refuse to start, and write nothing to it"
+    fix = "if it is somebody else's: EBS_NAMESPACE=acme (a name of your own); if it is ours: ebs topics --adopt"
+    return Finding(Severity.ERROR, name, said, why, fix)
+
+
+def _anew(topic: TopicFacts, facts: Facts) -> str:
+    if not topic.made_by_us:
+        return "EBS_NAMESPACE, so that this system has topics of its own"
+    deleting = command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {topic.name}")
+    return f"make it anew, which drops what is in it: {deleting}; ebs topics"
 
 
 def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
