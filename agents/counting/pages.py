@@ -156,7 +156,9 @@ class Pages:
         own = sorted(self._app.tables[LEDGER_TABLE].stores)
         others = self._colleagues.alive(asked.host)
         known = {*own, *(number for one in others for number in one.partitions)}
+        namespace = self._app.options.namespace
         return {
+            **({"namespace": namespace} if namespace else {}),
             "worker": self._app.worker_name,
             "partitions": own,
             "others": [
