@@ -8,9 +8,9 @@ from typing import Any
 
 from api_process import ApiProcess, until
 from mass_redrive import ended
+from plain_names import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 from app.events import decode_task_request
-from app.topics import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 PATH = "/api/dead-letters"
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_names import LEDGER_CHANGELOG, OBJECTS
 from view_records import Record
 
 from api.view.object_index import STATES, unpack_place
@@ -21,10 +22,9 @@ from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, en
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
-from app.topics import LEDGER_CHANGELOG, OBJECTS
 
 
-async def no_ends() -> dict[int, int]:
+async def no_ends(_topic: str) -> dict[int, int]:
     """Nothing is asked of a broker."""
     return {}
 
