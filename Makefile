@@ -10,7 +10,7 @@ ifdef KAFKA
 export EBS_KAFKA_VERSION := $(KAFKA)
 endif
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
-QUICK_TESTS := tests/unit tests/functional
+QUICK_TESTS := tests/unit tests/functional tests/model
 SYSTEM_TESTS := tests/integration tests/browser tests/faults
 # A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
 again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more and alone: FLAKY if it passes now' && \
@@ -122,7 +122,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "setting up $(VENV) with $$("$$found" --version), this takes a minute"; \
 	  "$$found" -m venv --clear $(VENV) || exit 1; \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' || \
+	  { echo 'The Python packages could not be installed (see above). The first run needs the network: set https_proxy where a proxy is between.' >&2; exit 1; }
 	@touch $@
 
 clean:

@@ -11,7 +11,6 @@ from agents.outgoing import Outgoing
 from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.streaming.unreadable import UnreadableRecord
-from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -28,14 +27,16 @@ def dead_letter(
     record: ConsumerRecord,
     error: BaseException,
     *,
+    topic: str,
     limit_bytes: int,
     attempts: int = 0,
     task: TaskCreated | None = None,
 ) -> Outgoing:
     """Return (and tell of) a record's dead letter: its original bytes, in its own partition, with headers that say why.
 
-    `limit_bytes` is what `dead-letters` takes: a letter that is larger has only the beginnings of its parts. `task` is
-    what the record asks for, where it can be read: kind, ids and redrives go into headers of their own.
+    `topic` is that of dead letters, `limit_bytes` what it takes: a letter that is larger has only the beginnings of
+    its parts. `task` is what the record asks for, where it can be read: kind, ids and redrives go into headers of
+    their own.
     """
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
     value, last_offset, incomplete = record.value, None, None
@@ -53,7 +54,7 @@ def dead_letter(
         last_offset=last_offset,
         incomplete=incomplete,
     )
-    return Outgoing(DEAD_LETTERS, record.partition, *fitting(Body(record.key, value, headers), limit_bytes))
+    return Outgoing(topic, record.partition, *fitting(Body(record.key, value, headers), limit_bytes))
 
 
 def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> None:
@@ -67,6 +68,6 @@ def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> Non
     _story.tell(alike, time.monotonic(), "%s goes to the dead letters: %s: %s", place, name, message)
 
 
-def bury(step: Step, record: ConsumerRecord, error: BaseException) -> None:
-    """Send a record that cannot be read or worked to the dead letters with a step."""
-    step.send(*dead_letter(record, error, limit_bytes=step.limit_bytes(DEAD_LETTERS)))
+def bury(step: Step, record: ConsumerRecord, error: BaseException, topic: str) -> None:
+    """Send a record that cannot be read or worked to the dead letters (`topic`) with a step."""
+    step.send(*dead_letter(record, error, topic=topic, limit_bytes=step.limit_bytes(topic)))

@@ -20,16 +20,10 @@ from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
 from app.future_stamps import future_stamps
 from app.metrics import counter
+from app.names import DISTRIBUTION, SEEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
 from app.streaming.transactions import SURELY_FITS_BYTES
-from app.topics import (
-    DISTRIBUTION_APP,
-    OBJECTS,
-    SEEN_TABLE,
-    TASK_EVENTS,
-    TASK_REQUESTS,
-)
 from app.worker import create_worker_app, load_settings, tracing_of
 
 if TYPE_CHECKING:
@@ -56,6 +50,11 @@ class Distributor:
 
     def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
+        self._group_id = settings.names.group(DISTRIBUTION)
+        self._objects = settings.names.objects
+        self._task_requests = settings.names.task_requests
+        self._task_events = settings.names.task_events
+        self._dead_letters = settings.names.dead_letters
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
@@ -76,17 +75,17 @@ class Distributor:
             try:
                 self._distribute_one(step, record, stream_time_ms, at_ms)
             except DecodeError as error:
-                bury(step, record, error)
+                bury(step, record, error, self._dead_letters)
         self._forget_old_ids(step, partition, stream_time_ms)
 
     def _distribute_traced(
         self, tracing: Tracing, step: Step, record: ConsumerRecord, stream_time_ms: int, at_ms: int
     ) -> None:
-        traced = tracing.process(record, DISTRIBUTION_APP)
+        traced = tracing.process(record, self._group_id)
         try:
             self._distribute_one(step, record, stream_time_ms, at_ms, None if traced is None else traced.headers)
         except DecodeError as error:
-            bury(step, record, error)
+            bury(step, record, error, self._dead_letters)
             if traced is not None:
                 traced.fail(error)
         finally:
@@ -114,7 +113,7 @@ class Distributor:
         try:
             event = decode_object(record.value)
         except DECODE_ERRORS as error:
-            raise explain_decode_error(OBJECTS, error) from error
+            raise explain_decode_error(self._objects, error) from error
         object_key = event.object_id.encode()
         right = partition_of(object_key, self._partition_count)
         if right != record.partition:
@@ -136,12 +135,12 @@ class Distributor:
         # The last one is the largest, by its number; none may be sent where not all can be.
         last = plans[-1].request
         if len(record.value) > SURELY_FITS_BYTES:
-            step.check_size(TASK_REQUESTS, last.task_id.encode(), encode(last), headers)
+            step.check_size(self._task_requests, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
         for plan in plans:
             task_key = plan.request.task_id.encode()
-            step.send(TASK_REQUESTS, plan.request_partition, task_key, encode(plan.request), headers)
-            step.send(TASK_EVENTS, record.partition, object_key, encode(plan.fact), headers)
+            step.send(self._task_requests, plan.request_partition, task_key, encode(plan.request), headers)
+            step.send(self._task_events, record.partition, object_key, encode(plan.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:
         """Send a record on to the partition of its id, where everything of one object meets; it is right there.
@@ -150,8 +149,8 @@ class Distributor:
         """
         whence = f"{record.topic}-{record.partition}@{record.offset}".encode()
         headers = [*record.headers, (MOVED_HEADER, whence)]
-        step.check_size(OBJECTS, object_key, record.value, headers)
-        step.send(OBJECTS, right, object_key, record.value, headers)
+        step.check_size(self._objects, object_key, record.value, headers)
+        step.send(self._objects, right, object_key, record.value, headers)
         self.moved_count += 1
 
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
@@ -176,11 +175,11 @@ class MovedCollector:
 
 
 _settings = load_settings()
-app = create_worker_app(DISTRIBUTION_APP, _settings)
+app = create_worker_app(DISTRIBUTION, _settings)
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
-attach_heartbeat(app)
+attach_heartbeat(app, _settings.names.workers)
 register_health(app)
-_distributor = Distributor(_settings, tracing_of(_settings, DISTRIBUTION_APP))
+_distributor = Distributor(_settings, tracing_of(_settings, DISTRIBUTION))
 register_metrics(app, more=MovedCollector(_distributor))
 
 

@@ -35,7 +35,7 @@ def register_health(app: StreamingApp) -> None:
     @app.page("/readyz")
     async def readyz(web: Any, request: Any) -> Any:
         checks = [check_broker(app), check_membership(app), check_partitions(app), check_progress(app)]
-        return _answer(web, request, checks)
+        return _answer(web, request, checks, app.options.namespace)
 
 
 def check_progress(app: StreamingApp) -> Check:
@@ -86,9 +86,11 @@ def check_partitions(app: StreamingApp) -> Check:
     return Check("partitions", ok=False, detail=f"partitions {', '.join(map(str, closed))} are not ready: {done}")
 
 
-def _answer(web: Any, request: Any, checks: list[Check]) -> Any:
+def _answer(web: Any, request: Any, checks: list[Check], namespace: str = "") -> Any:
     failed = [check.detail for check in checks if not check.ok]
     body: dict[str, Any] = {"status": "unavailable", "reasons": failed} if failed else {"status": "ok"}
+    if namespace:
+        body["namespace"] = namespace
     if "verbose" in request.query:
         body["checks"] = [check._asdict() for check in checks]
     return web.json(body, status=503 if failed else 200, headers=_NO_STORE)

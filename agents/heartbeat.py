@@ -25,7 +25,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from app.rules.workers import HEARTBEAT_EVERY_S, Figures, Identity, heartbeat_of
-from app.topics import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,13 +39,16 @@ _PATIENCE_S = 2.0
 """For one heartbeat: a broker that is away must not hold up a worker that stops for more than twice as long."""
 
 
-def attach_heartbeat(app: StreamingApp, figures: Callable[[], Figures] | None = None) -> None:
-    """Let a worker's app beat from its start to its end; without `figures` it tells partitions and last commit."""
+def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Figures] | None = None) -> None:
+    """Let a worker's app beat on `topic` from its start to its end.
+
+    Without `figures` it tells partitions and last commit.
+    """
     tell = StepFigures(app.transactions, app.progress) if figures is None else figures
 
     async def beat() -> None:
-        identity = identity_of(app.worker_name, app.conf.id.removeprefix("ebs-"), app.options.web_port)
-        await Heart(app.options.connection, identity, tell).run()
+        identity = identity_of(app.worker_name, app.role, app.options.web_port)
+        await Heart(app.options.connection, identity, tell, topic=topic).run()
 
     app.task(beat)
 
@@ -94,7 +96,7 @@ class Heart:
         identity: Identity,
         figures: Callable[[], Figures],
         *,
-        topic: str = WORKERS,
+        topic: str,
         every_s: float = HEARTBEAT_EVERY_S,
     ) -> None:
         self._connection = connection

@@ -36,7 +36,7 @@ def register_metrics(
 
     `last_progress_s`: when something was last done (epoch s); without it, when a step was last committed.
     """
-    registry = new_registry(app.conf.id.removeprefix("ebs-"))
+    registry = new_registry(app.role, app.options.namespace)
     registry.register(WorkerCollector(app, last_progress_s or (lambda: app.transactions.committed_at_s)))
     if more is not None:
         registry.register(more)

@@ -30,10 +30,10 @@ from agents.retries import register_retries
 from app.broker import other_retry_topics
 from app.errors import SettingsError, StepFailed
 from app.kafka_security import kafka_security
+from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
-from app.topics import PROCESSING_APP, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
@@ -41,16 +41,17 @@ try:
     _handlers = load_handlers(_settings)
 except SettingsError as error:
     sys.exit(f"error: {error}")
-_tiers = [retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
+_names = _settings.names
+_tiers = [_names.retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 
-app = create_worker_app(PROCESSING_APP, _settings)
+app = create_worker_app(PROCESSING, _settings)
 app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
-_tracing = tracing_of(_settings, PROCESSING_APP)
+_tracing = tracing_of(_settings, PROCESSING)
 _attempt_tracing = None
 if _tracing is not None:
     from agents.engine.attempt_tracing import AttemptTracing
 
-    _attempt_tracing = AttemptTracing(_tracing, PROCESSING_APP)
+    _attempt_tracing = AttemptTracing(_tracing, app.conf.id)
 _dead_shares = None
 if _settings.breaker_dead_share:
     _dead_shares = DeadShares(
@@ -58,11 +59,11 @@ if _settings.breaker_dead_share:
         window_s=_settings.breaker_window_s,
         min_count=_settings.breaker_min_tasks,
     )
-_lanes = Lanes(app.transactions, commit_interval_s=_settings.commit_interval_ms / 1_000)
+_lanes = Lanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
-    topic=TASK_REQUESTS,
+    topic=_names.task_requests,
     partition_count=_settings.partitions,
     handlers=_handlers,
     control=_control,
@@ -81,13 +82,13 @@ _engine = Engine(
 
 async def _former_tiers() -> list[str]:
     return await other_retry_topics(
-        _settings.broker, _settings.retry_tiers_s, _settings.partitions, kafka_security(_settings)
+        _settings.broker, _names, _settings.retry_tiers_s, _settings.partitions, kafka_security(_settings)
     )
 
 
 _ladder = register_retries(app, _lanes, _control, _tiers, _former_tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
-attach_heartbeat(app, ProcessingFigures(app.transactions, app.progress, _engine, _ladder))
+attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress, _engine, _ladder))
 register_health(app)
 register_metrics(
     app,
@@ -113,13 +114,13 @@ def _control_changed() -> None:
     _drainer.control_changed()
 
 
-@app.agent(app.input_of(TASK_REQUESTS))
+@app.agent(app.input_of(_names.task_requests))
 async def processing(stream: Any) -> None:
     """Work tasks off."""
     executor = Executor(
         _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
     )
-    feed = ControlFeed(app.options.connection, _control, on_change=_control_changed)
+    feed = ControlFeed(app.options.connection, _control, _names.control, on_change=_control_changed)
     app.progress.followed[feed.partition] = lambda: feed.position
     feed.start()
     try:

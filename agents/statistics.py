@@ -18,27 +18,21 @@ from agents.counting.pages import register_pages
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
-from app.topics import (
-    EXPIRY_TABLE,
-    LEDGER_TABLE,
-    RESULTS_TABLE,
-    STATISTICS_APP,
-    WINDOWS_TABLE,
-)
+from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, STATISTICS, WINDOWS_TABLE
 from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
-app = create_worker_app(STATISTICS_APP, _settings)
+app = create_worker_app(STATISTICS, _settings)
 app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
 app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="a row a task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")
-register_pages(app)
-attach_heartbeat(app)
+register_pages(app, _settings.names.workers)
+attach_heartbeat(app, _settings.names.workers)
 register_health(app)
 register_metrics(app)
 _bookkeeper = Bookkeeper(_settings)
-_tracing = tracing_of(_settings, STATISTICS_APP)
+_tracing = tracing_of(_settings, STATISTICS)
 
 
 @app.agent(app.input)
@@ -50,4 +44,4 @@ async def statistics(stream: Any) -> None:
             _bookkeeper.record(step, began_at_ns // 1_000_000)
             if _tracing is not None:
                 for batch in step.batches:
-                    _tracing.observe(batch.records, STATISTICS_APP, began_at_ns)
+                    _tracing.observe(batch.records, app.conf.id, began_at_ns)

@@ -170,5 +170,6 @@ class WorkerAnswer(BaseModel):
 class WorkerList(BaseModel):
     """Workers by role and name; who was silent for 10 s is not among them."""
 
+    namespace: str = Field(description="EBS_NAMESPACE of this system; empty: none")
     workers: list[WorkerAnswer]
     view: ViewAnswer

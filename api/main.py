@@ -209,11 +209,21 @@ def _from_environment() -> FastAPI:
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
     connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
-    view = View(settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms))
-    publisher = KafkaPublisher(settings.broker, settings.publish_timeout_s, connect, security=security, tracing=tracing)
-    feed = ViewFeed(settings.broker, settings.data_dir, view, connect, clock_ms=epoch_ms, security=security)
-    keeper = StatisticsKeeper(view, StatisticsFile(settings.stats_db))
-    events = KafkaEvents(settings.broker, security=security)
+    names = settings.names
+    view = View(
+        settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms), names=names
+    )
+    publisher = KafkaPublisher(
+        settings.broker,
+        settings.publish_timeout_s,
+        connect,
+        objects=names.objects,
+        security=security,
+        tracing=tracing,
+    )
+    feed = ViewFeed(settings.broker, settings.own_data_dir, view, connect, clock_ms=epoch_ms, security=security)
+    keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
+    events = KafkaEvents(settings.broker, names.task_events, security=security)
     desk = KafkaDesk(settings, view, security=security)
     watch = ViewWatch(
         view,

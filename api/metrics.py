@@ -186,7 +186,7 @@ class SystemMetrics(NamedTuple):
 
 def system_metrics(view: View, clock_ms: Callable[[], int]) -> SystemMetrics:
     """Return the metrics of an API process."""
-    registry = new_registry("api")
+    registry = new_registry("api", view.names.namespace)
     collector = SystemCollector(view, clock_ms)
     registry.register(collector)
     return SystemMetrics(registry, collector)

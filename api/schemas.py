@@ -236,9 +236,10 @@ class Check(BaseModel):
 
 
 class Health(BaseModel):
-    """`checks` only with `?verbose`."""
+    """`checks` only with `?verbose`; `namespace` (EBS_NAMESPACE) where there is one."""
 
     status: Literal["ok"]
+    namespace: str | None = None
     checks: list[Check] | None = None
 
 

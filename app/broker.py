@@ -20,6 +20,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     InvalidReplicationFactorError,
+    InvalidTopicError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -30,13 +31,15 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from app.broker_probe import PLAINTEXT, in_words, why_unavailable
 from app.errors import AccessRefused, BrokerError, BrokerUnavailable, TopicMismatch
+from app.topic_guard import TopicGuard
+from app.topic_registry import TopicRegistry
 from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import retry_tier_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from app.broker_probe import Security
+    from app.names import Names
     from app.topics import TopicSpec
 
     Say = Callable[[str], None]
@@ -54,10 +57,11 @@ _LATEST = -1  # ListOffsets' timestamp for the end of the log
 
 @dataclass(frozen=True)
 class TopicReport:
-    """A topic as it is now; `made` tells whether this call made it."""
+    """A topic as it is now; `made` tells whether this call made it, `adopted` whether it took it over."""
 
     shape: TopicShape
     made: bool
+    adopted: bool = False
 
 
 async def wait_for_broker(
@@ -87,12 +91,13 @@ async def ensure_topics(
     security: Security = PLAINTEXT,
     timeout_s: float | None = None,
     say: Say = _log.warning,
+    adopt: bool = False,
 ) -> tuple[TopicReport, ...]:
     """Make the topics that are missing, check the others, return when every partition's leader answers.
 
-    Waits for the broker first. Many processes may call it at once. Raises `TopicMismatch` for a topic of another
-    shape (nothing is made then), `BrokerError` if the broker refuses, `AccessRefused` as above, `BrokerUnavailable` if
-    `timeout_s` is over.
+    Waits for the broker first. Many processes may call it at once. Raises `ForeignTopics` for a topic that is not this
+    system's, unless it is to `adopt` what exists; `TopicMismatch` for a topic of another shape (nothing is made then),
+    `BrokerError` if the broker refuses, `AccessRefused` as above, `BrokerUnavailable` if `timeout_s` is over.
     """
     specs = tuple(catalogue)
     throttled = _Throttled(say)
@@ -101,7 +106,7 @@ async def ensure_topics(
             while True:
                 await _wait_for_broker(bootstrap, security, throttled)
                 try:
-                    return await _ensure_topics(bootstrap, security, specs, throttled)
+                    return await _ensure_topics(bootstrap, security, specs, throttled, adopt=adopt)
                 except (KafkaError, OSError) as error:
                     if isinstance(error, KafkaError) and not error.retriable:
                         raise BrokerError(_why_refused(bootstrap, error)) from error
@@ -123,8 +128,18 @@ def _why_refused(bootstrap: str, error: KafkaError) -> str:
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
 
 
+async def tiers_on_broker(
+    bootstrap: str, names: Names, partition_count: int, security: Security = PLAINTEXT
+) -> set[int]:
+    """Return the seconds of all retry tiers of so many partitions that exist, whoever made them."""
+    async with _admin_client(bootstrap, security) as admin:
+        described = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+    tiers = {names.retry_tier_s(name) for name, count in described.items() if count == partition_count}
+    return {tier_s for tier_s in tiers if tier_s is not None}
+
+
 async def other_retry_topics(
-    bootstrap: str, tiers_s: Sequence[int], partition_count: int, security: Security = PLAINTEXT
+    bootstrap: str, names: Names, tiers_s: Sequence[int], partition_count: int, security: Security = PLAINTEXT
 ) -> list[str]:
     """Return the retry tiers on the broker that are not among `tiers_s`: tasks may wait there since tiers changed.
 
@@ -132,12 +147,17 @@ async def other_retry_topics(
     """
     found = []
     async with _admin_client(bootstrap, security) as admin:
-        for topic in await admin.describe_topics():
+        described = [topic for topic in await admin.describe_topics() if names.retry_tier_s(topic["topic"]) is not None]
+        others = [one["topic"] for one in described if names.retry_tier_s(one["topic"]) not in tiers_s]
+        own = await TopicRegistry(names.topics, _connection(bootstrap, security)).own_of(others) if others else set()
+        for topic in described:
             name, count = topic["topic"], len(topic["partitions"])
-            tier_s = retry_tier_s(name)
+            tier_s = names.retry_tier_s(name)
             if tier_s is None or tier_s in tiers_s or not count:
                 continue
-            if count == partition_count:
+            if name not in own:
+                _log.error("%s is not read: nothing says that this system made it (ebs topics --adopt)", name)
+            elif count == partition_count:
                 found.append((tier_s, name))
             else:
                 _log.error(
@@ -227,29 +247,42 @@ async def _wait_for_broker(bootstrap: str, security: Security, throttled: _Throt
 
 
 async def _ensure_topics(
-    bootstrap: str, security: Security, specs: Sequence[TopicSpec], throttled: _Throttled
+    bootstrap: str, security: Security, specs: Sequence[TopicSpec], throttled: _Throttled, *, adopt: bool
 ) -> tuple[TopicReport, ...]:
     made: set[str] = set()
+    registry = [spec for spec in specs if spec.is_registry]
+    guard = TopicGuard(specs, registry[0], _connection(bootstrap, security), adopt=adopt) if registry else None
     async with _admin_client(bootstrap, security) as admin:
         for pause_s in _pauses_s():
             found = await _describe(admin, specs)
-            mismatch = explain_mismatch(specs, found, bootstrap)
+            made_by_us = frozenset() if guard is None else await guard.made_by_us(found, made)
+            if made_by_us is None:
+                await asyncio.sleep(pause_s)
+                continue
+            mismatch = explain_mismatch(specs, found, bootstrap, made_by_us)
             if mismatch is not None:
                 raise TopicMismatch(mismatch)
             missing = [spec for spec in specs if spec.name not in found]
             if not missing:
                 break
+            if guard is not None and registry[0] not in missing:
+                await guard.claim(spec.name for spec in missing)
+            elif guard is not None:
+                missing = registry  # first, so that all others can be claimed before they are made
             made |= await _make(admin, missing, throttled)
             await asyncio.sleep(pause_s)  # until this broker's metadata shows them
         await _wait_for_leaders(bootstrap, security, admin, specs, throttled)
-    return tuple(TopicReport(found[spec.name], spec.name in made) for spec in specs)
+    adopted = set() if guard is None else guard.adopted
+    return tuple(TopicReport(found[spec.name], spec.name in made, spec.name in adopted) for spec in specs)
+
+
+def _connection(bootstrap: str, security: Security) -> dict[str, Any]:
+    return {"bootstrap_servers": bootstrap, "request_timeout_ms": _REQUEST_TIMEOUT_MS, **security}
 
 
 @asynccontextmanager
 async def _admin_client(bootstrap: str, security: Security) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
-    )
+    admin = AIOKafkaAdminClient(client_id="ebs-topics", **_connection(bootstrap, security))
     try:
         await admin.start()
         yield admin
@@ -306,7 +339,10 @@ async def _make(admin: AIOKafkaAdminClient, missing: Sequence[TopicSpec], thrott
         elif error is InvalidReplicationFactorError:
             throttled(f"waiting for more brokers, or lower EBS_REPLICATION_FACTOR: topic {name}, {' '.join(message)}")
         elif error is not TopicAlreadyExistsError:  # another process was faster: next time round it is described
-            raise error(f"topic {name}: {error.description}, {' '.join(filter(None, message))}")
+            said = " ".join(filter(None, message))
+            if error is InvalidTopicError and "collide" in said:
+                said += " (to Kafka '.' and '_' are the same in names): choose another EBS_NAMESPACE"
+            raise error(f"topic {name}: {error.description}, {said}")
     return made
 
 

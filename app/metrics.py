@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-def new_registry(role: str) -> CollectorRegistry:
-    """Return a registry with the process's own metrics; `role` is api, distribution, processing or statistics."""
+def new_registry(role: str, namespace: str = "") -> CollectorRegistry:
+    """Return a registry with the process's own metrics; `role` is api, distribution, processing or statistics.
+
+    `namespace` is that of Kafka (EBS_NAMESPACE), and not called so: that label is Kubernetes's.
+    """
     # One more series for each histogram and label, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    build = Gauge("ebs_build_info", "1, with what runs here", ["version", "python", "role"], registry=registry)
-    build.labels(installed_version(), platform.python_version(), role).set(1)
+    labels = ["version", "python", "role", "ebs_namespace"]
+    build = Gauge("ebs_build_info", "1, with what runs here", labels, registry=registry)
+    build.labels(installed_version(), platform.python_version(), role, namespace).set(1)
     return registry
 
 

@@ -20,12 +20,12 @@ from app.rules.worked import WorkedTasks
 from app.streaming.places import decided
 from app.streaming.reading import RecordReader
 from app.streaming.topic_metadata import read_topics
-from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from app.broker_probe import Security
+    from app.names import Names
 
 EARLIEST = "earliest"
 LATEST = "latest"
@@ -48,7 +48,8 @@ class Reset(NamedTuple):
 
 async def reset_offsets(
     bootstrap: str,
-    group_id: str,
+    names: Names,
+    role: str,
     topics: Sequence[str],
     to: str | int,
     *,
@@ -67,6 +68,7 @@ async def reset_offsets(
 
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
+    group_id = names.group(role)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="ebs-offsets", **security)
     consumer = RecordReader(
         bootstrap_servers=bootstrap,
@@ -92,7 +94,7 @@ async def reset_offsets(
         if not all_partitions:
             resets = [one for one in resets if one.before < 0 or one.before > one.end]
         if resets and to == WORKED:
-            resets = await _as_worked(admin, consumer, resets)
+            resets = await _as_worked(admin, consumer, names, resets)
         if resets:
             ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
             consumer.assign([one.tp for one in resets])
@@ -131,13 +133,13 @@ async def _plan(
     return [Reset(tp, committed[tp], _target(to, begins[tp], ends[tp]), "", begins[tp], ends[tp]) for tp in partitions]
 
 
-async def _as_worked(admin: Any, consumer: Any, resets: Sequence[Reset]) -> list[Reset]:
+async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:
     """Return what the events of the tasks tell: behind everything that is done, with what is done above it."""
     worked = WorkedTasks()
-    async for record in _read(consumer, await _whole(admin, consumer, TASK_EVENTS)):
+    async for record in _read(consumer, await _whole(admin, consumer, names.task_events)):
         with suppress(*DECODE_ERRORS):
             worked.note(decode_task_event(record.value))
-    async for record in _read(consumer, await _whole(admin, consumer, TASK_REQUESTS)):
+    async for record in _read(consumer, await _whole(admin, consumer, names.task_requests)):
         with suppress(*DECODE_ERRORS):
             worked.note_request(decode_task_request(record.value))
     found = []
@@ -149,7 +151,7 @@ async def _as_worked(admin: Any, consumer: Any, resets: Sequence[Reset]) -> list
                 task = decode_task_request(record.value)
             except DECODE_ERRORS:
                 continue  # it goes to the dead letters, perhaps once more
-            if worked.is_worked(task, waits=one.tp.topic != TASK_REQUESTS):
+            if worked.is_worked(task, waits=one.tp.topic != names.task_requests):
                 progress.finish(record.offset)
             elif worked.has_started(task):
                 progress.start(record.offset)

@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
 from app.events import MAX_RESULT_BYTES
+from app.names import Names, why_no_namespace
 from app.security_settings import SecuritySettings, contradiction, secret_fields
 
 PREFIX = "EBS_"
@@ -58,6 +59,16 @@ def _parse_brokers(value: object) -> object:
     return brokers
 
 
+def _parse_namespace(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    namespace = value.strip()
+    reason = why_no_namespace(namespace)
+    if reason is not None:
+        raise ValueError(reason)
+    return namespace
+
+
 def _parse_tiers(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -82,16 +93,36 @@ class Settings(SecuritySettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
+    @property
+    def names(self) -> Names:
+        """What this system's topics and groups are called."""
+        return Names(self.namespace)
+
+    @property
+    def own_data_dir(self) -> Path:
+        """Where this system keeps its stores and its view, apart from those of other namespaces."""
+        return self.data_dir / "namespaces" / self.namespace if self.namespace else self.data_dir
+
+    @property
+    def own_stats_db(self) -> Path:
+        """The SQLite file; where none is named, each namespace has one of its own."""
+        if "stats_db" in self.model_fields_set:
+            return self.stats_db
+        return self.stats_db.with_name(self.names.of(self.stats_db.name))
+
     broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
         "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
+    )
+    namespace: Annotated[str, BeforeValidator(_parse_namespace)] = Field(
+        "", description="Begins every topic, group and transactional id, so that systems share one Kafka; empty: none"
     )
     partitions: int = Field(8, ge=1, le=1_000, description="Partitions of every topic except control")
     replication_factor: int = Field(1, ge=1, le=15, description="Replicas of every topic that is made")
     min_insync_replicas: int = Field(1, ge=1, le=15, description="Replicas that must have a write before it counts")
     retention_days: int = Field(7, ge=1, le=3_650, description="How long objects, requests and events are kept")
     data_dir: Path = Field(Path(".ebs"), description="Embedded broker's data, local stores, the API's view")
-    kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.0.2"] = Field(
-        "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.0.2"
+    kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.3.2"] = Field(
+        "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.3.2"
     )
     worker_id: str = Field(
         "",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.topics import SINGLE_PARTITION_TOPICS
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from app.topics import TopicSpec
 
@@ -24,8 +22,12 @@ class TopicShape:
     max_message_bytes: int | None = None
 
 
-def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicShape], bootstrap: str) -> str | None:
+def explain_mismatch(
+    catalogue: Iterable[TopicSpec], found: Mapping[str, TopicShape], bootstrap: str, made_by_us: Container[str] = ()
+) -> str | None:
     """Say what is wrong with the topics that exist and how to put it right; None if they fit.
+
+    Only of what is `made_by_us` it says how to delete it.
 
     Replication is the operator's business: it may differ. A partition count may not (all topics are co-partitioned
     and keys were placed by it), nor a clean-up policy (`delete` lets rows of a changelog vanish, `compact` events).
@@ -33,9 +35,10 @@ def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicSh
     existing = [(spec, found[spec.name]) for spec in catalogue if spec.name in found]
     wrong = [(spec, shape) for spec, shape in existing if spec.partition_count != shape.partition_count]
     if wrong:
-        counts = {shape.partition_count for spec, shape in existing if spec.name not in SINGLE_PARTITION_TOPICS}
-        only_setting = len(counts) == 1 and all(spec.name not in SINGLE_PARTITION_TOPICS for spec, _ in wrong)
-        return _explain_partitions(wrong, only_setting=only_setting, bootstrap=bootstrap)
+        counts = {shape.partition_count for spec, shape in existing if not spec.is_single}
+        only_setting = len(counts) == 1 and not any(spec.is_single for spec, _ in wrong)
+        may_delete = all(spec.name in made_by_us for spec, _ in wrong)
+        return _explain_partitions(wrong, only_setting=only_setting, may_delete=may_delete, bootstrap=bootstrap)
     for spec, shape in existing:
         policy = spec.config.get("cleanup.policy", "delete")
         if shape.cleanup_policy is not None and shape.cleanup_policy != set(policy.split(",")):
@@ -50,19 +53,22 @@ def explain_mismatch(catalogue: Iterable[TopicSpec], found: Mapping[str, TopicSh
     return None
 
 
-def _explain_partitions(wrong: Sequence[tuple[TopicSpec, TopicShape]], *, only_setting: bool, bootstrap: str) -> str:
+def _explain_partitions(
+    wrong: Sequence[tuple[TopicSpec, TopicShape]], *, only_setting: bool, may_delete: bool, bootstrap: str
+) -> str:
     spec, shape = wrong[0]
     others = f" (and {len(wrong) - 1} more topics are wrong)" if len(wrong) > 1 else ""
-    setting = (
-        f"set EBS_PARTITIONS={shape.partition_count} (--partitions {shape.partition_count}), or "
-        if only_setting
-        else ""
-    )
+    setting = f"set EBS_PARTITIONS={shape.partition_count} (--partitions {shape.partition_count})"
     names = ",".join(spec.name for spec, _ in wrong)
+    anew = (
+        "make the topics anew, which drops what is in them "
+        f"(kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic '{names}')"
+    )
+    own = "set EBS_NAMESPACE, so that this system has topics of its own"
+    fixes = [*([setting] if only_setting else []), anew if may_delete else own]
     return (
         f"topic {spec.name} has {_partitions(shape.partition_count)}{others}, this application is set to "
-        f"{spec.partition_count}: {setting}make the topics anew, which drops what is in them "
-        f"(kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic '{names}')"
+        f"{spec.partition_count}: {', or '.join(fixes)}"
     )
 
 

@@ -1,10 +1,11 @@
-"""The catalogue of topics: the only place where a topic's name and shape are spelt (design, section 3)."""
+"""The catalogue of topics: the only place where a topic's shape is spelt; `app.names` has the names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from app.names import DISTRIBUTION, EXPIRY_TABLE, PROCESSING, REDRIVEN_TABLE, SEEN_TABLE, STATISTICS
 from app.rules.distribution import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
@@ -12,28 +13,8 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-OBJECTS = "objects"
-TASK_REQUESTS = "task-requests"
-TASK_EVENTS = "task-events"
-DEAD_LETTERS = "dead-letters"
-CONTROL = "control"
-WORKERS = "workers"
-SINGLE_PARTITION_TOPICS = (CONTROL, WORKERS)
-"""Each is one log for everybody; all others have the same partition count."""
-
-DISTRIBUTION_APP = "ebs-distribution"
-PROCESSING_APP = "ebs-processing"
-STATISTICS_APP = "ebs-statistics"
-
-SEEN_TABLE = "seen"
-LEDGER_TABLE = "ledger"
-RESULTS_TABLE = "results"
-WINDOWS_TABLE = "windows"
-EXPIRY_TABLE = "expiry"
-REDRIVEN_TABLE = "redriven"
-
-PLACES_TABLES = {DISTRIBUTION_APP: SEEN_TABLE, PROCESSING_APP: REDRIVEN_TABLE, STATISTICS_APP: EXPIRY_TABLE}
-"""By group the table in which it keeps where it is, too (`app.streaming.places`)."""
+PLACES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
+"""By role the table in which its group keeps where it is, too (`app.streaming.places`)."""
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
@@ -44,30 +25,6 @@ Rows are bounded where they are kept: `app.rules.ledger`, `app.rules.results`, `
 """
 
 
-def retry_topic(delay_s: int) -> str:
-    """Return the name of the retry tier that waits `delay_s` seconds."""
-    return f"{TASK_REQUESTS}-retry-{delay_s}s"
-
-
-def retry_tier_s(topic: str) -> int | None:
-    """Return the seconds of the retry tier that a topic is, None if it is none."""
-    number = topic.removeprefix(f"{TASK_REQUESTS}-retry-").removesuffix("s")
-    return int(number) if number.isdecimal() and topic == retry_topic(int(number)) else None
-
-
-def changelog_topic(app_id: str, table: str) -> str:
-    """Return the name of a table's changelog, as Faust names it."""
-    return f"{app_id}-{table}-changelog"
-
-
-SEEN_CHANGELOG = changelog_topic(DISTRIBUTION_APP, SEEN_TABLE)
-LEDGER_CHANGELOG = changelog_topic(STATISTICS_APP, LEDGER_TABLE)
-RESULTS_CHANGELOG = changelog_topic(STATISTICS_APP, RESULTS_TABLE)
-REDRIVEN_CHANGELOG = changelog_topic(PROCESSING_APP, REDRIVEN_TABLE)
-WINDOWS_CHANGELOG = changelog_topic(STATISTICS_APP, WINDOWS_TABLE)
-EXPIRY_CHANGELOG = changelog_topic(STATISTICS_APP, EXPIRY_TABLE)
-
-
 @dataclass(frozen=True)
 class TopicSpec:
     """What a topic must look like: partition count and the configuration that it is made with."""
@@ -76,25 +33,35 @@ class TopicSpec:
     partition_count: int
     replication_factor: int
     config: Mapping[str, str] = field(default_factory=dict)
+    is_single: bool = False
+    """One log for everybody; all other topics have the same partition count."""
+    is_registry: bool = False
+    """Where the system notes which topics are its own (`app.topic_guard`)."""
 
 
-def input_topics(app_id: str, settings: Settings) -> tuple[str, ...]:
-    """Return the topics that a group reads."""
+def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics that a role's group reads."""
+    names = settings.names
     return {
-        DISTRIBUTION_APP: (OBJECTS,),
-        PROCESSING_APP: (TASK_REQUESTS, *(retry_topic(delay_s) for delay_s in settings.retry_tiers_s)),
-        STATISTICS_APP: (OBJECTS, TASK_EVENTS),
-    }[app_id]
+        DISTRIBUTION: (names.objects,),
+        PROCESSING: (names.task_requests, *(names.retry_topic(delay_s) for delay_s in settings.retry_tiers_s)),
+        STATISTICS: (names.objects, names.task_events),
+    }[role]
 
 
-def watched_topics(app_id: str, settings: Settings) -> tuple[str, ...]:
-    """Return the topics whose change a group's workers have to notice: all but the changelogs of other groups."""
-    names = [spec.name for spec in catalogue(settings)]
-    return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{app_id}-"))
+def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles.
+
+    Nor does anybody who works read the registry.
+    """
+    group = settings.names.group(role)
+    names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
+    return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
 
 
 def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
     """Return every topic of the system, in the order in which it is made."""
+    names = settings.names
     durable = {
         "min.insync.replicas": str(settings.min_insync_replicas),
         "max.message.bytes": str(MAX_RECORD_BYTES),
@@ -113,21 +80,23 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         **broker_stamps,
     }
 
-    def spec(name: str, config: Mapping[str, str], partition_count: int = settings.partitions) -> TopicSpec:
-        return TopicSpec(name, partition_count, settings.replication_factor, config)
+    def spec(name: str, config: Mapping[str, str], *, is_single: bool = False, is_registry: bool = False) -> TopicSpec:
+        partition_count = 1 if is_single else settings.partitions
+        return TopicSpec(name, partition_count, settings.replication_factor, config, is_single, is_registry)
 
     return (
-        spec(OBJECTS, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
-        spec(TASK_REQUESTS, streams),
-        spec(TASK_EVENTS, streams),
-        *(spec(retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
-        spec(DEAD_LETTERS, kept),
-        spec(CONTROL, compacted, partition_count=1),
-        spec(WORKERS, heartbeats, partition_count=1),
-        spec(SEEN_CHANGELOG, compacted),
-        spec(REDRIVEN_CHANGELOG, compacted),
-        spec(LEDGER_CHANGELOG, compacted),
-        spec(RESULTS_CHANGELOG, compacted),
-        spec(WINDOWS_CHANGELOG, compacted),
-        spec(EXPIRY_CHANGELOG, compacted),
+        spec(names.topics, compacted, is_single=True, is_registry=True),
+        spec(names.objects, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
+        spec(names.task_requests, streams),
+        spec(names.task_events, streams),
+        *(spec(names.retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
+        spec(names.dead_letters, kept),
+        spec(names.control, compacted, is_single=True),
+        spec(names.workers, heartbeats, is_single=True),
+        spec(names.seen_changelog, compacted),
+        spec(names.redriven_changelog, compacted),
+        spec(names.ledger_changelog, compacted),
+        spec(names.results_changelog, compacted),
+        spec(names.windows_changelog, compacted),
+        spec(names.expiry_changelog, compacted),
     )

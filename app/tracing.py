@@ -147,7 +147,7 @@ def _messaging(operation: str, topic: str, partition: int | None) -> dict[str, A
     return found if partition is None else {**found, "messaging.destination.partition.id": str(partition)}
 
 
-def start_tracing(service: str) -> Tracing:
+def start_tracing(service: str, namespace: str = "") -> Tracing:
     """Export spans as the OTEL_* variables say; raises `SettingsError` with the fix where that cannot be."""
     try:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # an extra
@@ -157,7 +157,8 @@ def start_tracing(service: str) -> Tracing:
         raise SettingsError(f"EBS_TRACING needs OpenTelemetry: {how_to_install('otel')}, or unset it") from None
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     # Sampler, limits and further attributes of the resource: the SDK reads OTEL_* itself.
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    told = {"service.name": name} | ({"service.namespace": namespace} if namespace else {})
+    provider = TracerProvider(resource=Resource.create(told))
     for exporter in _exporter_names():
         provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     return Tracing(provider.get_tracer("ebs"))

@@ -20,4 +20,4 @@ def tracing_from(settings: Settings, service: str) -> Tracing | None:
         from app.tracing import start_tracing  # noqa: PLC0415  # see above
     except ImportError:
         raise SettingsError(f"EBS_TRACING needs OpenTelemetry: {how_to_install('otel')}, or unset it") from None
-    return start_tracing(service)
+    return start_tracing(service, settings.namespace)

@@ -7,11 +7,10 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-import uvloop
-
 from app import settings as settings_module
 from app.broker import check_group, ensure_topics, wait_for_broker
 from app.errors import SettingsError
+from app.event_loop import use_uvloop
 from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
@@ -41,17 +40,19 @@ def load_settings() -> Settings:
         sys.exit(EXIT_CONFIGURATION)
 
 
-def create_worker_app(app_id: str, settings: Settings) -> StreamingApp:
+def create_worker_app(role: str, settings: Settings) -> StreamingApp:
     """Return the Faust app of a role, which waits for its broker and makes its topics before it starts."""
     keep_logs_plain()
-    uvloop.install()
+    use_uvloop()
     collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)
     security = _security_of(settings)
+    group_id = settings.names.group(role)
     options = StreamingOptions(
         bootstrap_servers=settings.broker,
-        data_dir=settings.data_dir.absolute(),  # a handler may change the directory
+        data_dir=settings.own_data_dir.absolute(),  # a handler may change the directory
         worker_id=settings.worker_id,
+        namespace=settings.namespace,
         session_timeout_ms=round(settings.session_timeout_s * 1000),
         transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
         stall_timeout_s=settings.stall_timeout_s,
@@ -72,24 +73,25 @@ def create_worker_app(app_id: str, settings: Settings) -> StreamingApp:
         for report in await ensure_topics(settings.broker, specs, security=security):
             shape = report.shape
             app.transactions.max_message_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
-        await check_group(settings.broker, app_id, security)
+        await check_group(settings.broker, group_id, security)
 
     app = create_streaming_app(
-        app_id,
-        input_topics=input_topics(app_id, settings),
+        group_id,
+        role=role,
+        input_topics=input_topics(role, settings),
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
-        places_table=PLACES_TABLES[app_id],
-        watched_topics=watched_topics(app_id, settings),
+        places_table=PLACES_TABLES[role],
+        watched_topics=watched_topics(role, settings),
     )
     return app
 
 
-def tracing_of(settings: Settings, service: str) -> Tracing | None:
+def tracing_of(settings: Settings, role: str) -> Tracing | None:
     """Return what makes this process's spans, None where none are wanted; ends it where that cannot be."""
     try:
-        return tracing_from(settings, service)
+        return tracing_from(settings, f"ebs-{role}")
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
         sys.exit(EXIT_CONFIGURATION)

@@ -13,7 +13,7 @@ present() {
   return 1
 }
 
-hadolint Dockerfile ../tests/compose/kafka/Dockerfile
+hadolint Dockerfile ../tests/compose/*/Dockerfile
 python -m pytest --quiet --no-header -c ../pyproject.toml --rootdir .. ../tests/unit/test_docker_settings.py
 check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 if present kustomize 'kubernetes/' 'go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1'; then

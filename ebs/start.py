@@ -32,6 +32,8 @@ def prepare() -> None:
     """Let this process import our packages first, then what is in the current folder, then all else."""
     here = os.getcwd()
     sys.path[:] = [*dict.fromkeys((FOLDER, here)), *_without(FOLDER, here, "")]
+    for name in PACKAGES:  # now, as uvicorn and Faust put the current folder first before they import
+        __import__(name)
 
 
 def _without(*entries: str) -> list[str]:

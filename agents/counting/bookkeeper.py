@@ -11,6 +11,7 @@ from agents.counting.windows import Windows
 from agents.dead_letters import bury
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
 from app.future_stamps import future_stamps
+from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
@@ -28,7 +29,6 @@ from app.rules.plain_counts import count_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.window_ladder import late_before_ms, window_ladder
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,8 @@ class Bookkeeper:
     """Records what steps have read, by the settings of one worker."""
 
     def __init__(self, settings: Settings) -> None:
+        self._dead_letters = settings.names.dead_letters
+        self._objects = settings.names.objects
         self._keep_ledger = settings.ledger
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
@@ -55,7 +57,7 @@ class Bookkeeper:
             round(settings.ledger_retention_h * HOUR_MS), settings.retention_days * _DAY_MS
         )
         self._windows = Windows(window_ladder(round(settings.window_retention_h * HOUR_MS)))
-        self._forgetting = Forgetting(self._retention)
+        self._forgetting = Forgetting(self._retention, self._objects)
         self._now_ms = 0
 
     def record(self, step: Step, now_ms: int) -> None:
@@ -89,7 +91,7 @@ class Bookkeeper:
 
     def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
-        is_object = batch.topic == OBJECTS
+        is_object = batch.topic == self._objects
         apply: Any = apply_object_created if is_object else apply_task_event
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
@@ -114,14 +116,14 @@ class Bookkeeper:
             newest_ms = max(newest_ms, timestamp_ms)
             if event is not None:
                 count_event(event, tally)
-        _note_time(times, newest_ms, is_object=batch.topic == OBJECTS)
+        _note_time(times, newest_ms, is_object=batch.topic == self._objects)
 
     def _events(self, step: Step, batch: RecordBatch) -> Iterator[tuple[Any, int]]:
         """Yield each record's event (None: there is none to count) and stamp, as far as both clocks are believed.
 
         Bad records of tasks are buried.
         """
-        is_object = batch.topic == OBJECTS
+        is_object = batch.topic == self._objects
         decode: Any = decode_object if is_object else decode_task_event
         now_ms = self._now_ms
         for record in batch.records:
@@ -134,7 +136,7 @@ class Bookkeeper:
                 event = None
                 if not is_object:
                     # A bad object is buried by the distributor, once.
-                    bury(step, record, explain_decode_error(batch.topic, error))
+                    bury(step, record, explain_decode_error(batch.topic, error), self._dead_letters)
             else:
                 if is_object and not self._is_counted(event, batch.partition, len(record.value)):
                     event = None

@@ -16,7 +16,6 @@ from aiokafka.errors import KafkaError
 
 from app.rules.workers import decode_heartbeat, is_gone
 from app.streaming.reading import RecordReader
-from app.topics import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,8 +39,9 @@ class Colleague(NamedTuple):
 class Colleagues:
     """Knows who lives as long as `run` runs."""
 
-    def __init__(self, worker: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, worker: str, topic: str, clock_ms: Callable[[], int]) -> None:
         self._worker = worker
+        self._topic = topic
         self._clock_ms = clock_ms
         self._heard: dict[bytes, tuple[int, Heartbeat]] = {}
 
@@ -58,7 +58,7 @@ class Colleagues:
         consumer = RecordReader(**connection, auto_offset_reset="latest", enable_auto_commit=False)
         await consumer.start()
         try:
-            consumer.assign([TopicPartition(WORKERS, 0)])
+            consumer.assign([TopicPartition(self._topic, 0)])
             async for record in consumer:
                 self.hear(record.key, record.value, record.timestamp)
         finally:

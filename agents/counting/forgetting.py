@@ -9,6 +9,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.expiry import (
     ENTRIES_FROM,
     IDS_PER_ENTRY,
@@ -22,7 +23,6 @@ from app.rules.expiry import (
 from app.rules.ledger import decode_row, has_result_row
 from app.rules.ledger_states import ended_at_ms
 from app.rules.results import result_key
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,9 @@ _LOOK_EVERY_MS = 1_000
 class Forgetting:
     """Makes entries for new rows, and deletes rows that are due."""
 
-    def __init__(self, retention: LedgerRetention) -> None:
+    def __init__(self, retention: LedgerRetention, objects: str) -> None:
         self._retention = retention
+        self._objects = objects
         self._look_from: dict[int, int] = {}
         self._visited: dict[int, bytes] = {}
 
@@ -55,7 +56,7 @@ class Forgetting:
         """Make the entries of the rows that a step has made out of one partition's batches."""
         if born:
             look_at_ms = max(times.objects_ms, times.task_events_ms) + self._retention.ended_ms
-            _put(step.rows(EXPIRY_TABLE, batches[0].partition), look_at_ms, _place_of(batches), born, 0)
+            _put(step.rows(EXPIRY_TABLE, batches[0].partition), look_at_ms, self._place_of(batches), born, 0)
 
     def forget(self, step: Step, batches: Sequence[RecordBatch], times: StreamTimes) -> None:
         """Delete the rows of a partition that are due, and make the next entries of those that are not yet."""
@@ -87,13 +88,17 @@ class Forgetting:
         number = 0
         for look_at_ms, ids in sorted(moved.items()):
             # Behind the numbers of the step's new rows.
-            number = _put(expiry, look_at_ms, _place_of(batches), ids, number or ROWS_PER_STEP)
+            number = _put(expiry, look_at_ms, self._place_of(batches), ids, number or ROWS_PER_STEP)
         if given_up:
             log.warning(
                 "%d objects of partition %d never ended and are forgotten: their tasks are no longer on the topics",
                 given_up,
                 partition,
             )
+
+    def _place_of(self, batches: Sequence[RecordBatch]) -> tuple[int, int]:
+        first = batches[0]
+        return int(first.topic != self._objects), first.records[0].offset
 
     def _visit(
         self, step: Step, partition: int, ids: list[bytes], *, now_ms: int, moved: dict[int, list[bytes]], room: int
@@ -137,8 +142,3 @@ def _put(expiry: StepRows, look_at_ms: int, place: tuple[int, int], ids: Sequenc
         expiry.put(entry_key(look_at_ms, place, number), encode_ids(ids[first : first + IDS_PER_ENTRY]))
         number += 1
     return number
-
-
-def _place_of(batches: Sequence[RecordBatch]) -> tuple[int, int]:
-    first = batches[0]
-    return int(first.topic != OBJECTS), first.records[0].offset

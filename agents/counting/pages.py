@@ -18,7 +18,7 @@ import aiohttp
 from agents.counting.colleagues import Colleague, Colleagues
 from agents.counting.listing import Page, list_objects, list_windows, show_object, totals_of
 from agents.counting.page_html import render
-from app.topics import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
+from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,9 +34,9 @@ _WRONG_CURSOR = "the cursor must be one that `next` had"
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
-def register_pages(app: StreamingApp) -> None:
-    """Add the pages to a worker's web server."""
-    colleagues = Colleagues(app.worker_name, lambda: time.time_ns() // 1_000_000)
+def register_pages(app: StreamingApp, workers: str) -> None:
+    """Add the pages to a worker's web server; `workers` is the topic of heartbeats."""
+    colleagues = Colleagues(app.worker_name, workers, lambda: time.time_ns() // 1_000_000)
     pages = Pages(app, colleagues)
 
     async def follow_colleagues() -> None:
@@ -156,7 +156,9 @@ class Pages:
         own = sorted(self._app.tables[LEDGER_TABLE].stores)
         others = self._colleagues.alive(asked.host)
         known = {*own, *(number for one in others for number in one.partitions)}
+        namespace = self._app.options.namespace
         return {
+            **({"namespace": namespace} if namespace else {}),
             "worker": self._app.worker_name,
             "partitions": own,
             "others": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
+from app.names import WINDOWS_TABLE
 from app.rules.counts import (
     MAX_KINDS,
     OTHERS,
@@ -19,7 +20,6 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.window_ladder import Retention, expired_windows, first_key_of, living_window
-from app.topics import WINDOWS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -28,7 +28,6 @@ from agents.outgoing import Outgoing
 from app.events import Kind
 from app.rules.breaker import reason_of
 from app.rules.commands import Family, Pause, Place, decode_command, encode_command, parse_key
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +56,7 @@ class Breaker:
         self.shares = shares
         self._control = control
         self._lanes = lanes
+        self._topic = lanes.names.control
         self._worker = worker
         self._clock_ms = clock_ms
         control.resume_observers.append(self._resumed)
@@ -73,13 +73,13 @@ class Breaker:
         self._control.apply(key, value)
         self.trip_count += 1
         log.warning("kind %s is paused: %s; when it is mended: ebs resume --kind %s", kind, reason, kind)
-        return Outgoing(CONTROL, _PARTITION, key, value)
+        return Outgoing(self._topic, _PARTITION, key, value)
 
     def lane_lost(self, lane: Lane) -> bool:
         """Undo pauses that would have been committed with a lane; returns whether there were any."""
         undone = False
         for one in lane.outbox:
-            if one.topic != CONTROL or one.value is None:
+            if one.topic != self._topic or one.value is None:
                 continue
             place = parse_key(one.key)
             # Not that of somebody else, read from the topic since.
@@ -91,7 +91,7 @@ class Breaker:
     def _resumed(self, kind: str) -> None:
         self.shares.resumed(kind, time.perf_counter())
         if kind:
-            self._lanes.take_back(CONTROL, Place(Family.PAUSE, kind).key())
+            self._lanes.take_back(self._topic, Place(Family.PAUSE, kind).key())
 
 
 def _can_be_named(kind: str) -> bool:

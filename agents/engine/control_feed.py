@@ -17,7 +17,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.streaming.reading import RecordReader
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +39,7 @@ class ControlFeed:
     """
 
     def __init__(
-        self, connection: Mapping[str, Any], state: ControlState, *, on_change: Callable[[], None], topic: str = CONTROL
+        self, connection: Mapping[str, Any], state: ControlState, topic: str, *, on_change: Callable[[], None]
     ) -> None:
         self.state = state
         self._connection = connection

@@ -28,7 +28,6 @@ from agents.engine.pool import Pool
 from agents.engine.redriven import RedrivenTasks
 from app.errors import HandlersStuck
 from app.rules.workers import MAX_RUNNING_SHOWN, HeldUp
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -180,7 +179,7 @@ class Engine:
         if self.is_draining:
             return ""
         if self._pool.executor is None:
-            return f"no task may start, as {CONTROL} was not read yet"
+            return f"no task may start, as {self._lanes.names.control} was not read yet"
         if self._pool.is_stuck:
             return "handlers that were left behind take all places"
         return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())

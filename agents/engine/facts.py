@@ -8,7 +8,6 @@ from msgspec import UNSET
 
 from agents.outgoing import Outgoing
 from app.events import TaskCancelled, encode
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from app.events import TaskCreated
@@ -32,7 +31,7 @@ def common_of(task: TaskCreated) -> tuple[str, str, int, str, int, int, int]:
     )
 
 
-def cancelled(task: TaskCreated, at_ms: int) -> Outgoing:
-    """Return the TASK_CANCELLED of a task, whether it waits, runs, or is on the ladder."""
+def cancelled(task: TaskCreated, at_ms: int, topic: str) -> Outgoing:
+    """Return the TASK_CANCELLED of a task for `topic` (task events), whether it waits, runs, or is on the ladder."""
     event = TaskCancelled(f"n-{identity_of(task)}", *common_of(task), at_ms, task.redrive)
-    return Outgoing(TASK_EVENTS, task.object_partition, task.object_id.encode(), encode(event))
+    return Outgoing(topic, task.object_partition, task.object_id.encode(), encode(event))

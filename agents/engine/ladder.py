@@ -23,7 +23,6 @@ from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
 from app.future_stamps import future_stamps
 from app.rules.workers import RetryTier
-from app.topics import TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,7 +170,9 @@ class Ladder:
                 continue
             lane.not_due_count -= 1
             headers = list(record.headers)
-            outgoing = Outgoing(TASK_REQUESTS, lane.partition.number, record.key, record.value, headers)
+            outgoing = Outgoing(
+                self._lanes.names.task_requests, lane.partition.number, record.key, record.value, headers
+            )
             try:
                 self._lanes.check_size(outgoing)
             except RecordTooLarge as error:
@@ -200,5 +201,5 @@ class Ladder:
 
     def _cancel(self, lane: Lane, record: ConsumerRecord, task: TaskCreated) -> None:
         lane.not_due_count -= 1
-        self._lanes.send(lane, cancelled(task, self._clock_ms()))
+        self._lanes.send(lane, cancelled(task, self._clock_ms(), self._lanes.names.task_events))
         self._lanes.finish(lane, record.offset)

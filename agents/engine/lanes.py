@@ -19,7 +19,6 @@ from agents.dead_letters import dead_letter
 from agents.engine.lane import MAX_PARKED, Lane
 from app.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
-from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.outgoing import Outgoing
+    from app.names import Names
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Partition
     from app.streaming.transactions import Step, Transactions
@@ -70,6 +70,7 @@ class Lanes:
         self,
         transactions: Transactions,
         *,
+        names: Names,
         commit_interval_s: float,
         gather_s: float = _GATHER_S,
         max_parked: int = MAX_PARKED,
@@ -78,6 +79,7 @@ class Lanes:
     ) -> None:
         """`max_parked`: tasks of one lane that may wait beside the others; `crowded_bytes`: see there."""
         self.transactions = transactions
+        self.names = names
         self._max_parked = max_parked
         self._crowded_bytes = crowded_bytes
         self._clock_ms = clock_ms
@@ -217,7 +219,9 @@ class Lanes:
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
-            self.send(lane, dead_letter(record, error, limit_bytes=self.transactions.limit_bytes(DEAD_LETTERS)))
+            topic = self.names.dead_letters
+            limit_bytes = self.transactions.limit_bytes(topic)
+            self.send(lane, dead_letter(record, error, topic=topic, limit_bytes=limit_bytes))
 
     def note(self, lane: Lane) -> asyncio.Future[None]:
         """Commit what happened in a lane at once; returns what is done when that commit is through."""

@@ -35,7 +35,6 @@ from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
 from app.streaming.transactions import SURELY_FITS_BYTES
-from app.topics import DEAD_LETTERS, TASK_EVENTS, retry_topic
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,6 +65,8 @@ class Outcomes:
         breaker: Breaker | None = None,
     ) -> None:
         self._lanes = lanes
+        self._names = lanes.names
+        self._task_events = lanes.names.task_events
         self._breaker = breaker
         self._retry_policy = retry_policy
         self._max_result_bytes = max_result_bytes
@@ -151,7 +152,8 @@ class Outcomes:
             record = dead_letter(
                 _seen_by(attempt),
                 cause,
-                limit_bytes=self._lanes.transactions.limit_bytes(DEAD_LETTERS),
+                topic=self._names.dead_letters,
+                limit_bytes=self._lanes.transactions.limit_bytes(self._names.dead_letters),
                 attempts=task.attempt,
                 task=task,
             )
@@ -171,7 +173,7 @@ class Outcomes:
 
     def cancel(self, ready: Ready) -> None:
         """End a task that control has cancelled, wherever it was."""
-        self._lanes.send(ready.lane, cancelled(ready.task, self._clock_ms()))
+        self._lanes.send(ready.lane, cancelled(ready.task, self._clock_ms(), self._task_events))
         self._lanes.finish(ready.lane, ready.record.offset)
 
     def pass_over(self, ready: Ready) -> None:
@@ -182,7 +184,7 @@ class Outcomes:
         self, attempt: Attempt, decision: RetryAt, now_ms: int, error: BaseException, said: str
     ) -> tuple[BaseException, Outgoing | None]:
         """Return a task's error and the request of its next attempt, or the error that there can be none."""
-        again = _next_attempt(attempt, decision, now_ms, said)
+        again = _next_attempt(attempt, decision, now_ms, said, self._names.retry_topic(decision.tier_s))
         try:
             self._lanes.check_size(again)
         except RecordTooLarge as too_large:
@@ -210,7 +212,7 @@ class Outcomes:
                 self._breaker.shares.finished(attempt.task.kind, attempt.began_at_s, time.perf_counter())
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
-        return Outgoing(TASK_EVENTS, event.object_partition, attempt.key, encode(event))
+        return Outgoing(self._task_events, event.object_partition, attempt.key, encode(event))
 
 
 def _asked_delay_s(error: BaseException) -> float | None:
@@ -219,14 +221,14 @@ def _asked_delay_s(error: BaseException) -> float | None:
     return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
 
 
-def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str) -> Outgoing:
-    """Return the request of a task's next attempt, for the tier on which it waits."""
+def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str, topic: str) -> Outgoing:
+    """Return the request of a task's next attempt, for the tier (`topic`) on which it waits."""
     task = attempt.task
     again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
     if task.first_failed_at_ms is msgspec.UNSET:
         again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
     record = _seen_by(attempt)
-    return Outgoing(retry_topic(decision.tier_s), record.partition, record.key, encode(again), list(record.headers))
+    return Outgoing(topic, record.partition, record.key, encode(again), list(record.headers))
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:

@@ -11,8 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.facts import identity_of
+from app.names import REDRIVEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys
-from app.topics import REDRIVEN_TABLE
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready

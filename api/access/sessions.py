@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from api import problems
 from api.view.view import ViewBehind
 from app.rules.commands import EndSession, Family, Place
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +48,7 @@ class Sessions:
         if self._known_generation == generation:
             return
         try:
-            await self._view.catch_up(CONTROL)
+            await self._view.catch_up(self._view.names.control)
         except ViewBehind as error:
             unknown = "the API cannot yet know whether this browser has logged out. Try again, or send an API key"
             detail = f"{error}, so {unknown}"

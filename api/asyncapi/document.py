@@ -24,12 +24,15 @@ from app.events import (
     TaskRetried,
     TaskStarted,
 )
+from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
-from app.topics import CONTROL, DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS, catalogue
+from app.topic_ownership import TopicClaim
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from app.names import Names
     from app.settings import Settings
     from app.topics import TopicSpec
 
@@ -51,8 +54,15 @@ def _names(types: Iterable[Any]) -> tuple[str, ...]:
     return tuple(name_of(one) for one in types)
 
 
-_CHANNELS = {
-    OBJECTS: _Channel(
+_CHANNELS = {  # by the topic's bare name
+    "ebs-topics": _Channel(
+        "Which topics this system made or adopted, by their ids: it writes to no others of these names",
+        "topic",
+        _names((TopicClaim,)),
+        ("api", "distribution", "processing", "statistics"),
+        ("api", "distribution", "processing", "statistics"),
+    ),
+    "objects": _Channel(
         "Objects as they came in; an outside producer may write here too. The partition of an object is the CRC-32 of "
         "its id (UTF-8) modulo the number of partitions: librdkafka's partitioner `consistent`. Distribution moves a "
         "record from any other partition there (header `ebs-moved-from`), which costs one hop. The broker's clock "
@@ -63,28 +73,28 @@ _CHANNELS = {
         ("api", "distribution", "outside"),
         ("distribution", "statistics", "api"),
     ),
-    TASK_REQUESTS: _Channel(
+    "task-requests": _Channel(
         "Tasks to be worked on, those of one object spread over the partitions",
         "task id",
         (REQUEST_NAME,),
         ("distribution", "processing", "api"),
         ("processing",),
     ),
-    TASK_EVENTS: _Channel(
+    "task-events": _Channel(
         "What happened to tasks, in the partition of their object",
         "object id",
         _names(_EVENTS),
         ("distribution", "processing", "api"),
         ("statistics", "api", "outside"),
     ),
-    DEAD_LETTERS: _Channel(
+    "dead-letters": _Channel(
         "Records that could not be read, and tasks that failed for good; and what was done to them",
         "the original key; of an act the letter's id",
         (LETTER_NAME, ACT_NAME),
         ("distribution", "processing", "statistics", "api"),
         ("api",),
     ),
-    CONTROL: _Channel(
+    "control": _Channel(
         "What operators ask for, the pauses of breakers, the logouts of browsers; a tombstone takes it back",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
         "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, session:<name>",
@@ -92,7 +102,7 @@ _CHANNELS = {
         ("api", "processing"),
         ("processing", "api"),
     ),
-    WORKERS: _Channel(
+    "workers": _Channel(
         "The last word of each worker; a tombstone says that it stopped as it should",
         "role/worker",
         (HEARTBEAT_NAME,),
@@ -112,6 +122,7 @@ _ROLES = {
 def describe(settings: Settings, version: str) -> dict[str, Any]:
     """Return the document of a system with these settings."""
     specs = catalogue(settings)
+    names = settings.names
     found = messages()
     return {
         "asyncapi": "3.0.0",
@@ -124,32 +135,33 @@ def describe(settings: Settings, version: str) -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
-        "channels": {spec.name: _describe_channel(spec) for spec in specs},
-        "operations": dict(_operation(spec, *one) for spec in specs for one in _who(spec)),
+        "channels": {spec.name: _describe_channel(spec, names) for spec in specs},
+        "operations": dict(_operation(spec, names, *one) for spec in specs for one in _who(spec, names)),
         "components": {
-            "messages": {name: _with_key(name, message, specs) for name, message in found.items()},
+            "messages": {name: _with_key(name, message, specs, names) for name, message in found.items()},
             "schemas": schemas(),
         },
     }
 
 
-def _channel_of(spec: TopicSpec) -> _Channel:
-    if spec.name in _CHANNELS:
-        return _CHANNELS[spec.name]
-    if spec.name.startswith(f"{TASK_REQUESTS}-retry-"):
+def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
+    known = _CHANNELS.get(names.bare(spec.name))
+    if known is not None:
+        return known
+    if names.retry_tier_s(spec.name) is not None:
         summary = f"Tasks that wait {spec.name.rpartition('-')[2]} for their next attempt"
         return _Channel(summary, "task id", (REQUEST_NAME,), ("processing",), ("processing",))
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
-    role = app_id.removeprefix("ebs-")
+    role = role_of(app_id)
     return _Channel(f"The rows of {role}'s table {table}", "row key", (ROW_NAME,), (role,), (role,))
 
 
-def _describe_channel(spec: TopicSpec) -> dict[str, Any]:
-    channel = _channel_of(spec)
-    names = {"cleanup.policy", "retention.ms", "max.message.bytes"}
-    config: dict[str, Any] = {name: value for name, value in spec.config.items() if name in names}
+def _describe_channel(spec: TopicSpec, names: Names) -> dict[str, Any]:
+    channel = _channel_of(spec, names)
+    shown = {"cleanup.policy", "retention.ms", "max.message.bytes"}
+    config: dict[str, Any] = {name: value for name, value in spec.config.items() if name in shown}
     config["cleanup.policy"] = config["cleanup.policy"].split(",")
-    config |= {name: int(config[name]) for name in names - {"cleanup.policy"} if name in config}
+    config |= {name: int(config[name]) for name in shown - {"cleanup.policy"} if name in config}
     kafka = {
         "topic": spec.name,
         "partitions": spec.partition_count,
@@ -167,13 +179,13 @@ def _describe_channel(spec: TopicSpec) -> dict[str, Any]:
     }
 
 
-def _who(spec: TopicSpec) -> list[tuple[str, str]]:
-    channel = _channel_of(spec)
+def _who(spec: TopicSpec, names: Names) -> list[tuple[str, str]]:
+    channel = _channel_of(spec, names)
     return [*((role, "send") for role in channel.writers), *((role, "receive") for role in channel.readers)]
 
 
-def _operation(spec: TopicSpec, role: str, action: str) -> tuple[str, dict[str, Any]]:
-    channel = _channel_of(spec)
+def _operation(spec: TopicSpec, names: Names, role: str, action: str) -> tuple[str, dict[str, Any]]:
+    channel = _channel_of(spec, names)
     verb = "writes to" if action == "send" else "reads"
     return f"{role}-{action}-{spec.name}", {
         "action": action,
@@ -185,8 +197,8 @@ def _operation(spec: TopicSpec, role: str, action: str) -> tuple[str, dict[str, 
     }
 
 
-def _with_key(name: str, message: dict[str, Any], specs: Iterable[TopicSpec]) -> dict[str, Any]:
-    keys = {channel.key for spec in specs if name in (channel := _channel_of(spec)).messages}
+def _with_key(name: str, message: dict[str, Any], specs: Iterable[TopicSpec], names: Names) -> dict[str, Any]:
+    keys = {channel.key for spec in specs if name in (channel := _channel_of(spec, names)).messages}
     key = {"type": "string", "description": "; or ".join(sorted(keys))}
     return message | {"bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}}}
 

@@ -18,13 +18,14 @@ from app.events import (
     object_created_id,
     task_id_of,
 )
+from app.names import BARE
 from app.rules.acts import Act
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.workers import Heartbeat, RunningTask
-from app.topics import TASK_REQUESTS
+from app.topic_ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")
@@ -73,13 +74,14 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         pid=4_711,
         running=[RunningTask(TASK_ID, 1_200, 0.5, "page 9 of 17")],
     ),
+    TopicClaim("5d1f0c52a9b04c1e8f6a3b7d2c4e9f10", _AT_MS - 86_400_000),
     Act(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
 )
 
 LETTER_HEADERS = {
     name: value.decode("utf-8", "replace")
     for name, value in dead_letter_headers(
-        Origin(TASK_REQUESTS, 3, 1_234, _AT_MS), _ERROR, attempts=5, headers=(), task=REQUEST
+        Origin(BARE.task_requests, 3, 1_234, _AT_MS), _ERROR, attempts=5, headers=(), task=REQUEST
     )
 }
 

@@ -137,7 +137,7 @@ class Demo:
         self._say(f"  curl -i -X POST {url}/api/objects      one more object; its address is in the answer")
         self._say(f"  curl -X POST '{url}/api/objects?count=1000'      many")
         self._say(f"  curl {url}/api/statistics      the totals")
-        watched = f"sqlite3 {self._plan.settings.stats_db} 'select * from statistics'"  # noqa: S608  # for people
+        watched = f"sqlite3 {self._plan.settings.own_stats_db} 'select * from statistics'"  # noqa: S608  # for people
         self._say(f'  watch -n 1 "{watched}"')
 
     def _say(self, line: str) -> None:

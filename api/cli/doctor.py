@@ -74,7 +74,7 @@ def doctor(
         answer = [dataclasses.asdict(finding) for finding in findings]
         typer.echo(plain_json(json.dumps(answer, ensure_ascii=False)))
     else:
-        _print(findings, settings.broker)
+        _print(findings, settings)
     raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
@@ -113,11 +113,13 @@ def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) 
     return sum(int(group["states"].get("DEAD", 0)) for group in groups)
 
 
-def _print(findings: Sequence[Finding], bootstrap: str) -> None:
+def _print(findings: Sequence[Finding], settings: Settings) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
-    table = Table(title=f"the system at {bootstrap}", show_lines=False)
+    table = Table(
+        title=" ".join(filter(None, ("the system", settings.namespace, "at", settings.broker))), show_lines=False
+    )
     for heading in ("", "where", "what", "fix"):
         table.add_column(heading, overflow="fold")
     for finding in findings:

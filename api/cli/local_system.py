@@ -76,8 +76,7 @@ def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
     """Return the API and the workers, and the address of each worker's own pages by its name."""
     settings = plan.settings
     env = environment(plan)
-    # By default uvicorn puts the current folder first on the path, before our packages.
-    api = start.command("uvicorn", "api.main:http_app", "--app-dir", start.FOLDER, "--host", settings.api_host)
+    api = start.command("uvicorn", "api.main:http_app", "--host", settings.api_host)
     api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
     # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
     api += ["--no-proxy-headers"]
@@ -112,8 +111,9 @@ def environment(plan: Plan) -> dict[str, str]:
         **inherited,
         "EBS_BROKER": settings.broker,
         "EBS_PARTITIONS": str(settings.partitions),
+        "EBS_NAMESPACE": settings.namespace,
         "EBS_DATA_DIR": str(settings.data_dir.absolute()),
-        "EBS_STATS_DB": str(settings.stats_db.absolute()),
+        "EBS_STATS_DB": str(settings.own_stats_db.absolute()),
         "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
         "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
         "EBS_API_HOST": settings.api_host,

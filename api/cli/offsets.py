@@ -60,12 +60,12 @@ def reset(
     Exit code 0: done (also if there was nothing to do), 1: not done.
     """
     settings = settings_of(broker=broker)
-    group_id = f"ebs-{role}"
-    topics = input_topics(group_id, settings)
+    names = settings.names
+    topics = input_topics(role, settings)
     if role is Role.PROCESSING:
         # Its workers read former tiers too, so these may be what they miss the offsets of.
         former = other_retry_topics(
-            settings.broker, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+            settings.broker, names, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
         )
         topics = (*topics, *asyncio.run(former))
     if topic is not None and topic not in topics:
@@ -77,7 +77,8 @@ def reset(
     resets = asyncio.run(
         reset_offsets(
             settings.broker,
-            group_id,
+            names,
+            role,
             [topic] if topic is not None else topics,
             to if to in _WORDS else int(to),
             numbers=partition or (),

@@ -60,7 +60,7 @@ def recount(
 async def _recount(settings: Settings, tell: Any, only: list[int]) -> Findings:
     security = kafka_security(settings)
     await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _why: None)
-    async with open_topics(settings.broker, security) as reader:
+    async with open_topics(settings.broker, settings.names, security) as reader:
         with RecordBar(Console(stderr=True)) as bar:
             return await Recount(reader, settings, advance=bar).run(tell, only)
 

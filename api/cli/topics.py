@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from api.cli.options import Broker, Partitions, settings_of
-from app.broker import ensure_topics
+from app.broker import ensure_topics, tiers_on_broker, wait_for_broker
 from app.kafka_security import kafka_security
 from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.broker import TopicReport
+    from app.broker import Say, TopicReport
+    from app.broker_probe import Security
+    from app.settings import Settings
 
 
 def topics(
@@ -27,22 +29,39 @@ def topics(
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the broker; left out: for ever.")
     ] = None,
+    adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
+        bool, typer.Option("--adopt", help="Take over topics that exist already: they are this system's.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
 ) -> None:
-    """Make the topics that are missing and check the others; exit code 1 if one has another shape."""
+    """Make the topics that are missing and check the others.
+
+    Exit code 1 if one has another shape, or is not known to be this system's.
+    """
     settings = settings_of(broker=broker, partitions=partitions)
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
     security = kafka_security(settings)
-    reports = asyncio.run(
-        ensure_topics(settings.broker, catalogue(settings), security=security, timeout_s=timeout_s, say=say)
-    )
+    reports = asyncio.run(_ensure(settings, security, timeout_s, say, adopt=adopt))
     if as_json:
         typer.echo(json.dumps([_as_dict(report) for report in reports]))
     else:
         Console().print(_as_table(reports, settings.broker))
+
+
+async def _ensure(
+    settings: Settings, security: Security, timeout_s: float | None, say: Say, *, adopt: bool
+) -> tuple[TopicReport, ...]:
+    if adopt:
+        await wait_for_broker(settings.broker, security=security, timeout_s=timeout_s, say=say)
+        # Tasks may wait in tiers that EBS_RETRY_TIERS_S named before.
+        former = await tiers_on_broker(settings.broker, settings.names, settings.partitions, security)
+        tiers_s = (*settings.retry_tiers_s, *sorted(former - set(settings.retry_tiers_s)))
+        settings = settings.model_copy(update={"retry_tiers_s": tiers_s})
+    specs = catalogue(settings)
+    return await ensure_topics(settings.broker, specs, security=security, timeout_s=timeout_s, say=say, adopt=adopt)
 
 
 def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
@@ -54,6 +73,7 @@ def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
         "replicas": shape.replication_factor,
         "cleanup_policy": policy,
         "made": report.made,
+        "adopted": report.adopted,
     }
 
 
@@ -63,7 +83,6 @@ def _as_table(reports: Sequence[TopicReport], bootstrap: str) -> Table:
         table.add_column(heading, justify="right" if heading in {"partitions", "replicas"} else "left")
     for row in map(_as_dict, reports):
         count, replicas = str(row["partitions"]), str(row["replicas"])
-        table.add_row(
-            str(row["name"]), count, replicas, str(row["cleanup_policy"] or "?"), "made" if row["made"] else "right"
-        )
+        done = "made" if row["made"] else "adopted" if row["adopted"] else "right"
+        table.add_row(str(row["name"]), count, replicas, str(row["cleanup_policy"] or "?"), done)
     return table

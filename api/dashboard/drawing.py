@@ -47,7 +47,7 @@ def _environment() -> Environment:
         "until": words.until,
         "pretty": words.pretty,
     }
-    environment.globals |= {"navigation": NAVIGATION, "version": _version()}
+    environment.globals |= {"navigation": NAVIGATION, "version": _version(), "system": ""}
     return environment
 
 

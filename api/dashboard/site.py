@@ -113,7 +113,15 @@ async def show(request: Request, page: Page, extra: dict[str, Any] | None = None
     if page.load_once is not None and context["trouble"] is None:
         context |= await page.load_once(asked)
     said = unquote(request.cookies.get(SAID_COOKIE, ""))[:_MAX_SAID_CHARS]
-    context |= {"said": said, "refused": None, "live": _live_address(request, page), "typed": {}, **(extra or {})}
+    system = request.app.state.collaborators.settings.namespace
+    context |= {
+        "system": system,
+        "said": said,
+        "refused": None,
+        "live": _live_address(request, page),
+        "typed": {},
+        **(extra or {}),
+    }
     context["typed"] = defaultdict(str, context["typed"])
     response = HTMLResponse(draw(page.template, context), status or found_status, PAGE_HEADERS)
     if found_status == _UNAVAILABLE:

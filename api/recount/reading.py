@@ -16,27 +16,19 @@ from aiokafka.errors import KafkaError
 
 from app.broker_probe import PLAINTEXT
 from app.errors import BrokerError, BrokerUnavailable
+from app.names import STATISTICS
 from app.streaming.fencing import fetch_stable_offsets
 from app.streaming.reading import RecordReader
-from app.topics import (
-    LEDGER_CHANGELOG,
-    OBJECTS,
-    RESULTS_CHANGELOG,
-    STATISTICS_APP,
-    TASK_EVENTS,
-    WINDOWS_CHANGELOG,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from app.broker_probe import Security
+    from app.names import Names
 
 _FETCH_BYTES = 4 << 20
 _POLL_MS = 200
 _PAUSE_S = 0.02
-_INPUTS = (OBJECTS, TASK_EVENTS)
-_CHANGELOGS = (LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG)
 
 
 class Stretch(NamedTuple):
@@ -70,12 +62,17 @@ class Cut(NamedTuple):
 class TopicReader:
     """Reads topics of one broker, committed records only; `async with` connects."""
 
-    def __init__(self, bootstrap: str, security: Security = PLAINTEXT, *, patience_s: float = 30.0) -> None:
+    def __init__(
+        self, bootstrap: str, names: Names, security: Security = PLAINTEXT, *, patience_s: float = 30.0
+    ) -> None:
+        self._group_id = names.group(STATISTICS)
+        self._inputs = (names.objects, names.task_events)
+        self._changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog)
         self._bootstrap = bootstrap
         self._patience_s = patience_s
         self._client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="ebs-recount", **security)
-        self._committed = _consumer(bootstrap, security, "read_committed")
-        self._uncommitted = _consumer(bootstrap, security, "read_uncommitted")
+        self._committed = _consumer(bootstrap, self._inputs, security, "read_committed")
+        self._uncommitted = _consumer(bootstrap, self._inputs, security, "read_uncommitted")
 
     async def __aenter__(self) -> Self:
         try:
@@ -96,26 +93,26 @@ class TopicReader:
 
     async def partitions(self) -> list[int]:
         """Return the numbers of the partitions. Raises `BrokerError` if topics are missing."""
-        names = (*_INPUTS, *_CHANGELOGS)
+        names = (*self._inputs, *self._changelogs)
         # A fresh client knows the partitions of topics only that it was told to look at.
         await self._client.set_topics(names)
         found = {name: self._client.cluster.partitions_for_topic(name) for name in names}
         missing = [name for name, numbers in found.items() if not numbers]
         if missing:
             raise BrokerError(f"the broker at {self._bootstrap} has no topic {missing[0]}: is it the right one?")
-        return sorted(found[OBJECTS] or ())
+        return sorted(found[self._inputs[0]] or ())
 
     async def cut(self, number: int) -> Cut:
         """Return what belongs together of a partition now. Raises `BrokerUnavailable` if it never stands still."""
-        inputs = [TopicPartition(name, number) for name in _INPUTS]
-        changelogs = [TopicPartition(name, number) for name in _CHANGELOGS]
+        inputs = [TopicPartition(name, number) for name in self._inputs]
+        changelogs = [TopicPartition(name, number) for name in self._changelogs]
         try:
             async with asyncio.timeout(self._patience_s):
                 while True:
-                    before = await fetch_stable_offsets(self._client, STATISTICS_APP, inputs)
+                    before = await fetch_stable_offsets(self._client, self._group_id, inputs)
                     ends = await self._uncommitted.end_offsets(changelogs)
                     stable = await self._committed.end_offsets(changelogs)
-                    after = await fetch_stable_offsets(self._client, STATISTICS_APP, inputs)
+                    after = await fetch_stable_offsets(self._client, self._group_id, inputs)
                     if before is not None and before == after and ends == stable:
                         break
                     await asyncio.sleep(_PAUSE_S)
@@ -153,9 +150,9 @@ class TopicReader:
         return keys
 
 
-def _consumer(bootstrap: str, security: Security, isolation_level: str) -> RecordReader:
+def _consumer(bootstrap: str, inputs: Sequence[str], security: Security, isolation_level: str) -> RecordReader:
     return RecordReader(
-        whole=_INPUTS,  # the statistics take the time of what cannot be unpacked, too
+        whole=inputs,  # the statistics take the time of what cannot be unpacked, too
         bootstrap_servers=bootstrap,
         **security,
         client_id="ebs-recount",
@@ -168,10 +165,10 @@ def _consumer(bootstrap: str, security: Security, isolation_level: str) -> Recor
 
 
 @asynccontextmanager
-async def open_topics(bootstrap: str, security: Security = PLAINTEXT) -> AsyncIterator[TopicReader]:
+async def open_topics(bootstrap: str, names: Names, security: Security = PLAINTEXT) -> AsyncIterator[TopicReader]:
     """Connect to a broker. Raises `BrokerError` and `BrokerUnavailable`, whatever aiokafka calls it."""
     try:
-        async with TopicReader(bootstrap, security) as reader:
+        async with TopicReader(bootstrap, names, security) as reader:
             yield reader
     except KafkaError as error:
         raise BrokerError(f"the Kafka broker at {bootstrap} refuses: {error!r}") from error

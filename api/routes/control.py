@@ -15,8 +15,8 @@ from api.schemas import Kind
 from api.submit.body import read_body
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
+from app.names import PROCESSING
 from app.rules.commands import Drain, Family, LimitRate, Pause, Place, SetConcurrency
-from app.topics import CONTROL, PROCESSING_APP
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,7 +25,6 @@ router = APIRouter(prefix="/control", tags=["control"])
 
 KindInPath = Annotated[Kind, Path(description="A kind of objects")]
 WorkerInPath = Annotated[schemas.Worker, Path(description="A worker, as GET /api/workers names it")]
-_PROCESSING_ROLE = PROCESSING_APP.removeprefix("ebs-")
 
 
 def _command(
@@ -49,7 +48,7 @@ def _command(
 async def read_control(parts: Parts) -> Response:
     """Answer with everything that was acknowledged before the question, whichever process took it."""
     try:
-        await parts.view.catch_up(CONTROL)
+        await parts.view.catch_up(parts.view.names.control)
     except ViewBehind as error:
         raise problems.unavailable("view-behind", str(error)) from error
     view = describe_view(parts.view, now_ms(parts))
@@ -136,9 +135,9 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     living = await living_workers(parts)
     roles = {one.role for one in living if one.worker == worker}
     if not roles:
-        names = ", ".join(one.worker for one in living if one.role == _PROCESSING_ROLE) or "none"
+        names = ", ".join(one.worker for one in living if one.role == PROCESSING) or "none"
         raise problems.not_found(f"no worker {worker} lives; of those that process tasks there are: {names}")
-    if _PROCESSING_ROLE not in roles:
+    if PROCESSING not in roles:
         detail = f"{worker} has the role {', '.join(sorted(roles))}: only a worker that processes tasks can be drained"
         raise problems.conflict("not-processing", detail)
     return await put(parts, Place(Family.DRAIN, worker), Drain(now_ms(parts)))

@@ -18,7 +18,6 @@ from api.view.dead_letters import parse_place, place_text
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
 from app.rules.acts import LetterId, LetterState, parse_letter_id
-from app.topics import DEAD_LETTERS
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -87,7 +86,7 @@ async def read_letter(letter_id: str, parts: Parts) -> Response:
     try:
         summary = letters.summary(parsed)
         if summary is None:
-            await parts.view.catch_up(DEAD_LETTERS)
+            await parts.view.catch_up(parts.view.names.dead_letters)
             summary = letters.summary(parsed)
         if summary is None:
             raise _unknown(letter_id)

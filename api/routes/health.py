@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
@@ -47,7 +47,11 @@ async def read_readiness(parts: Parts, verbose: Verbose = None) -> Response:
         problem = problems.unavailable("not-ready", "; ".join(map(str, reasons)), members)
         problem.headers |= _NO_STORE
         raise problem
-    body = {"status": "ok", "checks": checks} if verbose is not None else {"status": "ok"}
+    body: dict[str, Any] = {"status": "ok"}
+    if parts.settings.namespace:
+        body["namespace"] = parts.settings.namespace
+    if verbose is not None:
+        body["checks"] = checks
     return json_response(body, headers=_NO_STORE)
 
 

@@ -12,7 +12,6 @@ from api.control_answers import now_ms
 from api.dependencies import Collaborators, Parts, documented_problems, json_response
 from api.view.view import ViewBehind
 from api.view_answers import describe_view
-from app.topics import WORKERS
 
 if TYPE_CHECKING:
     from app.rules.workers import Heartbeat
@@ -29,14 +28,14 @@ async def read_workers(
     """Answer with the last word of each worker that was heard within 10 s."""
     workers = [one for one in await living_workers(parts) if role in {None, one.role}]
     view = describe_view(parts.view, now_ms(parts))
-    return json_response({"workers": workers, "view": view})
+    return json_response({"namespace": parts.settings.namespace, "workers": workers, "view": view})
 
 
 async def living_workers(parts: Collaborators) -> list[Heartbeat]:
     """Return the last heartbeat of each worker that is not gone. Raises `Problem` (503)."""
     try:
         # A view that was away for a while would take everybody for gone.
-        await parts.view.catch_up(WORKERS)
+        await parts.view.catch_up(parts.view.names.workers)
     except ViewBehind as error:
         raise problems.unavailable("view-behind", str(error)) from error
     return [heard.heartbeat for heard in parts.view.workers.alive(parts.submitter.clock_ms())]

@@ -18,7 +18,6 @@ from api.view.dead_letter_filter import filter_of
 from app.rules.acts import LetterState
 from app.rules.ledger import MAX_REDRIVES
 from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, Wanted, progress_record
-from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +91,7 @@ class BulkRedriver:
                 raise RunUnderWay(under_way, self._runs.silent_for_s(under_way.run_id))
             # One that only seemed to have ended must know, or there would be two.
             silent = [one for one in runs if self._runs.recorded(one.run_id) != one]
-            return [progress_record(DEAD_LETTERS, one) for one in (*silent, progress)]
+            return [progress_record(self._redriver.topic, one) for one in (*silent, progress)]
 
         decide()  # what is refused anyway need not take the desk from another process
         await self._redriver.act(decide)
@@ -111,7 +110,7 @@ class BulkRedriver:
             progress = self._runs.recorded(run_id)
             if progress is None or progress.state is not RunState.RUNNING:
                 return ()
-            return [progress_record(DEAD_LETTERS, progress.ended(RunState.CANCELLED, self._clock_ms()))]
+            return [progress_record(self._redriver.topic, progress.ended(RunState.CANCELLED, self._clock_ms()))]
 
         if decide():
             await self._redriver.act(decide)

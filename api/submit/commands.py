@@ -12,7 +12,6 @@ from api import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.commands import Cancel, EndSession, encode_command
 from app.rules.redrive import Outgoing
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +38,12 @@ class Commander(NamedTuple):
 
     async def put(self, place: Place, command: Command) -> bool:
         """Put a command in force; returns whether the view has it already. Raises `Problem` (503)."""
-        outdated = [_record(one, None) for one in self._outdated(command) if one != place]
-        return await self._write(place, [*outdated, _record(place, encode_command(command))])
+        outdated = [self._record(one, None) for one in self._outdated(command) if one != place]
+        return await self._write(place, [*outdated, self._record(place, encode_command(command))])
 
     async def revoke(self, place: Place) -> bool:
         """Put a command out of force, whether it was in force or not; otherwise as `put`."""
-        return await self._write(place, [_record(place, None)])
+        return await self._write(place, [self._record(place, None)])
 
     async def _write(self, place: Place, records: list[Outgoing]) -> bool:
         try:
@@ -56,9 +55,13 @@ class Commander(NamedTuple):
             name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
             detail = f"{error}; nothing has changed, and repeating is safe"
             raise problems.unavailable(name, detail, _members(place)) from error
-        end = ends.get((CONTROL, _PARTITION))
+        topic = self.settings.names.control
+        end = ends.get((topic, _PARTITION))
         # The broker has it, but no longer knows where: nothing can be waited for.
-        return end is not None and await self.view.wait_for(CONTROL, {_PARTITION: end})
+        return end is not None and await self.view.wait_for(topic, {_PARTITION: end})
+
+    def _record(self, place: Place, value: bytes | None) -> Outgoing:
+        return Outgoing(self.settings.names.control, _PARTITION, place.key(), value)
 
     def _outdated(self, command: Command) -> list[Place]:
         """Return where commands of the same sort rule nothing any more.
@@ -72,10 +75,6 @@ class Commander(NamedTuple):
             kept_ms = self.settings.retention_days * _DAY_MS + round(self.settings.max_task_age_h * _HOUR_MS)
             return state.outdated_cancels(now_ms - kept_ms, _TIDIED_UP_COUNT)
         return []
-
-
-def _record(place: Place, value: bytes | None) -> Outgoing:
-    return Outgoing(CONTROL, _PARTITION, place.key(), value)
 
 
 def _members(place: Place) -> dict[str, str | bool]:

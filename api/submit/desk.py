@@ -31,7 +31,6 @@ from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
 from app.streaming.producer import TransactionalProducer
 from app.streaming.reading import RecordReader
-from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TRANSACTIONAL_ID = "ebs-dead-letters-desk"
 # The last one: aiokafka was told that it is fenced while we were still handing it batches.
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, IllegalOperation)
 _ACKNOWLEDGED_TOO_LATE_S = 1.0
@@ -74,7 +72,9 @@ class KafkaDesk:
     def __init__(self, settings: Settings, view: View, *, security: Security = PLAINTEXT) -> None:
         self._bootstrap = settings.broker
         self._security = security
-        self._partitions = [TopicPartition(DEAD_LETTERS, number) for number in range(settings.partitions)]
+        self._names = settings.names
+        self._topic = settings.names.dead_letters
+        self._partitions = [TopicPartition(self._topic, number) for number in range(settings.partitions)]
         self._timeout_s = settings.publish_timeout_s
         self._view = view
         self._producer: Any = None
@@ -89,7 +89,7 @@ class KafkaDesk:
                     self._producer = await self._start()
             except (KafkaError, OSError, TimeoutError) as error:
                 raise BrokerUnavailable(f"no answer from the Kafka broker at {self._bootstrap} ({error!r})") from error
-        if not await self._view.wait_for(DEAD_LETTERS, self._ends):
+        if not await self._view.wait_for(self._topic, self._ends):
             raise ViewBehind(f"the read view is behind ({self._view.progress.lag_records} records)")
 
     async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
@@ -107,7 +107,7 @@ class KafkaDesk:
         except BaseException:
             self._let_go()
             raise
-        written = _ends_of_letters(ends)
+        written = self._ends_of_letters(ends)
         for partition, end in written.items():
             self._ends[partition] = max(end, self._ends.get(partition, 0))
         return written
@@ -130,7 +130,7 @@ class KafkaDesk:
             bootstrap_servers=self._bootstrap,
             **self._security,
             client_id="ebs-api-desk",
-            transactional_id=_TRANSACTIONAL_ID,
+            transactional_id=self._names.desk_transactional_id,
             transaction_timeout_ms=round((self._timeout_s + _ACKNOWLEDGED_TOO_LATE_S) * 1_000),
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_BATCH_BYTES,
@@ -168,6 +168,5 @@ class KafkaDesk:
             return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
         return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
 
-
-def _ends_of_letters(ends: Ends) -> dict[int, int]:
-    return {partition: end for (topic, partition), end in ends.items() if topic == DEAD_LETTERS}
+    def _ends_of_letters(self, ends: Ends) -> dict[int, int]:
+        return {partition: end for (topic, partition), end in ends.items() if topic == self._topic}

@@ -20,7 +20,6 @@ from aiokafka.errors import BrokerResponseError, KafkaError
 
 from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.topics import OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -74,10 +73,12 @@ class KafkaPublisher:
         timeout_s: float,
         connect: Callable[[], Awaitable[object]],
         *,
+        objects: str,
         security: Security = PLAINTEXT,
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
+        self._objects = objects
         self._bootstrap = bootstrap
         self._security = security
         self._timeout_s = timeout_s
@@ -115,8 +116,10 @@ class KafkaPublisher:
         partition, key, value = record
         try:
             async with asyncio.timeout(self._timeout_s):
-                with _sending(self._tracing, partition) as headers:
-                    future = await producer.send(OBJECTS, value=value, key=key, partition=partition, headers=headers)
+                with _sending(self._tracing, self._objects, partition) as headers:
+                    future = await producer.send(
+                        self._objects, value=value, key=key, partition=partition, headers=headers
+                    )
                     metadata = await future
         except (KafkaError, TimeoutError) as error:
             raise self._let_down(producer, error) from error
@@ -125,9 +128,11 @@ class KafkaPublisher:
     async def publish_many(self, records: Iterable[Record]) -> dict[int, int]:
         """See `Publisher.publish_many`."""
         try:
-            with _sending(self._tracing) as headers:
+            with _sending(self._tracing, self._objects) as headers:
                 given = headers or ()
-                ends = await self._send((OBJECTS, partition, key, value, given) for partition, key, value in records)
+                ends = await self._send(
+                    (self._objects, partition, key, value, given) for partition, key, value in records
+                )
         except RecordRefused as error:
             # What one partition refused, another one may have taken.
             raise OutcomeUnknown(str(error)) from error
@@ -161,7 +166,7 @@ class KafkaPublisher:
             # An idempotent producer asks for its id until somebody answers, so it needs a limit from outside.
             async with asyncio.timeout(self._timeout_s):
                 await producer.start()
-                await producer.partitions_for(OBJECTS)
+                await producer.partitions_for(self._objects)
         except BaseException:
             await producer.stop()
             raise
@@ -187,9 +192,9 @@ class KafkaPublisher:
 
 
 @contextmanager
-def _sending(tracing: Tracing | None, partition: int | None = None) -> Iterator[Headers | None]:
+def _sending(tracing: Tracing | None, topic: str, partition: int | None = None) -> Iterator[Headers | None]:
     """Give the headers of records that are sent meanwhile; None: nobody traces them."""
-    traced = None if tracing is None else tracing.send(OBJECTS, partition)
+    traced = None if tracing is None else tracing.send(topic, partition)
     if traced is None:
         yield None
         return

@@ -19,7 +19,6 @@ from api.view.view import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.redrive import Outgoing, Plan, RedrivePolicy, Refusal
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,10 +39,10 @@ class Redriven(NamedTuple):
     plan: Plan
     act: Act
 
-    def records(self, letter_id: LetterId) -> list[Outgoing]:
-        """Return what is written of it, all together."""
+    def records(self, letter_id: LetterId, topic: str) -> list[Outgoing]:
+        """Return what is written of it, all together; `topic` is that of dead letters."""
         fact = [] if self.plan.fact is None else [self.plan.fact]
-        return [self.plan.request, *fact, act_record(DEAD_LETTERS, letter_id, LetterState.REDRIVEN, self.act)]
+        return [self.plan.request, *fact, act_record(topic, letter_id, LetterState.REDRIVEN, self.act)]
 
 
 class Redriver:
@@ -52,7 +51,9 @@ class Redriver:
     def __init__(
         self, settings: Settings, desk: Desk, publisher: Publisher, view: View, clock_ms: Callable[[], int]
     ) -> None:
-        self._policy = RedrivePolicy(settings.partitions, OBJECTS, TASK_REQUESTS, TASK_EVENTS)
+        names = settings.names
+        self.topic = names.dead_letters
+        self._policy = RedrivePolicy(settings.partitions, names.objects, names.task_requests, names.task_events)
         self._patience_s = settings.publish_timeout_s
         self._desk = desk
         self._publisher = publisher
@@ -76,7 +77,7 @@ class Redriver:
                 detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, which is what a topic takes"
                 raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
             decided.append(Redriven(plan, Act(at_ms, by, redrive=plan.redrive, id=act_id)))
-            return decided[-1].records(letter_id)
+            return decided[-1].records(letter_id, self.topic)
 
         await self._act_for_user(letter_id, decide)
         return decided[-1]
@@ -89,7 +90,7 @@ class Redriver:
             if self._is_done(letter_id, act.id):
                 return ()
             self._check(letter_id)
-            return [act_record(DEAD_LETTERS, letter_id, LetterState.DISCARDED, act)]
+            return [act_record(self.topic, letter_id, LetterState.DISCARDED, act)]
 
         await self._act_for_user(letter_id, decide)
         return act
@@ -100,7 +101,7 @@ class Redriver:
         if trouble is not None:
             raise problems.unavailable("broker-unavailable", f"{trouble}; nothing was done")
         try:
-            await self._view.catch_up(DEAD_LETTERS)
+            await self._view.catch_up(self.topic)
         except ViewBehind as error:
             raise problems.unavailable("view-behind", str(error)) from error
 
@@ -134,7 +135,7 @@ class Redriver:
             else:
                 break
         # A GET that follows sees it.
-        await self._view.wait_for(DEAD_LETTERS, ends)
+        await self._view.wait_for(self.topic, ends)
 
     def plan(self, letter_id: LetterId, at_ms: int) -> Plan | Refusal | None:
         """Plan the redrive of one of many letters; None if somebody has done something to it."""

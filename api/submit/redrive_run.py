@@ -18,7 +18,6 @@ from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
 from app.rules.acts import Act, LetterState
 from app.rules.redrive import Refusal
 from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, progress_record
-from app.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,7 +140,9 @@ class Run:
                     refused.append((str(letter_id), plan.reason))
                 elif plan is not None:
                     redriven_count += 1
-                    records += Redriven(plan, Act(at_ms, by, redrive=plan.redrive)).records(letter_id)
+                    records += Redriven(plan, Act(at_ms, by, redrive=plan.redrive)).records(
+                        letter_id, self._redriver.topic
+                    )
             after = msgspec.structs.replace(
                 before,
                 number=before.number + 1,
@@ -168,7 +169,7 @@ class Run:
                 raise _EndedElsewhere
             progress, records = decide()
             tried.append(progress)
-            return [*records, progress_record(DEAD_LETTERS, progress)]
+            return [*records, progress_record(self._redriver.topic, progress)]
 
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._patience.broker_away_s

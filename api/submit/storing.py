@@ -16,7 +16,6 @@ from api.submit.in_flight import BrokerBehind
 from api.view.view import ViewBehind
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.idempotency import is_repetition
-from app.topics import OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +107,7 @@ class Storing(NamedTuple):
         """Let the view read all records of these objects; what it has not read in time has no verdict yet."""
         partitions = {one.record[0] for one in objects}
         if partitions <= ends.keys():
-            await self.view.wait_for(OBJECTS, {partition: ends[partition] for partition in partitions})
+            await self.view.wait_for(self.view.names.objects, {partition: ends[partition] for partition in partitions})
             return
         # The broker has them, but no longer knows where.
         with suppress(ViewBehind):

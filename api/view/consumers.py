@@ -10,7 +10,6 @@ from aiokafka.errors import KafkaError
 
 from api.view.view import ViewBehind
 from app.streaming.reading import RecordReader
-from app.topics import DEAD_LETTERS, OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -19,15 +18,16 @@ if TYPE_CHECKING:
 
     from api.view.view import Ends
     from app.broker_probe import Security
+    from app.names import Names
 
 
 @asynccontextmanager
 async def view_consumer(
-    bootstrap: str, security: Security, client_id: str, isolation: str = "read_committed"
+    bootstrap: str, names: Names, security: Security, client_id: str, isolation: str = "read_committed"
 ) -> AsyncIterator[Any]:
     """Run a consumer without a group, that begins where the topic does."""
     consumer = RecordReader(
-        whole=(DEAD_LETTERS,),  # people look for what is lost there
+        whole=(names.dead_letters,),  # people look for what is lost there
         bootstrap_servers=bootstrap,
         **security,
         client_id=client_id,
@@ -62,14 +62,15 @@ class EndsAsker:
     process stored is hidden behind an outside producer's open transaction, and yet no 404.
     """
 
-    def __init__(self, of_committed: Any, of_written: Any, partitions: Sequence[TopicPartition]) -> None:
+    def __init__(self, of_committed: Any, of_written: Any, objects: str, partitions: Sequence[TopicPartition]) -> None:
+        self._objects = objects
         self._of_committed = of_committed
         self._of_written = of_written
         self._partitions = partitions
 
-    async def read(self, topic: str = OBJECTS) -> Ends:
+    async def read(self, topic: str) -> Ends:
         """Return by partition where a topic ends; raises `ViewBehind` if the broker does not say."""
-        asker = self._of_written if topic == OBJECTS else self._of_committed
+        asker = self._of_written if topic == self._objects else self._of_committed
         try:
             ends = await asker.end_offsets([tp for tp in self._partitions if tp.topic == topic])
         except KafkaError as error:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from api.view.redrive_runs import RedriveRuns
+    from app.names import Names
     from app.rules.acts import Act
 
 LETTER_PREFIX = b"d"
@@ -51,7 +52,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class DeadLetterRows:
     """Takes in the records of one write of the view; `get` reads what earlier writes left."""
 
-    def __init__(self, get: Callable[[bytes], bytes | None], batch: Any, runs: RedriveRuns) -> None:
+    def __init__(self, get: Callable[[bytes], bytes | None], batch: Any, runs: RedriveRuns, names: Names) -> None:
+        self._names = names
         self._get = get
         self._batch = batch
         self._runs = runs
@@ -86,7 +88,7 @@ class DeadLetterRows:
             headers = {name: text or b"" for name, text in told}
         kept = (record.timestamp, record.key, value, [(name, text or b"") for name, text in told])
         row_id = id_bytes(letter_id)
-        summary = self._summaries[row_id] = summary_of(record.timestamp, value, headers)
+        summary = self._summaries[row_id] = summary_of(record.timestamp, value, headers, self._names)
         put = self._batch.put
         put(LETTER_PREFIX + row_id, _encode(kept))
         put(TIME_PREFIX + time_bytes(summary.at_ms) + row_id, b"")

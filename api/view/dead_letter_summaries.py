@@ -22,10 +22,11 @@ from app.rules.dead_letters import (
 )
 from app.rules.fingerprint import fingerprint
 from app.rules.redrive import number_of, task_of
-from app.topics import OBJECTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from app.names import Names
 
 _MAX_TIME_MS = 253_402_300_799_999
 _MAX_NAME_CHARS = 250
@@ -87,14 +88,14 @@ decode_summary = msgspec.msgpack.Decoder(Summary).decode
 decode_group = msgspec.msgpack.Decoder(Group).decode
 
 
-def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes]) -> Summary:
+def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes], names: Names) -> Summary:
     """Return a new letter's summary; what its headers do not say is looked for in its bytes."""
     error_type = _text(headers, ERROR_TYPE_HEADER)
     # All of the message: what made the fingerprint at the worker was all of it too.
     message = headers.get(MESSAGE_HEADER, b"").decode("utf-8", "replace")
     topic = _text(headers, TOPIC_HEADER)
     given = headers.get(FINGERPRINT_HEADER, b"")
-    known = _known_by_headers(headers) or _known_by_bytes(topic, value) or Known()
+    known = _known_by_headers(headers) or _known_by_bytes(topic, value, names) or Known()
     return Summary(
         min(max(timestamp_ms, 0), _MAX_TIME_MS),
         given.decode() if _FINGERPRINT.fullmatch(given) else fingerprint(error_type, message),
@@ -115,13 +116,13 @@ def _known_by_headers(headers: Mapping[str, bytes]) -> Known | None:
     return Known(_text(headers, KIND_HEADER), _text(headers, TASK_ID_HEADER), _text(headers, OBJECT_ID_HEADER))
 
 
-def _known_by_bytes(topic: str, value: bytes | None) -> Known | None:
-    if topic.startswith(TASK_REQUESTS):
+def _known_by_bytes(topic: str, value: bytes | None, names: Names) -> Known | None:
+    if topic.startswith(names.task_requests):
         task = task_of(value)
         if task is not None:
             redrive = 0 if task.redrive is msgspec.UNSET else task.redrive
             return Known(task.kind, task.task_id, task.object_id, redrive)
-    elif topic == OBJECTS:
+    elif topic == names.objects:
         try:
             event = decode_object(value or b"")
         except DECODE_ERRORS:

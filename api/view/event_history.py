@@ -10,7 +10,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -24,9 +23,10 @@ _SILENCE_S = 10.0
 
 
 class EventHistory:
-    """Reads with the consumers that `open_consumer` opens."""
+    """Reads `topic` with the consumers that `open_consumer` opens."""
 
-    def __init__(self, open_consumer: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+    def __init__(self, topic: str, open_consumer: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._topic = topic
         self._open_consumer = open_consumer
         self._turns = asyncio.Semaphore(_MAX_CONSUMERS)
         self._idle: list[Any] = []
@@ -37,7 +37,7 @@ class EventHistory:
     ) -> AsyncGenerator[list[EventRecord], None]:
         """See `EventLog.read`."""
         key = object_id.encode()
-        tp = TopicPartition(TASK_EVENTS, partition)
+        tp = TopicPartition(self._topic, partition)
         try:
             async with self._consumer() as consumer:
                 first, last = await _range(consumer, tp, begin, end, until_ms)

@@ -14,7 +14,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from api.view.event_log import EventRecord, EventsUnavailable, TooSlow
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -89,9 +88,10 @@ EbsFailure = TooSlow | EventsUnavailable
 
 
 class EventTail:
-    """Hands out to followers; `run` is its whole life, `open_consumer` opens a reader of committed records."""
+    """Hands out records of `topic`; `run` is its whole life, `open_consumer` opens a reader of committed records."""
 
-    def __init__(self, open_consumer: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+    def __init__(self, topic: str, open_consumer: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._topic = topic
         self._open_consumer = open_consumer
         self._followers: dict[bytes, set[Follower]] = {}
         self._positions: dict[int, int] = {}
@@ -122,7 +122,7 @@ class EventTail:
                 async with self._open_consumer() as consumer:
                     await self._serve(consumer)
             except (KafkaError, OSError) as error:
-                _log.warning("cannot follow %s: %r", TASK_EVENTS, error)
+                _log.warning("cannot follow %s: %r", self._topic, error)
                 self.fail_all(EventsUnavailable(f"the Kafka broker does not hand out events ({error!r})"))
                 await asyncio.sleep(_RETRY_PAUSE_S)
             finally:
@@ -170,12 +170,12 @@ class EventTail:
             return
         # Before anything is awaited: who begins to follow meanwhile must not count on a partition that is dropped.
         self._positions = {number: self._positions[number] for number in needed & self._positions.keys()}
-        new = [TopicPartition(TASK_EVENTS, number) for number in needed - self._positions.keys()]
+        new = [TopicPartition(self._topic, number) for number in needed - self._positions.keys()]
         ends = await consumer.end_offsets(new) if new else {}
         self._positions |= {tp.partition: end for tp, end in ends.items()}
-        consumer.assign([TopicPartition(TASK_EVENTS, number) for number in self._positions])
+        consumer.assign([TopicPartition(self._topic, number) for number in self._positions])
         for number, offset in self._positions.items():
-            consumer.seek(TopicPartition(TASK_EVENTS, number), offset)
+            consumer.seek(TopicPartition(self._topic, number), offset)
         for followers in self._followers.values():
             for follower in followers:
                 if not follower.started.is_set() and follower.partition in self._positions:

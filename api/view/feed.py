@@ -20,13 +20,13 @@ from aiokafka.errors import KafkaError
 from api.view.consumers import EndsAsker, view_admin, view_consumer
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
-from api.view.rows import COMPACTED_TOPICS, TOPICS
+from api.view.rows import compacted_topics, read_topics
 from api.view.standing import Freshness, standing_of
 from api.view.store import Slot, StoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
 from app.broker_probe import PLAINTEXT
-from app.topics import LEDGER_CHANGELOG, OBJECTS
+from app.names import STATISTICS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -69,6 +69,8 @@ class ViewFeed:
         self._security = security
         self._data_dir = data_dir
         self._view = view
+        self._names = view.names
+        self._topics = read_topics(view.names)
         self._connect = connect
         self._clock_ms = clock_ms
 
@@ -109,17 +111,17 @@ class ViewFeed:
         await asyncio.sleep(_DISK_PAUSE_S)
 
     async def _follow(self, slot: Slot) -> None:
-        layout = await read_layout(self._bootstrap, TOPICS, self._security)
-        partitions = [TopicPartition(name, number) for name in TOPICS for number in range(layout.topics[name][1])]
+        layout = await read_layout(self._bootstrap, self._topics, self._security)
+        partitions = [TopicPartition(name, number) for name in self._topics for number in range(layout.topics[name][1])]
         async with view_admin(self._bootstrap, self._security) as admin:
-            kept_ms = await read_tombstones_kept_ms(admin, COMPACTED_TOPICS)
-        reach = partial(view_consumer, self._bootstrap, self._security)
+            kept_ms = await read_tombstones_kept_ms(admin, compacted_topics(self._names))
+        reach = partial(view_consumer, self._bootstrap, self._names, self._security)
         async with (
             reach("ebs-api-view") as consumer,
             reach("ebs-api-ends") as of_committed,
             reach("ebs-api-ends-written", "read_uncommitted") as of_written,
         ):
-            asker = EndsAsker(of_committed, of_written, partitions)
+            asker = EndsAsker(of_committed, of_written, self._names.objects, partitions)
             store = slot.open(layout, self._clock_ms(), kept_ms)
             self._view.attach(store, asker.read)
             consumer.assign(partitions)
@@ -127,7 +129,7 @@ class ViewFeed:
             for tp in partitions:
                 consumer.seek(tp, offsets.get(tp.topic, {}).get(tp.partition, 0))
             ledger_first = None
-            if not any(offsets.get(OBJECTS, {}).values()):
+            if not any(offsets.get(self._names.objects, {}).values()):
                 ledger_first = await self._begin_anew(consumer, asker, partitions)
             watch = asyncio.create_task(self._watch(layout))
             freshness = {tp: Freshness() for tp in partitions}
@@ -143,14 +145,14 @@ class ViewFeed:
                 watch.cancel()
 
     async def _begin_anew(self, consumer: Any, asker: EndsAsker, partitions: list[TopicPartition]) -> LedgerFirst:
-        objects = [tp for tp in partitions if tp.topic == OBJECTS]
+        objects = [tp for tp in partitions if tp.topic == self._names.objects]
 
         async def ask_counted() -> Counted:
             async with view_admin(self._bootstrap, self._security) as admin:
-                return await read_counted(admin, objects)
+                return await read_counted(admin, self._names.group(STATISTICS), objects)
 
         counted, ledger_first = await begin_anew(
-            consumer, objects, ask_counted, partial(asker.read_written, LEDGER_CHANGELOG)
+            consumer, objects, ask_counted, partial(asker.read_written, self._names.ledger_changelog)
         )
         if counted:
             self._view.leave_out_forgotten(counted)
@@ -175,7 +177,7 @@ class ViewFeed:
         while True:
             await asyncio.sleep(_IDENTITY_EVERY_S)
             try:
-                now = await read_layout(self._bootstrap, TOPICS, self._security)
+                now = await read_layout(self._bootstrap, self._topics, self._security)
             except (KafkaError, OSError):
                 continue  # a broker that is away has not replaced anything yet
             if now != layout:

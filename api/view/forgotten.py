@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.errors import KafkaError
 
 from app.consumer_groups import read_committed
-from app.topics import STATISTICS_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,15 +49,15 @@ def forgotten_before(retention_ms: int, clock_ms: Callable[[], int]) -> Callable
     return lambda: clock_ms() - retention_ms + _CLOCKS_DIFFER_MS
 
 
-async def read_counted(admin: Any, partitions: Sequence[TopicPartition]) -> Counted:
-    """Return how far the statistics have counted; nothing if the broker cannot tell, which is logged."""
+async def read_counted(admin: Any, group_id: str, partitions: Sequence[TopicPartition]) -> Counted:
+    """Return how far the statistics (`group_id`) have counted; nothing if the broker cannot tell, which is logged."""
     try:
-        committed = await read_committed(admin, STATISTICS_APP, partitions)
+        committed = await read_committed(admin, group_id, partitions)
     except KafkaError as error:
         _log.warning(
             "the Kafka broker does not say what the group %s has counted (%r): objects that the ledger has forgotten "
             "are shown as CREATED. Let this user Describe the group, and delete the view while the process is down",
-            STATISTICS_APP,
+            group_id,
             error,
         )
         return {}

@@ -23,13 +23,13 @@ _FETCH_WAIT_MS = 50
 
 
 class KafkaEvents:
-    """Reads the broker at `bootstrap`; `run` is its whole life."""
+    """Reads `topic` (task events) of the broker at `bootstrap`; `run` is its whole life."""
 
-    def __init__(self, bootstrap: str, *, security: Security = PLAINTEXT) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, security: Security = PLAINTEXT) -> None:
         self._bootstrap = bootstrap
         self._security = security
-        self._tail = EventTail(self._open_consumer)
-        self._history = EventHistory(self._open_consumer)
+        self._tail = EventTail(topic, self._open_consumer)
+        self._history = EventHistory(topic, self._open_consumer)
 
     def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
         """See `EventLog.follow`."""

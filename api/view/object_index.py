@@ -8,7 +8,8 @@ Keys (numbers are big-endian, so byte order is order of time; a state is its pla
 
 A place says which key there is, so a change of state takes back exactly what was written before. Everything is
 written in the batch that moves the view's offsets. One order is enough: `counts` tells which ones have any objects,
-and a list of all kinds or states merges those.
+and a list of all kinds or states merges those. That is affordable for `MAX_KINDS`; objects of all further kinds stand
+under `OTHERS`, as in the statistics: a kind is whatever a client makes up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.rules.counts import MAX_KINDS, OTHERS
 from app.rules.ledger import decode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 
@@ -33,6 +35,7 @@ _COUNT_PREFIX = b"C"
 TIME_BYTES = 6
 _PARTITION_BYTES = 2
 _STATE_BYTES = tuple(bytes((number,)) for number in range(len(STATES)))
+_OTHERS = OTHERS.encode()
 _NUMBER_OF = {state: number for number, state in enumerate(STATES)}
 _CREATED = _STATE_BYTES[0]
 _AFTER_STATE = 1 + _PARTITION_BYTES
@@ -40,7 +43,10 @@ _AFTER_TIME = _AFTER_STATE + TIME_BYTES
 
 
 class Place(NamedTuple):
-    """Where an object stands in the index; `created_at_ms` is epoch ms, `partition` that of all of its records."""
+    """Where an object stands in the index; `created_at_ms` is epoch ms, `partition` that of all of its records.
+
+    `kind` may be `OTHERS`.
+    """
 
     state: ObjectState
     partition: int
@@ -57,15 +63,19 @@ Counts = dict[tuple[str, ObjectState], int]
 class ObjectIndex:
     """Keeps the index; fed by `View`, one `change` a write."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_kinds: int = MAX_KINDS) -> None:
         self.counts: Counts = {}
+        self._max_kinds = max_kinds
+        self._kinds: set[bytes] = set()
 
     def load(self, store: ViewStore) -> None:
         """Begin with what a store holds."""
         self.counts = {}
+        self._kinds.clear()
         for key, value in store.newest_first(_COUNT_PREFIX):
             kind = key[len(_COUNT_PREFIX) : -2].decode()
             self.counts[kind, STATES[key[-1]]] = int.from_bytes(value, "big")
+            self._kinds.add(kind.encode())
 
     def write(self, batch: Any, changes: Changes, ids: list[bytes]) -> None:
         """Put what changed into the batch; `ids` are those of `changes`."""
@@ -73,6 +83,8 @@ class ObjectIndex:
         put, delete = batch.put, batch.delete
         for object_id, old in zip(ids, changes.places(ids), strict=True):
             new = changes.place_of(object_id, old)
+            if new is not None and new[_AFTER_TIME:] not in self._kinds:
+                new = self._named(new)
             if new == old:
                 continue
             if old is not None:
@@ -87,6 +99,13 @@ class ObjectIndex:
         for (kind, number), change in moved.items():
             if change:
                 self._count(batch, kind, number, change)
+
+    def _named(self, place: bytes) -> bytes:
+        """Return a place under a kind that has orders, where its own has none yet."""
+        if len(self._kinds) >= self._max_kinds:
+            return place[:_AFTER_TIME] + _OTHERS
+        self._kinds.add(place[_AFTER_TIME:])
+        return place
 
     def _count(self, batch: Any, kind: bytes, number: int, change: int) -> None:
         name = (kind.decode(), STATES[number])

@@ -1,7 +1,8 @@
 """Objects newest first, page by page, from the index (`api.view.object_index`).
 
 A page costs a look at each order that has objects (one a kind and state) and one at each object in it, however many
-there are. A cursor is a place in the order, so what comes in meanwhile neither shifts nor repeats anything.
+there are. A cursor is a place in the order, so what comes in meanwhile neither shifts nor repeats anything. A page of a
+kind may be short where the index has some kinds under one name: what is of another kind is left out of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
+from app.rules.counts import OTHERS
 from app.rules.ledger import ObjectRow, decode_row
 from app.rules.ledger_states import state_of_object
 
@@ -110,7 +112,7 @@ class ObjectList:
         orders = [
             self._order(order_prefix(kind, state), known, wanted, after)
             for (kind, state), known in self._index.counts.items()
-            if wanted.kind in {None, kind} and (not wanted.states or state in wanted.states)
+            if (wanted.kind in {None, kind} or kind == OTHERS) and (not wanted.states or state in wanted.states)
         ]
         return list(islice(heapq.merge(*orders, reverse=True), count))
 
@@ -143,7 +145,8 @@ class ObjectList:
             else:
                 continue  # expired since its place was read
             # It may have moved on since then; a list of one state shows no other.
-            if not wanted.states or state_of_object(row) in wanted.states:
+            is_of_kind = wanted.kind in {None, OTHERS, row.kind}
+            if is_of_kind and (not wanted.states or state_of_object(row) in wanted.states):
                 name = None if told is None else told.name
                 found.append(Listed(place[TIME_BYTES:].decode(), created_at_ms, name, row))
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api.view.object_index import partition_bytes
@@ -10,26 +11,13 @@ from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.clocks import event_time_ms
 from app.rules.counts import TOTAL_SIZE_MS
 from app.rules.placement import is_misplaced
-from app.topics import (
-    CONTROL,
-    DEAD_LETTERS,
-    LEDGER_CHANGELOG,
-    OBJECTS,
-    RESULTS_CHANGELOG,
-    WINDOWS_CHANGELOG,
-    WORKERS,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from api.view.forgotten import Forgotten
     from api.view.object_index import Changes, GetMany
-
-TOPICS = (OBJECTS, LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG, DEAD_LETTERS, CONTROL, WORKERS)
-"""What the view reads."""
-COMPACTED_TOPICS = (LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG, CONTROL)
-"""Whose tombstones take rows away that nothing else would; workers that were killed are forgotten by time."""
+    from app.names import Names
 
 RECORD_PREFIX = b"o"
 ROW_PREFIX = b"l"
@@ -42,6 +30,19 @@ _Candidate = tuple[bytes, ObjectCreated, int]
 """A record that may be an object: as it is, decoded, and when it was written (epoch ms)."""
 
 _log = logging.getLogger(__name__)
+
+
+def read_topics(names: Names) -> tuple[str, ...]:
+    """Return what the view reads."""
+    return (names.objects, *compacted_topics(names), names.dead_letters, names.workers)
+
+
+def compacted_topics(names: Names) -> tuple[str, ...]:
+    """Return the topics whose tombstones take rows away that nothing else would.
+
+    Workers that were killed are forgotten by time.
+    """
+    return (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.control)
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:
@@ -69,6 +70,7 @@ def add_records(
     partition: int,
     records: Sequence[Any],
     *,
+    names: Names,
     get_many: GetMany,
     forgotten: Forgotten,
     object_partitions: int,
@@ -78,11 +80,11 @@ def add_records(
     `get_many` reads the store; objects that are `forgotten` are left out, and records that are not in the one of the
     `object_partitions` that their id belongs into (0: not known).
     """
-    if topic == OBJECTS:
+    if topic == names.objects:
         place = Place(partition, object_partitions)
         _add_objects(batch, changes, place, records, get_many=get_many, forgotten=forgotten)
     else:
-        _ADD[topic](batch, changes, partition, records)
+        _adders(names)[topic](batch, changes, partition, records)
 
 
 class Place(NamedTuple):
@@ -188,8 +190,10 @@ def _add_windows(batch: Any, _changes: Changes, partition: int, records: Sequenc
             batch.put(key, record.value)
 
 
-_ADD = {
-    LEDGER_CHANGELOG: _add_ledger_rows,
-    RESULTS_CHANGELOG: _add_results,
-    WINDOWS_CHANGELOG: _add_windows,
-}
+@cache
+def _adders(names: Names) -> dict[str, Callable[[Any, Changes, int, Sequence[Any]], None]]:
+    return {
+        names.ledger_changelog: _add_ledger_rows,
+        names.results_changelog: _add_results,
+        names.windows_changelog: _add_windows,
+    }

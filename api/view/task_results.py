@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from api.view.rows import RESULT_PREFIX
 from app.rules.ledger import has_result, has_result_row
 from app.rules.results import NO_RESULT, decode_result_row, result_key
-from app.topics import RESULTS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class TaskResults:
-    """Reads the rows of an opened store; `catch_up` waits until the view has read all that a topic has now."""
+    """Reads the rows of an opened store; `catch_up` waits until the view has read all results."""
 
-    def __init__(self, opened: Callable[[], ViewStore], catch_up: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, opened: Callable[[], ViewStore], catch_up: Callable[[], Awaitable[None]]) -> None:
         self._opened = opened
         self._catch_up = catch_up
 
@@ -32,7 +31,7 @@ class TaskResults:
         """
         rows = self._read(object_id, row, sequences, max_bytes)
         if any(_is_missing(row.tasks[sequence], one) for sequence, one in zip(sequences, rows, strict=False)):
-            await self._catch_up(RESULTS_CHANGELOG)
+            await self._catch_up()
             rows = self._read(object_id, row, sequences, max_bytes)
         return rows
 

@@ -30,9 +30,9 @@ from api.view.store import new_batch
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.workers import Workers
+from app.names import BARE
 from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger import ObjectRow, decode_row
-from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from api.view.forgotten import Counted
     from api.view.store import Offsets, ViewStore
     from app.events import ObjectCreated
+    from app.names import Names
 
 Ends = dict[int, int]
 """By partition the offset after the last record."""
@@ -75,7 +76,10 @@ class Progress(NamedTuple):
 class View:
     """Answers from a store. Until `attach` it has none, and raises `ViewBehind`."""
 
-    def __init__(self, wait_s: float, forgotten_before_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, wait_s: float, forgotten_before_ms: Callable[[], int] = lambda: 0, *, names: Names = BARE
+    ) -> None:
+        self.names = names
         self._wait_s = wait_s
         self._store: ViewStore | None = None
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
@@ -97,16 +101,16 @@ class View:
         self.waiters = Waiters()
         self.object_index = ObjectIndex()
         self.objects = ObjectList(self._opened, self.object_index)
-        self.results = TaskResults(self._opened, self.catch_up)
-        self._folds: dict[str, Control | Workers] = {CONTROL: self.control, WORKERS: self.workers}
+        self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
+        self._folds: dict[str, Control | Workers] = {names.control: self.control, names.workers: self.workers}
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
-        """Answer from `store` from now on; `read_ends` asks the broker where `objects`, or a topic given, ends now."""
+        """Answer from `store` from now on; `read_ends` asks the broker where a topic ends now."""
         self._store = store
         self.trouble = ""
         self._read_ends = read_ends
         layout = store.layout()
-        self._object_partitions = 0 if layout is None else layout.topics.get(OBJECTS, ("", 0))[1]
+        self._object_partitions = 0 if layout is None else layout.topics.get(self.names.objects, ("", 0))[1]
         self._offsets = store.offsets()
         self._forgotten = self._forgotten._replace(counted=store.counted())
         self._written = {}
@@ -142,10 +146,11 @@ class View:
         """Take in records, by topic and partition in the order of their offsets, in one write."""
         store = self._opened()
         batch = new_batch()
-        letters = DeadLetterRows(store.get, batch, self.dead_letters.runs)
+        names = self.names
+        letters = DeadLetterRows(store.get, batch, self.dead_letters.runs, names)
         changes = Changes(store.get_many)
-        for (topic, partition), new in sorted(records.items(), key=_ledger_first):
-            if topic == DEAD_LETTERS:
+        for (topic, partition), new in sorted(records.items(), key=self._ledger_first):
+            if topic == names.dead_letters:
                 letters.add(partition, new)
             elif topic in self._folds:
                 self._folds[topic].add(batch, new)
@@ -156,12 +161,13 @@ class View:
                     topic,
                     partition,
                     new,
+                    names=names,
                     get_many=store.get_many,
                     forgotten=self._forgotten,
                     object_partitions=self._object_partitions,
                 )
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
-            if topic == WINDOWS_CHANGELOG:
+            if topic == names.windows_changelog:
                 self._totals = None
                 self._changed_windows |= {record.key for record in new}
         letters.finish()
@@ -270,15 +276,16 @@ class View:
         place = self._opened().get(PLACE_PREFIX + object_id.encode())
         return 0 if place is None else unpack_place(place).partition
 
-    async def catch_up(self, topic: str = OBJECTS) -> None:
-        """Wait until everything is read that was on a topic when this was called; `ViewBehind` if not in time."""
+    async def catch_up(self, topic: str = "") -> None:
+        """Wait until everything is read that was on a topic (`objects`) when called; `ViewBehind` if not in time."""
+        topic = topic or self.names.objects
         self._opened()
         assert self._read_ends is not None  # attached together with the store
         ends: Ends | None = None
         try:
             async with asyncio.timeout(self._wait_s):
-                ends = await (self._read_ends() if topic == OBJECTS else self._read_ends(topic))
-                if topic == OBJECTS:
+                ends = await self._read_ends(topic)
+                if topic == self.names.objects:
                     for partition, end in self._written.items():
                         ends[partition] = max(end, ends.get(partition, 0))
                 await self._reach(topic, ends)
@@ -295,14 +302,14 @@ class View:
             return False
         return True
 
+    def _ledger_first(self, records: tuple[tuple[str, int], Any]) -> bool:
+        # A tombstone takes the object's record along, and must not take one that came after it: one fetch may hold
+        # both.
+        return records[0][0] != self.names.ledger_changelog
+
     async def _reach(self, topic: str, ends: Ends) -> None:
         while any(self._offsets.get(topic, {}).get(partition, 0) < end for partition, end in ends.items()):
             await self._moved.wait()
-
-
-def _ledger_first(records: tuple[tuple[str, int], Any]) -> bool:
-    # A tombstone takes the object's record along, and must not take one that came after it: one fetch may hold both.
-    return records[0][0] != LEDGER_CHANGELOG
 
 
 def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:

@@ -34,7 +34,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class TopicFacts:
-    """A topic as the broker has it; `configs` None: we may not read them."""
+    """A topic as the broker has it; `configs` None: we may not read them.
+
+    `is_ours`: this system has noted it as its own; `made_by_us`: and made it itself.
+    """
 
     name: str
     partition_count: int
@@ -42,6 +45,8 @@ class TopicFacts:
     fewest_in_sync: int
     configs: Mapping[str, str] | None = None
     biggest_partition_bytes: int | None = None
+    is_ours: bool = True
+    made_by_us: bool = True
 
 
 @dataclass(frozen=True)

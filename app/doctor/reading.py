@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import time
 from collections import defaultdict
@@ -16,25 +17,21 @@ from aiokafka.errors import KafkaError
 from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
 from app.doctor.log_dirs import biggest_partitions
+from app.errors import ForeignTopics
+from app.names import PROCESSING
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
 from app.streaming.reading import RecordReader
 from app.streaming.survey import unowned_numbers
-from app.topics import (
-    PLACES_TABLES,
-    PROCESSING_APP,
-    WORKERS,
-    catalogue,
-    changelog_topic,
-    input_topics,
-    retry_tier_s,
-)
+from app.topic_registry import TopicRegistry
+from app.topics import PLACES_TABLES, catalogue, input_topics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from app.settings import Settings
+    from app.topic_ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
@@ -53,14 +50,16 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
     try:
         await admin.start()
         await consumer.start()
+        known = settings.names
         names = [spec.name for spec in catalogue(settings)]
         # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
-        tiers = sorted(name for name in await admin.list_topics() if retry_tier_s(name) is not None)
+        tiers = sorted(name for name in await admin.list_topics() if known.retry_tier_s(name) is not None)
         names += [name for name in tiers if name not in names]
         cluster = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in cluster["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
-        workers, lead_ms = await _read_workers(consumer) if WORKERS in topics else ([], None)
+        topics = await _with_owners(topics, TopicRegistry(known.topics, connection))
+        workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
         usage = shutil.disk_usage(_existing(settings.data_dir))
         return Facts(
             bootstrap=settings.broker,
@@ -68,10 +67,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             broker_count=len(node_ids),
             broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
             topics=topics,
-            groups=[
-                await _read_group(admin, consumer, group, _inputs_of(group, settings, tiers), topics)
-                for group in PLACES_TABLES
-            ],
+            groups=[await _read_group(admin, consumer, role, settings, topics) for role in PLACES_TABLES],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
@@ -83,9 +79,9 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
         await admin.close()
 
 
-def _inputs_of(group: str, settings: Settings, tiers: Sequence[str]) -> list[str]:
-    former = tiers if group == PROCESSING_APP else ()
-    return list(dict.fromkeys((*input_topics(group, settings), *former)))
+def _inputs_of(role: str, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
+    former = [name for name in topics if settings.names.retry_tier_s(name) is not None] if role == PROCESSING else ()
+    return list(dict.fromkeys((*input_topics(role, settings), *former)))
 
 
 async def _read_topics(
@@ -108,6 +104,27 @@ async def _read_topics(
     }
 
 
+async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry) -> dict[str, TopicFacts]:
+    """Return the topics with whose they are; the registry's own is judged by what is in it."""
+    claims: Mapping[str, TopicClaim] = {}
+    topic_ids = await registry.topic_ids(topics)
+    is_registry_ours = True
+    if registry.topic in topics:
+        try:
+            claims = await registry.read()
+        except ForeignTopics:
+            is_registry_ours = False
+
+    def judged(topic: TopicFacts) -> TopicFacts:
+        if topic.name == registry.topic:
+            return dataclasses.replace(topic, is_ours=is_registry_ours, made_by_us=False)
+        claim = claims.get(topic.name)
+        is_ours = claim is not None and claim.topic_id == topic_ids.get(topic.name)
+        return dataclasses.replace(topic, is_ours=is_ours, made_by_us=is_ours and not (claim and claim.adopted))
+
+    return {name: judged(topic) for name, topic in topics.items()}
+
+
 async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str] | None:
     (response,) = await admin.describe_configs([ConfigResource(kind, name)])
     ((error_code, _message, _type, _name, entries),) = response.resources
@@ -117,10 +134,12 @@ async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, na
 async def _read_group(
     admin: AIOKafkaAdminClient,
     consumer: RecordReader,
-    group_id: str,
-    inputs: Sequence[str],
+    role: str,
+    settings: Settings,
     topics: Mapping[str, TopicFacts],
 ) -> GroupFacts:
+    names = settings.names
+    group_id, inputs = names.group(role), _inputs_of(role, settings, topics)
     partitions = [
         TopicPartition(name, n) for name in inputs if name in topics for n in range(topics[name].partition_count)
     ]
@@ -132,7 +151,7 @@ async def _read_group(
     lost: defaultdict[str, int] = defaultdict(int)
     gone: defaultdict[str, list[int]] = defaultdict(list)
     beyond: defaultdict[str, list[int]] = defaultdict(list)
-    worked = await _worked_numbers(consumer, group_id, topics)
+    worked = await _worked_numbers(consumer, names.changelog(role, PLACES_TABLES[role]), topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
         if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
@@ -146,9 +165,8 @@ async def _read_group(
     return GroupFacts(group_id, member_count, dict(lag), dict(lost), dict(gone), dict(beyond), unowned)
 
 
-async def _worked_numbers(consumer: RecordReader, group_id: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
-    """Return the partitions that a group has worked: its first step in each leaves a row in a table."""
-    name = changelog_topic(group_id, PLACES_TABLES[group_id])
+async def _worked_numbers(consumer: RecordReader, name: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
+    """Return the partitions that a group has worked: its first step in each leaves a row in a table (`name`)."""
     if name not in topics:
         return frozenset()
     ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
@@ -167,9 +185,9 @@ async def _unowned(
     return unowned_numbers(count, [member[4] for member in members])
 
 
-async def _read_workers(consumer: RecordReader) -> tuple[list[WorkerFacts], int | None]:
+async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[WorkerFacts], int | None]:
     """Return the last heartbeats, and how far the broker's clock is before ours by one that has just come."""
-    partition = TopicPartition(WORKERS, 0)
+    partition = TopicPartition(topic, 0)
     consumer.assign([partition])
     await consumer.seek_to_beginning(partition)
     end = (await consumer.end_offsets([partition]))[partition]

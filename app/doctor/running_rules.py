@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.doctor.facts import Finding, Severity
+from app.names import PROCESSING, role_of
 from app.rules.workers import is_gone
-from app.topics import PROCESSING_APP, retry_tier_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ _MUCH_LAG = 100_000
 def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
     """Yield groups that nobody works for, that are behind, or that lost records."""
     for group in facts.groups:
-        role = group.group_id.removeprefix("ebs-")
+        role = role_of(group.group_id)
         for topic, count in group.lost.items():
             said = f"{count} records of {topic} were deleted before they were read"
             fix = "raise the topic's retention.ms, and start more workers; what is gone must be submitted again"
@@ -82,11 +82,16 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
 
 def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
     """Yield retry tiers that EBS_RETRY_TIERS_S no longer names: tasks may wait there."""
-    lags = [group.lag for group in facts.groups if group.group_id == PROCESSING_APP]
+    lags = [group.lag for group in facts.groups if role_of(group.group_id) == PROCESSING]
     behind = lags[0] if lags else {}
     for name, topic in facts.topics.items():
-        tier_s = retry_tier_s(name)
+        tier_s = settings.names.retry_tier_s(name)
         if tier_s is None or tier_s in settings.retry_tiers_s:
+            continue
+        if not topic.is_ours:
+            said = "EBS_RETRY_TIERS_S does not name this retry tier, and nothing says that this system made it"
+            fix = "ebs topics --adopt, if tasks of this system wait in it"
+            yield Finding(Severity.INFO, name, said, "no worker reads it", fix)
             continue
         count = behind.get(name, 0)
         said = f"EBS_RETRY_TIERS_S does not name this retry tier, {count} records wait in it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.doctor.facts import Finding, Severity, command, number_in, set_topic_config
-from app.topics import DEAD_LETTERS, OBJECTS, SINGLE_PARTITION_TOPICS, TASK_REQUESTS, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,9 +19,10 @@ _BIG_CHANGELOG_BYTES = 4 << 30
 _LAZY_DIRTY_RATIO = 0.8
 _ENOUGH_BROKERS = 3
 _WHOSE_CLOCKS = {
-    OBJECTS: "the producers' own clocks say when an object came, and when its id is forgotten",
-    WORKERS: "the workers' own clocks judge which of them is silent",
+    "objects": "the producers' own clocks say when an object came, and when its id is forgotten",
+    "workers": "the workers' own clocks judge which of them is silent",
 }
+"""By the bare name of the topic."""
 
 
 def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -45,9 +45,10 @@ def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -
 def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: Facts) -> int | None:
     """Return the partition count that all topics share, where it is not what the settings say; else None."""
     pairs = [(spec, facts.topics[spec.name]) for spec in specs if spec.name in facts.topics]
-    counts = {topic.partition_count for spec, topic in pairs if spec.name not in SINGLE_PARTITION_TOPICS}
-    wrong = [spec.name for spec, topic in pairs if spec.partition_count != topic.partition_count]
-    if len(counts) == 1 and len(wrong) > 1 and not set(wrong) & set(SINGLE_PARTITION_TOPICS):
+    pairs = [(spec, topic) for spec, topic in pairs if topic.is_ours]
+    counts = {topic.partition_count for spec, topic in pairs if not spec.is_single}
+    wrong = [spec for spec, topic in pairs if spec.partition_count != topic.partition_count]
+    if len(counts) == 1 and len(wrong) > 1 and not any(spec.is_single for spec in wrong):
         return counts.pop()
     return None
 
@@ -57,17 +58,18 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
     if topic is None:
         yield Finding(Severity.ERROR, spec.name, "the topic does not exist", "nothing starts without it", "ebs topics")
         return
+    if not topic.is_ours:
+        yield _foreign(spec.name)
+        return
     if check_partitions and topic.partition_count != spec.partition_count:
-        only_setting = spec.name not in SINGLE_PARTITION_TOPICS
+        only_setting = not spec.is_single
         yield Finding(
             Severity.ERROR,
             spec.name,
             f"it has {topic.partition_count} partitions, the settings say {spec.partition_count}",
             "all topics are co-partitioned: workers and API refuse to start",
             (f"EBS_PARTITIONS={topic.partition_count} if all topics have as many, or " if only_setting else "")
-            + "make it anew, which drops what is in it: "
-            + command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {spec.name}")
-            + "; ebs topics",
+            + _anew(topic, facts),
         )
     yield from _check_replicas(topic, settings, facts)
     if topic.configs is None:
@@ -76,6 +78,20 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
         yield Finding(Severity.INFO, spec.name, "its configuration may not be read", why, fix)
         return
     yield from _check_configs(spec, topic, settings, facts)
+
+
+def _foreign(name: str) -> Finding:
+    said = "it exists, and nothing says that this system made it"
+    why = "workers and API refuse to start, and write nothing to it"
+    fix = "if it is somebody else's: EBS_NAMESPACE=acme (a name of your own); if it is ours: ebs topics --adopt"
+    return Finding(Severity.ERROR, name, said, why, fix)
+
+
+def _anew(topic: TopicFacts, facts: Facts) -> str:
+    if not topic.made_by_us:
+        return "EBS_NAMESPACE, so that this system has topics of its own"
+    deleting = command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {topic.name}")
+    return f"make it anew, which drops what is in it: {deleting}; ebs topics"
 
 
 def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -127,10 +143,10 @@ def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts
         fix = set_topic_config(facts.bootstrap, spec.name, "unclean.leader.election.enable", "false")
         why = "what was acknowledged may be lost with a broker"
         yield Finding(Severity.WARNING, spec.name, "unclean.leader.election.enable=true", why, fix)
-    if spec.name in _WHOSE_CLOCKS and configs.get("message.timestamp.type") == "CreateTime":
+    whose = _WHOSE_CLOCKS.get(settings.names.bare(spec.name))
+    if whose is not None and configs.get("message.timestamp.type") == "CreateTime":
         fix = set_topic_config(facts.bootstrap, spec.name, "message.timestamp.type", "LogAppendTime")
-        why = _WHOSE_CLOCKS[spec.name]
-        yield Finding(Severity.WARNING, spec.name, "message.timestamp.type=CreateTime", why, fix)
+        yield Finding(Severity.WARNING, spec.name, "message.timestamp.type=CreateTime", whose, fix)
     if "compact" in policy and "delete" not in policy:
         yield from _check_compaction(topic, facts)
 
@@ -140,13 +156,16 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
     if wanted_ms is None or has_ms is None or has_ms == -1 or "delete" not in spec.config["cleanup.policy"]:
         return
     fix = set_topic_config(facts.bootstrap, spec.name, "retention.ms", str(wanted_ms))
-    if spec.name == DEAD_LETTERS:
+    if spec.name == settings.names.dead_letters:
         why = "dead letters vanish before anybody looks at them"
         yield Finding(Severity.WARNING, spec.name, f"it is kept for {_days(has_ms)}, not for ever", why, fix)
-    elif spec.name.startswith(TASK_REQUESTS) and has_ms < settings.max_task_age_h * _HOUR_MS:
+    elif spec.name.startswith(settings.names.task_requests) and has_ms < settings.max_task_age_h * _HOUR_MS:
         said = f"it is kept for {_days(has_ms)}, tasks may wait for {settings.max_task_age_h:g} h (EBS_MAX_TASK_AGE_H)"
         yield Finding(Severity.ERROR, spec.name, said, "tasks vanish undone", fix)
-    elif spec.name != WORKERS and has_ms < max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS:
+    elif (
+        spec.name != settings.names.workers
+        and has_ms < max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS
+    ):
         said = (
             f"it is kept for {_days(has_ms)}, windows for {settings.window_retention_h:g} h "
             f"(EBS_WINDOW_RETENTION_H), seen ids for {settings.seen_retention_h:g} h (EBS_SEEN_RETENTION_H)"
@@ -155,6 +174,10 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
     elif has_ms < wanted_ms:
         said = f"it is kept for {_days(has_ms)}, EBS_RETENTION_DAYS says {_days(wanted_ms)}"
         yield Finding(Severity.INFO, spec.name, said, "the setting holds for topics that are made anew only", fix)
+
+
+def _shown_ms(settings: Settings) -> float:
+    return max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS
 
 
 def _check_compaction(topic: TopicFacts, facts: Facts) -> Iterator[Finding]:

@@ -9,9 +9,11 @@ pins for each version that the tests run on; `tests/support/pin_kafka.py` makes 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -97,9 +99,19 @@ def java_version(java: Path) -> int | None:
     return int(found[1]) if found and done.returncode == 0 else None
 
 
-def default_cache_dir() -> Path:
-    """Return where the jars are kept: `~/.cache/ebs` on Linux, XDG_CACHE_HOME is honoured."""
-    return user_cache_path("ebs")
+def default_cache_dir(candidates: Sequence[Path] | None = None) -> Path:
+    """Return where the jars are kept: `~/.cache/ebs` on Linux, XDG_CACHE_HOME is honoured.
+
+    Where that cannot be written (a service's user often has no home), they are kept in the virtual environment.
+    """
+    places = candidates or (user_cache_path("ebs"), Path(sys.prefix) / "cache" / "ebs")
+    return next(filter(_can_be_kept_in, places), places[0])
+
+
+def _can_be_kept_in(directory: Path) -> bool:
+    present = next(path for path in (directory, *directory.parents) if path.exists())
+    is_writable = present.is_dir() and os.access(present, os.W_OK)
+    return is_writable or (directory / f"kafka-{KAFKA_VERSION}").is_dir()
 
 
 def ensure_jars(

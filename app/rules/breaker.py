@@ -17,6 +17,8 @@ MAX_REASON_CHARS = 500
 """As the reason that a person may give."""
 _FEW_KINDS = 1_000
 """Windows that are kept without looking whether some are empty: a kind is whatever a client makes up."""
+_MOST_KINDS = 10_000
+"""Windows that are kept at most, 1 KB each. What ends of further kinds is not counted while so many are in use."""
 
 
 class Deaths(NamedTuple):
@@ -40,6 +42,7 @@ class DeadShares:
         self._min_count = min_count
         self._windows: dict[str, _Window] = {}
         self._swept_at_count = _FEW_KINDS
+        self._sweeps_from_s = -math.inf
         self._resumed_at_s = -math.inf
 
     def finished(self, kind: str, began_at_s: float, now_s: float) -> None:
@@ -69,7 +72,8 @@ class DeadShares:
         Without that the results of tasks that ran through the pause would pause the kind again.
         """
         if kind:
-            self._windows[kind] = _Window(now_s)
+            if kind in self._windows or len(self._windows) < _MOST_KINDS:
+                self._windows[kind] = _Window(now_s)
         else:
             self._windows.clear()
             self._resumed_at_s = now_s
@@ -78,9 +82,11 @@ class DeadShares:
         """Return a kind's window, moved on to a later slice."""
         window = self._windows.get(kind)
         if window is None:
-            if len(self._windows) >= self._swept_at_count:
+            if len(self._windows) >= self._swept_at_count and now_s >= self._sweeps_from_s:
                 self._sweep(now_s)
-            window = self._windows[kind] = _Window(self._resumed_at_s)
+            window = _Window(self._resumed_at_s)
+            if len(self._windows) < _MOST_KINDS:
+                self._windows[kind] = window
         number = math.floor(now_s / self._slice_s)
         window.turn(number, (number + 1) * self._slice_s)
         return window
@@ -93,7 +99,9 @@ class DeadShares:
             for kind, window in self._windows.items()
             if window.slice_ends_at_s > last_s or window.resumed_at_s > self._resumed_at_s
         }
-        self._swept_at_count = max(_FEW_KINDS, 2 * len(self._windows))
+        self._swept_at_count = min(_MOST_KINDS, max(_FEW_KINDS, 2 * len(self._windows)))
+        # Before the next slice hardly any is empty: to look for each new kind would be a standstill.
+        self._sweeps_from_s = now_s + self._slice_s
 
 
 class _Window:

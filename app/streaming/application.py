@@ -72,6 +72,7 @@ class StreamingApp(faust.App):
     preflight: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
     describe_work: Callable[[], str]
+    role: str
     worker_name: str
     transactional_id: str
 
@@ -123,6 +124,7 @@ class StreamingApp(faust.App):
 def create_streaming_app(
     app_id: str,
     *,
+    role: str = "",
     input_topics: Sequence[str],
     partition_count: int,
     options: StreamingOptions,
@@ -132,6 +134,8 @@ def create_streaming_app(
     watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
+
+    `role` names its workers where nobody else does; left out: the group does.
 
     `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
@@ -166,7 +170,8 @@ def create_streaming_app(
         places_table=places_table,
     )
     app.options = options
-    app.worker_name = options.worker_id or f"{app_id.removeprefix('ebs-')}-{instance}"
+    app.role = role or app_id
+    app.worker_name = options.worker_id or f"{app.role}-{instance}"
     app.transactional_id = f"{app_id}-{instance}"
     app.preflight = preflight
     app.drain = _nothing_to_drain

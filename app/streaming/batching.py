@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import faust
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.types import ConsumerMessage
+
+from app.errors import StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from aiokafka.consumer.fetcher import Fetcher
     from aiokafka.structs import ConsumerRecord
     from faust.types import TP
+
+_out_of_range: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""By aiokafka's state of a partition the position that its log did not have."""
 
 
 class RecordBatch(NamedTuple):
@@ -125,7 +132,7 @@ def _take_fetched(
                 break
             del fetched[tp]
             fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001  # see take_batches
-            result.check_raise()
+            _check(result, tp, assignment.state_value(tp))
             continue
         fits = result.check_assignment(tp)
         start = assignment.state_value(tp).position if fits else 0
@@ -137,9 +144,41 @@ def _take_fetched(
         if not fits:
             continue
         end = assignment.state_value(tp).position
+        if _out_of_range:
+            _check_start(tp, assignment.state_value(tp), start)
         if end > start:
             batches.append(RecordBatch(tp.topic, tp.partition, records, start, end, assignment))
         max_records -= len(records)
         if max_records <= 0:
             break
     return batches
+
+
+def _check(failed: Any, tp: TopicPartition, state: Any) -> None:
+    """Raise what a fetch failed with, unless it only says that the log does not have the position.
+
+    Then the partition begins with its first record: where nothing was ever committed (also after a rebalance), and
+    where the log begins above the position (`admit` judges whether records are missing). If it ends below, the broker
+    has lost records, and has given their offsets to others since: `_check_start` sees that as soon as one comes.
+    """
+    try:
+        failed.check_raise()
+    except NoOffsetForPartitionError:
+        if not state.has_valid_position:
+            state.await_reset(OffsetResetStrategy.EARLIEST)
+    except OffsetOutOfRangeError as error:
+        (offsets,) = error.args
+        # Else the claim has sought since.
+        if state.has_valid_position and offsets[tp] == state.position:
+            _out_of_range[state] = state.position
+            state.await_reset(OffsetResetStrategy.EARLIEST)
+
+
+def _check_start(tp: TopicPartition, state: Any, start: int) -> None:
+    """Raise `StepFailed` if a partition whose log did not have its position begins anew below it."""
+    position = _out_of_range.pop(state, -1)
+    if start <= position:
+        raise StepFailed(
+            f"{tp.topic}-{tp.partition} was read up to offset {position}, and has other records from {start} on now: "
+            "the broker has lost records"
+        )

@@ -74,7 +74,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # `take_batches` decides: "earliest" would begin anew, too, when a broker has lost records, and those that
+            # took their offsets since would be dropped as worked, without a word.
+            auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
@@ -264,7 +266,7 @@ class Consumer(driver.Consumer):
         """Do nothing, as above."""
 
     async def perform_seek(self) -> None:
-        """Do nothing: aiokafka starts at the committed offsets, `Ownership` seeks where that is not enough."""
+        """Do nothing: aiokafka starts at the committed offsets, `Ownership` seeks where that is not right."""
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002  # Faust's signature
         """Commit nothing: the step did."""

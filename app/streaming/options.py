@@ -17,6 +17,7 @@ class StreamingOptions:
     bootstrap_servers: str
     data_dir: Path
     worker_id: str = ""
+    namespace: str = ""
     session_timeout_ms: int = 10_000
     transaction_timeout_ms: int = 10_000
     request_timeout_ms: int = 30_000

@@ -140,7 +140,7 @@ def changed_places(
 
 
 def _decide(group_id: str, *, all_partitions: bool = False) -> str:
-    role = group_id.removeprefix("ebs-")
+    role = group_id.rpartition("ebs-")[2]  # before it stands the namespace
     which = " --all" if all_partitions else ""
     return (
         f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role}{which} "

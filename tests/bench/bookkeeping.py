@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from fake_steps import FakeStep
 from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
+from plain_names import OBJECTS, TASK_EVENTS
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.statistics import app
 from app.events import TaskCreated, TaskFinished, TaskStarted, encode
 from app.settings import load
 from app.streaming.tables import StoreMemory, TableStore
-from app.topics import OBJECTS, TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

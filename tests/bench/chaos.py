@@ -24,6 +24,8 @@ from kafka_proxy import Harm, Rule
 from proxied_site import PARTITIONS, ProxiedSite, proxied_site
 from rich.console import Console
 
+from app.names import Names
+
 console = Console()
 APIS = ("EndTxn", "TxnOffsetCommit", "Produce", "InitProducerId", "Fetch", "Metadata", "Heartbeat", "JoinGroup")
 KINDS = {"kill": 6, "freeze": 3, "harm": 4, "cut": 2, "broker": 1}
@@ -78,28 +80,28 @@ def main(options: argparse.Namespace) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="ebs-chaos-") as name,
         proxied_site(Path(name), options.transactions) as site,
-        running_fleet(site.proxy.bootstrap, Path(name), PARTITIONS) as fleet,
+        running_fleet(site.proxy.bootstrap, Path(name), PARTITIONS, namespace=options.namespace) as fleet,
     ):
         uvloop.run(run(options, site, fleet, chance))
 
 
 async def run(options: argparse.Namespace, site: ProxiedSite, fleet: Fleet, chance: random.Random) -> None:
     """Feed, do faults until the time is up, wait for the end, and check."""
-    bootstrap = site.broker.bootstrap
+    bootstrap, names = site.broker.bootstrap, Names(options.namespace)
     fleet.start_all(workers_per_role=2)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
     reviving = asyncio.create_task(revive_forever(fleet))
     ends_at_s = time.monotonic() + options.minutes * 60
     fault_count = 0
-    async with feeding(bootstrap, partitions=PARTITIONS, rate_per_s=options.rate) as accepted:
+    async with feeding(bootstrap, partitions=PARTITIONS, rate_per_s=options.rate, names=names) as accepted:
         while time.monotonic() < ends_at_s:
             await asyncio.sleep(chance.uniform(1, 6))
             console.print(await fault(fleet, site, chance))
             fault_count += 1
-    async with Follower(bootstrap, PARTITIONS) as follower:
+    async with Follower(bootstrap, PARTITIONS, names) as follower:
         await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=300)
     reviving.cancel()
-    found = await differences(bootstrap, accepted=accepted)
+    found = await differences(bootstrap, names, accepted=accepted)
     console.print(f"{len(accepted):,} objects, {fault_count} faults: {'exact' if not found else 'WRONG'}")
     if found:
         raise SystemExit("\n".join(found))
@@ -110,5 +112,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=2.0, help="how long faults happen (default: 2)")
     parser.add_argument("--rate", type=int, default=300, help="objects a second (default: 300)")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the choice of faults")
+    parser.add_argument("--namespace", default="", help="EBS_NAMESPACE of the workers (default: none)")
     parser.add_argument("--transactions", type=int, default=2, choices=[1, 2], help="their version (default: 2)")
     main(parser.parse_args())

@@ -33,8 +33,7 @@ from feed import feed
 from fleet import Fleet, said, until
 from follower import lag_of
 from pipeline import check, console, reading, running_system
-
-from app.topics import OBJECTS, STATISTICS_APP, TASK_EVENTS
+from plain_names import OBJECTS, STATISTICS_APP, TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -23,13 +23,13 @@ from api_process import ApiProcess
 from feed import feed
 from fleet import said, until
 from pipeline import PARTITIONS, Line, run_parts, running_system
+from plain_names import LEDGER_CHANGELOG
 from raw_http import get_load, post_load
 
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
 from app.rules.placement import partition_of
 from app.rules.tally import Tally
-from app.topics import LEDGER_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,6 +27,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from checker import differences
 from feed import feed
 from fleet import ROLES, SESSION_TIMEOUT_S, Fleet, said, until
+from plain_names import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 from rich.console import Console
 from rich.table import Table
 
@@ -35,7 +36,7 @@ from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
 from app.rules.ledger import decode_row
 from app.settings import load
-from app.topics import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG, catalogue
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaProducer
 from fleet import said, until
 from histories import BASE_MS, object_created, task_event
 from pipeline import PARTITIONS, TASKS_PER_OBJECT, console, running_system, usage_of
+from plain_names import LEDGER_CHANGELOG
 
 from app.events import TaskCreated, TaskFinished, TaskStarted
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
 from app.rules.tally import Tally
-from app.topics import LEDGER_CHANGELOG
 
 _BATCH_BYTES = 1 << 19
 _READY = re.compile(r"are ready: (\d+) rows restored in ([\d.]+) s")

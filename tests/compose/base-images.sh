@@ -21,7 +21,7 @@ if ! have python:3.11-slim; then
   done
   mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates "${options[@]}" bookworm "$context/python.tar" "${found[@]}"
   # The certificates of this machine: its package index may have one of its own.
-  docker import --change 'ENV PIP_CERT=/etc/ssl/certs/machine.crt' "$context/python.tar" python:bare > /dev/null
+  docker import --change 'ENV PIP_CERT=/etc/ssl/certs/machine.crt SSL_CERT_FILE=/etc/ssl/certs/machine.crt' "$context/python.tar" python:bare > /dev/null
   cp /etc/ssl/certs/ca-certificates.crt "$context/machine.crt"
   printf 'FROM python:bare\nCOPY machine.crt /etc/ssl/certs/machine.crt\nRUN ln -s python3 /usr/bin/python\n' > "$context/Dockerfile"
   docker build --quiet --tag python:3.11-slim --file "$context/Dockerfile" "$context" > /dev/null

@@ -44,7 +44,7 @@ def engine() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stack(engine: None) -> Iterator[Stack]:  # noqa: ARG001  # it must run
-    """Bring the compose stack up; its logs are printed if a test fails."""
+    """Build the image and bring the compose stack up; its logs are printed if a test fails."""
     subprocess.run([HERE / "base-images.sh", sys.executable], check=True)
     stack = Stack()
     try:

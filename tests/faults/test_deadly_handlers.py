@@ -15,9 +15,9 @@ from deadly_handlers import DEADLY, KINDS
 from feed import feed
 from fleet import PATIENT, said, until
 from follower import Follower
+from plain_names import TASK_EVENTS
 
 from app.streaming.watchdog import EXIT_STOOD_STILL
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from fleet import Fleet

@@ -11,8 +11,7 @@ from fault_handlers import PLANNED
 from feed import feed
 from fleet import PATIENT, TAKEN_OVER, Fleet, said, until
 from follower import Follower
-
-from app.topics import DEAD_LETTERS, TASK_EVENTS
+from plain_names import DEAD_LETTERS, TASK_EVENTS
 
 if TYPE_CHECKING:
     from app.local.embedded_kafka import EmbeddedKafka

@@ -13,8 +13,7 @@ from fault_handlers import PLANNED
 from feed import feed
 from fleet import PATIENT, TAKEN_OVER, owned, until
 from follower import Follower
-
-from app.topics import CONTROL, TASK_EVENTS
+from plain_names import CONTROL, TASK_EVENTS
 
 if TYPE_CHECKING:
     from fleet import Fleet, Worker

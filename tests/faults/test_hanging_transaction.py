@@ -15,11 +15,10 @@ from checker import differences
 from feed import feed
 from fleet import PATIENT, TAKEN_OVER, Fleet, said, until
 from follower import Follower, lag_of
+from plain_names import OBJECTS as OBJECTS_TOPIC
+from plain_names import STATISTICS_APP, TASK_EVENTS
 from system import value_of
 from worker_pages import read_page
-
-from app.topics import OBJECTS as OBJECTS_TOPIC
-from app.topics import STATISTICS_APP, TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,7 @@ from checker import differences, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, until
 from follower import Follower, lag_of
+from plain_names import CONTROL, DISTRIBUTION_APP, OBJECTS, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
 from system import System
 from typer.testing import CliRunner
 from worker_pages import read_page
@@ -26,16 +27,7 @@ from app.broker import ensure_topics
 from app.events import ObjectCreated, encode
 from app.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
-from app.topics import (
-    CONTROL,
-    DISTRIBUTION_APP,
-    OBJECTS,
-    PROCESSING_APP,
-    STATISTICS_APP,
-    TASK_EVENTS,
-    TASK_REQUESTS,
-    catalogue,
-)
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

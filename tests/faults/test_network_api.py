@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from api_process import until
 from kafka_proxy import Harm, Rule
+from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 from proxied_site import proxied_site
 
 from app.events import decode_task_request
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

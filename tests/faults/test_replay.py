@@ -10,9 +10,8 @@ from checker import differences
 from feed import feed
 from fleet import PATIENT, Fleet, said, until
 from follower import Follower, lag_of
-
-from app.topics import OBJECTS as OBJECTS_TOPIC
-from app.topics import STATISTICS_APP, TASK_EVENTS
+from plain_names import OBJECTS as OBJECTS_TOPIC
+from plain_names import STATISTICS_APP, TASK_EVENTS
 
 if TYPE_CHECKING:
     from app.local.embedded_kafka import EmbeddedKafka

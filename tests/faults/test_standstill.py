@@ -13,10 +13,10 @@ from checker import differences
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, owned, said, until
 from follower import Follower
+from plain_names import CONTROL, OBJECTS
 from worker_pages import read_page
 
 from app.streaming.watchdog import EXIT_STOOD_STILL
-from app.topics import CONTROL, OBJECTS
 
 if TYPE_CHECKING:
     from pathlib import Path

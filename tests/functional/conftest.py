@@ -10,20 +10,21 @@ import httpx
 import pytest
 from engine_bench import Bench, Gate
 from memory_events import MemoryEvents
+from plain_names import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 from typer.testing import CliRunner, Result
 
 from api.cli import cli
 from api.event_stream import StreamLimits
 from api.main import create_http_app
-from api.view.rows import TOPICS
+from api.view.rows import read_topics
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import encode
+from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.rules.placement import partition_of
 from app.settings import Settings
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
+READ = read_topics(BARE)
 PARTITIONS = 4
 
 
@@ -149,7 +151,7 @@ class MemoryTopics:
     def deliver(self) -> None:
         """Let the view read what is new."""
         new = {place: log[self._delivered[place] :] for place, log in self.records.items()}
-        new = {place: records for place, records in new.items() if records and place[0] in TOPICS}
+        new = {place: records for place, records in new.items() if records and place[0] in READ}
         if new:
             self.view.apply(new)
         for place, records in new.items():
@@ -193,7 +195,7 @@ class Api:
         self._slot = Slot(settings.data_dir)
         if attached:
             # How many `objects` has is left out: tests put objects where they like (see test_view.py for the rule).
-            topics = {name: (name, settings.partitions) for name in TOPICS if name != OBJECTS}
+            topics = {name: (name, settings.partitions) for name in READ if name != OBJECTS}
             self.view.attach(self._slot.open(Layout("memory", topics)), self.topics.ends)
         # An unexpected error must become an answer, as it does behind a server.
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plain_names import CONTROL, WORKERS
 
 from api import control_schemas as schemas
 from api.schemas import ProblemDocument
@@ -16,7 +17,6 @@ from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, WORKERS
 
 if TYPE_CHECKING:
     import httpx

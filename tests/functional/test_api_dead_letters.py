@@ -7,11 +7,11 @@ import itertools
 
 import pytest
 from grave import NOW_MS, PATH, Grave, listed_ids, raised, refusal_of, request_of
+from plain_names import DEAD_LETTERS, OBJECTS
 
 from api import dead_letter_schemas as schemas
 from app.events import ObjectCreated, encode
 from app.rules.fingerprint import fingerprint
-from app.topics import DEAD_LETTERS, OBJECTS
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 from asgi_stream import AsgiStream, messages
+from plain_names import TASK_EVENTS
 
 from api.object_schemas import EventPage
 from api.view import event_tail
@@ -14,7 +15,6 @@ from api.view.event_log import EventRecord, EventsUnavailable
 from app.events import TaskCreated, TaskDead, TaskFinished, TaskStarted, encode, task_id_of
 from app.rules.ledger import ObjectRow, apply_task_event
 from app.rules.tally import Tally
-from app.topics import TASK_EVENTS
 
 AT_MS = 1_795_489_276_303
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from histories import task_event
+from plain_names import CONTROL, WORKERS
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.events import ObjectCreated, TaskCreated, TaskFinished
@@ -13,7 +14,6 @@ from app.rules.histogram import bucket_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, WORKERS
 
 NOW_MS = 1_795_489_276_303
 

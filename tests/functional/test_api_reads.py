@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 from fake_steps import no_rows
+from plain_names import OBJECTS, WORKERS
 
 from api import object_schemas, schemas
 from api.view.view import Progress
@@ -23,7 +24,6 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Heartbeat, RunningTask
-from app.topics import OBJECTS, WORKERS
 
 START_MS = 1_795_489_270_000
 NOW_MS = 1_795_489_276_303

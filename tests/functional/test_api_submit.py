@@ -7,11 +7,11 @@ import zlib
 
 import msgspec
 import pytest
+from plain_names import OBJECTS
 
 from api import schemas
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import ObjectCreated, decode_object
-from app.topics import OBJECTS
 
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 NOW_MS = 1_795_489_276_303

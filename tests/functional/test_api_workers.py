@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from plain_names import WORKERS
+
 from api import control_schemas as schemas
 from app.errors import BrokerUnavailable
 from app.rules.workers import GONE_AFTER_MS, Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
-from app.topics import WORKERS
 
 NOW_MS = 1_795_489_276_303
 

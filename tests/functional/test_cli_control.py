@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 from fake_steps import no_rows
+from plain_names import CONTROL, WORKERS
 
 from api.client import ApiError
 from app.errors import BrokerUnavailable
@@ -16,7 +17,6 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, HeldUp, Identity, RunningTask, heartbeat_of
-from app.topics import CONTROL, WORKERS
 
 NOW_MS = 1_795_489_276_303
 

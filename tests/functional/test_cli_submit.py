@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fake_steps import no_rows
 from grave import Grave
+from plain_names import CONTROL, OBJECTS
 from typer.testing import CliRunner
 
 from api.cli import cli
@@ -20,7 +21,6 @@ from app.rules.idempotency import object_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.topics import CONTROL, OBJECTS
 
 NOW_MS = 1_795_489_276_303
 

@@ -7,12 +7,12 @@ import json
 import pytest
 from browsing import BROWSER, PageSeen, browse, send_form
 from grave import Grave, state_of
+from plain_names import CONTROL, OBJECTS, TASK_REQUESTS, WORKERS
 
 from api.dashboard.forms import parse_form
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import decode_object, decode_task_request
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, OBJECTS, TASK_REQUESTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 

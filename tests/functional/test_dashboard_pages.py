@@ -7,6 +7,7 @@ import pytest
 from browsing import browse
 from fake_steps import no_rows
 from grave import Grave
+from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
 from api.dashboard.mounting import PAGES
 from app.errors import BrokerUnavailable
@@ -17,7 +18,6 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
-from app.topics import CONTROL, TASK_EVENTS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"

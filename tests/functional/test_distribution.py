@@ -11,14 +11,15 @@ import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import NOW_MS, Sent, batch, record, unreadable
 from histories import object_created
+from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from app.events import decode_task_event, decode_task_request, encode
 from app.future_stamps import future_stamps
+from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings import load
 from app.streaming.places import PLACES_KEY
-from app.topics import DEAD_LETTERS, SEEN_TABLE, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import NOW_MS, PARTITIONS, Gate, request
 from fakes import settle, until
+from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 from running_handlers import eventually
 
 from agents.handlers import Retry, inline
@@ -24,7 +25,6 @@ from app.events import (
     decode_task_request,
 )
 from app.rules.offsets import Progress
-from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,6 +9,7 @@ import pytest
 from engine_bench import NOW_MS, request
 from fake_steps import FakeStore
 from fakes import GROUP, batch, record, settle, until
+from plain_names import DEAD_LETTERS, TASK_REQUESTS, retry_topic
 
 from agents.engine.lane import MAX_PARKED
 from agents.handlers import Reject, Retry, inline
@@ -23,8 +24,8 @@ from app.events import (
     decode_task_request,
     encode,
 )
+from app.names import REDRIVEN_TABLE
 from app.rules.workers import HeldUp
-from app.topics import DEAD_LETTERS, REDRIVEN_TABLE, TASK_REQUESTS, retry_topic
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 

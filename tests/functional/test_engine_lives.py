@@ -8,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import request
 from fakes import settle, until
+from plain_names import DEAD_LETTERS, TASK_REQUESTS
 from running_handlers import by_name, in_hand
 
 from agents.engine.figures import describe_running
@@ -16,7 +17,6 @@ from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.rules.lives import Life, join, split
 from app.rules.offsets import Progress
-from app.topics import DEAD_LETTERS, TASK_REQUESTS
 
 LIVING = frozenset({"member", "another"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fake_steps import no_rows
+from plain_names import DEAD_LETTERS, WORKERS
 
 from app.events import (
     MAX_INSTANT_MS,
@@ -20,7 +21,6 @@ from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
-from app.topics import DEAD_LETTERS, WORKERS
 
 NOW_MS = 1_795_489_276_303
 HIGHEST = Counts(

@@ -10,6 +10,7 @@ import schemathesis
 from grave import Grave
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from plain_names import CONTROL, OBJECTS, WORKERS
 from schemathesis.generation import GenerationMode
 
 from app.events import ObjectCreated, encode, object_created_id
@@ -17,7 +18,6 @@ from app.rules.commands import Cancel, Drain, Family, LimitRate, Pause, Place, S
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.topics import CONTROL, OBJECTS, WORKERS
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 NOW_MS = 1_795_489_276_303

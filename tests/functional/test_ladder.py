@@ -13,14 +13,15 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import NOW_MS, request
 from fakes import FakeStream, FakeWorker, settle, until
+from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 
 from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
 from app.events import TaskCancelled, decode_task_event, decode_task_request, encode
+from app.names import BARE
 from app.rules.control import ControlState
 from app.rules.offsets import Progress
 from app.rules.workers import RetryTier
-from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -48,7 +49,7 @@ class Bench:
         self.control = ControlState()
         self.stream = FakeStream()
         self.clock_ms = clock_ms = clock_ms or (lambda: self.now_ms)
-        self.lanes = Lanes(self.worker.transactions, commit_interval_s=0, gather_s=0, clock_ms=clock_ms)
+        self.lanes = Lanes(self.worker.transactions, names=BARE, commit_interval_s=0, gather_s=0, clock_ms=clock_ms)
         self.ladder = Ladder(self.lanes, topics=TIERS, control=self.control, max_waiting=4, clock_ms=clock_ms)
         self.running: asyncio.Task[None] | None = None
 

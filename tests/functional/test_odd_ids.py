@@ -7,13 +7,13 @@ import json
 import re
 
 import pytest
+from plain_names import CONTROL, OBJECTS
 from served import Connection, request, served
 
 from api.paths import SegmentConvertor, decoded
 from api.segments import segment
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules.ledger import ObjectRow, TaskRow
-from app.topics import CONTROL, OBJECTS
 
 NOW_MS = 1_795_489_276_303
 ODD = [

@@ -13,11 +13,13 @@ from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS
 from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
 from app.future_stamps import future_stamps
+from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import (
     HOUR_MS,
     MAX_KINDS,
@@ -39,16 +41,7 @@ from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
 from app.rules.results import decode_result_row, result_key
 from app.settings import load
-from app.topics import (
-    DEAD_LETTERS,
-    EXPIRY_TABLE,
-    LEDGER_TABLE,
-    MAX_RECORD_BYTES,
-    OBJECTS,
-    RESULTS_TABLE,
-    TASK_EVENTS,
-    WINDOWS_TABLE,
-)
+from app.topics import MAX_RECORD_BYTES
 
 COUNTED = {
     "OBJECT_CREATED": "objects_created",

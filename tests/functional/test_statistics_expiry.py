@@ -10,15 +10,16 @@ import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
+from plain_names import OBJECTS, TASK_EVENTS
 
 from agents.counting import forgetting
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode
+from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
 from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
 from app.rules.results import result_key
 from app.settings import load
-from app.topics import EXPIRY_TABLE, LEDGER_TABLE, OBJECTS, RESULTS_TABLE, TASK_EVENTS, WINDOWS_TABLE
 
 PARTITION = 0
 NEVER_MS = 1 << 50

@@ -189,7 +189,7 @@ def heard(worker: str, role: str = "statistics", *, host: str = "far", web_port:
 
 def test_colleagues_are_the_other_statistics_workers_that_live():
     """Not this worker, no other role, nobody who stopped or fell silent."""
-    colleagues = Colleagues("me", lambda: NOW_MS)
+    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
     colleagues.hear(b"statistics/me", heard("me"), NOW_MS)
     colleagues.hear(b"processing/p", heard("p", "processing"), NOW_MS)
     colleagues.hear(b"statistics/old", heard("old"), NOW_MS - 60_000)
@@ -203,7 +203,7 @@ def test_colleagues_are_the_other_statistics_workers_that_live():
 
 def test_colleague_on_this_machine_is_reached_as_this_worker_was():
     """Its host name may mean nothing to who asks; one that tells no port has no link."""
-    colleagues = Colleagues("me", lambda: NOW_MS)
+    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
     colleagues.hear(b"a", heard("a", host=socket.gethostname()), NOW_MS)
     colleagues.hear(b"b", heard("b", web_port=0), NOW_MS)
     assert ["http://localhost:6070", None] == [one.url for one in colleagues.alive("localhost")]
@@ -214,6 +214,6 @@ def test_older_heartbeat_has_no_port():
     """A worker of an earlier version is known all the same."""
     value = msgspec.json.decode(heard("a"))
     del value["web_port"]
-    colleagues = Colleagues("me", lambda: NOW_MS)
+    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
     colleagues.hear(b"a", msgspec.json.encode(value), NOW_MS)
     assert [("a", None)] == [(one.worker, one.url) for one in colleagues.alive("h")]

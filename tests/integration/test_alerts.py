@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaProducer
 from feed import feed, feeding
 from fleet import ROLES, until
 from observed_names import alerts
+from plain_names import WINDOWS_CHANGELOG
 from prometheus_process import BINARY, Prometheus, hurried
 from system import System, value_of
 
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.topics import WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import PATIENCE_S, ApiProcess, until
+from plain_names import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG
 
 from app.broker import ensure_topics
 from app.events import ObjectCreated, decode_object, encode
@@ -20,7 +21,7 @@ from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
 from app.settings import load
-from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG, catalogue
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

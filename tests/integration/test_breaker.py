@@ -12,8 +12,7 @@ from checker import differences
 from feed import feed
 from fleet import PATIENT, TAKEN_OVER, Fleet, running_fleet
 from mass_redrive import ended
-
-from app.topics import TASK_EVENTS
+from plain_names import TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -97,7 +97,7 @@ def test_wrong_partition_count_is_refused_and_nothing_is_made(kafka):
             await ensure_topics(kafka.bootstrap, specs)
         message = str(refusal.value)
         assert f"topic {specs[1].name} has 4 partitions, this application is set to 8: set EBS_PARTITIONS=4" in message
-        assert f"--bootstrap-server {kafka.bootstrap} --delete --topic '{specs[1].name}'" in message
+        assert "--delete" not in message  # it is not known who made it
         return await topic_names(kafka)
 
     assert {specs[1].name} == asyncio.run(scenario()) & {spec.name for spec in specs}

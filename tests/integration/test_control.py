@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import PATIENCE_S
 from fleet import PATIENT, running_fleet, until
+from plain_names import WORKERS
 
 from agents.engine.control_feed import ControlFeed
 from agents.heartbeat import Heart, identity_of
@@ -21,7 +22,7 @@ from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
 from app.rules.workers import Figures, decode_heartbeat
-from app.topics import WORKERS, TopicSpec
+from app.topics import TopicSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -60,7 +61,7 @@ class Listener:
         self.state = ControlState()
         self.heard: list[bool] = []
         connection = {"bootstrap_servers": kafka.bootstrap}
-        self.feed = ControlFeed(connection, self.state, on_change=self._on_change, topic=topic)
+        self.feed = ControlFeed(connection, self.state, topic, on_change=self._on_change)
 
     def _on_change(self) -> None:
         self.heard.append(self.state.is_paused("mail"))

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from api_process import until
 from broker_site import PARTITIONS, Site, running_site
 from fleet import PATIENT, TAKEN_OVER, Fleet, running_fleet
+from plain_names import CONTROL
 
 from app.rules.workers import GONE_AFTER_MS, HEARTBEAT_EVERY_S
-from app.topics import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

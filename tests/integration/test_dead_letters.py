@@ -8,9 +8,9 @@ from typing import Any
 from api_process import PATIENCE_S, ApiProcess, until
 from fleet import PATIENT
 from mass_redrive import ended, mass_redrive
+from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 from app.events import decode_task_event, decode_task_request
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 PATH = "/api/dead-letters"
 

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
 from api.cli import cli
@@ -18,7 +19,8 @@ from app.broker import ensure_topics
 from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.workers import Figures, Identity, heartbeat_of
 from app.settings import PREFIX, Settings
-from app.topics import DISTRIBUTION_APP, OBJECTS, WORKERS, catalogue
+from app.topic_registry import TopicRegistry
+from app.topics import catalogue
 
 BROKER = """
 transaction.max.timeout.ms=5000
@@ -114,6 +116,9 @@ async def seed(bootstrap: str) -> None:
             for spec in specs
         ]
     )
+    registry = TopicRegistry(settings.names.topics, {"bootstrap_servers": bootstrap})
+    names = [spec.name for spec in specs if not spec.is_registry]
+    await registry.write(await registry.topic_ids(names))
     gone_at_ms = time.time_ns() // 1_000_000 - 60_000
     beat = heartbeat_of(Identity("gone", "processing", "0", "here", 1, gone_at_ms), Figures(), gone_at_ms)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:

@@ -20,6 +20,7 @@ from app.broker import ensure_topics, wait_for_broker
 from app.broker_probe import why_unavailable
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
 from app.local.embedded_kafka import EmbeddedKafka
+from app.local.kafka_runtime import KAFKA_VERSION
 from app.topics import TopicSpec
 
 ROOT = Path(__file__).parents[2]
@@ -38,12 +39,13 @@ async def read(bootstrap: str) -> bytes:
         return (await consumer.getone()).value
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-def test_records_survive_the_broker(tmp_path, end):
-    """After a stop and after a kill, the next start on the same directory finds what was acknowledged."""
+@pytest.mark.parametrize(("end", "version"), [("stop", None), ("kill", None), ("stop", "4.1.0")])
+def test_records_survive_the_broker(tmp_path, end, version):
+    """After a stop and a kill, and with a newer Kafka, the next start on the directory finds what was acknowledged."""
 
     async def scenario() -> bytes:
-        broker = EmbeddedKafka(tmp_path / "dätä dir", port=0)
+        directory = tmp_path / "dätä dir"
+        broker = EmbeddedKafka(directory, port=0, version=version)
         await broker.start()
         await ensure_topics(broker.bootstrap, [MOODS])
         await write(broker.bootstrap, b"fine")
@@ -52,6 +54,8 @@ def test_records_survive_the_broker(tmp_path, end):
         else:
             broker.kill()
         assert broker.pid is None
+        if version:
+            broker = EmbeddedKafka(directory, port=0, version=KAFKA_VERSION)
         await broker.start()
         try:
             return await read(broker.bootstrap)
@@ -165,6 +169,7 @@ def test_broker_dies_with_its_killed_parent(tmp_path):
 import asyncio
 from pathlib import Path
 from app.local.embedded_kafka import EmbeddedKafka
+from app.local.kafka_runtime import KAFKA_VERSION
 async def main():
     broker = EmbeddedKafka(Path({str(tmp_path)!r}), port=0)
     await broker.start()

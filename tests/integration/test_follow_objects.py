@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaProducer
 from api_process import PATIENCE_S, ApiProcess, until
 from broker_site import PARTITIONS, Site, running_site
 from fleet import PATIENT
+from plain_names import OBJECTS
 
 from app.events import ObjectCreated, encode
-from app.topics import OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from checker import recounted
 from crafted import ATTRIBUTES_AT, CRC_AT, MAGIC_AT, batch, body, changed, summed, values
 from fleet import PATIENT
 from foreign import alter_topic, object_value, produce, produce_by_console, send_batches
+from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS
 
 from app.rules.dead_letters import INCOMPLETE_HEADER
 from app.settings import load
-from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

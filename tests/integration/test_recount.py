@@ -17,10 +17,10 @@ from checker import read_all, read_topics
 from feed import feeding
 from fleet import PATIENT, running_fleet, said, until
 from follower import Follower
+from plain_names import LEDGER_CHANGELOG, TASK_EVENTS
 
 from app.local.ports import free_port
 from app.rules.ledger import decode_row, encode_row
-from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from api_process import PATIENCE_S, ApiProcess
 from broker_site import PARTITIONS, Site
 from checker import read_all
 from fleet import PATIENT, running_fleet, until
+from plain_names import OBJECTS, TASK_EVENTS
 
 from app.events import decode_object, decode_task_event
 from app.rules.idempotency import object_id_of
-from app.topics import OBJECTS, TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,13 +19,14 @@ from engine_bench import request
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, running_fleet, said, until
 from follower import Follower
+from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 from worker_pages import read_json, read_page
 
 from app.broker import ensure_topics
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
 from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
-from app.topics import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, catalogue, retry_topic
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -45,7 +45,13 @@ class ApiProcess:
     """`uvicorn api.main:http_app`, ready when the block begins, and `client`."""
 
     def __init__(
-        self, directory: Path, *, port: int | None = None, module: str = "api.main", **environment: str
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        module: str = "api.main",
+        namespace: str = "",
+        **environment: str,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -56,7 +62,7 @@ class ApiProcess:
                 tethered(command),
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": _PATH} | _PATIENT | environment,
+                env=os.environ | {"PYTHONPATH": _PATH, "EBS_NAMESPACE": namespace} | _PATIENT | environment,
                 cwd=directory,
             )
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from agents.heartbeat import attach_heartbeat
-from app.topics import DISTRIBUTION_APP, SEEN_TABLE
+from app.names import DISTRIBUTION, SEEN_TABLE
 from app.worker import create_worker_app, load_settings
 
 _settings = load_settings()
-app = create_worker_app(DISTRIBUTION_APP, _settings)
+app = create_worker_app(DISTRIBUTION, _settings)
 app.Table(SEEN_TABLE, partitions=_settings.partitions)
-attach_heartbeat(app)
+attach_heartbeat(app, _settings.names.workers)
 
 
 @app.agent(app.input)

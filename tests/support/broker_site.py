@@ -15,13 +15,16 @@ from grave import request_of
 from app.broker import ensure_topics
 from app.events import encode
 from app.local.embedded_kafka import EmbeddedKafka
+from app.names import BARE
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.settings import load
-from app.topics import DEAD_LETTERS, TASK_REQUESTS, catalogue
+from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from app.names import Names
 
 PARTITIONS = 4
 
@@ -29,9 +32,10 @@ PARTITIONS = 4
 class Site:
     """Where a test's processes meet."""
 
-    def __init__(self, broker: EmbeddedKafka, directory: Path) -> None:
+    def __init__(self, broker: EmbeddedKafka, directory: Path, names: Names = BARE) -> None:
         self.broker = broker
         self.directory = directory
+        self.names = names
 
     def api(self, name: str = "api", **environment: str) -> ApiProcess:
         """Start an API process with a data directory of its own, which it finds again by its name."""
@@ -41,12 +45,14 @@ class Site:
             "EBS_DATA_DIR": str(self.directory / name),
             "EBS_STATS_DB": str(self.directory / f"{name}.db"),
         }
-        return ApiProcess(self.directory, **(common | environment))
+        return ApiProcess(self.directory, namespace=self.names.namespace, **(common | environment))
 
     @contextmanager
     def workers(self, **environment: str) -> Iterator[Fleet]:
         """Let a worker of each role live for the block."""
-        with running_fleet(self.broker.bootstrap, self.directory, PARTITIONS, **environment) as fleet:
+        with running_fleet(
+            self.broker.bootstrap, self.directory, PARTITIONS, namespace=self.names.namespace, **environment
+        ) as fleet:
             fleet.start_all()
             yield fleet
 
@@ -55,7 +61,7 @@ class Site:
         letters = []
         for number in numbers:
             task, partition = request_of(number), number % PARTITIONS
-            origin, error = Origin(TASK_REQUESTS, partition, number, 1), ValueError(f"no user {number}")
+            origin, error = Origin(self.names.task_requests, partition, number, 1), ValueError(f"no user {number}")
             letters.append((partition, encode(task), dead_letter_headers(origin, error, attempts=5, task=task)))
         self._bury(letters)
 
@@ -90,7 +96,7 @@ class Site:
             producer = AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap, transactional_id="grave")
             async with producer, producer.transaction():
                 sent = [
-                    await producer.send(DEAD_LETTERS, value, b"k", partition, headers=headers)
+                    await producer.send(self.names.dead_letters, value, b"k", partition, headers=headers)
                     for partition, value, headers in letters
                 ]
                 await asyncio.gather(*sent)

@@ -16,14 +16,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from api.recount.reading import open_topics
 from api.recount.run import Recount
+from app.names import BARE
 from app.rules.ledger import decode_row
 from app.rules.ledger_states import state_of_object
 from app.settings import load
-from app.topics import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from app.names import Names
     from app.settings import Settings
 
 MOST_DIFFERENCES = 20
@@ -47,41 +48,62 @@ class Topics:
 
 
 async def differences(
-    bootstrap: str, *, accepted: Iterable[str] = (), task_count: int = 3, all_finished: bool = True
+    bootstrap: str,
+    names: Names = BARE,
+    *,
+    accepted: Iterable[str] = (),
+    task_count: int = 3,
+    all_finished: bool = True,
 ) -> list[str]:
     """Return what is wrong, as sentences, at most `MOST_DIFFERENCES`; `task_count` is for objects that name none."""
-    topics = await read_topics(bootstrap)
-    found: list[str] = [f"accepted object {one} is not on {OBJECTS}" for one in accepted if one not in topics.objects]
+    topics = await read_topics(bootstrap, names)
+    found = judge(topics, names, accepted=accepted, task_count=task_count, all_finished=all_finished)
+    found += await recounted(bootstrap, load(broker=bootstrap, namespace=names.namespace, tasks_per_object=task_count))
+    return found[:MOST_DIFFERENCES]
+
+
+def judge(
+    topics: Topics,
+    names: Names = BARE,
+    *,
+    accepted: Iterable[str] = (),
+    task_count: int = 3,
+    all_finished: bool = True,
+) -> list[str]:
+    """Return what is wrong with what stands on the topics, as sentences."""
+    found = [f"accepted object {one} is not on {names.objects}" for one in accepted if one not in topics.objects]
     found += [
-        f"event {one} stands {count} times on {TASK_EVENTS}" for one, count in topics.event_ids.items() if count > 1
+        f"event {one} stands {count} times on {names.task_events}"
+        for one, count in topics.event_ids.items()
+        if count > 1
     ]
     found += [f"request {one} stands {count} times" for one, count in topics.requests.items() if count > 1]
-    found += _check_objects(topics, task_count, all_finished=all_finished)
-    found += await recounted(bootstrap, load(broker=bootstrap, tasks_per_object=task_count))
-    return found[:MOST_DIFFERENCES]
+    return found + _check_objects(topics, task_count, all_finished=all_finished)
 
 
 async def recounted(bootstrap: str, settings: Settings) -> list[str]:
     """Return what `ebs recount` finds, as sentences; nothing may be left out of the comparison."""
-    async with open_topics(bootstrap) as reader:
+    async with open_topics(bootstrap, settings.names) as reader:
         findings = await Recount(reader, settings).run()
     skipped = [f"{count} {what} could not be compared" for what, count in findings.incomparable.items() if count]
     return [*map(str, findings.differences), *skipped]
 
 
-async def read_topics(bootstrap: str) -> Topics:
+async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
     """Read all topics from their beginnings to their present ends."""
     topics = Topics()
-    async for record in read_all(bootstrap, [OBJECTS, TASK_REQUESTS, TASK_EVENTS, DEAD_LETTERS]):
-        if record.topic == DEAD_LETTERS:
+    async for record in read_all(
+        bootstrap, [names.objects, names.task_requests, names.task_events, names.dead_letters]
+    ):
+        if record.topic == names.dead_letters:
             topics.dead_letters.append(record)
             continue
         try:
             value = msgspec.json.decode(record.value)
-            _note(topics, record, value)
+            note(topics, names, record, value)
         except (msgspec.DecodeError, TypeError, KeyError):
             topics.undecodable += 1
-    async for record in read_all(bootstrap, [LEDGER_CHANGELOG]):
+    async for record in read_all(bootstrap, [names.ledger_changelog]):
         _keep_last(topics.ledger, record.key.decode(), record.value)
     return topics
 
@@ -120,16 +142,17 @@ async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
     return sorted(consumer.partitions_for_topic(topic) or ())
 
 
-def _note(topics: Topics, record: Any, value: dict[str, Any]) -> None:
+def note(topics: Topics, names: Names, record: Any, value: dict[str, Any]) -> None:
+    """Take in a record of objects, requests or events."""
     object_id = value["object_id"]
-    if record.topic == OBJECTS:
+    if record.topic == names.objects:
         is_moved = any(name == "ebs-moved-from" for name, _ in record.headers)
         topics.moved_count += is_moved
         topics.object_record_count += 1
         topics.objects.setdefault(object_id, value)
         if is_moved or object_id not in topics.object_partition:
             topics.object_partition[object_id] = record.partition
-    elif record.topic == TASK_REQUESTS:
+    elif record.topic == names.task_requests:
         topics.requests[f"{value['task_id']}#{value['attempt']}#{value.get('redrive', 0)}"] += 1
     else:
         value["partition"] = record.partition

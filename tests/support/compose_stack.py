@@ -14,6 +14,7 @@ import httpx
 ROOT = Path(__file__).parent.parent.parent
 API = "http://127.0.0.1:18000"
 KAFKA = "127.0.0.1:19094"
+IMAGE = "ebs:test"
 
 
 class Stack:
@@ -26,18 +27,21 @@ class Stack:
         self._env = os.environ | {
             # The classic builder: the Dockerfile needs no more, and the network is the machine's.
             "DOCKER_BUILDKIT": "0",
-            "EBS_IMAGE": "ebs:test",
+            "EBS_IMAGE": IMAGE,
             "EBS_API_PORT": "18000",
             "KAFKA_PORT": "19094",
             "EBS_PROCESS_TIME": "0.2",
         }
         self.http = httpx.Client(base_url=API, timeout=10)
 
-    def build(self) -> None:
-        """Build the image."""
-        argv = ["docker", "build", "--quiet", "--network", "host", "--tag", "ebs:test"]
-        argv += ["--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT)]
-        subprocess.run(argv, env=self._env, check=True, timeout=600)
+    def build(self, tag: str = IMAGE, context: Path = ROOT, file: str = "docker/Dockerfile") -> None:
+        """Build an image; without arguments that of the project."""
+        argv = ["docker", "build", "--quiet", "--network", "host", "--build-arg", f"EBS_IMAGE={IMAGE}", "--tag", tag]
+        subprocess.run([*argv, "--file", context / file, context], env=self._env, check=True, timeout=600)
+
+    def set(self, **variables: str) -> None:
+        """Give the compose file other variables, from the next `up` on."""
+        self._env |= variables
 
     def up(self, *arguments: str) -> None:
         """Start what does not run as it should."""

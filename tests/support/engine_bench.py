@@ -9,6 +9,7 @@ import msgspec
 from aiokafka import TopicPartition
 from fakes import FakeStream, FakeWorker
 from histories import task_event
+from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from agents.engine.engine import Engine
 from agents.engine.lanes import Lanes
@@ -16,10 +17,10 @@ from agents.handlers import is_inline
 from agents.handling.execution import Executor
 from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
+from app.names import BARE
 from app.rules.control import ControlState
 from app.rules.lives import split
 from app.rules.retry import RetryPolicy
-from app.topics import TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from app.events import TaskEvent
@@ -97,6 +98,7 @@ class Bench:
         self.control = control or ControlState()
         self.lanes = Lanes(
             self.worker.transactions,
+            names=BARE,
             commit_interval_s=commit_interval_s,
             gather_s=gather_s,
             clock_ms=lambda: NEVER_MS,

@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 from fake_steps import FakeStore
 from fakes import FakeStream, FakeWorker
 from histories import task_event
+from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
 from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
@@ -31,10 +32,10 @@ from app.events import (
     decode_task_request,
     encode,
 )
+from app.names import BARE, REDRIVEN_TABLE
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
 from app.streaming.ownership import Partition
-from app.topics import REDRIVEN_TABLE, TASK_EVENTS, TASK_REQUESTS, retry_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,6 +89,7 @@ class World:
         self.worker = FakeWorker(TASK_REQUESTS, *TIERS)
         self.lanes = Lanes(
             self.worker.transactions,
+            names=BARE,
             commit_interval_s=0,
             max_parked=_SMALL["max_parked"],
             crowded_bytes=_SMALL["crowded_bytes"],

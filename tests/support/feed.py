@@ -14,10 +14,12 @@ from aiokafka.errors import KafkaConnectionError
 from api_process import PATIENCE_S
 
 from app.events import ObjectCreated, encode
-from app.topics import OBJECTS
+from app.names import BARE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from app.names import Names
 
 CONTENT = "x" * 150
 _BATCH = 2_000
@@ -33,6 +35,7 @@ async def feed(
     kind: str = "default",
     name: str | Callable[[int], str] = "a name",
     accepted_at_s: dict[str, float] | None = None,
+    names: Names = BARE,
 ) -> list[str]:
     """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
 
@@ -48,8 +51,8 @@ async def feed(
         while len(accepted) < count:
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
             numbers = range(len(accepted), len(accepted) + size)
-            names = [name if isinstance(name, str) else name(number) for number in numbers]
-            ids = await _write(producer, names, partitions, kind)
+            object_names = [name if isinstance(name, str) else name(number) for number in numbers]
+            ids = await _write(producer, object_names, partitions, kind, names.objects)
             accepted += ids
             if accepted_at_s is not None:
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
@@ -95,7 +98,7 @@ async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects
         await flowing
 
 
-async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: int, kind: str) -> list[str]:
+async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: int, kind: str, topic: str) -> list[str]:
     ids = [uuid.uuid4().hex for _ in names]
     builders: dict[int, object] = {}
     sent = []
@@ -112,10 +115,10 @@ async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: i
         partition = zlib.crc32(key) % partitions
         builder = builders.setdefault(partition, producer.create_batch())
         if builder.append(key=key, value=encode(event), timestamp=None) is None:
-            sent.append(await producer.send_batch(builder, OBJECTS, partition=partition))
+            sent.append(await producer.send_batch(builder, topic, partition=partition))
             builder = builders[partition] = producer.create_batch()
             builder.append(key=key, value=encode(event), timestamp=None)
     for partition, builder in builders.items():
-        sent.append(await producer.send_batch(builder, OBJECTS, partition=partition))
+        sent.append(await producer.send_batch(builder, topic, partition=partition))
     await asyncio.gather(*sent)
     return ids

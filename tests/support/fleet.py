@@ -18,6 +18,7 @@ from api_process import PATIENCE_S
 
 from app.local.ports import free_port
 from app.local.tether import tethered
+from app.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -59,13 +60,17 @@ class Worker:
 class Fleet:
     """Workers by name; `revive` starts again what has ended, as a supervisor does."""
 
-    def __init__(self, bootstrap: str, directory: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, bootstrap: str, directory: Path, env: Mapping[str, str] | None = None, *, namespace: str = ""
+    ) -> None:
+        self.names = Names(namespace)
         self.directory = directory
         self.workers: dict[str, Worker] = {}
         self.faust_level = "info"
         self._env = {
             **os.environ,
             "EBS_BROKER": bootstrap,
+            "EBS_NAMESPACE": namespace,
             "EBS_DATA_DIR": str(directory / "data"),
             "EBS_PROCESS_TIME": "0",
             "EBS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
@@ -145,9 +150,11 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(bootstrap: str, directory: Path, partition_count: int, **environment: str) -> Iterator[Fleet]:
+def running_fleet(
+    bootstrap: str, directory: Path, partition_count: int, *, namespace: str = "", **environment: str
+) -> Iterator[Fleet]:
     """Return a fleet without workers; none that is started outlives the block."""
-    fleet = Fleet(bootstrap, directory, {"EBS_PARTITIONS": str(partition_count), **environment})
+    fleet = Fleet(bootstrap, directory, {"EBS_PARTITIONS": str(partition_count), **environment}, namespace=namespace)
     try:
         yield fleet
     finally:

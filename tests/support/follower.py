@@ -9,12 +9,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from app.consumer_groups import read_committed
+from app.names import BARE
 from app.rules.ledger import decode_row
-from app.topics import LEDGER_CHANGELOG, TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from app.names import Names
 
 _MAX_RECORDS = 1_000
 _FIELDS = [("type", str), ("task_id", str), ("worker", str, "")]
@@ -39,7 +41,8 @@ async def lag_of(bootstrap: str, group_id: str, topics: list[str], partition_cou
 class Follower:
     """Counts finished tasks (from `task-events`) and finished objects (from the ledger's changelog)."""
 
-    def __init__(self, bootstrap: str, partition_count: int) -> None:
+    def __init__(self, bootstrap: str, partition_count: int, names: Names = BARE) -> None:
+        self._names = names
         self.finished_tasks: set[str] = set()
         self.started_tasks: set[str] = set()
         self.starters: set[str] = set()
@@ -47,7 +50,9 @@ class Follower:
         self.cancelled_tasks: set[str] = set()
         self.finished_objects: set[str] = set()
         self._partitions = [
-            TopicPartition(topic, n) for topic in (TASK_EVENTS, LEDGER_CHANGELOG) for n in range(partition_count)
+            TopicPartition(topic, n)
+            for topic in (names.task_events, names.ledger_changelog)
+            for n in range(partition_count)
         ]
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
@@ -110,7 +115,7 @@ class Follower:
         return await self.look(lambda: len(self.started_tasks) >= count)
 
     def _note(self, topic: str, key: bytes, value: bytes | None) -> None:
-        if topic == LEDGER_CHANGELOG:
+        if topic == self._names.ledger_changelog:
             if value is not None and decode_row(value).finished_at_ms:
                 self.finished_objects.add(key.decode())
             return

@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from plain_names import DEAD_LETTERS, TASK_REQUESTS
 
 from api import dead_letter_schemas as schemas
 from app.events import TaskCreated, encode
 from app.rules.dead_letters import Origin, dead_letter_headers
-from app.topics import DEAD_LETTERS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

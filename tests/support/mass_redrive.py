@@ -11,8 +11,7 @@ import msgspec
 from api_process import ApiProcess, until
 from checker import differences
 from fleet import PATIENT
-
-from app.topics import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
+from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,10 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from plain_names import TASK_EVENTS
+
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import Follower
-from app.topics import TASK_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence

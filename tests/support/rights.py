@@ -18,7 +18,7 @@ def rights_of(user: str) -> list[tuple[str, str, str]]:
         ("topic", name, operation) for name in _names(rows["all"][1]) for operation in ("Describe", "DescribeConfigs")
     ]
     if user == "ebs-topics":
-        return [*rights, ("cluster", "kafka-cluster", "Create")]
+        rights.append(("cluster", "kafka-cluster", "Create"))
     for cell, kind, operations in zip(rows[user][1:], _KINDS, _OPERATIONS, strict=True):
         # A cell that needs less than its column begins with it.
         wanted = ("Describe",) if cell.strip().startswith("Describe:") else operations

@@ -9,9 +9,8 @@ from checker import differences
 from feed import feed
 from fleet import ROLES, Fleet, owned, said, until
 from follower import Follower, lag_of
-
-from app.topics import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
-from app.topics import OBJECTS as OBJECTS_TOPIC
+from plain_names import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
+from plain_names import OBJECTS as OBJECTS_TOPIC
 
 if TYPE_CHECKING:
     from pathlib import Path

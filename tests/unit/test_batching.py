@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchError, FetchResult
+from aiokafka.consumer.fetcher import FetchError, FetchResult, OffsetResetStrategy
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from fakes import batch, record
 from faust.types import TP
 
+from app.errors import StepFailed
 from app.streaming.batching import BatchSchema, message_of, take_batches, wake_takers
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class FakeFetcher:
     def failed(self, tp: TopicPartition, error: Exception) -> None:
         """Have an error of a partition ready."""
         self._records[tp] = FetchError(error=error, backoff=0)
+
+    async def begin_anew(self, tp: TopicPartition, position: int, *, at: int) -> None:
+        """Have a log that does not have a position, and begins elsewhere."""
+        state = self.assignment.state_value(tp)
+        state.seek(position)
+        self.failed(tp, OffsetOutOfRangeError({tp: position}))
+        assert [] == await self.take(tp)
+        assert OffsetResetStrategy.EARLIEST == state.reset_strategy
+        state.reset_to(at)
 
     def position_of(self, tp: TopicPartition) -> int:
         """Return where the consumer would go on."""
@@ -158,6 +168,45 @@ async def test_fetch_error_is_raised_after_what_came_before_it():
         await fetcher.take(A, B, C)
     assert 2 == fetcher.notified
     assert [(2, 0, 1, [0])] == stretches(await fetcher.take(A, B, C))
+
+
+@pytest.mark.parametrize("start", [0, 80])
+async def test_log_that_begins_anew_below_the_position_ends_the_worker(start):
+    """A broker that lost records gives their offsets to new ones: they would be dropped as worked."""
+    fetcher = FakeFetcher(A)
+    await fetcher.begin_anew(A, 80, at=start)
+    fetcher.fetched(A, [start], start=start, end=start + 1)
+    with pytest.raises(StepFailed, match=f"in-0 was read up to offset 80, and has other records from {start} on now"):
+        await fetcher.take(A)
+
+
+async def test_log_that_begins_above_the_position_is_read_from_its_begin():
+    """Its first records were deleted: whether any of them is missing only their agent knows."""
+    fetcher = FakeFetcher(A)
+    await fetcher.begin_anew(A, 80, at=90)
+    fetcher.fetched(A, [90], start=90, end=91)
+    fetcher.fetched(B, [], end=0)
+    assert [(0, 90, 91, [90])] == stretches(await fetcher.take(A))
+    fetcher.fetched(A, [91], start=91, end=92)
+    assert [(0, 91, 92, [91])] == stretches(await fetcher.take(A))
+
+
+@pytest.mark.parametrize("error", [OffsetOutOfRangeError({A: 80}), NoOffsetForPartitionError(A)])
+async def test_error_of_a_former_position_is_dropped(error):
+    """The claim has sought since."""
+    fetcher = FakeFetcher(A)
+    fetcher.assignment.state_value(A).seek(3)
+    fetcher.failed(A, error)
+    assert ([], {}) == (await fetcher.take(A), fetcher._records)
+
+
+async def test_partition_without_a_committed_offset_begins_with_its_first_record():
+    """Also one that was kept through a rebalance before its first commit: nobody seeks for it then."""
+    fetcher = FakeFetcher(A)
+    fetcher.assignment = Assignment([A])
+    fetcher.failed(A, NoOffsetForPartitionError(A))
+    assert ([], {}) == (await fetcher.take(A), fetcher._records)
+    assert OffsetResetStrategy.EARLIEST == fetcher.assignment.state_value(A).reset_strategy
 
 
 async def test_waits_for_a_fetch_and_takes_it():

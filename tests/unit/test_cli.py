@@ -166,7 +166,7 @@ def test_plan_runs_the_api_and_a_worker_of_each_role():
     assert ["api", "distribution", "processing", "statistics"] == [program.role for program in found]
     assert {sys.executable} == {program.argv[0] for program in found}
     assert ["uvicorn", "api.main:http_app"] == list(found[0].argv[3:5])
-    assert ["--host", "127.0.0.1", "--port", "8123"] == list(found[0].argv[7:11])
+    assert ["--host", "127.0.0.1", "--port", "8123"] == list(found[0].argv[5:9])
     assert ["faust", "-A", "agents.processing", "worker", "-l", "warn"] == list(found[2].argv[3:])
     ports = [program.env["EBS_WEB_PORT"] for program in found[1:]]
     assert 3 == len(set(ports))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 from fakes import unreadable
 from grave import request_of
+from plain_names import DEAD_LETTERS
 
 from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import Place, parse_place, place_text
@@ -17,7 +18,6 @@ from app.events import encode
 from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
-from app.topics import DEAD_LETTERS
 
 EVERYTHING = Filter()
 WORDS = ["ape", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]

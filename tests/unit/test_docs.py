@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_README_LINES = 150
 SHELLS = ("bash", "sh")
-OTHER_VARIABLES = {"EBS_BIND", "EBS_IMAGE", "EBS_TAG"}
+OTHER_VARIABLES = {"EBS_BIND", "EBS_IMAGE"}
 """Of docker/compose.yaml, not of a process."""
 COMMANDS = typer.main.get_command(cli)
 USAGE_ERROR = typer.BadParameter.__mro__[1]

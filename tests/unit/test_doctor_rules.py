@@ -67,6 +67,8 @@ def test_healthy_system_has_nothing_but_ok():
     ("facts", "settings", "severity", "subject", "what", "fix"),
     [
         (replace(HEALTHY, topics={}), {}, "error", "objects", "does not exist", "ebs topics"),
+        (with_topic("objects", is_ours=False), {}, "error", "objects", "nothing says", "ebs topics --adopt"),
+        (with_topic("control", partition_count=4, made_by_us=False), {}, "error", "control", "4 part", "EBS_NAMESPACE"),
         (with_topic("objects", partition_count=4), {}, "error", "objects", "4 partitions", "EBS_PARTITIONS=4"),
         (with_topic("control", partition_count=4), {}, "error", "control", "4 partitions", "--delete --topic control"),
         (with_topic("objects", fewest_in_sync=0), {}, "error", "objects", "0 replicas in sync", "start the brokers"),
@@ -296,6 +298,14 @@ def test_topic_whose_configuration_is_hidden_is_said_to_be_unchecked():
     topics = {name: replace(topic, configs=None) for name, topic in HEALTHY.topics.items()}
     findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, topics=topics))
     assert len(topics) == len([one for one in findings if "may not be read" in one.what])
+
+
+def test_nothing_is_told_to_be_done_to_a_topic_of_somebody_else():
+    """Neither its deletion nor another configuration, whatever it looks like."""
+    topic = replace(HEALTHY.topics["objects"], is_ours=False, partition_count=3, configs={"cleanup.policy": "compact"})
+    findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, topics={**HEALTHY.topics, "objects": topic}))
+    (found,) = [one for one in findings if one.subject == "objects"]
+    assert not any(text in found.fix for text in ("--delete", "--alter"))
 
 
 def test_work_that_waits_in_a_worker_is_told():

@@ -30,6 +30,7 @@ from app.events import (
     encode,
     explain_decode_error,
 )
+from app.names import WINDOWS_TABLE
 from app.rules.counts import (
     MAX_SUM,
     TOTAL_SIZE_MS,
@@ -45,7 +46,6 @@ from app.rules.counts import (
 from app.rules.ledger import ObjectRow, TaskRow
 from app.rules.ledger_descriptions import describe_object
 from app.rules.workers import decode_heartbeat
-from app.topics import WINDOWS_TABLE
 
 IMPOSSIBLE = (
     "-1",

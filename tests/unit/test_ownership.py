@@ -110,13 +110,14 @@ IN, MORE = TopicPartition("in", 0), TopicPartition("more", 0)
 async def test_claimed_partition_opens_where_it_was_committed(bench):
     """Stable offsets, then a seek, then the observers, then its records flow."""
     bench.coordinator.committed = {IN: (7, "books"), MORE: (9, "")}
+    bench.reader.ends = {IN: 12, MORE: 9}
     bench.claim(0, generation=1)
     assert not bench.ownership.partitions[0].active
     assert set() == bench.open_numbers()
     await until(lambda: bench.open_numbers() == {0})
     partition = bench.ownership.partitions[0]
     assert ({"in": 7, "more": 9}, {"in": "books", "more": ""}) == (partition.next_offsets, partition.metadata)
-    assert {IN: 7, MORE: 9} == bench.reader.seeks
+    assert ({IN: 7, MORE: 9}, {"in": 12, "more": 9}) == (bench.reader.seeks, partition.ends)
     assert ["ready 0"] == bench.books.heard
 
 
@@ -141,6 +142,7 @@ async def test_topics_of_other_ids_than_before_are_not_claimed(bench):
     """Whoever surveys the topics ends the process; until then nothing of the new ones is worked."""
     await bench.own(0, generation=1)
     assert {"in": b"in".hex(), "more": b"more".hex()} == bench.ownership.topic_ids
+    assert "c" == bench.ownership.cluster_id
     bench.coordinator.topic_ids["in"] = "made anew"
     bench.claim(0, 1, generation=2)
     await settle()

@@ -102,6 +102,18 @@ def test_kinds_that_are_made_up_do_not_fill_the_memory():
     assert [None] * 5 == end(one, "xxxxx", began_at_s=-1, now_s=6_000)
 
 
+def test_kinds_that_are_made_up_at_once_do_not_fill_the_memory_either():
+    """A hundred thousand within one window; what dies of a kind that is counted still pauses it, later ones count."""
+    one = shares()
+    end(one, "xxx", now_s=0)
+    for number in range(100_000):
+        one.finished(f"kind-{number}", 0, 1 + number * 1e-5)
+    assert len(one._windows) == breaker._MOST_KINDS
+    assert [Deaths(4, 4)] == end(one, "x", now_s=3)
+    assert [None] * 5 == end(one, "xxxxx", kind="new", now_s=3)
+    assert [None, None, None, Deaths(4, 4)] == end(one, "xxxx", kind="new", now_s=100)
+
+
 # Eighths of a second, and slices of whole ones: sums and quotients are exact, here and there.
 EIGHTHS = st.integers(0, 320).map(lambda number: number / 8)
 RESULTS = st.lists(

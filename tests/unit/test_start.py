@@ -17,9 +17,11 @@ from ebs import start
 
 PROBE = """
 import json, os, sys
+path = list(sys.path)
+sys.path.insert(0, "")  # as uvicorn does
 import agents, api, app, helper
 found = {module.__name__: module.__file__ for module in (agents, api, app, helper)}
-print(json.dumps({"cwd": os.getcwd(), "path": sys.path, "argv": sys.argv[1:], **found}))
+print(json.dumps({"cwd": os.getcwd(), "path": path, "argv": sys.argv[1:], **found}))
 """
 
 

@@ -8,12 +8,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from plain_names import WINDOWS_CHANGELOG
 
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.store import Layout, Slot
 from api.view.view import View
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.topics import WINDOWS_CHANGELOG
 
 START_MS = 1_795_489_270_000
 TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "mail")

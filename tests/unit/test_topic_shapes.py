@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from plain_names import CONTROL, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, WORKERS
 
 from app.settings import load
 from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import CONTROL, LEDGER_CHANGELOG, OBJECTS, SINGLE_PARTITION_TOPICS, TASK_EVENTS, WORKERS, catalogue
+from app.topics import catalogue
 
 CATALOGUE = catalogue(load(partitions=8))
 BOOTSTRAP = "kafka:9092"
+MADE_BY_US = {spec.name for spec in CATALOGUE}
 
 
 def explain(**changes: TopicShape | None) -> str | None:
@@ -18,9 +20,16 @@ def explain(**changes: TopicShape | None) -> str | None:
         spec.name: TopicShape(spec.name, spec.partition_count, 1, frozenset(spec.config["cleanup.policy"].split(",")))
         for spec in CATALOGUE
     }
-    return explain_mismatch(
-        CATALOGUE, {name: shape for name, shape in {**found, **changes}.items() if shape is not None}, BOOTSTRAP
-    )
+    there = {name: shape for name, shape in {**found, **changes}.items() if shape is not None}
+    return explain_mismatch(CATALOGUE, there, BOOTSTRAP, MADE_BY_US)
+
+
+def test_topic_that_we_did_not_make_is_not_told_to_be_deleted():
+    """One of them is enough: the command would name all that are wrong."""
+    wrong = {name: TopicShape(name, 4, 1) for name in (OBJECTS, TASK_EVENTS)}
+    message = explain_mismatch(CATALOGUE, wrong, BOOTSTRAP, MADE_BY_US - {OBJECTS})
+    assert message is not None
+    assert ("EBS_NAMESPACE" in message, "--delete" in message) == (True, False)
 
 
 def test_right_or_missing_topics_are_fine():
@@ -36,7 +45,7 @@ def test_replication_and_unreadable_policy_are_no_reason_to_refuse():
 
 def test_setting_is_offered_where_it_would_help():
     """If all topics agree on another count, adopting it is the first fix named."""
-    wrong = {spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if spec.name not in SINGLE_PARTITION_TOPICS}
+    wrong = {spec.name: TopicShape(spec.name, 4, 1) for spec in CATALOGUE if not spec.is_single}
     message = explain(**wrong)
     assert message is not None
     assert message.startswith(

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from app.names import BARE, STATISTICS
 from app.settings import load
-from app.topics import (
-    MAX_OBJECT_BYTES,
-    SINGLE_PARTITION_TOPICS,
-    STATISTICS_APP,
-    TopicSpec,
-    catalogue,
-    changelog_topic,
-    retry_topic,
-    watched_topics,
-)
+from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
 
 NAMES = [
+    "ebs-topics",
     "objects",
     "task-requests",
     "task-events",
@@ -51,7 +44,8 @@ def test_names_are_those_of_the_design(topics):
 def test_all_but_control_and_workers_are_co_partitioned(topics):
     """One partition count for all, so that an object's records meet; two are one log for everybody."""
     others = {name: spec.partition_count for name, spec in topics.items() if spec.partition_count != 12}
-    assert dict.fromkeys(SINGLE_PARTITION_TOPICS, 1) == others == {"control": 1, "workers": 1}
+    assert {"ebs-topics": 1, "control": 1, "workers": 1} == others
+    assert set(others) == {name for name, spec in topics.items() if spec.is_single}
 
 
 def test_only_tables_and_control_are_compacted(topics):
@@ -59,7 +53,7 @@ def test_only_tables_and_control_are_compacted(topics):
     policies = {name: spec.config["cleanup.policy"] for name, spec in topics.items()}
     assert "compact,delete" == policies.pop("workers")
     compacted = {name for name, policy in policies.items() if policy == "compact"}
-    assert {name for name in NAMES if name.endswith("changelog")} | {"control"} == compacted
+    assert {name for name in NAMES if name.endswith("changelog")} | {"control", "ebs-topics"} == compacted
     assert {"delete", "compact"} == set(policies.values())
 
 
@@ -90,13 +84,13 @@ def test_what_follows_from_an_object_fits_where_it_goes(topics):
 
 def test_names_are_made_in_one_way():
     """Retry tiers by their delay, changelogs as Faust names them."""
-    assert "task-requests-retry-10s" == retry_topic(10)
-    assert "my-app-counts-changelog" == changelog_topic("my-app", "counts")
+    assert "task-requests-retry-10s" == BARE.retry_topic(10)
+    assert "ebs-statistics-counts-changelog" == BARE.changelog(STATISTICS, "counts")
 
 
 def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
     """Those may be made anew, for a replay, while the others work on."""
     settings = load()
-    watched = set(watched_topics(STATISTICS_APP, settings))
+    watched = set(watched_topics(STATISTICS, settings))
     others = {spec.name for spec in catalogue(settings)} - watched
-    assert {"ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others
+    assert {"ebs-topics", "ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
+from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 from view_records import Record
 
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View, ViewBehind
 from app.events import ObjectCreated, encode
 from app.rules.workers import Heartbeat
-from app.topics import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 
 
 def an_object(offset: int, object_id: str) -> Record:
@@ -26,7 +26,7 @@ def an_object(offset: int, object_id: str) -> Record:
 def open_view(directory, wait_s: float, ends: dict[int, int]):
     """Yield a view with a store; the topic `objects` ends at `ends`."""
 
-    async def read_ends() -> dict[int, int]:
+    async def read_ends(_topic: str) -> dict[int, int]:
         return dict(ends)
 
     slot = Slot(directory)
@@ -167,7 +167,7 @@ def test_object_is_taken_from_the_partition_of_its_id_only(tmp_path):
     slot = Slot(tmp_path)
     view = View(0)
 
-    async def read_ends() -> dict[int, int]:
+    async def read_ends(_topic: str) -> dict[int, int]:
         return {}
 
     view.attach(slot.open(Layout("c", {OBJECTS: ("id", 4)})), read_ends)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from aiokafka import TopicPartition
+from plain_names import LEDGER_CHANGELOG, OBJECTS
 from view_records import Record
 
 from api.view.forgotten import forgotten_before
@@ -16,7 +17,6 @@ from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
 from app.rules.ledger import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState
-from app.topics import LEDGER_CHANGELOG, OBJECTS
 
 RETENTION_MS = 600_000
 BEFORE_MS = 1_000_000
@@ -25,7 +25,7 @@ COUNTED = {0: 10}
 ROW = encode_row(ObjectRow("default", 1, OLD_MS))
 
 
-async def no_ends() -> dict[int, int]:
+async def no_ends(_topic: str) -> dict[int, int]:
     """Nothing is asked of a broker."""
     return {}
 

@@ -7,10 +7,10 @@ import logging
 
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError
+from plain_names import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP
 
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
-from app.topics import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP
 
 HELD = [TopicPartition(OBJECTS, 0), TopicPartition(OBJECTS, 1)]
 LEDGER = TopicPartition(LEDGER_CHANGELOG, 0)
@@ -86,6 +86,6 @@ class Refusing:
 def test_refusal_is_told(caplog):
     """The view is built without what it cannot know; the log says what then is shown, and the fix."""
     with caplog.at_level(logging.WARNING):
-        assert {} == asyncio.run(read_counted(Refusing(), HELD))
+        assert {} == asyncio.run(read_counted(Refusing(), STATISTICS_APP, HELD))
     assert f"GroupAuthorizationFailedError('{STATISTICS_APP}')" in caplog.text
     assert "are shown as CREATED. Let this user Describe the group" in caplog.text

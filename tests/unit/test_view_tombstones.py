@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from plain_names import LEDGER_CHANGELOG
 from view_records import Record
 
 from api.view.store import Layout, Slot
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.view import View
 from app.rules.ledger import ObjectRow, encode_row
-from app.topics import LEDGER_CHANGELOG
 
 if TYPE_CHECKING:
     from aiokafka.admin.config_resource import ConfigResource
@@ -40,7 +40,7 @@ def open_store(directory, now_ms: int, kept_ms: int = DAY_MS):
 def build(directory, whole_ms: int | None) -> None:
     """Make a view that knows the object a, begun at `BEGUN_MS` and whole at an instant."""
 
-    async def no_ends() -> dict[int, int]:
+    async def no_ends(_topic: str) -> dict[int, int]:
         return {}
 
     slot = Slot(directory)

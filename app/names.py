@@ -1,0 +1,157 @@
+"""The names of one system on Kafka: the only place where a topic, a group or a transactional id is spelt.
+
+All begin with the namespace (EBS_NAMESPACE) and a dot, so that several systems share a cluster: `acme.objects`,
+`acme.ebs-processing`. Without a namespace they are bare. No bare name has a dot in it, so no two namespaces meet.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+DISTRIBUTION = "distribution"
+PROCESSING = "processing"
+STATISTICS = "statistics"
+ROLES = (DISTRIBUTION, PROCESSING, STATISTICS)
+
+SEEN_TABLE = "seen"
+LEDGER_TABLE = "ledger"
+RESULTS_TABLE = "results"
+WINDOWS_TABLE = "windows"
+EXPIRY_TABLE = "expiry"
+REDRIVEN_TABLE = "redriven"
+
+MAX_NAMESPACE_CHARS = 200
+"""A topic's name has at most 249 characters, and the longest of ours 33 and a dot."""
+
+_FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_GROUP_PREFIX = "ebs-"
+
+
+def why_no_namespace(namespace: str) -> str | None:
+    """Return why this cannot be a namespace, None if it can be; an empty one can."""
+    if not namespace:
+        return None
+    if len(namespace) > MAX_NAMESPACE_CHARS:
+        return f"must have at most {MAX_NAMESPACE_CHARS} characters: a topic's name has at most 249 with it"
+    if _FORM.fullmatch(namespace) is None:
+        return (
+            "must be letters (A to Z, a to z), digits, '.', '_' and '-', and begin and end with a letter or digit, "
+            "such as acme or acme.test"
+        )
+    # A worker of the namespace `x` ends open transactions whose ids begin with `x.ebs-processing-`.
+    if any(f"{_GROUP_PREFIX}{role}" in namespace for role in ROLES):
+        return "must not contain the name of one of our consumer groups, such as ebs-processing"
+    return None
+
+
+def role_of(group_id: str) -> str:
+    """Return the role whose consumer group this is."""
+    return group_id.rpartition(_GROUP_PREFIX)[2]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of the system in a namespace; `Settings.names` has those of this process."""
+
+    namespace: str = ""
+
+    def of(self, name: str) -> str:
+        """Return a bare name in this namespace."""
+        return f"{self.namespace}.{name}" if self.namespace else name
+
+    def bare(self, name: str) -> str:
+        """Return a name of this namespace without it."""
+        return name.removeprefix(f"{self.namespace}.") if self.namespace else name
+
+    @cached_property
+    def topics(self) -> str:
+        """Which topics this system made, by their ids; one partition."""
+        return self.of("ebs-topics")
+
+    @cached_property
+    def objects(self) -> str:
+        """The objects as they came in."""
+        return self.of("objects")
+
+    @cached_property
+    def task_requests(self) -> str:
+        """The tasks to be worked on."""
+        return self.of("task-requests")
+
+    @cached_property
+    def task_events(self) -> str:
+        """What happened to tasks."""
+        return self.of("task-events")
+
+    @cached_property
+    def dead_letters(self) -> str:
+        """What could not be read or worked, and what was done to it."""
+        return self.of("dead-letters")
+
+    @cached_property
+    def control(self) -> str:
+        """What operators ask for; one partition."""
+        return self.of("control")
+
+    @cached_property
+    def workers(self) -> str:
+        """The last word of each worker; one partition."""
+        return self.of("workers")
+
+    def retry_topic(self, delay_s: int) -> str:
+        """Return the name of the retry tier that waits `delay_s` seconds."""
+        return f"{self.task_requests}-retry-{delay_s}s"
+
+    def retry_tier_s(self, topic: str) -> int | None:
+        """Return the seconds of the retry tier that a topic is, None if it is none of this namespace's."""
+        number = topic.removeprefix(f"{self.task_requests}-retry-").removesuffix("s")
+        return int(number) if number.isdecimal() and topic == self.retry_topic(int(number)) else None
+
+    def group(self, role: str) -> str:
+        """Return the consumer group of a role; its workers' transactional ids begin with it, too."""
+        return self.of(f"{_GROUP_PREFIX}{role}")
+
+    def changelog(self, role: str, table: str) -> str:
+        """Return the name of a table's changelog, as Faust names it."""
+        return f"{self.group(role)}-{table}-changelog"
+
+    @cached_property
+    def seen_changelog(self) -> str:
+        """The ids that distribution has seen."""
+        return self.changelog(DISTRIBUTION, SEEN_TABLE)
+
+    @cached_property
+    def redriven_changelog(self) -> str:
+        """The tasks that were redriven."""
+        return self.changelog(PROCESSING, REDRIVEN_TABLE)
+
+    @cached_property
+    def ledger_changelog(self) -> str:
+        """The rows of objects."""
+        return self.changelog(STATISTICS, LEDGER_TABLE)
+
+    @cached_property
+    def results_changelog(self) -> str:
+        """The rows of tasks' results and errors."""
+        return self.changelog(STATISTICS, RESULTS_TABLE)
+
+    @cached_property
+    def windows_changelog(self) -> str:
+        """The windows and the totals."""
+        return self.changelog(STATISTICS, WINDOWS_TABLE)
+
+    @cached_property
+    def expiry_changelog(self) -> str:
+        """Which ledger rows to look at when."""
+        return self.changelog(STATISTICS, EXPIRY_TABLE)
+
+    @property
+    def desk_transactional_id(self) -> str:
+        """What the API processes share that act on dead letters."""
+        return self.of("ebs-dead-letters-desk")
+
+
+BARE = Names()
+"""The names of a system without a namespace."""

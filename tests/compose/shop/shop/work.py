@@ -1,0 +1,16 @@
+"""A handler whose dependencies are in no image of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import humanize
+import inflection
+
+if TYPE_CHECKING:
+    from agents.handlers import Context, Task
+
+
+async def describe(task: Task, context: Context) -> str:  # noqa: ARG001  # what a handler takes
+    """Return the task's content in words."""
+    return f"{inflection.titleize(task.name)}: {humanize.intcomma(task.content)}"

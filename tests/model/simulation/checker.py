@@ -1,0 +1,134 @@
+"""What must hold after a schedule, whatever happened in it.
+
+| what | judged by |
+| --- | --- |
+| each accepted object has exactly its tasks, each event and request stands once | `checker`, as after the fault tests |
+| ledger rows, windows and totals equal a recount of the topics | `api.recount`, as `ebs recount` does |
+| each task ends as its handler's plan says, with that attempt: no attempt is lost, none is spent by a crash | here |
+| each task that died has one dead letter | here |
+| the committed offsets of all groups are at the ends of their inputs | `is_done`, which the schedule waits for |
+| no error gets past those who should end the process | here |
+| where nothing went wrong, no worker ends | here |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiokafka import TopicPartition
+from checker import Topics, judge, note
+
+from api.recount.reading import Cut, Stretch
+from api.recount.run import Recount
+from app.topics import (
+    DEAD_LETTERS,
+    LEDGER_CHANGELOG,
+    OBJECTS,
+    RESULTS_CHANGELOG,
+    STATISTICS_APP,
+    TASK_EVENTS,
+    TASK_REQUESTS,
+    WINDOWS_CHANGELOG,
+    input_topics,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from simulation.broker import Broker
+    from simulation.plan import Plan
+
+_ENDS = {"TASK_FINISHED", "TASK_DEAD"}
+
+
+def is_done(broker: Broker, plan: Plan) -> bool:
+    """Return whether all groups have committed all that is on their inputs.
+
+    As outputs and offsets commit together, nothing more comes then; markers may still be on their way to changelogs.
+    """
+    if any(log.stable_end < log.end for log in broker.logs.values()):
+        return False
+    for group_id, group in broker.groups.items():
+        for topic in input_topics(group_id, plan.settings):
+            for number in range(plan.partitions):
+                tp = TopicPartition(topic, number)
+                offset = group.offsets.get(tp, (0, ""))[0]
+                if broker.logs[tp].read(offset, 1)[0]:
+                    return False
+    return True
+
+
+async def differences(broker: Broker, plan: Plan) -> list[str]:
+    """Return what is wrong, as sentences."""
+    topics = _read(broker)
+    accepted = {one.object_id for one in plan.submitted}
+    found = judge(topics, accepted=accepted)
+    recounted = await Recount(_Reader(broker), plan.settings).run()
+    found += map(str, recounted.differences)
+    found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
+    found += _check_ends(topics, plan)
+    return found
+
+
+def _read(broker: Broker) -> Topics:
+    topics = Topics()
+    for name in (OBJECTS, TASK_REQUESTS, TASK_EVENTS):
+        for record in broker.committed(name):
+            note(topics, record, msgspec.json.decode(record.value))
+    topics.dead_letters = broker.committed(DEAD_LETTERS)
+    for record in broker.committed(LEDGER_CHANGELOG):
+        if record.key and record.value is not None:
+            topics.ledger[record.key.decode()] = record.value
+    return topics
+
+
+def _check_ends(topics: Topics, plan: Plan) -> list[str]:
+    found = []
+    dead_count = 0
+    for events in topics.events.values():
+        ends = {one["task_id"]: (one["type"], one["attempt"]) for one in events if one["type"] in _ENDS}
+        for task_id, end in ends.items():
+            wanted = plan.end_of(task_id)
+            dead_count += wanted[0] == "TASK_DEAD"
+            if end != wanted:
+                found.append(f"task {task_id} ended with {end}, planned was {wanted}")
+        began = Counter((one["task_id"], one["attempt"]) for one in events if one["type"] == "TASK_STARTED")
+        for task_id, (_, last) in ends.items():
+            missing = [attempt for attempt in range(1, last + 1) if not began[task_id, attempt]]
+            if missing:
+                found.append(f"task {task_id} has no TASK_STARTED of attempts {missing}")
+    if len(topics.dead_letters) != dead_count:
+        found.append(f"{len(topics.dead_letters)} dead letters, {dead_count} tasks died")
+    return found
+
+
+class _Reader:
+    """What `Recount` reads: the whole of the model's topics, as they are."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def partitions(self) -> list[int]:
+        """Return the numbers of the partitions."""
+        return list(range(self._broker.topics[OBJECTS]))
+
+    async def cut(self, number: int) -> Cut:
+        """Return what belongs together of a partition: at the end of a schedule that is all."""
+        offsets = self._broker.groups[STATISTICS_APP].offsets
+        tps = [
+            TopicPartition(name, number)
+            for name in (OBJECTS, TASK_EVENTS, LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG)
+        ]
+        return Cut(*(Stretch(tp, 0, offsets[tp][0] if tp in offsets else self._broker.logs[tp].end) for tp in tps))
+
+    async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:
+        """Yield the committed records of a stretch."""
+        records = [one for one in self._broker.logs[stretch.tp].committed() if one.offset < stretch.end]
+        if records:
+            yield records
+
+    async def changed_since(self, _stretch: Stretch) -> set[bytes]:
+        """Return nothing: nothing comes after the cut."""
+        return set()

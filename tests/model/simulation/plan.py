@@ -1,0 +1,145 @@
+"""What a seed stands for: the objects, what their handlers do, who works, and what goes wrong.
+
+Each schedule draws only some of the faults, and those at rates of its own (swarm testing: Groce et al., 2012): a mix of
+everything is so bad that nothing ever comes far, and the interesting is rare.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.rules.placement import partition_of
+from app.settings import load
+from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+_PARTITIONS = (1, 2, 3)
+_OBJECTS = (1, 6)
+_MAX_TASKS = 3
+_MAX_ATTEMPTS = 3
+_RATES = (0.01, 0.03, 0.1)
+_ONE_WAY_S = ((0.0002, 0.003), (0.0002, 0.003), (0.001, 0.02))
+"""From and to: a slow network makes transactions long, and what comes late fall into the middle of the next one."""
+_TROUBLE_S = (2.0, 8.0)
+_ROLES = ("distribution", "processing", "statistics")
+
+
+@cache
+def _base_settings() -> Settings:
+    return load(max_attempts=_MAX_ATTEMPTS, retry_tiers_s=(1, 3))
+
+
+class Submitted(NamedTuple):
+    """An object's record: when it is written, where, and how many tasks it asks for."""
+
+    at_s: float
+    partition: int
+    object_id: str
+    task_count: int
+
+
+class Deed(NamedTuple):
+    """What is done to a worker, and when: kill, freeze (for `lasts_s`), stop, or start one more."""
+
+    at_s: float
+    kind: str
+    worker: str
+    lasts_s: float
+
+
+class Plan:
+    """Everything that is decided before a schedule begins; single requests' faults are drawn on the way."""
+
+    def __init__(self, seed: int, **given: Any) -> None:
+        """Draw a plan; what is `given` by its attribute's name is not left to chance."""
+        self.seed = seed
+        rng = random.Random(seed)
+        self.partitions = rng.choice(_PARTITIONS)
+        self.transaction_version = rng.choice((1, 2))
+        self.has_stable_ids = rng.random() < 0.5
+        self.may_list = rng.random() < 0.7
+        self.session_s = rng.choice((1.5, 3.0))
+        self.transaction_timeout_s = rng.choice((2.0, 5.0))
+        self.concurrency = rng.choice((1, 4, 16))
+        self.commit_interval_ms = rng.choice((5, 50))
+        self.by_object = rng.random() < 0.2
+        self.worker_counts = {role: rng.choice((1, 1, 2, 3)) for role in _ROLES}
+        self.trouble_s = rng.uniform(*_TROUBLE_S)
+        self.fault_rates = {kind: rng.choice(_RATES) for kind in KINDS if rng.random() < 0.3}
+        self.one_way_s = rng.choice(_ONE_WAY_S)
+        self.fault_apis = rng.choice((OF_TRANSACTIONS, frozenset(APIS.values()), frozenset({"EndTxn"})))
+        self.slow_marker_rate = rng.choice((0.0, 0.03, 0.3))
+        self.deed_kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
+        self.deed_count = rng.randint(0, 4)
+        self.object_count = rng.randint(*_OBJECTS)
+        self.__dict__.update(given)
+        self.submitted = self._draw_objects(rng)
+        self.deeds = self._draw_deeds(rng)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of all workers."""
+        drawn = {
+            "partitions": self.partitions,
+            "concurrency": self.concurrency,
+            "commit_interval_ms": self.commit_interval_ms,
+            "order": "key" if self.by_object else "none",
+        }
+        return _base_settings().model_copy(update=drawn)
+
+    def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
+        """Return how long an attempt takes (s), and whether it "fails", is "rejected", or "" if it returns."""
+        rng = random.Random(zlib.crc32(f"{self.seed} {task_id} {attempt}".encode()))
+        takes_s = rng.choice((0.0, 0.005, 0.05, 0.4))
+        drawn = rng.random()
+        return takes_s, "rejected" if drawn < 0.05 else "fails" if drawn < 0.25 else ""
+
+    def end_of(self, task_id: str) -> tuple[str, int]:
+        """Return how a task must end, and with which attempt."""
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            _, fails = self.handler(task_id, attempt)
+            if not fails:
+                return "TASK_FINISHED", attempt
+            if fails == "rejected":
+                return "TASK_DEAD", attempt
+        return "TASK_DEAD", _MAX_ATTEMPTS
+
+    def describe(self) -> list[str]:
+        """Return the plan for people."""
+        rates = ", ".join(f"{kind} {rate:.0%}" for kind, rate in self.fault_rates.items()) or "none"
+        who = ", ".join(f"{count} {role}" for role, count in self.worker_counts.items())
+        ids = "stable" if self.has_stable_ids else "random"
+        return [
+            f"seed {self.seed}: {self.partitions} partition(s), transactions of version {self.transaction_version}",
+            f"workers: {who}; {ids} ids; session {self.session_s} s, transactions {self.transaction_timeout_s} s",
+            f"network: one way takes {self.one_way_s} s, {self.slow_marker_rate:.0%} of the markers are slow",
+            f"faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
+            *(f"deed at {one.at_s:.3f} s: {one.kind} {one.worker} ({one.lasts_s:.2f} s)" for one in self.deeds),
+        ]
+
+    def _draw_objects(self, rng: random.Random) -> list[Submitted]:
+        found = []
+        for number in range(self.object_count):
+            object_id = f"o{number}"
+            right = partition_of(object_id.encode(), self.partitions)
+            one = Submitted(rng.uniform(0, self.trouble_s * 0.8), right, object_id, rng.randint(1, _MAX_TASKS))
+            found.append(one)
+            if rng.random() < 0.2:  # once more, by a producer that had no answer
+                found.append(one._replace(at_s=one.at_s + rng.uniform(0, 2)))
+            if rng.random() < 0.1:  # once more, by a producer with another partitioner
+                found.append(one._replace(at_s=one.at_s + rng.uniform(0, 2), partition=rng.randrange(self.partitions)))
+        return sorted(found)
+
+    def _draw_deeds(self, rng: random.Random) -> list[Deed]:
+        deeds = []
+        for _ in range(self.deed_count if self.deed_kinds else 0):
+            role = rng.choice(_ROLES)
+            worker = f"{role}-{rng.randint(1, self.worker_counts[role])}"
+            lasts_s = rng.choice((rng.uniform(0, 1), rng.uniform(1, 3 * self.session_s)))
+            deeds.append(Deed(rng.uniform(0.05, self.trouble_s), rng.choice(self.deed_kinds), worker, lasts_s))
+        return sorted(deeds)

@@ -1,0 +1,69 @@
+"""What stands in for aiokafka's consumer where the product reads without a group: the restore of tables."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import KafkaError
+
+from simulation import requests
+
+if TYPE_CHECKING:
+    from aiokafka import TopicPartition
+    from aiokafka.structs import ConsumerRecord
+
+    from simulation.network import Network
+
+_BACKOFF_S = 0.1
+_MAX_RECORDS = 50
+
+
+class SimulatedReader:
+    """The part of `RecordReader` that `restore` uses; like it, it asks again whatever is not answered."""
+
+    def __init__(self, *, network: Network, isolation_level: str, **_options: Any) -> None:
+        self._network = network
+        self._ends_at = "stable" if isolation_level == "read_committed" else "end"
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where partitions end."""
+        ends: dict[TopicPartition, int] = await self._ask(requests.ListOffsets(partitions, self._ends_at))
+        return ends
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        """Read these partitions."""
+        self._positions = dict.fromkeys(partitions, 0)
+
+    async def seek_to_beginning(self, *_partitions: TopicPartition) -> None:
+        """Do nothing: reading begins there."""
+
+    async def position(self, tp: TopicPartition) -> int:
+        """Return the next offset."""
+        return self._positions[tp]
+
+    def pause(self, tp: TopicPartition) -> None:
+        """Read no more of a partition."""
+        self._paused.add(tp)
+
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Return committed records."""
+        asked = {tp: self._positions[tp] for tp in partitions if tp not in self._paused}
+        answer = await self._ask(requests.Fetch(asked, _MAX_RECORDS, timeout_ms / 1_000))
+        self._positions |= {tp: end for tp, (_, end) in answer.items()}
+        return {tp: records for tp, (records, _) in answer.items() if records}
+
+    async def _ask(self, request: Any) -> Any:
+        while True:
+            try:
+                return await self._network.call("restore", request)
+            except (KafkaError, TimeoutError):
+                await asyncio.sleep(_BACKOFF_S)

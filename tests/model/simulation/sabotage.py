@@ -1,0 +1,176 @@
+"""Mechanisms of the product taken out, one at a time: a model that finds nothing then proves nothing.
+
+The first six are those of `tests/faults/sabotage`, which does the same to real workers on a real broker.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
+
+from aiokafka import TopicPartition
+from aiokafka.producer.sender import BaseHandler
+
+import app.streaming.restore as restore_module
+from app.streaming.fencing import Membership
+from app.streaming.ownership import Ownership
+from app.streaming.producer import TransactionalProducer
+from app.streaming.protocol import OffsetFetch
+from app.streaming.transaction_handlers import Unrepeated
+from app.streaming.transactions import Transactions
+from app.topics import LEDGER_TABLE
+from simulation import requests
+from simulation.faults import OF_TRANSACTIONS
+from simulation.loop import current_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from app.streaming.transactions import Step
+
+
+def _ends() -> Any:
+    """Repeat what was not answered, as aiokafka does: a delayed EndTxn ends the next transaction half way."""
+    return patch.object(Unrepeated, "do", BaseHandler.do)
+
+
+def _fencing() -> Any:
+    """Say nothing of who commits offsets: the coordinator takes that for a client from before KIP-447."""
+    return patch.object(Transactions, "_membership", lambda _self: Membership(-1, ""))
+
+
+def _skipping() -> Any:
+    """Work again what a rebalance delivers again."""
+
+    def admit(self: Transactions, batch: Any, _next: int | None = None) -> Any:
+        partition = self.ownership.partitions.get(batch.partition)
+        return batch if partition is not None and partition.active else None
+
+    return patch.object(Transactions, "admit", admit)
+
+
+@contextmanager
+def _offsets() -> Iterator[None]:
+    """Commit offsets after the transaction, outside of it."""
+    commit_transaction = TransactionalProducer.commit_transaction
+
+    async def keep(self: Any, offsets: Any, _group_id: str) -> None:
+        self.offsets_outside = {tp: (one.offset, one.metadata) for tp, one in offsets.items()}
+
+    async def commit(self: Any) -> None:
+        await commit_transaction(self)
+        offsets, self.offsets_outside = getattr(self, "offsets_outside", None), None
+        if offsets:
+            process = current_process.get()
+            assert process is not None
+            await process.worker.consumer.commit(offsets)
+
+    with (
+        patch.object(TransactionalProducer, "send_offsets_to_transaction", keep),
+        patch.object(TransactionalProducer, "commit_transaction", commit),
+    ):
+        yield
+
+
+def _changelog() -> Any:
+    """Write ledger rows before their step, outside of its transaction."""
+    commit_step = Transactions._commit
+
+    async def commit(self: Transactions, step: Step) -> None:
+        process = current_process.get()
+        assert process is not None
+        for (table, partition), rows in step._rows.items():
+            if table == LEDGER_TABLE and rows.changed:
+                tp = TopicPartition(self.changelog_of(table), partition)
+                await process.worker.consumer.ask_until_answered(
+                    requests.PlainProduce({tp: tuple(rows.changed.items())})
+                )
+        await commit_step(self, step)
+
+    return patch.object(Transactions, "_commit", commit)
+
+
+def _watermark() -> Any:
+    """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
+
+    async def stable_ends(connection: Any, partitions: Any) -> Any:
+        return await restore_module.RecordReader(**connection, isolation_level="read_committed").end_offsets(partitions)
+
+    return patch.object(restore_module, "_high_watermarks", stable_ends)
+
+
+def _stability() -> Any:
+    """Claim at the committed offsets as they are, though an open transaction is about to change them."""
+    fetch = OffsetFetch.__init__
+
+    def take_any(self: OffsetFetch, group_id: str, topics: Any, _require_stable: bool) -> None:  # noqa: FBT001  # the product's signature
+        fetch(self, group_id, topics, False)  # noqa: FBT003  # as above
+
+    return patch.object(OffsetFetch, "__init__", take_any)
+
+
+@contextmanager
+def _absence() -> Iterator[None]:
+    """Let a worker that was away keep the partitions that it seems to have kept, stores included.
+
+    The check for holes goes with it: it would end the worker at nearly every first batch.
+    """
+    claim, admit = Ownership.claim, Transactions.admit
+
+    def keep(self: Ownership, numbers: Any, membership: Membership, assignment: object, client: Any) -> None:
+        if self.membership is not None:
+            self.membership = Membership(membership.generation - 1, membership.member_id)
+        claim(self, numbers, membership, assignment, client)
+
+    def admit_behind_holes(self: Transactions, batch: Any, next_offset: int | None = None) -> Any:
+        partition = self.ownership.partitions.get(batch.partition)
+        if partition is not None and next_offset is None:
+            next_offset = max(batch.start, partition.next_offsets.get(batch.topic, 0))
+        return admit(self, batch, next_offset)
+
+    with patch.object(Ownership, "claim", keep), patch.object(Transactions, "admit", admit_behind_holes):
+        yield
+
+
+class Switch(NamedTuple):
+    """A mechanism that can be taken out, the circumstances in which that shows, and a pattern of what is found then."""
+
+    take_out: Callable[[], Any]
+    given: dict[str, Any]
+    shows: str
+
+
+_TWICE = "stands 2 times on task-events"
+_COUNTED = ": window of |: total |: object "
+_SLOW_NETWORK = (0.001, 0.02)
+_LATE_ENDS = {"fault_rates": {"late": 0.3}, "fault_apis": frozenset({"EndTxn"}), "one_way_s": _SLOW_NETWORK}
+_FROZEN = {"fault_rates": {"frozen after": 0.05}, "fault_apis": OF_TRANSACTIONS, "session_s": 1.5}
+_KILLED = {"fault_rates": {"killed after": 0.05}, "fault_apis": OF_TRANSACTIONS}
+_REBALANCES = {"deed_kinds": ("start", "stop"), "deed_count": 8}
+_AWAY = {
+    "deed_kinds": ("freeze",),
+    "deed_count": 8,
+    "object_count": 10,
+    "partitions": 2,
+    "session_s": 1.5,
+    "worker_counts": {"distribution": 1, "processing": 1, "statistics": 2},
+    "fault_rates": {},
+}
+_TWO_EACH = {"worker_counts": {"distribution": 2, "processing": 2, "statistics": 2}}
+
+SWITCHES = {
+    "ends": Switch(_ends, _LATE_ENDS | {"transaction_version": 1}, _TWICE),
+    "fencing": Switch(_fencing, _FROZEN | _TWO_EACH | {"may_list": False}, f"{_TWICE}|{_COUNTED}"),
+    "skipping": Switch(_skipping, _FROZEN | _TWO_EACH, _TWICE),
+    "offsets": Switch(_offsets, _KILLED, _TWICE),
+    "changelog": Switch(_changelog, _KILLED, _COUNTED),
+    "watermark": Switch(
+        _watermark,
+        _KILLED | {"has_stable_ids": False, "may_list": False, "transaction_timeout_s": 5.0, "session_s": 1.5},
+        _COUNTED,
+    ),
+    "stability": Switch(_stability, _TWO_EACH | _REBALANCES | {"slow_marker_rate": 0.4}, f"{_TWICE}|{_COUNTED}"),
+    "absence": Switch(_absence, _AWAY, f"{_TWICE}|{_COUNTED}"),
+}
+"""The switches by name."""

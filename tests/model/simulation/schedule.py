@@ -1,0 +1,184 @@
+"""One run of the whole system under one seed, from the first object to the last offset.
+
+A run ends well when all is worked and committed; if it is not so within `_PATIENCE_S` after the trouble, something
+stands still for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from app.rules.placement import partition_of
+from app.topics import OBJECTS, catalogue
+from simulation.broker import Broker
+from simulation.checker import differences, is_done
+from simulation.faults import Faults
+from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
+from simulation.network import Network, connected
+from simulation.plan import Plan
+from simulation.process import Process
+from simulation.readers import SimulatedReader
+from simulation.trace import Trace
+from simulation.workers import ROLES, Worker
+
+if TYPE_CHECKING:
+    from simulation.plan import Deed
+
+_PATIENCE_S = 120.0
+_RESTART_S = (0.05, 1.5)
+
+
+class Schedule:
+    """A run in the making; `found` is what is wrong after it, as sentences."""
+
+    def __init__(self, seed: int, **given: Any) -> None:
+        """Prepare a run; what is `given` wins over what the seed would draw (see `Plan`)."""
+        self.plan = plan = Plan(seed, **given)
+        self.loop = SimulatedLoop()
+        self.trace = Trace(self.loop)
+        self.found: list[str] = []
+        self.deaths: list[str] = []
+        self._rng = random.Random(f"{seed} schedule")
+        self._nobody = contextvars.Context()
+        topics = {spec.name: spec.partition_count for spec in catalogue(plan.settings)}
+        self.broker = Broker(
+            topics,
+            [group_id for group_id, _ in ROLES.values()],
+            transaction_version=plan.transaction_version,
+            may_list=plan.may_list,
+            slow_marker_rate=plan.slow_marker_rate,
+            rng=random.Random(f"{seed} broker"),
+            trace=self.trace,
+            later=self._later,
+        )
+        faults = Faults(random.Random(f"{seed} faults"), plan.fault_rates, plan.fault_apis, plan.trouble_s)
+        self.network = Network(
+            self.loop,
+            random.Random(f"{seed} network"),
+            self.broker,
+            faults,
+            self.trace,
+            one_way_s=plan.one_way_s,
+        )
+        self._workers: dict[str, Worker] = {}
+        self._lives: dict[str, int] = {}
+        self._gone: set[str] = set()
+        self._ended = False
+        self._something = asyncio.Event()
+
+    def run(self) -> list[str]:
+        """Run to the end; returns what is wrong."""
+        state = random.getstate()
+        random.seed(self.plan.seed)
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(virtual_clock(self.loop))
+                stack.enter_context(connected(self.network))
+                stack.enter_context(patch("app.streaming.restore.RecordReader", SimulatedReader))
+                stack.callback(self._close)
+                self.loop.run_until_complete(self._main())
+                self.found += self.loop.run_until_complete(differences(self.broker, self.plan))
+        except NothingToDo:
+            self.found.append("nothing is left to happen, and work is not done")
+        finally:
+            logging.disable(level)
+            random.setstate(state)
+        return self.found
+
+    def report(self) -> str:
+        """Return everything that people need to understand a run."""
+        return "\n".join([*self.plan.describe(), *self.trace.lines(), *(f"FOUND: {one}" for one in self.found)])
+
+    async def _main(self) -> None:
+        for role, count in self.plan.worker_counts.items():
+            for number in range(1, count + 1):
+                self._start(f"{role}-{number}")
+        for one in self.plan.submitted:
+            self._later(one.at_s, self._submit, one.object_id, one.partition, one.task_count)
+        for deed in self.plan.deeds:
+            self._later(deed.at_s, self._do, deed)
+        self.broker.on_change = self._something.set
+        last_s = max(self.plan.trouble_s, self.plan.submitted[-1].at_s)
+        try:
+            async with asyncio.timeout(last_s + _PATIENCE_S):
+                await asyncio.sleep(last_s)
+                while not is_done(self.broker, self.plan):
+                    self._something.clear()
+                    await self._something.wait()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            self.found.append(f"work is not done {_PATIENCE_S:g} s after the trouble")
+
+    def _start(self, name: str) -> None:
+        if self._ended or name in self._gone:
+            return
+        life = self._lives[name] = self._lives.get(name, 0) + 1
+        process = Process(self.loop, name, life, self._died)
+        self.trace.note("%s starts", process)
+        role = name.rpartition("-")[0]
+        rng = random.Random(f"{self.plan.seed} {process}")
+
+        async def live() -> None:
+            worker = self._workers[name] = Worker(process, role, self.network, self.plan, rng)
+            await worker.run()
+
+        process.run(live())
+
+    def _died(self, process: Process) -> None:
+        self.trace.note("%s ends: %s", process, process.cause)
+        if process.cause not in ("killed", "stopped", "the schedule is over"):
+            self.deaths.append(process.cause)
+        self._later(self._rng.uniform(*_RESTART_S), self._start, process.name)
+
+    def _do(self, deed: Deed) -> None:
+        self.trace.note("%s %s", deed.kind, deed.worker)
+        worker = self._workers.get(deed.worker)
+        if deed.kind == "start":
+            role = deed.worker.rpartition("-")[0]
+            self._start(f"{role}-{sum(one.startswith(role) for one in self._lives) + 1}")
+        elif worker is None or not worker.process.is_alive:
+            return
+        elif deed.kind == "kill":
+            worker.process.end("killed")
+        elif deed.kind == "freeze":
+            worker.process.freeze()
+            self._later(deed.lasts_s, worker.process.thaw)
+        else:
+            self._later(0, worker.stop)
+
+    def _submit(self, object_id: str, partition: int, task_count: int) -> None:
+        right = partition_of(object_id.encode(), self.plan.partitions)
+        self.trace.note(
+            "object %s comes in partition %d%s", object_id, partition, "" if partition == right else ", a wrong one"
+        )
+        at_ms = EPOCH_MS + round(self.loop.now_s * 1_000)
+        value = (
+            f'{{"type":"OBJECT_CREATED","id":"o-{object_id}","object_id":"{object_id}","kind":"default",'
+            f'"task_count":{task_count},"name":"n","content":"c","at_ms":{at_ms}}}'
+        )
+        self.broker.write(OBJECTS, partition, object_id.encode(), value.encode())
+
+    def _later(self, delay_s: float, function: object, *arguments: object) -> None:
+        self.loop.call_later(delay_s, function, *arguments, context=self._nobody)  # type: ignore[arg-type]
+
+    def _close(self) -> None:
+        """End everybody, and let what they do about it run out."""
+        self._ended = True
+        for worker in self._workers.values():
+            worker.process.end("the schedule is over")
+        for _ in range(5):
+            tasks = asyncio.all_tasks(self.loop)
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        self.loop.close()

@@ -1,0 +1,230 @@
+"""The product's workers: what `agents.distribution`, `agents.processing` and `agents.statistics` put together.
+
+Transactions, ownership, places, the producer with its decisions, the restore, the assignor, and of each role all that
+it does with records are the product's own. In memory are the tables' stores (rocksdict), the consumer (`consumer`) and
+what runs the handlers: a handler here is a time and an outcome that the seed has chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from aiokafka.errors import KafkaError
+from fake_steps import FakeStore
+
+from agents.counting.bookkeeper import Bookkeeper
+from agents.distribution import OBJECTS_PER_STEP, Distributor
+from agents.engine.engine import Engine
+from agents.engine.ladder import Ladder
+from agents.engine.lanes import Lanes
+from agents.handlers import Reject
+from agents.handling.loading import Handlers, LoadedHandler
+from app.rules.control import ControlState
+from app.rules.retry import RetryPolicy
+from app.streaming.ownership import Ownership
+from app.streaming.producer import TransactionalProducer
+from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
+from app.topics import (
+    DISTRIBUTION_APP,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    PLACES_TABLES,
+    PROCESSING_APP,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    STATISTICS_APP,
+    TASK_REQUESTS,
+    WINDOWS_TABLE,
+    changelog_topic,
+    input_topics,
+)
+from simulation.consumer import SimulatedConsumer, Stream
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from app.streaming.fencing import Membership
+    from simulation.network import Network
+    from simulation.plan import Plan
+    from simulation.process import Process
+
+ROLES = {
+    "distribution": (DISTRIBUTION_APP, (SEEN_TABLE,)),
+    "processing": (PROCESSING_APP, (REDRIVEN_TABLE,)),
+    "statistics": (STATISTICS_APP, (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)),
+}
+"""Of each role its group and its tables."""
+_DRAIN_S = 2.0
+
+
+class MemoryStore(FakeStore):
+    """A table's rows in one partition, which go with the process."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class SimulatedOwnership(Ownership):
+    """The product's, with its stores in memory."""
+
+    def _new_store(self, _table: str, _number: int) -> Any:
+        return MemoryStore()
+
+
+class PlannedExecutor:
+    """Runs handlers as the plan says; what it gives out is JSON."""
+
+    abandoned_count = abandoned_running_count = 0
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.on_freed: Callable[[], None] = lambda: None
+
+    async def run(self, _loaded: LoadedHandler, task: Any, _context: Any) -> object:
+        """Work on a task."""
+        attempt = _context.attempt
+        takes_s, fails = self._plan.handler(task.task_id, attempt)
+        await asyncio.sleep(takes_s)
+        if fails == "rejected":
+            raise Reject("as planned")
+        if fails:
+            raise RuntimeError(f"attempt {attempt} fails as planned")
+        return {"attempt": attempt}
+
+    run_apart = run
+
+
+class Worker:
+    """One life of a worker; `run` is its main coroutine."""
+
+    def __init__(self, process: Process, role: str, network: Network, plan: Plan, rng: random.Random) -> None:
+        self.role = role
+        self.process = process
+        process.worker = self
+        self._plan = plan
+        self._rng = rng
+        self.settings = plan.settings
+        group_id, tables = ROLES[role]
+        self.tables = [
+            SimpleNamespace(name=name, changelog_name=changelog_topic(group_id, name), stores={}) for name in tables
+        ]
+        instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
+        self.transactional_id = f"{group_id}-{instance}"
+        self.ownership = SimulatedOwnership(
+            group_id=group_id,
+            input_topics=input_topics(group_id, self.settings),
+            tables=lambda: cast("Any", self.tables),
+            stores=cast("Any", None),
+            connection={"network": network},
+            fatal=process.fatal,
+            places_table=PLACES_TABLES[group_id],
+        )
+        self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
+        streams = dict.fromkeys(self.ownership.input_topics, Stream())
+        if role == "processing":
+            streams[TASK_REQUESTS] = Stream()
+        self._streams = streams
+        self.consumer = SimulatedConsumer(
+            network,
+            self.transactions,
+            streams,
+            client_id=self.transactional_id,
+            session_s=plan.session_s,
+            rng=rng,
+        )
+        self._drain: Callable[[], Any] = _nothing_to_drain
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask it to stop as it should (SIGTERM)."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Live until stopped or dead."""
+        try:
+            await self.transactions.start()
+        except KafkaError as error:
+            # Faust ends a worker that cannot start.
+            self.process.fatal(error)
+        agents = {"distribution": self._distribute, "processing": self._process, "statistics": self._count}
+        for agent in agents[self.role]():
+            asyncio.create_task(agent)  # noqa: RUF006  # the process keeps it
+        self.consumer.start()
+        await self._stop.wait()
+        await self._drain()
+        await self.transactions.stop()
+        await self.consumer.stop()
+        self.process.end("stopped")
+
+    def _new_producer(self, membership: Callable[[], Membership]) -> TransactionalProducer:
+        producer = TransactionalProducer(
+            membership=membership,
+            bootstrap_servers="model:9092",
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=round(self._plan.transaction_timeout_s * 1_000),
+            request_timeout_ms=2_000,
+            max_batch_size=MAX_BATCH_BYTES,
+            linger_ms=0,
+        )
+        self.process.at_death.append(lambda: setattr(producer, "_closed", True))
+        return producer
+
+    def _distribute(self) -> list[Any]:
+        distributor = Distributor(self.settings)
+
+        async def agent() -> None:
+            async for step in self.transactions.steps(self._stream, max_records=OBJECTS_PER_STEP):
+                async with step:
+                    for batch in step.batches:
+                        distributor.distribute(step, batch, _now_ms())
+
+        return [agent()]
+
+    def _count(self) -> list[Any]:
+        bookkeeper = Bookkeeper(self.settings)
+
+        async def agent() -> None:
+            async for step in self.transactions.steps(self._stream):
+                async with step:
+                    bookkeeper.record(step, _now_ms())
+
+        return [agent()]
+
+    def _process(self) -> list[Any]:
+        control = ControlState()
+        lanes = Lanes(self.transactions, commit_interval_s=self.settings.commit_interval_ms / 1_000)
+        engine = Engine(
+            lanes,
+            topic=TASK_REQUESTS,
+            partition_count=self.settings.partitions,
+            handlers=Handlers(LoadedHandler("model:handler", cast("Any", None), "coroutine"), {}),
+            control=control,
+            retry_policy=RetryPolicy(self.settings.retry_tiers_s, self.settings.max_attempts, 86_400_000),
+            concurrency=self.settings.concurrency,
+            one_at_a_time_by_object=self.settings.order == "key",
+            time_limit_s=self.settings.task_time_limit_s,
+            max_result_bytes=self.settings.max_result_bytes,
+            worker=str(self.process),
+        )
+        tiers = self.ownership.input_topics[1:]
+        ladder = Ladder(lanes, topics=tiers, control=control)
+        engine.open(cast("Any", PlannedExecutor(self._plan)))
+        self._drain = lambda: engine.drain(_DRAIN_S)
+        return [engine.run(self._streams[TASK_REQUESTS]), ladder.run(self._streams[tiers[0]]), lanes.commit_forever()]
+
+    @property
+    def _stream(self) -> Stream:
+        return self._streams[self.ownership.input_topics[0]]
+
+
+async def _nothing_to_drain() -> None:
+    """Stand in where a role has no work of its own in flight."""
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,22 @@
+"""Topics and groups of a system without a namespace, as constants: most tests run one."""
+
+from __future__ import annotations
+
+from app.names import BARE, DISTRIBUTION, PROCESSING, STATISTICS
+
+OBJECTS = BARE.objects
+TASK_REQUESTS = BARE.task_requests
+TASK_EVENTS = BARE.task_events
+DEAD_LETTERS = BARE.dead_letters
+CONTROL = BARE.control
+WORKERS = BARE.workers
+SEEN_CHANGELOG = BARE.seen_changelog
+REDRIVEN_CHANGELOG = BARE.redriven_changelog
+LEDGER_CHANGELOG = BARE.ledger_changelog
+RESULTS_CHANGELOG = BARE.results_changelog
+WINDOWS_CHANGELOG = BARE.windows_changelog
+EXPIRY_CHANGELOG = BARE.expiry_changelog
+DISTRIBUTION_APP = BARE.group(DISTRIBUTION)
+PROCESSING_APP = BARE.group(PROCESSING)
+STATISTICS_APP = BARE.group(STATISTICS)
+retry_topic = BARE.retry_topic
