@@ -29,15 +29,15 @@ class MemoryRegistry:
     writes: int = 0
 
     async def read(self) -> dict[str, TopicClaim]:
-        """What was claimed."""
+        """Return what was claimed."""
         return dict(self.claims)
 
     async def topic_ids(self, names: Any) -> dict[str, str]:
-        """The ids of those that exist."""
+        """Return the ids of those that exist."""
         return {name: self.ids[name] for name in names if name in self.ids}
 
     async def empty_of(self, partition_counts: Any) -> set[str]:
-        """Those that nobody wrote to."""
+        """Return those that nobody wrote to."""
         return set(partition_counts) - self.written
 
     async def write(self, topic_ids: Any, *, adopted: bool = False) -> dict[str, TopicClaim]:
