@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.events import MAX_TASKS
 from app.rules.idempotency import MAX_KEY_CHARS
 from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
 KIND_PATTERN = r"^[A-Za-z0-9._-]+$"
-MAX_TASKS = 10_000
-"""What the events can hold (`app.events.TaskCount`); the setting `EBS_MAX_TASKS_PER_OBJECT` may be lower."""
 MAX_COUNT = 100_000
 
 Kind = Annotated[str, Field(min_length=1, max_length=64, pattern=KIND_PATTERN)]

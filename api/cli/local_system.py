@@ -19,7 +19,7 @@ from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.kafka_runtime import KAFKA_VERSION
 from app.local.ports import LOOPBACK, is_free
-from app.local.restart_policy import RestartPolicy
+from app.local.restart_policy import RestartPolicy, why_ended
 from app.local.supervisor import Program, Supervisor
 from app.local.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.topics import catalogue
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
     from app.broker import TopicReport
     from app.local.kafka_runtime import Progress
+    from app.local.program_log import ProgramLog
     from app.local.supervisor import StopRequest
     from app.settings import Settings
-
-    Output = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parents[1]
 """The source tree: programs run in it, so it does not matter where `ebs` is called."""
@@ -55,6 +54,11 @@ class Plan:
     settings: Settings
     kafka_port: int | None
     workers_per_role: int = 1
+
+    @property
+    def log_dir(self) -> Path:
+        """Return where each process has its log."""
+        return self.settings.data_dir.absolute() / "logs"
 
     @property
     def api_url(self) -> str:
@@ -131,16 +135,16 @@ def environment(plan: Plan) -> dict[str, str]:
 class LocalSystem:
     """Runs a plan. `supervisor` is there, and `started` set, once the programs are under way.
 
-    `output(role, line)` gets what the programs say, `say(line)` what concerns the whole.
+    `log` gets what the programs say, `say(line)` what concerns the whole.
     """
 
     def __init__(
-        self, plan: Plan, *, output: Output, say: Callable[[str], None], on_download: Progress | None = None
+        self, plan: Plan, *, log: ProgramLog, say: Callable[[str], None], on_download: Progress | None = None
     ) -> None:
         self.plan = plan
         self.supervisor: Supervisor | None = None
         self.started = asyncio.Event()
-        self._output = output
+        self._log = log
         self._say = say
         self._on_download = on_download
 
@@ -181,12 +185,12 @@ class LocalSystem:
             await _unless_stopped(request, kafka.start())
             yield kafka
         finally:
-            await kafka.stop()
+            await _stop(kafka, request)
 
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
         found, pages = programs(self.plan)
         policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
-        self.supervisor = Supervisor(found, output=self._output, cwd=ROOT, policy=policy)
+        self.supervisor = Supervisor(found, log=self._log, cwd=ROOT, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
         self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in pages.items()))
         self.started.set()
@@ -211,7 +215,7 @@ class LocalSystem:
             for tries_left in reversed(range(_KAFKA_TRIES)):
                 if request.stop.is_set():
                     return
-                self._say(f"Kafka ended with exit code {kafka.exit_code}, starts again")
+                self._say(f"Apache Kafka restarts because {why_ended(kafka.exit_code or 0)}; its log: {kafka.log_path}")
                 try:
                     await _unless_stopped(request, kafka.start())
                     break
@@ -219,6 +223,17 @@ class LocalSystem:
                     if tries_left == 0:
                         raise
                     await asyncio.sleep(_KAFKA_PAUSE_S)
+
+
+async def _stop(kafka: EmbeddedKafka, request: StopRequest) -> None:
+    """Stop Kafka, at once if the person at the terminal is in a hurry."""
+    stopping = asyncio.create_task(kafka.stop())
+    hurried = asyncio.create_task(request.hurry.wait())
+    await asyncio.wait([stopping, hurried], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        kafka.kill()
+    hurried.cancel()
+    await stopping
 
 
 async def _unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:

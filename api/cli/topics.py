@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from api.cli.options import Broker, Partitions, settings_of
-from app.broker import ensure_topics
-from app.kafka_security import kafka_security
-from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from app.broker import TopicReport
 
@@ -25,11 +21,23 @@ def topics(
     broker: Broker = None,
     partitions: Partitions = None,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the broker; left out: for ever.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
 ) -> None:
-    """Make the topics that are missing and check the others; exit code 1 if one has another shape."""
+    """Make the missing topics and check the others.
+
+    Exit code 1 if a topic exists with another shape.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from app.broker import ensure_topics
+    from app.kafka_security import kafka_security
+    from app.topics import catalogue
+
     settings = settings_of(broker=broker, partitions=partitions)
 
     def say(line: str) -> None:
@@ -58,6 +66,8 @@ def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
 
 
 def _as_table(reports: Sequence[TopicReport], bootstrap: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"topics at {bootstrap}")
     for heading in ("topic", "partitions", "replicas", "clean-up", ""):
         table.add_column(heading, justify="right" if heading in {"partitions", "replicas"} else "left")

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api import problems, schemas
 from api.submit import generated
-from app.events import ObjectCreated, encode, object_created_id
+from app.events import MAX_TASKS, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_copies_refused
 from app.rules.kinds import handled_kinds, why_unhandled
@@ -40,7 +40,7 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
     name: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
     kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] = "default"
-    tasks: Annotated[int, Meta(ge=1, le=schemas.MAX_TASKS)] | UnsetType = UNSET
+    tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | UnsetType = UNSET
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType = UNSET
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
 

@@ -93,9 +93,11 @@ def test_demo_ends_with_exact_counts(tmp_path):
         env={**ENVIRONMENT, "EBS_TASKS_PER_OBJECT": "4"},
         check=False,
     )
-    assert 0 == done.returncode, done.stdout + done.stderr + (tmp_path / "data" / "demo.log").read_text()
+    assert 0 == done.returncode, done.stdout + done.stderr + (tmp_path / "data" / "logs" / "processing.log").read_text()
     assert "all 120 tasks are finished, and every count is exact" in done.stdout
-    assert not [pid for pid in STARTED.findall((tmp_path / "data" / "demo.log").read_text()) if is_alive(int(pid[1]))]
+    logs = "".join(path.read_text() for path in (tmp_path / "data" / "logs").glob("*.log"))
+    pids = [int(pid) for pid in re.findall(r"-- started, process (\d+)", logs)]
+    assert (4, []) == (len(pids), [pid for pid in pids if is_alive(pid)])
 
 
 def test_up_survives_deaths_and_stops_soon(tmp_path):
@@ -106,7 +108,7 @@ def test_up_survives_deaths_and_stops_soon(tmp_path):
         lock = (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text()
         broker_pid = int(re.search(r"process (\d+)", lock)[1])
         os.kill(broker_pid, signal.SIGKILL)
-        system.until(r"Kafka ended with exit code -9, starts again")
+        system.until(r"Apache Kafka restarts because it was killed \(SIGKILL\)")
         worker_pid = system.pids()["distribution"]
         os.kill(worker_pid, signal.SIGKILL)
         system.until(rf"distribution +\| started, process (?!{worker_pid}\b)")
