@@ -36,7 +36,6 @@ def recount(
 
     Exit code 0: all that can be compared is equal; 1: something differs; 2: it could not be counted.
     """
-
     import asyncio
 
     def tell(difference: Difference) -> None:

@@ -88,7 +88,7 @@ class ProgramLog:
         if crashed:
             for line in program.unseen:
                 self._write(role, f"    {line}")
-            text = f"{text} (all of its log: {self.directory / role}.log)"
+            text = f"{text}; its log: {self.directory / role}.log"
         program.unseen.clear()
         if crashed or self._tells_lives:
             self._write(role, text)

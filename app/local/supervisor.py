@@ -227,5 +227,5 @@ def _last_event(exit_code: int) -> str:
 
 
 def _obituary(child: Child) -> str:
-    headline = f"{child.role} cannot work (again and again {why_ended(child.exit_code or 0)}); its last lines:"
+    headline = f"{child.role} cannot work: again and again {why_ended(child.exit_code or 0)}; its last lines:"
     return "\n  ".join([headline, *child.last_lines])

@@ -117,7 +117,7 @@ def test_content_that_is_no_text_is_wrong_usage(ebs, tmp_path):
     assert (2, True, True) == (refused.exit_code, "is not UTF-8 text (at byte 0)" in said, "base64" in said)
 
 
-def test_file_of_objects_and_content_together_are_wrong_usage(ebs, tmp_path):
+def test_file_of_objects_and_content_together_are_wrong_usage(ebs):
     """Before anything is read."""
     refused = ebs("submit", "--file", "-", "--content", "@missing")
     assert (2, True) == (refused.exit_code, "--file says all of its objects" in refused.stderr)

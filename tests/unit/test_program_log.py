@@ -109,7 +109,7 @@ def test_crash_shows_the_last_lines_that_were_not_seen(make_log, terminal):
         log.line("w", f"line {number}")
     log.event("w", "restarts now because of this", crashed=True)
     assert ["w | warning: seen already", "w |     line 10"] == terminal.lines[:2]
-    assert ["w |     line 19", f"w | restarts now because of this (all of its log: {log.directory / 'w.log'})"] == (
+    assert ["w |     line 19", f"w | restarts now because of this; its log: {log.directory / 'w.log'}"] == (
         terminal.lines[-2:]
     )
     count = len(terminal.lines)
