@@ -28,8 +28,8 @@ class ObjectRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: str = Field("", description="Left out: made up")
-    content: str = Field("", description="Left out: 100 to 200 characters are made up")
+    name: str = Field("", description="Left out: made up, or empty where handlers are set")
+    content: str = Field("", description="Left out: 100 to 200 characters are made up, or empty where handlers are set")
     kind: Kind = Field("default", description="Which counts and which handler it belongs to")
     tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Into how many tasks it is split; left out: a setting (3)")
     id: str = Field("", pattern=r"^[0-9a-f]{32}$", description="The id that a 503 answer named: repeats that submit")

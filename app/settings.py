@@ -106,6 +106,9 @@ class Settings(SecuritySettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
+    generate: bool = Field(
+        default=False, description="Make objects up for requests that say nothing, also where handlers are set"
+    )
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
     )

@@ -120,6 +120,7 @@ def environment(plan: Plan) -> dict[str, str]:
         "EBS_DATA_DIR": str(settings.data_dir.absolute()),
         "EBS_STATS_DB": str(settings.stats_db.absolute()),
         "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
+        "EBS_GENERATE": str(settings.generate).lower(),
         "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
         "EBS_API_HOST": settings.api_host,
         "EBS_API_PORT": str(settings.api_port),
