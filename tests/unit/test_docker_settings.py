@@ -55,3 +55,10 @@ def test_only_the_cluster_for_development_serves_without_keys():
     read = {name: (DOCKER / f"kubernetes/{name}/kustomization.yaml").read_text() for name in ("base", "overlays/prod")}
     assert not any("EBS_API_OPEN" in text for text in read.values())
     assert "EBS_API_OPEN=true" in (DOCKER / "kubernetes/overlays/dev/kustomization.yaml").read_text()
+
+
+def test_cluster_for_production_asks_for_three_replicas():
+    """With the defaults a power cut may take what was acknowledged."""
+    text = (DOCKER / "kubernetes/overlays/prod/kustomization.yaml").read_text()
+    assert "- EBS_REPLICATION_FACTOR=3" in text
+    assert "- EBS_MIN_INSYNC_REPLICAS=2" in text
