@@ -89,10 +89,13 @@ def errors_of(error: ValidationError, model: type[schemas.ObjectRequest]) -> lis
 
 def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield the fields that cannot be taken as they are, and why."""
+    missing = _missing_content(payload, settings)
+    if missing is not None:
+        yield "content", missing
+        return
     found = {
         "tasks": _wrong_tasks(payload, settings),
         "kind": why_unhandled(payload.kind, handled_kinds(settings)),
-        "content": _missing_content(payload, settings),
     }
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
 

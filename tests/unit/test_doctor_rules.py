@@ -83,7 +83,7 @@ def test_healthy_system_has_nothing_but_ok():
         (with_topic("objects", replication_factor=1), {}, "warning", "replicas", "1 replica on 3 brokers", "FACTOR=3"),
         (
             with_broker(offsets__topic__replication__factor="1"),
-            {},
+            {"replication_factor": 3},
             "warning",
             "broker",
             "offsets.topic.replication.factor=1, EBS_REPLICATION_FACTOR is 3",
