@@ -8,8 +8,6 @@ import typer
 
 from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, Verbose, WorkersPerRole
 
-_PROCESS_TIME = "0.05-0.2"
-
 
 def demo(
     objects: Annotated[
@@ -40,23 +38,17 @@ def demo(
     import tempfile
     from pathlib import Path
 
-    from api.cli.demo_run import INTERRUPTED, Demo
-    from api.cli.local_system import Plan
-    from api.cli.options import is_set, settings_of
-    from app.local.embedded_kafka import DEFAULT_PORT
-    from app.local.ports import LOOPBACK, free_port
+    from api.cli.demo_run import INTERRUPTED, Demo, plan_of
 
     directory = data_dir or Path(tempfile.mkdtemp(prefix="ebs-demo-"))
-    own_port = None if broker else kafka_port or free_port(DEFAULT_PORT)
-    settings = settings_of(
-        broker=broker or f"{LOOPBACK}:{own_port}",
+    plan = plan_of(
+        directory,
+        broker=broker,
         partitions=partitions,
-        data_dir=directory,
-        process_time=None if is_set("EBS_PROCESS_TIME") else _PROCESS_TIME,
-        generate=True,
+        port=port,
+        kafka_port=kafka_port,
+        workers_per_role=workers_per_role,
     )
-    api_port = port or free_port(settings.api_port, settings.api_host)
-    plan = Plan(settings.model_copy(update={"api_port": api_port}), own_port, workers_per_role)
     exit_code = asyncio.run(Demo(plan, objects=objects, leave=leave, timeout_s=timeout_s, verbose=verbose).run())
     if data_dir is None and exit_code in {0, INTERRUPTED}:
         shutil.rmtree(directory, ignore_errors=True)

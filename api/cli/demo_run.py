@@ -14,17 +14,48 @@ from api.cli.bars import DownloadBar, TaskBar
 from api.cli.demo_play import DemoPlay, patience_s
 from api.cli.demo_tables import statistics_table, windows_table
 from api.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
+from api.cli.options import is_set, settings_of
 from api.loopback import takes_proxies
+from app.local.embedded_kafka import DEFAULT_PORT
+from app.local.ports import LOOPBACK, free_port
 from app.local.prefixed_output import PrefixedOutput
 from app.local.program_log import ProgramLog
 from app.local.supervisor import StopRequest, stop_on_signals
 from app.security_settings import keys_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.settings import Settings
 
 INTERRUPTED = 130  # as shells count a Ctrl-C
+_PROCESS_TIME = "0.05-0.2"
 _CALL_TIMEOUT_S = 120.0  # a call that makes 100,000 objects takes its time
+
+
+def plan_of(
+    directory: Path,
+    *,
+    broker: str | None = None,
+    partitions: int | None = None,
+    port: int | None = None,
+    kafka_port: int | None = None,
+    workers_per_role: int = 1,
+) -> Plan:
+    """Return what a demonstration runs: its data in a directory, on free ports where none are named, with short tasks.
+
+    Objects are made up whatever the handlers; all else is as the settings say.
+    """
+    own_port = None if broker else kafka_port or free_port(DEFAULT_PORT)
+    settings = settings_of(
+        broker=broker or f"{LOOPBACK}:{own_port}",
+        partitions=partitions,
+        data_dir=directory,
+        process_time=None if is_set("EBS_PROCESS_TIME") else _PROCESS_TIME,
+        generate=True,
+    )
+    api_port = port or free_port(settings.api_port, settings.api_host)
+    return Plan(settings.model_copy(update={"api_port": api_port}), own_port, workers_per_role)
 
 
 class Demo:

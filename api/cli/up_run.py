@@ -31,6 +31,7 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
     def say(line: str) -> None:
         log.event(OWN_ROLE, line)
 
+    say(f"the logs of all processes are in {log.directory} (-v shows them here)")
     with stop_on_signals(request), DownloadBar() as bar:
         system = LocalSystem(plan, log=log, say=say, on_download=bar)
         beside = [asyncio.create_task(_announce(system, say)), asyncio.create_task(_tell_stop(request, say))]

@@ -124,6 +124,10 @@ def test_up_survives_deaths_and_stops_soon(tmp_path):
         # Ten on a quiet machine: 4.5 s for the programs, 3.5 s for Kafka, then they are killed.
         assert time.monotonic() - started_s < 40
         pids = system.pids()
+        stop = system.text.partition("stopping; Ctrl-C again stops at once")[2]
+    # One line for each process, one for all; none of Faust's and uvicorn's.
+    assert [] == [line for line in stop.splitlines()[1:] if "stopped" not in line and "warning: " not in line], stop
+    assert "INFO" not in system.text
     assert {"api", "distribution", "processing", "statistics"} == set(pids)
     broker_pid = int(re.search(r"process (\d+)", (tmp_path / ".ebs" / "kafka" / "broker.lock").read_text())[1])
     assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
