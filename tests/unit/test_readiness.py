@@ -81,7 +81,7 @@ def test_process_that_dies_again_and_again_is_named_with_its_last_words(pid, wor
     async def scenario():
         system = FakeSystem()
         child = system.children["processing"]
-        child.pid, child.start_count, child.last_end = pid, 4, "with exit code 70: error: fenced"
+        child.pid, child.start_count, child.last_end = pid, 4, "it ended with exit code 70: error: fenced"
         system.answers["processing"] = None
         await system.is_said(words)
 
