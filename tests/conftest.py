@@ -3,7 +3,7 @@
 import uvloop
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["time_limits"]
+pytest_plugins = ["time_limits", "fork_server"]
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 uvloop.install()
