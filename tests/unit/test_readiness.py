@@ -67,11 +67,11 @@ def test_system_is_ready_when_every_process_is():
     [
         (
             None,
-            "processing: it does not run (its last life ended with exit code 70: error: fenced; ends so far: 4)",
+            "processing: it does not run (last time it ended with exit code 70: error: fenced; ends so far: 4)",
         ),
         (
             7,
-            "it does not answer at http://processing (its last life ended with exit code 70: error: fenced; ends",
+            "it does not answer at http://processing (last time it ended with exit code 70: error: fenced; ends",
         ),
     ],
 )
