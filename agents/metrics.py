@@ -107,7 +107,9 @@ class WorkerCollector:
         lags = [(tp, app.progress.lag(tp)) for tp in inputs]
         yield gauge("ebs_partitions_owned", "Partitions that this worker owns", len(owned))
         yield gauge(
-            "ebs_partitions_ready", "Partitions that this worker owns and works on, their tables restored", sum(partition.active for partition in owned)
+            "ebs_partitions_ready",
+            "Partitions that this worker owns and works on",
+            sum(partition.active for partition in owned),
         )
         yield gauge(
             "ebs_partitions_unowned",

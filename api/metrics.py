@@ -65,9 +65,11 @@ class _Duration(NamedTuple):
 
 
 _DURATIONS = (
-    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "Time from when a task could start until it started"),
+    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "Time that a task waited for its start"),
     _Duration("spent_histogram", "spent_ms", "ebs_task_duration_seconds", "Time that handlers took"),
-    _Duration("object_histogram", "object_ms", "ebs_object_duration_seconds", "Time from an object's creation to its end"),
+    _Duration(
+        "object_histogram", "object_ms", "ebs_object_duration_seconds", "Time from an object's creation to its end"
+    ),
 )
 
 

@@ -36,8 +36,12 @@ def new_registry(role: str, namespace: str = "") -> CollectorRegistry:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    labels = ["version", "python", "role", "ebs_namespace"]
-    build = Gauge("ebs_build_info", "1, with what runs here", labels, registry=registry)
+    build = Gauge(
+        "ebs_build_info",
+        "1; its labels say what is running",
+        ["version", "python", "role", "ebs_namespace"],
+        registry=registry,
+    )
     build.labels(installed_version(), platform.python_version(), role, namespace).set(1)
     return registry
 

@@ -13,9 +13,8 @@ import inspect
 import os
 import re
 import sys
-from enum import EnumType
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,14 +22,13 @@ for _name in [name for name in os.environ if name.startswith("EBS_")]:
     del os.environ[_name]  # the pages show the defaults
 
 import msgspec  # noqa: E402  # our packages must be found first
-import typer  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 
 import ebs  # noqa: E402
 from agents import handlers  # noqa: E402
 from api.asyncapi.document import describe  # noqa: E402
 from api.asyncapi.records import schemas  # noqa: E402
-from api.cli import cli  # noqa: E402
+from api.cli.commands import COMMANDS, imported  # noqa: E402
 from api.main import http_app  # noqa: E402
 from app.settings import ProcessTime, Settings  # noqa: E402
 
@@ -236,20 +234,19 @@ def http_part() -> list[str]:
 
 def cli_part() -> list[str]:
     """Return every command with its arguments and options."""
-    return list(_commands(typer.main.get_command(cli), "ebs"))
+    return [line for entry in COMMANDS for line in _commands(imported(entry.name), f"ebs {entry.name}")]
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:
     context = command.context_class(command, info_name=name)
-    if name != "ebs":
-        usage = " ".join(command.collect_usage_pieces(context))
-        yield from (f"## {name}", "", inspect.cleandoc(command.help or ""), "", "```text", f"{name} {usage}", "```", "")
-        rows = [
-            [f"`{', '.join(one.opts)}`" if one.opts[0].startswith("-") else f"`{one.name.upper()}`", *_value(one)]
-            for one in command.params
-        ]
-        if rows:
-            yield from table(("argument or option", "value", "meaning"), rows)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from (f"## {name}", "", inspect.cleandoc(command.help or ""), "", "```text", f"{name} {usage}", "```", "")
+    rows = [
+        [f"`{', '.join(one.opts) if one.opts[0].startswith('-') else one.name.upper()}`", *_value(one)]
+        for one in command.params
+    ]
+    if rows:
+        yield from table(("argument or option", "value", "meaning"), rows)
     for sub_name, sub in getattr(command, "commands", {}).items():
         yield from _commands(sub, f"{name} {sub_name}")
 
@@ -258,17 +255,13 @@ def _value(parameter: Any) -> tuple[str, str]:
     meaning = getattr(parameter, "help", "") or ""
     if getattr(parameter, "is_flag", False):
         return "", meaning
-    kind = parameter.type_descriptor.annotation
-    choices = get_args(kind) or (tuple(one.value for one in kind) if isinstance(kind, EnumType) else ())
-    words = parameter.metavar or {int: "number", float: "number", Path: "path"}.get(kind, "text")
-    value = " or ".join(f"`{one}`" for one in choices) if choices else f"{words}"
-    if parameter.min is not None:
-        value += (
-            f", {parameter.min:,} or more" if parameter.max is None else f", {parameter.min:,} to {parameter.max:,}"
-        )
+    words = [" or ".join(f"`{one}`" for one in getattr(parameter.type, "choices", ())) or str(parameter.metavar)]
+    low, high = getattr(parameter.type, "min", None), getattr(parameter.type, "max", None)
+    if low is not None:
+        words.append(f"{low:,} or more" if high is None else f"{low:,} to {high:,}")
     if isinstance(parameter.default, int | float):
-        value += f"; default {parameter.default:g}"
-    return value, meaning
+        words.append(f"default {parameter.default:g}")
+    return ", ".join(words), meaning
 
 
 def python_part() -> list[str]:

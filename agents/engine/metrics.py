@@ -32,7 +32,9 @@ class ProcessingCollector:
             "Handlers that did not end when they had to, and were abandoned",
             0 if pool.executor is None else pool.executor.abandoned_count,
         )
-        yield gauge("ebs_handlers_abandoned", "Abandoned handlers that are still running; each keeps a place in the pool", pool.abandoned_count)
+        yield gauge(
+            "ebs_handlers_abandoned", "Abandoned handlers that still run; each keeps a place", pool.abandoned_count
+        )
         held_up = {number for held in self._engine.held_up() for number in held.partitions}
         yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind holds up", len(held_up))
         breaker = self._engine.breaker

@@ -11,6 +11,7 @@ import typer
 from pages import ROOT, blocks, name_of, pages, spans
 
 from api.cli import cli
+from api.cli.commands import imported
 from api.main import http_app
 from app.security_settings import secret_fields
 from app.settings import Settings
@@ -84,9 +85,13 @@ def what_is_unknown(words: list[str]) -> str | None:
         name, *rest = rest
         if name not in command.commands:
             return f"ebs has no command {name}"
-        command = command.commands[name]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--install-completion"}
-    unknown = [word for word in rest if word.startswith("--") and word not in known]
+        command = imported(name) if command is COMMANDS else command.commands[name]
+    known = {option for parameter in command.params for option in parameter.opts} | {
+        "--help",
+        "-h",
+        "--install-completion",
+    }
+    unknown = [word for word in rest if word.startswith("-") and word not in {*known, "-"}]
     return f"{shlex.join(words)}: no option {', '.join(unknown)}" if unknown else None
 
 
