@@ -172,7 +172,7 @@ class RedriveCount(BaseModel):
     dry_run: Literal[True]
     count: int
     ids: list[str]
-    at_limit_count: int = Field(description="Further letters that are meant but have been redriven 3 times")
+    at_limit_count: int = Field(description="Further letters that match but have been redriven 3 times")
 
 
 class RunLinks(BaseModel):

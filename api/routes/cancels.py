@@ -23,7 +23,7 @@ router = APIRouter(prefix="/control", tags=["control"])
     response_model=schemas.CommandAccepted,
     responses=documented_problems(400, 404, 409, 413, 415, 422, 503),
     openapi_extra=documented_body(schemas.CancelAsked, "A task, or a filter", required=True),
-    summary="Cancel a task, or all tasks that a filter means",
+    summary="Cancel a task, or all tasks that match a filter",
 )
 async def cancel(request: Request, parts: Parts) -> Response:
     """None of them starts any more and running ones are cancelled; `DELETE /api/objects/{id}` cancels an object."""

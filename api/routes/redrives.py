@@ -73,7 +73,7 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
         **documented_problems(400, 409, 413, 415, 422, 503),
     },
     openapi_extra=documented_body(schemas.RedriveWanted, "Which letters; conditions hold together", required=True),
-    summary="Redrive all dead letters that a filter means",
+    summary="Redrive all dead letters that match a filter",
 )
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start it in the background, one at a time; letters that die meanwhile are not part of it."""
