@@ -22,21 +22,13 @@ from checker import Topics, judge, note
 
 from api.recount.reading import Cut, Stretch
 from api.recount.run import Recount
-from app.topics import (
-    DEAD_LETTERS,
-    LEDGER_CHANGELOG,
-    OBJECTS,
-    RESULTS_CHANGELOG,
-    STATISTICS_APP,
-    TASK_EVENTS,
-    TASK_REQUESTS,
-    WINDOWS_CHANGELOG,
-    input_topics,
-)
+from app.names import ROLES, STATISTICS
+from app.topics import input_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from app.names import Names
     from simulation.broker import Broker
     from simulation.plan import Plan
 
@@ -50,8 +42,9 @@ def is_done(broker: Broker, plan: Plan) -> bool:
     """
     if any(log.stable_end < log.end for log in broker.logs.values()):
         return False
-    for group_id, group in broker.groups.items():
-        for topic in input_topics(group_id, plan.settings):
+    for role in ROLES:
+        group = broker.groups[plan.settings.names.group(role)]
+        for topic in input_topics(role, plan.settings):
             for number in range(plan.partitions):
                 tp = TopicPartition(topic, number)
                 offset = group.offsets.get(tp, (0, ""))[0]
@@ -62,23 +55,24 @@ def is_done(broker: Broker, plan: Plan) -> bool:
 
 async def differences(broker: Broker, plan: Plan) -> list[str]:
     """Return what is wrong, as sentences."""
-    topics = _read(broker)
+    names = plan.settings.names
+    topics = _read(broker, names)
     accepted = {one.object_id for one in plan.submitted}
-    found = judge(topics, accepted=accepted)
-    recounted = await Recount(_Reader(broker), plan.settings).run()
+    found = judge(topics, names, accepted=accepted)
+    recounted = await Recount(_Reader(broker, names), plan.settings).run()
     found += map(str, recounted.differences)
     found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
     found += _check_ends(topics, plan)
     return found
 
 
-def _read(broker: Broker) -> Topics:
+def _read(broker: Broker, names: Names) -> Topics:
     topics = Topics()
-    for name in (OBJECTS, TASK_REQUESTS, TASK_EVENTS):
+    for name in (names.objects, names.task_requests, names.task_events):
         for record in broker.committed(name):
-            note(topics, record, msgspec.json.decode(record.value))
-    topics.dead_letters = broker.committed(DEAD_LETTERS)
-    for record in broker.committed(LEDGER_CHANGELOG):
+            note(topics, names, record, msgspec.json.decode(record.value))
+    topics.dead_letters = broker.committed(names.dead_letters)
+    for record in broker.committed(names.ledger_changelog):
         if record.key and record.value is not None:
             topics.ledger[record.key.decode()] = record.value
     return topics
@@ -107,20 +101,21 @@ def _check_ends(topics: Topics, plan: Plan) -> list[str]:
 class _Reader:
     """What `Recount` reads: the whole of the model's topics, as they are."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, names: Names) -> None:
         self._broker = broker
+        self._names = names
 
     async def partitions(self) -> list[int]:
         """Return the numbers of the partitions."""
-        return list(range(self._broker.topics[OBJECTS]))
+        return list(range(self._broker.topics[self._names.objects]))
 
     async def cut(self, number: int) -> Cut:
         """Return what belongs together of a partition: at the end of a schedule that is all."""
-        offsets = self._broker.groups[STATISTICS_APP].offsets
-        tps = [
-            TopicPartition(name, number)
-            for name in (OBJECTS, TASK_EVENTS, LEDGER_CHANGELOG, RESULTS_CHANGELOG, WINDOWS_CHANGELOG)
-        ]
+        names = self._names
+        offsets = self._broker.groups[names.group(STATISTICS)].offsets
+        inputs = (names.objects, names.task_events)
+        changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog)
+        tps = [TopicPartition(name, number) for name in (*inputs, *changelogs)]
         return Cut(*(Stretch(tp, 0, offsets[tp][0] if tp in offsets else self._broker.logs[tp].end) for tp in tps))
 
     async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:

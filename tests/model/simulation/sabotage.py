@@ -13,13 +13,13 @@ from aiokafka import TopicPartition
 from aiokafka.producer.sender import BaseHandler
 
 import app.streaming.restore as restore_module
+from app.names import LEDGER_TABLE
 from app.streaming.fencing import Membership
 from app.streaming.ownership import Ownership
 from app.streaming.producer import TransactionalProducer
 from app.streaming.protocol import OffsetFetch
 from app.streaming.transaction_handlers import Unrepeated
 from app.streaming.transactions import Transactions
-from app.topics import LEDGER_TABLE
 from simulation import requests
 from simulation.faults import OF_TRANSACTIONS
 from simulation.loop import current_process

@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from app.names import ROLES
 from app.rules.placement import partition_of
-from app.topics import OBJECTS, catalogue
+from app.topics import catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
 from simulation.faults import Faults
@@ -25,7 +26,7 @@ from simulation.plan import Plan
 from simulation.process import Process
 from simulation.readers import SimulatedReader
 from simulation.trace import Trace
-from simulation.workers import ROLES, Worker
+from simulation.workers import Worker
 
 if TYPE_CHECKING:
     from simulation.plan import Deed
@@ -49,7 +50,7 @@ class Schedule:
         topics = {spec.name: spec.partition_count for spec in catalogue(plan.settings)}
         self.broker = Broker(
             topics,
-            [group_id for group_id, _ in ROLES.values()],
+            [plan.settings.names.group(role) for role in ROLES],
             transaction_version=plan.transaction_version,
             may_list=plan.may_list,
             slow_marker_rate=plan.slow_marker_rate,
@@ -164,7 +165,7 @@ class Schedule:
             f'{{"type":"OBJECT_CREATED","id":"o-{object_id}","object_id":"{object_id}","kind":"default",'
             f'"task_count":{task_count},"name":"n","content":"c","at_ms":{at_ms}}}'
         )
-        self.broker.write(OBJECTS, partition, object_id.encode(), value.encode())
+        self.broker.write(self.plan.settings.names.objects, partition, object_id.encode(), value.encode())
 
     def _later(self, delay_s: float, function: object, *arguments: object) -> None:
         self.loop.call_later(delay_s, function, *arguments, context=self._nobody)  # type: ignore[arg-type]

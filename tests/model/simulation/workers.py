@@ -22,26 +22,23 @@ from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
 from agents.handlers import Reject
 from agents.handling.loading import Handlers, LoadedHandler
+from app.names import (
+    DISTRIBUTION,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    PROCESSING,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    STATISTICS,
+    WINDOWS_TABLE,
+)
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
 from app.streaming.ownership import Ownership
 from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
-from app.topics import (
-    DISTRIBUTION_APP,
-    EXPIRY_TABLE,
-    LEDGER_TABLE,
-    PLACES_TABLES,
-    PROCESSING_APP,
-    REDRIVEN_TABLE,
-    RESULTS_TABLE,
-    SEEN_TABLE,
-    STATISTICS_APP,
-    TASK_REQUESTS,
-    WINDOWS_TABLE,
-    changelog_topic,
-    input_topics,
-)
+from app.topics import PLACES_TABLES, input_topics
 from simulation.consumer import SimulatedConsumer, Stream
 
 if TYPE_CHECKING:
@@ -53,12 +50,12 @@ if TYPE_CHECKING:
     from simulation.plan import Plan
     from simulation.process import Process
 
-ROLES = {
-    "distribution": (DISTRIBUTION_APP, (SEEN_TABLE,)),
-    "processing": (PROCESSING_APP, (REDRIVEN_TABLE,)),
-    "statistics": (STATISTICS_APP, (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE)),
+TABLES = {
+    DISTRIBUTION: (SEEN_TABLE,),
+    PROCESSING: (REDRIVEN_TABLE,),
+    STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
-"""Of each role its group and its tables."""
+"""The tables of each role."""
 _DRAIN_S = 2.0
 
 
@@ -109,25 +106,27 @@ class Worker:
         self._plan = plan
         self._rng = rng
         self.settings = plan.settings
-        group_id, tables = ROLES[role]
+        self._names = plan.settings.names
+        group_id = self._names.group(role)
         self.tables = [
-            SimpleNamespace(name=name, changelog_name=changelog_topic(group_id, name), stores={}) for name in tables
+            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name), stores={})
+            for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
         self.transactional_id = f"{group_id}-{instance}"
         self.ownership = SimulatedOwnership(
             group_id=group_id,
-            input_topics=input_topics(group_id, self.settings),
+            input_topics=input_topics(role, self.settings),
             tables=lambda: cast("Any", self.tables),
             stores=cast("Any", None),
             connection={"network": network},
             fatal=process.fatal,
-            places_table=PLACES_TABLES[group_id],
+            places_table=PLACES_TABLES[role],
         )
         self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
         streams = dict.fromkeys(self.ownership.input_topics, Stream())
-        if role == "processing":
-            streams[TASK_REQUESTS] = Stream()
+        if role == PROCESSING:
+            streams[self._names.task_requests] = Stream()
         self._streams = streams
         self.consumer = SimulatedConsumer(
             network,
@@ -151,7 +150,7 @@ class Worker:
         except KafkaError as error:
             # Faust ends a worker that cannot start.
             self.process.fatal(error)
-        agents = {"distribution": self._distribute, "processing": self._process, "statistics": self._count}
+        agents = {DISTRIBUTION: self._distribute, PROCESSING: self._process, STATISTICS: self._count}
         for agent in agents[self.role]():
             asyncio.create_task(agent)  # noqa: RUF006  # the process keeps it
         self.consumer.start()
@@ -197,10 +196,11 @@ class Worker:
 
     def _process(self) -> list[Any]:
         control = ControlState()
-        lanes = Lanes(self.transactions, commit_interval_s=self.settings.commit_interval_ms / 1_000)
+        interval_s = self.settings.commit_interval_ms / 1_000
+        lanes = Lanes(self.transactions, names=self._names, commit_interval_s=interval_s)
         engine = Engine(
             lanes,
-            topic=TASK_REQUESTS,
+            topic=self._names.task_requests,
             partition_count=self.settings.partitions,
             handlers=Handlers(LoadedHandler("model:handler", cast("Any", None), "coroutine"), {}),
             control=control,
@@ -215,7 +215,11 @@ class Worker:
         ladder = Ladder(lanes, topics=tiers, control=control)
         engine.open(cast("Any", PlannedExecutor(self._plan)))
         self._drain = lambda: engine.drain(_DRAIN_S)
-        return [engine.run(self._streams[TASK_REQUESTS]), ladder.run(self._streams[tiers[0]]), lanes.commit_forever()]
+        return [
+            engine.run(self._streams[self._names.task_requests]),
+            ladder.run(self._streams[tiers[0]]),
+            lanes.commit_forever(),
+        ]
 
     @property
     def _stream(self) -> Stream:
