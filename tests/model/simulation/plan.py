@@ -76,6 +76,7 @@ class Plan:
         self.slow_marker_rate = rng.choice((0.0, 0.03, 0.3))
         self.deed_kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
         self.deed_count = rng.randint(0, 4)
+        self.deadly_rate = rng.choice((0.0, 0.0, 0.0, 0.05))
         self.object_count = rng.randint(*_OBJECTS)
         self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
@@ -93,10 +94,12 @@ class Plan:
         return _base_settings().model_copy(update=drawn)
 
     def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
-        """Return how long an attempt takes (s), and whether it "fails", is "rejected", or "" if it returns."""
+        """Return how long an attempt takes (s), and its end: "fails", "rejected", "deadly", or "" if it returns."""
         rng = random.Random(zlib.crc32(f"{self.seed} {task_id} {attempt}".encode()))
         takes_s = rng.choice((0.0, 0.005, 0.05, 0.4))
         drawn = rng.random()
+        if rng.random() < self.deadly_rate:
+            return takes_s, "deadly"
         return takes_s, "rejected" if drawn < 0.05 else "fails" if drawn < 0.25 else ""
 
     def end_of(self, task_id: str) -> tuple[str, int]:
@@ -105,7 +108,7 @@ class Plan:
             _, fails = self.handler(task_id, attempt)
             if not fails:
                 return "TASK_FINISHED", attempt
-            if fails == "rejected":
+            if fails in ("rejected", "deadly"):
                 return "TASK_DEAD", attempt
         return "TASK_DEAD", _MAX_ATTEMPTS
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import KafkaError
 from fake_steps import FakeStore
+from fakes import ProcessEnded
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
@@ -22,6 +23,7 @@ from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
 from agents.handlers import Reject
 from agents.handling.loading import Handlers, LoadedHandler
+from app.errors import HandlerCrashed
 from app.names import (
     DISTRIBUTION,
     EXPIRY_TABLE,
@@ -78,22 +80,33 @@ class PlannedExecutor:
 
     abandoned_count = abandoned_running_count = 0
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, process: Process) -> None:
         self._plan = plan
+        self._process = process
         self.on_freed: Callable[[], None] = lambda: None
 
-    async def run(self, _loaded: LoadedHandler, task: Any, _context: Any) -> object:
-        """Work on a task."""
-        attempt = _context.attempt
-        takes_s, fails = self._plan.handler(task.task_id, attempt)
+    async def run(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+        """Work on a task; a deadly one ends the worker."""
+        return await self._run(context, is_apart=False)
+
+    async def run_apart(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+        """Work on a task where it can end itself only."""
+        return await self._run(context, is_apart=True)
+
+    async def _run(self, context: Any, *, is_apart: bool) -> object:
+        attempt = context.attempt
+        takes_s, fails = self._plan.handler(context.task.task_id, attempt)
         await asyncio.sleep(takes_s)
+        if fails == "deadly":
+            if is_apart:
+                raise HandlerCrashed("deadly, as planned")
+            self._process.end("killed")
+            raise ProcessEnded
         if fails == "rejected":
             raise Reject("as planned")
         if fails:
             raise RuntimeError(f"attempt {attempt} fails as planned")
         return {"attempt": attempt}
-
-    run_apart = run
 
 
 class Worker:
@@ -213,7 +226,7 @@ class Worker:
         )
         tiers = self.ownership.input_topics[1:]
         ladder = Ladder(lanes, topics=tiers, control=control)
-        engine.open(cast("Any", PlannedExecutor(self._plan)))
+        engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)
         return [
             engine.run(self._streams[self._names.task_requests]),
