@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
-
 from api.loopback import takes_proxies
 from api.segments import api_path
 from app.errors import EbsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
+
+    import httpx
 
 TIMEOUT_S = 30.0
 """Longer than the API itself waits for its broker (EBS_PUBLISH_TIMEOUT_S, then EBS_VIEW_WAIT_S)."""
+CONNECT_S = 5.0
+_FIRST_CONNECT_S = 0.5
+"""After it a person is told that nobody answers: within a second of the start of a command."""
 
 
 class ApiError(EbsError):
@@ -42,17 +45,32 @@ def path_of(*parts: str) -> str:
 
 
 class ApiClient:
-    """Asks the API at `base_url` with an API `key`; tests bring a `transport`. Every call raises `ApiError`."""
+    """Asks the API at `base_url` with an API `key`; tests bring a `transport`. Every call raises `ApiError`.
 
-    def __init__(self, base_url: str, *, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    `say(line)` hears that nobody has answered so far; the client goes on trying for `CONNECT_S`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        key: str = "",
+        transport: httpx.BaseTransport | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        import httpx
+
         self._base_url = base_url
+        self._say = say
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             self._client = httpx.Client(
                 base_url=base_url,
                 headers=headers,
                 transport=transport,
-                timeout=TIMEOUT_S,
+                timeout=httpx.Timeout(TIMEOUT_S, connect=_FIRST_CONNECT_S),
+                # Reading the certificates of all authorities takes 20 ms, which plain HTTP can do without.
+                verify=not base_url.lower().startswith("http://"),
                 trust_env=takes_proxies(base_url),
             )
         except httpx.InvalidURL as error:
@@ -102,19 +120,31 @@ class ApiClient:
         return self._read(self._send(method, path, params=given, headers=_key_header(key), **content))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        import httpx
+
         try:
-            return self._client.request(method, path, **options)
+            try:
+                return self._client.request(method, path, **options)
+            except httpx.ConnectTimeout:
+                self._say(f"no API answers at {self._base_url} so far; trying for {CONNECT_S:g} s more")
+                patient = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
+                return self._client.request(method, path, timeout=patient, **options)
         except httpx.UnsupportedProtocol:
             raise ApiError(
                 f"EBS_API_URL={self._base_url} is not the URL of an API, such as http://127.0.0.1:8000"
             ) from None
+        except httpx.ConnectTimeout:
+            raise self._unreachable("it timed out") from None
         except httpx.TimeoutException:
             raise ApiError(f"the API at {self._base_url} did not answer within {TIMEOUT_S:g} s") from None
         except httpx.TransportError as error:
-            raise ApiError(
-                f"no API answers at {self._base_url} ({error}): start it with `ebs up`, "
-                "or name another one with --api URL (EBS_API_URL)"
-            ) from None
+            raise self._unreachable(str(error)) from None
+
+    def _unreachable(self, reason: str) -> ApiError:
+        return ApiError(
+            f"no API answers at {self._base_url} ({reason}): start it with `ebs up`, "
+            "or name another one with --api URL (EBS_API_URL)"
+        )
 
     def _read(self, answer: httpx.Response) -> Any:
         try:

@@ -33,6 +33,7 @@ from api.metrics import system_metrics
 from api.openapi import describe
 from api.paths import WholeSegments
 from api.process import Shared, configure_log, exit_process, guarded
+from api.query_names import KNOWN_ONLY
 from api.routes import (
     asyncapi,
     audit,
@@ -171,9 +172,9 @@ def create_http_app(
         app.add_middleware(RequestTracing, tracing=tracing)
     app.add_middleware(WholeSegments)
     for router in _ROUTERS:
-        app.include_router(router, prefix=_PREFIX)
+        app.include_router(router, prefix=_PREFIX, dependencies=[KNOWN_ONLY])
         # The seed's paths: the same ones without the prefix.
-        app.include_router(router, include_in_schema=False)
+        app.include_router(router, include_in_schema=False, dependencies=[KNOWN_ONLY])
     app.add_api_route("/", _to_docs, include_in_schema=False)
     docs_page.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way

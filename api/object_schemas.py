@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.instants import parse_instant
 from api.object_waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
-from api.schemas import MAX_TASKS, EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
+from api.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
+from app.events import MAX_TASKS
 from app.rules.ledger_states import ObjectState, TaskState
 
 DEFAULT_LIMIT = 50

@@ -92,6 +92,11 @@ def errors_of(raw_errors: Sequence[Any], known: Sequence[str] = ()) -> list[dict
     return [_error_of(raw, known) for raw in raw_errors]
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 def install(app: FastAPI) -> None:
     """Make every error that leaves the application a problem document."""
     app.add_exception_handler(Problem, _on_problem)
@@ -104,7 +109,7 @@ def _error_of(raw: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
     location = [str(part) for part in raw["loc"]]
     detail = str(raw["msg"]).removeprefix("Value error, ")
     if raw["type"] == "extra_forbidden":
-        detail = "Unknown field; known are " + " and ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
+        detail = f"Unknown field; known are {listed(known)}"
     if location and location[0] in {"query", "path", "header"}:
         return {"detail": detail, "parameter": ".".join(location[1:])}
     return {"detail": detail, "pointer": "#" + "".join(f"/{part}" for part in location)}

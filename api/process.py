@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.errors import EbsError
+from app.log_format import LOG_FORMAT
 from app.plain_text import keep_logs_plain, plain
 
 if TYPE_CHECKING:
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LEVELS = {"crit": logging.CRITICAL, "error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO}
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def configure_log(level: str) -> None:
     """Write our log to stderr; `level` is one of the settings' names."""
     keep_logs_plain()
-    logging.basicConfig(level=_LEVELS.get(level, logging.DEBUG), format=_FORMAT)
+    logging.basicConfig(level=_LEVELS.get(level, logging.DEBUG), format=LOG_FORMAT)
     if level != "debug":
         # It reports each attempt to reach a broker that is away, several lines a second; we say it in one.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.events import MAX_TASKS
 from app.rules.idempotency import MAX_KEY_CHARS
 from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
 KIND_PATTERN = r"^[A-Za-z0-9._-]+$"
-MAX_TASKS = 10_000
-"""What the events can hold (`app.events.TaskCount`); the setting `EBS_MAX_TASKS_PER_OBJECT` may be lower."""
 MAX_COUNT = 100_000
 
 Kind = Annotated[str, Field(min_length=1, max_length=64, pattern=KIND_PATTERN)]
@@ -29,8 +28,8 @@ class ObjectRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: str = Field("", description="Left out: made up")
-    content: str = Field("", description="Left out: 100 to 200 characters are made up")
+    name: str = Field("", description="Left out: made up, or empty where handlers are set")
+    content: str = Field("", description="Left out: 100 to 200 characters are made up, or empty where handlers are set")
     kind: Kind = Field("default", description="Which counts and which handler it belongs to")
     tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Into how many tasks it is split; left out: a setting (3)")
     id: str = Field("", pattern=r"^[0-9a-f]{32}$", description="The id that a 503 answer named: repeats that submit")

@@ -250,7 +250,10 @@ async def _ensure_topics(
 ) -> tuple[TopicReport, ...]:
     made: set[str] = set()
     registry = [spec for spec in specs if spec.is_registry]
-    guard = TopicGuard(specs, registry[0], _connection(bootstrap, security), adopt=adopt) if registry else None
+    guard = None
+    if registry:
+        notes = TopicRegistry(registry[0].name, _connection(bootstrap, security))
+        guard = TopicGuard(specs, notes, bootstrap, adopt=adopt)
     async with _admin_client(bootstrap, security) as admin:
         for pause_s in _pauses_s():
             found = await _describe(admin, specs)

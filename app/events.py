@@ -27,14 +27,16 @@ Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-
 # Of a request and of all events of its task: bounded, as it stands in the keys of rows. The record of its object was
 # checked for the pattern.
 TaskKind = Annotated[str, Meta(min_length=1, max_length=64)]
+MAX_TASKS = 10_000
+"""Of one object, as the events can hold them; the setting `EBS_MAX_TASKS_PER_OBJECT` may be lower."""
 MAX_INSTANT_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: dates end there."""
 Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
 Duration = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
-Sequence = Annotated[int, Meta(ge=0, lt=10_000)]
-TaskCount = Annotated[int, Meta(ge=1, le=10_000)]
+Sequence = Annotated[int, Meta(ge=0, lt=MAX_TASKS)]
+TaskCount = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
 

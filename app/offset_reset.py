@@ -16,7 +16,7 @@ from app.consumer_groups import read_committed, read_member_count
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
 from app.rules.offsets import Progress
-from app.rules.worked import WorkedTasks
+from app.rules.worked import EARLIEST, LATEST, WORKED, WorkedTasks
 from app.streaming.places import decided
 from app.streaming.reading import RecordReader
 from app.streaming.topic_metadata import read_topics
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from app.broker_probe import Security
     from app.names import Names
 
-EARLIEST = "earliest"
-LATEST = "latest"
-WORKED = "worked"
-"""What the events of tasks say that was worked; for processing only."""
 _PAUSE_S = 0.5
 _POLL_MS = 200
 

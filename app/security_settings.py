@@ -7,19 +7,15 @@ Each secret may come from a file instead, as Docker and Kubernetes hand them ove
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # pydantic reads annotations when it runs
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
-from app.errors import SettingsError
-
-_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
-_MIN_KEY_CHARS = 16
+from app.client_settings import keys_in, secret_from_file, what_is_wrong_with_keys
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -30,15 +26,13 @@ def _upper(value: object) -> object:
 
 def keys_of(secret: SecretStr) -> tuple[str, ...]:
     """Return the keys of a setting that holds several, separated by commas or white space."""
-    return tuple(re.split(r"[\s,]+", secret.get_secret_value().strip())) if secret.get_secret_value().strip() else ()
+    return keys_in(secret.get_secret_value())
 
 
 def _check_keys(value: SecretStr) -> SecretStr:
-    if not all(_KEY.fullmatch(key) for key in keys_of(value)):
-        raise ValueError(
-            f"each key has {_MIN_KEY_CHARS} to 256 characters out of A-Z a-z 0-9 . _ ~ + / = -, several are separated "
-            "by commas; make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
+    wrong = what_is_wrong_with_keys(value.get_secret_value())
+    if wrong is not None:
+        raise ValueError(wrong)
     return value
 
 
@@ -143,18 +137,7 @@ class SecretFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # pydantic's
         """Return a field's text, None if no file is named. Raises `SettingsError`."""
         variable = f"{self.config.get('env_prefix', '')}{field_name}".upper()
-        path = os.environ.get(f"{variable}_FILE", "")
-        if not path:
-            return None, field_name, False
-        if os.environ.get(variable):
-            raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one of them")
-        try:
-            return Path(path).read_text().rstrip("\r\n"), field_name, False
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise SettingsError(
-                f"{variable}_FILE={path} cannot be read ({reason}): name a file that this user may read"
-            ) from None
+        return secret_from_file(variable), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return what the files say, by field."""

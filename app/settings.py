@@ -14,12 +14,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from app.client_settings import DEFAULT_API_URL, PREFIX
 from app.errors import SettingsError
 from app.events import MAX_RESULT_BYTES
 from app.names import Names, why_no_namespace
 from app.security_settings import SecuritySettings, contradiction, secret_fields
-
-PREFIX = "EBS_"
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")
@@ -141,6 +140,9 @@ class Settings(SecuritySettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
+    generate: bool = Field(
+        default=False, description="Make objects up for requests that say nothing, also where handlers are set"
+    )
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
     )
@@ -187,7 +189,7 @@ class Settings(SecuritySettings):
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
-    api_url: str = Field("http://127.0.0.1:8000", description="Where the `ebs` commands find the API")
+    api_url: str = Field(DEFAULT_API_URL, description="Where the `ebs` commands find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
     max_batch_bytes: int = Field(
         128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a POST of many objects"

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from app.errors import ForeignTopics, TopicMismatch
 from app.topic_ownership import explain_foreign, standing_of
-from app.topic_registry import TopicRegistry
 from app.topic_shapes import explain_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
 
     from app.topic_ownership import TopicClaim
+    from app.topic_registry import TopicRegistry
     from app.topic_shapes import TopicShape
     from app.topics import TopicSpec
 
@@ -22,14 +21,12 @@ _LOOKS = 5
 
 
 class TopicGuard:
-    """Judges the topics of `specs` by the registry among them; `adopt`: those that exist become this system's."""
+    """Judges the topics of `specs` by what `registry` has noted; `adopt`: those that exist become this system's."""
 
-    def __init__(
-        self, specs: Sequence[TopicSpec], registry: TopicSpec, connection: Mapping[str, Any], *, adopt: bool
-    ) -> None:
+    def __init__(self, specs: Sequence[TopicSpec], registry: TopicRegistry, bootstrap: str, *, adopt: bool) -> None:
         self._specs = specs
-        self._registry = TopicRegistry(registry.name, connection)
-        self._bootstrap = str(connection["bootstrap_servers"])
+        self._registry = registry
+        self._bootstrap = bootstrap
         self._adopt = adopt
         self._looks = 0
         self.adopted: set[str] = set()

@@ -15,6 +15,7 @@ from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
 from app.local.web_ports import reserve_web_port
+from app.log_format import faust_logging
 from app.plain_text import keep_logs_plain
 from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
@@ -59,6 +60,7 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         stop_limit_s=settings.drain_s + _STOP_S,
         web_port=(reserve_web_port() or 0) if settings.web_port is None else settings.web_port,
         web_host=settings.web_host,
+        logging_config=faust_logging(),
         security=security,
     )
 

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from app.event_loop import use_uvloop
 
-pytest_plugins = ["time_limits"]
+pytest_plugins = ["time_limits", "fork_server"]
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 use_uvloop()

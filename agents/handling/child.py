@@ -26,6 +26,7 @@ from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
 from app.errors import HandlerCrashed, TimeLimitExceeded
+from app.log_format import LOG_FORMAT
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
 
@@ -37,7 +38,6 @@ _MAX_PICKLED_BYTES = 1_048_576
 """Of an error on its way to the worker."""
 CLEANUP_LIMIT_S = 5.0
 """How long a cancelled coroutine is waited for."""
-_LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(levelname)s] %(message)s"
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
@@ -102,7 +102,7 @@ def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apar
     # A service manager or a terminal may signal the whole group: the worker decides when its handlers end, by SIGKILL.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="ebs-tether", daemon=True).start()
-    logging.basicConfig(level=log_level, format=_LOG_FORMAT)
+    logging.basicConfig(level=log_level, format=LOG_FORMAT)
     _news_pipe[:] = [news_pipe]
     for spec in specs:
         try:

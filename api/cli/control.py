@@ -23,16 +23,21 @@ def _check_rate(per_s: float | None) -> float | None:
     return per_s
 
 
-Kind = Annotated[str | None, typer.Option("--kind", help="Only this kind of task; left out: all kinds.")]
-Reason = Annotated[str, typer.Option("--reason", help="For people who wonder why.")]
-Off = Annotated[bool, typer.Option("--off", help="Undo it.")]
-WorkerOption = Annotated[str | None, typer.Option("--worker", help="Only this worker (see `ebs workers`).")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task. Default: all kinds.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for other people.")]
+Off = Annotated[bool, typer.Option("--off", help="Undo the command.")]
+WorkerOption = Annotated[
+    str | None, typer.Option("--worker", metavar="WORKER", help="Only this worker (see `ebs workers`).")
+]
 
 
 def pause(
     context: typer.Context, *, kind: Kind = None, reason: Reason = "", as_json: AsJson = False, api: Api = None
 ) -> None:
-    """Let no task start, or none of a kind; running ones finish. It outlives every process."""
+    """Start no new tasks, of all kinds or of one.
+
+    Running tasks finish. The pause lasts until `ebs resume`, also when processes restart.
+    """
     with open_api(context, api) as client:
         answer = client.post(path_of("control", "pause"), _given(kind=kind, reason=reason))
     option = f" --kind {kind}" if kind else ""
@@ -40,7 +45,7 @@ def pause(
 
 
 def resume(context: typer.Context, *, kind: Kind = None, as_json: AsJson = False, api: Api = None) -> None:
-    """Undo the pause of all kinds, or that of one."""
+    """Undo the pause of all kinds, or of one."""
     with open_api(context, api) as client:
         answer = client.post(path_of("control", "resume"), _given(kind=kind))
     words = f"the pause of {kind or 'all kinds'} is undone"
@@ -51,8 +56,10 @@ def cancel(
     context: typer.Context,
     object_id: Annotated[str | None, typer.Argument(metavar="OBJECT_ID", help="An object, with all its tasks.")] = None,
     *,
-    task: Annotated[str | None, typer.Option("--task", help="One task, by its id.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="All tasks of a kind that exist now.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="ID", help="One task.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="All tasks of this kind that exist now.")
+    ] = None,
     before: Annotated[
         str | None, typer.Option("--before", metavar="TIME", help="Only those created before: 10m, 2026-11-24T07:00.")
     ] = None,
@@ -60,7 +67,10 @@ def cancel(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Cancel an object, a task, or all tasks of a kind or created before a time; running ones are cancelled too."""
+    """Cancel an object, a task, or many tasks.
+
+    Many: all tasks of a kind, or created before a time. Running tasks are cancelled, too.
+    """
     is_filter = kind is not None or before is not None
     if [object_id is not None, task is not None, is_filter].count(True) != 1:
         raise typer.BadParameter("name one thing: an OBJECT_ID, or --task ID, or --kind and --before")
@@ -85,14 +95,17 @@ def rate(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="A kind of tasks.")],
     per_s: Annotated[
-        float | None, typer.Argument(metavar="PER_S", callback=_check_rate, help="Tasks that may start a second.")
+        float | None, typer.Argument(metavar="PER_S", callback=_check_rate, help="Tasks that may start per second.")
     ] = None,
     *,
     off: Off = False,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Limit how many tasks of a kind start a second, all workers together."""
+    """Limit how many tasks of a kind start per second.
+
+    The limit is for all workers together.
+    """
     if off == (per_s is not None):
         raise typer.BadParameter("give either PER_S or --off")
     with open_api(context, api) as client:
@@ -106,7 +119,7 @@ def concurrency(
     context: typer.Context,
     count: Annotated[
         int | None,
-        typer.Argument(metavar="N", min=1, max=MAX_CONCURRENCY, help="Tasks that a worker works on at once."),
+        typer.Argument(metavar="N", min=1, max=MAX_CONCURRENCY, help="Tasks that a worker runs at once."),
     ] = None,
     *,
     worker: WorkerOption = None,
@@ -114,7 +127,10 @@ def concurrency(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Change how many tasks a worker works on at once; --off goes back to EBS_CONCURRENCY."""
+    """Set how many tasks a worker runs at once.
+
+    --off goes back to EBS_CONCURRENCY.
+    """
     if off == (count is not None):
         raise typer.BadParameter("give either N or --off")
     with open_api(context, api) as client:
@@ -133,9 +149,10 @@ def drain(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Let one worker start nothing any more, in this life and the next ones, until --off.
+    """Let one worker start no more tasks.
 
-    It finishes what runs, EBS_DRAIN_S at most, then the others take over its partitions; the only worker's tasks wait.
+    It finishes what it runs, for EBS_DRAIN_S at most. Then other workers take over its partitions; if there is no
+    other worker, the tasks wait. This lasts until --off, also when the worker restarts.
     """
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)
@@ -147,7 +164,7 @@ def drain(
 
 
 def control(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
-    """Show everything that is in force: pauses, limits, cancels, drains."""
+    """Show the pauses, limits, cancels and drains in force."""
     with open_api(context, api) as client:
         answer = client.get(path_of("control"))
     table = control_table(answer)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli.commands import PlainCommand, subcommands
 from api.cli.instants import instant_text
 from api.cli.letter_options import LETTERS, LetterId, by_conditions
 from api.cli.remote import Api, AsJson, open_api, show, table_of
@@ -23,9 +24,9 @@ class State(StrEnum):
     ALL = "all"
 
 
-WhichState = Annotated[State, typer.Option("--state", help="What was done to them.")]
+WhichState = Annotated[State, typer.Option("--state", metavar="|".join(State), help="What was done to them.")]
 
-dead_letters = typer.Typer(help="Look at what failed for good.")
+dead_letters = subcommands("List and show tasks that failed for good.")
 
 
 @dead_letters.callback(invoke_without_command=True)
@@ -34,20 +35,25 @@ def _listed_by_default(
     as_json: AsJson = False,  # noqa: FBT002  # typer's way to make a flag
     api: Api = None,
 ) -> None:
-    """Look at what failed for good; without a subcommand: `ls`."""
+    """List and show tasks that failed for good.
+
+    Without a subcommand: `ls`.
+    """
     if context.invoked_subcommand is None:
         ls(context, as_json=as_json, api=api)
 
 
-@dead_letters.command()
+@dead_letters.command(cls=PlainCommand)
 @by_conditions
 def ls(
     context: typer.Context,
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
-    cursor: Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many.")] = 50,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="CURSOR", help="Start here: `next_cursor` of the page before.")
+    ] = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
@@ -79,18 +85,21 @@ def ls(
         typer.echo(f"more: --cursor {answer['next_cursor']}", err=True)
 
 
-@dead_letters.command()
+@dead_letters.command(cls=PlainCommand)
 @by_conditions
 def groups(
     context: typer.Context,
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many.")] = 50,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """List groups of dead letters that died of the same error; the one that grew last is first."""
+    """List groups of dead letters with the same error.
+
+    The group that grew last comes first.
+    """
     with open_api(context, api) as client:
         answer = client.get(
             path_of(LETTERS),
@@ -115,9 +124,12 @@ def groups(
     show(answer, table if rows else "no dead letter matches", as_json=as_json)
 
 
-@dead_letters.command()
+@dead_letters.command(cls=PlainCommand)
 def redrives(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
-    """List the last redrives of many letters: how far each is; `ebs redrive --cancel` ends one."""
+    """List the last redrives by filter.
+
+    Shows how far each is. `ebs redrive --cancel` ends one.
+    """
     with open_api(context, api) as client:
         answer = client.get(path_of(LETTERS, "redrives"))
     rows = [
@@ -136,7 +148,7 @@ def redrives(context: typer.Context, *, as_json: AsJson = False, api: Api = None
     show(answer, table if rows else "there was none", as_json=as_json)
 
 
-@dead_letters.command(name="show")
+@dead_letters.command(name="show", cls=PlainCommand)
 def show_letter(
     context: typer.Context,
     letter_id: LetterId,
@@ -144,7 +156,7 @@ def show_letter(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show a dead letter with its bytes, headers, stack trace and what was done to it."""
+    """Show a dead letter: value, headers, stack trace."""
     with open_api(context, api) as client:
         answer = client.get(path_of(LETTERS, letter_id))
     names = ("id", "state", "topic", "kind", "task_id", "object_id", "attempts", "redrive", "fingerprint")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import subprocess
@@ -15,12 +14,8 @@ from rich.text import Text
 
 from api.cli.options import Broker, settings_of
 from api.client import ApiClient, ApiError, path_of
-from app.broker import wait_for_broker
-from app.doctor.diagnosis import diagnose
 from app.doctor.facts import Severity
-from app.doctor.reading import UNREADABLE, read_within
 from app.errors import BrokerUnavailable, EbsError
-from app.kafka_security import kafka_security
 from app.name_clashes import hidden_packages
 from app.plain_text import plain, plain_json, plain_lines
 from ebs import start
@@ -48,15 +43,21 @@ def doctor(
     broker: Broker = None,
     api: Annotated[
         str | None,
-        typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is; left out: EBS_API_URL."),
+        typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is."),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Look at topics, broker, settings, groups, workers, clocks and disk; changes nothing.
+    """Check topics, brokers, settings, workers and disk.
 
-    Exit code 0: no errors (warnings there may be); 1: errors; 2: no broker, or settings that cannot be read.
+    It also checks consumer groups and clocks. It changes nothing.
+
+    Exit code 0: no errors, perhaps warnings; 1: errors; 2: no broker, or settings that cannot be read.
     """
+    import asyncio
+
+    from app.doctor.diagnosis import diagnose
+
     try:
         settings = settings_of(broker=broker, api_url=api)
         facts = asyncio.run(_look(settings))
@@ -79,6 +80,10 @@ def doctor(
 
 
 async def _look(settings: Settings) -> Facts:
+    from app.broker import wait_for_broker
+    from app.doctor.reading import UNREADABLE, read_within
+    from app.kafka_security import kafka_security
+
     security = kafka_security(settings)
     await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _line: None)
     try:

@@ -38,7 +38,10 @@ def explain(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show an object's timeline task by task: queue wait, work, retry wait, time dead until it was redriven."""
+    """Show where an object's time went, task by task.
+
+    Queue wait, work, retry wait, and the time from death to redrive.
+    """
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
         waits_for = [] if answer["ended"] else _hindrances(client)

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 LETTERS = "dead-letters"
 
-Kind = Annotated[str | None, typer.Option("--kind", help="Only this kind of task.")]
-Error = Annotated[str | None, typer.Option("--error", help="Only errors whose type or message contains this.")]
-Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only this group (see `groups`).")]
-Topic = Annotated[str | None, typer.Option("--topic", help="Only what came from this topic.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on: 2h, 2026-11-24T07:00.")]
-Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Before then: 10m, 2026-11-24T07:00.")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task.")]
+Error = Annotated[
+    str | None, typer.Option("--error", metavar="TEXT", help="Only if the error's type or message contains this.")
+]
+Fingerprint = Annotated[
+    str | None, typer.Option("--fingerprint", metavar="ID", help="Only this group of errors (see `groups`).")
+]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only what came from this topic.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Died at or after: 2h, 2026-11-24T07:00.")]
+Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Died before: 10m, 2026-11-24T07:00.")]
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id, such as 3-17.")]
 
 

@@ -16,7 +16,7 @@ from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka_security import kafka_security
 from app.local.embedded_kafka import EmbeddedKafka
 from app.local.ports import LOOPBACK, is_free
-from app.local.restart_policy import RestartPolicy
+from app.local.restart_policy import RestartPolicy, why_ended
 from app.local.supervisor import Program, Supervisor
 from app.local.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.topics import catalogue
@@ -24,13 +24,14 @@ from ebs import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
 
     from app.broker import TopicReport
     from app.local.kafka_runtime import Progress
+    from app.local.program_log import ProgramLog
     from app.local.supervisor import StopRequest
     from app.settings import Settings
 
-    Output = Callable[[str, str], None]
 
 WORKER_ROLES = ("distribution", "processing", "statistics")
 OWN_ROLE = "ebs"
@@ -50,6 +51,11 @@ class Plan:
     settings: Settings
     kafka_port: int | None
     workers_per_role: int = 1
+
+    @property
+    def log_dir(self) -> Path:
+        """Return where each process has its log."""
+        return self.settings.data_dir.absolute() / "logs"
 
     @property
     def api_url(self) -> str:
@@ -115,6 +121,7 @@ def environment(plan: Plan) -> dict[str, str]:
         "EBS_DATA_DIR": str(settings.data_dir.absolute()),
         "EBS_STATS_DB": str(settings.own_stats_db.absolute()),
         "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
+        "EBS_GENERATE": str(settings.generate).lower(),
         "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
         "EBS_API_HOST": settings.api_host,
         "EBS_API_PORT": str(settings.api_port),
@@ -129,17 +136,17 @@ def environment(plan: Plan) -> dict[str, str]:
 class LocalSystem:
     """Runs a plan. `supervisor` and `pages` (of the workers) are there, and `started` set, once programs are under way.
 
-    `output(role, line)` gets what the programs say, `say(line)` what concerns the whole.
+    `log` gets what the programs say, `say(line)` what concerns the whole.
     """
 
     def __init__(
-        self, plan: Plan, *, output: Output, say: Callable[[str], None], on_download: Progress | None = None
+        self, plan: Plan, *, log: ProgramLog, say: Callable[[str], None], on_download: Progress | None = None
     ) -> None:
         self.plan = plan
         self.supervisor: Supervisor | None = None
         self.pages: dict[str, str] = {}
         self.started = asyncio.Event()
-        self._output = output
+        self._log = log
         self._say = say
         self._on_download = on_download
 
@@ -183,12 +190,12 @@ class LocalSystem:
             await _unless_stopped(request, kafka.start())
             yield kafka
         finally:
-            await kafka.stop()
+            await _stop(kafka, request)
 
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
         found, self.pages = programs(self.plan)
         policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
-        self.supervisor = Supervisor(found, output=self._output, policy=policy)
+        self.supervisor = Supervisor(found, log=self._log, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
         self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
         self.started.set()
@@ -213,7 +220,7 @@ class LocalSystem:
             for tries_left in reversed(range(_KAFKA_TRIES)):
                 if request.stop.is_set():
                     return
-                self._say(f"Kafka ended with exit code {kafka.exit_code}, starts again")
+                self._say(f"Apache Kafka restarts because {why_ended(kafka.exit_code or 0)}; its log: {kafka.log_path}")
                 try:
                     await _unless_stopped(request, kafka.start())
                     break
@@ -221,6 +228,17 @@ class LocalSystem:
                     if tries_left == 0:
                         raise
                     await asyncio.sleep(_KAFKA_PAUSE_S)
+
+
+async def _stop(kafka: EmbeddedKafka, request: StopRequest) -> None:
+    """Stop Kafka, at once if the person at the terminal is in a hurry."""
+    stopping = asyncio.create_task(kafka.stop())
+    hurried = asyncio.create_task(request.hurry.wait())
+    await asyncio.wait([stopping, hurried], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        kafka.kill()
+    hurried.cancel()
+    await stopping
 
 
 async def _unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import Broker, Role, settings_of
-from app.broker import other_retry_topics
-from app.kafka_security import kafka_security
-from app.offset_reset import EARLIEST, LATEST, WORKED, reset_offsets
-from app.topics import input_topics
+from api.cli.commands import PlainCommand, subcommands
+from api.cli.options import ROLES, Broker, Role, settings_of
+from app.rules.worked import EARLIEST, LATEST, WORKED
 
 if TYPE_CHECKING:
     from app.offset_reset import Reset
 
-offsets = typer.Typer(no_args_is_help=True, help="Set the offsets at which a role goes on.")
+offsets = subcommands("Set the offsets at which a role goes on.", no_args_is_help=True)
 _EXTRA_S = 5.0
 
 
@@ -30,24 +27,23 @@ def _check_target(value: str) -> str:
     return value
 
 
-@offsets.command()
+@offsets.command(cls=PlainCommand)
 def reset(
-    role: Annotated[Role, typer.Option("--role", help="The role whose offsets are set.")],
+    role: Annotated[Role, typer.Option("--role", metavar=ROLES, help="The role whose offsets are set.")],
     to: Annotated[
         str,
         typer.Option(
             "--to",
             metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
             callback=_check_target,
-            help=f"{WORKED}: go on where the tasks' events say (processing only); {EARLIEST}: work all records again "
-            f"that the topics still have; {LATEST}: skip all of them; OFFSET: go on there (moved to the nearest offset "
-            "that the topic has).",
+            help=f"{WORKED}: where the events of the tasks say (only processing). {EARLIEST}: work again all records "
+            f"that the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
         ),
     ],
     broker: Broker = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="Only this topic of the role's.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only this topic of the role.")] = None,
     partition: Annotated[
-        list[int] | None, typer.Option("--partition", min=0, help="Only this one; repeatable.")
+        list[int] | None, typer.Option("--partition", metavar="N", min=0, help="Only this one; repeatable.")
     ] = None,
     *,
     all_partitions: Annotated[
@@ -55,10 +51,20 @@ def reset(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Set the committed offsets of a role that are gone, or beyond the end of their topic; its workers must be stopped.
+    """Set the committed offsets that are not valid any more.
+
+    An offset is not valid if its record is gone, or if it is beyond the end of the topic. The role's workers must be
+    stopped.
 
     Exit code 0: done (also if there was nothing to do), 1: not done.
     """
+    import asyncio
+
+    from app.broker import other_retry_topics
+    from app.kafka_security import kafka_security
+    from app.offset_reset import reset_offsets
+    from app.topics import input_topics
+
     settings = settings_of(broker=broker)
     names = settings.names
     topics = input_topics(role, settings)

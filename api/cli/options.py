@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.errors import SettingsError
-from app.settings import Settings, load
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 class Role(StrEnum):
@@ -21,9 +23,14 @@ class Role(StrEnum):
     STATISTICS = "statistics"
 
 
+ROLES = "|".join(Role)
+
+
 def _check_broker(value: str | None) -> str | None:
+    if value is None:
+        return None
     try:
-        return None if value is None else load(broker=value).broker
+        return settings_of(broker=value).broker
     except SettingsError as error:
         if "EBS_BROKER=" in str(error):
             raise typer.BadParameter(str(error)) from None
@@ -37,16 +44,28 @@ Broker = Annotated[
         envvar="EBS_BROKER",
         metavar="HOST:PORT",
         callback=_check_broker,
-        help="A Kafka that exists; several addresses separated by commas.",
+        help="The address of a running Kafka, or several, separated by commas.",
     ),
 ]
 Partitions = Annotated[
-    int | None, typer.Option("--partitions", min=1, max=1_000, help="Partitions of every topic (EBS_PARTITIONS).")
+    int | None,
+    typer.Option("--partitions", metavar="N", min=1, max=1_000, help="Partitions of every topic (EBS_PARTITIONS)."),
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", file_okay=False, help="Where data is kept (EBS_DATA_DIR).")]
-ApiPort = Annotated[int | None, typer.Option("--port", min=1, max=65_535, help="Port of the API (EBS_API_PORT).")]
-KafkaPort = Annotated[int | None, typer.Option("--kafka-port", min=1, max=65_535, help="Port of the Kafka it brings.")]
-WorkersPerRole = Annotated[int, typer.Option("--workers-per-role", min=1, max=64, help="Workers of each role.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", file_okay=False, help="Where data is kept (EBS_DATA_DIR).")
+]
+ApiPort = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", min=1, max=65_535, help="Port of the API (EBS_API_PORT).")
+]
+KafkaPort = Annotated[
+    int | None,
+    typer.Option("--kafka-port", metavar="PORT", min=1, max=65_535, help="Port of the Kafka that it starts."),
+]
+WorkersPerRole = Annotated[
+    int, typer.Option("--workers-per-role", metavar="N", min=1, max=64, help="Workers of each role.")
+]
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that the processes say.")]
 
 
 def is_set(variable: str) -> bool:
@@ -56,4 +75,6 @@ def is_set(variable: str) -> bool:
 
 def settings_of(**options: object) -> Settings:
     """Return the settings with those options on top that were given. Raises `SettingsError`."""
+    from app.settings import load
+
     return load(**{name: value for name, value in options.items() if value is not None})

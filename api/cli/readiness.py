@@ -72,7 +72,7 @@ class Readiness:
         """Return why a process is not ready; empty: it is."""
         child = self._children[name]
         ends = child.start_count - (child.pid is not None)
-        ended = f" (its last life ended {child.last_end}; ends so far: {ends})" if child.last_end else ""
+        ended = f" (last time {child.last_end}; ends so far: {ends})" if child.last_end else ""
         if child.pid is None:
             return f"it does not run{ended}"
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +10,7 @@ from rich.console import Console
 
 from api.cli.bars import RecordBar
 from api.cli.options import Broker, settings_of
-from api.recount.reading import open_topics
-from api.recount.run import Recount
-from app.broker import wait_for_broker
 from app.errors import EbsError
-from app.kafka_security import kafka_security
 from app.plain_text import plain, plain_json, plain_lines
 
 if TYPE_CHECKING:
@@ -29,15 +24,19 @@ _PATIENCE_S = 5.0
 def recount(
     broker: Broker = None,
     partition: Annotated[
-        list[int] | None, typer.Option("--partition", min=0, help="Only this one; can be repeated. Left out: all.")
+        list[int] | None,
+        typer.Option("--partition", metavar="N", min=0, help="Only this one; repeatable. Default: all."),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Compute ledger and windows from the topics, and print every difference from the tables; the system may run.
+    """Recount the topics and compare with the statistics.
+
+    Prints every difference in ledger, results and windows. The system may run meanwhile.
 
     Exit code 0: all that can be compared is equal; 1: something differs; 2: it could not be counted.
     """
+    import asyncio
 
     def tell(difference: Difference) -> None:
         if not as_json:
@@ -58,6 +57,11 @@ def recount(
 
 
 async def _recount(settings: Settings, tell: Any, only: list[int]) -> Findings:
+    from api.recount.reading import open_topics
+    from api.recount.run import Recount
+    from app.broker import wait_for_broker
+    from app.kafka_security import kafka_security
+
     security = kafka_security(settings)
     await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _why: None)
     async with open_topics(settings.broker, settings.names, security) as reader:

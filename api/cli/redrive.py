@@ -22,15 +22,19 @@ _INTERRUPTED = 130  # as shells count a Ctrl-C
 @by_conditions
 def redrive(
     context: typer.Context,
-    letter_id: Annotated[str | None, typer.Argument(metavar="ID", help="One letter; left out: by filter.")] = None,
+    letter_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="One letter. Default: all that match the filter.")
+    ] = None,
     *,
     payload: Annotated[
-        str | None, typer.Option("--payload", metavar="JSON", help="With an ID: redrive it as edited.")
+        str | None, typer.Option("--payload", metavar="JSON", help="Redrive the letter ID with this payload.")
     ] = None,
     wanted: dict[str, Any],
     everything: Annotated[bool, typer.Option("--all", help="All that are dead, without a filter.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Letters a second at most.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="N", min=0.001, help="Letters per second at most.")
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option("--cancel", metavar="RUN", help="End a redrive (see `dead-letters redrives`)."),
@@ -38,7 +42,10 @@ def redrive(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Give dead letters a new first attempt: one by its id, or all that a filter means; waits until it is done."""
+    """Give dead letters a new first attempt.
+
+    Either one by its id, or all that match a filter. Waits until it is done.
+    """
     wanted = {name: value for name, value in wanted.items() if value is not None}
     by_filter = bool(wanted or everything)
     if run is not None:
@@ -65,12 +72,12 @@ def redrive(
 def discard(
     context: typer.Context,
     letter_id: LetterId,
-    reason: Annotated[str, typer.Option("--reason", help="Why nobody wants it.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why nobody wants it.")],
     *,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Mark a dead letter as one that nobody wants any more."""
+    """Mark a dead letter as not wanted any more."""
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, letter_id), {"reason": reason})
     show(answer, f"{letter_id} is discarded", as_json=as_json)

@@ -6,31 +6,34 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from api.cli.options import settings_of
 from api.client import ApiClient
+from app.client_settings import client_settings
 from app.plain_text import plain, plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
+    from rich.table import Table
 
 _WIDTH_WITHOUT_TERMINAL = 200  # a pipe has none, and the default of 80 would cut ids in two
 
 Api = Annotated[
     str | None,
-    typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is; left out: EBS_API_URL."),
+    typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
 
 
 def open_api(context: typer.Context, url: str | None) -> ApiClient:
     """Return a client of the API; a test hands its transport in as the context's `obj`."""
-    settings = settings_of(api_url=url)
-    return ApiClient(settings.api_url, key=settings.api_key.get_secret_value(), transport=context.obj)
+    settings = client_settings(url)
+    return ApiClient(settings.api_url, key=settings.api_key, transport=context.obj, say=_say)
+
+
+def _say(line: str) -> None:
+    typer.echo(f"ebs: {plain(line)}", err=True)
 
 
 def all_pages(client: ApiClient, path: str, items: str, *, limit: int, cursor: str = "cursor") -> dict[str, Any]:
@@ -50,6 +53,8 @@ def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
     if as_json:
         typer.echo(plain_json(json.dumps(answer, ensure_ascii=False)))
         return
+    from rich.console import Console
+
     # Reasons and names are anybody's text: [brackets] in it are no markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
@@ -60,6 +65,8 @@ def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
 
 def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; numbers stand right, None is a dash."""
+    from rich.table import Table
+
     table = Table(title=plain(title))
     listed = [list(row) for row in rows]
     for number, heading in enumerate(headings):

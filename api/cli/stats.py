@@ -14,12 +14,17 @@ from api.client import path_of
 def stats(
     context: typer.Context,
     *,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind; left out: all.")] = None,
-    windows: Annotated[int, typer.Option("--windows", min=0, max=1_000, help="So many of the newest windows.")] = 12,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind. Default: all.")] = None,
+    windows: Annotated[
+        int, typer.Option("--windows", metavar="N", min=0, max=1_000, help="How many of the newest windows.")
+    ] = 12,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show the totals by kind, the durations with their percentiles, and the newest windows of 10 s."""
+    """Show totals, durations and windows.
+
+    The totals are by kind, the durations have percentiles, the windows are of 10 s.
+    """
     with open_api(context, api) as client:
         answer = client.get(path_of("statistics"))
         newest = client.get(path_of("statistics", "windows"), kind=kind, limit=windows)["windows"] if windows else []

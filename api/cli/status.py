@@ -20,12 +20,12 @@ def status(
     context: typer.Context,
     object_id: Annotated[str, typer.Argument(metavar="OBJECT_ID", help="The object's id.")],
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Until it is at its end; exit code 1 if it failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end first; exit code 1 if it failed.")] = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show an object and its tasks; with --wait as soon as it has ended."""
+    """Show an object and its tasks."""
     with open_api(context, api) as client:
         if wait:
             answer = wait_for_end(client, object_id, None if timeout is None else time.monotonic() + timeout)

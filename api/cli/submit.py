@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from api.cli.bars import EndedBar
+from api.cli.content import content_of
 from api.cli.remote import Api, AsJson, open_api, show
 from api.cli.sending import Sent, send_count, send_lines, send_one
 from api.cli.waiting import Ends, Timeout, wait_for_all
-from api.schemas import MAX_TASKS
+from app.events import MAX_TASKS
 from app.plain_text import plain
 
 if TYPE_CHECKING:
@@ -33,30 +32,40 @@ _LINE = re.compile(r"\Aline \d+ ")
 def submit(
     context: typer.Context,
     *,
-    count: Annotated[int | None, typer.Option("--count", min=1, max=_MAX_COUNT, help="Make so many.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Left out: made up.")] = None,
-    content: Annotated[str | None, typer.Option("--content", help="Left out: made up.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Which handler it is for.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, max=_MAX_COUNT, help="Submit so many.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Its name.")] = None,
+    content: Annotated[
+        str | None,
+        typer.Option("--content", metavar="TEXT", help="Its content; @FILE reads a file, - reads stdin."),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which handler it is for.")] = None,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", min=1, max=MAX_TASKS, help="How many it is split into.")
+        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="How many tasks it is split into.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="NDJSON", help="Objects, one JSON a line; - reads stdin.", dir_okay=False),
+        typer.Option("--file", metavar="NDJSON", help="Objects, one JSON per line; - reads stdin.", dir_okay=False),
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same again makes nothing new.")
+        str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again makes nothing new.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until all have ended; exit code 1 if one failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended; exit code 1 if one failed.")] = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Submit objects: one, --count of one payload, or those of a --file."""
+    """Submit one object, many, or those of a file.
+
+    --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
+    """
     fields = {"name": name, "content": content, "kind": kind, "tasks": tasks}
     given = {field: value for field, value in fields.items() if value is not None}
     if file is not None and (given or count is not None):
         raise typer.BadParameter("--file says all of its objects: leave out --count, --name and the like")
+    if content is not None:
+        given["content"] = content_of(content)
     with open_api(context, api) as client, ExitStack() as stack:
         if file is not None:
             pieces = send_lines(client, _open(file, stack), idempotency_key)
@@ -89,6 +98,10 @@ def _send(pieces: Iterator[Sent]) -> Sent:
 
 
 def _wait(client: ApiClient, ids: list[str], timeout_s: float | None) -> Ends:
+    from rich.console import Console
+
+    from api.cli.bars import EndedBar
+
     with EndedBar(Console(stderr=True)) as bar:
         return wait_for_all(client, ids, timeout_s, on_progress=bar)
 

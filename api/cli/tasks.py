@@ -23,7 +23,10 @@ def tasks(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show the tasks of an object: state, attempts, times, result or error."""
+    """Show the tasks of an object.
+
+    Each with its state, attempts, times, and its result or error.
+    """
     with open_api(context, api) as client:
         answer = all_tasks(client, object_id)
     show(answer, tasks_table(answer), as_json=as_json)

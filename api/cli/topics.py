@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from api.cli.options import Broker, Partitions, settings_of
-from app.broker import ensure_topics, tiers_on_broker, wait_for_broker
-from app.kafka_security import kafka_security
-from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from app.broker import Say, TopicReport
     from app.broker_probe import Security
@@ -27,17 +23,24 @@ def topics(
     broker: Broker = None,
     partitions: Partitions = None,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the broker; left out: for ever.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
     ] = None,
     adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
         bool, typer.Option("--adopt", help="Take over topics that exist already: they are this system's.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
 ) -> None:
-    """Make the topics that are missing and check the others.
+    """Make the missing topics and check the others.
 
-    Exit code 1 if one has another shape, or is not known to be this system's.
+    Exit code 1 if a topic exists with another shape, or is not known to be this system's.
     """
+    import asyncio
+
+    from rich.console import Console
+
+    from app.kafka_security import kafka_security
+
     settings = settings_of(broker=broker, partitions=partitions)
 
     def say(line: str) -> None:
@@ -54,6 +57,9 @@ def topics(
 async def _ensure(
     settings: Settings, security: Security, timeout_s: float | None, say: Say, *, adopt: bool
 ) -> tuple[TopicReport, ...]:
+    from app.broker import ensure_topics, tiers_on_broker, wait_for_broker
+    from app.topics import catalogue
+
     if adopt:
         await wait_for_broker(settings.broker, security=security, timeout_s=timeout_s, say=say)
         # Tasks may wait in tiers that EBS_RETRY_TIERS_S named before.
@@ -78,6 +84,8 @@ def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
 
 
 def _as_table(reports: Sequence[TopicReport], bootstrap: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"topics at {bootstrap}")
     for heading in ("topic", "partitions", "replicas", "clean-up", ""):
         table.add_column(heading, justify="right" if heading in {"partitions", "replicas"} else "left")

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from typing import TYPE_CHECKING
-
-from api.cli.bars import DownloadBar
-from api.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, Plan, worker_names
-from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, WorkersPerRole, settings_of
-from api.cli.readiness import readiness_of
-from app.local.embedded_kafka import DEFAULT_PORT
-from app.local.ports import LOOPBACK
-from app.local.prefixed_output import PrefixedOutput
-from app.local.supervisor import StopRequest, stop_on_signals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from api.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, Verbose, WorkersPerRole
 
 
 def up(
@@ -27,37 +13,23 @@ def up(
     data_dir: DataDir = None,
     kafka_port: KafkaPort = None,
     workers_per_role: WorkersPerRole = 1,
+    verbose: Verbose = False,
 ) -> None:
-    """Run the whole system here: a Kafka of its own (unless --broker names one), topics, API and workers.
+    """Run the whole system here until Ctrl-C.
 
-    What dies is started again. Ctrl-C stops everything; a second one at once.
+    It starts a Kafka of its own (unless --broker names one), makes the topics, and runs the API and the workers. What
+    dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
     """
+    import asyncio
+
+    from api.cli.local_system import Plan
+    from api.cli.options import settings_of
+    from api.cli.up_run import run_up
+    from app.local.embedded_kafka import DEFAULT_PORT
+    from app.local.ports import LOOPBACK
+
     own_port = None if broker else kafka_port or DEFAULT_PORT
     settings = settings_of(
         broker=broker or f"{LOOPBACK}:{own_port}", partitions=partitions, api_port=port, data_dir=data_dir
     )
-    asyncio.run(_up(Plan(settings, own_port, workers_per_role)))
-
-
-async def _up(plan: Plan) -> None:
-    output = PrefixedOutput(sys.stdout, [OWN_ROLE, API_ROLE, *worker_names(plan)])
-
-    def say(line: str) -> None:
-        output(OWN_ROLE, line)
-
-    request = StopRequest()
-    with stop_on_signals(request), DownloadBar() as bar:
-        system = LocalSystem(plan, output=output, say=say, on_download=bar)
-        announcing = asyncio.create_task(_announce(system, say))
-        try:
-            await system.run(request)
-        finally:
-            announcing.cancel()
-    say("everything is stopped")
-
-
-async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:
-    await system.started.wait()
-    await readiness_of(system, say).wait()
-    url = system.plan.api_url
-    say(f"ready: curl -X POST {url}/api/objects makes an object, curl {url}/api/statistics counts; Ctrl-C stops all")
+    asyncio.run(run_up(Plan(settings, own_port, workers_per_role), verbose=verbose))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from api.client import ApiClient
 
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits; left out: for ever.")
+    float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits. Default: for ever.")
 ]
 
 _POLL_S = 10.0

@@ -35,15 +35,22 @@ _ENDS = frozenset({ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELL
 def watch(
     context: typer.Context,
     object_id: Annotated[
-        str | None, typer.Argument(metavar="OBJECT_ID", help="An object, until it has ended; left out: the totals.")
+        str | None, typer.Argument(metavar="OBJECT_ID", help="An object, until it has ended. Default: the totals.")
     ] = None,
     *,
-    every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.05, help="Between two looks.")] = 1.0,
-    looks: Annotated[int | None, typer.Option("--looks", min=1, help="End after so many; left out: Ctrl-C.")] = None,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.05, help="Pause between two looks.")
+    ] = 1.0,
+    looks: Annotated[
+        int | None, typer.Option("--looks", metavar="N", min=1, help="End after so many looks. Default: never.")
+    ] = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Watch the totals, or one object: a live table, or a line of JSON a second; Ctrl-C ends it."""
+    """Watch the totals, or one object, live.
+
+    Ctrl-C ends it. With --json it prints one line of JSON per second.
+    """
     with open_api(context, api) as client:
         look: Callable[[], Look] = _Totals(client) if object_id is None else _OneObject(client, object_id)
         first = look()  # a wrong id or URL is an error, and no picture of one

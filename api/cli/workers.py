@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.control_tables import held_up_lines, paused_lines, running_table, workers_table
-from api.cli.options import Role  # noqa: TC001  # typer reads annotations when it runs
+from api.cli.options import ROLES, Role
 from api.cli.remote import Api, AsJson, open_api, show
 from api.client import path_of
 
@@ -15,12 +15,15 @@ from api.client import path_of
 def workers(
     context: typer.Context,
     *,
-    role: Annotated[Role | None, typer.Option("--role", help="Only this role; left out: all.")] = None,
-    running: Annotated[bool, typer.Option("--running", help="Also the tasks that run longest.")] = False,
+    role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
+    running: Annotated[bool, typer.Option("--running", help="Show also the tasks that run longest.")] = False,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show the workers that were heard within the last 10 s, and what they may not start."""
+    """Show the living workers and what holds them up.
+
+    A worker counts as living if it was heard within the last 10 s.
+    """
     with open_api(context, api) as client:
         answer = client.get(path_of("workers"), role=None if role is None else role.value)
         paused = [] if as_json else paused_lines(client.get(path_of("control")))

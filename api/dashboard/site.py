@@ -16,6 +16,7 @@ from api.dashboard.drawing import draw
 from api.dashboard.inside import Inside, Refused
 from api.dependencies import json_response
 from api.problems import MEDIA_TYPE
+from api.query_names import refuse_unknown
 from api.segments import segment
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ async def show(request: Request, page: Page, extra: dict[str, Any] | None = None
 
 async def tell(request: Request, page: Page) -> Response:
     """Answer with what a page is drawn from, as JSON."""
+    refuse_unknown(request)
     context, status = await load(page, asked_of(request))
     if context["trouble"] is not None:
         headers = {"Content-Type": MEDIA_TYPE, "Vary": "Accept"}

@@ -13,7 +13,7 @@ router = APIRouter(tags=["health"])
 
 _MAX_SILENCE_MS = 10_000
 _NO_STORE = {"Cache-Control": "no-store"}
-Verbose = Annotated[str | None, Query(description="With the checks one by one")]
+Verbose = Annotated[str | None, Query(alias="verbose", description="With the checks one by one")]
 
 
 @router.get(
@@ -22,7 +22,7 @@ Verbose = Annotated[str | None, Query(description="With the checks one by one")]
     responses=documented_problems(503),
     summary="Is this process alive?",
 )
-async def read_liveness(parts: Parts) -> Response:
+async def read_liveness(parts: Parts, _verbose: Verbose = None) -> Response:
     """Answer 200 as long as the event loop turns and the view reads what there is; asks nobody, so never the broker."""
     verdict = parts.standstill()
     if verdict is not None:

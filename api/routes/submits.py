@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
-        "description": "Left out: an object is made up",
+        "description": "Left out: an object is made up; 422 where handlers are set (EBS_GENERATE)",
         "content": {
             "application/json": {
                 "schema": {"$ref": f"#/components/schemas/{schemas.ObjectRequest.__name__}"},
@@ -88,7 +88,10 @@ async def create_object(
     ] = None,
     _idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answer 202 once the broker has the object, or all of them; without a body objects are made up."""
+    """Answer 202 once the broker has the object, or all of them.
+
+    Without a body objects are made up, unless handlers are set.
+    """
     key = body.read_key(request)
     wanted = await body.read_payload(request, parts.settings.max_body_bytes)
     if count is not None:

@@ -22,8 +22,7 @@ from api.submit.payload import (
     new_object_ids,
     prepare,
     too_large,
-    wrong_kind,
-    wrong_tasks,
+    what_is_wrong,
 )
 from api.submit.storing import WAIT_S, Fate
 from api.submit.submission import chosen_id
@@ -134,10 +133,9 @@ class Batch:
             return _wrong(index, item, error)
         except problems.Problem as problem:
             return _refusal(index, item, problem.status, problem.name, problem.detail)
-        for field, why_wrong in (("tasks", wrong_tasks), ("kind", wrong_kind)):
-            wrong = why_wrong(payload, settings)
-            if wrong is not None:
-                return _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"#/{field}: {wrong}")
+        wrong = next(what_is_wrong(payload, settings), None)
+        if wrong is not None:
+            return _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "#/{}: {}".format(*wrong))
         if object_id is None:
             one = prepare(payload, fresh_id, settings, at_ms)
         else:

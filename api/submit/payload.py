@@ -14,13 +14,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api import problems, schemas
 from api.submit import generated
-from app.events import ObjectCreated, encode, object_created_id
+from app.events import MAX_TASKS, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_copies_refused
-from app.rules.kinds import handled_kinds, why_unhandled
+from app.rules.kinds import handled_kinds, makes_objects_up, why_unhandled
 from app.rules.placement import partition_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import ValidationError
 
     from api.submit.publisher import Record
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 1_000_000
 """The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
 
+DEFAULT_KIND = "default"
 _ID_BYTES = 16
 
 Value = TypeVar("Value", str, int)
@@ -39,8 +42,8 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
 
     name: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
-    kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] = "default"
-    tasks: Annotated[int, Meta(ge=1, le=schemas.MAX_TASKS)] | UnsetType = UNSET
+    kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] = DEFAULT_KIND
+    tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | UnsetType = UNSET
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType = UNSET
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
 
@@ -84,7 +87,30 @@ def errors_of(error: ValidationError, model: type[schemas.ObjectRequest]) -> lis
     return problems.errors_of(raw_errors, tuple(model.model_fields))
 
 
-def wrong_tasks(payload: Payload, settings: Settings) -> str | None:
+def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the fields that cannot be taken as they are, and why."""
+    missing = _missing_content(payload, settings)
+    if missing is not None:
+        yield "content", missing
+        return
+    found = {
+        "tasks": _wrong_tasks(payload, settings),
+        "kind": why_unhandled(payload.kind, handled_kinds(settings)),
+    }
+    yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
+
+
+def _missing_content(payload: Payload, settings: Settings) -> str | None:
+    says_something = payload.name is not UNSET or payload.content is not UNSET or payload.kind != DEFAULT_KIND
+    if says_something or makes_objects_up(settings):
+        return None
+    return (
+        "The request says nothing of the object, and where handlers are set none is made up: send a content, a name or "
+        "a kind, or set EBS_GENERATE=true for the API"
+    )
+
+
+def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:
     """Return why an object cannot be split as asked, None if it can."""
     most = settings.max_tasks_per_object
     tasks = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
@@ -92,11 +118,6 @@ def wrong_tasks(payload: Payload, settings: Settings) -> str | None:
         return f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
     refusal = why_copies_refused(len(_said(payload.name) or "") + len(_said(payload.content) or ""), tasks)
     return None if refusal is None else f"The object {refusal}"
-
-
-def wrong_kind(payload: Payload, settings: Settings) -> str | None:
-    """Return why nobody would work on an object's tasks, None if somebody does, as far as this process knows."""
-    return why_unhandled(payload.kind, handled_kinds(settings))
 
 
 def too_large(event_bytes: int) -> str | None:
@@ -111,7 +132,9 @@ def prepare(
 ) -> Prepared:
     """Return the object and its record; with a `payload_hash` where the client chose the id."""
     name, content = payload.name, payload.content
-    if name is UNSET or content is UNSET:
+    if not makes_objects_up(settings):
+        name, content = _said(name) or "", _said(content) or ""
+    elif name is UNSET or content is UNSET:
         made_up_name, made_up_content = generated.name_and_content(object_id)
         name = made_up_name if name is UNSET else name
         content = made_up_content if content is UNSET else content

@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from api import problems
 from api.submit.in_flight import InFlight
-from api.submit.payload import new_object_ids, prepare, too_large, wrong_kind, wrong_tasks
+from api.submit.payload import new_object_ids, prepare, too_large, what_is_wrong
 from api.submit.storing import Fate, Outcome, Storing
 from app.rules.idempotency import object_id_of, object_id_of_item
 
@@ -113,8 +113,9 @@ class Submitter:
         return outcome
 
     def _check(self, payload: Payload) -> None:
-        wrong = {"#/tasks": wrong_tasks(payload, self.settings), "#/kind": wrong_kind(payload, self.settings)}
-        errors = [{"detail": detail, "pointer": pointer} for pointer, detail in wrong.items() if detail is not None]
+        errors = [
+            {"detail": detail, "pointer": f"#/{field}"} for field, detail in what_is_wrong(payload, self.settings)
+        ]
         if errors:
             raise problems.invalid(errors)
 

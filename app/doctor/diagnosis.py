@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.doctor.durability_rules import check_durability
 from app.doctor.running_rules import check_former_tiers, check_groups, check_letters, check_workers
 from app.doctor.settings_rules import check_clocks, check_settings
 from app.doctor.topic_rules import check_broker, check_topics
@@ -18,6 +19,7 @@ def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
     """Return everything that is to be said."""
     return [
         *check_topics(catalogue(settings), settings, facts),
+        *check_durability(catalogue(settings), settings, facts),
         *check_broker(settings, facts),
         *check_settings(settings, facts),
         *check_groups(settings, facts),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
@@ -114,6 +114,9 @@ async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry
             claims = await registry.read()
         except ForeignTopics:
             is_registry_ours = False
+        except TopicAuthorizationFailedError:
+            # Whose they are cannot be known, so nothing is said of it, and nothing is told to be deleted.
+            return {name: dataclasses.replace(topic, made_by_us=False) for name, topic in topics.items()}
 
     def judged(topic: TopicFacts) -> TopicFacts:
         if topic.name == registry.topic:

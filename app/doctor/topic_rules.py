@@ -17,7 +17,6 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _BIG_CHANGELOG_BYTES = 4 << 30
 _LAZY_DIRTY_RATIO = 0.8
-_ENOUGH_BROKERS = 3
 _WHOSE_CLOCKS = {
     "objects": "the producers' own clocks say when an object came, and when its id is forgotten",
     "workers": "the workers' own clocks judge which of them is silent",
@@ -113,10 +112,6 @@ def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iter
         said = f"it has {topic.replication_factor} replicas, EBS_REPLICATION_FACTOR is {settings.replication_factor}"
         fix = "move its partitions with kafka-reassign-partitions.sh"
         yield Finding(Severity.WARNING, topic.name, said, "fewer brokers may be lost than was meant", fix)
-    elif topic.replication_factor == 1 and facts.broker_count >= _ENOUGH_BROKERS:
-        said = f"it has 1 replica on {facts.broker_count} brokers"
-        fix = "EBS_REPLICATION_FACTOR=3 EBS_MIN_INSYNC_REPLICAS=2 before topics are made, or reassign its partitions"
-        yield Finding(Severity.WARNING, topic.name, said, "one broker's disk has all of it", fix)
 
 
 def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:

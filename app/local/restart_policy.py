@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, replace
 
 REFUSED = 1
 """Exit code of a program that cannot work as it is configured (`SettingsError`, `TopicMismatch`)."""
 CRASHED = frozenset({70, 71})
 """Exit codes of workers that ended themselves because of a transaction in doubt (design, section 2: crash only)."""
+_WHY = {
+    REFUSED: "it cannot run as it is configured",
+    70: "a step failed or is in doubt",
+    71: "its partitions went to another worker",
+    72: "its work stood still, or its stop hung",
+    73: "its topics or its group changed",
+}
+UNEVENTFUL = frozenset({71, 73, -signal.SIGKILL, -signal.SIGTERM})
+"""Ends that the last lines of a log say nothing about: they come from outside."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +61,11 @@ def after_end(
         return after, 0.0
     doublings = min(before.in_a_row, 30)  # a float overflows at 1,024
     return after, min(policy.first_pause_s * 2**doublings, policy.max_pause_s)
+
+
+def why_ended(exit_code: int) -> str:
+    """Return how a program ended, as the end of a sentence; a negative code is the signal that ended it."""
+    if exit_code < 0:
+        return f"it was killed ({signal.Signals(-exit_code).name})"
+    why = _WHY.get(exit_code)
+    return f"{why} (exit code {exit_code})" if why else f"it ended with exit code {exit_code}"

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import ProgramFailed
 from app.local.prefixed_output import lines_of
-from app.local.restart_policy import REFUSED, Failures, RestartPolicy, after_end
+from app.local.restart_policy import REFUSED, UNEVENTFUL, Failures, RestartPolicy, after_end, why_ended
 from app.local.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    Output = Callable[[str, str], None]
+    from app.local.program_log import ProgramLog
 
 _LINES_KEPT = 20
 _LAST_WORDS_S = 0.5
@@ -57,13 +57,18 @@ class Child:
 
 @dataclass(frozen=True)
 class StopRequest:
-    """What the person at the terminal wants: `stop` once, `hurry` if asked again."""
+    """What the person at the terminal wants: `stop` once, `hurry` if asked again.
+
+    A system that fails sets `stop` itself; `asked` is set only by a person.
+    """
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __call__(self) -> None:
         """Ask to stop; the second time: at once."""
+        self.asked.set()
         (self.hurry if self.stop.is_set() else self.stop).set()
 
 
@@ -84,21 +89,21 @@ def stop_on_signals(request: StopRequest) -> Iterator[None]:
 class Supervisor:
     """Runs programs until it is asked to stop; `children` shows them by role.
 
-    `output(role, line)` gets every line that they say, and the supervisor's own word about each start and end.
-    Stopping asks with SIGTERM and kills after `grace_s`.
+    `log` gets every line that they say, and the events of their lives. Stopping asks with SIGTERM, and kills after
+    `grace_s`.
     """
 
     def __init__(
         self,
         programs: Sequence[Program],
         *,
-        output: Output,
+        log: ProgramLog,
         policy: RestartPolicy | None = None,
         grace_s: float = 4.5,
     ) -> None:
         self.children = {program.role: Child(program.role) for program in programs}
         self._programs = programs
-        self._output = output
+        self._log = log
         self._policy = policy or RestartPolicy()
         self._grace_s = grace_s
 
@@ -127,14 +132,18 @@ class Supervisor:
             started_s = clock()
             exit_code = await self._live(program, child, request)
             if request.stop.is_set():
+                self._log.event(child.role, _last_event(exit_code))
                 return
-            child.last_end = ": ".join([_in_words(exit_code), *list(child.last_lines)[-1:]])
+            child.last_end = ": ".join([why_ended(exit_code), *list(child.last_lines)[-1:]])
             failures, pause_s = after_end(
                 self._policy, failures, exit_code=exit_code, ran_s=clock() - started_s, refused=program.refused
             )
             if pause_s is None:
                 raise ProgramFailed(_obituary(child))
-            self._output(child.role, f"ended {_in_words(exit_code)}, starts again in {pause_s:g} s")
+            when = f"in {pause_s:g} s" if pause_s else "now"
+            self._log.event(
+                child.role, f"restarts {when} because {why_ended(exit_code)}", crashed=exit_code not in UNEVENTFUL
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(request.stop.wait(), pause_s)
 
@@ -143,8 +152,8 @@ class Supervisor:
         process, ended, transport = await _start(tethered(program.argv), env=dict(program.env))
         child.pid, child.exit_code, child.start_count = process.pid, None, child.start_count + 1
         child.last_lines.clear()
-        self._output(child.role, f"started, process {process.pid}")
-        listener = asyncio.create_task(self._listen(process, child, request))
+        self._log.event(child.role, f"started, process {process.pid}")
+        listener = asyncio.create_task(self._listen(process, child))
         stopped = asyncio.create_task(request.stop.wait())
         await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -163,15 +172,12 @@ class Supervisor:
             transport.close()
         return child.exit_code
 
-    async def _listen(self, process: Process, child: Child, request: StopRequest) -> None:
+    async def _listen(self, process: Process, child: Child) -> None:
         if process.stdout is None:
             return
         async for line in lines_of(process.stdout):
             child.last_lines.append(line)
-            try:
-                self._output(child.role, line)
-            except BrokenPipeError:  # nobody reads any more, as in `ebs up | head`
-                request.stop.set()
+            self._log.line(child.role, line)
 
     async def _end(self, process: Process, ended: asyncio.Future[Any], request: StopRequest) -> None:
         process.terminate()
@@ -218,12 +224,10 @@ def _kill_group(leader_pid: int) -> None:
         os.killpg(leader_pid, signal.SIGKILL)
 
 
-def _in_words(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"with exit code {exit_code}"
-    return f"by {signal.Signals(-exit_code).name}"
+def _last_event(exit_code: int) -> str:
+    return "killed: it did not stop in time" if exit_code == -signal.SIGKILL else "stopped"
 
 
 def _obituary(child: Child) -> str:
-    headline = f"{child.role} cannot work ({_in_words(child.exit_code or 0)} again and again); its last lines:"
+    headline = f"{child.role} cannot work: again and again {why_ended(child.exit_code or 0)}; its last lines:"
     return "\n  ".join([headline, *child.last_lines])

@@ -25,6 +25,11 @@ def handled_kinds(settings: Settings) -> frozenset[str] | None:
     return None if settings.handler or not settings.handlers else frozenset(settings.handlers)
 
 
+def makes_objects_up(settings: Settings) -> bool:
+    """Return whether a request that says nothing makes an object: made-up work is nothing for handlers of a user's."""
+    return settings.generate or not (settings.handler or settings.handlers)
+
+
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
     """Return why tasks of a kind cannot be worked, for people; None if they can."""
     if handled is None or kind in handled:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _ALL_ATTEMPTS = 1 << 30
 
+EARLIEST = "earliest"
+LATEST = "latest"
+WORKED = "worked"
+"""Where a role can be told to go on; WORKED, for processing only: where the events of its tasks say."""
+
 
 class WorkedTasks:
     """Knows by task and redrive which attempts began and ended, and which were requested again after waiting."""

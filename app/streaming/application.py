@@ -156,6 +156,7 @@ def create_streaming_app(
         broker_request_timeout=max(90.0, options.session_timeout_ms / 1000 + 1),
         web_port=options.web_port,
         web_bind=options.web_host,
+        logging_config=options.logging_config,
         Table=TransactionalTable,
         TableManager=StepTableManager,
     )

@@ -25,6 +25,7 @@ class StreamingOptions:
     stop_limit_s: float = 60.0
     web_port: int = 6066
     web_host: str = "0.0.0.0"
+    logging_config: Mapping[str, Any] | None = None
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)  # it holds a password
 
     @property

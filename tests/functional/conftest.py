@@ -179,7 +179,7 @@ class Api:
 
     def __init__(self, settings: Settings, *, attached: bool) -> None:
         self._runner = asyncio.Runner()
-        self.view = View(settings.view_wait_s)
+        self.view = View(settings.view_wait_s, names=settings.names)
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)
         self.verdict: str | None = None

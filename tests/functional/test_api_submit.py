@@ -267,7 +267,12 @@ HANDLED = {"handlers": {"image": "shop:resize", "mail": "shop:send"}}
 
 @pytest.mark.parametrize(
     ("body", "query", "status"),
-    [({"kind": "imgae"}, "", 422), ({"kind": "imgae"}, "?count=2", 422), ({}, "", 422), ({"kind": "image"}, "", 202)],
+    [
+        ({"kind": "imgae"}, "", 422),
+        ({"kind": "imgae"}, "?count=2", 422),
+        ({"name": "n"}, "", 422),
+        ({"kind": "image"}, "", 202),
+    ],
 )
 def test_kind_without_a_handler_is_refused_where_kinds_have_handlers(make_api, body, query, status):
     """The sleeping default handler would seem to work it: a misspelt kind is a 422 with those that are like it."""

@@ -54,7 +54,7 @@ def ebs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 async def work_off(api: ApiProcess, fleet: Fleet, kind: str = "default") -> str:
     """Submit an object and return its id once it is finished."""
-    object_id = api.client.post("/api/objects", json={"tasks": 3, "kind": kind}).json()["id"]
+    object_id = api.client.post("/api/objects", json={"name": "n", "tasks": 3, "kind": kind}).json()["id"]
     await until(lambda: state_of(api, object_id) == "FINISHED", "the object to be finished", fleet=fleet)
     return object_id
 
@@ -168,7 +168,7 @@ async def test_readme_lists_the_rights_that_each_role_needs_and_no_more_are_need
         fleet.start(role, EBS_SASL_USERNAME=f"ebs-{role}")
     own = env | {"EBS_SASL_USERNAME": "ebs-api", "EBS_DATA_DIR": str(tmp_path / "api")}
     with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_RETRY_TIERS_S="1") as api:
-        object_id = api.client.post("/api/objects", json={"tasks": 2}).json()["id"]
+        object_id = api.client.post("/api/objects", json={"name": "n", "tasks": 2}).json()["id"]
         await until(lambda: state_of(api, object_id) == "FAILED", "tasks to die", fleet=fleet)
         await until(lambda: paused_kinds(api) == ["default"], "the breaker's pause to be seen", fleet=fleet)
         (tmp_path / "mended").touch()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+from fork_server import start_module
 
 from app.local.ports import free_port
-from app.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,15 +55,14 @@ class ApiProcess:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"api-{self.port}.log"
-        command = [sys.executable, "-m", "uvicorn", f"{module}:http_app", "--port", str(self.port), "--no-access-log"]
-        with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                tethered(command),
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": _PATH, "EBS_NAMESPACE": namespace} | _PATIENT | environment,
-                cwd=directory,
-            )
+        self.log_path.unlink(missing_ok=True)
+        self.process = start_module(
+            "uvicorn",
+            [f"{module}:http_app", "--port", str(self.port), "--no-access-log"],
+            env=os.environ | {"PYTHONPATH": _PATH, "EBS_NAMESPACE": namespace} | _PATIENT | environment,
+            cwd=directory,
+            log_path=self.log_path,
+        )
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:

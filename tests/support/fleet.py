@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api_process import PATIENCE_S
+from fork_server import start_module
 
 from app.local.ports import free_port
-from app.local.tether import tethered
 from app.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+
+    from fork_server import Process
 
 ROLES = ("distribution", "processing", "statistics")
 SESSION_TIMEOUT_S = 3.0
@@ -44,7 +45,7 @@ class Worker:
     module: str
     log_path: Path
     env: dict[str, str]
-    process: subprocess.Popen[bytes]
+    process: Process
     frozen: bool = False
 
     @property
@@ -200,13 +201,6 @@ def owned(worker: Worker) -> list[int]:
     return [int(number) for number in found[-1].split(",") if number.strip()] if found else []
 
 
-def _launch(module: str, env: dict[str, str], log_path: Path, faust_level: str) -> subprocess.Popen[bytes]:
-    with log_path.open("ab") as log:
-        return subprocess.Popen(
-            tethered([sys.executable, "-m", "faust", "-A", module, "worker", "-l", faust_level]),
-            env=env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=log_path.parent,
-        )
+def _launch(module: str, env: dict[str, str], log_path: Path, faust_level: str) -> Process:
+    arguments = ["-A", module, "worker", "-l", faust_level]
+    return start_module("faust", arguments, env=env, cwd=log_path.parent, log_path=log_path)

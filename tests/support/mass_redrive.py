@@ -47,7 +47,7 @@ def mass_redrive(site: Site, task_count: int, patience_s: float) -> Outcome:
         accepted = []
         for _ in range(0, task_count, 1_000):
             count = min(task_count, 1_000) // TASKS_PER_OBJECT
-            accepted += api.client.post("/api/objects", params={"count": count}).json()["ids"]
+            accepted += api.client.post("/api/objects", params={"count": count}, json={"name": "mass"}).json()["ids"]
 
         def wait(condition: Callable[[], Any]) -> Any:
             return until(condition, fleet.last_words, patience_s)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from api.cli import cli
 from api.cli.bars import DownloadBar, TaskBar
 from api.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
+from api.cli.demo_run import plan_of
 from api.cli.demo_tables import statistics_table, windows_table
 from api.cli.local_system import Plan, environment, programs, worker_names
 from app.local.ports import free_port, is_free
@@ -199,6 +200,16 @@ def test_programs_share_one_environment(tmp_path, monkeypatch):
         "EBS_STATS_DB": str(tmp_path / "stats.db"),
     }
     assert expected == {name: env[name] for name in expected}
+
+
+def test_demonstration_makes_objects_up_and_keeps_statistics_in_the_current_folder(tmp_path, monkeypatch):
+    """`watch sqlite3 stats.db` of the README works beside it, and handlers of the user's get made-up objects."""
+    monkeypatch.setenv("EBS_HANDLER", "agents.examples:x")
+    monkeypatch.chdir(tmp_path)
+    env = environment(plan_of(tmp_path / "elsewhere", broker="kafka:9092"))
+    assert str(tmp_path / "stats.db") == env["EBS_STATS_DB"]
+    assert ("true", "0.05-0.2") == (env["EBS_GENERATE"], env["EBS_PROCESS_TIME"])
+    assert "false" == environment(Plan(load(), None))["EBS_GENERATE"]
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,10 @@ def test_image_has_every_package():
     for package in build["targets"]["wheel"]["packages"]:
         assert f"!{package}" in allowed
         assert f"COPY {package} /app/{package}" in copied
+
+
+def test_cluster_for_production_asks_for_three_replicas():
+    """With the defaults a power cut may take what was acknowledged."""
+    text = (DOCKER / "kubernetes/overlays/prod/kustomization.yaml").read_text()
+    assert "- EBS_REPLICATION_FACTOR=3" in text
+    assert "- EBS_MIN_INSYNC_REPLICAS=2" in text

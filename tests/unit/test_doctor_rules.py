@@ -22,15 +22,15 @@ BROKER = {
     "log.cleaner.enable": "true",
     "offsets.retention.minutes": "10080",
 }
-HEALTHY_SETTINGS = Settings()
+HEALTHY_SETTINGS = Settings(replication_factor=3, min_insync_replicas=2)
 HEALTHY = Facts(
     bootstrap="kafka:9092",
     now_ms=NOW_MS,
-    broker_count=1,
+    broker_count=3,
     broker_configs=BROKER,
     topics={
         spec.name: TopicFacts(
-            spec.name, spec.partition_count, 1, 1, {"min.cleanable.dirty.ratio": "0.5", **spec.config}
+            spec.name, spec.partition_count, 3, 3, {"min.cleanable.dirty.ratio": "0.5", **spec.config}
         )
         for spec in catalogue(HEALTHY_SETTINGS)
     },
@@ -81,8 +81,17 @@ def test_healthy_system_has_nothing_but_ok():
             "see to the broker",
         ),
         (HEALTHY, {"partitions": 4}, "error", "EBS_PARTITIONS", "all topics have 8", "set EBS_PARTITIONS=8"),
-        (HEALTHY, {"replication_factor": 3}, "warning", "objects", "EBS_REPLICATION_FACTOR is 3", "reassign"),
-        (replace(HEALTHY, broker_count=3), {}, "warning", "objects", "1 replica on 3 brokers", "FACTOR=3"),
+        (HEALTHY, {"replication_factor": 4}, "warning", "objects", "EBS_REPLICATION_FACTOR is 4", "reassign"),
+        (with_topic("objects", replication_factor=1), {}, "warning", "replicas", "1 replica on 3 brokers", "FACTOR=3"),
+        (
+            with_broker(offsets__topic__replication__factor="1"),
+            {"replication_factor": 3},
+            "warning",
+            "broker",
+            "offsets.topic.replication.factor=1, EBS_REPLICATION_FACTOR is 3",
+            "reassign",
+        ),
+        (with_topic("objects", {"min.insync.replicas": "1"}), {}, "warning", "replicas", "replicas=1", "=2"),
         (
             with_topic(CHANGELOG, {"cleanup.policy": "delete"}),
             {},
@@ -333,3 +342,16 @@ def test_former_retry_tier_is_told(count, partition_count, severity):
     (found,) = [one for one in diagnose(HEALTHY_SETTINGS, facts) if one.subject == name]
     assert (severity, True) == (found.severity, f"{count} records wait in it" in found.what)
     assert found.fix
+
+
+def test_defaults_say_what_a_power_cut_may_take():
+    """One broker, one replica, min ISR 1: no fault, and nothing that should surprise an operator; it is said once."""
+    topics = {
+        name: replace(topic, replication_factor=1, fewest_in_sync=1, configs={"min.insync.replicas": "1"})
+        for name, topic in HEALTHY.topics.items()
+    }
+    found = diagnose(Settings(), replace(HEALTHY, broker_count=1, topics=topics))
+    (finding,) = [one for one in found if one.subject == "replicas"]
+    assert (Severity.INFO, True) == (finding.severity, "a power cut may take" in finding.why)
+    assert f"and {len(topics) - 1} more topics have 1 replica" in finding.what
+    assert "EBS_REPLICATION_FACTOR=3 EBS_MIN_INSYNC_REPLICAS=2" in finding.fix

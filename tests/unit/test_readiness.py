@@ -67,11 +67,11 @@ def test_system_is_ready_when_every_process_is():
     [
         (
             None,
-            "processing: it does not run (its last life ended with exit code 70: error: fenced; ends so far: 4)",
+            "processing: it does not run (last time it ended with exit code 70: error: fenced; ends so far: 4)",
         ),
         (
             7,
-            "it does not answer at http://processing (its last life ended with exit code 70: error: fenced; ends",
+            "it does not answer at http://processing (last time it ended with exit code 70: error: fenced; ends",
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_process_that_dies_again_and_again_is_named_with_its_last_words(pid, wor
     async def scenario():
         system = FakeSystem()
         child = system.children["processing"]
-        child.pid, child.start_count, child.last_end = pid, 4, "with exit code 70: error: fenced"
+        child.pid, child.start_count, child.last_end = pid, 4, "it ended with exit code 70: error: fenced"
         system.answers["processing"] = None
         await system.is_said(words)
 

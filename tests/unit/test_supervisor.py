@@ -37,12 +37,17 @@ class Stage:
         self.lines: list[tuple[str, str]] = []
         self.request = StopRequest()
         self._changed = asyncio.Event()
-        self._supervisor = Supervisor(programs, output=self._hear, policy=policy, grace_s=grace_s)
+        self._supervisor = Supervisor(programs, log=self, policy=policy, grace_s=grace_s)
         self.children = self._supervisor.children
 
-    def _hear(self, role: str, line: str) -> None:
+    def line(self, role: str, line: str) -> None:
+        """Hear a line of a program."""
         self.lines.append((role, line))
         self._changed.set()
+
+    def event(self, role: str, text: str, *, crashed: bool = False) -> None:
+        """Hear an event of a program's life."""
+        self.line(role, f"{text}, crashed" if crashed else text)
 
     async def play(self, scenario) -> None:
         """Run the programs while the scenario plays, then stop them."""
@@ -121,7 +126,7 @@ def test_killed_child_is_started_again():
     assert seen["first"] != seen["second"]
     assert 2 == stage.children["victim"].start_count
     assert 1 == stage.children["bystander"].start_count
-    assert ("victim", "ended by SIGKILL, starts again in 0.01 s") in stage.lines
+    assert ("victim", "restarts in 0.01 s because it was killed (SIGKILL)") in stage.lines
 
 
 def test_stop_ends_all_children():
@@ -229,7 +234,13 @@ import asyncio, os, sys
 from app.local.supervisor import Program, StopRequest, Supervisor
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 program = Program("worker", [sys.executable, "-c", child], dict(os.environ))
-supervisor = Supervisor([program], output=lambda role, line: print(line, flush=True))
+class Log:
+    def line(self, role, line):
+        print(line, flush=True)
+
+    event = line
+
+supervisor = Supervisor([program], log=Log())
 asyncio.run(supervisor.run(StopRequest()))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as supervisor:
@@ -241,19 +252,21 @@ asyncio.run(supervisor.run(StopRequest()))
     wait_until_gone(pid)
 
 
-def test_reader_that_went_away_stops_everything():
-    """As in `ebs up | head`: when nobody reads any more, the children are stopped, not blocked on a full pipe."""
+def test_events_tell_why_a_program_ended():
+    """A crash is told as one, with its exit code; a stop is told as well."""
 
-    def broken(_role, line):
-        if line == "up":
-            raise BrokenPipeError
+    async def scenario(stage):
+        await stage.until("crash", "restarts in 0.01 s because it ended with exit code 5, crashed")
+        await stage.until("fenced", "restarts now because its partitions went to another worker (exit code 71)")
+        await stage.until("good", "up")
 
-    async def play():
-        request = StopRequest()
-        async with asyncio.timeout(LIMIT_S):
-            await Supervisor([program("worker", FOREVER)], output=broken).run(request)
-
-    asyncio.run(play())
+    stage = supervise(
+        program("crash", "import sys; sys.exit(5)"),
+        program("fenced", "import sys; sys.exit(71)"),
+        program("good", FOREVER),
+        scenario=scenario,
+    )
+    assert ("good", "stopped") in stage.lines
 
 
 def test_prefixes_are_aligned_and_plain_on_a_pipe():

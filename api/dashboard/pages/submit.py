@@ -7,10 +7,11 @@ from typing import Any
 from api import schemas
 from api.dashboard.pages.windows import kinds_of
 from api.dashboard.site import Asked, Page
+from app.events import MAX_TASKS
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
-    limits = {"max_count": schemas.MAX_COUNT, "max_tasks": schemas.MAX_TASKS, "kinds": kinds_of(asked)}
+    limits = {"max_count": schemas.MAX_COUNT, "max_tasks": MAX_TASKS, "kinds": kinds_of(asked)}
     return {"data": limits, "limits": limits}
 
 

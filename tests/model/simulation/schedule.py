@@ -129,7 +129,10 @@ class Schedule:
 
         async def live() -> None:
             worker = self._workers[name] = Worker(process, role, self.network, self.plan, rng)
-            await worker.run()
+            try:
+                await worker.run()
+            except Exception as error:  # noqa: BLE001  # asyncio would keep it to itself, and the work would stand still
+                self.found.append(f"{process} broke: {error!r}")
 
         process.run(live())
 
