@@ -82,8 +82,8 @@ def _main(path: Path, list_path: Path, dump: Sequence[str]) -> None:
         # Java inherits the lock: it holds as long as somebody writes, even if this process is killed.
         command = [*dump, f"-XX:SharedClassListFile={list_path}", f"-XX:SharedArchiveFile={incoming}"]
         made = subprocess.run(command, check=False, pass_fds=[lock.fileno()])  # noqa: S603  # the command is our own
-        if made.returncode < 0 or not list_path.exists():  # it was killed, or the list was deleted: no fault of Java's
-            return
+        if not (0 <= made.returncode < 128 and list_path.exists()):
+            return  # it was killed, or asked to end, or the list was deleted: no fault of Java's
         if made.returncode > 0:
             incoming.write_bytes(b"")
         incoming.replace(path)

@@ -185,8 +185,9 @@ class EmbeddedKafka:
 
     def _run_aside(self, command: list[str]) -> None:
         """Run a command that ends with this process, if not before."""
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        thread = threading.Thread(target=subprocess.run, args=(tethered(command),), kwargs=quiet, daemon=True)
+        nowhere = subprocess.DEVNULL
+        options = {"stdin": nowhere, "stdout": nowhere, "stderr": nowhere, "start_new_session": True}
+        thread = threading.Thread(target=subprocess.run, args=(tethered(command),), kwargs=options, daemon=True)
         thread.start()  # it waits, so that nothing is left to be reaped
 
     async def _launch(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:

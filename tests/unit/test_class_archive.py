@@ -82,9 +82,9 @@ def test_archive_that_cannot_be_made_is_not_tried_again(place):
     assert [""] == place.archives()
 
 
-@pytest.mark.parametrize(("script", "list_path"), [("kill -9 $$", LIST), ("exit 1", LIST / "gone")])
+@pytest.mark.parametrize(("script", "list_path"), [("kill -9 $$", LIST), ("exit 143", LIST), ("exit 1", LIST / "gone")])
 def test_try_that_came_to_nothing_is_repeated(place, script, list_path):
-    """Java was killed, or the list was deleted along with the broker's data."""
+    """Java was killed, or told to end, or the list was deleted along with the broker's data."""
     place.write_java(script)
     assert 0 == subprocess.run(place.archive().making(list_path), check=False).returncode
     assert LISTING == place.archive().options(LIST)
