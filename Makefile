@@ -10,21 +10,20 @@ ifdef KAFKA
 export EBS_KAFKA_VERSION := $(KAFKA)
 endif
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
-QUICK_TESTS := tests/unit tests/functional tests/model
-SYSTEM_TESTS := tests/integration tests/browser tests/faults
-# A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
-again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more and alone: FLAKY if it passes now' && \
-	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
+# Four at once on two cores, as the tests of whole systems mostly wait. Those come first: the others fill their pauses.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+TESTS := tests/browser tests/integration tests/model tests/functional tests/unit
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up docs test test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
+.PHONY: help demo up docs test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
-	@echo 'make test    all tests; TEST="tests/unit -k ledger" passes arguments on; AGAIN=yes: what fails runs once more'
+	@echo 'make test    all tests but the long ones; TEST="tests/unit -k ledger" runs some, one after the other'
 	@echo '             KAFKA=3.9.2: on another version of Kafka, one of app/local/kafka_jars/ (demo and up take it, too)'
+	@echo 'make test-faults  the long ones (tests/faults): kills, freezes, a broken network, and a count after each'
 	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
@@ -48,13 +47,10 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
-ifdef TEST
-	$(BIN)/python -m pytest $(TEST)
-else
-	$(BIN)/python -m pytest $(QUICK_TESTS) $(call again,$(QUICK_TESTS))
-	# Mostly waiting for processes: three files at once, in 35 minutes on two cores. One after the other takes far more.
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(SYSTEM_TESTS) $(call again,$(SYSTEM_TESTS))
-endif
+	$(if $(TEST),$(BIN)/python -m pytest $(TEST),$(PYTEST) $(TESTS))
+
+test-faults: $(INSTALLED)
+	$(PYTEST) tests/faults
 
 test-pythons: $(INSTALLED)
 	@tests/pythons.sh $(PYTHONS)

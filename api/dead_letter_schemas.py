@@ -24,7 +24,7 @@ Topic = Annotated[str, Field(min_length=1, max_length=249, description="Topic th
 class LettersQuery(BaseModel):
     """Which dead letters to show; all conditions must hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     group_by: Literal["fingerprint"] | None = Field(None, description="Groups instead of letters")
     kind: Kind | None = None

@@ -32,7 +32,7 @@ def _parse_states(text: str) -> str:
 class ObjectsQuery(BaseModel):
     """Which objects to show; all conditions must hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     state: Annotated[str, AfterValidator(_parse_states)] | None = Field(
         None,
@@ -90,7 +90,7 @@ class ObjectPage(BaseModel):
 class TasksQuery(BaseModel):
     """Which tasks of an object to show."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     state: TaskState | None = Field(None, description="Only tasks in this state; left out: all")
     limit: int = Field(100, ge=1, le=1_000, description="At most so many; fewer where results are large")

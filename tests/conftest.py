@@ -1,8 +1,18 @@
 """What all tests share: the event loop that the programs run on, the limit of a hang, how properties are tried."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 from app.event_loop import use_uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared_broker import SharedBroker
 
 pytest_plugins = ["time_limits", "fork_server"]
 
@@ -15,3 +25,29 @@ settings.register_profile(
     "ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
 )
 settings.load_profile("ebs")
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBroker]:
+    """Return the one broker of this process; a test has it through `kafka`, `site` or `broker`."""
+    from shared_broker import SharedBroker  # noqa: PLC0415  # most tests do without Kafka's clients
+
+    one = SharedBroker(tmp_path_factory.mktemp("broker"))
+    yield one
+    one.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what `--dist loadgroup` keeps together: what shares a system, and what is too quick to be sent around."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder == "browser":
+            item.add_marker(pytest.mark.xdist_group(folder))
+        elif folder not in {"integration", "faults"} or _shares_with_its_module(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    return any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values())

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from app.broker_probe import why_unavailable
 from app.errors import EmbeddedBrokerError
-from app.local.kafka_commands import format_command, server_command, server_properties
-from app.local.kafka_runtime import default_cache_dir, ensure_jars, find_java
+from app.local.class_archive import ClassArchive
+from app.local.kafka_commands import format_command, java_command, server_command, server_properties
+from app.local.kafka_runtime import default_cache_dir, ensure_jars, find_java, pinned_jars
 from app.local.ports import LOOPBACK, free_port, is_free
 from app.local.tether import tethered
 from app.settings import load
@@ -65,6 +66,7 @@ class EmbeddedKafka:
         self.directory = data_dir.absolute() / "kafka"
         self.port = port or free_port()
         self.log_path = self.directory / "kafka.log"
+        self._classes = self.directory / "classes.list"
         self.version = version or load().kafka_version
         self._quick_start = quick_start
         self._heap_mb = heap_mb
@@ -104,8 +106,17 @@ class EmbeddedKafka:
                     f"has it, use that one with --broker {self.bootstrap} (EBS_BROKER); if not, choose another port "
                     "with --kafka-port"
                 )
-            await self._launch(java, jars, lock_fd, timeout_s)
-        await self._wait_until_ready(timeout_s)
+            class_path = [jars / jar.filename for jar in pinned_jars(self.version)]
+            archive = ClassArchive(java, class_path, jars.parent)
+            await self._launch(java_command(java, class_path, archive.options(self._classes)), lock_fd, timeout_s)
+        try:
+            await self._wait_until_ready(timeout_s)
+        except EmbeddedBrokerError:
+            if (self.exit_code or 0) < 0:  # Java itself crashed, or hung: perhaps by a damaged archive
+                archive.discard()
+            raise
+        if not archive.is_settled:
+            self._run_aside(archive.making(self._classes))
 
     async def stop(self, *, grace_s: float = 3.5) -> None:
         """Stop the broker: ask it to, and kill it after `grace_s`. One that is gone already is no error."""
@@ -172,7 +183,14 @@ class EmbeddedKafka:
             yield lock.fileno()
             lock.write(f"process {self.pid} at {self.bootstrap}")
 
-    async def _launch(self, java: Path, jars: Path, lock_fd: int, timeout_s: float) -> None:
+    def _run_aside(self, command: list[str]) -> None:
+        """Run a command that ends with this process, if not before."""
+        nowhere = subprocess.DEVNULL
+        options = {"stdin": nowhere, "stdout": nowhere, "stderr": nowhere, "start_new_session": True}
+        thread = threading.Thread(target=subprocess.run, args=(tethered(command),), kwargs=options, daemon=True)
+        thread.start()  # it waits, so that nothing is left to be reaped
+
+    async def _launch(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:
         properties = self.directory / "server.properties"
         log_dir = self.directory / "log"
         properties.write_text(
@@ -182,8 +200,8 @@ class EmbeddedKafka:
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name("kafka.log.1"))
         if not (log_dir / "meta.properties").exists():  # Kafka's formatter writes it last
-            await self._format(java, jars, properties, timeout_s)
-        command = server_command(java, jars, properties, heap_mb=self._heap_mb, quick_start=self._quick_start)
+            await self._format(java, properties, timeout_s)
+        command = server_command(java, properties, heap_mb=self._heap_mb, quick_start=self._quick_start)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # a fork; the command is our own
                 tethered(command),
@@ -195,11 +213,11 @@ class EmbeddedKafka:
                 pass_fds=[lock_fd],
             )
 
-    async def _format(self, java: Path, jars: Path, properties: Path, timeout_s: float) -> None:
+    async def _format(self, java: Sequence[str], properties: Path, timeout_s: float) -> None:
         cluster_id = _new_cluster_id()
         with self.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *tethered(format_command(java, jars, properties, cluster_id, self._format_options)),
+                *tethered(format_command(java, properties, cluster_id, self._format_options)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

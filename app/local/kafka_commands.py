@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,14 +57,18 @@ def server_properties(*, host: str, port: int, controller_port: int, log_dir: Pa
     )
 
 
-def format_command(java: Path, jars: Path, properties: Path, cluster_id: str, options: Sequence[str] = ()) -> list[str]:
-    """Return the command that writes the storage's `meta.properties`, once in its life."""
+def format_command(java: Sequence[str], properties: Path, cluster_id: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that writes the storage's `meta.properties`, once in its life; `java` is how Java begins."""
     tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *options]
-    return [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", *tool]
+    return [*java, "-XX:TieredStopAtLevel=1", *tool]
 
 
-def server_command(java: Path, jars: Path, properties: Path, *, heap_mb: int, quick_start: bool) -> list[str]:
+def server_command(java: Sequence[str], properties: Path, *, heap_mb: int, quick_start: bool) -> list[str]:
     """Return the command of the broker; `quick_start` uses Java's first compiler only."""
     compiler = ["-XX:TieredStopAtLevel=1"] if quick_start else []
-    options = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", *compiler, *_LOG_OPTIONS]
-    return [str(java), *options, "-cp", f"{jars}/*", "kafka.Kafka", str(properties)]
+    return [*java, f"-Xmx{heap_mb}m", *compiler, *_LOG_OPTIONS, "kafka.Kafka", str(properties)]
+
+
+def java_command(java: Path, class_path: Sequence[Path], options: Sequence[str] = ()) -> list[str]:
+    """Return how a command of Java begins; a program and its arguments follow."""
+    return [str(java), "-XX:+UseSerialGC", *options, "-cp", os.pathsep.join(map(str, class_path))]

@@ -7,9 +7,9 @@ aiokafka 0.14 knows TxnOffsetCommit v0 and OffsetFetch v3 only. Exactly once nee
 - OffsetFetch v7 with `require_stable` answers UNSTABLE_OFFSET_COMMIT while another worker's transaction that commits
   these offsets is still open; reading the older offset then would work its records twice.
 
-Both were seen to work with Kafka 4.1. The member id and generation are those captured when the partitions were
-assigned: aiokafka resets its own to -1 and "" once it loses its membership, and the coordinator takes these for a
-client from before KIP-447 and lets them pass.
+Both were seen to work with Kafka 3.3, 4.1 and 4.4. The member id and generation are those captured when the
+partitions were assigned: aiokafka resets its own to -1 and "" once it loses its membership, and the coordinator takes
+these for a client from before KIP-447 and lets them pass.
 """
 
 from __future__ import annotations

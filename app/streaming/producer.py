@@ -121,6 +121,22 @@ class _TransactionSender(Sender):
         if self._txn_manager.wait_for_transaction_end() is not None:
             self._txn_manager.fatal_error(reason)
 
+    async def _find_coordinator(self, kind: int, key: str) -> int:
+        """Look until somebody answers.
+
+        aiokafka ends over a connection that is lost meanwhile, as when a broker is stopped, though nothing was done.
+        """
+        while True:
+            try:
+                node_id: int = await super()._find_coordinator(kind, key)
+            except errors.KafkaError as error:
+                if not getattr(error.__cause__, "retriable", False):
+                    raise
+                await self.client.force_metadata_update()
+                await asyncio.sleep(self._retry_backoff)
+            else:
+                return node_id
+
     async def _ask(self, kind: int, key: str, handler: BaseHandler) -> None:
         try:
             await handler.do(await self._find_coordinator(kind, key))

@@ -6,11 +6,13 @@ import fcntl
 import logging
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app import forked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -34,25 +36,37 @@ class Workspace:
         """The directory itself."""
         if self._path is None:
             self._parent.mkdir(parents=True, exist_ok=True)
-            for old in self._parent.iterdir():
-                self._sweep(old)
-            self._path = self._parent / f"{self._instance}-{os.getpid()}"
-            self._path.mkdir(exist_ok=True)
-            self._lock = _try_lock(self._path)
+            # One at a time, or another one sweeps this directory before it is locked.
+            with _locked(self._parent):
+                for old in self._parent.iterdir():
+                    _sweep(old)
+                self._path = self._parent / f"{self._instance}-{os.getpid()}"
+                self._path.mkdir(exist_ok=True)
+                self._lock = _try_lock(self._path)
             if self._lock is not None:
                 forked.private.append(self._lock)
         return self._path
 
-    def _sweep(self, directory: Path) -> None:
-        try:
-            lock = _try_lock(directory) if directory.is_dir() else None
-        except OSError:
-            # Another worker sweeps the same directory at this moment.
-            log.debug("could not lock %s", directory)
-            return
-        if lock is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(lock)
+
+def _sweep(directory: Path) -> None:
+    try:
+        lock = _try_lock(directory) if directory.is_dir() else None
+    except OSError:
+        log.debug("could not lock %s", directory)
+        return
+    if lock is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(directory: Path) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from broker_site import running_site
 from mass_redrive import mass_redrive
 from rich.console import Console
+from shared_broker import SharedBroker
 
 console = Console()
 
@@ -19,8 +20,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--letters", type=int, default=10_000, help="dead letters, in thousands (default 10000)")
     letters = parser.parse_args().letters
-    with tempfile.TemporaryDirectory() as directory, running_site(Path(directory)) as site:
-        outcome = mass_redrive(site, letters, patience_s=600)
+    with tempfile.TemporaryDirectory() as directory:
+        shared = SharedBroker(Path(directory))
+        try:
+            with running_site(shared, Path(directory)) as site:
+                outcome = mass_redrive(site, letters, patience_s=600)
+        finally:
+            shared.stop()
     run = outcome.run
     console.print(f"{letters:,} tasks dead after {outcome.dying_s:.1f} s")
     console.print(

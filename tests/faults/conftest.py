@@ -1,25 +1,27 @@
-"""A broker of its own for each fault test: faults leave things behind that the next test must not meet."""
+"""A broker with all topics and a fleet for each fault test; of what faults leave behind the next test meets nothing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from broker_site import PARTITIONS, running_site
+from broker_site import PARTITIONS
 from fleet import Fleet, running_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from shared_broker import SharedBroker
+
     from app.local.embedded_kafka import EmbeddedKafka
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+def broker(shared_broker: SharedBroker) -> Iterator[EmbeddedKafka]:
     """Return a running broker with all topics."""
-    with running_site(tmp_path) as site:
-        yield site.broker
+    with shared_broker.lent(PARTITIONS) as one:
+        yield one
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_object_whose_record_is_gone_is_listed_without_a_name(api):
         ("cursor=%C3%A4", "next_cursor"),
         ("created_after=yesterday", "ISO 8601"),
         ("created_before=-5", "ISO 8601"),
-        ("sort=name", "Unknown field"),
+        ("sort=name", "Unknown parameter; known are state, kind"),
     ],
 )
 def test_wrong_query_is_a_422_that_names_what_is_allowed(api, query, said):

@@ -125,21 +125,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     asyncio.run(bench.broker.stop())
 
 
-@pytest.fixture(scope="module")
-def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """Return a running broker for the tests that leave it running."""
-    broker = EmbeddedKafka(tmp_path_factory.mktemp("broker"), port=0)
-    asyncio.run(broker.start())
-    yield broker
-    asyncio.run(broker.stop())
-
-
 @pytest.fixture
-def running(shared_broker: EmbeddedKafka, tmp_path: Path) -> Iterator[Bench]:
-    """Return a bench on the shared broker."""
-    bench = Bench(tmp_path, shared_broker)
-    yield bench
-    bench.broker.resume()
+def running(kafka: EmbeddedKafka, tmp_path: Path) -> Bench:
+    """Return a bench whose broker runs, without topics."""
+    return Bench(tmp_path, kafka)
 
 
 def test_starts_before_its_broker_and_works_when_it_comes(bench):

@@ -18,26 +18,17 @@ from plain_names import WORKERS
 from agents.engine.control_feed import ControlFeed
 from agents.heartbeat import Heart, identity_of
 from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
 from app.rules.workers import Figures, decode_heartbeat
 from app.topics import TopicSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
+
+    from app.local.embedded_kafka import EmbeddedKafka
 
 PAUSE = encode_command(Pause(1, "why"))
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    """Return a running broker that the test may kill."""
-    broker = EmbeddedKafka(tmp_path, port=0)
-    asyncio.run(broker.start())
-    yield broker
-    broker.resume()
-    asyncio.run(broker.stop())
 
 
 async def make_topic(kafka: EmbeddedKafka) -> str:
@@ -129,32 +120,32 @@ async def test_uncommitted_commands_are_not_heard(kafka):
             assert [] == listener.heard
 
 
-async def test_outage_changes_nothing_and_is_survived(own_kafka):
+async def test_outage_changes_nothing_and_is_survived(kafka):
     """While the broker is dead the pause stays in force; what comes after its return is heard."""
-    topic = await make_topic(own_kafka)
-    async with producer_of(own_kafka) as producer:
+    topic = await make_topic(kafka)
+    async with producer_of(kafka) as producer:
         await producer.send_and_wait(topic, PAUSE, b"pause")
-    async with Listener(own_kafka, topic) as listener:
+    async with Listener(kafka, topic) as listener:
         await listener.feed.caught_up()
-        own_kafka.kill()
-        await own_kafka.start()
+        kafka.kill()
+        await kafka.start()
         assert listener.state.is_paused("mail")
-        async with producer_of(own_kafka) as producer:
+        async with producer_of(kafka) as producer:
             await producer.send_and_wait(topic, None, b"pause")
         await until(lambda: not listener.state.is_paused("mail"), "the resume")
         assert [True, False] == listener.heard
 
 
-async def test_start_before_the_broker_waits_for_it(own_kafka):
+async def test_start_before_the_broker_waits_for_it(kafka):
     """Nothing is caught up with as long as nobody can say what is in force."""
-    topic = await make_topic(own_kafka)
-    async with producer_of(own_kafka) as producer:
+    topic = await make_topic(kafka)
+    async with producer_of(kafka) as producer:
         await producer.send_and_wait(topic, PAUSE, b"pause")
-    own_kafka.kill()
-    async with Listener(own_kafka, topic) as listener:
+    kafka.kill()
+    async with Listener(kafka, topic) as listener:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(listener.feed.caught_up(), 1)
-        await own_kafka.start()
+        await kafka.start()
         await asyncio.wait_for(listener.feed.caught_up(), PATIENCE_S)
         assert listener.state.is_paused("mail")
 
@@ -231,42 +222,42 @@ async def test_figures_that_fail_cost_a_heartbeat_only(kafka, caplog):
     assert "oops" in caplog.text
 
 
-async def test_heart_survives_a_broker_that_dies(own_kafka, caplog):
+async def test_heart_survives_a_broker_that_dies(kafka, caplog):
     """Without a broker it goes on trying and says so once; with one again it is heard again."""
-    topic = Topic(own_kafka, await make_topic(own_kafka))
-    heart, beating = start_beating(own_kafka, topic._partition.topic)
+    topic = Topic(kafka, await make_topic(kafka))
+    heart, beating = start_beating(kafka, topic._partition.topic)
     await until(lambda: topic.has(1) if heart.is_heard else False, "the first heartbeat")
     caplog.clear()  # a slow start is no outage
-    own_kafka.kill()
+    kafka.kill()
     await until(lambda: not heart.is_heard, "the silence")
     assert not beating.done()
-    await own_kafka.start()
+    await kafka.start()
     await until(lambda: heart.is_heard, "the next heartbeat")
     assert 1 == caplog.text.count("no heartbeat reaches the Kafka broker")
     await stop(beating)
 
 
-async def test_worker_that_stops_does_not_wait_for_a_frozen_broker(own_kafka):
+async def test_worker_that_stops_does_not_wait_for_a_frozen_broker(kafka):
     """The goodbye is given up within seconds."""
-    topic = await make_topic(own_kafka)
-    heart, beating = start_beating(own_kafka, topic)
+    topic = await make_topic(kafka)
+    heart, beating = start_beating(kafka, topic)
     await until(lambda: heart.is_heard, "the first heartbeat")
-    own_kafka.pause()
+    kafka.pause()
     beating.cancel()
     assert ({beating}, set()) == await asyncio.wait([beating], timeout=30)
 
 
-async def test_app_beats_from_start_to_end(own_kafka, tmp_path):
+async def test_app_beats_from_start_to_end(kafka, tmp_path):
     """A real worker with a heartbeat attached tells role and partitions, and is gone from the topic when it stops."""
     support = Path(__file__).parents[1] / "support"
     path = os.pathsep.join([str(support.parents[1]), str(support)])
-    workers = Topic(own_kafka, WORKERS)
+    workers = Topic(kafka, WORKERS)
 
     async def partitions() -> list[int]:
         told = decode_heartbeat((await workers.read())[-1].value)
         return told.partitions if told else []
 
-    with running_fleet(own_kafka.bootstrap, tmp_path, 4, **PATIENT, EBS_WORKER_ID="worker-7") as fleet:
+    with running_fleet(kafka.bootstrap, tmp_path, 4, **PATIENT, EBS_WORKER_ID="worker-7") as fleet:
         worker = fleet.start("distribution", module="beating_worker", PYTHONPATH=path)
         await until(lambda: "are ready: " in worker.log(), "the worker", fleet=fleet)
 

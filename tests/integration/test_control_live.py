@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from api_process import ApiProcess
+    from shared_broker import SharedBroker
 
 FOR_LONG = {"EBS_PROCESS_TIME": "500", "EBS_CONCURRENCY": "2"}
 
@@ -74,9 +75,11 @@ class System:
 
 
 @pytest.fixture(scope="module")
-def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, ApiProcess]]:
+def shared_site(
+    shared_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Site, ApiProcess]]:
     """Return a broker, and an API on it, for the tests of this module."""
-    with running_site(tmp_path_factory.mktemp("system")) as site, site.api() as api:
+    with running_site(shared_broker, tmp_path_factory.mktemp("system")) as site, site.api() as api:
         yield site, api
 
 

@@ -20,6 +20,8 @@ from app.events import ObjectCreated, encode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared_broker import SharedBroker
+
 SSE = {"accept": "text/event-stream"}
 
 
@@ -36,10 +38,10 @@ class System(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(shared_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Return the system; its workers have begun."""
     with (
-        running_site(tmp_path_factory.mktemp("system")) as site,
+        running_site(shared_broker, tmp_path_factory.mktemp("system")) as site,
         site.api() as first,
         site.api() as second,
         site.workers(EBS_PROCESS_TIME="0.2-0.4", **PATIENT) as fleet,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PARTITIONS = 2
 SYSTEMS = {BARE: 30, Names("acme.test"): 50}
 """How many objects each gets: one has no namespace at all, as all had before there were any."""
+PAYLOAD = {"name": "posted", "content": "by a program"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ async def test_two_systems_on_one_broker_count_their_own(broker: EmbeddedKafka, 
             api = ApiProcess(directory, namespace=names.namespace, **common)
             apis[names] = running.enter_context(api)
         for names, count in SYSTEMS.items():
-            posted = apis[names].client.post("/api/objects", params={"count": 10}).json()
+            posted = apis[names].client.post("/api/objects", params={"count": 10}, json=PAYLOAD).json()
             accepted = await feed(bootstrap, count - 10, partitions=PARTITIONS, names=names)
             async with Follower(bootstrap, PARTITIONS, names) as follower:
                 await until(
@@ -91,10 +92,26 @@ async def test_two_systems_on_one_broker_count_their_own(broker: EmbeddedKafka, 
                 sorted(one["role"] for one in workers["workers"]),
             )
             assert names.namespace == apis[names].client.get("/readyz").json().get("namespace", "")
+        names = Names("acme.test")
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+            await producer.send_and_wait(names.objects, b"no json", b"key", partition=0)
+        await until(lambda: len(letters(apis[names])) == 1, "the dead letter", fleet=fleets[names])
+        assert [] == letters(apis[BARE])
+        (letter,) = letters(apis[names])
+        assert names.objects == letter["topic"]
+        assert 202 == apis[names].client.post(f"/api/dead-letters/{letter['id']}/redrive").status_code
+        await until(lambda: len(letters(apis[names])) == 2, "its second death", fleet=fleets[names])
     every = [load(namespace=names.namespace, partitions=PARTITIONS) for names in SYSTEMS]
     topics_there, groups_there = await names_on(bootstrap)
+    topics_there = {one for one in topics_there if "." not in one or one.startswith("acme.test.")}
     assert {spec.name for settings in every for spec in catalogue(settings)} == topics_there
     assert {names.group(role) for names in SYSTEMS for role in ROLES} == groups_there
+
+
+def letters(api: ApiProcess) -> list[dict[str, str]]:
+    """Return the dead letters of a system, the newest first."""
+    found: list[dict[str, str]] = api.client.get("/api/dead-letters").json()["dead_letters"]
+    return found
 
 
 def finished(api: ApiProcess) -> int:

@@ -18,9 +18,9 @@ SETTINGS = {"EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "2"}
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(shared_broker, tmp_path):
     """Return a collector, an API and workers that send their spans there."""
-    with running_site(tmp_path) as place, Collector() as collector:
+    with running_site(shared_broker, tmp_path) as place, Collector() as collector:
         env = SETTINGS | collector.environment
         env["EBS_HANDLERS"] = '{"slow": "traced_handler:in_a_thread", "quick": "traced_handler:in_the_loop"}'
         env["MENDED_FILE"] = str(tmp_path / "mended")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from api_process import PATIENCE_S, until
-from broker_site import PARTITIONS, running_site
+from broker_site import PARTITIONS
 from pages import DOCS, blocks
 
 from app.local.ports import free_port
@@ -32,21 +32,14 @@ SHOWN = {
 """What the commands of a page show, white space aside."""
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Return one broker for all tutorials; the system of each is started by its page."""
-    with running_site(tmp_path_factory.mktemp("tutorials")) as site:
-        yield site
-
-
 @pytest.mark.parametrize("name", SHOWN)
-def test_tutorial_can_be_followed(shared: Site, tmp_path: Path, name: str) -> None:
+def test_tutorial_can_be_followed(site: Site, tmp_path: Path, name: str) -> None:
     """Each block in its terminal, each file where the page says; `ebs up` finds a Kafka that is there."""
     port = free_port()
     (tmp_path / ".venv").symlink_to(sys.prefix)
     environment = ENVIRONMENT | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "EBS_BROKER": shared.broker.bootstrap,
+        "EBS_BROKER": site.broker.bootstrap,
         "EBS_PARTITIONS": str(PARTITIONS),
         "EBS_API_PORT": str(port),
         "EBS_API_URL": f"http://127.0.0.1:{port}",

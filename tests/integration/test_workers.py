@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -36,12 +35,9 @@ PARTITIONS = 4
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    """Return a running broker of this test's own, without topics: the contract's names are taken once only."""
-    kafka = EmbeddedKafka(tmp_path, port=0)
-    asyncio.run(kafka.start())
-    yield kafka
-    asyncio.run(kafka.stop())
+def broker(kafka: EmbeddedKafka) -> EmbeddedKafka:
+    """Return a running broker without topics."""
+    return kafka
 
 
 @pytest.fixture

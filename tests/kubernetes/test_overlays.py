@@ -23,6 +23,8 @@ OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds of operators: there is no schema of theirs to install, so each has tests of its own below."""
 STOP_S = 15
 """After EBS_DRAIN_S and so long a worker ends itself (docs/reference/exit-codes.md)."""
+STALL_TIMEOUT_S = Settings.model_fields["stall_timeout_s"].default
+"""After which a worker ends itself; a probe that is quicker ends those of a busy node."""
 Resource = dict[str, Any]
 
 
@@ -129,6 +131,8 @@ def test_every_worker_is_probed_sized_and_moved_one_at_a_time(overlay):
             continue
         probes = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
         assert {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"} == probes, name
+        liveness = container["livenessProbe"]
+        assert liveness["periodSeconds"] * liveness["failureThreshold"] >= STALL_TIMEOUT_S, name
         assert 1 == budgets[name]["spec"]["maxUnavailable"], name
         assert {"app.kubernetes.io/name": name} == budgets[name]["spec"]["selector"]["matchLabels"]
 

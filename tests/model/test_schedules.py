@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulation.faults import OF_TRANSACTIONS
 from simulation.schedule import Schedule
 from simulation.seeds import chosen_seeds, run_many
 
@@ -38,6 +39,21 @@ def test_schedule_is_the_same_each_time(seed: int) -> None:
     )
     assert here.report() == again.report()
     assert here.report() == elsewhere.stdout.rstrip("\n")
+
+
+def test_lost_and_late_requests_end_no_worker_with_transactions_of_version_2() -> None:
+    """Everything may be repeated there, so that a broker that restarts costs no worker its life."""
+    kinds = ("late", "lost request", "lost answer", "refused")
+    for seed in range(20):
+        schedule = Schedule(
+            seed,
+            transaction_version=2,
+            transaction_timeout_s=5.0,
+            deed_count=0,
+            fault_rates=dict.fromkeys(kinds, 0.05),
+            fault_apis=OF_TRANSACTIONS | {"FindCoordinator"},
+        )
+        assert ([], []) == (schedule.run(), schedule.deaths), f"seed {seed}"
 
 
 def test_schedule_in_which_nothing_goes_wrong_ends_no_worker() -> None:

@@ -1,4 +1,4 @@
-"""A broker of a test's own with all topics, API processes and workers on it, and what lies on its topics."""
+"""A broker with all topics, API processes and workers on it, and what lies on its topics."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
-from api_process import PATIENCE_S, ApiProcess
+from api_process import ApiProcess
 from checker import read_all
 from fleet import Fleet, running_fleet
 from grave import request_of
 
-from app.broker import ensure_topics
 from app.events import encode
-from app.local.embedded_kafka import EmbeddedKafka
 from app.names import BARE
 from app.rules.dead_letters import Origin, dead_letter_headers
-from app.settings import load
-from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from shared_broker import SharedBroker
+
+    from app.local.embedded_kafka import EmbeddedKafka
     from app.names import Names
 
 PARTITIONS = 4
@@ -105,17 +104,7 @@ class Site:
 
 
 @contextmanager
-def running_site(directory: Path) -> Iterator[Site]:
-    """Return a site whose broker runs, with all topics."""
-    broker = EmbeddedKafka(directory, port=0)
-
-    async def start() -> None:
-        await broker.start()
-        specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
-        await ensure_topics(broker.bootstrap, specs, timeout_s=PATIENCE_S)
-
-    asyncio.run(start())
-    try:
+def running_site(shared: SharedBroker, directory: Path) -> Iterator[Site]:
+    """Return a site on the shared broker, with all topics."""
+    with shared.lent(PARTITIONS) as broker:
         yield Site(broker, directory)
-    finally:
-        asyncio.run(broker.stop())

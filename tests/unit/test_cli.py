@@ -186,6 +186,7 @@ def test_programs_share_one_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("EBS_WORKER_ID", "mine")
     monkeypatch.setenv("EBS_CONCURRENCY", "7")
     monkeypatch.setenv("EBS_DRAIN_S", "25")
+    monkeypatch.setenv("PYTHONPATH", "lib")
     monkeypatch.chdir(tmp_path)
     settings = load(broker="kafka:9092", partitions=5, data_dir=Path("here"), process_time="0.1-0.2")
     env = environment(Plan(settings, None))
@@ -198,6 +199,7 @@ def test_programs_share_one_environment(tmp_path, monkeypatch):
         "EBS_PARTITIONS": "5",
         "EBS_PROCESS_TIME": "0.1-0.2",
         "EBS_STATS_DB": str(tmp_path / "stats.db"),
+        "PYTHONPATH": "lib",
     }
     assert expected == {name: env[name] for name in expected}
 

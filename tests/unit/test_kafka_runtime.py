@@ -161,7 +161,7 @@ def test_benchmarks_get_the_second_compiler():
     """`quick_start` is what limits Java to its first compiler."""
 
     def command(*, quick_start: bool) -> list[str]:
-        return server_command(Path("java"), Path("lib"), Path("p"), heap_mb=512, quick_start=quick_start)
+        return server_command(["java"], Path("p"), heap_mb=512, quick_start=quick_start)
 
     assert ["-XX:TieredStopAtLevel=1"] == [
         option for option in command(quick_start=True) if option not in command(quick_start=False)

@@ -29,8 +29,10 @@ def test_others_are_reached_as_the_environment_says(url):
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
+    status = 200
+
     def do_GET(self):  # http.server's name
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write(b'{"status":"ok"}')
 
@@ -65,7 +67,19 @@ def test_commands_ask_the_api_of_this_machine_directly(server):
 
 
 @pytest.mark.usefixtures("proxied")
-def test_health_check_of_the_image_asks_directly(server, monkeypatch):
-    """A container with a proxy would never become healthy."""
-    monkeypatch.setenv("EBS_WEB_PORT", str(server))
-    assert 0 == subprocess.run([sys.executable, HEALTHCHECK], check=False).returncode
+@pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1)])
+def test_health_check_of_the_image_is_the_answer_of_what_runs_in_it(server, monkeypatch, status, exit_code):
+    """It asks directly: a container with a proxy would never become healthy."""
+    monkeypatch.setattr(_Answer, "status", status)
+    argv = [sys.executable, "-I", "-S", HEALTHCHECK, "1", str(server)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert exit_code == done.returncode
+    assert f"port {server}: HTTP/1.0 {status}" in done.stdout
+    assert '{"status":"ok"}' in done.stdout
+
+
+def test_health_check_says_when_nothing_listens():
+    """Nothing does yet, or no more."""
+    done = subprocess.run([sys.executable, HEALTHCHECK, "1"], capture_output=True, text=True, check=False)
+    assert 1 == done.returncode
+    assert "port 1: " in done.stdout

@@ -210,3 +210,42 @@ def test_answer_to_api_versions_is_read_with_its_tags():
     told = head + bytes([len(FEATURES_OF_4_1)]) + FEATURES_OF_4_1
     answer = ApiVersionsResponseV3.decode(BytesIO(told))
     assert {"group.version": 1, "metadata.version": 27, "transaction.version": 2} == answer.finalized_features()
+
+
+class LookingSender(producer._TransactionSender):
+    """A sender that looks for coordinators only; what the client answers is written down."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.client = self
+        self.answers = list(answers)
+        self._txn_manager = TransactionManager("me", 1_000)
+        self._coordinators = {}
+        self._retry_backoff = 0.0
+
+    async def coordinator_lookup(self, _kind: int, _key: str) -> int:
+        """Answer."""
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ready(self, _node_id: int, **_group: object) -> bool:
+        """Be there."""
+        return True
+
+    async def force_metadata_update(self) -> bool:
+        """Learn nothing new."""
+        return True
+
+
+async def test_coordinator_is_looked_for_until_somebody_answers():
+    """A connection that is lost meanwhile is no doubt: nothing was asked but who it is."""
+    assert 7 == await LookingSender(LOST, LOST, 7)._find_coordinator(1, "me")
+
+
+async def test_coordinator_that_nobody_may_ask_for_is_not_looked_for_again():
+    """The broker says no, and will say it again."""
+    one = LookingSender(errors.TransactionalIdAuthorizationFailed("me"), 7)
+    with pytest.raises(errors.TransactionalIdAuthorizationFailed):
+        await one._find_coordinator(1, "me")
+    assert [7] == one.answers

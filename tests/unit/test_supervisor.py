@@ -325,3 +325,10 @@ def test_death_is_noticed_though_a_grandchild_holds_the_pipe():
 
     stage = supervise(one, scenario=scenario)
     assert 2 == stage.children["parent"].start_count
+
+
+def test_programs_run_where_the_supervisor_does(tmp_path, monkeypatch):
+    """Whatever is named by a relative path is where the person who started them means it to be."""
+    monkeypatch.chdir(tmp_path)
+    where = program("worker", "import os, time\nprint(os.getcwd(), flush=True)\ntime.sleep(600)")
+    supervise(where, scenario=lambda stage: stage.until("worker", str(tmp_path)))

@@ -22,7 +22,7 @@ from checker import Topics, judge, note
 
 from api.recount.reading import Cut, Stretch
 from api.recount.run import Recount
-from app.names import STATISTICS, role_of
+from app.names import ROLES, STATISTICS
 from app.topics import input_topics
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def is_done(broker: Broker, plan: Plan) -> bool:
     """
     if any(log.stable_end < log.end for log in broker.logs.values()):
         return False
-    for group_id, group in broker.groups.items():
-        for topic in input_topics(role_of(group_id), plan.settings):
+    for role in ROLES:
+        group = broker.groups[plan.settings.names.group(role)]
+        for topic in input_topics(role, plan.settings):
             for number in range(plan.partitions):
                 tp = TopicPartition(topic, number)
                 offset = group.offsets.get(tp, (0, ""))[0]
@@ -54,10 +55,11 @@ def is_done(broker: Broker, plan: Plan) -> bool:
 
 async def differences(broker: Broker, plan: Plan) -> list[str]:
     """Return what is wrong, as sentences."""
-    topics = _read(broker, plan.settings.names)
+    names = plan.settings.names
+    topics = _read(broker, names)
     accepted = {one.object_id for one in plan.submitted}
-    found = judge(topics, plan.settings.names, accepted=accepted)
-    recounted = await Recount(_Reader(broker, plan.settings.names), plan.settings).run()
+    found = judge(topics, names, accepted=accepted)
+    recounted = await Recount(_Reader(broker, names), plan.settings).run()
     found += map(str, recounted.differences)
     found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
     found += _check_ends(topics, plan)
@@ -111,8 +113,9 @@ class _Reader:
         """Return what belongs together of a partition: at the end of a schedule that is all."""
         names = self._names
         offsets = self._broker.groups[names.group(STATISTICS)].offsets
+        inputs = (names.objects, names.task_events)
         changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog)
-        tps = [TopicPartition(name, number) for name in (names.objects, names.task_events, *changelogs)]
+        tps = [TopicPartition(name, number) for name in (*inputs, *changelogs)]
         return Cut(*(Stretch(tp, 0, offsets[tp][0] if tp in offsets else self._broker.logs[tp].end) for tp in tps))
 
     async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:

@@ -11,6 +11,7 @@ import zlib
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.names import ROLES
 from app.rules.placement import partition_of
 from app.settings import load
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
@@ -26,7 +27,6 @@ _RATES = (0.01, 0.03, 0.1)
 _ONE_WAY_S = ((0.0002, 0.003), (0.0002, 0.003), (0.001, 0.02))
 """From and to: a slow network makes transactions long, and what comes late fall into the middle of the next one."""
 _TROUBLE_S = (2.0, 8.0)
-_ROLES = ("distribution", "processing", "statistics")
 
 
 @cache
@@ -68,7 +68,7 @@ class Plan:
         self.concurrency = rng.choice((1, 4, 16))
         self.commit_interval_ms = rng.choice((5, 50))
         self.by_object = rng.random() < 0.2
-        self.worker_counts = {role: rng.choice((1, 1, 2, 3)) for role in _ROLES}
+        self.worker_counts = {role: rng.choice((1, 1, 2, 3)) for role in ROLES}
         self.trouble_s = rng.uniform(*_TROUBLE_S)
         self.fault_rates = {kind: rng.choice(_RATES) for kind in KINDS if rng.random() < 0.3}
         self.one_way_s = rng.choice(_ONE_WAY_S)
@@ -76,6 +76,7 @@ class Plan:
         self.slow_marker_rate = rng.choice((0.0, 0.03, 0.3))
         self.deed_kinds = rng.sample(("kill", "freeze", "stop", "start"), rng.randint(0, 3))
         self.deed_count = rng.randint(0, 4)
+        self.deadly_rate = rng.choice((0.0, 0.0, 0.0, 0.05))
         self.object_count = rng.randint(*_OBJECTS)
         self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
@@ -93,10 +94,12 @@ class Plan:
         return _base_settings().model_copy(update=drawn)
 
     def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
-        """Return how long an attempt takes (s), and whether it "fails", is "rejected", or "" if it returns."""
+        """Return how long an attempt takes (s), and its end: "fails", "rejected", "deadly", or "" if it returns."""
         rng = random.Random(zlib.crc32(f"{self.seed} {task_id} {attempt}".encode()))
         takes_s = rng.choice((0.0, 0.005, 0.05, 0.4))
         drawn = rng.random()
+        if rng.random() < self.deadly_rate:
+            return takes_s, "deadly"
         return takes_s, "rejected" if drawn < 0.05 else "fails" if drawn < 0.25 else ""
 
     def end_of(self, task_id: str) -> tuple[str, int]:
@@ -105,7 +108,7 @@ class Plan:
             _, fails = self.handler(task_id, attempt)
             if not fails:
                 return "TASK_FINISHED", attempt
-            if fails == "rejected":
+            if fails in ("rejected", "deadly"):
                 return "TASK_DEAD", attempt
         return "TASK_DEAD", _MAX_ATTEMPTS
 
@@ -138,7 +141,7 @@ class Plan:
     def _draw_deeds(self, rng: random.Random) -> list[Deed]:
         deeds = []
         for _ in range(self.deed_count if self.deed_kinds else 0):
-            role = rng.choice(_ROLES)
+            role = rng.choice(ROLES)
             worker = f"{role}-{rng.randint(1, self.worker_counts[role])}"
             lasts_s = rng.choice((rng.uniform(0, 1), rng.uniform(1, 3 * self.session_s)))
             deeds.append(Deed(rng.uniform(0.05, self.trouble_s), rng.choice(self.deed_kinds), worker, lasts_s))

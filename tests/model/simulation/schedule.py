@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from app.names import ROLES
 from app.rules.placement import partition_of
 from app.topics import catalogue
 from simulation.broker import Broker
@@ -25,7 +26,7 @@ from simulation.plan import Plan
 from simulation.process import Process
 from simulation.readers import SimulatedReader
 from simulation.trace import Trace
-from simulation.workers import ROLES, Worker
+from simulation.workers import Worker
 
 if TYPE_CHECKING:
     from simulation.plan import Deed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import KafkaError
 from fake_steps import FakeStore
+from fakes import ProcessEnded
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
@@ -22,6 +23,7 @@ from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
 from agents.handlers import Reject
 from agents.handling.loading import Handlers, LoadedHandler
+from app.errors import HandlerCrashed
 from app.names import (
     DISTRIBUTION,
     EXPIRY_TABLE,
@@ -50,12 +52,12 @@ if TYPE_CHECKING:
     from simulation.plan import Plan
     from simulation.process import Process
 
-ROLES = {
+TABLES = {
     DISTRIBUTION: (SEEN_TABLE,),
     PROCESSING: (REDRIVEN_TABLE,),
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
-"""Of each role its group and its tables."""
+"""The tables of each role."""
 _DRAIN_S = 2.0
 
 
@@ -78,22 +80,33 @@ class PlannedExecutor:
 
     abandoned_count = abandoned_running_count = 0
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, process: Process) -> None:
         self._plan = plan
+        self._process = process
         self.on_freed: Callable[[], None] = lambda: None
 
-    async def run(self, _loaded: LoadedHandler, task: Any, _context: Any) -> object:
-        """Work on a task."""
-        attempt = _context.attempt
-        takes_s, fails = self._plan.handler(task.task_id, attempt)
+    async def run(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+        """Work on a task; a deadly one ends the worker."""
+        return await self._run(context, is_apart=False)
+
+    async def run_apart(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+        """Work on a task where it can end itself only."""
+        return await self._run(context, is_apart=True)
+
+    async def _run(self, context: Any, *, is_apart: bool) -> object:
+        attempt = context.attempt
+        takes_s, fails = self._plan.handler(context.task.task_id, attempt)
         await asyncio.sleep(takes_s)
+        if fails == "deadly":
+            if is_apart:
+                raise HandlerCrashed("deadly, as planned")
+            self._process.end("killed")
+            raise ProcessEnded
         if fails == "rejected":
             raise Reject("as planned")
         if fails:
             raise RuntimeError(f"attempt {attempt} fails as planned")
         return {"attempt": attempt}
-
-    run_apart = run
 
 
 class Worker:
@@ -106,10 +119,11 @@ class Worker:
         self._plan = plan
         self._rng = rng
         self.settings = plan.settings
-        names = self.settings.names
-        group_id = names.group(role)
+        self._names = plan.settings.names
+        group_id = self._names.group(role)
         self.tables = [
-            SimpleNamespace(name=name, changelog_name=names.changelog(role, name), stores={}) for name in ROLES[role]
+            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name), stores={})
+            for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
         self.transactional_id = f"{group_id}-{instance}"
@@ -125,7 +139,7 @@ class Worker:
         self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
         streams = dict.fromkeys(self.ownership.input_topics, Stream())
         if role == PROCESSING:
-            streams[names.task_requests] = Stream()
+            streams[self._names.task_requests] = Stream()
         self._streams = streams
         self.consumer = SimulatedConsumer(
             network,
@@ -195,11 +209,11 @@ class Worker:
 
     def _process(self) -> list[Any]:
         control = ControlState()
-        names = self.settings.names
-        lanes = Lanes(self.transactions, names=names, commit_interval_s=self.settings.commit_interval_ms / 1_000)
+        interval_s = self.settings.commit_interval_ms / 1_000
+        lanes = Lanes(self.transactions, names=self._names, commit_interval_s=interval_s)
         engine = Engine(
             lanes,
-            topic=self.settings.names.task_requests,
+            topic=self._names.task_requests,
             partition_count=self.settings.partitions,
             handlers=Handlers(LoadedHandler("model:handler", cast("Any", None), "coroutine"), {}),
             control=control,
@@ -212,10 +226,10 @@ class Worker:
         )
         tiers = self.ownership.input_topics[1:]
         ladder = Ladder(lanes, topics=tiers, control=control)
-        engine.open(cast("Any", PlannedExecutor(self._plan)))
+        engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)
         return [
-            engine.run(self._streams[self.settings.names.task_requests]),
+            engine.run(self._streams[self._names.task_requests]),
             ladder.run(self._streams[tiers[0]]),
             lanes.commit_forever(),
         ]
