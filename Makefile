@@ -11,7 +11,7 @@ export EBS_KAFKA_VERSION := $(KAFKA)
 endif
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 # Four at once on two cores, as the tests of whole systems mostly wait. Those come first: the others fill their pauses.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder --dist
 TESTS := tests/browser tests/integration tests/model tests/functional tests/unit
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
@@ -47,10 +47,10 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
-	$(if $(TEST),$(BIN)/python -m pytest $(TEST),$(PYTEST) $(TESTS))
+	$(if $(TEST),$(BIN)/python -m pytest $(TEST),$(PYTEST) loadfile $(TESTS))
 
 test-faults: $(INSTALLED)
-	$(PYTEST) tests/faults
+	$(PYTEST) loadgroup tests/faults  # one by one, as no two share a system
 
 test-pythons: $(INSTALLED)
 	@tests/pythons.sh $(PYTHONS)

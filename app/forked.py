@@ -47,6 +47,8 @@ def set_children_apart(web_port: int) -> None:
         let_signals_come()
         if threading.get_ident() == thread_id:
             loop.call_soon(os._exit, 0)
+            # On Python 3.14 the step that it returns from fails: a child has no running loop.
+            loop.set_exception_handler(lambda _loop, _context: os._exit(0))
         for descriptor in private:
             with suppress(OSError):
                 os.close(descriptor)

@@ -35,19 +35,3 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBr
     one = SharedBroker(tmp_path_factory.mktemp("broker"))
     yield one
     one.stop()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what `--dist loadgroup` keeps together: what shares a system, and what is too quick to be sent around."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder == "browser":
-            item.add_marker(pytest.mark.xdist_group(folder))
-        elif folder not in {"integration", "faults"} or _shares_with_its_module(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
-def _shares_with_its_module(item: pytest.Item) -> bool:
-    assert isinstance(item, pytest.Function)
-    return any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values())

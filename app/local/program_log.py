@@ -76,10 +76,10 @@ class ProgramLog:
         program = self._program(role)
         program.file.emit(makeLogRecord({"msg": line}))
         shown = line if self._verbose else self._shown(role, line)
-        if shown is None:
-            program.unseen.append(line)
-        else:
+        if shown is not None:
             self._write(role, shown)
+        elif not _is_talk(line):
+            program.unseen.append(line)
 
     def event(self, role: str, text: str, *, crashed: bool = False) -> None:
         """Take an event of a program's life; of a crash the last lines are shown that were not seen yet."""
@@ -121,6 +121,12 @@ class ProgramLog:
         shown = shown_of(line)
         (self._continues.discard if shown is None else self._continues.add)(role)
         return shown
+
+
+def _is_talk(line: str) -> bool:
+    """Return whether a line says nothing of a crash: a blank one, or a record below WARNING."""
+    found = _LINE.fullmatch(line) or _OF_UVICORN.fullmatch(line)
+    return found["level"] not in _WARNINGS if found else not line.strip()
 
 
 def shown_of(line: str) -> str | None:

@@ -107,6 +107,8 @@ def test_crash_shows_the_last_lines_that_were_not_seen(make_log, terminal):
     log.line("w", f"{WHEN} WARNING agents.x: seen already")
     for number in range(20):
         log.line("w", f"line {number}")
+    for talk in (f"{WHEN} INFO faust.worker: [^Worker]: Stopping...", "INFO:     Finished server process [1]", " "):
+        log.line("w", talk)
     log.event("w", "restarts now because of this", crashed=True)
     assert ["w | warning: seen already", "w |     line 10"] == terminal.lines[:2]
     assert ["w |     line 19", f"w | restarts now because of this; its log: {log.directory / 'w.log'}"] == (

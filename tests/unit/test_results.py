@@ -76,9 +76,9 @@ def test_a_result_that_readers_could_not_decode_is_rejected() -> None:
         except RecursionError:
             break
         depth += 10
-    encode_result(nested(depth - 200), 10_000)
+    encode_result(nested(depth - 200), 100_000)
     with pytest.raises(Reject, match="maximum recursion depth exceeded"):
-        encode_result(nested(depth - 20), 10_000)
+        encode_result(nested(depth - 20), 100_000)
 
 
 @pytest.mark.filterwarnings("error")

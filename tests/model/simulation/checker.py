@@ -7,8 +7,8 @@
 | each task ends as its handler's plan says, with that attempt: no attempt is lost, none is spent by a crash | here |
 | each task that died has one dead letter | here |
 | the committed offsets of all groups are at the ends of their inputs | `is_done`, which the schedule waits for |
-| no error gets past those who should end the process | here |
-| where nothing went wrong, no worker ends | here |
+| no error gets past those who should end the process | `schedule` |
+| where nothing goes wrong, no worker ends | `test_schedules.py` |
 """
 
 from __future__ import annotations

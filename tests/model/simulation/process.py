@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from simulation.loop import SimulatedLoop
     from simulation.network import Connection
 
+UNCAUGHT = "uncaught"
+"""The first word of the cause where an error got past everybody who should end the process."""
+
 
 class Process:
     """`name` is the worker's, `life` counts its lives; `cause` says why it has ended.
@@ -64,7 +67,7 @@ class Process:
     def uncaught(self, error: BaseException) -> None:
         """End the process because of an error that got away; a product that catches all has none."""
         if not isinstance(error, ProcessEnded):
-            self.end(f"uncaught {type(error).__name__}: {error}")
+            self.end(f"{UNCAUGHT} {type(error).__name__}: {error}")
 
     def end(self, cause: str) -> None:
         """Kill the process."""

@@ -23,7 +23,7 @@ from simulation.faults import Faults
 from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
 from simulation.network import Network, connected
 from simulation.plan import Plan
-from simulation.process import Process
+from simulation.process import UNCAUGHT, Process
 from simulation.readers import SimulatedReader
 from simulation.trace import Trace
 from simulation.workers import Worker
@@ -69,7 +69,6 @@ class Schedule:
         )
         self._workers: dict[str, Worker] = {}
         self._lives: dict[str, int] = {}
-        self._gone: set[str] = set()
         self._ended = False
         self._something = asyncio.Event()
 
@@ -119,7 +118,7 @@ class Schedule:
             self.found.append(f"work is not done {_PATIENCE_S:g} s after the trouble")
 
     def _start(self, name: str) -> None:
-        if self._ended or name in self._gone:
+        if self._ended:
             return
         life = self._lives[name] = self._lives.get(name, 0) + 1
         process = Process(self.loop, name, life, self._died)
@@ -132,12 +131,14 @@ class Schedule:
             try:
                 await worker.run()
             except Exception as error:  # noqa: BLE001  # asyncio would keep it to itself, and the work would stand still
-                self.found.append(f"{process} broke: {error!r}")
+                process.uncaught(error)
 
         process.run(live())
 
     def _died(self, process: Process) -> None:
         self.trace.note("%s ends: %s", process, process.cause)
+        if process.cause.startswith(UNCAUGHT):
+            self.found.append(f"{process} ends: {process.cause}")
         if process.cause not in ("killed", "stopped", "the schedule is over"):
             self.deaths.append(process.cause)
         self._later(self._rng.uniform(*_RESTART_S), self._start, process.name)
