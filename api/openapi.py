@@ -38,7 +38,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 _replace_validation_error(operation["responses"])
-                _document_errors(operation, 500)
+                _document_errors(operation, 422, 500)  # 422: a query parameter that the route does not have
         if keys_from(app.state.collaborators.settings):
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "One of EBS_API_KEYS_READ or _WRITE"},
