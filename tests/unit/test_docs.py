@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,3 +182,9 @@ def test_every_page_of_the_site_is_in_its_navigation():
 def test_readme_is_short():
     """It is a door, not the house."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README_LINES
+
+
+def test_changelog_has_the_version_of_the_package():
+    """Whoever raises the version says what it brings."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
