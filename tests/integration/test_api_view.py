@@ -24,7 +24,7 @@ from app.settings import load
 from app.topics import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from app.topics import TopicSpec
@@ -95,9 +95,10 @@ class Bench:
 
         asyncio.run(scenario())
 
-    def make_topic(self, spec: TopicSpec, **config: str) -> None:
-        """Make a topic of the catalogue with something else in its configuration."""
-        asyncio.run(ensure_topics(self.broker.bootstrap, [replace(spec, config={**spec.config, **config})]))
+    def make_topics(self, specs: Iterable[TopicSpec], changed: str, **config: str) -> None:
+        """Make topics, one of them with something else in its configuration."""
+        made = [replace(one, config={**one.config, **config}) if one.name == changed else one for one in specs]
+        asyncio.run(ensure_topics(self.broker.bootstrap, made))
 
     def objects(self) -> list[tuple[int, bytes, str]]:
         """Return partition, key and object id of everything on `objects`."""
@@ -200,9 +201,7 @@ def test_view_built_anew_leaves_out_what_the_ledger_has_forgotten(running):
 def test_view_that_may_have_missed_tombstones_is_built_anew(bench):
     """Where the broker keeps the ledger's tombstones for no time at all, a restart builds anew and says why."""
     bench.start_broker()
-    settings = load(partitions=PARTITIONS)
-    (ledger,) = [spec for spec in catalogue(settings) if spec.name == LEDGER_CHANGELOG]
-    bench.make_topic(ledger, **{"delete.retention.ms": "0"})
+    bench.make_topics(catalogue(load(partitions=PARTITIONS)), LEDGER_CHANGELOG, **{"delete.retention.ms": "0"})
     with bench.ready_api() as api:
         kept = api.client.post("/api/objects").headers["location"]
         assert 200 == api.status(kept)
