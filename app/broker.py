@@ -285,7 +285,8 @@ def _connection(bootstrap: str, security: Security) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _admin_client(bootstrap: str, security: Security) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(client_id="ebs-topics", **_connection(bootstrap, security))
+    connection = _connection(bootstrap, security)
+    admin = AIOKafkaAdminClient(client_id="ebs-topics", **connection)
     try:
         await admin.start()
         yield admin

@@ -192,7 +192,7 @@ def test_workers_come_with_what_they_may_not_start(api, ebs):
     assert "paused: all kinds since " in said
     assert " (night); `ebs resume` undoes it" in said
     assert f" ({reason}); `ebs resume --kind mail` undoes it" in said
-    assert {"workers", "view"} == set(json.loads(ebs("workers", "--json").stdout))
+    assert {"namespace", "workers", "view"} == set(json.loads(ebs("workers", "--json").stdout))
 
 
 def test_tasks_are_shown(api, ebs):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from plain_names import OBJECTS
 
 from app.events import decode_object
-from app.topics import OBJECTS
 
 COLUMNS = {"COLUMNS": "200"}
 

@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 from fastapi.routing import APIRoute
+from plain_names import OBJECTS
 
 from api.main import _ROUTERS
 from app.events import decode_object
-from app.topics import OBJECTS
 
 ROUTES = [
     (method, route.path)
