@@ -89,7 +89,11 @@ class StreamingApp(faust.App):
             await self.preflight()
         except EbsError as error:
             _end_process(error, EXIT_CONFIGURATION)
-        await self.transactions.start()
+        try:
+            await self.transactions.start()
+        except errors.KafkaError as error:
+            # The broker went away since `preflight`. Faust would end with exit code 1: a setting is wrong.
+            end_process(error)
         self.is_prepared = True
         self.add_future(self.progress.run())
         await super().on_start()
