@@ -11,7 +11,7 @@ import typer
 from api.cli.commands import PlainCommand, subcommands
 from api.cli.instants import instant_text
 from api.cli.letter_options import LETTERS, LetterId, by_conditions
-from api.cli.remote import Api, AsJson, open_api, show, table_of
+from api.cli.remote import Api, AsJson, Cursor, open_api, show, table_of
 from api.client import path_of
 
 
@@ -51,9 +51,7 @@ def ls(
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many.")] = 50,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", metavar="CURSOR", help="Start here: `next_cursor` of the page before.")
-    ] = None,
+    cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.instants import instant_ms, instant_text
-from api.cli.remote import Api, AsJson, open_api, show, table_of
+from api.cli.remote import Api, AsJson, Cursor, open_api, show, table_of
 from api.client import path_of
 from app.rules.ledger_states import ObjectState
 
@@ -39,9 +39,7 @@ def objects(
         str | None, typer.Option("--before", metavar="TIME", help="Created before: 10m, 2026-11-24T07:00.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=_MAX_LIMIT, help="At most so many.")] = 50,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", metavar="CURSOR", help="Start here: `next_cursor` of the page before.")
-    ] = None,
+    cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:

@@ -24,6 +24,9 @@ Api = Annotated[
     typer.Option("--api", envvar="EBS_API_URL", metavar="URL", help="Where the API is."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+Cursor = Annotated[
+    str | None, typer.Option("--cursor", metavar="CURSOR", help="Start here: `next_cursor` of the page before.")
+]
 
 
 def open_api(context: typer.Context, url: str | None) -> ApiClient:

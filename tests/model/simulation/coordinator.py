@@ -109,11 +109,9 @@ class TransactionCoordinator:
         self, transactional_id: str, producer_id: int, epoch: int, *, partition: TopicPartition | None, group: str = ""
     ) -> int:
         """Let a partition or a group belong to the transaction, which begins with the first; returns an error code."""
-        code, known = self._find(transactional_id, producer_id, epoch)
+        code, known = self._find_settled(transactional_id, producer_id, epoch)
         if known is None:
             return code
-        if known.state in _PREPARING:
-            return CONCURRENT_TRANSACTIONS
         if known.state is not State.ONGOING:
             known.state = State.ONGOING
             known.number += 1
@@ -130,11 +128,9 @@ class TransactionCoordinator:
         self, transactional_id: str, producer_id: int, epoch: int, *, partition: TopicPartition | None, group: str = ""
     ) -> int:
         """Return 0 if partition or group belong to the open transaction, else an error code (KIP-890, part 1)."""
-        code, known = self._find(transactional_id, producer_id, epoch)
+        code, known = self._find_settled(transactional_id, producer_id, epoch)
         if known is None:
             return code
-        if known.state in _PREPARING:
-            return CONCURRENT_TRANSACTIONS
         is_known = partition in known.partitions if partition is not None else group in known.groups
         return 0 if known.state is State.ONGOING and is_known else INVALID_TXN_STATE
 
@@ -169,6 +165,11 @@ class TransactionCoordinator:
         if known is None or known.producer_id != producer_id:
             return INVALID_PRODUCER_ID_MAPPING, None
         return (0, known) if known.epoch == epoch else (INVALID_PRODUCER_EPOCH, None)
+
+    def _find_settled(self, transactional_id: str, producer_id: int, epoch: int) -> tuple[int, Transaction | None]:
+        """Find it only while no markers are being written."""
+        code, known = self._find(transactional_id, producer_id, epoch)
+        return (CONCURRENT_TRANSACTIONS, None) if known is not None and known.state in _PREPARING else (code, known)
 
     def _time_out(self, known: Transaction, number: int) -> None:
         if known.state is State.ONGOING and known.number == number:
