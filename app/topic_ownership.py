@@ -62,7 +62,8 @@ def standing_of(
     and as we would have made it.
     """
     proven, to_note, doubtful, foreign = set(), set(), set(), set()
-    blank = set(empty) & set(fitting)
+    fits = set(fitting)
+    blank = fits.intersection(empty)
     for name, topic_id in topic_ids.items():
         claim = claims.get(name)
         if claim is None:
@@ -71,7 +72,7 @@ def standing_of(
             proven.add(name)
         elif name in blank:
             to_note.add(name)
-        elif not claim.topic_id and name in set(fitting):
+        elif not claim.topic_id and name in fits:
             doubtful.add(name)
         else:
             foreign.add(name)
