@@ -1,6 +1,6 @@
 """The distributor: splits objects into tasks.
 
-Reads: `objects`. Writes: `task-requests`, `task-events` (TASK_CREATED on both), `dead-letters`, the table `seen`, and
+Reads: `objects`. Writes: `task-requests`, `task-events` (TASKS_CREATED), `dead-letters`, the table `seen`, and
 `objects` itself: a record in a partition that its id does not belong into is moved there, and makes no tasks before.
 Key: the object's partition is that of its id (`app.rules.placement`); every later record carries it on.
 Guarantee: one set of tasks an object id within EBS_SEEN_RETENTION_H, however often the object is submitted. A crash
@@ -64,7 +64,7 @@ class Distributor:
         self.moved_count = 0
 
     def distribute(self, step: Step, batch: RecordBatch, at_ms: int) -> None:
-        """Distribute a batch; `at_ms` is the time of the TASK_CREATED events."""
+        """Distribute a batch; `at_ms` is the time of the events."""
         partition = batch.partition
         stream_time_ms = max(self._reached_ms(step, partition), self._newest_ms(batch, at_ms))
         self._stream_time_ms[partition] = stream_time_ms
@@ -122,7 +122,7 @@ class Distributor:
         seen = step.rows(SEEN_TABLE, record.partition)
         if any(seen.get(key) is not None for key in self._seen.look_up_keys(event.object_id, stream_time_ms)):
             return
-        plans = split(
+        made = split(
             event,
             record.partition,
             record_bytes=len(record.value),
@@ -133,14 +133,13 @@ class Distributor:
             spread=self._spread,
         )
         # The last one is the largest, by its number; none may be sent where not all can be.
-        last = plans[-1].request
+        last = made.requests[-1][1]
         if len(record.value) > SURELY_FITS_BYTES:
             step.check_size(self._task_requests, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
-        for plan in plans:
-            task_key = plan.request.task_id.encode()
-            step.send(self._task_requests, plan.request_partition, task_key, encode(plan.request), headers)
-            step.send(self._task_events, record.partition, object_key, encode(plan.fact), headers)
+        for partition, request in made.requests:
+            step.send(self._task_requests, partition, request.task_id.encode(), encode(request), headers)
+        step.send(self._task_events, record.partition, object_key, encode(made.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:
         """Send a record on to the partition of its id, where everything of one object meets; it is right there.

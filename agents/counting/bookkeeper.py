@@ -105,8 +105,8 @@ class Bookkeeper:
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
-            elif apply(row, event, tally, results) and event.at_ms < late_ms:
-                at(event.at_ms, row.kind).late_events += 1
+            elif (news_count := apply(row, event, tally, results)) and event.at_ms < late_ms:
+                at(event.at_ms, row.kind).late_events += news_count
         _note_time(times, newest_ms, is_object=is_object)
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:

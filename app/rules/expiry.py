@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from app.events import ObjectCreated, TaskCreated
+from app.events import ObjectCreated, TasksCreated
 from app.rules.ledger_states import ended_at_ms
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def ledger_retention(ended_ms: int, topics_ms: int) -> LedgerRetention:
 def is_of_expired(event: ObjectCreated | TaskEvent, forgotten_before_ms: int) -> bool:
     """Return whether an event that finds no row is of an object that was forgotten, and must not bring half of it back.
 
-    Nothing but OBJECT_CREATED and a task's first TASK_CREATED begins a row. A redrive never does: its object was
+    Nothing but OBJECT_CREATED and a first TASKS_CREATED begins a row. A redrive never does: its object was
     there. Others may come before what begins (any order gives the same row), but not after a whole retention.
     """
     if isinstance(event, ObjectCreated):
         return False
     if event.redrive is not msgspec.UNSET and event.redrive:
         return True
-    return event.at_ms < forgotten_before_ms and not isinstance(event, TaskCreated)
+    return event.at_ms < forgotten_before_ms and not isinstance(event, TasksCreated)
 
 
 def entry_key(look_at_ms: int, made_at: tuple[int, int], number: int) -> bytes:

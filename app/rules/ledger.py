@@ -1,8 +1,9 @@
 """The object ledger: one row an object, which says what happened to it and to each of its tasks.
 
-A row is a join: it only ever learns. Each event has one mark (a bit); applying an event whose mark is already there
-changes nothing, and everything else in the row is a sum over marks, a minimum or a maximum. So any order and any
-repetition of the same events gives the same row, and each transition is told exactly once (`Tally` hears of it once).
+A row is a join: it only ever learns. Each event has one mark (a bit; TASKS_CREATED has one in each of its tasks).
+Applying an event whose mark is already there changes nothing, and everything else in the row is a sum over marks, a
+minimum or a maximum. So any order and any repetition of the same events gives the same row, and each transition is told
+exactly once (`Tally` hears of it once).
 
 An attempt is known by its generation (how often the task was redriven, 0 to 3) and its number in it (1 to 16): bit
 `generation * 16 + attempt - 1` of `started` and `failed`; the facts about a whole generation are the bits of `marks`.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import TaskCancelled, TaskCreated, TaskDead, TaskEvent, TaskFailed, TaskFinished, TaskStarted
+from app.events import TaskCancelled, TaskDead, TaskEvent, TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.rules.ledger_states import (
     CANCELLED_MARK,
     CREATED_MARK,
@@ -30,6 +31,7 @@ from app.rules.ledger_states import (
     FINISHED,
     FINISHED_MARK,
     GENERATION_BITS,
+    QUEUED,
     RESULT_MARK,
     UNKNOWN,
     state_number_of,
@@ -38,7 +40,7 @@ from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
-    from app.events import ObjectCreated, TaskRetried
+    from app.events import ObjectCreated, OneTaskEvent, TaskRetried
     from app.rules.counts import Counts
     from app.rules.results import Results
     from app.rules.tally import Tally
@@ -86,8 +88,8 @@ def has_result(task: TaskRow) -> bool:
     return bool(task.marks & _EVER_RESULT)
 
 
-def event_count_of(row: ObjectRow) -> int:
-    """Return how many events of its tasks a row has counted: each has a bit, and a result one more."""
+def mark_count_of(row: ObjectRow) -> int:
+    """Return how many marks a row has learned; a result's bit beside FINISHED is none of its own."""
     return sum(
         (task.marks & ~_EVER_RESULT).bit_count()
         + task.started.bit_count()
@@ -103,13 +105,13 @@ decode_row = msgspec.msgpack.Decoder(ObjectRow).decode
 """Undo `encode_row`."""
 
 
-def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> bool:
-    """Join OBJECT_CREATED into a row; returns whether it was news, and if so tells the tally.
+def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> int:
+    """Join OBJECT_CREATED into a row; returns 1 if it was news, and tells the tally; else 0.
 
     It takes `_results` so that one loop can call it and `apply_task_event`.
     """
     if row.created_at_ms:
-        return False
+        return 0
     # An event time of 0 is legal and must still leave its mark.
     row.created_at_ms = event.at_ms or 1
     if not row.kind:
@@ -119,18 +121,20 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _re
     tally.at(event.at_ms, row.kind).objects_created += 1
     if row.finished_at_ms:
         _count_object_time(row, tally)
-    return True
+    return 1
 
 
-def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> bool:
-    """Join a task's event into its object's row; returns whether it was news, and if so tells the tally.
+def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> int:
+    """Join a task's event into its object's row; returns to how many tasks it was news, and if so tells the tally.
 
     Its result or error goes into the task's row of `results` (None: nobody keeps them), if no later one is known.
     """
+    if isinstance(event, TasksCreated):
+        return _apply_tasks_created(row, event, tally)
     tasks = row.tasks
     sequence = event.sequence
     if sequence >= len(tasks):
-        tasks.extend(TaskRow() for _ in range(max(event.task_count, sequence + 1) - len(tasks)))
+        _make_room(row, max(event.task_count, sequence + 1))
     if not row.task_count:
         row.task_count = event.task_count
     kind = row.kind
@@ -138,20 +142,47 @@ def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Re
         kind = row.kind = event.kind
     task = tasks[sequence]
     before = state_number_of(task)
-    was_counted = task.marks & CREATED_MARK
     if not _learn(task, event, kind, tally, results):
-        return False
+        return 0
     after = state_number_of(task)
-    if task.marks & CREATED_MARK:
-        if not was_counted:
-            tally.move(kind, UNKNOWN, after)
-        elif before != after:
-            tally.move(kind, before, after)
+    if before != after and task.marks & CREATED_MARK:
+        tally.move(kind, before, after)
     if after == FINISHED and before != FINISHED:
         row.finished_count += 1
         if row.finished_count == row.task_count:
             _finish(row, tally)
-    return True
+    return 1
+
+
+def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally) -> int:
+    _make_room(row, event.task_count)
+    row.task_count = row.task_count or event.task_count
+    kind = row.kind = row.kind or event.kind
+    redrive = 0 if event.redrive is msgspec.UNSET else event.redrive
+    bit = CREATED_MARK << redrive * GENERATION_BITS
+    news = [task for task in row.tasks[event.first : event.first + event.count] if not task.marks & bit]
+    queued_count = 0
+    for task in news:
+        # Before its first creation was heard of, a task was counted in no state.
+        before = state_number_of(task) if task.marks & CREATED_MARK else UNKNOWN
+        task.marks |= bit
+        # A redrive makes the task again, but it is no new one.
+        if not task.created_at_ms or event.at_ms < task.created_at_ms:
+            task.created_at_ms = event.at_ms
+        after = state_number_of(task)
+        if before == UNKNOWN and after == QUEUED and not redrive:
+            queued_count += 1
+        elif task.marks & CREATED_MARK:
+            tally.move(kind, before, after)
+    if queued_count:
+        tally.move(kind, UNKNOWN, QUEUED, queued_count)
+    if news and not redrive:
+        tally.at(event.at_ms, kind).tasks_created += len(news)
+    return len(news)
+
+
+def _make_room(row: ObjectRow, task_count: int) -> None:
+    row.tasks.extend(TaskRow() for _ in range(task_count - len(row.tasks)))
 
 
 def _finish(row: ObjectRow, tally: Tally) -> None:
@@ -161,7 +192,7 @@ def _finish(row: ObjectRow, tally: Tally) -> None:
         _count_object_time(row, tally)
 
 
-def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally, results: Results | None) -> bool:
+def _learn(task: TaskRow, event: OneTaskEvent, kind: str, tally: Tally, results: Results | None) -> bool:
     """Set the event's mark and count it in the window of its time; returns False if the mark was there."""
     shift = 0 if event.redrive is msgspec.UNSET else event.redrive * GENERATION_BITS
     event_type = type(event)
@@ -173,15 +204,7 @@ def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally, results: Re
         return _learn_failed(task, event, shift, kind, tally, results)  # type: ignore[arg-type]  # see above
     if task.marks & bit:
         return False
-    if event_type is TaskCreated:
-        task.marks |= bit
-        if not shift:
-            tally.at(event.at_ms, kind).tasks_created += 1
-        # A redrive makes the task again, but it is no new one.
-        if not task.created_at_ms or event.at_ms < task.created_at_ms:
-            task.created_at_ms = event.at_ms
-    else:
-        _learn_end(task, event, bit, tally.at(event.at_ms, kind), results)  # type: ignore[arg-type]  # see above
+    _learn_end(task, event, bit, tally.at(event.at_ms, kind), results)  # type: ignore[arg-type]  # see above
     return True
 
 
@@ -277,7 +300,6 @@ def _count_object_time(row: ObjectRow, tally: Tally) -> None:
 
 
 _MARK_OF: dict[type, int] = {
-    TaskCreated: CREATED_MARK,
     TaskFinished: FINISHED_MARK,
     TaskDead: DEAD_MARK,
     TaskCancelled: CANCELLED_MARK,

@@ -1,6 +1,6 @@
 """What a redrive writes, and what is written of it: pure, from a dead letter's bytes and headers.
 
-A task's letter becomes a new first attempt: a request and its TASK_CREATED fact of the next generation, whose ids are
+A task's letter becomes a new first attempt: a request and its TASKS_CREATED fact of the next generation, whose ids are
 functions of task and generation, so whoever redrives the same letter again writes the same ids, and one run counts.
 A letter that is no task goes back to its topic as it was, with a header that counts. Both end at `MAX_REDRIVES`.
 """
@@ -15,6 +15,7 @@ from app.events import (
     DECODE_ERRORS,
     Kind,
     TaskCreated,
+    TasksCreated,
     decode_object,
     decode_task_request,
     encode,
@@ -138,7 +139,17 @@ class RedrivePolicy(NamedTuple):
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,
         )
-        fact = TaskCreated(*common, redrive=redrive)
+        fact = TasksCreated(
+            request.id,
+            task.object_id,
+            task.object_partition,
+            request.kind,
+            task.sequence,
+            1,
+            task.task_count,
+            at_ms,
+            redrive,
+        )
         own = headers_of_others(letter.headers)
         return Plan(
             Outgoing(self.requests_topic, partition, task.task_id.encode(), encode(request), own),

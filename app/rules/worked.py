@@ -13,7 +13,7 @@ import msgspec
 from app.events import TaskCancelled, TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted
 
 if TYPE_CHECKING:
-    from app.events import TaskCreated, TaskEvent
+    from app.events import OneTaskEvent, TaskCreated, TaskEvent
 
 _ALL_ATTEMPTS = 1 << 30
 
@@ -55,11 +55,11 @@ class WorkedTasks:
         return self._started.get(_key_of(task), 0) >= task.attempt
 
 
-def _raise_to(known: dict[str, int], event: TaskEvent, attempt: int) -> None:
+def _raise_to(known: dict[str, int], event: TaskCreated | OneTaskEvent, attempt: int) -> None:
     key = _key_of(event)
     known[key] = max(attempt, known.get(key, 0))
 
 
-def _key_of(event: TaskEvent) -> str:
+def _key_of(event: TaskCreated | OneTaskEvent) -> str:
     redrive = 0 if event.redrive is msgspec.UNSET else event.redrive
     return f"{event.task_id}#{redrive}"

@@ -7,7 +7,7 @@ from histories import task_event
 from plain_names import CONTROL, WORKERS
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.events import ObjectCreated, TaskCreated, TaskFinished
+from app.events import ObjectCreated, TaskFinished, TasksCreated
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
@@ -80,7 +80,7 @@ def test_objects_are_told_by_state_over_all_kinds(api):
         api.topics.write_object(created)
         if object_id == "a":
             apply_object_created(row, created, Tally())
-    for happened in (TaskCreated, TaskFinished):
+    for happened in (TasksCreated, TaskFinished):
         apply_task_event(row, task_event(happened, "a", 0, at_ms=NOW_MS), Tally())
     api.topics.write_row("a", row)
 

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 from fake_steps import no_rows
+from histories import made_fact
 from plain_names import OBJECTS, WORKERS
 
 from api.objects import schemas as object_schemas
@@ -14,7 +15,6 @@ from api.server import schemas
 from api.view.view import Progress
 from app.events import (
     ObjectCreated,
-    TaskCreated,
     TaskFinished,
     TaskStarted,
     object_created_id,
@@ -51,7 +51,7 @@ def row_of(event: ObjectCreated, finished: int, result: bytes = b"null", results
     apply_object_created(row, event, tally)
     for sequence in range(2):
         common = (event.object_id, task_id_of(event.object_id, sequence), 0, event.kind, sequence, 2, 1)
-        apply_task_event(row, TaskCreated("c", *common, START_MS + 10), tally)
+        apply_task_event(row, made_fact("c", *common, START_MS + 10), tally)
         apply_task_event(row, TaskStarted("s", *common, START_MS + 30, "w", 20), tally)
         if sequence < finished:
             outcome = msgspec.Raw(result)
@@ -170,7 +170,7 @@ def test_tasks_come_page_by_page(api):
     row = ObjectRow()
     for sequence in range(1_000):
         common = ("a1", task_id_of("a1", sequence), 0, "default", sequence, 1_000, 1)
-        apply_task_event(row, TaskCreated("c", *common, START_MS), Tally())
+        apply_task_event(row, made_fact("c", *common, START_MS), Tally())
         if sequence % 100 == 7:
             apply_task_event(row, TaskStarted("s", *common, START_MS, "w", 0), Tally())
     api.topics.write_object(event)

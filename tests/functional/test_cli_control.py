@@ -7,10 +7,11 @@ import json
 import msgspec
 import pytest
 from fake_steps import no_rows
+from histories import made_fact
 from plain_names import CONTROL, WORKERS
 
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
+from app.events import ObjectCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
@@ -34,7 +35,7 @@ def write_object(api) -> None:
     apply_object_created(row, event, tally)
     for sequence in range(3):
         common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 3, 1)
-        apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
+        apply_task_event(row, made_fact("c", *common, NOW_MS), tally)
         if sequence == 0:
             apply_task_event(row, TaskFailed("x", *common, NOW_MS, "w", 0, 0, "OSError: first"), tally, results)
             apply_task_event(

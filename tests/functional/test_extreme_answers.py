@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from fake_steps import no_rows
+from histories import made_fact
 from plain_names import DEAD_LETTERS, WORKERS
 
 from app.events import (
     MAX_INSTANT_MS,
     ObjectCreated,
-    TaskCreated,
     TaskFailed,
     TaskFinished,
     TaskStarted,
@@ -38,7 +38,7 @@ def world(api):
         common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 3, 1)
         top = MAX_INSTANT_MS
         for one in (
-            TaskCreated("c", *common, 0 if sequence else top),
+            made_fact("c", *common, 0 if sequence else top),
             TaskStarted("s", *common, top, "w", top),
             TaskFailed("x", *common, top, "w", top, top, "no"),
             TaskFinished("f", *common, top, "w", top, top),

@@ -14,7 +14,7 @@ from histories import BASE_MS, object_created, task_event
 from agents.counting.colleagues import Colleagues
 from agents.counting.listing import list_objects, list_windows, show_object, totals_of
 from agents.counting.page_html import render
-from app.events import TaskCreated, TaskFailed, TaskFinished, TaskStarted
+from app.events import TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, TaskRow, apply_object_created, apply_task_event, encode_row
 from app.rules.results import Results
@@ -39,7 +39,7 @@ def finished_row() -> bytes:
     """Return the row of an object with one finished task."""
     row = ObjectRow()
     apply_object_created(row, object_created("x", at_ms=BASE_MS), Tally())
-    for kind in (TaskCreated, TaskStarted, TaskFinished):
+    for kind in (TasksCreated, TaskStarted, TaskFinished):
         apply_task_event(row, task_event(kind, "x", 0, at_ms=BASE_MS), Tally())
     return encode_row(row)
 

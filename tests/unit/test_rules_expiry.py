@@ -7,7 +7,7 @@ from histories import BASE_MS, Life, object_created, task_event, types_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events import TaskCreated, TaskFinished, TaskStarted
+from app.events import TaskFinished, TasksCreated, TaskStarted
 from app.rules.expiry import (
     ENTRIES_FROM,
     TIMES_KEY,
@@ -86,7 +86,7 @@ def test_ledger_time_is_that_of_the_topic_that_is_behind():
 
 def test_redrive_without_a_row_is_of_an_object_that_was_forgotten():
     """Its object was there when it died: whatever its own time says."""
-    for kind in (TaskCreated, TaskStarted, TaskFinished):
+    for kind in (TasksCreated, TaskStarted, TaskFinished):
         assert is_of_expired(task_event(kind, "7f3a", 0, at_ms=NOW_MS, redrive=1), BASE_MS)
 
 
@@ -95,7 +95,7 @@ def test_old_event_without_a_row_is_of_an_object_that_was_forgotten():
     old_ms, young_ms = BASE_MS - 1, BASE_MS
     assert is_of_expired(task_event(TaskStarted, "7f3a", 0, at_ms=old_ms), BASE_MS)
     assert not is_of_expired(task_event(TaskStarted, "7f3a", 0, at_ms=young_ms), BASE_MS)
-    assert not is_of_expired(task_event(TaskCreated, "7f3a", 0, at_ms=old_ms), BASE_MS)
+    assert not is_of_expired(task_event(TasksCreated, "7f3a", 0, at_ms=old_ms), BASE_MS)
     assert not is_of_expired(object_created("7f3a", at_ms=old_ms), BASE_MS)
 
 

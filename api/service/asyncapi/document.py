@@ -17,11 +17,11 @@ from api.service.asyncapi.records import (
 from app.events import (
     ObjectCreated,
     TaskCancelled,
-    TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
 )
 from app.names import role_of
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.topics import TopicSpec
 
-_EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+_EVENTS = (TasksCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 

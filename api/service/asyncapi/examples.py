@@ -14,9 +14,11 @@ from app.events import (
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     object_created_id,
     task_id_of,
+    tasks_created_id,
 )
 from app.names import BARE
 from app.rules.acts import Act
@@ -47,7 +49,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         content="of the day",
         at_ms=_AT_MS,
     ),
-    TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7),
+    TasksCreated(tasks_created_id(OBJECT_ID), OBJECT_ID, 3, "mail", 0, 3, 3, _AT_MS + 7),
     TaskStarted(f"s-{TASK_ID}-1", *_TASK, 1, _AT_MS + 19, "processing-1", 12),
     TaskFinished(f"f-{TASK_ID}-1", *_TASK, 1, _AT_MS + 3_020, "processing-1", 12, 3_001, msgspec.Raw(b'{"pages":17}')),
     TaskFailed(f"x-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
