@@ -49,6 +49,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         content="of the day",
         at_ms=_AT_MS,
     ),
+    REQUEST,
     TasksCreated(tasks_created_id(OBJECT_ID), OBJECT_ID, 3, "mail", 0, 3, 3, _AT_MS + 7),
     TaskStarted(f"s-{TASK_ID}-1", *_TASK, 1, _AT_MS + 19, "processing-1", 12),
     TaskFinished(f"f-{TASK_ID}-1", *_TASK, 1, _AT_MS + 3_020, "processing-1", 12, 3_001, msgspec.Raw(b'{"pages":17}')),
