@@ -21,8 +21,8 @@ from agents.engine.engine import Engine
 from agents.engine.figures import ProcessingFigures, describe_running
 from agents.engine.lanes import Lanes
 from agents.engine.metrics import ProcessingCollector
-from agents.handling.execution import Executor
-from agents.handling.loading import load_handlers
+from agents.execution.executor import Executor
+from agents.execution.loading import load_handlers
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics

@@ -111,7 +111,7 @@ def _security_of(settings: Settings) -> dict[str, Any]:
 def _set_log_level(name: str) -> int:
     """Set the level of our own loggers; Faust's, and everybody else's, is `faust worker -l` (warn)."""
     level = {"crit": logging.CRITICAL, "warn": logging.WARNING}.get(name) or logging.getLevelName(name.upper())
-    for package in ("app", "agents"):
+    for package in ("app", "agents", "ebs"):
         logging.getLogger(package).setLevel(level)
     return int(level)
 

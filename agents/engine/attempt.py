@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.engine.lane import Lane
-    from agents.handlers import Context
     from app.events import TaskCreated
     from app.tracing import Trace
+    from ebs.context import Context
 
 
 class Ready(NamedTuple):

@@ -15,10 +15,10 @@ from agents.engine.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
-    from agents.handlers import Context
     from agents.outgoing import Outgoing
     from app.events import TaskEvent
     from app.tracing import Trace, Tracing
+    from ebs.context import Context
 
 
 class TracedAttempt(Attempt):

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.lanes import Lanes
-    from agents.handling.execution import Executor
-    from agents.handling.loading import Handlers
+    from agents.execution.executor import Executor
+    from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
     from app.rules.retry import RetryPolicy

@@ -25,9 +25,8 @@ import msgspec
 
 from agents.dead_letters import dead_letter
 from agents.engine.facts import cancelled
+from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
-from agents.handlers import Reject, Retry
-from agents.handling.results import encode_result
 from agents.outgoing import Outgoing
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
@@ -35,6 +34,7 @@ from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.retry import GiveUp
 from app.streaming.transactions import SURELY_FITS_BYTES
+from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,9 +11,9 @@ from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
 from agents.failure_story import describe
-from agents.handlers import Context
 from app import forked
 from app.errors import HandlerError
+from ebs.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.outcomes import Outcomes
-    from agents.handling.execution import Executor
-    from agents.handling.loading import Handlers, LoadedHandler
+    from agents.execution.executor import Executor
+    from agents.execution.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from fakes import settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 from running_handlers import eventually
 
-from agents.handlers import Retry, inline
 from app.errors import StepFailed
 from app.events import (
     TaskCreated,
@@ -25,6 +24,7 @@ from app.events import (
     decode_task_request,
 )
 from app.rules.offsets import Progress
+from ebs import Retry, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,11 +11,11 @@ from fake_steps import FakeStore
 from fakes import settle, until
 from plain_names import CONTROL, DEAD_LETTERS, TASK_EVENTS
 
-from agents.handlers import inline
 from app.events import TaskDead, TaskRetried, TaskStarted, decode_task_event, decode_task_request, encode
 from app.names import REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.commands import Family, Pause, Place, decode_command, encode_command
+from ebs import inline
 
 MAIL = b"pause:mail"
 

@@ -12,7 +12,6 @@ from fakes import GROUP, batch, record, settle, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS, retry_topic
 
 from agents.engine.lane import MAX_PARKED
-from agents.handlers import Reject, Retry, inline
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -26,6 +25,7 @@ from app.events import (
 )
 from app.names import REDRIVEN_TABLE
 from app.rules.workers import HeldUp
+from ebs import Reject, Retry, inline
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 

@@ -15,8 +15,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.handlers import Reject, Retry
 from app.errors import TimeLimitExceeded
+from ebs import Reject, Retry
 
 KINDS = ("a", "b", "c")
 MOMENTS = 5

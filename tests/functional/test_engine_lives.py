@@ -12,11 +12,11 @@ from plain_names import DEAD_LETTERS, TASK_REQUESTS
 from running_handlers import by_name, in_hand
 
 from agents.engine.figures import describe_running
-from agents.handlers import inline
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.rules.lives import Life, join, split
 from app.rules.offsets import Progress
+from ebs import inline
 
 LIVING = frozenset({"member", "another"})
 

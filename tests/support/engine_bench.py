@@ -13,14 +13,14 @@ from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from agents.engine.engine import Engine
 from agents.engine.lanes import Lanes
-from agents.handlers import is_inline
-from agents.handling.execution import Executor
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.execution.executor import Executor
+from agents.execution.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.names import BARE
 from app.rules.control import ControlState
 from app.rules.lives import split
 from app.rules.retry import RetryPolicy
+from ebs.marks import is_inline
 
 if TYPE_CHECKING:
     from app.events import TaskEvent

@@ -22,7 +22,7 @@ from virtual_time import VirtualLoop
 from agents.engine.engine import Engine
 from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers, LoadedHandler
 from app.events import (
     TaskCancelled,
     TaskCreated,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import sample_handlers
 
-from agents.handlers import Reject
-from agents.handling.loading import HandlerRefused, load_handlers, mode_of
+from agents.execution.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
 from app.settings import ProcessTime, Settings
+from ebs import Reject
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,10 @@ import msgspec
 import pytest
 from running_handlers import some_task
 
-from agents.handlers import Context, Reject, Retry, default_handler
+from agents.execution.default_handler import default_handler
 from app.settings import ProcessTime
+from ebs.context import Context
+from ebs.errors import Reject, Retry
 
 
 def test_a_context_knows_its_attempt_and_deadline() -> None:

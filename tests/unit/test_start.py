@@ -107,3 +107,10 @@ def test_names_for_users_are_those_of_a_handler():
         assert getattr(ebs, name).__name__ in {name, "TaskCreated"}
     with pytest.raises(AttributeError, match="Handler"):
         _ = ebs.Handler
+
+
+def test_names_for_users_need_nothing_of_ours_and_nothing_of_kafka(tmp_path):
+    names = ", ".join(ebs.__all__)
+    heavy = {"agents", "aiokafka", "api", "app", "asyncio", "faust"}
+    probe = f"import sys; from ebs import {names}; print(sorted({heavy} & set(sys.modules)))"
+    assert "[]\n" == run(sys.executable, "-c", probe, cwd=tmp_path).stdout

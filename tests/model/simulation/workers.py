@@ -21,8 +21,7 @@ from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.ladder import Ladder
 from agents.engine.lanes import Lanes
-from agents.handlers import Reject
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers, LoadedHandler
 from app.errors import HandlerCrashed
 from app.names import (
     DISTRIBUTION,
@@ -41,6 +40,7 @@ from app.streaming.ownership import Ownership
 from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.topics import PLACES_TABLES, input_topics
+from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from agents.handlers import Context, Task
-from agents.handling.loading import HandlerRefused, resolve
-from agents.handling.results import encode_result
+from agents.execution.loading import HandlerRefused, resolve
+from agents.execution.results import encode_result
 from app.errors import HandlerCrashed, TimeLimitExceeded
 from app.log_format import LOG_FORMAT
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
+from ebs.context import Context
+from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

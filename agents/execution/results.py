@@ -6,7 +6,7 @@ import inspect
 
 import msgspec
 
-from agents.handlers import Reject
+from ebs.errors import Reject
 
 NULL = msgspec.Raw(b"null")
 

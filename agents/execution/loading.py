@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from agents.handlers import Reject, default_handler, inline, is_cpu_bound, is_inline
+from agents.execution.default_handler import default_handler
 from app.errors import SettingsError
 from app.events import Kind
 from app.name_clashes import words_about
 from app.rules.kinds import handled_kinds, why_unhandled
 from ebs import start
+from ebs.errors import Reject
+from ebs.marks import inline, is_cpu_bound, is_inline
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from agents.handlers import Context, Handler, Task
     from app.settings import Settings
+    from ebs.context import Context
+    from ebs.marks import Handler
+    from ebs.task import Task
 
     Mode = Literal["inline", "coroutine", "thread", "process"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from agents.handling.loading import load_handlers
+from agents.execution.loading import load_handlers
 from app.errors import SettingsError
 from app.settings import load
 

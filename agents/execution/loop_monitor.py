@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType, FrameType
 
-    from agents.handling.loading import LoadedHandler
+    from agents.execution.loading import LoadedHandler
 
 log = logging.getLogger(__name__)
 

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import pebble
 
-from agents.handlers import Progress
-from agents.handling.child import Call, News, encode_call, prepare, run_handler
+from agents.execution.child import Call, News, encode_call, prepare, run_handler
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
+from ebs.context import ReportedProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agents.handlers import Context
-    from agents.handling.child import Answer
+    from agents.execution.child import Answer
+    from ebs.context import Context
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class HandlerProcesses:
             news = _decode_news(line)
             context = self._contexts.get(news.run_id)
             if context is not None:
-                context.last_progress = Progress(news.fraction, news.message, time.monotonic())
+                context.last_progress = ReportedProgress(news.fraction, news.message, time.monotonic())
 
 
 async def _ask(pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from agents.handlers import Context, Handler
+    from ebs.context import Context
+    from ebs.marks import Handler
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from agents.handling.child import CLEANUP_LIMIT_S, over_the_limit
-from agents.handling.loop_monitor import LoopMonitor
-from agents.handling.processes import HandlerProcesses, cpu_count
-from agents.handling.results import encode_result
-from agents.handling.threads import HandlerThreads
+from agents.execution.child import CLEANUP_LIMIT_S, over_the_limit
+from agents.execution.loop_monitor import LoopMonitor
+from agents.execution.processes import HandlerProcesses, cpu_count
+from agents.execution.results import encode_result
+from agents.execution.threads import HandlerThreads
 from app import forked
 from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 from app.rules.dead_letters import message_of
@@ -19,8 +19,9 @@ from app.rules.dead_letters import message_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.handlers import Context, Task
-    from agents.handling.loading import Handlers, LoadedHandler
+    from agents.execution.loading import Handlers, LoadedHandler
+    from ebs.context import Context
+    from ebs.task import Task
 
 __all__ = ["Executor", "encode_result"]
 
