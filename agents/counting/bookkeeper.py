@@ -23,7 +23,8 @@ from app.rules.expiry import (
     is_of_expired,
     ledger_retention,
 )
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, decode_row, encode_row
 from app.rules.placement import is_misplaced
 from app.rules.plain_counts import count_event
 from app.rules.results import Results

@@ -20,7 +20,7 @@ from app.rules.expiry import (
     entry_key,
     look_at_of,
 )
-from app.rules.ledger import decode_row, has_result_row
+from app.rules.ledger_rows import decode_row, has_result_row
 from app.rules.ledger_states import ended_at_ms
 from app.rules.results import result_key
 

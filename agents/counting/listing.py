@@ -17,8 +17,8 @@ from app.rules.counts import (
     describe_window,
     encode_window_key,
 )
-from app.rules.ledger import decode_row, has_result_row
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import decode_row, has_result_row
 from app.rules.results import NO_RESULT, decode_result_row, result_key
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.outgoing import Outgoing
-    from app.streaming.ownership import Partition
+    from app.streaming.partition import Partition
 
 
 MAX_PARKED = 10_000

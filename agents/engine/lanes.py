@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agents.outgoing import Outgoing
     from app.names import Names
     from app.streaming.batching import RecordBatch
-    from app.streaming.ownership import Partition
+    from app.streaming.partition import Partition
     from app.streaming.transactions import Step, Transactions
 
 _COMMIT_AT_ONCE = 4_000
@@ -61,7 +61,7 @@ class LaneUser(Protocol):
 
 
 class Lanes:
-    """All lanes of a worker, and their committer. Implements `ownership.Observer`.
+    """All lanes of a worker, and their committer. Implements `partition.PartitionObserver`.
 
     Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
     """

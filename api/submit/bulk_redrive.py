@@ -16,7 +16,7 @@ import msgspec
 from api.submit.redrive_run import Patience, Run
 from api.view.dead_letter_filter import filter_of
 from app.rules.acts import LetterState
-from app.rules.ledger import MAX_REDRIVES
+from app.rules.ledger_rows import MAX_REDRIVES
 from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, Wanted, progress_record
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from app.rules.ledger_states import ended_at_ms
 
 if TYPE_CHECKING:
     from app.events import TaskEvent
-    from app.rules.ledger import ObjectRow
+    from app.rules.ledger_rows import ObjectRow
 
 TIMES_KEY = b"\x00"
 """Where a partition's `StreamTimes` stand in the table."""

@@ -27,7 +27,7 @@ from app.rules.dead_letters import (
     TOPIC_HEADER,
     headers_of_others,
 )
-from app.rules.ledger import MAX_REDRIVES
+from app.rules.ledger_rows import MAX_REDRIVES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
 
     from app.streaming.fencing import CommittedOffset
-    from app.streaming.ownership import Reader
+    from app.streaming.input_reader import InputReader
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Positions(NamedTuple):
 
 async def read_positions(
     client: AIOKafkaClient,
-    reader: Reader,
+    reader: InputReader,
     group_id: str,
     inputs: Sequence[TopicPartition],
     *,
@@ -84,7 +84,7 @@ async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, 
 
 
 async def _read_logs(
-    reader: Reader, inputs: Sequence[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]
+    reader: InputReader, inputs: Sequence[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]
 ) -> dict[TopicPartition, range]:
     for _ in range(_MAX_END_LOOKS):
         ends = await reader.end_offsets_of(inputs)

@@ -21,7 +21,7 @@ from faust.types import TP
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, message_of, take_batches, wake_takers
 from app.streaming.fencing import Membership
-from app.streaming.progress import Fetching
+from app.streaming.input_reader import Fetching
 from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Producer(driver.Producer):
 
 
 class Consumer(driver.Consumer):
-    """The consumer of a worker; implements `ownership.Reader`."""
+    """The consumer of a worker; implements `InputReader`."""
 
     app: StepApp
     _thread: ConsumerThread

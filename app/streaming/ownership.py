@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 
 from app.streaming.abandoned import end_abandoned_transactions, living_members
 from app.streaming.claims import Positions, read_positions
+from app.streaming.partition import Partition
 from app.streaming.places import PLACES_KEY, decode_places, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
@@ -26,67 +27,14 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
 
     from app.streaming.fencing import Membership
-    from app.streaming.places import Place
-    from app.streaming.progress import Fetching
+    from app.streaming.input_reader import InputReader
+    from app.streaming.partition import PartitionObserver
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 _RESTORE_STALL_S = 60.0
-
-
-class Partition:
-    """One partition number of this worker, over all of its input topics.
-
-    `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
-    was claimed, None if they are not known. Not `active` until restored.
-    """
-
-    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.next_offsets: dict[str, int] = {}
-        self.metadata: dict[str, str] = {}
-        self.ends: dict[str, int] = {}
-        self.places: dict[str, Place] = {}
-        self.members: frozenset[str] | None = None
-        self.stores: dict[str, TableStore] = {}
-        self.active = False
-
-
-class Reader(Protocol):
-    """The part of the consumer that ownership and `progress` need; `delivered`: by partition where its agent is."""
-
-    delivered: Mapping[TopicPartition, int]
-
-    def fetching(self) -> Fetching:
-        """Return what the consumer does now."""
-
-    async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the first offset that each partition's log still has."""
-
-    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return where each partition ends for readers of committed records."""
-
-    async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Go on from these offsets; a partition that is not assigned any more is passed over."""
-
-    def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
-        """Take records of these partitions from now on, and of no others."""
-
-
-class Observer(Protocol):
-    """Somebody who keeps books by partition, such as a processing engine."""
-
-    def partition_ready(self, partition: Partition) -> None:
-        """Hear that a partition's records are about to flow, with its committed offsets and metadata."""
-
-    def partition_lost(self, partition: Partition) -> None:
-        """Hear that a partition is gone: nothing of it can be committed any more."""
 
 
 class Ownership:
@@ -118,8 +66,8 @@ class Ownership:
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
         self.assignment: object = None
-        self.observers: list[Observer] = []
-        self.reader: Reader | None = None
+        self.observers: list[PartitionObserver] = []
+        self.reader: InputReader | None = None
         self.restoring: list[RestoreProgress] = []
         self.aborted_count = 0
         self._tables = tables

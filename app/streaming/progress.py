@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka.errors import KafkaError
 
 from app.errors import InputsChanged
+from app.streaming.input_reader import Fetching
 from app.streaming.reading import RecordReader
 from app.streaming.standstill import Sample, Standstill
 from app.streaming.survey import ClusterIncomplete
@@ -31,13 +32,6 @@ log = logging.getLogger(__name__)
 _LOOKS_PER_LIMIT = 12
 _MAX_PERIOD_S = 5.0
 _MAX_ANSWER_S = 5.0
-
-
-class Fetching(NamedTuple):
-    """What the consumer does: positions of the open partitions (-1: none yet), whether records wait for their agent."""
-
-    positions: Mapping[TopicPartition, int]
-    backed_up: bool
 
 
 class EndsReader(Protocol):

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from app.streaming.batching import RecordBatch
     from app.streaming.fencing import Membership
-    from app.streaming.ownership import Ownership, Partition
+    from app.streaming.ownership import Ownership
+    from app.streaming.partition import Partition
 
 log = logging.getLogger(__name__)
 

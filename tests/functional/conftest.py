@@ -22,7 +22,7 @@ from api.view.view import Progress, View
 from app.events import encode
 from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
-from app.rules.ledger import encode_row
+from app.rules.ledger_rows import encode_row
 from app.rules.placement import partition_of
 from app.settings import Settings
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from api.submit.publisher import Record
     from app.events import ObjectCreated
     from app.rules.counts import Counts, WindowKey
-    from app.rules.ledger import ObjectRow
+    from app.rules.ledger_rows import ObjectRow
     from app.rules.redrive import Outgoing
     from app.rules.results import Results
 

@@ -14,7 +14,8 @@ from api.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.commands import Pause, encode_command
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
 

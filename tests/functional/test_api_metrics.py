@@ -11,7 +11,8 @@ from app.events import ObjectCreated, TaskCreated, TaskFinished
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of
 

@@ -7,7 +7,8 @@ import pytest
 
 from api.object_schemas import ObjectPage
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 START_MS = 1_795_489_270_000

@@ -13,7 +13,8 @@ from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
 from app.rules.commands import Pause, encode_command
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, HeldUp, Identity, RunningTask, heartbeat_of

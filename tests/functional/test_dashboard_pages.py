@@ -14,7 +14,8 @@ from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
 from app.rules.commands import Family, Pause, Place, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of

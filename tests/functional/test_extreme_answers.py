@@ -17,7 +17,8 @@ from app.events import (
 )
 from app.rules.counts import MAX_SUM, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.dead_letters import Origin, dead_letter_headers
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of

@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules.commands import Cancel, Drain, Family, LimitRate, Pause, Place, SetConcurrency, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow
+from app.rules.ledger_rows import ObjectRow
 from app.rules.workers import Figures, Identity, heartbeat_of
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"

@@ -13,7 +13,7 @@ from served import Connection, request, served
 from api.paths import SegmentConvertor, decoded
 from api.segments import segment
 from app.events import ObjectCreated, encode, object_created_id
-from app.rules.ledger import ObjectRow, TaskRow
+from app.rules.ledger_rows import ObjectRow, TaskRow
 
 NOW_MS = 1_795_489_276_303
 ODD = [

@@ -17,7 +17,7 @@ from api.recount.objects import brief
 from app.events import TaskCreated, TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key, encode_counts
-from app.rules.ledger import decode_row, encode_row
+from app.rules.ledger_rows import decode_row, encode_row
 from app.rules.results import decode_result_row, encode_result_row, result_key
 
 LIVES = st.tuples(

@@ -37,8 +37,8 @@ from app.rules.counts import (
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.rules.expiry import TIMES_KEY, decode_times
-from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key
 from app.settings import load
 from app.topics import MAX_RECORD_BYTES

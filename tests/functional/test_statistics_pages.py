@@ -16,7 +16,8 @@ from agents.counting.listing import list_objects, list_windows, show_object, tot
 from agents.counting.page_html import render
 from app.events import TaskCreated, TaskFailed, TaskFinished, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.rules.ledger import ObjectRow, TaskRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, TaskRow, encode_row
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import Figures, Identity, heartbeat_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.health import check_broker, check_membership, check_partitions, check_progress
-from app.streaming.ownership import Partition
+from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress
 
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from api.recount.reading import open_topics
 from api.recount.run import Recount
 from app.names import BARE
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
 from app.settings import load
 

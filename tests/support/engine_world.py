@@ -35,7 +35,7 @@ from app.events import (
 from app.names import BARE, REDRIVEN_TABLE
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
-from app.streaming.ownership import Partition
+from app.streaming.partition import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

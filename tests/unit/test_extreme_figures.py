@@ -43,8 +43,8 @@ from app.rules.counts import (
     encode_counts,
     encode_window_key,
 )
-from app.rules.ledger import ObjectRow, TaskRow
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_rows import ObjectRow, TaskRow
 from app.rules.workers import decode_heartbeat
 
 IMPOSSIBLE = (

@@ -11,8 +11,9 @@ from aiokafka.errors import KafkaConnectionError
 from fakes import Fatal, ProcessEnded
 
 from app.errors import InputsChanged
-from app.streaming.ownership import Partition
-from app.streaming.progress import Fetching, Progress, owned_ratio
+from app.streaming.input_reader import Fetching
+from app.streaming.partition import Partition
+from app.streaming.progress import Progress, owned_ratio
 from app.streaming.restore import RestoreProgress
 from app.streaming.survey import ClusterIncomplete
 

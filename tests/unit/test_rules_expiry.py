@@ -17,7 +17,8 @@ from app.rules.expiry import (
     ledger_retention,
     look_at_of,
 )
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 HOUR_MS = 3_600_000

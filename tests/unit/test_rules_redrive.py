@@ -21,7 +21,8 @@ from app.events import (
 )
 from app.rules.acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
 from app.rules.dead_letters import INCOMPLETE_HEADER, Origin, dead_letter_headers
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.ledger_states import TaskState, state_of_task
 from app.rules.redrive import Letter, Outgoing, Plan, RedrivePolicy, Refusal
 from app.rules.tally import Tally
