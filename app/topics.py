@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-PLACES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
-"""By role the table in which its group keeps where it is, too (`app.streaming.places`)."""
+NOTES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
+"""By role the table in which its group keeps where it is, too (`app.streaming.offset_notes`)."""
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from agents.engine.facts import common_of, identity_of
+from agents.engine.event_fields import common_of, identity_of
 
 if TYPE_CHECKING:
     import asyncio

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.engine.outcomes import Outcomes
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
@@ -45,7 +45,7 @@ class Pool:
     def __init__(
         self,
         handlers: Handlers,
-        outcomes: Outcomes,
+        outcomes: AttemptOutcomes,
         control: ControlState,
         *,
         concurrency: int,

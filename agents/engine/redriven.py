@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from agents.engine.facts import identity_of
+from agents.engine.event_fields import identity_of
 from app.names import REDRIVEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _NOTES = 1_000
 class RedrivenTasks:
     """Knows which redriven tasks have had their first request."""
 
-    def __init__(self, lanes: Lanes, retention_ms: int = RETENTION_MS) -> None:
+    def __init__(self, lanes: WorkerLanes, retention_ms: int = RETENTION_MS) -> None:
         self._lanes = lanes
         self._keys = SeenKeys(retention_ms)
 

@@ -27,7 +27,7 @@ _IDLE_THREADS = 64
 """Threads kept for the next tasks; a new one costs 0.1 ms."""
 
 
-class Outcome(NamedTuple):
+class ThreadResult(NamedTuple):
     """What a handler returned, or what it raised."""
 
     value: Any
@@ -39,7 +39,7 @@ class ThreadRun:
 
     __slots__ = ("abandoned", "context", "ended", "function")
 
-    def __init__(self, function: Handler, context: Context, ended: asyncio.Future[Outcome]) -> None:
+    def __init__(self, function: Handler, context: Context, ended: asyncio.Future[ThreadResult]) -> None:
         self.function = function
         self.context = context
         self.ended = ended
@@ -95,7 +95,7 @@ class HandlerThreads:
             # An idle thread must not keep a task's content and result in memory.
             del run, outcome
 
-    def _ended(self, run: ThreadRun, outcome: Outcome) -> None:
+    def _ended(self, run: ThreadRun, outcome: ThreadResult) -> None:
         self._idle_count += 1
         if self._closed or self._idle_count > _IDLE_THREADS:
             self._let_go(1)
@@ -113,14 +113,14 @@ class HandlerThreads:
         self.thread_count -= count
 
 
-def _outcome_of(run: ThreadRun) -> Outcome:
+def _outcome_of(run: ThreadRun) -> ThreadResult:
     try:
         context = run.context
         if context.within is not None:
-            return Outcome(context.within.run(run.function, context.task, context), None)
-        return Outcome(run.function(context.task, context), None)
+            return ThreadResult(context.within.run(run.function, context.task, context), None)
+        return ThreadResult(run.function(context.task, context), None)
     # Even SystemExit: it would end this thread without a word, and the task would never end.
     except BaseException as error:  # noqa: BLE001
         # Its trace holds this frame, and the run will hold the error: a circle, for the garbage collector to find.
         del run
-        return Outcome(None, error)
+        return ThreadResult(None, error)

@@ -9,7 +9,7 @@ import typer
 
 from api.cli.commands import PlainCommand, subcommands
 from api.cli.options import ROLES, Broker, Role, settings_of
-from app.rules.worked import EARLIEST, LATEST, WORKED
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED
 
 if TYPE_CHECKING:
     from app.offset_reset import Reset

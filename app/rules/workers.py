@@ -86,7 +86,7 @@ _REASONS = {
 }
 
 
-class Figures(msgspec.Struct, frozen=True, gc=False):
+class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
     """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something.
 
     `abandoned`: handlers that did not end when they had to and run on; each takes a place of the worker's concurrency.
@@ -105,7 +105,7 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     standing_still: str = ""
 
 
-class Identity(msgspec.Struct, frozen=True, gc=False):
+class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
     """What a worker's life does not change; `web_port` is that of its own pages, 0 if it does not say."""
 
     worker: str
@@ -148,7 +148,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Heartbeat).decode
 
 
-def heartbeat_of(identity: Identity, figures: Figures, at_ms: int) -> bytes:
+def heartbeat_of(identity: WorkerIdentity, figures: WorkerFigures, at_ms: int) -> bytes:
     """Return the value to write: the tasks that run longest, each with a bounded message."""
     longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
     shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]

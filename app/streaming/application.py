@@ -33,10 +33,11 @@ from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
 from app.streaming.producer import TransactionalProducer
-from app.streaming.progress import KafkaEnds, Progress, patience_s
+from app.streaming.progress_monitor import KafkaEnds, ProgressMonitor, patience_s
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
-from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
+from app.streaming.topic_limits import MAX_BATCH_BYTES
+from app.streaming.transactions import Transactions
 from app.streaming.watchdog import Watchdog, end_hanging_process
 from app.streaming.workspace import Workspace
 
@@ -66,7 +67,7 @@ class StreamingApp(faust.App):
 
     options: StreamingOptions
     transactions: Transactions
-    progress: Progress
+    progress_monitor: ProgressMonitor
     watchdog: Watchdog
     is_prepared: bool
     preflight: Callable[[], Awaitable[None]]
@@ -95,7 +96,7 @@ class StreamingApp(faust.App):
             # The broker went away since `preflight`. Faust would end with exit code 1: a setting is wrong.
             end_process(error)
         self.is_prepared = True
-        self.add_future(self.progress.run())
+        self.add_future(self.progress_monitor.run())
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -134,14 +135,14 @@ def create_streaming_app(
     options: StreamingOptions,
     preflight: Callable[[], Awaitable[None]],
     fatal: Callable[[BaseException], NoReturn] | None = None,
-    places_table: str = "",
+    notes_table: str = "",
     watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
     `role` names its workers where nobody else does; left out: the group does.
 
-    `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
+    `notes_table` names the table that keeps where the group is, too (`offset_notes`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
     """
     fatal = fatal or (lambda error: end_process(error, app.describe_work()))
@@ -172,7 +173,7 @@ def create_streaming_app(
         stores=Workspace(options.data_dir / "stores" / app_id, instance),
         connection=options.connection,
         fatal=fatal,
-        places_table=places_table,
+        notes_table=notes_table,
     )
     app.options = options
     app.role = role or app_id
@@ -182,7 +183,7 @@ def create_streaming_app(
     app.drain = _nothing_to_drain
     app.describe_work = str
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
-    app.progress = Progress(
+    app.progress_monitor = ProgressMonitor(
         app.transactions,
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
         limit_s=options.stall_timeout_s,
@@ -198,7 +199,7 @@ def create_streaming_app(
     )
     app.watchdog = Watchdog(
         options.stall_timeout_s,
-        verdict=lambda: app.progress.verdict,
+        verdict=lambda: app.progress_monitor.verdict,
         end=lambda silence: end_hanging_process(silence, app.describe_work),
     )
     app.is_prepared = False

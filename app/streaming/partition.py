@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from app.streaming.places import Place
+    from app.streaming.offset_notes import OffsetNote
     from app.streaming.tables import TableStore
 
 
@@ -14,18 +14,18 @@ class Partition:
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
     beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
+    `offset_notes` says which topics were worked. `members` are the ids of the group's members when it
     was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
+    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "offset_notes", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.ends: dict[str, int] = {}
-        self.places: dict[str, Place] = {}
+        self.offset_notes: dict[str, OffsetNote] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
         self.active = False

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from app.events import ObjectCreated
     from app.rules.counts import Counts, WindowKey
     from app.rules.ledger_rows import ObjectRow
-    from app.rules.redrive import Outgoing
+    from app.rules.outgoing import Outgoing
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
@@ -88,7 +88,7 @@ class MemoryTopics:
         wave = list(records)
         await asyncio.sleep(0)
         return {
-            (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers)) + 1
+            (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers or ())) + 1
             for record in wave
         }
 

@@ -11,11 +11,11 @@ from fakes import settle, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
 from running_handlers import by_name, in_hand
 
-from agents.engine.figures import describe_running
+from agents.engine.processing_figures import describe_running
 from agents.execution.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
-from app.rules.lives import Life, join, split
-from app.rules.offsets import Progress
+from app.rules.offsets import PartitionProgress
+from app.rules.owner_lives import Life, join, split
 from ebs import inline
 
 LIVING = frozenset({"member", "another"})
@@ -23,7 +23,7 @@ LIVING = frozenset({"member", "another"})
 
 def begun(count: int, life: Life) -> str:
     """Return the metadata of an owner that had begun the first tasks of a partition."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     for offset in range(count):
         progress.take(offset)
         progress.start(offset)

@@ -36,8 +36,8 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.rules.expiry import TIMES_KEY, decode_times
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_expiry import TIMES_KEY, decode_times
 from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key
 from app.settings import load

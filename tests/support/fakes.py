@@ -17,7 +17,7 @@ from aiokafka.structs import ConsumerRecord
 from app.errors import Unreadable
 from app.streaming.batching import RecordBatch
 from app.streaming.fencing import Membership
-from app.streaming.partition import Partition
+from app.streaming.partition import Partition, PartitionObserver
 from app.streaming.transactions import Transactions
 from app.streaming.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 
@@ -195,7 +195,7 @@ class FakeOwnership:
 
     def __init__(self, topic: str, *more_topics: str) -> None:
         self.group_id = GROUP
-        self.places_table = ""
+        self.notes_table = ""
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)

@@ -45,7 +45,7 @@ def test_a_kind_has_its_handler_and_all_others_have_the_general_one() -> None:
 
 @pytest.mark.parametrize(("process_time", "mode"), [(AT_ONCE, "inline"), (ProcessTime(3.0, 5.0), "coroutine")])
 def test_without_a_handler_tasks_take_time_only(process_time: ProcessTime, mode: str) -> None:
-    """The default handler is the seed's; one that takes no time runs inline."""
+    """The default handler takes a random time; if it takes none, it runs inline."""
     loaded = load_handlers(Settings(process_time=process_time)).for_kind("any")
     assert ("the default handler", mode) == (loaded.name, loaded.mode)
 

@@ -115,7 +115,7 @@ def test_a_reject_keeps_its_reason() -> None:
 
 
 async def test_the_default_handler_takes_the_time_it_is_told_to() -> None:
-    """The seed's processor: a random time between two bounds."""
+    """It takes a random time between two bounds."""
     drawn: list[tuple[float, float]] = []
 
     def draw(low: float, high: float) -> float:

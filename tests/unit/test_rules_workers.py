@@ -9,24 +9,24 @@ import pytest
 
 from app.rules.workers import (
     MAX_RUNNING_SHOWN,
-    Figures,
     Heartbeat,
     HeldUp,
-    Identity,
     RetryTier,
     RunningTask,
+    WorkerFigures,
+    WorkerIdentity,
     decode_heartbeat,
     heartbeat_of,
     is_gone,
 )
 
-IDENTITY = Identity("processing-1", "processing", "0.1.0", "host", 42, 1_000, 6_066)
+IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000, 6_066)
 
 
 def test_heartbeat_is_that_of_the_contract():
     """The names that other programs read on the topic."""
     running, tiers = [RunningTask("a-0", 900, 0.4, "half")], [RetryTier("task-requests-retry-1s", 2, 1_700)]
-    figures = Figures([1, 3], 2, 900, 1_500, draining=True, running=running, retry_tiers=tiers, abandoned=1)
+    figures = WorkerFigures([1, 3], 2, 900, 1_500, draining=True, running=running, retry_tiers=tiers, abandoned=1)
     figures = msgspec.structs.replace(figures, held_up=[HeldUp("mail", "rate", 10_000, [1])])
     assert {
         "worker": "processing-1",
@@ -53,7 +53,7 @@ def test_heartbeat_is_that_of_the_contract():
 def test_heartbeat_stays_small():
     """Thousands of running tasks with pages of text: those that run longest are shown, with the start of it."""
     running = [RunningTask(f"a-{number}", number, None, "x" * 10_000) for number in range(2_000)]
-    value = heartbeat_of(IDENTITY, Figures(in_flight=2_000, running=running), 1)
+    value = heartbeat_of(IDENTITY, WorkerFigures(in_flight=2_000, running=running), 1)
     heartbeat = decode_heartbeat(value)
     assert heartbeat is not None
     assert [1_999, 1_998] == [task.for_ms for task in heartbeat.running[:2]]
@@ -63,7 +63,9 @@ def test_heartbeat_stays_small():
 
 def test_odd_words_of_a_handler_do_not_stop_the_heart():
     """Half a character in a progress message is escaped: a heartbeat that failed would make its worker look gone."""
-    heartbeat = decode_heartbeat(heartbeat_of(IDENTITY, Figures(running=[RunningTask("a", 1, 0.5, "x\ud83d")]), 1))
+    heartbeat = decode_heartbeat(
+        heartbeat_of(IDENTITY, WorkerFigures(running=[RunningTask("a", 1, 0.5, "x\ud83d")]), 1)
+    )
     assert heartbeat is not None
     assert r"x\ud83d" == heartbeat.running[0].message
 
@@ -105,5 +107,5 @@ def test_kind_that_fills_partitions_is_told_with_the_way_out():
 
 def test_kind_of_any_length_keeps_a_heartbeat_small():
     """Who writes requests by himself may call a kind anything."""
-    value = heartbeat_of(IDENTITY, Figures(held_up=[HeldUp("x" * 1_000_000, "rate", 1, [0])]), 1)
+    value = heartbeat_of(IDENTITY, WorkerFigures(held_up=[HeldUp("x" * 1_000_000, "rate", 1, [0])]), 1)
     assert len(value) < 1_000

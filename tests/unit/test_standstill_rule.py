@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from app.streaming.standstill import Sample, Standstill
+from app.streaming.standstill_rule import Sample, StandstillRule
 
 IN, MORE = TopicPartition("in", 0), TopicPartition("in", 1)
 LIMIT_S = 60.0
@@ -23,13 +23,13 @@ def sample(at_s: float, **fields: Any) -> Sample:
 
 def verdicts(*samples: Sample) -> list[bool]:
     """Return for each sample whether work stands still."""
-    rule = Standstill(LIMIT_S, MAX_GAP_S)
+    rule = StandstillRule(LIMIT_S, MAX_GAP_S)
     return [rule.observe(one) is not None for one in samples]
 
 
 def last_verdict(every_s: float = 5.0, until_s: float = 300.0, **fields: Any) -> str | None:
     """Return the verdict after five minutes of samples that all look the same."""
-    rule = Standstill(LIMIT_S, MAX_GAP_S)
+    rule = StandstillRule(LIMIT_S, MAX_GAP_S)
     verdict = None
     for number in range(round(until_s / every_s) + 1):
         verdict = rule.observe(sample(number * every_s, **fields))

@@ -28,7 +28,7 @@ _MAX_END_LOOKS = 30
 """How often an end below a committed offset is asked for again: a new leader may not know it at once."""
 
 
-class Positions(NamedTuple):
+class GroupPositions(NamedTuple):
     """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids."""
 
     committed: Mapping[TopicPartition, CommittedOffset]
@@ -46,7 +46,7 @@ async def read_positions(
     known_ids: Mapping[str, str],
     is_wanted: Callable[[], bool],
     end_abandoned: Callable[[], Awaitable[None]],
-) -> Positions | None:
+) -> GroupPositions | None:
     """Read them, the offsets once no open transaction can change them any more; None if nobody wants them by then.
 
     Topics with other ids than `known_ids` are waited for: whoever surveys them decides.
@@ -67,7 +67,7 @@ async def read_positions(
             return None
         await asyncio.sleep(_RETRY_S)
     cluster_id, topic_ids = found
-    return Positions(committed, await _read_logs(reader, inputs, committed), topic_ids, cluster_id)
+    return GroupPositions(committed, await _read_logs(reader, inputs, committed), topic_ids, cluster_id)
 
 
 async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, dict[str, str]] | None:

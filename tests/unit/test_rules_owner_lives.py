@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.rules.lives import MAX_LIFE_BYTES, Life, follow, join, name_of, split
+from app.rules.owner_lives import MAX_LIFE_BYTES, Life, follow, join, name_of, split
 
 MEMBER = "ebs-processing-abc-0b5f7a34-90c1-4c39-8e35-12eb1c6e0f55"
 OTHER = "ebs-processing-def-1b5f7a34-90c1-4c39-8e35-99eb1c6e0f99"

@@ -27,7 +27,7 @@ class Retention(NamedTuple):
         return window_start_ms(start_ms, self.size_ms) + self.size_ms > stream_time_ms - self.kept_ms
 
 
-def window_ladder(kept_ms: int) -> tuple[Retention, ...]:
+def window_retentions(kept_ms: int) -> tuple[Retention, ...]:
     """Return how windows age, shortest first: 10 s for `kept_ms`, then 1 min for 24 h, then 1 h for 30 days."""
     return (
         Retention(WINDOW_MS, kept_ms),
@@ -37,10 +37,10 @@ def window_ladder(kept_ms: int) -> tuple[Retention, ...]:
 
 
 def living_window(
-    ladder: Iterable[Retention], start_ms: int, kind: str, stream_time_ms: int, longer_than_ms: int = 0
+    retentions: Iterable[Retention], start_ms: int, kind: str, stream_time_ms: int, longer_than_ms: int = 0
 ) -> WindowKey | None:
     """Return the shortest window around an instant that is still kept, None if none is."""
-    for retention in ladder:
+    for retention in retentions:
         if retention.size_ms > longer_than_ms and retention.holds(start_ms, stream_time_ms):
             return WindowKey(retention.size_ms, window_start_ms(start_ms, retention.size_ms), kind)
     return None

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
-from app.rules.expiry import (
+from app.rules.ledger_expiry import (
     ENTRIES_FROM,
     IDS_PER_ENTRY,
     LedgerRetention,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.streaming.batching import RecordBatch
+    from app.streaming.step import Step
     from app.streaming.tables import StepRows
-    from app.streaming.transactions import Step
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ results count too; an object may have 10,000.
 _LOOK_EVERY_MS = 1_000
 
 
-class Forgetting:
+class LedgerSweep:
     """Makes entries for new rows, and deletes rows that are due."""
 
     def __init__(self, retention: LedgerRetention, objects: str) -> None:
@@ -58,7 +58,7 @@ class Forgetting:
             look_at_ms = max(times.objects_ms, times.task_events_ms) + self._retention.ended_ms
             _put(step.rows(EXPIRY_TABLE, batches[0].partition), look_at_ms, self._place_of(batches), born, 0)
 
-    def forget(self, step: Step, batches: Sequence[RecordBatch], times: StreamTimes) -> None:
+    def sweep(self, step: Step, batches: Sequence[RecordBatch], times: StreamTimes) -> None:
         """Delete the rows of a partition that are due, and make the next entries of those that are not yet."""
         partition, now_ms = batches[0].partition, times.ledger_ms
         if now_ms < self._look_from.get(partition, 0):

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from app.errors import InputsChanged
 from app.streaming.input_reader import Fetching
 from app.streaming.reading import RecordReader
-from app.streaming.standstill import Sample, Standstill
+from app.streaming.standstill_rule import Sample, StandstillRule
 from app.streaming.survey import ClusterIncomplete
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class KafkaEnds:
         return consumer
 
 
-class Progress:
+class ProgressMonitor:
     """How a worker's work moves; `verdict` says what stands still, None if nothing does.
 
     `why_away` says why the broker's answers do not count, `survey` (None: nobody looks) whether all is as it was.
@@ -127,7 +127,7 @@ class Progress:
         self._is_stopping = is_stopping
         self._clock = clock
         self._patience_s = patience_s(limit_s)
-        self._rule = Standstill(limit_s, max_gap_s=2 * (self.period_s + self._patience_s))
+        self._rule = StandstillRule(limit_s, max_gap_s=2 * (self.period_s + self._patience_s))
 
     async def run(self) -> None:
         """Look until cancelled; never raises anything else."""

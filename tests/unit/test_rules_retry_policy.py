@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.rules.retry import GiveUp, RetryAt, RetryPolicy
+from app.rules.retry_policy import GiveUp, RetryAt, RetryPolicy
 
 DAY_MS = 86_400_000
 POLICY = RetryPolicy((1, 10, 60), max_attempts=5, max_age_ms=DAY_MS)

@@ -40,7 +40,7 @@ class Sample(NamedTuple):
     excuse: str = ""
 
 
-class Standstill:
+class StandstillRule:
     """Judges samples as they come; `limit_s` is how long nothing may move, `max_gap_s` what a gap counts at most."""
 
     def __init__(self, limit_s: float, max_gap_s: float) -> None:

@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.dead_letters import dead_letter
-from agents.engine.facts import cancelled
+from agents.engine.event_fields import cancelled
 from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
-from agents.outgoing import Outgoing
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
-from app.rules.retry import GiveUp
-from app.streaming.transactions import SURELY_FITS_BYTES
+from app.rules.outgoing import Outgoing
+from app.rules.retry_policy import GiveUp
+from app.streaming.topic_limits import SURELY_FITS_BYTES
 from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated, TaskEvent
-    from app.rules.retry import RetryAt, RetryPolicy
+    from app.rules.retry_policy import RetryAt, RetryPolicy
 
 log = logging.getLogger(__name__)
 
 
-class Outcomes:
+class AttemptOutcomes:
     """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: WorkerLanes,
         *,
         retry_policy: RetryPolicy,
         max_result_bytes: int,
@@ -153,7 +153,7 @@ class Outcomes:
                 _seen_by(attempt),
                 cause,
                 topic=self._names.dead_letters,
-                limit_bytes=self._lanes.transactions.limit_bytes(self._names.dead_letters),
+                limit_bytes=self._lanes.transactions.topic_limits.limit_bytes(self._names.dead_letters),
                 attempts=task.attempt,
                 task=task,
             )
@@ -165,10 +165,10 @@ class Outcomes:
             text, alike = "%s failed, the next one is due in %.1f s: %s", (task.kind, group)
             self._story.tell(alike, time.monotonic(), text, describe(task), wait_s, said)
         outgoing = (failed, event, record)
-        self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
+        self._lanes.ends.add(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
         if pause is not None:
             # The other workers go on until they read it.
-            self._lanes.send_ends()
+            self._lanes.ends.send_now()
         self.last_progress_at_ms = now_ms
 
     def cancel(self, ready: Ready) -> None:

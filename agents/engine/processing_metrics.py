@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from agents.engine.engine import Engine
-    from agents.engine.ladder import Ladder
+    from agents.engine.retry_ladder import RetryLadder
 
 
 class ProcessingCollector:
     """Running handlers, those left behind, and retries that wait in this worker."""
 
-    def __init__(self, engine: Engine, ladder: Ladder) -> None:
+    def __init__(self, engine: Engine, ladder: RetryLadder) -> None:
         self._engine = engine
         self._ladder = ladder
 
@@ -35,7 +35,7 @@ class ProcessingCollector:
         yield gauge(
             "ebs_handlers_abandoned", "Abandoned handlers that still run; each keeps a place", pool.abandoned_count
         )
-        held_up = {number for held in self._engine.held_up() for number in held.partitions}
+        held_up = {number for held in self._engine.report.held_up() for number in held.partitions}
         yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind holds up", len(held_up))
         breaker = self._engine.breaker
         yield counter(

@@ -13,7 +13,7 @@ from fakes import Fatal, ProcessEnded
 from app.errors import InputsChanged
 from app.streaming.input_reader import Fetching
 from app.streaming.partition import Partition
-from app.streaming.progress import Progress, owned_ratio
+from app.streaming.progress_monitor import ProgressMonitor, owned_ratio
 from app.streaming.restore import RestoreProgress
 from app.streaming.survey import ClusterIncomplete
 
@@ -47,7 +47,7 @@ class Worker:
         self.transactions.fatal = self.fatal
         self.surveyed: Exception | None = None
         self.unowned: tuple[int, ...] = ()
-        self.progress = Progress(
+        self.progress = ProgressMonitor(
             self.transactions,
             self,
             limit_s=LIMIT_S,

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.engine.facts import cancelled
-from agents.outgoing import Outgoing
+from agents.engine.event_fields import cancelled
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
 from app.future_stamps import future_stamps
+from app.rules.outgoing import Outgoing
 from app.rules.workers import RetryTier
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ MAX_WAITING = 10_000
 """Retries of one lane that wait in memory; then its fetching pauses, for these are due first."""
 
 
-class Ladder:
-    """Forwards the retries of some tiers when they are due. Implements `lanes.LaneUser`."""
+class RetryLadder:
+    """Forwards the retries of some tiers when they are due. Implements `lane.LaneUser`."""
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: WorkerLanes,
         *,
         topics: Sequence[str],
         control: ControlState,
@@ -148,7 +148,7 @@ class Ladder:
                 due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
             heapq.heappush(self._waiting, (due_at_ms, next(self._count), lane, record, task))
             lane.not_due_count += 1
-        self._lanes.derive_hold(lane)
+        self._lanes.holds.derive(lane)
         self._forward_due()
 
     def _forward_due(self) -> None:
@@ -184,7 +184,7 @@ class Ladder:
                 self._lanes.send(lane, outgoing)
                 self._lanes.finish(lane, record.offset)
             else:
-                self._lanes.end(lane, record.offset, (outgoing,))
+                self._lanes.ends.add(lane, record.offset, (outgoing,))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

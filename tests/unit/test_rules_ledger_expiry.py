@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.events import TaskCreated, TaskFinished, TaskStarted
-from app.rules.expiry import (
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_expiry import (
     ENTRIES_FROM,
     TIMES_KEY,
     StreamTimes,
@@ -17,7 +18,6 @@ from app.rules.expiry import (
     ledger_retention,
     look_at_of,
 )
-from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 

@@ -15,12 +15,12 @@ from engine_bench import NOW_MS, request
 from fakes import FakeStream, FakeWorker, settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 
-from agents.engine.ladder import Ladder
-from agents.engine.lanes import Lanes
+from agents.engine.retry_ladder import RetryLadder
+from agents.engine.worker_lanes import WorkerLanes
 from app.events import TaskCancelled, decode_task_event, decode_task_request, encode
 from app.names import BARE
 from app.rules.control import ControlState
-from app.rules.offsets import Progress
+from app.rules.offsets import PartitionProgress
 from app.rules.workers import RetryTier
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class Bench:
         self.control = ControlState()
         self.stream = FakeStream()
         self.clock_ms = clock_ms = clock_ms or (lambda: self.now_ms)
-        self.lanes = Lanes(self.worker.transactions, names=BARE, commit_interval_s=0, gather_s=0, clock_ms=clock_ms)
-        self.ladder = Ladder(self.lanes, topics=TIERS, control=self.control, max_waiting=4, clock_ms=clock_ms)
+        self.lanes = WorkerLanes(
+            self.worker.transactions, names=BARE, commit_interval_s=0, gather_s=0, clock_ms=clock_ms
+        )
+        self.ladder = RetryLadder(self.lanes, topics=TIERS, control=self.control, max_waiting=4, clock_ms=clock_ms)
         self.running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -154,7 +156,7 @@ async def test_restart_forwards_exactly_what_was_not(bench):
     bench.now_ms += 10
     await bench.forwards(1)
     await until(lambda: bench.committed(TIERS[0])[0] == 0)
-    progress = Progress(*bench.committed(TIERS[0]))
+    progress = PartitionProgress(*bench.committed(TIERS[0]))
     assert [True, False] == [progress.take(0), progress.take(1)]
 
 

@@ -14,7 +14,7 @@ from app.events import (
     TaskRetried,
     TaskStarted,
 )
-from app.rules.worked import WorkedTasks
+from app.rules.worked_tasks import WorkedTasks
 
 
 def request(attempt: int = 1, redrive: int = 0):

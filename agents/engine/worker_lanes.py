@@ -1,6 +1,6 @@
 """Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
 
-`Lanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `ladder`)
+`WorkerLanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `retry_ladder`)
 takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
 one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
 started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
@@ -9,13 +9,12 @@ started or finished above it (`app.rules.offsets`). So after a crash exactly wha
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from typing import TYPE_CHECKING, Protocol
-
-from aiokafka import TopicPartition
+from typing import TYPE_CHECKING
 
 from agents.dead_letters import dead_letter
+from agents.engine.delayed_ends import GATHER_S, DelayedEnds
+from agents.engine.fetch_holds import FetchHolds
 from agents.engine.lane import MAX_PARKED, Lane
 from app.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
@@ -25,42 +24,21 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
-    from agents.outgoing import Outgoing
+    from agents.engine.lane import LaneUser
     from app.names import Names
+    from app.rules.outgoing import Outgoing
     from app.streaming.batching import RecordBatch
     from app.streaming.partition import Partition
-    from app.streaming.transactions import Step, Transactions
+    from app.streaming.step import Step
+    from app.streaming.transactions import Transactions
 
 _COMMIT_AT_ONCE = 4_000
 """Records to send after which the committer does not wait for its interval."""
-_GATHER_S = 0.25
-"""Ends that go to topics off the main road wait so long for others, unless none went within that time.
-
-Each partition that a transaction writes to costs the broker a marker, and its readers a fetch: one task in a hundred
-that fails put three more topics into every transaction, and doubled the broker's CPU time (2026-11, `make bench-engine
-BENCH="--only poison"`)."""
-_MAX_GATHERED = 1_000
-"""Ends that do not wait any longer: each holds its records, stack traces among them."""
 _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 """A lane whose encoded progress is longer starts nothing more until it shrinks."""
 
 
-class LaneUser(Protocol):
-    """Who works the lanes of some topics; `max_backlog`: what may wait in one of them before its fetching is held."""
-
-    max_backlog: int
-
-    def lane_ready(self, lane: Lane) -> None:
-        """Begin with a lane where its committed progress says."""
-
-    def lane_lost(self, lane: Lane) -> None:
-        """Stop everything that runs for a lane."""
-
-    def committed(self) -> None:
-        """Hear that a step was collected: crowded lanes may have room again."""
-
-
-class Lanes:
+class WorkerLanes:
     """All lanes of a worker, and their committer. Implements `partition.PartitionObserver`.
 
     Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
@@ -72,7 +50,7 @@ class Lanes:
         *,
         names: Names,
         commit_interval_s: float,
-        gather_s: float = _GATHER_S,
+        gather_s: float = GATHER_S,
         max_parked: int = MAX_PARKED,
         crowded_bytes: int = _PROGRESS_ALARM_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -84,10 +62,6 @@ class Lanes:
         self._crowded_bytes = crowded_bytes
         self._clock_ms = clock_ms
         self._commit_interval_s = commit_interval_s
-        self._gather_s = gather_s
-        self._gathered: list[tuple[Lane, int, Sequence[Outgoing]]] = []
-        self._gathering: asyncio.TimerHandle | None = None
-        self._gathered_at_s = -math.inf
         self._users: dict[str, LaneUser] = {}
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._changed = asyncio.Event()
@@ -95,12 +69,14 @@ class Lanes:
         self._quiet = asyncio.Event()
         self._outgoing_count = 0
         self._is_committing = False
+        self.holds = FetchHolds(self._lanes, transactions.ownership)
+        self.ends = DelayedEnds(gather_s, send=self.send, finish=self.finish, on_sent=self._quiet.set)
         transactions.ownership.observers.append(self)
 
     @property
     def is_settled(self) -> bool:
         """Whether all that was sent is committed."""
-        return not (self._outgoing_count or self._is_committing or self._gathered)
+        return not (self._outgoing_count or self._is_committing or self.ends.count)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -157,7 +133,7 @@ class Lanes:
             if newest_ms > now_ms:
                 newest_ms = future_stamps.believe(f"{lane.topic}-{lane.partition.number}", newest_ms, now_ms)
             lane.stream_time_ms = max(lane.stream_time_ms, newest_ms)
-            self.derive_hold(lane)
+            self.holds.derive(lane)
         self._mark(lane)
         return lane
 
@@ -175,7 +151,7 @@ class Lanes:
 
     def check_size(self, outgoing: Outgoing) -> None:
         """Raise `RecordTooLarge` if the record's topic does not take it."""
-        self.transactions.check_size(outgoing.topic, outgoing.key, outgoing.value, outgoing.headers)
+        self.transactions.topic_limits.check_size(outgoing.topic, outgoing.key, outgoing.value, outgoing.headers)
 
     def put(self, lane: Lane, table: str, key: bytes, value: bytes | None) -> None:
         """Set a table row with the lane's next commit, or delete it (None)."""
@@ -186,28 +162,10 @@ class Lanes:
         """Note that a record is done for good."""
         lane.progress.finish(offset)
         if lane.held:
-            self.derive_hold(lane)
+            self.holds.derive(lane)
         if not lane.changed:
             self._mark(lane)
         self._quiet.set()
-
-    def end(self, lane: Lane, offset: int, outgoing: Sequence[Outgoing]) -> None:
-        """Send what becomes of a record and note that it is done, all in one commit, together with other such ends.
-
-        For what goes to topics that are seldom written to. Until then the record counts as not done.
-        """
-        self._gathered.append((lane, offset, outgoing))
-        if len(self._gathered) >= _MAX_GATHERED:
-            self._send_gathered()
-        elif self._gathering is None:
-            loop = asyncio.get_running_loop()
-            due_at_s = max(loop.time(), self._gathered_at_s + self._gather_s)
-            self._gathering = loop.call_at(due_at_s, self._send_gathered)
-
-    def send_ends(self) -> None:
-        """Let no end that was given to `end` wait any longer."""
-        if self._gathered:
-            self._send_gathered()
 
     def take_back(self, topic: str, key: bytes) -> None:
         """Do not send what no step has collected yet of a topic and key."""
@@ -220,7 +178,7 @@ class Lanes:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
             topic = self.names.dead_letters
-            limit_bytes = self.transactions.limit_bytes(topic)
+            limit_bytes = self.transactions.topic_limits.limit_bytes(topic)
             self.send(lane, dead_letter(record, error, topic=topic, limit_bytes=limit_bytes))
 
     def note(self, lane: Lane) -> asyncio.Future[None]:
@@ -238,26 +196,6 @@ class Lanes:
             lane.end_life()
         if left:
             await asyncio.wait([self.note(lane) for lane in left])
-
-    def derive_hold(self, lane: Lane) -> None:
-        """Hold the fetching of a lane, or go on with it, as what waits in it now demands.
-
-        Called wherever that changes: as records are taken, start, and are done, however they came to their end.
-        """
-        held = lane.must_hold()
-        if held != lane.held:
-            lane.held = held
-            self._publish_holds()
-
-    def needless_hold(self) -> str:
-        """Return the partition whose fetching is held although too little waits in it; "" if there is none.
-
-        For the watchdog: there should be none, or the partition would stand still for good.
-        """
-        for lane in self:
-            if lane.held and not lane.must_hold():
-                return f"{lane.topic}-{lane.partition.number}"
-        return ""
 
     async def wait_quiet(self) -> None:
         """Wait until something was finished or committed."""
@@ -278,7 +216,7 @@ class Lanes:
                 self._outgoing_count -= len(lane.outbox)
                 user.lane_lost(lane)
                 _wake(lane.noted)
-        self._publish_holds()
+        self.holds.publish()
         self._quiet.set()
 
     def _open(self, partition: Partition, topic: str) -> None:
@@ -286,20 +224,6 @@ class Lanes:
         lane = Lane(partition, topic, max_backlog=user.max_backlog, max_parked=self._max_parked)
         self._lanes[topic, partition.number] = lane
         user.lane_ready(lane)
-
-    def _send_gathered(self) -> None:
-        self._gathered_at_s = asyncio.get_running_loop().time()
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        gathered, self._gathered = self._gathered, []
-        for lane, offset, outgoing in gathered:
-            if lane.lost:
-                continue
-            for one in outgoing:
-                self.send(lane, one)
-            self.finish(lane, offset)
-        self._quiet.set()
 
     def _mark(self, lane: Lane) -> None:
         if not lane.changed:
@@ -311,40 +235,21 @@ class Lanes:
         self._changed.clear()
         self._plenty.clear()
         collected = []
-        for (topic, number), lane in self._lanes.items():
+        for (_topic, number), lane in self._lanes.items():
             if not lane.changed or step.partition(number) is not lane.partition:
                 continue
-            metadata = lane.encode()
+            sent_count = len(lane.outbox)
             noted, lane.noted = lane.noted, []
-            if metadata is None:
-                # It fits again once running tasks have finished: no other starts in this lane until then. What waits
-                # for a commit may be all that runs.
-                lane.crowded = True
+            if not lane.collect(step, self._crowded_bytes):
+                # It fits again once running tasks have finished. What waits for a commit may be all that runs.
                 _wake(noted)
                 self._changed.set()
                 continue
-            lane.crowded = len(metadata) > self._crowded_bytes
-            for outgoing in lane.outbox:
-                step.send(*outgoing)
-            for (table, key), value in lane.rows.items():
-                rows = step.rows(table, number)
-                if value is None:
-                    rows.delete(key)
-                else:
-                    rows.put(key, value)
-            self._outgoing_count -= len(lane.outbox)
-            lane.outbox.clear()
-            lane.rows.clear()
-            lane.changed = False
-            step.commit_offset(topic, number, lane.progress.watermark, metadata)
+            self._outgoing_count -= sent_count
             collected.append((lane, noted))
         for user in set(self._users.values()):
             user.committed()
         return collected
-
-    def _publish_holds(self) -> None:
-        held = frozenset(TopicPartition(topic, number) for (topic, number), lane in self._lanes.items() if lane.held)
-        self.transactions.ownership.hold(held)
 
 
 def _wake(noted: list[asyncio.Future[None]]) -> None:

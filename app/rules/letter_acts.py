@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from app.events import DECODE_ERRORS, Instant, Redrive, encode
 from app.rules.dead_letters import ACT_HEADER, TOPIC_HEADER
-from app.rules.redrive import Outgoing
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class LetterState(StrEnum):
     DISCARDED = "DISCARDED"
 
 
-class Act(msgspec.Struct, frozen=True):
+class LetterAct(msgspec.Struct, frozen=True):
     """Something done to a letter; `redrive` is the generation that it began, 0 for a discard.
 
     By `id` one who does not know whether his act came through finds it again; it is empty for those of a run.
@@ -56,11 +56,11 @@ class Act(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(max_length=64)] = ""
 
 
-_decode_act = msgspec.json.Decoder(Act).decode
+_decode_act = msgspec.json.Decoder(LetterAct).decode
 _STATES = {state.lower().encode(): state for state in (LetterState.REDRIVEN, LetterState.DISCARDED)}
 
 
-def act_record(topic: str, letter_id: LetterId, state: LetterState, act: Act) -> Outgoing:
+def act_record(topic: str, letter_id: LetterId, state: LetterState, act: LetterAct) -> Outgoing:
     """Return the record that says what was done to a letter."""
     headers = [(ACT_HEADER, state.lower().encode())]
     return Outgoing(topic, letter_id.partition, str(letter_id).encode(), encode(act), headers)
@@ -68,7 +68,7 @@ def act_record(topic: str, letter_id: LetterId, state: LetterState, act: Act) ->
 
 def read_act(
     key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]
-) -> tuple[LetterId, LetterState, Act] | None:
+) -> tuple[LetterId, LetterState, LetterAct] | None:
     """Return what an act says; None if the record is a letter, or an act of nothing that we know."""
     state = _STATES.get(headers.get(ACT_HEADER, b""))
     letter_id = None if key is None else parse_letter_id(key.decode("utf-8", "replace"))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, WindowKey, encode_window_key
-from app.rules.window_ladder import expired_windows, first_key_of, late_before_ms, living_window, window_ladder
+from app.rules.window_retention import expired_windows, first_key_of, late_before_ms, living_window, window_retentions
 
-LADDER = window_ladder(HOUR_MS)
+RETENTIONS = window_retentions(HOUR_MS)
 NOW_MS = 1_795_489_276_303
 DAY_MS = 24 * HOUR_MS
 
@@ -51,11 +51,11 @@ def test_windows_expire_when_they_ended_long_enough_ago(before_ms, limit, expect
     assert expected == [encode_window_key(one) for one in expired_windows(keys, WINDOW_MS, before_ms, limit)]
 
 
-def test_ladder_keeps_longer_windows_longer():
+def test_retentions_keeps_longer_windows_longer():
     """10 s for the setting, 1 min for a day, 1 h for 30 days, each size a multiple of the one before."""
-    assert [(WINDOW_MS, HOUR_MS), (MINUTE_MS, DAY_MS), (HOUR_MS, 30 * DAY_MS)] == list(LADDER)
-    assert [100 * DAY_MS] * 3 == [one.kept_ms for one in window_ladder(100 * DAY_MS)]
-    assert all(longer.size_ms % shorter.size_ms == 0 for shorter, longer in pairwise(LADDER))
+    assert [(WINDOW_MS, HOUR_MS), (MINUTE_MS, DAY_MS), (HOUR_MS, 30 * DAY_MS)] == list(RETENTIONS)
+    assert [100 * DAY_MS] * 3 == [one.kept_ms for one in window_retentions(100 * DAY_MS)]
+    assert all(longer.size_ms % shorter.size_ms == 0 for shorter, longer in pairwise(RETENTIONS))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_ladder_keeps_longer_windows_longer():
 )
 def test_late_event_counts_in_the_shortest_window_that_still_is(age_ms, size_ms):
     """By its age against the stream time; None: only the totals know it."""
-    window = living_window(LADDER, NOW_MS - age_ms, "mail", NOW_MS)
+    window = living_window(RETENTIONS, NOW_MS - age_ms, "mail", NOW_MS)
     assert size_ms == (window and window.size_ms)
     if window is not None:
         assert window.start_ms <= NOW_MS - age_ms < window.end_ms
@@ -84,11 +84,11 @@ def test_late_event_counts_in_the_shortest_window_that_still_is(age_ms, size_ms)
 @given(st.integers(0, 40 * DAY_MS), st.sampled_from([0, WINDOW_MS, MINUTE_MS, HOUR_MS]))
 def test_no_window_is_made_that_is_over(age_ms, longer_than_ms):
     """Whatever comes late, or merges late: it never goes to a window that is expired, which nobody would remove."""
-    window = living_window(LADDER, NOW_MS - age_ms, "mail", NOW_MS, longer_than_ms)
+    window = living_window(RETENTIONS, NOW_MS - age_ms, "mail", NOW_MS, longer_than_ms)
     if window is None:
         return
     assert window.size_ms > longer_than_ms
-    kept_ms = dict(LADDER)[window.size_ms]
+    kept_ms = dict(RETENTIONS)[window.size_ms]
     assert [] == expired_windows([encode_window_key(window)], window.size_ms, NOW_MS - kept_ms, 1)
 
 

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from agents.failure_story import describe
-from app.rules.workers import MAX_RUNNING_SHOWN, Figures, RunningTask
+from app.rules.workers import MAX_RUNNING_SHOWN, RunningTask, WorkerFigures
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
     from agents.engine.engine import Engine
-    from agents.engine.ladder import Ladder
-    from app.streaming.progress import Progress
+    from agents.engine.retry_ladder import RetryLadder
+    from app.streaming.progress_monitor import ProgressMonitor
     from app.streaming.transactions import Transactions
 
 
@@ -23,18 +23,20 @@ _NAMED = 5
 class ProcessingFigures:
     """The figures of the engine: what runs and waits, for how long, and when something was last finished."""
 
-    def __init__(self, transactions: Transactions, progress: Progress, engine: Engine, ladder: Ladder) -> None:
+    def __init__(
+        self, transactions: Transactions, progress: ProgressMonitor, engine: Engine, ladder: RetryLadder
+    ) -> None:
         self._transactions = transactions
         self._progress = progress
         self._engine = engine
         self._ladder = ladder
 
-    def __call__(self) -> Figures:
+    def __call__(self) -> WorkerFigures:
         """Return the figures now; the tasks that run longest are named."""
         now_s = time.perf_counter()
         oldest_first = sorted(self._engine.running, key=lambda attempt: attempt.began_at_s)
         partitions = self._transactions.ownership.partitions
-        return Figures(
+        return WorkerFigures(
             partitions=sorted(number for number, one in partitions.items() if one.active),
             in_flight=len(oldest_first),
             oldest_running_ms=_age_ms(oldest_first[0], now_s) if oldest_first else None,
@@ -42,7 +44,7 @@ class ProcessingFigures:
             draining=self._engine.is_draining,
             retry_tiers=self._ladder.tiers(),
             abandoned=self._engine.abandoned_count,
-            held_up=self._engine.held_up(),
+            held_up=self._engine.report.held_up(),
             standing_still=self._progress.verdict or "",
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )

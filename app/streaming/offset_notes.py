@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from app.streaming.fencing import CommittedOffset
 
-PLACES_KEY = b""
+NOTES_KEY = b""
 """The row's key: in front of all others, which are never empty."""
 _DECIDED = ";t="
 _ID_CHARS = 12
@@ -44,7 +44,7 @@ NOT_KEPT = -1
 """The offset in a row of those who commit what they finish in any order: only the commit's metadata tells all."""
 
 
-class Place(msgspec.Struct, array_like=True, frozen=True):
+class OffsetNote(msgspec.Struct, array_like=True, frozen=True):
     """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id."""
 
     topic_id: str
@@ -52,14 +52,14 @@ class Place(msgspec.Struct, array_like=True, frozen=True):
     cluster_id: str = ""
 
 
-encode_places = msgspec.msgpack.Encoder().encode
-"""Pack the places of a partition: by topic a `Place`."""
-_decode_places = msgspec.msgpack.Decoder(dict[str, Place]).decode
+encode_notes = msgspec.msgpack.Encoder().encode
+"""Pack the notes of a partition: by topic an `OffsetNote`."""
+_decode_notes = msgspec.msgpack.Decoder(dict[str, OffsetNote]).decode
 
 
-def decode_places(data: bytes | None) -> dict[str, Place]:
-    """Return the places of a partition; none if there is no row."""
-    return {} if data is None else _decode_places(data)
+def decode_notes(data: bytes | None) -> dict[str, OffsetNote]:
+    """Return the notes of a partition; none if there is no row."""
+    return {} if data is None else _decode_notes(data)
 
 
 def decided(metadata: str, topic_id: str) -> str:
@@ -67,7 +67,7 @@ def decided(metadata: str, topic_id: str) -> str:
     return f"{metadata}{_DECIDED}{topic_id[:_ID_CHARS]}"
 
 
-class Start(NamedTuple):
+class StartingPoint(NamedTuple):
     """Where to begin with a partition, with which commit metadata; `said`: what people should know of it."""
 
     offset: int
@@ -78,13 +78,13 @@ class Start(NamedTuple):
 def starting_point(
     tp: TopicPartition,
     committed: CommittedOffset,
-    place: Place | None,
+    note: OffsetNote | None,
     *,
     group_id: str,
     topic_id: str,
     cluster_id: str,
     log: range,
-) -> Start:
+) -> StartingPoint:
     """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
 
     Raises `OffsetsLost` where nobody can know what was worked.
@@ -92,24 +92,26 @@ def starting_point(
     name = f"{tp.topic}-{tp.partition}"
     metadata, sign, decided_id = committed.metadata.partition(_DECIDED)
     is_decided = bool(sign) and topic_id.startswith(decided_id)
-    if place is not None and not is_decided:
-        if cluster_id and place.cluster_id and place.cluster_id != cluster_id:
+    if note is not None and not is_decided:
+        if cluster_id and note.cluster_id and note.cluster_id != cluster_id:
             raise OffsetsLost(
-                f"{group_id} has worked {tp.topic} on another Kafka cluster ({place.cluster_id}, this is {cluster_id}) "
+                f"{group_id} has worked {tp.topic} on another Kafka cluster ({note.cluster_id}, this is {cluster_id}) "
                 f"where the records had other offsets: {_decide(group_id, all_partitions=True)}"
             )
-        if topic_id and place.topic_id and place.topic_id != topic_id:
-            return Start(log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on")
+        if topic_id and note.topic_id and note.topic_id != topic_id:
+            return StartingPoint(
+                log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on"
+            )
     offset, said = committed.offset, ""
     if offset < 0:
-        if place is None:
-            return Start(log.start, "")
-        if place.offset == NOT_KEPT:
+        if note is None:
+            return StartingPoint(log.start, "")
+        if note.offset == NOT_KEPT:
             raise OffsetsLost(
                 f"{group_id} has worked {name}, but its committed offset is gone (a group without members for longer "
                 f"than offsets.retention.minutes loses it): {_decide(group_id)}"
             )
-        offset, metadata = place.offset, ""
+        offset, metadata = note.offset, ""
         said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
     if offset > log.stop:
         raise OffsetsLost(
@@ -119,24 +121,24 @@ def starting_point(
     if offset < log.start:
         said = f"records {offset} to {log.start - 1} of {name} were deleted before they were worked"
         # What counts from a deleted offset would be read as counting from the first one that is left.
-        return Start(log.start, "", said)
-    return Start(offset, metadata, said)
+        return StartingPoint(log.start, "", said)
+    return StartingPoint(offset, metadata, said)
 
 
-def changed_places(
-    known: Mapping[str, Place], now: Mapping[str, Place], with_records: Collection[str]
-) -> dict[str, Place] | None:
-    """Return a partition's places after a step that takes some of its topics to `now`; None if no row is needed.
+def changed_notes(
+    known: Mapping[str, OffsetNote], now: Mapping[str, OffsetNote], with_records: Collection[str]
+) -> dict[str, OffsetNote] | None:
+    """Return a partition's notes after a step that takes some of its topics to `now`; None if no row is needed.
 
     A topic `with_records` needs one each time, another one (such as a stretch of transaction markers) only its first.
     """
-    places = dict(known)
-    for topic, place in now.items():
+    notes = dict(known)
+    for topic, note in now.items():
         before = known.get(topic)
-        is_same = before is not None and before.topic_id == place.topic_id and before.cluster_id == place.cluster_id
+        is_same = before is not None and before.topic_id == note.topic_id and before.cluster_id == note.cluster_id
         if topic in with_records or not is_same:
-            places[topic] = place
-    return None if places == known else places
+            notes[topic] = note
+    return None if notes == known else notes
 
 
 def _decide(group_id: str, *, all_partitions: bool = False) -> str:

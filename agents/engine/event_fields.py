@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from agents.outgoing import Outgoing
 from app.events import TaskCancelled, encode
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from app.events import TaskCreated
