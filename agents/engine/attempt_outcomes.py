@@ -128,19 +128,9 @@ class AttemptOutcomes:
         decision = self._decide(task, error, now_ms)
         error_type = type_name_of(error)
         message = message_of(error)
-        said = f"{error_type}: {message}"
-        group = fingerprint(error_type, message)
-        details = (
-            *attempt.common,
-            now_ms,
-            self._worker,
-            attempt.wait_ms,
-            attempt.spent_ms(),
-            said,
-            task.redrive,
-            error_type,
-            group,
-        )
+        said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
+        times = (now_ms, self._worker, attempt.wait_ms, attempt.spent_ms())
+        details = (*attempt.common, *times, said, task.redrive, error_type, alike)
         cause, again, wait_s = error, None, 0.0
         if not isinstance(decision, GiveUp):
             cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
@@ -149,21 +139,14 @@ class AttemptOutcomes:
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            record = dead_letter(
-                _seen_by(attempt),
-                cause,
-                topic=self._names.dead_letters,
-                limit_bytes=self._lanes.transactions.topic_limits.limit_bytes(self._names.dead_letters),
-                attempts=task.attempt,
-                task=task,
-            )
+            record = self._dead_letter(attempt, cause)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
             record = again
-            text, alike = "%s failed, the next one is due in %.1f s: %s", (task.kind, group)
-            self._story.tell(alike, time.monotonic(), text, describe(task), wait_s, said)
+            text = "%s failed, the next one is due in %.1f s: %s"
+            self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
         outgoing = (failed, event, record)
         self._lanes.ends.add(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
         if pause is not None:
@@ -190,6 +173,12 @@ class AttemptOutcomes:
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
         return error, again
+
+    def _dead_letter(self, attempt: Attempt, cause: BaseException) -> Outgoing:
+        topic, task = self._names.dead_letters, attempt.task
+        limit_bytes = self._lanes.transactions.topic_limits.limit_bytes(topic)
+        record = _seen_by(attempt)
+        return dead_letter(record, cause, topic=topic, limit_bytes=limit_bytes, attempts=task.attempt, task=task)
 
     def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):

@@ -42,7 +42,7 @@ from app.streaming.watchdog import Watchdog, end_hanging_process
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from app.streaming.fencing import Membership
     from app.streaming.options import StreamingOptions
@@ -166,6 +166,13 @@ def create_streaming_app(
         TableManager=StepTableManager,
     )
     instance = options.worker_id or uuid.uuid4().hex[:12]
+    app.options = options
+    app.role = role or app_id
+    app.worker_name = options.worker_id or f"{app.role}-{instance}"
+    app.transactional_id = f"{app_id}-{instance}"
+    app.preflight = preflight
+    app.drain = _nothing_to_drain
+    app.describe_work = str
     ownership = Ownership(
         group_id=app_id,
         input_topics=input_topics,
@@ -175,14 +182,18 @@ def create_streaming_app(
         fatal=fatal,
         notes_table=notes_table,
     )
-    app.options = options
-    app.role = role or app_id
-    app.worker_name = options.worker_id or f"{app.role}-{instance}"
-    app.transactional_id = f"{app_id}-{instance}"
-    app.preflight = preflight
-    app.drain = _nothing_to_drain
-    app.describe_work = str
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
+    _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
+    app.is_prepared = False
+    app.transport.Consumer = Consumer
+    app.transport.Producer = Producer
+    app.input = app.input_of(*input_topics)
+    return app
+
+
+def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
+    """Let the app's work and loops be watched, and whether these topics stay what they are."""
+    options = app.options
     app.progress_monitor = ProgressMonitor(
         app.transactions,
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
@@ -190,8 +201,8 @@ def create_streaming_app(
         is_stopping=lambda: app.should_stop,
         survey=Survey(
             options.connection,
-            dict.fromkeys((*input_topics, *watched_topics)),
-            ownership,
+            topics,
+            app.transactions.ownership,
             transactional_id=app.transactional_id,
             patience_s=patience_s(options.stall_timeout_s),
             stands_aside=lambda: app.consumer.assignor.aside,
@@ -202,11 +213,6 @@ def create_streaming_app(
         verdict=lambda: app.progress_monitor.verdict,
         end=lambda silence: end_hanging_process(silence, app.describe_work),
     )
-    app.is_prepared = False
-    app.transport.Consumer = Consumer
-    app.transport.Producer = Producer
-    app.input = app.input_of(*input_topics)
-    return app
 
 
 def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], TransactionalProducer]:
