@@ -47,13 +47,13 @@ def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Worker
     tell = StepFigures(app.transactions, app.progress_monitor) if figures is None else figures
 
     async def beat() -> None:
-        identity = identity_of(app.worker_name, app.role, app.options.web_port)
+        identity = worker_identity_of(app.worker_name, app.role, app.options.web_port)
         await Heart(app.options.connection, identity, tell, topic=topic).run()
 
     app.task(beat)
 
 
-def identity_of(worker: str, role: str, web_port: int = 0) -> WorkerIdentity:
+def worker_identity_of(worker: str, role: str, web_port: int = 0) -> WorkerIdentity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")

@@ -21,7 +21,7 @@ _HOUR_MS = 3_600_000
 MAX_RECORD_BYTES = 2 * 1_048_576
 """Largest record of other topics: a request or a dead letter adds to an object's, and must fit whatever fitted there.
 
-Rows are bounded where they are kept: `ledger_rows`, `results`, `expiry` and `counts` of `app.rules`.
+Rows are bounded where they are kept: `ledger_rows`, `results`, `ledger_expiry` and `counts` of `app.rules`.
 """
 
 

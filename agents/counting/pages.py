@@ -17,7 +17,7 @@ import aiohttp
 
 from agents.counting.colleagues import Colleague, Colleagues
 from agents.counting.listing import ItemPage, list_objects, list_windows, show_object, totals_of
-from agents.counting.page_html import render
+from agents.counting.page_html import render_page
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class WorkerPages:
         full = {**self._about(asked), **told}
         headers = {"Vary": "Accept", **({} if location is None else {"Location": location})}
         if "text/html" in asked.request.headers.get("Accept", ""):
-            return asked.web.html(render(f"{title} of {self._app.worker_name}", full), status=status, headers=headers)
+            return asked.web.html(
+                render_page(f"{title} of {self._app.worker_name}", full), status=status, headers=headers
+            )
         return asked.web.json(full, status=status, headers=headers)
 
     def listed(

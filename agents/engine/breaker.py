@@ -26,7 +26,7 @@ import msgspec
 
 from app.events import Kind
 from app.rules.breaker import reason_of
-from app.rules.commands import CommandKey, Family, Pause, decode_command, encode_command, parse_key
+from app.rules.commands import CommandKey, Family, Pause, decode_command, encode_command, parse_command_key
 from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Breaker:
         for one in lane.outbox:
             if one.topic != self._topic or one.value is None:
                 continue
-            command_key = parse_key(one.key)
+            command_key = parse_command_key(one.key)
             # Not that of somebody else, read from the topic since.
             if self._control.command_at(command_key) == decode_command(command_key, one.value):
                 log.warning("the partition is lost, so kind %s is not paused after all", command_key.name)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.events import TaskCreated
 
 
-def identity_of(task: TaskCreated) -> str:
+def task_identity_of(task: TaskCreated) -> str:
     """Return what tells a task's generation apart in event ids: a redriven task is a new one."""
     return task.task_id if task.redrive is UNSET else f"{task.task_id}-r{task.redrive}"
 
@@ -33,5 +33,5 @@ def common_of(task: TaskCreated) -> tuple[str, str, int, str, int, int, int]:
 
 def cancelled(task: TaskCreated, at_ms: int, topic: str) -> Outgoing:
     """Return the TASK_CANCELLED of a task for `topic` (task events), whether it waits, runs, or is on the ladder."""
-    event = TaskCancelled(f"n-{identity_of(task)}", *common_of(task), at_ms, task.redrive)
+    event = TaskCancelled(f"n-{task_identity_of(task)}", *common_of(task), at_ms, task.redrive)
     return Outgoing(topic, task.object_partition, task.object_id.encode(), encode(event))

@@ -48,7 +48,7 @@ class Lane:
     def __init__(self, partition: Partition, topic: str, *, max_backlog: int, max_parked: int = MAX_PARKED) -> None:
         self.partition = partition
         self.topic = topic
-        progress, self.life = owner_lives.split(partition.metadata[topic])
+        progress, self.life = owner_lives.split_metadata(partition.metadata[topic])
         self.progress = PartitionProgress(partition.next_offsets[topic], progress)
         self.waiting: deque[ConsumerRecord] = deque()
         self.running: dict[int, Any] = {}
@@ -91,7 +91,7 @@ class Lane:
         if self.life.deaths and self.progress.watermark >= self.careful_to:
             self.life = self.life._replace(deaths=0)
         encoded = self.progress.encode()
-        return None if encoded is None else owner_lives.join(encoded, self.life)
+        return None if encoded is None else owner_lives.join_metadata(encoded, self.life)
 
     def collect(self, step: Step, crowded_bytes: int) -> bool:
         """Move what happened since the last commit into a step; returns False if its progress does not fit into one.

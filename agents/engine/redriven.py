@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from agents.engine.event_fields import identity_of
+from agents.engine.event_fields import task_identity_of
 from app.names import REDRIVEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys
 
@@ -46,7 +46,7 @@ class RedrivenTasks:
         lane, record, task = ready
         if task.attempt > 1:
             return False
-        identity = identity_of(task)
+        identity = task_identity_of(task)
         mine = str(record.offset).encode()
         first = self._first(lane, identity)
         if first is None:

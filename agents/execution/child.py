@@ -92,7 +92,7 @@ class ProcessContext(Context):
             _tell(News(self.run_id, *self.last_progress[:2]))
 
 
-def prepare(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apart: bool) -> None:
+def prepare_process(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apart: bool) -> None:
     """Set up a new process: before its first task, so that no time limit counts what takes long to import.
 
     One that is `apart` is for handlers that may have ended their worker: it is made the first to go.

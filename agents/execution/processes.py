@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import pebble
 
-from agents.execution.child import Call, News, encode_call, prepare, run_handler
+from agents.execution.child import Call, News, encode_call, prepare_process, run_handler
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
 from ebs.context import ReportedProgress
 
@@ -139,13 +139,13 @@ class HandlerProcesses:
             return self._pool
 
     async def _start_pool(self) -> pebble.ProcessPool:
-        # The processes ignore SIGTERM (`child.prepare`), so waiting for its effect is waiting for nothing.
+        # The processes ignore SIGTERM (`child.prepare_process`), so waiting for its effect is waiting for nothing.
         pebble.CONSTS.term_timeout = 0.01
         level = logging.getLogger("agents").getEffectiveLevel()
         pool = pebble.ProcessPool(
             max_workers=self._process_count,
             max_tasks=self._runs_per_process,
-            initializer=partial(prepare, apart=self._apart),
+            initializer=partial(prepare_process, apart=self._apart),
             initargs=(self._specs, self._news_to, level),
             context=self._spawn,
         )

@@ -122,7 +122,7 @@ _TYPE_OF: dict[Family, type[Command]] = {
 _FOR_ALL = {Family.PAUSE, Family.CONCURRENCY}
 
 
-def parse_key(key: bytes | None) -> CommandKey:
+def parse_command_key(key: bytes | None) -> CommandKey:
     """Take a key apart; raises `BadCommand`."""
     try:
         text = (key or b"").decode()

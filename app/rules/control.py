@@ -24,7 +24,7 @@ from app.rules.commands import (
     Pause,
     SetConcurrency,
     decode_command,
-    parse_key,
+    parse_command_key,
 )
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class ControlState:
 
     def _put(self, key: bytes | None, value: bytes | None) -> bool:
         try:
-            command_key = parse_key(key)
+            command_key = parse_command_key(key)
         except BadCommand as error:
             self._report(f"a record of control is passed over: {error}")
             return False

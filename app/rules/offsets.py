@@ -5,8 +5,8 @@ into the commit's metadata, so that after a crash exactly the unfinished tasks r
 twice. (Confluent's Parallel Consumer keeps finished offsets there too.)
 
 Encoding: "1:" and base64 of run lengths from the watermark on; each run is a varint of length * 4 + state. Everything
-beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `lives` has the
-last few.
+beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `owner_lives` has
+the last few.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def name_of(member_id: str) -> str:
     return member_id[-_NAME_CHARS:].replace(";", "-").replace(".", "-")
 
 
-def split(metadata: str) -> tuple[str, Life]:
+def split_metadata(metadata: str) -> tuple[str, Life]:
     """Return a commit's metadata without what it says of lives, and that."""
     found = _LIFE.search(metadata)
     if found is None:
@@ -54,7 +54,7 @@ def split(metadata: str) -> tuple[str, Life]:
     return metadata[: found.start()], Life(found["name"], int(found["deaths"]))
 
 
-def join(progress: str, life: Life) -> str:
+def join_metadata(progress: str, life: Life) -> str:
     """Return the metadata of a commit."""
     return f"{progress};{life.name}.{life.deaths}" if life.name or life.deaths else progress
 

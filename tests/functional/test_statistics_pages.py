@@ -13,7 +13,7 @@ from histories import BASE_MS, object_created, task_event
 
 from agents.counting.colleagues import Colleagues
 from agents.counting.listing import list_objects, list_windows, show_object, totals_of
-from agents.counting.page_html import render
+from agents.counting.page_html import render_page
 from app.events import TaskCreated, TaskFailed, TaskFinished, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import apply_object_created, apply_task_event
@@ -166,7 +166,7 @@ def test_html_says_what_the_json_says(windows):
     """Tables with percentiles, links to the others and to the next page, instants that people can read."""
     page = list_windows(windows, "", 3)
     told = {"totals": totals_of(windows), "windows": page.items, "next": "/windows/?cursor=1"}
-    html = render("windows", ABOUT | told)
+    html = render_page("windows", ABOUT | told)
     assert 3 + 1 + 1 + 1 == html.count("<tr>")
     for text in ("queue_wait p95", "audit holds", 'href="http://h:1/windows/"', "next page", "UTC", "w3: partitions 3"):
         assert text in html, text
@@ -177,7 +177,7 @@ def test_html_shows_whatever_stands_in_a_row_as_text():
     """Names, ids and errors are anybody's text: none of it becomes markup."""
     bad = "<script>alert(1)</script>"
     told = {"error": bad, "objects": [{"id": bad, "kind": bad}], "tasks": [{"error": f'"{bad}'}], "url": f'"{bad}'}
-    html = render(bad, ABOUT | told)
+    html = render_page(bad, ABOUT | told)
     assert "<script" not in html
     assert not re.search(r'href="[^"]*<', html)
 

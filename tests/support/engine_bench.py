@@ -18,7 +18,7 @@ from agents.execution.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.names import BARE
 from app.rules.control import ControlState
-from app.rules.owner_lives import split
+from app.rules.owner_lives import split_metadata
 from app.rules.retry_policy import RetryPolicy
 from ebs.marks import is_inline
 
@@ -164,4 +164,4 @@ class Bench:
     def committed(self, partition: int = 0) -> tuple[int, str]:
         """Return the committed offset and metadata of a partition."""
         committed = self.producer.offsets[TopicPartition(TASK_REQUESTS, partition)]
-        return committed.offset, split(committed.metadata)[0]
+        return committed.offset, split_metadata(committed.metadata)[0]

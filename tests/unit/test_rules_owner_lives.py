@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.rules.owner_lives import MAX_LIFE_BYTES, Life, follow, join, name_of, split
+from app.rules.owner_lives import MAX_LIFE_BYTES, Life, follow, join_metadata, name_of, split_metadata
 
 MEMBER = "ebs-processing-abc-0b5f7a34-90c1-4c39-8e35-12eb1c6e0f55"
 OTHER = "ebs-processing-def-1b5f7a34-90c1-4c39-8e35-99eb1c6e0f99"
@@ -14,15 +14,15 @@ OTHER = "ebs-processing-def-1b5f7a34-90c1-4c39-8e35-99eb1c6e0f99"
 @pytest.mark.parametrize("life", [Life(), Life("12eb1c6e0f55", 0), Life("", 2), Life("12eb1c6e0f55", 99)])
 def test_life_comes_out_as_it_went_in(progress, life):
     """Beside any progress, within its bytes."""
-    metadata = join(progress, life)
-    assert (progress, life) == split(metadata)
+    metadata = join_metadata(progress, life)
+    assert (progress, life) == split_metadata(metadata)
     assert len(metadata) - len(progress) <= MAX_LIFE_BYTES
 
 
 @pytest.mark.parametrize("metadata", ["", "1:BQYF", "books", "1:BQYF;", ";a.b", "1:x;name"])
 def test_metadata_without_a_life_is_left_as_it_is(metadata):
     """A tool may have written it, or an older version."""
-    assert (metadata, Life()) == split(metadata)
+    assert (metadata, Life()) == split_metadata(metadata)
 
 
 def test_name_is_of_one_member_only_and_has_no_separator():
