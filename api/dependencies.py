@@ -8,22 +8,22 @@ import msgspec
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from api.schemas import ProblemDocument
-from api.segments import segment
+from api.server.schemas import ProblemDocument
+from app.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
 
-    from api.closing import Closing
-    from api.event_stream import StreamLimits
-    from api.metrics import SystemMetrics
-    from api.submit.bulk_redrive import BulkRedriver
+    from api.redrive.bulk_redrive import BulkRedriver
+    from api.redrive.redrive import Redriver
+    from api.server.closing import Closing
+    from api.server.event_stream import StreamLimits
     from api.submit.publisher import Publisher
-    from api.submit.redrive import Redriver
     from api.submit.submission import Submitter
     from api.view.event_log import EventLog
+    from api.view.metrics import SystemMetrics
     from api.view.pulse import Pulse
     from api.view.view import View
     from app.settings import Settings
@@ -52,6 +52,11 @@ async def _collaborators(request: Request) -> Collaborators:
 
 
 Parts = Annotated[Collaborators, Depends(_collaborators)]
+
+
+def now_ms(parts: Collaborators) -> int:
+    """Return the time now, in epoch ms."""
+    return parts.submitter.clock_ms()
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

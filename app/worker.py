@@ -14,7 +14,6 @@ from app.event_loop import use_uvloop
 from app.forked import set_children_apart
 from app.garbage import collect_garbage_less_often
 from app.kafka_security import kafka_security
-from app.local.web_ports import reserve_web_port
 from app.log_format import faust_logging
 from app.plain_text import keep_logs_plain
 from app.quiet_log import OneOfThoseAlike
@@ -22,6 +21,7 @@ from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_s
 from app.streaming.options import StreamingOptions
 from app.topics import NOTES_TABLES, catalogue, input_topics, watched_topics
 from app.tracing_switch import tracing_from
+from app.web_ports import reserve_web_port
 
 if TYPE_CHECKING:
     from app.settings import Settings

@@ -25,11 +25,11 @@ import msgspec  # noqa: E402  # our packages must be found first
 from pydantic import SecretStr  # noqa: E402
 
 import ebs  # noqa: E402
-from api.asyncapi.document import describe  # noqa: E402
-from api.asyncapi.records import schemas  # noqa: E402
-from api.cli.commands import COMMANDS, imported  # noqa: E402
 from api.main import http_app  # noqa: E402
+from api.service.asyncapi.document import describe  # noqa: E402
+from api.service.asyncapi.records import schemas  # noqa: E402
 from app.settings import ProcessTime, Settings  # noqa: E402
+from ebs.cli.commands import COMMANDS, imported  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,7 +13,7 @@ from api.access.login import routes_of
 from api.access.origin import Proxies
 from api.access.rates import RateLimit
 from api.access.sessions import Sessions
-from api.view_answers import LAG_MS_HEADER, LAG_RECORDS_HEADER
+from api.view.answers import LAG_MS_HEADER, LAG_RECORDS_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ from starlette.routing import compile_path
 from api.dashboard.drawing import draw
 from api.dashboard.inside import Inside, Refused
 from api.dependencies import json_response
-from api.problems import MEDIA_TYPE
-from api.query_names import refuse_unknown
-from api.segments import segment
+from api.server.problems import MEDIA_TYPE
+from api.server.query_names import refuse_unknown
+from app.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -49,6 +49,11 @@ class Asked(NamedTuple):
     inside: Inside
     now_ms: int
     health: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return the kinds that anything was counted of."""
+        return sorted(self.health["statistics"].get("kinds", {}))
 
 
 class Page(NamedTuple):

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from api.problems import Problem
+from api.server.problems import Problem
 from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, Item
 from api.submit.body_room import held_body
 from api.submit.lines import Line, LineSplitter

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from api import problems
+from api.server import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.commands import Cancel, EndSession, encode_command
 from app.rules.outgoing import Outgoing

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import UNSET
 
-from api import problems
+from api.server import problems
 from api.submit.in_flight import InFlight
 from api.submit.payload import new_object_ids, prepare, too_large, what_is_wrong
 from api.submit.storing import Fate, Outcome, Storing

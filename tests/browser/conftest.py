@@ -18,9 +18,9 @@ from fleet import PATIENT, Fleet
 from playwright.sync_api import expect, sync_playwright
 
 from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
 from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

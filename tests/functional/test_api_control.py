@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from plain_names import CONTROL, WORKERS
 
-from api import control_schemas as schemas
-from api.schemas import ProblemDocument
+from api.control import schemas
+from api.server.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.commands import Pause, encode_command

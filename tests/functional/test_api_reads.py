@@ -9,7 +9,8 @@ import pytest
 from fake_steps import no_rows
 from plain_names import OBJECTS, WORKERS
 
-from api import object_schemas, schemas
+from api.objects import schemas as object_schemas
+from api.server import schemas
 from api.view.view import Progress
 from app.events import (
     ObjectCreated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plain_names import WORKERS
 
-from api import control_schemas as schemas
+from api.control import schemas
 from app.errors import BrokerUnavailable
 from app.rules.workers import GONE_AFTER_MS, HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from plain_names import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-from api.asyncapi.examples import LETTER_HEADERS, RECORDS
+from api.service.asyncapi.examples import LETTER_HEADERS, RECORDS
 from app.events import decode_object, decode_task_event, decode_task_request
 from app.rules.commands import decode_command, parse_command_key
 from app.rules.dead_letters import FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, TOPIC_HEADER

@@ -9,7 +9,6 @@ import pytest
 from fake_steps import no_rows
 from plain_names import CONTROL, WORKERS
 
-from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
 from app.rules.commands import Pause, encode_command
@@ -18,6 +17,7 @@ from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.workers import HeldUp, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from ebs.cli.client import ApiError
 
 NOW_MS = 1_795_489_276_303
 

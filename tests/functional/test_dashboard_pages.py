@@ -9,7 +9,7 @@ from fake_steps import no_rows
 from grave import Grave
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
-from api.dashboard.mounting import PAGES
+from api.pages import PAGES
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
 from app.rules.commands import CommandKey, Family, Pause, encode_command

@@ -10,10 +10,10 @@ import pytest
 from plain_names import CONTROL, OBJECTS
 from served import Connection, request, served
 
-from api.paths import SegmentConvertor, decoded
-from api.segments import segment
+from api.server.paths import SegmentConvertor, decoded
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules.ledger_rows import ObjectRow, TaskRow
+from app.segments import segment
 
 NOW_MS = 1_795_489_276_303
 ODD = [

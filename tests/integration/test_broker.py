@@ -14,10 +14,10 @@ from api_process import PATIENCE_S
 
 from app.broker import ensure_topics, wait_for_broker
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
+from app.ports import free_port
 from app.settings import load
 from app.topics import TopicSpec, catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 def some_topics(count: int = 3, **changes) -> list[TopicSpec]:

@@ -26,7 +26,7 @@ from app.topics import TopicSpec
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PAUSE = encode_command(Pause(1, "why"))
 

@@ -14,13 +14,13 @@ from aiokafka.structs import OffsetAndMetadata
 from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
-from api.cli import cli
 from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.workers import WorkerFigures, WorkerIdentity, heartbeat_of
 from app.settings import PREFIX, Settings
 from app.topic_registry import TopicRegistry
 from app.topics import catalogue
+from ebs.cli import cli
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 BROKER = """
 transaction.max.timeout.ms=5000

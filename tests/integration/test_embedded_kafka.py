@@ -19,9 +19,9 @@ from running_handlers import is_alive
 from app.broker import ensure_topics, wait_for_broker
 from app.broker_probe import why_unavailable
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.kafka_runtime import KAFKA_VERSION
 from app.topics import TopicSpec
+from ebs.local.embedded_kafka import EmbeddedKafka
+from ebs.local.kafka_runtime import KAFKA_VERSION
 
 ROOT = Path(__file__).parents[2]
 MOODS = TopicSpec("moods", 1, 1)
@@ -168,8 +168,8 @@ def test_broker_dies_with_its_killed_parent(tmp_path):
     code = f"""
 import asyncio
 from pathlib import Path
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.kafka_runtime import KAFKA_VERSION
+from ebs.local.embedded_kafka import EmbeddedKafka
+from ebs.local.kafka_runtime import KAFKA_VERSION
 async def main():
     broker = EmbeddedKafka(Path({str(tmp_path)!r}), port=0)
     await broker.start()

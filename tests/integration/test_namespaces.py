@@ -18,10 +18,10 @@ from follower import Follower
 
 from app.broker import ensure_topics
 from app.errors import BrokerError, ForeignTopics, TopicMismatch
-from app.local.embedded_kafka import EmbeddedKafka
 from app.names import BARE, ROLES, Names
 from app.settings import load
 from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from fleet import PATIENT, running_fleet, said, until
 from follower import Follower
 from plain_names import LEDGER_CHANGELOG, TASK_EVENTS
 
-from app.local.ports import free_port
+from app.ports import free_port
 from app.rules.ledger_rows import decode_row, encode_row
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from broker_site import Site
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 RECOUNTS = 3
 MOST_RECOUNTS = 20
@@ -45,7 +45,7 @@ async def recount(bootstrap: str, *options: str) -> tuple[int, str, str]:
     """Run the command as a user does; returns exit code, stdout and stderr."""
     env = os.environ | {"EBS_BROKER": bootstrap}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from api.cli import main; main()", "recount", *options),
+        *(sys.executable, "-c", "from ebs.cli import main; main()", "recount", *options),
         env=env,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

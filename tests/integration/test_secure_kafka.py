@@ -46,7 +46,7 @@ def make_fleet(tmp_path):
 
 def ebs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run an `ebs` command."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from api.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from ebs.cli import main; main()"
     env = ENVIRONMENT | {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", **environment}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)

@@ -23,9 +23,9 @@ from worker_pages import read_json, read_page
 
 from app.broker import ensure_topics
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
-from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
 from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

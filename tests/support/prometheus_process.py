@@ -12,8 +12,8 @@ import yaml
 from api_process import PATIENCE_S
 from observed_names import RULES
 
-from app.local.ports import free_port
-from app.local.tether import tethered
+from app.ports import free_port
+from ebs.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

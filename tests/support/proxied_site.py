@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 class ProxiedSite(Site):

@@ -11,12 +11,12 @@ from fakes import batch, record
 from plain_names import LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 
 from agents.counting.bookkeeper import Bookkeeper
-from api.recount.findings import Findings
-from api.recount.partition import PartitionRecount
-from api.recount.reading import Cut, Stretch
 from app.events import ObjectCreated, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.settings import load
+from ebs.recount.findings import Findings
+from ebs.recount.partition import PartitionRecount
+from ebs.recount.reading import Cut, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

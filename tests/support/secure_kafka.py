@@ -11,8 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
 
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import LOOPBACK, free_port
+from app.ports import LOOPBACK, free_port
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

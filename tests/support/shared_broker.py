@@ -16,11 +16,11 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from api_process import PATIENCE_S
 
 from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.settings import load
 from app.streaming.abandoned import _ask, _end, _members
 from app.streaming.protocol import ListTransactions
 from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

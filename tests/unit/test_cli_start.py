@@ -14,8 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.cli import cli
-from api.cli.commands import COMMANDS, imported
+from ebs.cli import cli
+from ebs.cli.commands import COMMANDS, imported
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"aiokafka", "fastapi", "faust", "jgo", "mimesis", "mode", "pydantic", "rocksdict", "starlette", "uvicorn"}
@@ -25,7 +25,7 @@ HELP = {"httpx", "asyncio", "msgspec"}
 WIDTH = 80
 RUN = """
 import json, sys
-from api.cli import main
+from ebs.cli import main
 sys.argv = ["ebs", *sys.argv[1:]]
 try:
     main()
@@ -34,7 +34,7 @@ except SystemExit:
 """
 LOAD = """
 import json, sys
-from api.cli.commands import COMMANDS, imported
+from ebs.cli.commands import COMMANDS, imported
 for entry in COMMANDS:
     imported(entry.name)
 """

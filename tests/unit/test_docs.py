@@ -11,11 +11,11 @@ import pytest
 import typer
 from pages import ROOT, blocks, name_of, pages, spans
 
-from api.cli import cli
-from api.cli.commands import imported
 from api.main import http_app
 from app.security_settings import secret_fields
 from app.settings import Settings
+from ebs.cli import cli
+from ebs.cli.commands import imported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

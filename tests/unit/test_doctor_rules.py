@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.doctor.diagnosis import diagnose
-from app.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
 from app.rules.workers import HeldUp
 from app.settings import Settings
 from app.topics import catalogue
+from ebs.doctor.diagnosis import diagnose
+from ebs.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
 
 NOW_MS = 1_795_489_276_303
 BROKER = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -11,7 +12,6 @@ import pytest
 from histories import BASE_MS, object_created, task_event
 from recounting import RecordedPartition
 
-from api.cli.instants import clock_text, instant_text
 from api.dashboard import words
 from api.view.statistics_file import StatisticsFile
 from app.events import (
@@ -46,6 +46,7 @@ from app.rules.counts import (
 from app.rules.ledger_descriptions import describe_object
 from app.rules.ledger_rows import ObjectRow, TaskRow
 from app.rules.workers import decode_heartbeat
+from ebs.cli.instants import clock_text, instant_text
 
 IMPOSSIBLE = (
     "-1",
@@ -148,7 +149,7 @@ def test_statistics_file_takes_the_highest_figures(tmp_path):
     highest = Counts(**dict.fromkeys(("objects_created", "tasks_finished", "tasks_failed", "spent_ms"), MAX_SUM))
     key = WindowKey(WINDOW_MS, MAX_INSTANT_MS - MAX_INSTANT_MS % WINDOW_MS, "default")
     StatisticsFile(path).write({"default": highest}, {key: highest}, anew=True)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert [(MAX_SUM,)] == connection.execute("select time_spent_ms from statistics").fetchall()
         assert [("9999-12-31 23:59:50",)] == connection.execute("select start from windows").fetchall()
 

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from app.errors import SettingsError
-from app.local.program_log import ProgramLog, shown_of
 from app.log_format import LOG_FORMAT
+from ebs.local.program_log import ProgramLog, shown_of
 
 WHEN = "2026-11-27 23:15:01,123"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import ProgramFailed
-from app.local.ports import free_port
-from app.local.prefixed_output import PrefixedOutput, lines_of
-from app.local.restart_policy import RestartPolicy
-from app.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
+from app.ports import free_port
+from ebs.local.prefixed_output import PrefixedOutput, lines_of
+from ebs.local.restart_policy import RestartPolicy
+from ebs.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
 
 ROOT = Path(__file__).parents[2]
 QUICK = RestartPolicy(first_pause_s=0.01, max_pause_s=0.05, healthy_after_s=1_000)
@@ -231,7 +231,7 @@ def test_children_die_with_a_killed_supervisor():
     """`kill -9` of the supervisor leaves no child behind, not even a paused one."""
     code = """
 import asyncio, os, sys
-from app.local.supervisor import Program, StopRequest, Supervisor
+from ebs.local.supervisor import Program, StopRequest, Supervisor
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 program = Program("worker", [sys.executable, "-c", child], dict(os.environ))
 class Log:

@@ -1,0 +1,1 @@
+"""Pauses, limits, cancels and workers over HTTP: routes, answers, and pages of the dashboard."""

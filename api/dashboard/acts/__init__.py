@@ -1,1 +1,0 @@
-"""What forms do, by the API's own routes."""

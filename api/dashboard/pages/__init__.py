@@ -1,1 +1,0 @@
-"""One file a page: what it is loaded from."""

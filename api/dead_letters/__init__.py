@@ -1,0 +1,1 @@
+"""Dead letters over HTTP: routes, answers, and pages of the dashboard."""

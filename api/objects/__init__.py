@@ -1,0 +1,1 @@
+"""Objects over HTTP: routes, answers, and pages of the dashboard."""

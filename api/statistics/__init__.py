@@ -1,0 +1,1 @@
+"""Totals, windows and the audit over HTTP: routes, answers, and pages of the dashboard."""
