@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from app.rules.workers import HEARTBEAT_EVERY_S, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

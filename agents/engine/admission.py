@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.lane import Lane
-    from agents.engine.redriven import RedrivenTasks
+    from agents.engine.redriven_tasks import RedrivenTasks
     from app.rules.control import ControlState
 
 

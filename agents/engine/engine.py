@@ -8,9 +8,9 @@ commits what happened). One slow task holds up neither others nor their visibili
                           +-- released <-- parked (a pause, a rate, its object's turn)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `redriven` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an attempt,
-its events), `breaker` (pauses a kind that dies), `retry_ladder` (retries that wait), `draining` (a worker that gives up
-its partitions).
+start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
+attempt, its events), `breaker` (pauses a kind that dies), `retry_ladder` (retries that wait), `draining` (a worker that
+gives up its partitions), `engine_report` (what it says of all that).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agents.engine.breaker import Breaker
 from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
 from agents.engine.pool import Pool
-from agents.engine.redriven import RedrivenTasks
+from agents.engine.redriven_tasks import RedrivenTasks
 from app.errors import HandlersStuck
 
 if TYPE_CHECKING:

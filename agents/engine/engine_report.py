@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from app.rules.workers import MAX_RUNNING_SHOWN, HeldUp
+from app.rules.worker_heartbeats import MAX_RUNNING_SHOWN, HeldUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

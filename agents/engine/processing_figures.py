@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agents.failure_story import describe
-from app.rules.workers import MAX_RUNNING_SHOWN, RunningTask, WorkerFigures
+from app.rules.worker_heartbeats import MAX_RUNNING_SHOWN, RunningTask, WorkerFigures
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Attempt

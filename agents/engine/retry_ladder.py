@@ -22,7 +22,7 @@ from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
 from app.future_stamps import future_stamps
 from app.rules.outgoing import Outgoing
-from app.rules.workers import RetryTier
+from app.rules.worker_heartbeats import RetryTier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.errors import ForeignTopics
 from app.names import PROCESSING
-from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
+from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.producer import transaction_version
 from app.streaming.reading import RecordReader
 from app.streaming.survey import unowned_numbers

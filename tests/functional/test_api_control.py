@@ -17,7 +17,7 @@ from app.rules.commands import Pause, encode_command
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
-from app.rules.workers import WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
     import httpx

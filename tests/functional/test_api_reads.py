@@ -25,7 +25,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Heartbeat, RunningTask
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
 
 START_MS = 1_795_489_270_000
 NOW_MS = 1_795_489_276_303

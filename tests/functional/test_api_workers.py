@@ -6,7 +6,15 @@ from plain_names import WORKERS
 
 from api.control import schemas
 from app.errors import BrokerUnavailable
-from app.rules.workers import GONE_AFTER_MS, HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import (
+    GONE_AFTER_MS,
+    HeldUp,
+    RetryTier,
+    RunningTask,
+    WorkerFigures,
+    WorkerIdentity,
+    heartbeat_of,
+)
 
 NOW_MS = 1_795_489_276_303
 

@@ -16,7 +16,7 @@ from api.service.asyncapi.examples import LETTER_HEADERS, RECORDS
 from app.events import decode_object, decode_task_event, decode_task_request
 from app.rules.commands import decode_command, parse_command_key
 from app.rules.dead_letters import FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, TOPIC_HEADER
-from app.rules.workers import decode_heartbeat
+from app.rules.worker_heartbeats import decode_heartbeat
 from app.settings import Settings
 from app.topics import catalogue
 

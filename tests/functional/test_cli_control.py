@@ -16,7 +16,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import HeldUp, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 from ebs.cli.client import ApiError
 
 NOW_MS = 1_795_489_276_303

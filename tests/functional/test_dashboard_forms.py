@@ -12,7 +12,7 @@ from plain_names import CONTROL, OBJECTS, TASK_REQUESTS, WORKERS
 from api.dashboard.forms import parse_form
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import decode_object, decode_task_request
-from app.rules.workers import WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 

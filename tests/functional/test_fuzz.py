@@ -17,7 +17,7 @@ from app.events import ObjectCreated, encode, object_created_id
 from app.rules.commands import Cancel, CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.ledger_rows import ObjectRow
-from app.rules.workers import WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 NOW_MS = 1_795_489_276_303

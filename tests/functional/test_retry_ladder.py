@@ -21,7 +21,7 @@ from app.events import TaskCancelled, decode_task_event, decode_task_request, en
 from app.names import BARE
 from app.rules.control import ControlState
 from app.rules.offsets import PartitionProgress
-from app.rules.workers import RetryTier
+from app.rules.worker_heartbeats import RetryTier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

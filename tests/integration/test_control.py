@@ -20,7 +20,7 @@ from agents.heartbeat import Heart, worker_identity_of
 from app.broker import ensure_topics
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
-from app.rules.workers import WorkerFigures, decode_heartbeat
+from app.rules.worker_heartbeats import WorkerFigures, decode_heartbeat
 from app.topics import TopicSpec
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
 from app.broker import ensure_topics
-from app.rules.workers import WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 from app.settings import PREFIX, Settings
 from app.topic_registry import TopicRegistry
 from app.topics import catalogue

@@ -45,7 +45,7 @@ from app.rules.counts import (
 )
 from app.rules.ledger_descriptions import describe_object
 from app.rules.ledger_rows import ObjectRow, TaskRow
-from app.rules.workers import decode_heartbeat
+from app.rules.worker_heartbeats import decode_heartbeat
 from ebs.cli.instants import clock_text, instant_text
 
 IMPOSSIBLE = (

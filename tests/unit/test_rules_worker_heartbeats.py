@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from app.rules.workers import (
+from app.rules.worker_heartbeats import (
     MAX_RUNNING_SHOWN,
     Heartbeat,
     HeldUp,
