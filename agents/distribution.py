@@ -23,7 +23,7 @@ from app.metrics import counter
 from app.names import DISTRIBUTION, SEEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
-from app.streaming.transactions import SURELY_FITS_BYTES
+from app.streaming.topic_limits import SURELY_FITS_BYTES
 from app.worker import create_worker_app, load_settings, tracing_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from app.streaming.batching import RecordBatch
-    from app.streaming.transactions import Headers, Step
+    from app.streaming.step import Step
+    from app.streaming.topic_limits import Headers
     from app.tracing import Tracing
 
 OBJECTS_PER_STEP = 4_000

@@ -1,4 +1,4 @@
-"""The events, as they stand on the topics: JSON objects told apart by `type` (design, section 3).
+"""The events, as they stand on the topics: JSON objects told apart by `type` .
 
 Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
 UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import DecodeError
+from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """A request for a task, on `task-requests`, with the object's name and content."""
+class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
+    """A request for a task, on `task-requests`: the `Task` of the handler, with bounds, and what the retries note."""
 
     id: str
     object_id: ObjectId

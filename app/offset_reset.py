@@ -15,9 +15,9 @@ from app.broker_probe import PLAINTEXT
 from app.consumer_groups import read_committed, read_member_count
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
-from app.rules.offsets import Progress
-from app.rules.worked import EARLIEST, LATEST, WORKED, WorkedTasks
-from app.streaming.places import decided
+from app.rules.offsets import PartitionProgress
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED, WorkedTasks
+from app.streaming.offset_notes import decided
 from app.streaming.reading import RecordReader
 from app.streaming.topic_metadata import read_topics
 
@@ -140,7 +140,7 @@ async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[R
             worked.note_request(decode_task_request(record.value))
     found = []
     for one in resets:
-        progress = Progress(one.begin)
+        progress = PartitionProgress(one.begin)
         async for record in _read(consumer, {one.tp: range(one.begin, one.end)}):
             progress.take(record.offset)
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.errors import ForeignTopics, TopicMismatch
-from app.topic_ownership import explain_foreign, standing_of
+from app.topic_ownership import explain_foreign, judge_topics
 from app.topic_shapes import explain_mismatch
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class TopicGuard:
         counts = {
             name: found[name].partition_count for name in topic_ids if _is_open(claims.get(name), topic_ids[name])
         }
-        standing = standing_of(
+        standing = judge_topics(
             topic_ids,
             claims,
             empty=await self._registry.empty_of(counts) if counts else (),

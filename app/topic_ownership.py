@@ -40,7 +40,7 @@ def decode_claim(value: bytes) -> TopicClaim | None:
 
 
 @dataclass(frozen=True)
-class Standing:
+class JudgedTopics:
     """Of the topics that exist: which are `proven` ours, which are to be noted with their ids, and which are not ours.
 
     `doubtful` ones are claimed and not empty: whoever claimed them is about to note their ids, or has died.
@@ -52,9 +52,9 @@ class Standing:
     foreign: frozenset[str] = frozenset()
 
 
-def standing_of(
+def judge_topics(
     topic_ids: Mapping[str, str], claims: Mapping[str, TopicClaim], *, empty: Iterable[str], fitting: Iterable[str]
-) -> Standing:
+) -> JudgedTopics:
     """Judge the topics that exist, by name with their ids.
 
     `empty`: those that were never written to. `fitting`: those of the shape that ours have. A topic that was claimed
@@ -76,7 +76,7 @@ def standing_of(
             doubtful.add(name)
         else:
             foreign.add(name)
-    return Standing(frozenset(proven), frozenset(to_note), frozenset(doubtful), frozenset(foreign))
+    return JudgedTopics(frozenset(proven), frozenset(to_note), frozenset(doubtful), frozenset(foreign))
 
 
 def explain_foreign(foreign: Iterable[str], bootstrap: str) -> str:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-PLACES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
-"""By role the table in which its group keeps where it is, too (`app.streaming.places`)."""
+NOTES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
+"""By role the table in which its group keeps where it is, too (`app.streaming.offset_notes`)."""
 
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 MAX_RECORD_BYTES = 2 * 1_048_576
 """Largest record of other topics: a request or a dead letter adds to an object's, and must fit whatever fitted there.
 
-Rows are bounded where they are kept: `app.rules.ledger`, `app.rules.results`, `app.rules.expiry`, `app.rules.counts`.
+Rows are bounded where they are kept: `ledger_rows`, `results`, `ledger_expiry` and `counts` of `app.rules`.
 """
 
 

@@ -19,7 +19,7 @@ from app.plain_text import keep_logs_plain
 from app.quiet_log import OneOfThoseAlike
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
-from app.topics import PLACES_TABLES, catalogue, input_topics, watched_topics
+from app.topics import NOTES_TABLES, catalogue, input_topics, watched_topics
 from app.tracing_switch import tracing_from
 from app.web_ports import reserve_web_port
 
@@ -74,7 +74,7 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         meant = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs}
         for report in await ensure_topics(settings.broker, specs, security=security):
             shape = report.shape
-            app.transactions.max_message_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
+            app.transactions.topic_limits.record_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
         await check_group(settings.broker, group_id, security)
 
     app = create_streaming_app(
@@ -84,7 +84,7 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
-        places_table=PLACES_TABLES[role],
+        notes_table=NOTES_TABLES[role],
         watched_topics=watched_topics(role, settings),
     )
     return app
@@ -111,7 +111,7 @@ def _security_of(settings: Settings) -> dict[str, Any]:
 def _set_log_level(name: str) -> int:
     """Set the level of our own loggers; Faust's, and everybody else's, is `faust worker -l` (warn)."""
     level = {"crit": logging.CRITICAL, "warn": logging.WARNING}.get(name) or logging.getLevelName(name.upper())
-    for package in ("app", "agents"):
+    for package in ("app", "agents", "ebs"):
         logging.getLogger(package).setLevel(level)
     return int(level)
 

@@ -16,7 +16,8 @@ import msgspec
 from api.objects.answers import row_of
 from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event
-from app.rules.ledger import ObjectRow, apply_task_event, mark_count_of
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow, mark_count_of
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 

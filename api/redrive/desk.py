@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from api.submit.publisher import Ends
     from api.view.view import View
     from app.broker_probe import Security
-    from app.rules.redrive import Outgoing
+    from app.rules.outgoing import Outgoing
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)

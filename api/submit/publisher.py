@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from app.broker_probe import Security
-    from app.rules.redrive import Outgoing
+    from app.rules.outgoing import Outgoing
     from app.tracing import Headers, Tracing
 
 Record = tuple[int, bytes, bytes]
@@ -226,10 +226,10 @@ async def send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | 
             builder = builders.get(place)
             if builder is None:
                 builder = builders[place] = producer.create_batch()
-            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+            if builder.append(timestamp=None, key=key, value=value, headers=list(headers or ())) is None:
                 await send(place)
                 builder = builders[place] = producer.create_batch()
-                builder.append(timestamp=None, key=key, value=value, headers=list(headers))
+                builder.append(timestamp=None, key=key, value=value, headers=list(headers or ()))
         for place in list(builders):
             await send(place)
         ends: Ends = {}

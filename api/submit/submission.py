@@ -1,4 +1,4 @@
-"""Takes single objects in, and many of one payload: the rules of `POST /api/objects` (design, sections 3 and 5).
+"""Takes single objects in, and many of one payload: the rules of `POST /api/objects`.
 
 With an idempotency key the object's id is a function of it (`app.rules.idempotency`), and `api.submit.storing` finds
 out who was first. Guarantee: within EBS_SEEN_RETENTION_H there is at most one object of a key, that of the record which

@@ -11,9 +11,6 @@ An attempt is known by its generation (how often the task was redriven, 0 to 3) 
 Everything counts under the row's kind, that of the first event. All events of generation 0 carry the same kind; only a
 redrive may name another (which changes the handler, not what the object is), and it is never the first: the topic has
 the death before the redrive.
-
-A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
-changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations
@@ -23,86 +20,29 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.events import TaskCancelled, TaskDead, TaskEvent, TaskFailed, TaskFinished, TasksCreated, TaskStarted
-from app.rules.ledger_states import (
+from app.rules.ledger_rows import (
     CANCELLED_MARK,
     CREATED_MARK,
     DEAD_MARK,
-    ENDED_MARKS,
-    FINISHED,
+    EVER_DEAD,
+    EVER_ENDED,
+    EVER_RESULT,
     FINISHED_MARK,
     GENERATION_BITS,
-    QUEUED,
     RESULT_MARK,
-    UNKNOWN,
-    state_number_of,
+    TaskRow,
+    has_result_row,
 )
+from app.rules.ledger_states import FINISHED, QUEUED, UNKNOWN, state_number_of
 from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
     from app.events import ObjectCreated, OneTaskEvent, TaskRetried
     from app.rules.counts import Counts
+    from app.rules.ledger_rows import ObjectRow
     from app.rules.results import Results
     from app.rules.tally import Tally
-
-MAX_ATTEMPTS = 16
-MAX_REDRIVES = 3
-
-_EVER_ENDED = sum(ENDED_MARKS << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-_EVER_DEAD = sum(DEAD_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-_EVER_RESULT = sum(RESULT_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-
-
-class TaskRow(msgspec.Struct, array_like=True, gc=False):
-    """One task: its marks, then instants (epoch ms, 0 is not yet) and durations (ms)."""
-
-    marks: int = 0
-    started: int = 0
-    failed: int = 0
-    retried: int = 0
-    created_at_ms: int = 0
-    started_at_ms: int = 0
-    ended_at_ms: int = 0
-    wait_ms: int = 0
-    spent_ms: int = 0
-
-
-class ObjectRow(msgspec.Struct, array_like=True, gc=False):
-    """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came."""
-
-    kind: str = ""
-    task_count: int = 0
-    created_at_ms: int = 0
-    finished_at_ms: int = 0
-    finished_count: int = 0
-    tasks: list[TaskRow] = msgspec.field(default_factory=list)
-
-
-def has_result_row(task: TaskRow) -> bool:
-    """Return whether a task has a row of its own for its result or its error (`app.rules.results`)."""
-    return bool(task.failed or task.marks & (_EVER_RESULT | _EVER_DEAD))
-
-
-def has_result(task: TaskRow) -> bool:
-    """Return whether a task has returned more than null."""
-    return bool(task.marks & _EVER_RESULT)
-
-
-def mark_count_of(row: ObjectRow) -> int:
-    """Return how many marks a row has learned; a result's bit beside FINISHED is none of its own."""
-    return sum(
-        (task.marks & ~_EVER_RESULT).bit_count()
-        + task.started.bit_count()
-        + task.failed.bit_count()
-        + task.retried.bit_count()
-        for task in row.tasks
-    )
-
-
-encode_row = msgspec.msgpack.Encoder().encode
-"""Pack an `ObjectRow` for a table."""
-decode_row = msgspec.msgpack.Decoder(ObjectRow).decode
-"""Undo `encode_row`."""
 
 
 def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> int:
@@ -212,7 +152,7 @@ def _learn_end(
     task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bit: int, counts: Counts, results: Results | None
 ) -> None:
     # The highest end tells when, not the latest instant: clocks differ, and a death heard of late is history.
-    if task.marks & _EVER_ENDED < bit:
+    if task.marks & EVER_ENDED < bit:
         task.ended_at_ms = event.at_ms
     if isinstance(event, TaskFinished):
         _learn_result(task, event, bit // FINISHED_MARK, results)
@@ -227,7 +167,7 @@ def _learn_end(
         counts.tasks_died += 1
         # Bits of a later generation's attempts lie above those of this one.
         shift = (bit.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
-        if task.marks & _EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
+        if task.marks & EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
             _learn_error(task, event, results)
     else:
         counts.tasks_cancelled += 1
@@ -239,7 +179,7 @@ def _learn_result(task: TaskRow, event: TaskFinished, generation_bit: int, resul
     if result == b"null":
         return
     bit = RESULT_MARK * generation_bit
-    if results is not None and task.marks & _EVER_RESULT < bit:
+    if results is not None and task.marks & EVER_RESULT < bit:
         results.of(event, has_row=has_result_row(task)).result = result
     task.marks |= bit
 
@@ -276,7 +216,7 @@ def _learn_failed(  # noqa: PLR0917  # names would cost time in the loop where t
     if isinstance(event, TaskFailed):
         if task.failed & bit:
             return False
-        if bit > task.failed and not (task.marks & _EVER_DEAD) >> shift:
+        if bit > task.failed and not (task.marks & EVER_DEAD) >> shift:
             _learn_error(task, event, results)
         task.failed |= bit
         task.spent_ms += event.spent_ms

@@ -97,7 +97,7 @@ async def _look(settings: Settings) -> Facts:
 
 def _handler_error() -> str | None:
     """Return why the handlers cannot be imported; in a process of its own, as importing runs anybody's code."""
-    command = start.command("agents.handling.check")
+    command = start.command("agents.execution.check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:

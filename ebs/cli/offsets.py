@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.rules.worked import EARLIEST, LATEST, WORKED
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.options import ROLES, Broker, Role, settings_of
 

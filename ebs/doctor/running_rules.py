@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.names import PROCESSING, role_of
-from app.rules.workers import is_gone
+from app.rules.worker_heartbeats import is_gone
 from ebs.doctor.facts import Finding, Severity
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""One real Apache Kafka as a child process, for the first look and for the tests (design, section 7).
+"""One real Apache Kafka as a child process, for the first look and for the tests.
 
 Everything it writes is in `<data_dir>/kafka/`: `log/` the records, `server.properties`, `kafka.log` its own words
 (those of its previous life in `kafka.log.1`). It listens on the loopback address only, dies with the process that

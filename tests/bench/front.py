@@ -28,7 +28,8 @@ from plain_names import LEDGER_CHANGELOG
 from raw_http import get_load, post_load
 
 from app.events import ObjectCreated, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.placement import partition_of
 from app.rules.tally import Tally
 

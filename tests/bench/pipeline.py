@@ -33,7 +33,7 @@ from rich.table import Table
 
 from app.broker import ensure_topics
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 from app.settings import load
 from app.topics import catalogue
 from ebs.local.embedded_kafka import EmbeddedKafka

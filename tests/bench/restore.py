@@ -20,7 +20,8 @@ from pipeline import PARTITIONS, TASKS_PER_OBJECT, console, running_system, usag
 from plain_names import LEDGER_CHANGELOG
 
 from app.events import TaskFinished, TasksCreated, TaskStarted
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.tally import Tally
 
 _BATCH_BYTES = 1 << 19

@@ -14,7 +14,8 @@ from api.objects.schemas import EventPage
 from api.view import event_tail
 from api.view.event_log import EventRecord, EventsUnavailable
 from app.events import TaskDead, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 AT_MS = 1_795_489_276_303

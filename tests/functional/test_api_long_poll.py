@@ -10,7 +10,8 @@ from histories import made_fact
 
 from api.objects.schemas import ObjectDetail
 from app.events import TaskCancelled, TaskDead, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 AT_MS = 1_795_489_276_303

@@ -8,7 +8,8 @@ from histories import made_fact
 
 from api.objects.schemas import ObjectPage
 from app.events import ObjectCreated, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 START_MS = 1_795_489_270_000

@@ -21,10 +21,11 @@ from app.events import (
     task_id_of,
 )
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Heartbeat, RunningTask
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
 
 START_MS = 1_795_489_270_000
 NOW_MS = 1_795_489_276_303

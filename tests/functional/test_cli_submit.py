@@ -17,7 +17,8 @@ from app.events import ObjectCreated, TaskDead, TaskFinished, decode_object, enc
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.idempotency import object_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from ebs.cli import cli

@@ -13,12 +13,13 @@ from plain_names import CONTROL, TASK_EVENTS, WORKERS
 from api.pages import PAGES
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
-from app.rules.commands import Family, Pause, Place, encode_command
+from app.rules.commands import CommandKey, Family, Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -65,14 +66,16 @@ def put_counts(api, **counts: int) -> None:
 
 def put_worker(api, worker: str = "p-1", role: str = "processing", **figures) -> None:
     """Write a heartbeat of now."""
-    identity = Identity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
-    value = heartbeat_of(identity, Figures(**figures), NOW_MS)
+    identity = WorkerIdentity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
+    value = heartbeat_of(identity, WorkerFigures(**figures), NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS)
 
 
 def put_pause(api, kind: str = "", reason: str = "") -> None:
     """Write a pause."""
-    api.topics.write(CONTROL, 0, Place(Family.PAUSE, kind).key(), encode_command(Pause(NOW_MS - 60_000, reason)))
+    api.topics.write(
+        CONTROL, 0, CommandKey(Family.PAUSE, kind).encoded(), encode_command(Pause(NOW_MS - 60_000, reason))
+    )
 
 
 def address_of(page) -> str:

@@ -19,7 +19,7 @@ from app.future_stamps import future_stamps
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings import load
-from app.streaming.places import PLACES_KEY
+from app.streaming.offset_notes import NOTES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -185,10 +185,10 @@ def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
 
 def test_row_of_the_places_is_never_forgotten(world):
     """It lies in front of the ids, and is the streaming layer's."""
-    world.store.rows[PLACES_KEY] = b"places"
+    world.store.rows[NOTES_KEY] = b"places"
     world.step([submitted("a")])
     world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
-    assert {PLACES_KEY} < world.store.rows.keys()
+    assert {NOTES_KEY} < world.store.rows.keys()
 
 
 BAD = [
@@ -235,7 +235,7 @@ def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world
     large = [record("objects", 3, 0, encode(event), key=b"x")]
     gathered = [batch("objects", 3, large, assignment=None)]
     step = FakeStep(gathered, {(SEEN_TABLE, 3): world.store})
-    step.transactions.max_message_bytes[TASK_REQUESTS] = 50_000
+    step.transactions.topic_limits.record_bytes[TASK_REQUESTS] = 50_000
     untyped: Any = step
     world.distributor.distribute(untyped, gathered[0], NOW_MS)
     step.commit()

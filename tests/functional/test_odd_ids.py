@@ -12,7 +12,7 @@ from served import Connection, request, served
 
 from api.server.paths import SegmentConvertor, decoded
 from app.events import ObjectCreated, encode, object_created_id
-from app.rules.ledger import ObjectRow, TaskRow
+from app.rules.ledger_rows import ObjectRow, TaskRow
 from app.segments import segment
 
 NOW_MS = 1_795_489_276_303

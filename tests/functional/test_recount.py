@@ -15,7 +15,7 @@ from recounting import PARTITION, RecordedPartition
 from app.events import TaskDead, TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key, encode_counts
-from app.rules.ledger import decode_row, encode_row
+from app.rules.ledger_rows import decode_row, encode_row
 from app.rules.results import decode_result_row, encode_result_row, result_key
 from ebs.cli.recount import summary_of
 from ebs.recount.objects import brief

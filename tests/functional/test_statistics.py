@@ -36,9 +36,9 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.rules.expiry import TIMES_KEY, decode_times
-from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_expiry import TIMES_KEY, decode_times
+from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key
 from app.settings import load
 from app.topics import MAX_RECORD_BYTES

@@ -12,12 +12,12 @@ from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
 from plain_names import OBJECTS, TASK_EVENTS
 
-from agents.counting import forgetting
+from agents.counting import ledger_sweep
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCancelled, TaskDead, TaskFinished, TasksCreated, TaskStarted, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
-from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
+from app.rules.ledger_expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
 from app.rules.results import result_key
 from app.settings import load
 
@@ -204,7 +204,7 @@ def test_same_id_again_after_its_object_was_forgotten_is_a_new_object():
 def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     """A busy hour's objects, a retention later: bounded tombstones in each step, all of them in a few."""
     world = World()
-    count = 3 * forgetting.ROWS_PER_STEP
+    count = 3 * ledger_sweep.ROWS_PER_STEP
     for first in range(0, count, 1_500):
         events = []
         for number in range(first, first + 1_500):
@@ -216,8 +216,8 @@ def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     while world.known:
         step = world.step(later_ms)
         steps += 1
-        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < forgetting.ROWS_PER_STEP + IDS_PER_ENTRY
-        assert steps <= count // forgetting.ROWS_PER_STEP + 1
+        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < ledger_sweep.ROWS_PER_STEP + IDS_PER_ENTRY
+        assert steps <= count // ledger_sweep.ROWS_PER_STEP + 1
     assert 0 == world.entry_count
 
 
@@ -240,7 +240,7 @@ def test_results_go_with_their_object():
 def test_many_results_are_forgotten_in_steps_of_bounded_size():
     """Ids share an entry, and each may have ten thousand rows of results: the rest of an entry waits for its turn."""
     world = World()
-    task_count = forgetting.ROWS_PER_STEP
+    task_count = ledger_sweep.ROWS_PER_STEP
     for name in ("a", "b", "c"):
         end = [
             task_event(TaskDead, name, sequence, at_ms=BASE_MS, task_count=task_count) for sequence in range(task_count)

@@ -18,7 +18,7 @@ from plain_names import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANG
 from app.broker import ensure_topics
 from app.events import ObjectCreated, decode_object, encode
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.rules.ledger import ObjectRow, encode_row
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.settings import load
 from app.topics import catalogue
 from ebs.local.embedded_kafka import EmbeddedKafka

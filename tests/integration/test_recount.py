@@ -20,7 +20,7 @@ from follower import Follower
 from plain_names import LEDGER_CHANGELOG, TASK_EVENTS
 
 from app.ports import free_port
-from app.rules.ledger import decode_row, encode_row
+from app.rules.ledger_rows import decode_row, encode_row
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.names import BARE
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
 from app.settings import load
 from ebs.recount.reading import open_topics

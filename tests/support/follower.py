@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.consumer_groups import read_committed
 from app.names import BARE
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.rules.workers import HeldUp
+from app.rules.worker_heartbeats import HeldUp
 from app.settings import Settings
 from app.topics import catalogue
 from ebs.doctor.diagnosis import diagnose

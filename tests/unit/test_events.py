@@ -79,7 +79,7 @@ def as_bytes(fields: dict[str, Any]) -> bytes:
 
 
 def test_object_stands_on_its_topic_to_the_letter():
-    """The design's example: every field, in its order."""
+    """Every field is there, in its order."""
     event = ObjectCreated(
         id="o-7f3a",
         object_id="7f3a",
@@ -93,7 +93,7 @@ def test_object_stands_on_its_topic_to_the_letter():
 
 
 def test_finished_task_stands_on_its_topic_to_the_letter():
-    """The design's example: every field, in its order."""
+    """Every field is there, in its order."""
     event = decode_task_event(FINISHED)
     assert isinstance(event, TaskFinished)
     assert FINISHED == encode(event)

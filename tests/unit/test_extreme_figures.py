@@ -43,9 +43,9 @@ from app.rules.counts import (
     encode_counts,
     encode_window_key,
 )
-from app.rules.ledger import ObjectRow, TaskRow
 from app.rules.ledger_descriptions import describe_object
-from app.rules.workers import decode_heartbeat
+from app.rules.ledger_rows import ObjectRow, TaskRow
+from app.rules.worker_heartbeats import decode_heartbeat
 from ebs.cli.instants import clock_text, instant_text
 
 IMPOSSIBLE = (

@@ -20,7 +20,8 @@ from api.view.standing import Freshness
 from api.view.store import FORMAT_VERSION, Layout, Slot
 from api.view.view import View
 from app.events import ObjectCreated, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 

@@ -17,7 +17,7 @@ from app.streaming.ownership import Ownership
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.streaming.ownership import Partition
+    from app.streaming.partition import Partition
 
 
 GROUP_AUTHORIZATION_FAILED = 30

@@ -53,7 +53,7 @@ def make_log(tmp_path, terminal):
     ("line", "shown"),
     [
         (f"{WHEN} INFO agents.processing: ready", None),
-        (f"{WHEN} WARNING agents.engine.outcomes: task 7-0 failed", "warning: task 7-0 failed"),
+        (f"{WHEN} WARNING agents.engine.attempt_outcomes: task 7-0 failed", "warning: task 7-0 failed"),
         (f"{WHEN} ERROR api.process: a part of the API failed", "error: a part of the API failed"),
         (f"{WHEN} WARNING shop.work: no stock", "warning: no stock"),
         (f"{WHEN} WARNING mode.redirect: printed by a handler", "printed by a handler"),

@@ -24,17 +24,9 @@ from app.events import (
     encode,
 )
 from app.rules.counts import WINDOW_MS, Counts, add_counts
-from app.rules.ledger import (
-    MAX_ATTEMPTS,
-    MAX_REDRIVES,
-    ObjectRow,
-    apply_object_created,
-    apply_task_event,
-    decode_row,
-    encode_row,
-    has_result_row,
-)
+from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import MAX_ATTEMPTS, MAX_REDRIVES, ObjectRow, decode_row, encode_row, has_result_row
 from app.rules.ledger_states import ENDED_STATES, ObjectState, TaskState, ended_at_ms, state_of_object, state_of_task
 from app.rules.results import MAX_ERROR_CHARS, ResultRow, Results, decode_result_row, result_key, results_prefix
 from app.rules.tally import Tally

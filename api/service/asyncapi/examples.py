@@ -21,12 +21,12 @@ from app.events import (
     tasks_created_id,
 )
 from app.names import BARE
-from app.rules.acts import Act
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
-from app.rules.workers import Heartbeat, RunningTask
+from app.rules.letter_acts import LetterAct
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
 from app.topic_ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
@@ -78,7 +78,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         running=[RunningTask(TASK_ID, 1_200, 0.5, "page 9 of 17")],
     ),
     TopicClaim("5d1f0c52a9b04c1e8f6a3b7d2c4e9f10", _AT_MS - 86_400_000),
-    Act(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
+    LetterAct(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
 )
 
 LETTER_HEADERS = {

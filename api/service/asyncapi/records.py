@@ -18,7 +18,7 @@ LETTER_NAME = "DEAD_LETTER"
 ACT_NAME = "DEAD_LETTER_ACT"
 ROW_NAME = "TABLE_ROW"
 HEARTBEAT_NAME = "HEARTBEAT"
-_NAMES = {"Heartbeat": HEARTBEAT_NAME, "Act": ACT_NAME}
+_NAMES = {"Heartbeat": HEARTBEAT_NAME, "LetterAct": ACT_NAME}
 
 Document = dict[str, Any]
 

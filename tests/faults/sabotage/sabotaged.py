@@ -30,7 +30,8 @@ import app.streaming.restore as restore_module
 import app.streaming.transaction_handlers as handlers_module
 from app.streaming.fencing import Membership
 from app.streaming.producer import TransactionalProducer
-from app.streaming.transactions import Step, Transactions
+from app.streaming.step import Step
+from app.streaming.transactions import Transactions
 
 ROLE = os.environ["SABOTAGE_ROLE"]
 POINT, _, NTH = os.environ.get("SABOTAGE_AT", "").partition(":")

@@ -27,7 +27,7 @@ from simulation.loop import current_process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from app.streaming.transactions import Step
+    from app.streaming.step import Step
 
 
 def _ends() -> Any:
