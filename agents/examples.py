@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 from ebs import Context, Reject, Retry, Task, cpu_bound
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agents.engine.lane import Lane
     from app.events import TaskCreated
-    from app.tracing import Trace
+    from app.telemetry.tracing import Trace
     from ebs.context import Context
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Ready
     from app.events import TaskEvent
     from app.rules.outgoing import Outgoing
-    from app.tracing import Trace, Tracing
+    from app.telemetry.tracing import Trace, Tracing
     from ebs.context import Context
 
 

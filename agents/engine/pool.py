@@ -11,8 +11,8 @@ from msgspec import UNSET
 
 from agents.engine.attempt import Attempt, Ready
 from agents.failure_story import describe
-from app import forked
 from app.errors import HandlerError
+from app.process import forked
 from ebs.context import Context
 
 if TYPE_CHECKING:

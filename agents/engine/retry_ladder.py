@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.engine.event_fields import cancelled
+from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
-from app.future_stamps import future_stamps
 from app.rules.outgoing import Outgoing
 from app.rules.worker_heartbeats import RetryTier
 

@@ -16,7 +16,7 @@ from agents.dead_letters import dead_letter
 from agents.engine.delayed_ends import GATHER_S, DelayedEnds
 from agents.engine.fetch_holds import FetchHolds
 from agents.engine.lane import MAX_PARKED, Lane
-from app.future_stamps import future_stamps
+from agents.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ import msgspec
 from agents.execution.loading import HandlerRefused, resolve
 from agents.execution.results import encode_result
 from app.errors import HandlerCrashed, TimeLimitExceeded
-from app.log_format import LOG_FORMAT
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
+from app.telemetry.log_format import LOG_FORMAT
 from ebs.context import Context
 from ebs.task import Task
 

@@ -11,7 +11,7 @@ from ebs.marks import inline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.settings import ProcessTime
+    from app.settings.settings import ProcessTime
     from ebs.context import Context
     from ebs.marks import Handler
     from ebs.task import Task

@@ -12,8 +12,8 @@ from agents.execution.loop_monitor import LoopMonitor
 from agents.execution.processes import HandlerProcesses, cpu_count
 from agents.execution.results import encode_result
 from agents.execution.threads import HandlerThreads
-from app import forked
 from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
+from app.process import forked
 from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:

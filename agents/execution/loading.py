@@ -15,7 +15,7 @@ import msgspec
 from agents.execution.default_handler import default_handler
 from app.errors import SettingsError
 from app.events import Kind
-from app.name_clashes import words_about
+from app.process.name_clashes import words_about
 from app.rules.kinds import handled_kinds, why_unhandled
 from ebs import start
 from ebs.errors import Reject
@@ -24,7 +24,7 @@ from ebs.marks import inline, is_cpu_bound, is_inline
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.context import Context
     from ebs.marks import Handler
     from ebs.task import Task

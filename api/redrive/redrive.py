@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from api.view.dead_letter_summaries import Summary
     from api.view.view import View
     from app.rules.outgoing import Outgoing
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _PAUSES_S = (0.05, 0.3)
 """Between these, at random: two processes that want the desk at once must not take it from each other for ever."""

@@ -18,11 +18,11 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from app.kafka.fencing import Membership
+from app.kafka.reading import RecordReader
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, faust_message_of, take_batches, wake_takers
-from app.streaming.fencing import Membership
 from app.streaming.input_reader import Fetching
-from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions, living_members
+from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
 from app.streaming.group_positions import GroupPositions, read_positions
 from app.streaming.offset_notes import NOTES_KEY, decode_notes, starting_point
 from app.streaming.partition import Partition
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from app.streaming.input_reader import InputReader
     from app.streaming.partition import PartitionObserver
     from app.streaming.tables import TransactionalTable

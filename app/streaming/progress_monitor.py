@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka.errors import KafkaError
 
 from app.errors import InputsChanged
+from app.kafka.reading import RecordReader
 from app.streaming.input_reader import Fetching
-from app.streaming.reading import RecordReader
 from app.streaming.standstill_rule import Sample, StandstillRule
 from app.streaming.survey import ClusterIncomplete
 

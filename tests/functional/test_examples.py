@@ -17,7 +17,7 @@ from agents import examples
 from agents.examples import check_page, thumbnail, word_count
 from agents.execution.loading import load_handlers
 from agents.execution.results import encode_result
-from app.settings import Settings
+from app.settings.settings import Settings
 from ebs import Context, Reject, Retry
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import sample_handlers
 
 from agents.execution.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
-from app.settings import ProcessTime, Settings
+from app.settings.settings import ProcessTime, Settings
 from ebs import Reject
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from running_handlers import some_task
 
 from agents.execution.default_handler import default_handler
-from app.settings import ProcessTime
-from app.worker import _set_log_level
+from agents.worker import _set_log_level
+from app.settings.settings import ProcessTime
 from ebs.context import Context
 from ebs.errors import Reject, Retry
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from app.errors import OffsetsLost
-from app.streaming.fencing import CommittedOffset
+from app.kafka.fencing import CommittedOffset
 from app.streaming.offset_notes import OffsetNote, changed_notes, decided, decode_notes, encode_notes, starting_point
 
 IN = TopicPartition("in", 0)

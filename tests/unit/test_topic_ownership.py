@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.topic_ownership import JudgedTopics, TopicClaim, decode_claim, explain_foreign, judge_topics
+from app.topics.ownership import JudgedTopics, TopicClaim, decode_claim, explain_foreign, judge_topics
 
 
 def standing(claim: TopicClaim | None, *, empty: bool, fits: bool = True) -> str:

@@ -12,7 +12,7 @@ from fake_steps import FakeStore
 from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.fencing import Membership
+from app.kafka.fencing import Membership
 from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, decode_notes
 from app.streaming.step import Step
 from app.streaming.topic_limits import MAX_BATCH_BYTES

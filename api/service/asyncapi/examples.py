@@ -27,7 +27,7 @@ from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.letter_acts import LetterAct
 from app.rules.worker_heartbeats import Heartbeat, RunningTask
-from app.topic_ownership import TopicClaim
+from app.topics.ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")

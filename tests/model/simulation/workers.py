@@ -23,6 +23,7 @@ from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import Handlers, LoadedHandler
 from app.errors import HandlerCrashed
+from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
     DISTRIBUTION,
     EXPIRY_TABLE,
@@ -37,10 +38,9 @@ from app.names import (
 from app.rules.control import ControlState
 from app.rules.retry_policy import RetryPolicy
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
-from app.topics import NOTES_TABLES, input_topics
+from app.topics.catalogue import NOTES_TABLES, input_topics
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process

@@ -17,7 +17,7 @@ from aiokafka import errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from app.streaming.protocol import DescribeGroups, ListTransactions
+from app.kafka.protocol import DescribeGroups, ListTransactions
 
 if TYPE_CHECKING:
     from typing import Any

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
-from app.client_settings import keys_in, secret_from_file, what_is_wrong_with_keys
+from app.settings.client import keys_in, secret_from_file, what_is_wrong_with_keys
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

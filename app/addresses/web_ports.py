@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from app import forked
-from app.ports import is_free
+from app.addresses.ports import is_free
+from app.process import forked
 
 FIRST_WEB_PORT = 6066
 _TRIES = 200

@@ -20,7 +20,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from app.streaming.protocol import COMMITTED_OFFSET, STRING, OneVersionRequest, by_topic
+from app.kafka.protocol import COMMITTED_OFFSET, STRING, OneVersionRequest, by_topic
 
 _TAGS = ("tags", TaggedFields)
 _FINALIZED_FEATURES_TAG = 2

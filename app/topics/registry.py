@@ -1,4 +1,4 @@
-"""Reads and writes `ebs-topics`, where a system notes which topics are its own (`app.topic_ownership`)."""
+"""Reads and writes `ebs-topics`, where a system notes which topics are its own (`app.topics.ownership`)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaClient, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from app.errors import ForeignTopics
-from app.streaming.reading import RecordReader
-from app.streaming.topic_metadata import read_topics
-from app.topic_ownership import TopicClaim, decode_claim
+from app.kafka.reading import RecordReader
+from app.kafka.topic_metadata import read_topics
+from app.topics.ownership import TopicClaim, decode_claim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

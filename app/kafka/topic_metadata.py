@@ -14,7 +14,7 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, Int16, Int32, Schema, TaggedFields
 
-from app.streaming.protocol import NO_TAGS, STRING, OneVersionRequest
+from app.kafka.protocol import NO_TAGS, STRING, OneVersionRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

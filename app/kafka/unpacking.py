@@ -28,9 +28,9 @@ from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.structs import ConsumerRecord
 
 from app.errors import Unreadable
-from app.streaming.codecs import MAX_UNPACKED_BYTES, decompress
-from app.streaming.single_records import HEADER_BYTES, single_records
-from app.streaming.unreadable import NO_TIMESTAMP, unreadable_bytes
+from app.kafka.codecs import MAX_UNPACKED_BYTES, decompress
+from app.kafka.single_records import HEADER_BYTES, single_records
+from app.kafka.unreadable import NO_TIMESTAMP, unreadable_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

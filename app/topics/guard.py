@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.errors import ForeignTopics, TopicMismatch
-from app.topic_ownership import explain_foreign, judge_topics
-from app.topic_shapes import explain_mismatch
+from app.topics.ownership import explain_foreign, judge_topics
+from app.topics.shapes import explain_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from app.topic_ownership import TopicClaim
-    from app.topic_registry import TopicRegistry
-    from app.topic_shapes import TopicShape
-    from app.topics import TopicSpec
+    from app.topics.catalogue import TopicSpec
+    from app.topics.ownership import TopicClaim
+    from app.topics.registry import TopicRegistry
+    from app.topics.shapes import TopicShape
 
 _LOOKS = 5
 """Looks at a topic that is claimed and not noted yet, over 2 s: whoever made it notes its id within milliseconds."""

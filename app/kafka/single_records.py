@@ -13,7 +13,7 @@ from aiokafka.record.util import decode_varint_py as varint
 from aiokafka.structs import ConsumerRecord
 
 from app.errors import Unreadable
-from app.streaming.unreadable import size_of, unreadable_bytes, unreadable_record
+from app.kafka.unreadable import size_of, unreadable_bytes, unreadable_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

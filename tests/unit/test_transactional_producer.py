@@ -12,11 +12,11 @@ from aiokafka.producer.transaction_manager import TransactionManager, Transactio
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import TransactionInDoubt
-from app.streaming import producer
-from app.streaming import transaction_handlers as handlers
-from app.streaming.fencing import Membership
-from app.streaming.producer import transaction_version
-from app.streaming.transaction_protocol import ApiVersionsResponseV3, EndTxn, Produce, TxnOffsetCommit
+from app.kafka import transaction_handlers as handlers
+from app.kafka import transactional_producer as producer
+from app.kafka.fencing import Membership
+from app.kafka.transaction_protocol import ApiVersionsResponseV3, EndTxn, Produce, TxnOffsetCommit
+from app.kafka.transactional_producer import transaction_version
 
 TP = TopicPartition("in", 0)
 LOST = errors.KafkaConnectionError("closed")

@@ -11,7 +11,7 @@ from app.rules.distribution import MAX_OBJECT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 NOTES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
 """By role the table in which its group keeps where it is, too (`app.streaming.offset_notes`)."""
@@ -36,7 +36,7 @@ class TopicSpec:
     is_single: bool = False
     """One log for everybody; all other topics have the same partition count."""
     is_registry: bool = False
-    """Where the system notes which topics are its own (`app.topic_guard`)."""
+    """Where the system notes which topics are its own (`app.topics.guard`)."""
 
 
 def input_topics(role: str, settings: Settings) -> tuple[str, ...]:

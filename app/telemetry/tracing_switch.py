@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.errors import SettingsError
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from app.tracing import Tracing
+    from app.settings.settings import Settings
+    from app.telemetry.tracing import Tracing
 
 
 def tracing_from(settings: Settings, service: str) -> Tracing | None:
@@ -17,7 +17,7 @@ def tracing_from(settings: Settings, service: str) -> Tracing | None:
     if not settings.tracing:
         return None
     try:
-        from app.tracing import start_tracing  # noqa: PLC0415  # see above
+        from app.telemetry.tracing import start_tracing  # noqa: PLC0415  # see above
     except ImportError:
         raise SettingsError(f"EBS_TRACING needs OpenTelemetry: {how_to_install('otel')}, or unset it") from None
     return start_tracing(service, settings.namespace)

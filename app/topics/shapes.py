@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from app.topics import TopicSpec
+    from app.topics.catalogue import TopicSpec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
-from app.quiet_log import Alike, alike_before
 from app.rules.clocks import believed_ms
+from app.telemetry.quiet_log import Alike, alike_before
 
 log = logging.getLogger(__name__)
 

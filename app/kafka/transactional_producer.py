@@ -25,7 +25,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.producer.sender import BaseHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 
-from app.streaming.transaction_handlers import (
+from app.kafka.transaction_handlers import (
     MARKERS_BACKOFF_S,
     BumpingEnd,
     FencedCommit,
@@ -35,7 +35,7 @@ from app.streaming.transaction_handlers import (
     OnlyEnd,
     RepeatableCommit,
 )
-from app.streaming.transaction_protocol import NEEDED_VERSIONS, ApiVersions
+from app.kafka.transaction_protocol import NEEDED_VERSIONS, ApiVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
     from aiokafka.structs import OffsetAndMetadata
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
 
 log = logging.getLogger(__name__)
 

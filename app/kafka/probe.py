@@ -26,7 +26,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from app.errors import AccessRefused
 
 Security = Mapping[str, Any]
-"""What aiokafka's clients take of `security_protocol` and so on; see `app.kafka_security`."""
+"""What aiokafka's clients take of `security_protocol` and so on; see `app.kafka.security`."""
 
 PLAINTEXT: Security = MappingProxyType({})
 

@@ -29,18 +29,18 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from app.broker_probe import PLAINTEXT, in_words, why_unavailable
 from app.errors import AccessRefused, BrokerError, BrokerUnavailable, TopicMismatch
-from app.topic_guard import TopicGuard
-from app.topic_registry import TopicRegistry
-from app.topic_shapes import TopicShape, explain_mismatch
+from app.kafka.probe import PLAINTEXT, in_words, why_unavailable
+from app.topics.guard import TopicGuard
+from app.topics.registry import TopicRegistry
+from app.topics.shapes import TopicShape, explain_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
     from app.names import Names
-    from app.topics import TopicSpec
+    from app.topics.catalogue import TopicSpec
 
     Say = Callable[[str], None]
 

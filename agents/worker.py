@@ -7,25 +7,25 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from app import settings as settings_module
-from app.broker import check_group, ensure_topics, wait_for_broker
+from app.addresses.web_ports import reserve_web_port
 from app.errors import SettingsError
-from app.event_loop import use_uvloop
-from app.forked import set_children_apart
-from app.garbage import collect_garbage_less_often
-from app.kafka_security import kafka_security
-from app.log_format import faust_logging
-from app.plain_text import keep_logs_plain
-from app.quiet_log import OneOfThoseAlike
+from app.kafka.security import kafka_security
+from app.process.event_loop import use_uvloop
+from app.process.forked import set_children_apart
+from app.process.garbage import collect_garbage_less_often
+from app.settings import settings as settings_module
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
-from app.topics import NOTES_TABLES, catalogue, input_topics, watched_topics
-from app.tracing_switch import tracing_from
-from app.web_ports import reserve_web_port
+from app.telemetry.log_format import faust_logging
+from app.telemetry.plain_text import keep_logs_plain
+from app.telemetry.quiet_log import OneOfThoseAlike
+from app.telemetry.tracing_switch import tracing_from
+from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics, watched_topics
+from app.topics.making import check_group, ensure_topics, wait_for_broker
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from app.tracing import Tracing
+    from app.settings.settings import Settings
+    from app.telemetry.tracing import Tracing
 
 _STANDARD_ERROR = 2
 _STOP_S = 15.0

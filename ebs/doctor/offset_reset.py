@@ -11,20 +11,20 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from app.broker_probe import PLAINTEXT
-from app.consumer_groups import read_committed, read_member_count
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
+from app.kafka.groups import read_committed, read_member_count
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
+from app.kafka.topic_metadata import read_topics
 from app.rules.offsets import PartitionProgress
 from app.rules.worked_tasks import EARLIEST, LATEST, WORKED, WorkedTasks
 from app.streaming.offset_notes import decided
-from app.streaming.reading import RecordReader
-from app.streaming.topic_metadata import read_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
     from app.names import Names
 
 _PAUSE_S = 0.5

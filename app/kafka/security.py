@@ -17,7 +17,7 @@ from app.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.security_settings import SecuritySettings
+    from app.settings.security import SecuritySettings
 
 
 def kafka_security(settings: SecuritySettings) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher
 
-from app.quiet_log import Alike, alike_before
-from app.streaming.unpacking import Fetched, Unpacking
-from app.streaming.unreadable import UnreadableRecord
+from app.kafka.unpacking import Fetched, Unpacking
+from app.kafka.unreadable import UnreadableRecord
+from app.telemetry.quiet_log import Alike, alike_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

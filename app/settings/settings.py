@@ -14,11 +14,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from app.client_settings import DEFAULT_API_URL, PREFIX
 from app.errors import SettingsError
 from app.events import MAX_RESULT_BYTES
 from app.names import Names, why_no_namespace
-from app.security_settings import SecuritySettings, contradiction, secret_fields
+from app.settings.client import DEFAULT_API_URL, PREFIX
+from app.settings.security import SecuritySettings, contradiction, secret_fields
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")

@@ -19,8 +19,8 @@ from aiokafka.producer.sender import (
 )
 
 from app.errors import TransactionInDoubt
-from app.streaming.protocol import NO_TAGS
-from app.streaming.transaction_protocol import EndTxn, Produce, TxnOffsetCommit, TxnOffsetCommitV2
+from app.kafka.protocol import NO_TAGS
+from app.kafka.transaction_protocol import EndTxn, Produce, TxnOffsetCommit, TxnOffsetCommitV2
 
 _NO_LEADER_EPOCH = -1
 _CONCURRENT_TRANSACTIONS = 51

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiokafka import TopicPartition, errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 
-from app.streaming.protocol import NO_TAGS, OffsetFetch
+from app.kafka.protocol import NO_TAGS, OffsetFetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

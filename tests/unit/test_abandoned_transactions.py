@@ -8,7 +8,7 @@ import pytest
 from aiokafka import errors
 from fake_coordinator import FakeCoordinator
 
-from app.streaming.abandoned import end_abandoned_transactions
+from app.kafka.abandoned_transactions import end_abandoned_transactions
 
 CLUSTER_AUTHORIZATION_FAILED = 31
 

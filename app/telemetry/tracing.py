@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.errors import SettingsError
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
