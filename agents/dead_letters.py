@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from agents.failure_story import FailureStory, describe
 from agents.outgoing import Outgoing
+from app.kafka.unreadable import UnreadableRecord
 from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
-from app.streaming.unreadable import UnreadableRecord
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord

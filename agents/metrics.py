@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import Response
 from prometheus_client import Histogram
 
-from app.future_stamps import future_stamps
-from app.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
+from agents.future_stamps import future_stamps
 from app.streaming.progress import owned_ratio
+from app.telemetry.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

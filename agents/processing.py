@@ -27,14 +27,14 @@ from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
-from app.broker import other_retry_topics
+from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import SettingsError, StepFailed
-from app.kafka_security import kafka_security
+from app.kafka.security import kafka_security
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
-from app.worker import create_worker_app, load_settings, tracing_of
+from app.topics.making import other_retry_topics
 
 _settings = load_settings()
 try:

@@ -29,7 +29,7 @@ from agents import handlers  # noqa: E402
 from api.main import http_app  # noqa: E402
 from api.service.asyncapi.document import describe  # noqa: E402
 from api.service.asyncapi.records import schemas  # noqa: E402
-from app.settings import ProcessTime, Settings  # noqa: E402
+from app.settings.settings import ProcessTime, Settings  # noqa: E402
 from ebs.cli.commands import COMMANDS, imported  # noqa: E402
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import msgspec
 from agents.counting.forgetting import Forgetting
 from agents.counting.windows import Windows
 from agents.dead_letters import bury
+from agents.future_stamps import future_stamps
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
-from app.future_stamps import future_stamps
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.events import ObjectCreated, TaskEvent
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from app.streaming.batching import RecordBatch
     from app.streaming.tables import StepRows
     from app.streaming.transactions import Step

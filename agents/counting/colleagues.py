@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.kafka.reading import RecordReader
 from app.rules.workers import decode_heartbeat, is_gone
-from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

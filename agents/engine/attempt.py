@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agents.engine.lane import Lane
     from agents.handlers import Context
     from app.events import TaskCreated
-    from app.tracing import Trace
+    from app.telemetry.tracing import Trace
 
 
 class Ready(NamedTuple):

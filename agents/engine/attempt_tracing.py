@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agents.handlers import Context
     from agents.outgoing import Outgoing
     from app.events import TaskEvent
-    from app.tracing import Trace, Tracing
+    from app.telemetry.tracing import Trace, Tracing
 
 
 class TracedAttempt(Attempt):

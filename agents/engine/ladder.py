@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.engine.facts import cancelled
+from agents.future_stamps import future_stamps
 from agents.outgoing import Outgoing
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, TaskCreated, decode_task_request, explain_decode_error
-from app.future_stamps import future_stamps
 from app.rules.workers import RetryTier
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 
 from agents.dead_letters import dead_letter
 from agents.engine.lane import MAX_PARKED, Lane
-from app.future_stamps import future_stamps
+from agents.future_stamps import future_stamps
 from app.rules.offsets import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:

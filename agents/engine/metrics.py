@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.metrics import counter, gauge, labelled_gauge
+from app.telemetry.metrics import counter, gauge, labelled_gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

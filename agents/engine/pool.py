@@ -12,8 +12,8 @@ from msgspec import UNSET
 from agents.engine.attempt import Attempt, Ready
 from agents.failure_story import describe
 from agents.handlers import Context
-from app import forked
 from app.errors import HandlerError
+from app.process import forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -9,7 +9,7 @@ import sys
 
 from agents.handling.loading import load_handlers
 from app.errors import SettingsError
-from app.settings import load
+from app.settings.settings import load
 
 if __name__ == "__main__":
     try:

@@ -26,9 +26,9 @@ from agents.handlers import Context, Task
 from agents.handling.loading import HandlerRefused, resolve
 from agents.handling.results import encode_result
 from app.errors import HandlerCrashed, TimeLimitExceeded
-from app.log_format import LOG_FORMAT
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
+from app.telemetry.log_format import LOG_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

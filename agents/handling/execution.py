@@ -12,8 +12,8 @@ from agents.handling.loop_monitor import LoopMonitor
 from agents.handling.processes import HandlerProcesses, cpu_count
 from agents.handling.results import encode_result
 from agents.handling.threads import HandlerThreads
-from app import forked
 from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
+from app.process import forked
 from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:

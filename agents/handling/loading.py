@@ -15,7 +15,7 @@ import msgspec
 from agents.handlers import Reject, default_handler, inline, is_cpu_bound, is_inline
 from app.errors import SettingsError
 from app.events import Kind
-from app.name_clashes import words_about
+from app.process.name_clashes import words_about
 from app.rules.kinds import handled_kinds, why_unhandled
 from ebs import start
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from agents.handlers import Context, Handler, Task
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
     Mode = Literal["inline", "coroutine", "thread", "process"]
 

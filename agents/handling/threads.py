@@ -12,7 +12,7 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app import forked
+from app.process import forked
 
 if TYPE_CHECKING:
     import asyncio

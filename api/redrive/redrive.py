@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from api.submit.publisher import Publisher
     from api.view.dead_letter_summaries import Summary
     from api.view.view import View
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _PAUSES_S = (0.05, 0.3)
 """Between these, at random: two processes that want the desk at once must not take it from each other for ever."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from api.submit.publisher import Publisher
     from api.view.view import View
     from app.rules.commands import Command, Place
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _PARTITION = 0
 _DAY_MS = 86_400_000

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from api.submit.payload import Payload
     from api.submit.publisher import Publisher
     from api.view.view import View
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _MAX_BULK_BYTES = 256 * 1_048_576
 # Building and publishing this many holds the event loop for about 10 ms.

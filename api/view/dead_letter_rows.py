@@ -20,10 +20,10 @@ import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
 from app.errors import Unreadable
+from app.kafka.unreadable import UnreadableRecord
 from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
 from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
 from app.rules.redrive_runs import is_progress
-from app.streaming.unreadable import UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -29,10 +29,10 @@ import faust
 from aiokafka import errors
 
 from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
+from app.kafka.transactional_producer import TransactionalProducer
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
 from app.streaming.progress import KafkaEnds, Progress, patience_s
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
@@ -43,7 +43,7 @@ from app.streaming.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from app.streaming.options import StreamingOptions
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from app.streaming.fencing import fetch_stable_offsets
-from app.streaming.topic_metadata import read_topics
+from app.kafka.fencing import fetch_stable_offsets
+from app.kafka.topic_metadata import read_topics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
     from aiokafka.client import AIOKafkaClient
 
-    from app.streaming.fencing import CommittedOffset
+    from app.kafka.fencing import CommittedOffset
     from app.streaming.ownership import Reader
 
 log = logging.getLogger(__name__)

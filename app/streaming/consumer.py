@@ -18,11 +18,11 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from app.kafka.fencing import Membership
+from app.kafka.reading import RecordReader
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, message_of, take_batches, wake_takers
-from app.streaming.fencing import Membership
 from app.streaming.progress import Fetching
-from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         options = self.app.options
         return RecordReader(
             **options.connection,
-            # By this the others know that our transactions are those of a living member (`abandoned`).
+            # By this the others know that our transactions are those of a living member (`abandoned_transactions`).
             client_id=self.app.transactional_id,
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],

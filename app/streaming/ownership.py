@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions, living_members
+from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
 from app.streaming.claims import Positions, read_positions
 from app.streaming.places import PLACES_KEY, decode_places, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from app.streaming.places import Place
     from app.streaming.progress import Fetching
     from app.streaming.tables import TransactionalTable

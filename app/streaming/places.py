@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
-    from app.streaming.fencing import CommittedOffset
+    from app.kafka.fencing import CommittedOffset
 
 PLACES_KEY = b""
 """The row's key: in front of all others, which are never empty."""

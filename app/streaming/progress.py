@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 
 from app.errors import InputsChanged
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
 from app.streaming.standstill import Sample, Standstill
 from app.streaming.survey import ClusterIncomplete
 

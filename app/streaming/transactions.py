@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from aiokafka import AIOKafkaProducer
 
+    from app.kafka.fencing import Membership
     from app.streaming.batching import RecordBatch
-    from app.streaming.fencing import Membership
     from app.streaming.ownership import Ownership, Partition
 
 log = logging.getLogger(__name__)

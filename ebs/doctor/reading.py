@@ -14,24 +14,24 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.errors import ForeignTopics
+from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count
+from app.kafka.log_dirs import biggest_partitions
+from app.kafka.reading import RecordReader
+from app.kafka.transactional_producer import transaction_version
 from app.names import PROCESSING
 from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
-from app.streaming.producer import transaction_version
-from app.streaming.reading import RecordReader
 from app.streaming.survey import unowned_numbers
-from app.topic_registry import TopicRegistry
-from app.topics import PLACES_TABLES, catalogue, input_topics
+from app.topics.catalogue import PLACES_TABLES, catalogue, input_topics
+from app.topics.registry import TopicRegistry
 from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
-from ebs.doctor.log_dirs import biggest_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from app.settings import Settings
-    from app.topic_ownership import TopicClaim
+    from app.settings.settings import Settings
+    from app.topics.ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100

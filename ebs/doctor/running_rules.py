@@ -11,7 +11,7 @@ from ebs.doctor.facts import Finding, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.doctor.facts import Facts, GroupFacts, WorkerFacts
 
 _MUCH_LAG = 100_000

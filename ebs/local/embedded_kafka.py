@@ -19,10 +19,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from app.broker_probe import why_unavailable
+from app.addresses.ports import LOOPBACK, free_port, is_free
 from app.errors import EmbeddedBrokerError
-from app.ports import LOOPBACK, free_port, is_free
-from app.settings import load
+from app.kafka.probe import why_unavailable
+from app.settings.settings import load
 from ebs.local.class_archive import ClassArchive
 from ebs.local.kafka_commands import format_command, java_command, server_command, server_properties
 from ebs.local.kafka_runtime import default_cache_dir, ensure_jars, find_java, pinned_jars

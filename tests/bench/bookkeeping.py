@@ -21,7 +21,7 @@ from plain_names import OBJECTS, TASK_EVENTS
 from agents.counting.bookkeeper import Bookkeeper
 from agents.statistics import app
 from app.events import TaskCreated, TaskFinished, TaskStarted, encode
-from app.settings import load
+from app.settings.settings import load
 from app.streaming.tables import StoreMemory, TableStore
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.rules.placement import partition_of
-from app.settings import Settings
+from app.settings.settings import Settings
 from ebs.cli import cli
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from app.events import decode_object, decode_task_event, decode_task_request
 from app.rules.commands import decode_command, parse_key
 from app.rules.dead_letters import FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, TOPIC_HEADER
 from app.rules.workers import decode_heartbeat
-from app.settings import Settings
-from app.topics import catalogue
+from app.settings.settings import Settings
+from app.topics.catalogue import catalogue
 
 # Of the npm package @asyncapi/specs 6.11.1 (Apache-2.0), schemas/3.0.0-without-$id.json, white space taken out.
 _OFFICIAL = Path(__file__).parents[1] / "support" / "asyncapi-3.0.0.json.gz"

@@ -14,11 +14,11 @@ from histories import object_created
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
+from agents.future_stamps import future_stamps
 from app.events import decode_task_event, decode_task_request, encode
-from app.future_stamps import future_stamps
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.settings import load
+from app.settings.settings import load
 from app.streaming.places import PLACES_KEY
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from agents.examples import check_page, thumbnail, word_count
 from agents.handlers import Context, Reject, Retry
 from agents.handling.loading import load_handlers
 from agents.handling.results import encode_result
-from app.settings import Settings
+from app.settings.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,7 @@ from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
 from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
 from app.rules.results import result_key
-from app.settings import load
+from app.settings.settings import load
 
 PARTITION = 0
 NEVER_MS = 1 << 50

@@ -17,11 +17,11 @@ from plain_names import WORKERS
 
 from agents.engine.control_feed import ControlFeed
 from agents.heartbeat import Heart, identity_of
-from app.broker import ensure_topics
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
 from app.rules.workers import Figures, decode_heartbeat
-from app.topics import TopicSpec
+from app.topics.catalogue import TopicSpec
+from app.topics.making import ensure_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,11 +14,11 @@ from aiokafka.structs import OffsetAndMetadata
 from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
-from app.broker import ensure_topics
 from app.rules.workers import Figures, Identity, heartbeat_of
-from app.settings import PREFIX, Settings
-from app.topic_registry import TopicRegistry
-from app.topics import catalogue
+from app.settings.settings import PREFIX, Settings
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
+from app.topics.registry import TopicRegistry
 from ebs.cli import cli
 from ebs.local.embedded_kafka import EmbeddedKafka
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.names import BARE
 from app.rules.ledger import decode_row
 from app.rules.ledger_states import state_of_object
-from app.settings import load
+from app.settings.settings import load
 from ebs.recount.reading import open_topics
 from ebs.recount.run import Recount
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from app.names import Names
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 MOST_DIFFERENCES = 20
 _STALL_S = 120.0

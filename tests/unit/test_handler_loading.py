@@ -12,7 +12,7 @@ import sample_handlers
 from agents.handlers import Reject
 from agents.handling.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
-from app.settings import ProcessTime, Settings
+from app.settings.settings import ProcessTime, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from running_handlers import some_task
 
 from agents.handlers import Context, Reject, Retry, default_handler
-from app.settings import ProcessTime
+from app.settings.settings import ProcessTime
 
 
 def test_a_context_knows_its_attempt_and_deadline() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from app.errors import OffsetsLost
-from app.streaming.fencing import CommittedOffset
+from app.kafka.fencing import CommittedOffset
 from app.streaming.places import Place, changed_places, decided, decode_places, encode_places, starting_point
 
 IN = TopicPartition("in", 0)

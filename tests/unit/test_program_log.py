@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from app.errors import SettingsError
-from app.log_format import LOG_FORMAT
+from app.telemetry.log_format import LOG_FORMAT
 from ebs.local.program_log import ProgramLog, shown_of
 
 WHEN = "2026-11-27 23:15:01,123"

@@ -38,7 +38,7 @@ from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_states import ENDED_STATES, ObjectState, TaskState, ended_at_ms, state_of_object, state_of_task
 from app.rules.results import MAX_ERROR_CHARS, ResultRow, Results, decode_result_row, result_key, results_prefix
 from app.rules.tally import Tally
-from app.topics import MAX_RECORD_BYTES
+from app.topics.catalogue import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

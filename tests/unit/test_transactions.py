@@ -12,7 +12,7 @@ from fake_steps import FakeStore
 from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.fencing import Membership
+from app.kafka.fencing import Membership
 from app.streaming.places import NOT_KEPT, PLACES_KEY, Place, decode_places
 from app.streaming.transactions import MAX_BATCH_BYTES, Step
 

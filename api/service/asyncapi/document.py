@@ -26,15 +26,15 @@ from app.events import (
 )
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
-from app.topic_ownership import TopicClaim
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
+from app.topics.ownership import TopicClaim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from app.names import Names
-    from app.settings import Settings
-    from app.topics import TopicSpec
+    from app.settings.settings import Settings
+    from app.topics.catalogue import TopicSpec
 
 _EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)

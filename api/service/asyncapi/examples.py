@@ -25,7 +25,7 @@ from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.workers import Heartbeat, RunningTask
-from app.topic_ownership import TopicClaim
+from app.topics.ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")

@@ -24,6 +24,7 @@ from agents.engine.lanes import Lanes
 from agents.handlers import Reject
 from agents.handling.loading import Handlers, LoadedHandler
 from app.errors import HandlerCrashed
+from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
     DISTRIBUTION,
     EXPIRY_TABLE,
@@ -38,16 +39,15 @@ from app.names import (
 from app.rules.control import ControlState
 from app.rules.retry import RetryPolicy
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
-from app.topics import PLACES_TABLES, input_topics
+from app.topics.catalogue import PLACES_TABLES, input_topics
 from simulation.consumer import SimulatedConsumer, Stream
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process
