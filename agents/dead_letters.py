@@ -13,7 +13,7 @@ from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, m
 from app.rules.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from app.events import TaskCreated
     from app.streaming.transactions import Step

@@ -29,7 +29,7 @@ from app.telemetry.metrics import counter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
     from prometheus_client.metrics_core import Metric
 
     from app.settings.settings import Settings

@@ -10,7 +10,7 @@ from agents.engine.facts import common_of, identity_of
 if TYPE_CHECKING:
     import asyncio
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.engine.lane import Lane
     from agents.handlers import Context

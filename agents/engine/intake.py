@@ -10,7 +10,7 @@ from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.engine.lane import Lane
     from agents.engine.lanes import Lanes

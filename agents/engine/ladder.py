@@ -27,7 +27,7 @@ from app.rules.workers import RetryTier
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.engine.lane import Lane
     from agents.engine.lanes import Lanes

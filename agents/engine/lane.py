@@ -11,7 +11,7 @@ from app.rules.offsets import Progress
 if TYPE_CHECKING:
     import asyncio
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.outgoing import Outgoing
     from app.streaming.ownership import Partition

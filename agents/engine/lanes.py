@@ -13,7 +13,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from aiokafka import TopicPartition
+from app.kafka.types import TopicPartition
 
 from agents.dead_letters import dead_letter
 from agents.engine.lane import MAX_PARKED, Lane
@@ -23,7 +23,7 @@ from app.rules.offsets import MAX_METADATA_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.outgoing import Outgoing
     from app.names import Names

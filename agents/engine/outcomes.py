@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from aiokafka.structs import ConsumerRecord
+    from app.kafka.types import ConsumerRecord
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from aiokafka import TopicPartition
+    from app.kafka.types import TopicPartition
 
     from api.view.forgotten import Counted
 

@@ -10,7 +10,7 @@ from api.view.view import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiokafka import TopicPartition
+    from app.kafka.types import TopicPartition
 
     from api.view.store import Offsets
 

@@ -73,7 +73,7 @@ async def biggest_partitions(
         try:
             response = await admin._send_request(_DescribeLogDirs(partitions_of), node_id)  # noqa: SLF001  # its only way
         except KafkaError:
-            continue  # a broker of another age; sizes are the least of what is looked at
+            continue  # sizes are the least of what is looked at
         for _error, _directory, topics in response.results:
             for name, partitions in topics:
                 biggest[name] = max(biggest[name], *(size_bytes for _, size_bytes, *_rest in partitions))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import TopicPartition
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
+    from app.kafka.cluster import Cluster
     from app.kafka.fencing import Membership
     from app.streaming.places import Place
     from app.streaming.progress import Fetching
@@ -106,7 +107,7 @@ class Ownership:
         input_topics: Sequence[str],
         tables: Callable[[], Iterable[TransactionalTable]],
         stores: Workspace,
-        connection: Mapping[str, Any],
+        cluster: Cluster,
         fatal: Callable[[BaseException], NoReturn],
         places_table: str = "",
     ) -> None:
@@ -126,7 +127,7 @@ class Ownership:
         self._stores = stores
         self._store_count = 0
         self._memory: StoreMemory | None = None
-        self._connection = connection
+        self._cluster = cluster
         self._fatal = fatal
         self._suspended = False
         self._held: frozenset[TopicPartition] = frozenset()
@@ -238,7 +239,7 @@ class Ownership:
                 targets[TopicPartition(table.changelog_name, partition.number)] = store
         by_number = {partition.number: partition for partition in owned}
         row_count = await restore_stores(
-            self._connection,
+            self._cluster,
             targets,
             wanted=lambda tp: self._owns(by_number[tp.partition]),
             stall_timeout_s=_RESTORE_STALL_S,

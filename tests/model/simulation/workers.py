@@ -42,6 +42,7 @@ from app.streaming.ownership import Ownership
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
 from app.topics.catalogue import PLACES_TABLES, input_topics
 from simulation.consumer import SimulatedConsumer, Stream
+from simulation.readers import SimulatedReaders
 
 if TYPE_CHECKING:
     import random
@@ -132,7 +133,7 @@ class Worker:
             input_topics=input_topics(role, self.settings),
             tables=lambda: cast("Any", self.tables),
             stores=cast("Any", None),
-            connection={"network": network},
+            cluster=cast("Any", SimulatedReaders(network)),
             fatal=process.fatal,
             places_table=PLACES_TABLES[role],
         )
