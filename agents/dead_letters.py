@@ -13,9 +13,8 @@ from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, m
 from app.rules.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from app.kafka.types import ConsumerRecord
-
     from app.events import TaskCreated
+    from app.kafka.types import ConsumerRecord
     from app.streaming.transactions import Step
 
 log = logging.getLogger(__name__)

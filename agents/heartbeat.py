@@ -21,9 +21,8 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from app.kafka.errors import KafkaError
-
 from app.kafka.cluster import started
+from app.kafka.errors import KafkaError
 from app.rules.workers import HEARTBEAT_EVERY_S, Figures, Identity, heartbeat_of
 
 if TYPE_CHECKING:

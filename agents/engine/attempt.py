@@ -10,11 +10,10 @@ from agents.engine.facts import common_of, identity_of
 if TYPE_CHECKING:
     import asyncio
 
-    from app.kafka.types import ConsumerRecord
-
     from agents.engine.lane import Lane
     from agents.handlers import Context
     from app.events import TaskCreated
+    from app.kafka.types import ConsumerRecord
     from app.telemetry.tracing import Trace
 
 

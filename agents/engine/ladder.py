@@ -27,10 +27,9 @@ from app.rules.workers import RetryTier
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from app.kafka.types import ConsumerRecord
-
     from agents.engine.lane import Lane
     from agents.engine.lanes import Lanes
+    from app.kafka.types import ConsumerRecord
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,8 @@ from app.rules.offsets import Progress
 if TYPE_CHECKING:
     import asyncio
 
-    from app.kafka.types import ConsumerRecord
-
     from agents.outgoing import Outgoing
+    from app.kafka.types import ConsumerRecord
     from app.streaming.ownership import Partition
 
 

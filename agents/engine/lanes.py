@@ -13,19 +13,17 @@ import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from app.kafka.types import TopicPartition
-
 from agents.dead_letters import dead_letter
 from agents.engine.lane import MAX_PARKED, Lane
 from agents.future_stamps import future_stamps
+from app.kafka.types import TopicPartition
 from app.rules.offsets import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from app.kafka.types import ConsumerRecord
-
     from agents.outgoing import Outgoing
+    from app.kafka.types import ConsumerRecord
     from app.names import Names
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Partition

@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from app.kafka.types import ConsumerRecord
-
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
     from agents.engine.lanes import Lanes
     from app.events import TaskCreated, TaskEvent
+    from app.kafka.types import ConsumerRecord
     from app.rules.retry import RetryAt, RetryPolicy
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from app.kafka.errors import BrokerResponseError, KafkaError
-
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.kafka.errors import BrokerResponseError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.kafka.errors import KafkaError
-
 from api.view.view import ViewBehind
+from app.kafka.errors import KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from app.kafka.types import TopicPartition
-
     from api.view.view import Ends
     from app.kafka.cluster import Cluster
     from app.kafka.reading import RecordReader
+    from app.kafka.types import TopicPartition
     from app.names import Names
 
 

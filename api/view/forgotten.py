@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.kafka.errors import KafkaError
-
 from app.kafka.groups import read_committed
 
 if TYPE_CHECKING:
