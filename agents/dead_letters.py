@@ -13,9 +13,8 @@ from app.rules.fingerprint import fingerprint
 from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
     from app.events import TaskCreated
+    from app.kafka.types import ConsumerRecord
     from app.streaming.step import Step
 
 log = logging.getLogger(__name__)

@@ -29,9 +29,9 @@ from app.telemetry.metrics import counter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiokafka.structs import ConsumerRecord
     from prometheus_client.metrics_core import Metric
 
+    from app.kafka.types import ConsumerRecord
     from app.settings.settings import Settings
     from app.streaming.batching import RecordBatch
     from app.streaming.step import Step

@@ -21,14 +21,14 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-
+from app.kafka.cluster import started
+from app.kafka.errors import KafkaError
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from app.kafka.cluster import Cluster
     from app.streaming.application import StreamingApp
     from app.streaming.progress_monitor import ProgressMonitor
     from app.streaming.transactions import Transactions
@@ -48,7 +48,7 @@ def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Worker
 
     async def beat() -> None:
         identity = worker_identity_of(app.worker_name, app.role, app.options.web_port)
-        await Heart(app.options.connection, identity, tell, topic=topic).run()
+        await Heart(app.options.cluster, identity, tell, topic=topic).run()
 
     app.task(beat)
 
@@ -88,18 +88,18 @@ class StepFigures:
 
 
 class Heart:
-    """Beats while `run` runs; `connection` holds aiokafka's options. `is_heard` says whether the last one arrived."""
+    """Beats while `run` runs. `is_heard` says whether the last one arrived."""
 
     def __init__(
         self,
-        connection: Mapping[str, Any],
+        cluster: Cluster,
         identity: WorkerIdentity,
         figures: Callable[[], WorkerFigures],
         *,
         topic: str,
         every_s: float = HEARTBEAT_EVERY_S,
     ) -> None:
-        self._connection = connection
+        self._cluster = cluster
         self._identity = identity
         self._figures = figures
         self._topic = topic
@@ -122,7 +122,9 @@ class Heart:
             value = heartbeat_of(self._identity, self._figures(), _epoch_ms())
             async with asyncio.timeout(_PATIENCE_S):
                 if self._producer is None:
-                    self._producer = await self._connect()
+                    cluster = self._cluster.within(_PATIENCE_S * 1_000)
+                    # The leader's word is enough: the next heartbeat stands for one that is lost.
+                    self._producer = await started(cluster.new_producer("ebs-heartbeat", acks=1))
                 await self._producer.send_and_wait(self._topic, value, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
             if not self._is_said:
@@ -133,17 +135,6 @@ class Heart:
             log.exception("a heartbeat failed")
         else:
             self.is_heard, self._is_said = True, False
-
-    async def _connect(self) -> Any:
-        producer = AIOKafkaProducer(
-            **self._connection, client_id="ebs-heartbeat", linger_ms=0, request_timeout_ms=round(_PATIENCE_S * 1_000)
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
 
     async def _say_goodbye(self) -> None:
         producer = self._producer

@@ -29,12 +29,11 @@ from agents.metrics import register_metrics
 from agents.retries import register_retries
 from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import SettingsError, StepFailed
-from app.kafka.security import kafka_security
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.rules.retry_policy import RetryPolicy
-from app.topics.making import other_retry_topics
+from app.topics.retry_tiers import other_retry_topics
 
 _settings = load_settings()
 try:
@@ -81,9 +80,7 @@ _engine = Engine(
 
 
 async def _former_tiers() -> list[str]:
-    return await other_retry_topics(
-        _settings.broker, _names, _settings.retry_tiers_s, _settings.partitions, kafka_security(_settings)
-    )
+    return await other_retry_topics(app.options.cluster, _names, _settings.retry_tiers_s, _settings.partitions)
 
 
 _ladder = register_retries(app, _lanes, _control, _tiers, _former_tiers)
@@ -120,7 +117,7 @@ async def processing(stream: Any) -> None:
     executor = Executor(
         _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
     )
-    feed = ControlFeed(app.options.connection, _control, _names.control, on_change=_control_changed)
+    feed = ControlFeed(app.options.cluster, _control, _names.control, on_change=_control_changed)
     app.progress_monitor.followed[feed.partition] = lambda: feed.position
     feed.start()
     try:

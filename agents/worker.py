@@ -5,11 +5,13 @@ from __future__ import annotations
 import faulthandler
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.addresses.web_ports import reserve_web_port
 from app.errors import SettingsError
-from app.kafka.security import kafka_security
+from app.kafka.cluster import cluster_of
+from app.kafka.groups import check_group
+from app.kafka.waiting import wait_for_broker
 from app.process.event_loop import use_uvloop
 from app.process.forked import set_children_apart
 from app.process.garbage import collect_garbage_less_often
@@ -21,9 +23,10 @@ from app.telemetry.plain_text import keep_logs_plain
 from app.telemetry.quiet_log import OneOfThoseAlike
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics, watched_topics
-from app.topics.making import check_group, ensure_topics, wait_for_broker
+from app.topics.making import ensure_topics
 
 if TYPE_CHECKING:
+    from app.kafka.cluster import Cluster
     from app.settings.settings import Settings
     from app.telemetry.tracing import Tracing
 
@@ -47,10 +50,10 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
     use_uvloop()
     collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)
-    security = _security_of(settings)
+    cluster = _cluster_of(settings)
     group_id = settings.names.group(role)
     options = StreamingOptions(
-        bootstrap_servers=settings.broker,
+        cluster=cluster,
         data_dir=settings.own_data_dir.absolute(),  # a handler may change the directory
         worker_id=settings.worker_id,
         namespace=settings.namespace,
@@ -61,21 +64,20 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         web_port=(reserve_web_port() or 0) if settings.web_port is None else settings.web_port,
         web_host=settings.web_host,
         logging_config=faust_logging(),
-        security=security,
     )
 
     async def preflight() -> None:
         _prepare_handlers(log_level)
         faulthandler.enable(_STANDARD_ERROR)  # a crash in native code shows where; Faust replaces sys.stderr
         set_children_apart(options.web_port)
-        await wait_for_broker(settings.broker, security=security)
+        await wait_for_broker(cluster)
         specs = catalogue(settings)
         # What we may not read is taken to be as it was meant.
         meant = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs}
-        for report in await ensure_topics(settings.broker, specs, security=security):
+        for report in await ensure_topics(cluster, specs):
             shape = report.shape
             app.transactions.topic_limits.record_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
-        await check_group(settings.broker, group_id, security)
+        await check_group(cluster, group_id)
 
     app = create_streaming_app(
         group_id,
@@ -93,16 +95,16 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
 def tracing_of(settings: Settings, role: str) -> Tracing | None:
     """Return what makes this process's spans, None where none are wanted; ends it where that cannot be."""
     try:
-        return tracing_from(settings, f"ebs-{role}")
+        return tracing_from(f"ebs-{role}", settings.namespace) if settings.tracing else None
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
         sys.exit(EXIT_CONFIGURATION)
 
 
-def _security_of(settings: Settings) -> dict[str, Any]:
+def _cluster_of(settings: Settings) -> Cluster:
     """Return how the broker is reached, or end this process with one clear line."""
     try:
-        return kafka_security(settings)
+        return cluster_of(settings)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # before any logging is set up
         sys.exit(EXIT_CONFIGURATION)

@@ -64,7 +64,7 @@ from api.view.standstill import ViewWatch
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
 from app.errors import SettingsError
-from app.kafka.security import kafka_security
+from app.kafka.cluster import cluster_of
 from app.process.garbage import collect_garbage_less_often
 from app.rules.counts import HOUR_MS
 from app.settings.settings import Settings, load
@@ -191,8 +191,8 @@ async def _to_docs() -> RedirectResponse:
 def _from_environment() -> FastAPI:
     try:
         settings = load()
-        security = kafka_security(settings)
-        tracing = tracing_from(settings, "ebs-api")
+        cluster = cluster_of(settings)
+        tracing = tracing_from("ebs-api", settings.namespace) if settings.tracing else None
     except SettingsError as error:
         sys.exit(f"error: {error}")
     refusal = refusal_of(
@@ -207,26 +207,25 @@ def _from_environment() -> FastAPI:
     bound_connections()
 
     # Publisher and view both wait for the broker: once is enough, and is said once.
-    connect = Shared(lambda: ensure_topics(settings.broker, catalogue(settings), security=security))
+    connect = Shared(lambda: ensure_topics(cluster, catalogue(settings)))
     names = settings.names
     view = View(
         settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms), names=names
     )
     publisher = KafkaPublisher(
-        settings.broker,
+        cluster,
         settings.publish_timeout_s,
         connect,
         objects=names.objects,
-        security=security,
         tracing=tracing,
     )
-    feed = ViewFeed(settings.broker, settings.own_data_dir, view, connect, clock_ms=epoch_ms, security=security)
+    feed = ViewFeed(cluster, settings.own_data_dir, view, connect, clock_ms=epoch_ms)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
-    events = KafkaEvents(settings.broker, names.task_events, security=security)
-    desk = KafkaDesk(settings, view, security=security)
+    events = KafkaEvents(cluster, names.task_events)
+    desk = KafkaDesk(cluster, settings, view)
     watch = ViewWatch(
         view,
-        KafkaEnds({"bootstrap_servers": settings.broker, **security}, patience_s(settings.stall_timeout_s)),
+        KafkaEnds(cluster, patience_s(settings.stall_timeout_s)),
         settings.stall_timeout_s,
     )
     watchdog = Watchdog(settings.stall_timeout_s, verdict=lambda: watch.verdict)

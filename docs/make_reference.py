@@ -40,6 +40,7 @@ END = "<!-- made by docs/make_reference.py: end -->"
 
 _SETTING_GROUPS = {
     "broker": "Kafka and storage",
+    "namespace": "Kafka and storage",
     "worker_id": "Processes",
     "tasks_per_object": "Objects",
     "process_time": "Handlers",
@@ -51,7 +52,7 @@ _SETTING_GROUPS = {
     "security_protocol": "Access to Kafka",
     "api_keys_read": "Access to the API",
 }
-"""By the first setting of each group, as they stand in the code."""
+"""By the first setting of each stretch of a group, as they stand in the code."""
 
 _METRIC_SOURCES = {
     "api": "API: what the whole system did",

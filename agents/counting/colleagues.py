@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
-from app.kafka.reading import RecordReader
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 from app.rules.worker_heartbeats import decode_heartbeat, is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from app.kafka.cluster import Cluster
     from app.rules.worker_heartbeats import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -45,24 +44,20 @@ class Colleagues:
         self._clock_ms = clock_ms
         self._heard: dict[bytes, tuple[int, Heartbeat]] = {}
 
-    async def run(self, connection: Mapping[str, Any]) -> None:
+    async def run(self, cluster: Cluster) -> None:
         """Follow the heartbeats until cancelled; a broker that is away only makes the others unknown."""
         while True:
             try:
-                await self._follow(connection)
+                await self._follow(cluster)
             except (KafkaError, OSError) as error:
                 log.info("the heartbeats of the other workers cannot be read: %r", error)
                 await asyncio.sleep(_RETRY_PAUSE_S)
 
-    async def _follow(self, connection: Mapping[str, Any]) -> None:
-        consumer = RecordReader(**connection, auto_offset_reset="latest", enable_auto_commit=False)
-        await consumer.start()
-        try:
+    async def _follow(self, cluster: Cluster) -> None:
+        async with cluster.reader("ebs-colleagues", auto_offset_reset="latest") as consumer:
             consumer.assign([TopicPartition(self._topic, 0)])
             async for record in consumer:
                 self.hear(record.key, record.value, record.timestamp)
-        finally:
-            await consumer.stop()
 
     def hear(self, key: bytes | None, value: bytes | None, at_ms: int) -> None:
         """Take in a record of `workers`."""

@@ -40,7 +40,7 @@ def register_pages(app: StreamingApp, workers: str) -> None:
     pages = WorkerPages(app, colleagues)
 
     async def follow_colleagues() -> None:
-        await colleagues.run(app.options.connection)
+        await colleagues.run(app.options.cluster)
 
     app.task(follow_colleagues)
 

@@ -10,10 +10,9 @@ from agents.engine.event_fields import common_of, task_identity_of
 if TYPE_CHECKING:
     import asyncio
 
-    from aiokafka.structs import ConsumerRecord
-
     from agents.engine.lane import Lane
     from app.events import TaskCreated
+    from app.kafka.types import ConsumerRecord
     from app.telemetry.tracing import Trace
     from ebs.context import Context
 

@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from aiokafka.structs import ConsumerRecord
-
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated, TaskEvent
+    from app.kafka.types import ConsumerRecord
     from app.rules.retry_policy import RetryAt, RetryPolicy
 
 log = logging.getLogger(__name__)

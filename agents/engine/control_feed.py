@@ -13,16 +13,14 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
-from app.kafka.reading import RecordReader
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
+    from app.kafka.cluster import Cluster
+    from app.kafka.types import ConsumerRecord
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -38,11 +36,9 @@ class ControlFeed:
     `position` is the next offset, for the watchdog: it says when this reader stands still while commands wait.
     """
 
-    def __init__(
-        self, connection: Mapping[str, Any], state: ControlState, topic: str, *, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, cluster: Cluster, state: ControlState, topic: str, *, on_change: Callable[[], None]) -> None:
         self.state = state
-        self._connection = connection
+        self._cluster = cluster
         self._on_change = on_change
         self.partition = TopicPartition(topic, 0)
         self.position = 0
@@ -79,22 +75,10 @@ class ControlFeed:
 
     async def _follow(self) -> None:
         """Read from the beginning, then follow; returns when the topic begins anew."""
-        consumer = RecordReader(
-            **self._connection,
-            client_id="ebs-control",
-            isolation_level="read_committed",
-            # Without it an assigned consumer starts at the end, and silently reads nothing.
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=_POLL_MS,
-        )
-        try:
-            await consumer.start()
+        async with self._cluster.reader("ebs-control", fetch_max_wait_ms=_POLL_MS) as consumer:
             consumer.assign([self.partition])
             await consumer.seek_to_beginning(self.partition)
             await self._read(consumer)
-        finally:
-            await consumer.stop()
 
     async def _read(self, consumer: Any) -> None:
         latest: dict[bytes, bytes | None] | None = {}

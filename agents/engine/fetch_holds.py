@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiokafka import TopicPartition
+from app.kafka.types import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

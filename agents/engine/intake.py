@@ -10,11 +10,10 @@ from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
     from agents.engine.lane import Lane
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
+    from app.kafka.types import ConsumerRecord
     from app.rules.control import ControlState
 
 

@@ -11,8 +11,7 @@ from app.rules.offsets import PartitionProgress
 if TYPE_CHECKING:
     import asyncio
 
-    from aiokafka.structs import ConsumerRecord
-
+    from app.kafka.types import ConsumerRecord
     from app.rules.outgoing import Outgoing
     from app.streaming.partition import Partition
     from app.streaming.step import Step

@@ -27,10 +27,9 @@ from app.rules.worker_heartbeats import RetryTier
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
     from agents.engine.lane import Lane
     from agents.engine.worker_lanes import WorkerLanes
+    from app.kafka.types import ConsumerRecord
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)

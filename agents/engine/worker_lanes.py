@@ -22,9 +22,8 @@ from app.rules.offsets import MAX_METADATA_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
     from agents.engine.lane import LaneUser
+    from app.kafka.types import ConsumerRecord
     from app.names import Names
     from app.rules.outgoing import Outgoing
     from app.streaming.batching import RecordBatch

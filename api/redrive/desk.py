@@ -14,8 +14,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiokafka import TopicPartition
-from aiokafka.errors import (
+from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
+from api.view.view import ViewBehind
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
+from app.kafka.errors import (
     BrokerResponseError,
     IllegalOperation,
     InvalidProducerEpoch,
@@ -24,20 +26,14 @@ from aiokafka.errors import (
     KafkaError,
     ProducerFenced,
 )
-
-from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
-from api.view.view import ViewBehind
-from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
-from app.kafka.probe import PLAINTEXT
-from app.kafka.reading import RecordReader
-from app.kafka.transactional_producer import TransactionalProducer
+from app.kafka.types import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from api.submit.publisher import Ends
     from api.view.view import View
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
     from app.rules.outgoing import Outgoing
     from app.settings.settings import Settings
 
@@ -69,9 +65,8 @@ class Desk(Protocol):
 class KafkaDesk:
     """A `Desk` on a broker."""
 
-    def __init__(self, settings: Settings, view: View, *, security: Security = PLAINTEXT) -> None:
-        self._bootstrap = settings.broker
-        self._security = security
+    def __init__(self, cluster: Cluster, settings: Settings, view: View) -> None:
+        self._cluster = cluster
         self._names = settings.names
         self._topic = settings.names.dead_letters
         self._partitions = [TopicPartition(self._topic, number) for number in range(settings.partitions)]
@@ -88,7 +83,9 @@ class KafkaDesk:
                 async with asyncio.timeout(self._timeout_s):
                     self._producer = await self._start()
             except (KafkaError, OSError, TimeoutError) as error:
-                raise BrokerUnavailable(f"no answer from the Kafka broker at {self._bootstrap} ({error!r})") from error
+                raise BrokerUnavailable(
+                    f"no answer from the Kafka broker at {self._cluster.bootstrap} ({error!r})"
+                ) from error
         if not await self._view.wait_for(self._topic, self._ends):
             raise ViewBehind(f"the read view is behind ({self._view.progress.lag_records} records)")
 
@@ -126,15 +123,12 @@ class KafkaDesk:
             task.add_done_callback(self._abandoned.discard)
 
     async def _start(self) -> Any:
-        producer = TransactionalProducer(
-            bootstrap_servers=self._bootstrap,
-            **self._security,
+        producer = self._cluster.within(max(1_000, self._timeout_s * 1_000)).new_transactional_producer(
+            self._names.desk_transactional_id,
             client_id="ebs-api-desk",
-            transactional_id=self._names.desk_transactional_id,
             transaction_timeout_ms=round((self._timeout_s + _ACKNOWLEDGED_TOO_LATE_S) * 1_000),
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_BATCH_BYTES,
-            request_timeout_ms=max(1_000, round(self._timeout_s * 1_000)),
         )
         try:
             await producer.start()
@@ -146,27 +140,19 @@ class KafkaDesk:
 
     async def _read_high_watermarks(self) -> dict[int, int]:
         """Return where the partitions end, beyond what open transactions of workers hide."""
-        consumer = RecordReader(
-            bootstrap_servers=self._bootstrap,
-            **self._security,
-            client_id="ebs-api-desk",
-            isolation_level="read_uncommitted",
-            enable_auto_commit=False,
-        )
-        try:
-            await consumer.start()
+        async with self._cluster.reader("ebs-api-desk", isolation_level="read_uncommitted") as consumer:
             ends = await consumer.end_offsets(self._partitions)
-        finally:
-            await consumer.stop()
         return {tp.partition: end for tp, end in ends.items()}
 
     def _explained(self, error: Exception) -> OutcomeUnknown | RecordRefused:
         if isinstance(error, _FENCED):
             return OutcomeUnknown("another API process acts on dead letters at this moment")
-        _log.warning("the Kafka broker at %s did not take a transaction: %r", self._bootstrap, error)
+        _log.warning("the Kafka broker at %s did not take a transaction: %r", self._cluster.bootstrap, error)
         if isinstance(error, BrokerResponseError) and not error.retriable:
-            return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
-        return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
+            return RecordRefused(f"the Kafka broker at {self._cluster.bootstrap} refused it: {error}")
+        return OutcomeUnknown(
+            f"the Kafka broker at {self._cluster.bootstrap} did not confirm within {self._timeout_s:g} s"
+        )
 
     def _ends_of_letters(self, ends: Ends) -> dict[int, int]:
         return {partition: end for (topic, partition), end in ends.items() if topic == self._topic}

@@ -15,16 +15,13 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import BrokerResponseError, KafkaError
-
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.kafka.probe import PLAINTEXT
+from app.kafka.errors import BrokerResponseError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
     from app.rules.outgoing import Outgoing
     from app.telemetry.tracing import Headers, Tracing
 
@@ -69,18 +66,16 @@ class KafkaPublisher:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: Cluster,
         timeout_s: float,
         connect: Callable[[], Awaitable[object]],
         *,
         objects: str,
-        security: Security = PLAINTEXT,
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
         self._objects = objects
-        self._bootstrap = bootstrap
-        self._security = security
+        self._cluster = cluster
         self._timeout_s = timeout_s
         self._connect = connect
         self._producer: Any = None
@@ -89,7 +84,7 @@ class KafkaPublisher:
 
     def trouble(self) -> str | None:
         """Say why nothing can be published now; None if it can."""
-        return None if self._producer is not None else f"not connected to the Kafka broker at {self._bootstrap}"
+        return None if self._producer is not None else f"not connected to the Kafka broker at {self._cluster.bootstrap}"
 
     async def run(self) -> None:
         """Keep a producer at hand until cancelled; raises what `connect` raises."""
@@ -99,7 +94,7 @@ class KafkaPublisher:
                 try:
                     producer = await self._start()
                 except (KafkaError, OSError, TimeoutError) as error:
-                    _log.warning("cannot publish to the Kafka broker at %s yet: %r", self._bootstrap, error)
+                    _log.warning("cannot publish to the Kafka broker at %s yet: %r", self._cluster.bootstrap, error)
                     await asyncio.sleep(_RETRY_PAUSE_S)
                     continue
                 self._lost.clear()
@@ -151,16 +146,9 @@ class KafkaPublisher:
             raise self._let_down(producer, error) from error
 
     async def _start(self) -> Any:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            **self._security,
-            client_id="ebs-api",
-            enable_idempotence=True,
-            acks="all",
-            max_batch_size=MAX_BATCH_BYTES,
-            max_request_size=MAX_BATCH_BYTES,
-            # A connection that hangs is given up within one submit's patience.
-            request_timeout_ms=max(1_000, int(self._timeout_s * 1_000)),
+        # A connection that hangs is given up within one submit's patience.
+        producer = self._cluster.within(max(1_000, self._timeout_s * 1_000)).new_producer(
+            "ebs-api", enable_idempotence=True, max_batch_size=MAX_BATCH_BYTES, max_request_size=MAX_BATCH_BYTES
         )
         try:
             # An idempotent producer asks for its id until somebody answers, so it needs a limit from outside.
@@ -180,15 +168,19 @@ class KafkaPublisher:
     def _let_down(self, producer: Any, error: Exception) -> OutcomeUnknown | RecordRefused:
         """Abandon a producer that failed; returns what to raise."""
         if self._producer is producer:
-            _log.warning("the Kafka broker at %s did not take a record (%r); connecting anew", self._bootstrap, error)
+            _log.warning(
+                "the Kafka broker at %s did not take a record (%r); connecting anew", self._cluster.bootstrap, error
+            )
             self._producer = None
             self._lost.set()
             task = asyncio.create_task(abandon(producer))
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
         if isinstance(error, BrokerResponseError) and not error.retriable:
-            return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
-        return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
+            return RecordRefused(f"the Kafka broker at {self._cluster.bootstrap} refused it: {error}")
+        return OutcomeUnknown(
+            f"the Kafka broker at {self._cluster.bootstrap} did not confirm within {self._timeout_s:g} s"
+        )
 
 
 @contextmanager

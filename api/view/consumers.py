@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-
 from api.view.view import ViewBehind
-from app.kafka.reading import RecordReader
+from app.kafka.errors import KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from aiokafka import TopicPartition
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from api.view.view import Ends
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
+    from app.kafka.reading import RecordReader
+    from app.kafka.types import TopicPartition
     from app.names import Names
 
 
-@asynccontextmanager
-async def view_consumer(
-    bootstrap: str, names: Names, security: Security, client_id: str, isolation: str = "read_committed"
-) -> AsyncIterator[Any]:
-    """Run a consumer without a group, that begins where the topic does."""
-    consumer = RecordReader(
-        whole=(names.dead_letters,),  # people look for what is lost there
-        bootstrap_servers=bootstrap,
-        **security,
-        client_id=client_id,
-        isolation_level=isolation,
-        enable_auto_commit=False,
-        # Where retention took the next offset, reading goes on at the first record that is left.
-        auto_offset_reset="earliest",
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-@asynccontextmanager
-async def view_admin(bootstrap: str, security: Security) -> AsyncIterator[Any]:
-    """Run an admin client."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="ebs-api-view-admin", **security)
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
+def view_reader(
+    cluster: Cluster, names: Names, client_id: str, isolation_level: str = "read_committed"
+) -> AbstractAsyncContextManager[RecordReader]:
+    """Run a reader without a group."""
+    whole = (names.dead_letters,)  # people look for what is lost there
+    return cluster.reader(client_id, isolation_level=isolation_level, whole=whole)
 
 
 class EndsAsker:

@@ -6,10 +6,9 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable

@@ -10,10 +10,9 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
 from api.view.event_log import EventRecord, EventsUnavailable, TooSlow
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

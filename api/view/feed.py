@@ -14,10 +14,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
-from api.view.consumers import EndsAsker, view_admin, view_consumer
+from api.view.consumers import EndsAsker, view_reader
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
 from api.view.rows import compacted_topics, read_topics
@@ -25,7 +22,8 @@ from api.view.standing import Freshness, standing_of
 from api.view.store import Slot, StoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
-from app.kafka.probe import PLAINTEXT
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 from app.names import STATISTICS
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from api.view.ledger_first import LedgerFirst
     from api.view.store import Layout
     from api.view.view import View
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
 
 _log = logging.getLogger(__name__)
 
@@ -57,16 +55,14 @@ class ViewFeed:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: Cluster,
         data_dir: Path,
         view: View,
         connect: Callable[[], Awaitable[object]],
         *,
         clock_ms: Callable[[], int],
-        security: Security = PLAINTEXT,
     ) -> None:
-        self._bootstrap = bootstrap
-        self._security = security
+        self._cluster = cluster
         self._data_dir = data_dir
         self._view = view
         self._names = view.names
@@ -89,7 +85,7 @@ class ViewFeed:
                 except TombstonesMissed:
                     pass  # the slot sees that, too: it says so, and makes the store anew
                 except (KafkaError, OSError) as error:
-                    _log.warning("the view cannot read from the Kafka broker at %s: %r", self._bootstrap, error)
+                    _log.warning("the view cannot read from the Kafka broker at %s: %r", self._cluster.bootstrap, error)
                     await asyncio.sleep(_RETRY_PAUSE_S)
                 finally:
                     self._view.detach()
@@ -111,11 +107,11 @@ class ViewFeed:
         await asyncio.sleep(_DISK_PAUSE_S)
 
     async def _follow(self, slot: Slot) -> None:
-        layout = await read_layout(self._bootstrap, self._topics, self._security)
+        layout = await read_layout(self._cluster, self._topics)
         partitions = [TopicPartition(name, number) for name in self._topics for number in range(layout.topics[name][1])]
-        async with view_admin(self._bootstrap, self._security) as admin:
+        async with self._cluster.admin("ebs-api-view-admin") as admin:
             kept_ms = await read_tombstones_kept_ms(admin, compacted_topics(self._names))
-        reach = partial(view_consumer, self._bootstrap, self._names, self._security)
+        reach = partial(view_reader, self._cluster, self._names)
         async with (
             reach("ebs-api-view") as consumer,
             reach("ebs-api-ends") as of_committed,
@@ -148,7 +144,7 @@ class ViewFeed:
         objects = [tp for tp in partitions if tp.topic == self._names.objects]
 
         async def ask_counted() -> Counted:
-            async with view_admin(self._bootstrap, self._security) as admin:
+            async with self._cluster.admin("ebs-api-view-admin") as admin:
                 return await read_counted(admin, self._names.group(STATISTICS), objects)
 
         counted, ledger_first = await begin_anew(
@@ -177,8 +173,8 @@ class ViewFeed:
         while True:
             await asyncio.sleep(_IDENTITY_EVERY_S)
             try:
-                now = await read_layout(self._bootstrap, self._topics, self._security)
+                now = await read_layout(self._cluster, self._topics)
             except (KafkaError, OSError):
                 continue  # a broker that is away has not replaced anything yet
             if now != layout:
-                raise TopicsReplaced(f"the topics at {self._bootstrap} were made anew")
+                raise TopicsReplaced(f"the topics at {self._cluster.bootstrap} were made anew")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.errors import KafkaError
-
+from app.kafka.errors import KafkaError
 from app.kafka.groups import read_committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiokafka import TopicPartition
+    from app.kafka.types import TopicPartition
 
 # An object is forgotten by the clocks of those who write: hidden here a little early, which is wrong of none that a
 # ledger has counted.

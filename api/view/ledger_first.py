@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from aiokafka import TopicPartition
-
     from api.view.forgotten import Counted
+    from app.kafka.types import TopicPartition
 
 
 async def begin_anew(

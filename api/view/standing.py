@@ -10,9 +10,8 @@ from api.view.view import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiokafka import TopicPartition
-
     from api.view.store import Offsets
+    from app.kafka.types import TopicPartition
 
 _MAX_SAMPLES = 64
 

@@ -11,9 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
 from app.streaming.progress_monitor import look_period_s, patience_s
 from app.streaming.standstill_rule import Sample, StandstillRule
 

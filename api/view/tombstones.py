@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from app.kafka.admin import read_topic_configs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +33,8 @@ async def read_tombstones_kept_ms(admin: Any, topics: Sequence[str]) -> int:
 
     Kafka's default counts for a topic whose configuration our user may not read.
     """
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {_NAME: ""}) for name in topics]
-    kept_ms = [
-        int(entries[0][1]) if error_code == 0 and entries else _KAFKA_DEFAULT_MS
-        for response in await admin.describe_configs(resources)
-        for error_code, _message, _type, _name, entries in response.resources
-    ]
+    configs = await read_topic_configs(admin, topics, (_NAME,))
+    kept_ms = [int(configs.get(name, {}).get(_NAME, _KAFKA_DEFAULT_MS)) for name in topics]
     return int(min(kept_ms, default=_KAFKA_DEFAULT_MS) * _SAFE_SHARE)
 
 

@@ -8,31 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiokafka.client import AIOKafkaClient
-
 from api.view.store import Layout
-from app.kafka.probe import PLAINTEXT
 from app.kafka.topic_metadata import read_topics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
 
 _REQUEST_TIMEOUT_MS = 5_000
 
 
-async def read_layout(bootstrap: str, names: Sequence[str], security: Security = PLAINTEXT) -> Layout:
+async def read_layout(cluster: Cluster, names: Sequence[str]) -> Layout:
     """Ask the broker which topics these are; one that is missing has 0 partitions.
 
     Raises what aiokafka raises (`KafkaError`, `OSError`) when nobody answers within seconds.
     """
-    client = AIOKafkaClient(
-        bootstrap_servers=bootstrap, client_id="ebs-api-identity", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
-    )
-    try:
-        await client.bootstrap()
+    async with cluster.within(_REQUEST_TIMEOUT_MS).client("ebs-api-identity") as client:
         found = await read_topics(client, names)
-    finally:
-        await client.close()
     return Layout(found.cluster_id, {name: (one.topic_id, one.partition_count) for name, one in found.topics.items()})

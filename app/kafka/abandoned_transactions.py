@@ -34,8 +34,8 @@ _TIMEOUT_MS = 10_000
 async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> list[str]:
     """End the open transactions of workers that are not in the group any more; returns their transactional ids.
 
-    Transactional ids begin with `<group id>-`. Nothing depends on it: what cannot be asked or ended (a broker before
-    3.0, or one that does not let us) ends with its time-out.
+    Transactional ids begin with `<group id>-`. Nothing depends on it: what cannot be asked or ended (where our user
+    may not) ends with its time-out.
     """
     try:
         open_ids = await _open_transactions(client, f"{group_id}-")

@@ -7,22 +7,38 @@ does not look at the error of a whole answer, so that a refusal seems to be a gr
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    for_code,
+)
+from aiokafka.protocol.group import HeartbeatRequest
+
+from app.errors import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from aiokafka import TopicPartition
 
+    from app.kafka.cluster import Cluster
+
 Answer = TypeVar("Answer")
+
+_log = logging.getLogger(__name__)
 
 NOTHING_COMMITTED = -1
 """The offset of a partition of which a group has committed none."""
 
 _TRIES = 25
 _PAUSE_S = 0.2
+_REQUEST_TIMEOUT_MS = 10_000
 
 
 async def read_committed(
@@ -53,6 +69,42 @@ async def read_member_count(admin: Any, group_id: str, *, pause_s: float = _PAUS
         return len(members)
 
     return await _until_told(ask, pause_s)
+
+
+async def check_group(cluster: Cluster, group_id: str) -> None:
+    """Raise `AccessRefused` if our user may not join a group; aiokafka would wait for ever without a word.
+
+    Asked by a heartbeat of nobody, which changes nothing. What else goes wrong is left to those who work.
+    """
+    refusal = AccessRefused(
+        f"our user may not join the group {group_id} at {cluster.bootstrap}: allow it Read and Describe "
+        "(docs/how-to/own-kafka.md)"
+    )
+    try:
+        async with cluster.within(_REQUEST_TIMEOUT_MS).client("ebs-group") as client:
+            node_id = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
+            await client.ready(node_id, group=ConnectionGroup.COORDINATION)
+            request = HeartbeatRequest(group_id, 0, "nobody")
+            response = await client.send(node_id, request, group=ConnectionGroup.COORDINATION)
+    except GroupAuthorizationFailedError:
+        raise refusal from None
+    except (KafkaError, OSError) as error:
+        _log.debug("whether the group %s may be joined is not known: %r", group_id, error)
+    else:
+        if for_code(response.error_code) is GroupAuthorizationFailedError:
+            raise refusal
+
+
+def unowned_numbers(partition_count: int, assignments: Sequence[bytes]) -> tuple[int, ...]:
+    """Return the partition numbers that no member's assignment (as the protocol has it) names, of any topic."""
+    owned = {
+        number
+        for data in assignments
+        if data
+        for _topic, numbers in ConsumerProtocolMemberAssignment.decode(data).assignment
+        for number in numbers
+    }
+    return tuple(sorted(set(range(partition_count)) - owned))
 
 
 async def _until_told(ask: Callable[[], Awaitable[Answer]], pause_s: float) -> Answer:

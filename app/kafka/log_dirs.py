@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TEXT = String("utf-8")
 
 
-class _DescribeLogDirsResponseV1(Response):  # type: ignore[misc]  # aiokafka is untyped to mypy
+class _DescribeLogDirsResponseV1(Response):
     API_KEY = 35
     API_VERSION = 1
     SCHEMA = Schema(
@@ -47,14 +47,14 @@ class _DescribeLogDirsResponseV1(Response):  # type: ignore[misc]  # aiokafka is
     )
 
 
-class _DescribeLogDirsRequestV1(RequestStruct):  # type: ignore[misc]  # aiokafka is untyped to mypy
+class _DescribeLogDirsRequestV1(RequestStruct):
     API_KEY = 35
     API_VERSION = 1
     RESPONSE_TYPE = _DescribeLogDirsResponseV1
     SCHEMA = Schema(("topics", Array(("topic", _TEXT), ("partitions", Array(Int32)))))
 
 
-class _DescribeLogDirs(Request[_DescribeLogDirsRequestV1]):  # type: ignore[misc]  # aiokafka is untyped to mypy
+class _DescribeLogDirs(Request[_DescribeLogDirsRequestV1]):
     API_KEY = 35
 
     def __init__(self, partitions_of: Mapping[str, Sequence[int]]) -> None:
@@ -73,7 +73,7 @@ async def biggest_partitions(
         try:
             response = await admin._send_request(_DescribeLogDirs(partitions_of), node_id)  # noqa: SLF001  # its only way
         except KafkaError:
-            continue  # a broker of another age; sizes are the least of what is looked at
+            continue  # sizes are the least of what is looked at
         for _error, _directory, topics in response.results:
             for name, partitions in topics:
                 biggest[name] = max(biggest[name], *(size_bytes for _, size_bytes, *_rest in partitions))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -25,10 +23,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from app.errors import AccessRefused
 
-Security = Mapping[str, Any]
-"""What aiokafka's clients take of `security_protocol` and so on; see `app.kafka.security`."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-PLAINTEXT: Security = MappingProxyType({})
+    from app.kafka.cluster import Cluster
 
 _TIMEOUT_MS = 3_000  # a paused broker accepts connections but never answers
 _MISTRUST = (
@@ -42,34 +40,34 @@ _MISTRUST = (
 )
 
 
-async def why_unavailable(bootstrap: str, security: Security = PLAINTEXT) -> str | None:
+async def why_unavailable(cluster: Cluster) -> str | None:
     """Ask the bootstrap servers in turn; return None at the first that is fit to work with, else the last reason.
 
     Fit is one that answers for a registered broker and can be reached under the address that it advertises. Raises
     `AccessRefused` at the first that answers, and does not take our credentials or has the wrong certificate.
     """
     reason: str | None = "no address given"
-    for host, port, _family in collect_hosts(bootstrap, randomize=False):
+    for host, port, _family in collect_hosts(cluster.bootstrap, randomize=False):
         try:
-            reason = await _why_unfit(host, port, security)
+            reason = await _why_unfit(host, port, cluster)
         except _MISTRUST as error:
-            raise AccessRefused(_explain(f"{host}:{port}", error, security)) from None
+            raise AccessRefused(_explain(f"{host}:{port}", error, cluster.security)) from None
         if reason is None:
             return None
     return reason
 
 
-async def _why_unfit(host: str, port: int, security: Security) -> str | None:
+async def _why_unfit(host: str, port: int, cluster: Cluster) -> str | None:
     try:
-        connection = await create_conn(host, port, request_timeout_ms=_TIMEOUT_MS, client_id="ebs-probe", **security)
+        connection = await cluster.within(_TIMEOUT_MS).connection(host, port, "ebs-probe")
     except _MISTRUST:
         raise
     except (OSError, KafkaError) as error:
-        return _with_hint(in_words(error), error, security)
+        return _with_hint(in_words(error), error, cluster.security)
     try:
         metadata = await connection.send(MetadataRequest([]))
     except (OSError, KafkaError) as error:
-        return _with_hint(in_words(error), error, security)
+        return _with_hint(in_words(error), error, cluster.security)
     finally:
         connection.close()
     advertised = [(broker_host, broker_port) for _node, broker_host, broker_port, *_rack in metadata.brokers]
@@ -90,7 +88,7 @@ async def _why_unreachable(host: str, port: int) -> str | None:
     return None
 
 
-def _explain(address: str, error: Exception, security: Security) -> str:
+def _explain(address: str, error: Exception, security: Mapping[str, Any]) -> str:
     protocol, mechanism = security.get("security_protocol", "PLAINTEXT"), security.get("sasl_mechanism")
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message or str(error)
@@ -117,7 +115,7 @@ def _explain(address: str, error: Exception, security: Security) -> str:
     )
 
 
-def _with_hint(reason: str, error: Exception, security: Security) -> str:
+def _with_hint(reason: str, error: Exception, security: Mapping[str, Any]) -> str:
     """Add what else may be behind a connection that was made and then came to nothing."""
     if isinstance(error, TimeoutError | ConnectionResetError | KafkaConnectionError):
         protocol = security.get("security_protocol", "PLAINTEXT")

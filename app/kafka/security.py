@@ -1,7 +1,4 @@
-"""From the security settings to what every aiokafka client of a process is given.
-
-consumer = RecordReader(bootstrap_servers=settings.broker, **kafka_security(settings))
-"""
+"""From the security settings to the options that every client of a process is given (`cluster`)."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from app.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.settings.security import SecuritySettings
+    from app.kafka.settings import KafkaSettings
 
 
-def kafka_security(settings: SecuritySettings) -> dict[str, Any]:
+def kafka_security(settings: KafkaSettings) -> dict[str, Any]:
     """Return the options; none for PLAINTEXT. Raises `SettingsError` for a file that is of no use.
 
     The result holds the password: it is never logged, and what keeps it keeps it out of its `repr`.
@@ -35,11 +32,11 @@ def kafka_security(settings: SecuritySettings) -> dict[str, Any]:
     return options
 
 
-def _sasl(settings: SecuritySettings) -> dict[str, Any]:
+def _sasl(settings: KafkaSettings) -> dict[str, Any]:
     mechanism = settings.sasl_mechanism
     options: dict[str, Any] = {"sasl_mechanism": mechanism}
     if mechanism == "OAUTHBEARER":
-        assert settings.sasl_oauth_token_file is not None  # app.security_settings.contradiction
+        assert settings.sasl_oauth_token_file is not None  # app.kafka.settings.contradiction
         provider = TokenFile(settings.sasl_oauth_token_file)
         provider.read()
         return options | {"sasl_oauth_token_provider": provider}
@@ -53,7 +50,7 @@ def _sasl(settings: SecuritySettings) -> dict[str, Any]:
     return options | {"sasl_plain_username": settings.sasl_username, "sasl_plain_password": password}
 
 
-def _ssl_context(settings: SecuritySettings) -> ssl.SSLContext:
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ssl_cafile)
     except (OSError, ValueError) as error:
@@ -80,7 +77,7 @@ def _unusable(variable: str, path: Path | None, error: Exception) -> SettingsErr
     return SettingsError(f"{variable}={path} cannot be used ({reason}): name a PEM file that this user may read")
 
 
-class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped to mypy
+class TokenFile(AbstractTokenProvider):
     """Hands out what a file says now: whoever writes it (such as Kubernetes) keeps the token fresh."""
 
     def __init__(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Topics of one name are told apart by their ids (KIP-516): a topic that was deleted and made again starts at offset 0,
 so nothing that was noted of the old one holds for it. aiokafka 0.14 knows Metadata up to v5, which has no topic ids,
-so v10 is here (Kafka 2.8 and newer).
+so v10 is here.
 """
 
 from __future__ import annotations

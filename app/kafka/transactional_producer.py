@@ -77,10 +77,7 @@ async def transaction_version(client: AIOKafkaClient) -> int:
     node_id = client.get_random_node()
     if not await client.ready(node_id):
         raise errors.NodeNotReadyError(f"broker {node_id} cannot be reached")
-    try:
-        answer = await client.send(node_id, ApiVersions("ebs", "1"))
-    except errors.IncompatibleBrokerVersion:
-        return 1  # a broker before 2.4 knows no features
+    answer = await client.send(node_id, ApiVersions("ebs", "1"))
     newest = {api_key: version for api_key, _, version, _ in answer.api_versions}
     knows_requests = all(newest.get(api_key, -1) >= version for api_key, version in NEEDED_VERSIONS.items())
     return 2 if knows_requests and answer.finalized_features().get(_FEATURE, 0) >= 2 else 1

@@ -1,7 +1,7 @@
 """The rows of the object ledger, and the marks in them.
 
 A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
-changelog's record may have 2 MiB (`app.topics.catalogue`). What users return and raise lies elsewhere (`app.rules.results`).
+changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations

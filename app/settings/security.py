@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path  # noqa: TC003  # pydantic reads annotations when it runs
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
+from app.kafka.settings import KafkaSettings
 from app.settings.client import keys_in, secret_from_file, what_is_wrong_with_keys
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
 
 
 def keys_of(secret: SecretStr) -> tuple[str, ...]:
@@ -60,29 +56,8 @@ def _check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)]
 
 
-class SecuritySettings(BaseSettings):
+class SecuritySettings(KafkaSettings):
     """What `Settings` has of passwords, certificates, keys and limits for others."""
-
-    security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
-        Field("PLAINTEXT", description="How Kafka is reached: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
-    )
-    sasl_mechanism: Annotated[
-        Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"], BeforeValidator(_upper)
-    ] = Field("", description="With SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI")
-    sasl_username: str = Field("", description="User of PLAIN and SCRAM")
-    sasl_password: SecretStr = Field(SecretStr(""), description="Password of PLAIN and SCRAM")
-    sasl_oauth_token_file: Path | None = Field(
-        None, description="File with the token of OAUTHBEARER, read anew for each connection"
-    )
-    ssl_cafile: Path | None = Field(
-        None, description="PEM file of the authorities that the broker's certificate is checked by; unset: the system's"
-    )
-    ssl_certfile: Path | None = Field(None, description="PEM file of our own certificate, where the broker wants one")
-    ssl_keyfile: Path | None = Field(None, description="PEM file of its key; unset: it is in EBS_SSL_CERTFILE")
-    ssl_key_password: SecretStr = Field(SecretStr(""), description="What the key is encrypted with")
-    ssl_check_hostname: bool = Field(
-        default=True, description="The broker's certificate must name the host that is called"
-    )
 
     api_keys_read: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
         SecretStr(""), description="API keys that may read, separated by commas; see Secure the API"
@@ -146,66 +121,3 @@ class SecretFiles(PydanticBaseSettingsSource):
             for name in secret_fields(self.settings_cls)
         }
         return {name: text for name, text in found.items() if text is not None}
-
-
-def contradiction(settings: SecuritySettings) -> str | None:
-    """Return which security settings do not go together and what to do about it, None if all do."""
-    return _sasl_contradiction(settings) or _ssl_contradiction(settings)
-
-
-def _sasl_contradiction(settings: SecuritySettings) -> str | None:
-    protocol, mechanism = settings.security_protocol, settings.sasl_mechanism
-    has_password = bool(settings.sasl_password.get_secret_value())
-    if not protocol.startswith("SASL_"):
-        given = _first(
-            ("EBS_SASL_MECHANISM", mechanism),
-            ("EBS_SASL_USERNAME", settings.sasl_username),
-            ("EBS_SASL_PASSWORD", has_password),
-            ("EBS_SASL_OAUTH_TOKEN_FILE", settings.sasl_oauth_token_file),
-        )
-        wanted = "SASL_SSL" if protocol == "SSL" else "SASL_SSL or SASL_PLAINTEXT"
-        return given and (
-            f"{given} is set, but EBS_SECURITY_PROTOCOL={protocol} does not use it: "
-            f"set EBS_SECURITY_PROTOCOL to {wanted}, or unset {given}"
-        )
-    if not mechanism:
-        return (
-            f"EBS_SECURITY_PROTOCOL={protocol} needs EBS_SASL_MECHANISM: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, "
-            "OAUTHBEARER or GSSAPI, whichever the broker has"
-        )
-    if mechanism == "OAUTHBEARER":
-        return (
-            None if settings.sasl_oauth_token_file else "EBS_SASL_MECHANISM=OAUTHBEARER needs EBS_SASL_OAUTH_TOKEN_FILE"
-        )
-    if mechanism == "GSSAPI":
-        return None
-    missing = _first(("EBS_SASL_USERNAME", not settings.sasl_username), ("EBS_SASL_PASSWORD", not has_password))
-    return missing and f"EBS_SASL_MECHANISM={mechanism} needs {missing} (or {missing}_FILE)".replace(
-        " (or EBS_SASL_USERNAME_FILE)", ""
-    )
-
-
-def _ssl_contradiction(settings: SecuritySettings) -> str | None:
-    has_key_password = bool(settings.ssl_key_password.get_secret_value())
-    if not settings.security_protocol.endswith("SSL"):
-        given = _first(
-            ("EBS_SSL_CAFILE", settings.ssl_cafile),
-            ("EBS_SSL_CERTFILE", settings.ssl_certfile),
-            ("EBS_SSL_KEYFILE", settings.ssl_keyfile),
-            ("EBS_SSL_KEY_PASSWORD", has_key_password),
-            ("EBS_SSL_CHECK_HOSTNAME", not settings.ssl_check_hostname),
-        )
-        wanted = "SASL_SSL" if settings.security_protocol == "SASL_PLAINTEXT" else "SSL or SASL_SSL"
-        return given and (
-            f"{given} is set, but EBS_SECURITY_PROTOCOL={settings.security_protocol} does not use it: "
-            f"set EBS_SECURITY_PROTOCOL to {wanted}, or unset {given}"
-        )
-    if settings.ssl_certfile is None:
-        given = _first(("EBS_SSL_KEYFILE", settings.ssl_keyfile), ("EBS_SSL_KEY_PASSWORD", has_key_password))
-        return given and f"{given} is set without EBS_SSL_CERTFILE: name the certificate too, or unset {given}"
-    return None
-
-
-def _first(*named: tuple[str, object]) -> str | None:
-    """Return the first name whose value is there."""
-    return next((name for name, value in named if value), None)

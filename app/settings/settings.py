@@ -16,13 +16,12 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
 from app.events import MAX_RESULT_BYTES
+from app.kafka.settings import contradiction
 from app.names import Names, why_no_namespace
 from app.settings.client import DEFAULT_API_URL, PREFIX
-from app.settings.security import SecuritySettings, contradiction, secret_fields
+from app.settings.security import SecuritySettings, secret_fields
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
-_BROKERS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5}(?:,(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d{1,5})*")
-_MAX_PORT = 65_535
 _SEEN_AT_MOST = 1.5
 """Ids are forgotten by buckets of half the retention: some are known for so much longer."""
 
@@ -45,17 +44,6 @@ def _parse_process_time(value: object) -> object:
     if high < low:
         raise ValueError("a range goes from the smaller to the larger number, such as 3-5")
     return ProcessTime(low, high)
-
-
-def _parse_brokers(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    brokers = value.strip()
-    if _BROKERS.fullmatch(brokers) is None:
-        raise ValueError("must be HOST:PORT, several separated by commas, such as 127.0.0.1:9092")
-    if any(int(broker.rpartition(":")[2]) > _MAX_PORT for broker in brokers.split(",")):
-        raise ValueError(f"a port is at most {_MAX_PORT}")
-    return brokers
 
 
 def _parse_namespace(value: object) -> object:
@@ -109,9 +97,6 @@ class Settings(SecuritySettings):
             return self.stats_db
         return self.stats_db.with_name(self.names.of(self.stats_db.name))
 
-    broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
-        "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
-    )
     namespace: Annotated[str, BeforeValidator(_parse_namespace)] = Field(
         "", description="Begins every topic, group and transactional id, so that systems share one Kafka; empty: none"
     )

@@ -29,7 +29,6 @@ import faust
 from aiokafka import errors
 
 from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
-from app.kafka.transactional_producer import TransactionalProducer
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from app.kafka.fencing import Membership
+    from app.kafka.transactional_producer import TransactionalProducer
     from app.streaming.options import StreamingOptions
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def create_streaming_app(
     fatal = fatal or (lambda error: end_process(error, app.describe_work()))
     app = StreamingApp(
         app_id,
-        broker=f"kafka://{options.bootstrap_servers}",
+        broker=f"kafka://{options.cluster.bootstrap}",
         store="memory://",
         datadir=str(options.data_dir / "faust"),
         topic_partitions=partition_count,
@@ -178,7 +178,7 @@ def create_streaming_app(
         input_topics=input_topics,
         tables=lambda: app.tables.values(),  # noqa: PLW0108  # app.tables is made at first use, after this
         stores=Workspace(options.data_dir / "stores" / app_id, instance),
-        connection=options.connection,
+        cluster=options.cluster,
         fatal=fatal,
         notes_table=notes_table,
     )
@@ -196,11 +196,11 @@ def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
     options = app.options
     app.progress_monitor = ProgressMonitor(
         app.transactions,
-        KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
+        KafkaEnds(options.cluster, patience_s(options.stall_timeout_s)),
         limit_s=options.stall_timeout_s,
         is_stopping=lambda: app.should_stop,
         survey=Survey(
-            options.connection,
+            options.cluster,
             topics,
             app.transactions.ownership,
             transactional_id=app.transactional_id,
@@ -217,14 +217,11 @@ def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
 
 def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], TransactionalProducer]:
     def new_producer(membership: Callable[[], Membership]) -> TransactionalProducer:
-        return TransactionalProducer(
+        return app.options.cluster.within(app.options.request_timeout_ms).new_transactional_producer(
+            app.transactional_id,
             membership=membership,
-            **app.options.connection,
-            transactional_id=app.transactional_id,
             transaction_timeout_ms=app.options.transaction_timeout_ms,
-            request_timeout_ms=app.options.request_timeout_ms,
             max_batch_size=MAX_BATCH_BYTES,
-            linger_ms=0,
         )
 
     return new_producer

@@ -19,7 +19,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.kafka.fencing import Membership
-from app.kafka.reading import RecordReader
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, faust_message_of, take_batches, wake_takers
 from app.streaming.input_reader import Fetching
@@ -27,6 +26,7 @@ from app.streaming.input_reader import Fetching
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from app.kafka.reading import RecordReader
     from app.streaming.options import StreamingOptions
     from app.streaming.transactions import Transactions
     from app.streaming.watchdog import Watchdog
@@ -67,24 +67,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> RecordReader:
         options = self.app.options
-        return RecordReader(
-            **options.connection,
-            # By this the others know that our transactions are those of a living member (`abandoned`).
-            client_id=self.app.transactional_id,
+        return options.cluster.within(options.request_timeout_ms).new_reader(
+            # By this the others know that our transactions are those of a living member (`abandoned_transactions`).
+            self.app.transactional_id,
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],
-            enable_auto_commit=False,
             # `take_batches` decides: "earliest" would begin anew, too, when a broker has lost records, and those that
             # took their offsets since would be dropped as worked, without a word.
             auto_offset_reset="none",
-            isolation_level="read_committed",
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_poll_interval_ms=_NEVER_IDLE_MS,
             session_timeout_ms=options.session_timeout_ms,
             heartbeat_interval_ms=max(100, options.session_timeout_ms // 10),
             rebalance_timeout_ms=options.session_timeout_ms,
-            request_timeout_ms=options.request_timeout_ms,
         )
 
     def present_membership(self) -> Membership:
@@ -155,10 +151,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Producer(driver.Producer):
     """Faust's own producer, which it starts and we do not use: it has to get past the broker all the same."""
 
-    def _settings_auth(self) -> Mapping[str, Any]:
-        # Without any Faust names the protocol itself, PLAINTEXT.
-        security: Mapping[str, Any] = self.app.options.security
-        return security
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        return self.app.options.cluster.new_producer("ebs-faust")
 
 
 class Consumer(driver.Consumer):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from app.kafka.cluster import Cluster
+
 
 @dataclass(frozen=True)
 class StreamingOptions:
     """How a streaming app reaches Kafka and where it keeps its stores; times in milliseconds, some in seconds."""
 
-    bootstrap_servers: str
+    cluster: Cluster
     data_dir: Path
     worker_id: str = ""
     namespace: str = ""
@@ -26,9 +28,3 @@ class StreamingOptions:
     web_port: int = 6066
     web_host: str = "0.0.0.0"
     logging_config: Mapping[str, Any] | None = None
-    security: Mapping[str, Any] = field(default_factory=dict, repr=False)  # it holds a password
-
-    @property
-    def connection(self) -> dict[str, Any]:
-        """The options that every aiokafka client of this worker shares."""
-        return {"bootstrap_servers": self.bootstrap_servers, **self.security}

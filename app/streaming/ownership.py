@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+# CHECK
 from aiokafka import TopicPartition
 
 from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
+    from app.kafka.cluster import Cluster
     from app.kafka.fencing import Membership
     from app.streaming.input_reader import InputReader
     from app.streaming.partition import PartitionObserver
@@ -55,7 +57,7 @@ class Ownership:
         input_topics: Sequence[str],
         tables: Callable[[], Iterable[TransactionalTable]],
         stores: Workspace,
-        connection: Mapping[str, Any],
+        cluster: Cluster,
         fatal: Callable[[BaseException], NoReturn],
         notes_table: str = "",
     ) -> None:
@@ -75,7 +77,7 @@ class Ownership:
         self._stores = stores
         self._store_count = 0
         self._memory: StoreMemory | None = None
-        self._connection = connection
+        self._cluster = cluster
         self._fatal = fatal
         self._suspended = False
         self._held: frozenset[TopicPartition] = frozenset()
@@ -187,7 +189,7 @@ class Ownership:
                 targets[TopicPartition(table.changelog_name, partition.number)] = store
         by_number = {partition.number: partition for partition in owned}
         row_count = await restore_stores(
-            self._connection,
+            self._cluster,
             targets,
             wanted=lambda tp: self._owns(by_number[tp.partition]),
             stall_timeout_s=_RESTORE_STALL_S,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka.errors import KafkaError
 
 from app.errors import InputsChanged
-from app.kafka.reading import RecordReader
+from app.kafka.cluster import started
 from app.streaming.input_reader import Fetching
 from app.streaming.standstill_rule import Sample, StandstillRule
 from app.streaming.survey import ClusterIncomplete
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
+    from app.kafka.cluster import Cluster
     from app.streaming.ownership import Ownership
     from app.streaming.transactions import Transactions
 
@@ -59,8 +60,8 @@ class Surveyor(Protocol):
 class KafkaEnds:
     """Asks the broker, by a connection that nothing else uses."""
 
-    def __init__(self, connection: Mapping[str, Any], patience_s: float) -> None:
-        self._connection = connection
+    def __init__(self, cluster: Cluster, patience_s: float) -> None:
+        self._cluster = cluster
         self._patience_s = patience_s
         self._consumer: Any = None
 
@@ -68,7 +69,8 @@ class KafkaEnds:
         """Return the last stable offsets."""
         async with asyncio.timeout(self._patience_s):
             if self._consumer is None:
-                self._consumer = await self._connect()
+                cluster = self._cluster.within(self._patience_s * 1_000)
+                self._consumer = await started(cluster.new_reader("ebs-progress"))
             # Also without partitions the broker has to answer: by this a worker that has none tells that it is there.
             await self._consumer._client.force_metadata_update()  # noqa: SLF001  # aiokafka has no public ping
             ends: Mapping[TopicPartition, int] = await self._consumer.end_offsets(partitions) if partitions else {}
@@ -79,21 +81,6 @@ class KafkaEnds:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
-
-    async def _connect(self) -> Any:
-        consumer = RecordReader(
-            **self._connection,
-            client_id="ebs-progress",
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            request_timeout_ms=round(self._patience_s * 1_000),
-        )
-        try:
-            await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
-        return consumer
 
 
 class ProgressMonitor:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.errors import RestoreFailed
-from app.kafka.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aiokafka import TopicPartition
 
+    from app.kafka.cluster import Cluster
+    from app.kafka.reading import RecordReader
     from app.streaming.tables import TableStore
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class RestoreProgress:
 
 
 async def restore_stores(
-    connection: Mapping[str, Any],
+    cluster: Cluster,
     targets: Mapping[TopicPartition, TableStore],
     *,
     wanted: Callable[[TopicPartition], bool],
@@ -49,44 +50,28 @@ async def restore_stores(
 ) -> int:
     """Read each changelog partition into its store; returns how many rows were read.
 
-    `connection` holds aiokafka's connection options. A partition that is no longer `wanted` (it was revoked
-    meanwhile) is left alone. Raises `RestoreFailed` after `stall_timeout_s` without any progress.
+    A partition that is no longer `wanted` (it was revoked meanwhile) is left alone. Raises `RestoreFailed` after
+    `stall_timeout_s` without any progress.
     """
     if not targets:
         return 0
-    ends = {tp: end for tp, end in (await _high_watermarks(connection, list(targets))).items() if end > 0}
+    ends = {tp: end for tp, end in (await _high_watermarks(cluster, list(targets))).items() if end > 0}
     if not ends:
         return 0
-    consumer = RecordReader(
-        **connection,
-        isolation_level="read_committed",
-        # Without it an assigned consumer starts at the end, and silently reads nothing.
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-        fetch_max_wait_ms=_POLL_MS,
-    )
-    await consumer.start()
-    try:
+    async with cluster.reader(
+        "ebs-restore", max_partition_fetch_bytes=_PARTITION_FETCH_BYTES, fetch_max_wait_ms=_POLL_MS
+    ) as consumer:
         consumer.assign(list(ends))
         await consumer.seek_to_beginning(*ends)
         return await _read_to(
             consumer, ends, targets, wanted, stall_timeout_s, progress=progress or RestoreProgress(len(ends))
         )
-    finally:
-        await consumer.stop()
 
 
-async def _high_watermarks(
-    connection: Mapping[str, Any], partitions: list[TopicPartition]
-) -> dict[TopicPartition, int]:
-    consumer = RecordReader(**connection, isolation_level="read_uncommitted", enable_auto_commit=False)
-    await consumer.start()
-    try:
+async def _high_watermarks(cluster: Cluster, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async with cluster.reader("ebs-restore", isolation_level="read_uncommitted") as consumer:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         return ends
-    finally:
-        await consumer.stop()
 
 
 async def _read_to(

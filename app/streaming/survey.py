@@ -7,19 +7,22 @@ offsets count in another log. Here the topics' ids tell, and the worker ends: th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError, for_code
 
 from app.errors import InputsChanged
+from app.kafka.groups import unowned_numbers
 from app.kafka.protocol import DescribeGroups
 from app.kafka.topic_metadata import DescribeTopics, read_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
+    from aiokafka.client import AIOKafkaClient
+
+    from app.kafka.cluster import Cluster
     from app.kafka.topic_metadata import TopicMetadata
     from app.streaming.ownership import Ownership
 
@@ -41,7 +44,7 @@ class Survey:
 
     def __init__(
         self,
-        connection: Mapping[str, Any],
+        cluster: Cluster,
         topics: Iterable[str],
         ownership: Ownership,
         *,
@@ -50,7 +53,7 @@ class Survey:
         stands_aside: Callable[[], bool],
     ) -> None:
         self.unowned: tuple[int, ...] = ()
-        self._connection = connection
+        self._cluster = cluster
         self._topics = tuple(topics)
         self._ownership = ownership
         self._transactional_id = transactional_id
@@ -81,8 +84,7 @@ class Survey:
             await client.close()
 
     async def _connect(self) -> AIOKafkaClient:
-        timeout_ms = round(self._patience_s * 1_000)
-        client = AIOKafkaClient(**self._connection, client_id="ebs-survey", request_timeout_ms=timeout_ms)
+        client = self._cluster.within(self._patience_s * 1_000).new_client("ebs-survey")
         try:
             await client.bootstrap()
         except BaseException:
@@ -156,15 +158,3 @@ class Survey:
                 raise ClusterIncomplete(f"broker {node_id} does not answer ({answer!r})")
             if isinstance(answer, BaseException):
                 raise answer
-
-
-def unowned_numbers(partition_count: int, assignments: Sequence[bytes]) -> tuple[int, ...]:
-    """Return the partition numbers that no member's assignment (as the protocol has it) names, of any topic."""
-    owned = {
-        number
-        for data in assignments
-        if data
-        for _topic, numbers in ConsumerProtocolMemberAssignment.decode(data).assignment
-        for number in numbers
-    }
-    return tuple(sorted(set(range(partition_count)) - owned))

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from aiokafka import AIOKafkaClient, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
 
 from app.errors import ForeignTopics
-from app.kafka.reading import RecordReader
+from app.kafka.cluster import started
+from app.kafka.errors import TopicAuthorizationFailedError
 from app.kafka.topic_metadata import read_topics
+from app.kafka.types import TopicPartition
 from app.topics.ownership import TopicClaim, decode_claim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
+    from app.kafka.cluster import Cluster
+    from app.kafka.reading import RecordReader
+
+CLIENT_ID = "ebs-topics"
+REQUEST_TIMEOUT_MS = 10_000
 _POLL_MS = 100
 
 
 class TopicRegistry:
-    """The claims on a broker; `connection` holds aiokafka's options. Raises aiokafka's `KafkaError` throughout."""
+    """The claims on a cluster. Raises aiokafka's `KafkaError` throughout."""
 
-    def __init__(self, topic: str, connection: Mapping[str, Any]) -> None:
+    def __init__(self, topic: str, cluster: Cluster) -> None:
         self.topic = topic
-        self._connection = connection
+        self._cluster = cluster
 
     async def read(self) -> dict[str, TopicClaim]:
         """Return the claims by topic; raises `ForeignTopics` if somebody else writes to the registry's topic."""
@@ -68,12 +73,8 @@ class TopicRegistry:
 
     async def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """Return the ids of the topics that exist."""
-        client = AIOKafkaClient(client_id="ebs-topics", **self._connection)
-        try:
-            await client.bootstrap()
+        async with self._cluster.client(CLIENT_ID) as client:
             found = await read_topics(client, names)
-        finally:
-            await client.close()
         return {name: one.topic_id for name, one in found.topics.items() if one.partition_count}
 
     async def write(self, topic_ids: Mapping[str, str], *, adopted: bool = False) -> dict[str, TopicClaim]:
@@ -82,8 +83,7 @@ class TopicRegistry:
         claims = {name: TopicClaim(topic_id, at_ms, adopted) for name, topic_id in topic_ids.items()}
         if not claims:
             return claims
-        producer = AIOKafkaProducer(client_id="ebs-topics", acks="all", linger_ms=0, **self._connection)
-        await producer.start()
+        producer = await started(self._cluster.new_producer(CLIENT_ID))
         try:
             sent = [
                 await producer.send(self.topic, msgspec.json.encode(claim), name.encode(), 0)
@@ -97,16 +97,5 @@ class TopicRegistry:
             await producer.stop()
         return claims
 
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[RecordReader]:
-        reader = RecordReader(
-            client_id="ebs-topics",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            **self._connection,
-        )
-        try:
-            await reader.start()
-            yield reader
-        finally:
-            await reader.stop()
+    def _reader(self) -> AbstractAsyncContextManager[RecordReader]:
+        return self._cluster.reader(CLIENT_ID, isolation_level="read_uncommitted")

@@ -80,14 +80,14 @@ def doctor(
 
 
 async def _look(settings: Settings) -> Facts:
-    from app.kafka.security import kafka_security
-    from app.topics.making import wait_for_broker
+    from app.kafka.cluster import cluster_of
+    from app.kafka.waiting import wait_for_broker
     from ebs.doctor.reading import UNREADABLE, read_within
 
-    security = kafka_security(settings)
-    await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _line: None)
+    cluster = cluster_of(settings)
+    await wait_for_broker(cluster, timeout_s=_PATIENCE_S, say=lambda _line: None)
     try:
-        return await read_within(settings, security, _READING_S)
+        return await read_within(settings, cluster, _READING_S)
     except UNREADABLE as error:
         raise BrokerUnavailable(
             f"the Kafka broker at {settings.broker} did not answer all questions ({error!r}): is it overloaded, or may "

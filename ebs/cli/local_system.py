@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from app.addresses.ports import LOOPBACK, is_free
 from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.errors import EmbeddedBrokerError, SettingsError
-from app.kafka.security import kafka_security
+from app.kafka.cluster import cluster_of
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from ebs import start
@@ -173,8 +173,7 @@ class LocalSystem:
 
     def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
         settings = self.plan.settings
-        security = kafka_security(settings)
-        return ensure_topics(settings.broker, catalogue(settings), security=security, say=self._say)
+        return ensure_topics(cluster_of(settings), catalogue(settings), say=self._say)
 
     @asynccontextmanager
     async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:

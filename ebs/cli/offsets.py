@@ -60,19 +60,17 @@ def reset(
     """
     import asyncio
 
-    from app.kafka.security import kafka_security
+    from app.kafka.cluster import cluster_of
     from app.topics.catalogue import input_topics
-    from app.topics.making import other_retry_topics
+    from app.topics.retry_tiers import other_retry_topics
     from ebs.doctor.offset_reset import reset_offsets
 
     settings = settings_of(broker=broker)
-    names = settings.names
+    cluster, names = cluster_of(settings), settings.names
     topics = input_topics(role, settings)
     if role is Role.PROCESSING:
         # Its workers read former tiers too, so these may be what they miss the offsets of.
-        former = other_retry_topics(
-            settings.broker, names, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
-        )
+        former = other_retry_topics(cluster, names, settings.retry_tiers_s, settings.partitions)
         topics = (*topics, *asyncio.run(former))
     if topic is not None and topic not in topics:
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
@@ -82,7 +80,7 @@ def reset(
         )
     resets = asyncio.run(
         reset_offsets(
-            settings.broker,
+            cluster,
             names,
             role,
             [topic] if topic is not None else topics,
@@ -90,7 +88,6 @@ def reset(
             numbers=partition or (),
             all_partitions=all_partitions,
             patience_s=settings.session_timeout_s + _EXTRA_S,
-            security=kafka_security(settings),
             say=lambda line: typer.echo(line, err=True),
         )
     )

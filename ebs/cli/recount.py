@@ -57,14 +57,14 @@ def recount(
 
 
 async def _recount(settings: Settings, tell: Any, only: list[int]) -> Findings:
-    from app.kafka.security import kafka_security
-    from app.topics.making import wait_for_broker
+    from app.kafka.cluster import cluster_of
+    from app.kafka.waiting import wait_for_broker
     from ebs.recount.reading import open_topics
     from ebs.recount.run import Recount
 
-    security = kafka_security(settings)
-    await wait_for_broker(settings.broker, security=security, timeout_s=_PATIENCE_S, say=lambda _why: None)
-    async with open_topics(settings.broker, settings.names, security) as reader:
+    cluster = cluster_of(settings)
+    await wait_for_broker(cluster, timeout_s=_PATIENCE_S, say=lambda _why: None)
+    async with open_topics(cluster, settings.names) as reader:
         with RecordBar(Console(stderr=True)) as bar:
             return await Recount(reader, settings, advance=bar).run(tell, only)
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
+    from app.kafka.waiting import Say
     from app.settings.settings import Settings
-    from app.topics.making import Say, TopicReport
+    from app.topics.making import TopicReport
 
 
 def topics(
@@ -39,15 +40,14 @@ def topics(
 
     from rich.console import Console
 
-    from app.kafka.security import kafka_security
+    from app.kafka.cluster import cluster_of
 
     settings = settings_of(broker=broker, partitions=partitions)
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    security = kafka_security(settings)
-    reports = asyncio.run(_ensure(settings, security, timeout_s, say, adopt=adopt))
+    reports = asyncio.run(_ensure(settings, cluster_of(settings), timeout_s, say, adopt=adopt))
     if as_json:
         typer.echo(json.dumps([_as_dict(report) for report in reports]))
     else:
@@ -55,19 +55,21 @@ def topics(
 
 
 async def _ensure(
-    settings: Settings, security: Security, timeout_s: float | None, say: Say, *, adopt: bool
+    settings: Settings, cluster: Cluster, timeout_s: float | None, say: Say, *, adopt: bool
 ) -> tuple[TopicReport, ...]:
+    from app.kafka.waiting import wait_for_broker
     from app.topics.catalogue import catalogue
-    from app.topics.making import ensure_topics, tiers_on_broker, wait_for_broker
+    from app.topics.making import ensure_topics
+    from app.topics.retry_tiers import tiers_on_broker
 
     if adopt:
-        await wait_for_broker(settings.broker, security=security, timeout_s=timeout_s, say=say)
+        await wait_for_broker(cluster, timeout_s=timeout_s, say=say)
         # Tasks may wait in tiers that EBS_RETRY_TIERS_S named before.
-        former = await tiers_on_broker(settings.broker, settings.names, settings.partitions, security)
+        former = await tiers_on_broker(cluster, settings.names, settings.partitions)
         tiers_s = (*settings.retry_tiers_s, *sorted(former - set(settings.retry_tiers_s)))
         settings = settings.model_copy(update={"retry_tiers_s": tiers_s})
     specs = catalogue(settings)
-    return await ensure_topics(settings.broker, specs, security=security, timeout_s=timeout_s, say=say, adopt=adopt)
+    return await ensure_topics(cluster, specs, timeout_s=timeout_s, say=say, adopt=adopt)
 
 
 def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:

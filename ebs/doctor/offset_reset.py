@@ -6,17 +6,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
-
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
+from app.kafka.errors import KafkaError
 from app.kafka.groups import read_committed, read_member_count
-from app.kafka.probe import PLAINTEXT
-from app.kafka.reading import RecordReader
 from app.kafka.topic_metadata import read_topics
+from app.kafka.types import OffsetAndMetadata, TopicPartition
 from app.rules.offsets import PartitionProgress
 from app.rules.worked_tasks import EARLIEST, LATEST, WORKED, WorkedTasks
 from app.streaming.offset_notes import decided
@@ -24,7 +19,7 @@ from app.streaming.offset_notes import decided
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
     from app.names import Names
 
 _PAUSE_S = 0.5
@@ -43,7 +38,7 @@ class Reset(NamedTuple):
 
 
 async def reset_offsets(
-    bootstrap: str,
+    cluster: Cluster,
     names: Names,
     role: str,
     topics: Sequence[str],
@@ -52,7 +47,6 @@ async def reset_offsets(
     numbers: Sequence[int] = (),
     all_partitions: bool = False,
     patience_s: float,
-    security: Security = PLAINTEXT,
     say: Callable[[str], None],
 ) -> list[Reset]:
     """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
@@ -65,45 +59,34 @@ async def reset_offsets(
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
     group_id = names.group(role)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="ebs-offsets", **security)
-    consumer = RecordReader(
-        bootstrap_servers=bootstrap,
-        client_id="ebs-offsets",
-        group_id=group_id,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        **security,
-    )
     try:
-        await admin.start()
-        await consumer.start()
-        await _wait_until_empty(admin, group_id, patience_s, say)
-        described = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(list(topics))}
-        partitions = [
-            TopicPartition(name, number)
-            for name in topics
-            for number in range(described.get(name, 0))
-            if not numbers or number in numbers
-        ]
-        resets = await _plan(admin, consumer, group_id, partitions, to)
-        if not all_partitions:
-            resets = [one for one in resets if one.before < 0 or one.before > one.end]
-        if resets and to == WORKED:
-            resets = await _as_worked(admin, consumer, names, resets)
-        if resets:
-            ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
-            consumer.assign([one.tp for one in resets])
-            await consumer.commit(
-                {one.tp: OffsetAndMetadata(one.after, decided(one.metadata, ids[one.tp.topic])) for one in resets}
-            )
+        async with (
+            cluster.admin("ebs-offsets") as admin,
+            cluster.reader("ebs-offsets", group_id=group_id) as consumer,
+        ):
+            await _wait_until_empty(admin, group_id, patience_s, say)
+            described = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(list(topics))}
+            partitions = [
+                TopicPartition(name, number)
+                for name in topics
+                for number in range(described.get(name, 0))
+                if not numbers or number in numbers
+            ]
+            resets = await _plan(admin, consumer, group_id, partitions, to)
+            if not all_partitions:
+                resets = [one for one in resets if one.before < 0 or one.before > one.end]
+            if resets and to == WORKED:
+                resets = await _as_worked(admin, consumer, names, resets)
+            if resets:
+                ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
+                consumer.assign([one.tp for one in resets])
+                await consumer.commit(
+                    {one.tp: OffsetAndMetadata(one.after, decided(one.metadata, ids[one.tp.topic])) for one in resets}
+                )
     except KafkaError as error:
-        raise BrokerError(f"the offsets of {group_id} at {bootstrap} cannot be set: {error!r}") from error
+        raise BrokerError(f"the offsets of {group_id} at {cluster.bootstrap} cannot be set: {error!r}") from error
     else:
         return resets
-    finally:
-        await consumer.stop()
-        await admin.close()
 
 
 async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: Callable[[str], None]) -> None:

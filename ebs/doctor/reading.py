@@ -7,21 +7,17 @@ import dataclasses
 import shutil
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
-
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from typing import TYPE_CHECKING
 
 from app.errors import ForeignTopics
-from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count
+from app.kafka.admin import read_broker_config, read_topic_configs
+from app.kafka.errors import KafkaError, TopicAuthorizationFailedError
+from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count, unowned_numbers
 from app.kafka.log_dirs import biggest_partitions
-from app.kafka.reading import RecordReader
 from app.kafka.transactional_producer import transaction_version
+from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
-from app.streaming.survey import unowned_numbers
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
 from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
@@ -30,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from app.kafka.cluster import Cluster
+    from app.kafka.reading import RecordReader
+    from app.kafka.types import AIOKafkaAdminClient
     from app.settings.settings import Settings
     from app.topics.ownership import TopicClaim
 
@@ -37,35 +36,32 @@ _TIMEOUT_MS = 15_000
 _POLL_MS = 100
 
 
-async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
+async def read_facts(settings: Settings, cluster: Cluster) -> Facts:
     """Return the facts of a broker that answers; `handler_error` and `waiting_letters` are others' to find out.
 
     Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
     """
-    connection = {"bootstrap_servers": settings.broker, "request_timeout_ms": _TIMEOUT_MS, **security}
-    admin = AIOKafkaAdminClient(client_id="ebs-doctor", **connection)
-    consumer = RecordReader(
-        client_id="ebs-doctor", enable_auto_commit=False, auto_offset_reset="earliest", **connection
-    )
-    try:
-        await admin.start()
-        await consumer.start()
+    cluster = cluster.within(_TIMEOUT_MS)
+    async with (
+        cluster.admin("ebs-doctor") as admin,
+        cluster.reader("ebs-doctor", isolation_level="read_uncommitted") as consumer,
+    ):
         known = settings.names
         names = [spec.name for spec in catalogue(settings)]
         # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
         tiers = sorted(name for name in await admin.list_topics() if known.retry_tier_s(name) is not None)
         names += [name for name in tiers if name not in names]
-        cluster = await admin.describe_cluster()
-        node_ids = [broker["node_id"] for broker in cluster["brokers"]]
+        described = await admin.describe_cluster()
+        node_ids = [broker["node_id"] for broker in described["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
-        topics = await _with_owners(topics, TopicRegistry(known.topics, connection))
+        topics = await _with_owners(topics, TopicRegistry(known.topics, cluster))
         workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
         usage = shutil.disk_usage(_existing(settings.data_dir))
         return Facts(
             bootstrap=settings.broker,
             now_ms=time.time_ns() // 1_000_000,
             broker_count=len(node_ids),
-            broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
+            broker_configs=await read_broker_config(admin, node_ids[0]),
             topics=topics,
             groups=[await _read_group(admin, consumer, role, settings, topics) for role in NOTES_TABLES],
             workers=workers,
@@ -74,9 +70,6 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             disk_free_bytes=usage.free,
             disk_total_bytes=usage.total,
         )
-    finally:
-        await consumer.stop()
-        await admin.close()
 
 
 def _inputs_of(role: str, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
@@ -90,13 +83,14 @@ async def _read_topics(
     described = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["partitions"]}
     numbers = {name: range(len(described[name])) for name in names if name in described}
     biggest = await biggest_partitions(admin, node_ids, numbers)
+    configs = await read_topic_configs(admin, numbers)
     return {
         name: TopicFacts(
             name=name,
             partition_count=len(described[name]),
             replication_factor=min(len(partition["replicas"]) for partition in described[name]),
             fewest_in_sync=min(len(partition["isr"]) for partition in described[name]),
-            configs=await _read_configs(admin, ConfigResourceType.TOPIC, name),
+            configs=configs.get(name),
             biggest_partition_bytes=biggest.get(name),
         )
         for name in names
@@ -126,12 +120,6 @@ async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry
         return dataclasses.replace(topic, is_ours=is_ours, made_by_us=is_ours and not (claim and claim.adopted))
 
     return {name: judged(topic) for name, topic in topics.items()}
-
-
-async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str] | None:
-    (response,) = await admin.describe_configs([ConfigResource(kind, name)])
-    ((error_code, _message, _type, _name, entries),) = response.resources
-    return {str(entry[0]): str(entry[1]) for entry in entries} if error_code == 0 else None
 
 
 async def _read_group(
@@ -230,10 +218,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-async def read_within(settings: Settings, security: Mapping[str, Any], timeout_s: float) -> Facts:
+async def read_within(settings: Settings, cluster: Cluster, timeout_s: float) -> Facts:
     """Return the facts, or raise `TimeoutError`, `KafkaError` or `OSError`."""
     async with asyncio.timeout(timeout_s):
-        return await read_facts(settings, security)
+        return await read_facts(settings, cluster)
 
 
 UNREADABLE = (KafkaError, OSError, TimeoutError)

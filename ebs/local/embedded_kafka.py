@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from app.addresses.ports import LOOPBACK, free_port, is_free
 from app.errors import EmbeddedBrokerError
+from app.kafka.cluster import Cluster
 from app.kafka.probe import why_unavailable
 from app.settings.settings import load
 from ebs.local.class_archive import ClassArchive
@@ -237,7 +238,7 @@ class EmbeddedKafka:
     async def _wait_until_ready(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                while await why_unavailable(self.bootstrap) is not None:
+                while await why_unavailable(Cluster(self.bootstrap)) is not None:
                     if self.pid is None:
                         raise self._failure(f"ended with exit code {self.exit_code} while it started")
                     await asyncio.sleep(_POLL_S)

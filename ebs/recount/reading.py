@@ -11,19 +11,17 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from aiokafka import AIOKafkaClient, TopicPartition
-from aiokafka.errors import KafkaError
-
 from app.errors import BrokerError, BrokerUnavailable
+from app.kafka.errors import KafkaError
 from app.kafka.fencing import fetch_stable_offsets
-from app.kafka.probe import PLAINTEXT
-from app.kafka.reading import RecordReader
+from app.kafka.types import TopicPartition
 from app.names import STATISTICS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from app.kafka.probe import Security
+    from app.kafka.cluster import Cluster
+    from app.kafka.reading import RecordReader
     from app.names import Names
 
 _FETCH_BYTES = 4 << 20
@@ -62,17 +60,15 @@ class Cut(NamedTuple):
 class TopicReader:
     """Reads topics of one broker, committed records only; `async with` connects."""
 
-    def __init__(
-        self, bootstrap: str, names: Names, security: Security = PLAINTEXT, *, patience_s: float = 30.0
-    ) -> None:
+    def __init__(self, cluster: Cluster, names: Names, *, patience_s: float = 30.0) -> None:
         self._group_id = names.group(STATISTICS)
         self._inputs = (names.objects, names.task_events)
         self._changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog)
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._patience_s = patience_s
-        self._client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="ebs-recount", **security)
-        self._committed = _consumer(bootstrap, self._inputs, security, "read_committed")
-        self._uncommitted = _consumer(bootstrap, self._inputs, security, "read_uncommitted")
+        self._client = cluster.new_client("ebs-recount")
+        self._committed = _reader(cluster, self._inputs)
+        self._uncommitted = _reader(cluster, self._inputs, "read_uncommitted")
 
     async def __aenter__(self) -> Self:
         try:
@@ -82,7 +78,8 @@ class TopicReader:
         except KafkaError as error:
             await self.__aexit__()
             raise BrokerUnavailable(
-                f"no Kafka broker at {self._bootstrap} ({error}): start it, or name another one with --broker HOST:PORT"
+                f"no Kafka broker at {self._cluster.bootstrap} ({error}): start it, or name another one with "
+                "--broker HOST:PORT"
             ) from error
         return self
 
@@ -99,7 +96,9 @@ class TopicReader:
         found = {name: self._client.cluster.partitions_for_topic(name) for name in names}
         missing = [name for name, numbers in found.items() if not numbers]
         if missing:
-            raise BrokerError(f"the broker at {self._bootstrap} has no topic {missing[0]}: is it the right one?")
+            raise BrokerError(
+                f"the broker at {self._cluster.bootstrap} has no topic {missing[0]}: is it the right one?"
+            )
         return sorted(found[self._inputs[0]] or ())
 
     async def cut(self, number: int) -> Cut:
@@ -150,25 +149,20 @@ class TopicReader:
         return keys
 
 
-def _consumer(bootstrap: str, inputs: Sequence[str], security: Security, isolation_level: str) -> RecordReader:
-    return RecordReader(
+def _reader(cluster: Cluster, inputs: Sequence[str], isolation_level: str = "read_committed") -> RecordReader:
+    return cluster.new_reader(
+        "ebs-recount",
         whole=inputs,  # the statistics take the time of what cannot be unpacked, too
-        bootstrap_servers=bootstrap,
-        **security,
-        client_id="ebs-recount",
         isolation_level=isolation_level,
-        enable_auto_commit=False,
-        # Where retention takes the next offset meanwhile, reading goes on at the first that is left.
-        auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
 
 
 @asynccontextmanager
-async def open_topics(bootstrap: str, names: Names, security: Security = PLAINTEXT) -> AsyncIterator[TopicReader]:
+async def open_topics(cluster: Cluster, names: Names) -> AsyncIterator[TopicReader]:
     """Connect to a broker. Raises `BrokerError` and `BrokerUnavailable`, whatever aiokafka calls it."""
     try:
-        async with TopicReader(bootstrap, names, security) as reader:
+        async with TopicReader(cluster, names) as reader:
             yield reader
     except KafkaError as error:
-        raise BrokerError(f"the Kafka broker at {bootstrap} refuses: {error!r}") from error
+        raise BrokerError(f"the Kafka broker at {cluster.bootstrap} refuses: {error!r}") from error

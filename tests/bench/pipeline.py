@@ -31,6 +31,7 @@ from plain_names import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 from rich.console import Console
 from rich.table import Table
 
+from app.kafka.cluster import Cluster
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
 from app.rules.ledger_rows import decode_row
 from app.settings.settings import load
@@ -76,7 +77,7 @@ async def running_system(env: Mapping[str, str] | None = None) -> AsyncIterator[
     with tempfile.TemporaryDirectory(prefix="ebs-bench-") as directory:
         broker = EmbeddedKafka(Path(directory), port=0, quick_start=False)
         await broker.start()
-        await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+        await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
         fleet = Fleet(broker.bootstrap, Path(directory), {"EBS_PARTITIONS": str(PARTITIONS), **(env or {})})
         try:
             yield broker, fleet

@@ -17,6 +17,7 @@ from api_process import PATIENCE_S, ApiProcess, until
 from fleet import PATIENT, Fleet
 from playwright.sync_api import expect, sync_playwright
 
+from app.kafka.cluster import Cluster
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
@@ -87,7 +88,7 @@ def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     asyncio.run(broker.start())
     try:
         specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
-        asyncio.run(ensure_topics(broker.bootstrap, specs, timeout_s=PATIENCE_S))
+        asyncio.run(ensure_topics(Cluster(broker.bootstrap), specs, timeout_s=PATIENCE_S))
         one = System(broker, directory)
         try:
             one.fleet.start_all()

@@ -12,6 +12,7 @@ from api_process import PATIENCE_S, ApiProcess, until
 from playwright.sync_api import expect
 
 from app.addresses.ports import free_port
+from app.kafka.cluster import Cluster
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
@@ -83,7 +84,7 @@ def test_broker_that_is_away_is_drawn_and_followed_until_it_is_there(visitor, tm
         expect(page.locator("#live")).to_contain_text("Not known right now")
         visitor.shoot(page, "away")
         elsewhere(broker.start())
-        elsewhere(ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=1))))
+        elsewhere(ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=1))))
         expect(page.locator("#no-objects")).to_be_visible()
         expect(control.get_by_role("button", name="Pause")).to_be_visible()
         visitor.shoot(page, "there")

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from worker_pages import read_page
 
 from app.events import ObjectCreated, encode
+from app.kafka.cluster import Cluster
 from app.settings.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
 from app.topics.catalogue import catalogue
@@ -59,7 +60,7 @@ async def make_anew(bootstrap: str, *names: str) -> None:
         await until(lambda: _are_gone(admin, names), "the topics to be gone")
     finally:
         await admin.close()
-    await ensure_topics(bootstrap, catalogue(load(broker=bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(bootstrap), catalogue(load(broker=bootstrap, partitions=PARTITIONS)))
 
 
 async def _are_gone(admin: AIOKafkaAdminClient, names: tuple[str, ...]) -> bool:

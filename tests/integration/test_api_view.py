@@ -16,6 +16,7 @@ from api_process import PATIENCE_S, ApiProcess, until
 from plain_names import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG
 
 from app.events import ObjectCreated, decode_object, encode
+from app.kafka.cluster import Cluster
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger_rows import ObjectRow, encode_row
 from app.settings.settings import load
@@ -98,7 +99,7 @@ class Bench:
     def make_topics(self, specs: Iterable[TopicSpec], changed: str, **config: str) -> None:
         """Make topics, one of them with something else in its configuration."""
         made = [replace(one, config={**one.config, **config}) if one.name == changed else one for one in specs]
-        asyncio.run(ensure_topics(self.broker.bootstrap, made))
+        asyncio.run(ensure_topics(Cluster(self.broker.bootstrap), made))
 
     def objects(self) -> list[tuple[int, bytes, str]]:
         """Return partition, key and object id of everything on `objects`."""

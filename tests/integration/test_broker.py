@@ -14,9 +14,11 @@ from api_process import PATIENCE_S
 
 from app.addresses.ports import free_port
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
+from app.kafka.cluster import Cluster
+from app.kafka.waiting import wait_for_broker
 from app.settings.settings import load
 from app.topics.catalogue import TopicSpec, catalogue
-from app.topics.making import ensure_topics, wait_for_broker
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 
@@ -50,7 +52,9 @@ def test_whole_catalogue_is_made_and_then_found_right(kafka):
     specs = [replace(spec, name=f"{stem}-{spec.name}") for spec in catalogue(load(partitions=3))]
 
     async def scenario():
-        return await ensure_topics(kafka.bootstrap, specs), await ensure_topics(kafka.bootstrap, specs)
+        return await ensure_topics(Cluster(kafka.bootstrap), specs), await ensure_topics(
+            Cluster(kafka.bootstrap), specs
+        )
 
     first, second = asyncio.run(scenario())
     assert [spec.name for spec in specs] == [report.shape.name for report in first]
@@ -68,7 +72,7 @@ def test_topics_take_records_at_once(kafka, caplog):
 
     async def scenario() -> None:
         async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
-            await ensure_topics(kafka.bootstrap, specs)
+            await ensure_topics(Cluster(kafka.bootstrap), specs)
             for pending in [await producer.send(s.name, b"x", partition=p) for s in reversed(specs) for p in range(40)]:
                 await pending
 
@@ -81,7 +85,7 @@ def test_many_processes_may_make_the_same_topics(kafka):
     specs = some_topics()
 
     async def scenario():
-        return await asyncio.gather(*[ensure_topics(kafka.bootstrap, specs) for _ in range(6)])
+        return await asyncio.gather(*[ensure_topics(Cluster(kafka.bootstrap), specs) for _ in range(6)])
 
     reports = asyncio.run(scenario())
     assert [1, 1, 1] == [sum(report[number].made for report in reports) for number in range(len(specs))]
@@ -94,7 +98,7 @@ def test_wrong_partition_count_is_refused_and_nothing_is_made(kafka):
     async def scenario() -> set[str]:
         await make(kafka, specs[1].name, 4)
         with pytest.raises(TopicMismatch) as refusal:
-            await ensure_topics(kafka.bootstrap, specs)
+            await ensure_topics(Cluster(kafka.bootstrap), specs)
         message = str(refusal.value)
         assert f"topic {specs[1].name} has 4 partitions, this application is set to 8: set EBS_PARTITIONS=4" in message
         assert "--delete" not in message  # it is not known who made it
@@ -109,7 +113,7 @@ def test_wrong_cleanup_policy_is_refused(kafka):
 
     async def scenario() -> None:
         await make(kafka, spec.name, 4, **{"cleanup.policy": "delete"})
-        await ensure_topics(kafka.bootstrap, [spec])
+        await ensure_topics(Cluster(kafka.bootstrap), [spec])
 
     with pytest.raises(
         TopicMismatch, match=rf"topic {spec.name} has cleanup.policy=delete, this application needs comp"
@@ -121,7 +125,7 @@ def test_setting_that_the_broker_refuses_is_an_error_not_a_loop(kafka):
     """What the broker says to an impossible topic is passed on."""
     (spec,) = some_topics(count=1, config={"retention.ms": "soon"})
     with pytest.raises(BrokerError, match=rf"topic {spec.name}: .*retention.ms"):
-        asyncio.run(ensure_topics(kafka.bootstrap, [spec]))
+        asyncio.run(ensure_topics(Cluster(kafka.bootstrap), [spec]))
 
 
 def test_too_few_brokers_are_waited_for(kafka):
@@ -129,7 +133,7 @@ def test_too_few_brokers_are_waited_for(kafka):
     specs = some_topics(count=1, replication_factor=3)
     said: list[str] = []
     with pytest.raises(BrokerUnavailable, match="EBS_REPLICATION_FACTOR"):
-        asyncio.run(ensure_topics(kafka.bootstrap, specs, timeout_s=5, say=said.append))
+        asyncio.run(ensure_topics(Cluster(kafka.bootstrap), specs, timeout_s=5, say=said.append))
     assert said
     assert "waiting for more brokers" in said[0]
 
@@ -141,7 +145,7 @@ def test_waiting_starts_before_the_broker_does(tmp_path, caplog):
 
     async def scenario() -> None:
         broker = EmbeddedKafka(tmp_path, port=0)
-        waiting = asyncio.create_task(ensure_topics(broker.bootstrap, some_topics(), say=said.append))
+        waiting = asyncio.create_task(ensure_topics(Cluster(broker.bootstrap), some_topics(), say=said.append))
         await broker.start()
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -159,9 +163,9 @@ def test_waiting_ends_with_its_time_limit():
     """With a time limit, an absent broker is one sentence that names the address and the fix."""
     bootstrap = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerUnavailable, match=rf"no Kafka broker at {bootstrap} after 0.2 s \(refused\).*EBS_BROKER"):
-        asyncio.run(wait_for_broker(bootstrap, timeout_s=0.2, say=lambda _message: None))
+        asyncio.run(wait_for_broker(Cluster(bootstrap), timeout_s=0.2, say=lambda _message: None))
 
 
 def test_any_of_several_bootstrap_servers_will_do(kafka):
     """One address that answers is enough."""
-    asyncio.run(wait_for_broker(f"127.0.0.1:{free_port()},{kafka.bootstrap}", timeout_s=PATIENCE_S))
+    asyncio.run(wait_for_broker(Cluster(f"127.0.0.1:{free_port()},{kafka.bootstrap}"), timeout_s=PATIENCE_S))

@@ -17,6 +17,7 @@ from plain_names import WORKERS
 
 from agents.engine.control_feed import ControlFeed
 from agents.heartbeat import Heart, worker_identity_of
+from app.kafka.cluster import Cluster
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
 from app.rules.worker_heartbeats import WorkerFigures, decode_heartbeat
@@ -34,7 +35,7 @@ PAUSE = encode_command(Pause(1, "why"))
 async def make_topic(kafka: EmbeddedKafka) -> str:
     """Make a compacted topic of one partition; returns its name."""
     name = f"control-{uuid4().hex[:8]}"
-    await ensure_topics(kafka.bootstrap, [TopicSpec(name, 1, 1, {"cleanup.policy": "compact"})])
+    await ensure_topics(Cluster(kafka.bootstrap), [TopicSpec(name, 1, 1, {"cleanup.policy": "compact"})])
     return name
 
 
@@ -51,8 +52,8 @@ class Listener:
     def __init__(self, kafka: EmbeddedKafka, topic: str) -> None:
         self.state = ControlState()
         self.heard: list[bool] = []
-        connection = {"bootstrap_servers": kafka.bootstrap}
-        self.feed = ControlFeed(connection, self.state, topic, on_change=self._on_change)
+        cluster = Cluster(kafka.bootstrap)
+        self.feed = ControlFeed(cluster, self.state, topic, on_change=self._on_change)
 
     def _on_change(self) -> None:
         self.heard.append(self.state.is_paused("mail"))
@@ -176,8 +177,8 @@ class Topic:
 def start_beating(kafka: EmbeddedKafka, topic: str) -> tuple[Heart, asyncio.Task[None]]:
     """Let a worker's heart beat ten times a second."""
     identity = worker_identity_of("processing-1", "processing")
-    connection = {"bootstrap_servers": kafka.bootstrap}
-    heart = Heart(connection, identity, lambda: WorkerFigures([0, 2], in_flight=3), topic=topic, every_s=0.1)
+    cluster = Cluster(kafka.bootstrap)
+    heart = Heart(cluster, identity, lambda: WorkerFigures([0, 2], in_flight=3), topic=topic, every_s=0.1)
     return heart, asyncio.create_task(heart.run())
 
 
@@ -215,7 +216,7 @@ async def test_figures_that_fail_cost_a_heartbeat_only(kafka, caplog):
         return WorkerFigures()
 
     identity = worker_identity_of("w", "processing")
-    heart = Heart({"bootstrap_servers": kafka.bootstrap}, identity, figures, topic=topic._partition.topic, every_s=0.05)
+    heart = Heart(Cluster(kafka.bootstrap), identity, figures, topic=topic._partition.topic, every_s=0.05)
     beating = asyncio.create_task(heart.run())
     await until(lambda: topic.has(1), "a heartbeat")
     await stop(beating)

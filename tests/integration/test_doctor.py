@@ -14,6 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
+from app.kafka.cluster import Cluster
 from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 from app.settings.settings import PREFIX, Settings
 from app.topics.catalogue import catalogue
@@ -116,7 +117,7 @@ async def seed(bootstrap: str) -> None:
             for spec in specs
         ]
     )
-    registry = TopicRegistry(settings.names.topics, {"bootstrap_servers": bootstrap})
+    registry = TopicRegistry(settings.names.topics, Cluster(bootstrap))
     names = [spec.name for spec in specs if not spec.is_registry]
     await registry.write(await registry.topic_ids(names))
     gone_at_ms = time.time_ns() // 1_000_000 - 60_000
@@ -154,7 +155,7 @@ def test_each_misconfiguration_is_named(make_kafka, environment):
 def test_fresh_topics_without_workers_are_no_error(make_kafka):
     """Exit code 0: nobody works yet, which is a warning; nothing is changed by looking."""
     kafka = make_kafka()
-    asyncio.run(ensure_topics(kafka.bootstrap, catalogue(Settings(partitions=2, retry_tiers_s=(1,)))))
+    asyncio.run(ensure_topics(Cluster(kafka.bootstrap), catalogue(Settings(partitions=2, retry_tiers_s=(1,)))))
     exit_code, findings = examine(kafka.bootstrap)
     worse = {(one["severity"], one["subject"]) for one in findings if one["severity"] in {"warning", "error"}}
     roles = ("distribution", "processing", "statistics")

@@ -17,9 +17,11 @@ from api_process import PATIENCE_S, until
 from running_handlers import is_alive
 
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
+from app.kafka.cluster import Cluster
 from app.kafka.probe import why_unavailable
+from app.kafka.waiting import wait_for_broker
 from app.topics.catalogue import TopicSpec
-from app.topics.making import ensure_topics, wait_for_broker
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.kafka_runtime import KAFKA_VERSION
 
@@ -47,7 +49,7 @@ def test_records_survive_the_broker(tmp_path, end, version):
         directory = tmp_path / "dätä dir"
         broker = EmbeddedKafka(directory, port=0, version=version)
         await broker.start()
-        await ensure_topics(broker.bootstrap, [MOODS])
+        await ensure_topics(Cluster(broker.bootstrap), [MOODS])
         await write(broker.bootstrap, b"fine")
         if end == "stop":
             await broker.stop()
@@ -99,7 +101,7 @@ def test_second_broker_on_the_same_data_is_refused(kafka):
     second = EmbeddedKafka(kafka.directory.parent, port=0)
     with pytest.raises(EmbeddedBrokerError, match=rf"another broker \(process {kafka.pid} at {kafka.bootstrap}\)"):
         asyncio.run(second.start())
-    asyncio.run(wait_for_broker(kafka.bootstrap, timeout_s=PATIENCE_S))
+    asyncio.run(wait_for_broker(Cluster(kafka.bootstrap), timeout_s=PATIENCE_S))
 
 
 def test_port_in_use_names_the_port_and_the_way_out(tmp_path):
@@ -150,11 +152,11 @@ def test_paused_broker_is_seen_and_goes_on(tmp_path):
         await broker.start()
         try:
             broker.pause()
-            assert (await why_unavailable(broker.bootstrap) or "").startswith("no answer")
+            assert (await why_unavailable(Cluster(broker.bootstrap)) or "").startswith("no answer")
             with pytest.raises(BrokerUnavailable, match="no answer"):
-                await wait_for_broker(broker.bootstrap, timeout_s=0.1)
+                await wait_for_broker(Cluster(broker.bootstrap), timeout_s=0.1)
             broker.resume()
-            await wait_for_broker(broker.bootstrap, timeout_s=PATIENCE_S)
+            await wait_for_broker(Cluster(broker.bootstrap), timeout_s=PATIENCE_S)
             broker.pause()
         finally:
             await broker.stop(grace_s=PATIENCE_S)

@@ -17,6 +17,7 @@ from fleet import PATIENT, running_fleet, until
 from follower import Follower
 
 from app.errors import BrokerError, ForeignTopics, TopicMismatch
+from app.kafka.cluster import Cluster
 from app.names import BARE, ROLES, Names
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
@@ -140,7 +141,7 @@ def specs_of(namespace: str) -> dict[str, TopicSpec]:
 async def refusal_of(bootstrap: str, specs: dict[str, TopicSpec]) -> str:
     """Return why the topics of a namespace are refused."""
     with pytest.raises(ForeignTopics) as refusal:
-        await ensure_topics(bootstrap, specs.values())
+        await ensure_topics(Cluster(bootstrap), specs.values())
     return str(refusal.value)
 
 
@@ -164,14 +165,14 @@ async def test_topic_of_somebody_else_is_refused_and_left_alone(
 async def test_topic_that_takes_the_place_of_ours_is_refused(broker: EmbeddedKafka) -> None:
     """A topic of the same name that was made anew and written to is another one; an empty one is taken."""
     specs = specs_of("replaced")
-    await ensure_topics(broker.bootstrap, specs.values())
+    await ensure_topics(Cluster(broker.bootstrap), specs.values())
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
     await admin.delete_topics([specs["control"].name, specs["objects"].name])
     await admin.close()
     await make_topic(broker.bootstrap, specs["control"])
     assert [specs["objects"].name] == [
-        one.shape.name for one in await ensure_topics(broker.bootstrap, specs.values()) if one.made
+        one.shape.name for one in await ensure_topics(Cluster(broker.bootstrap), specs.values()) if one.made
     ]
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
@@ -187,13 +188,13 @@ async def test_topics_that_exist_are_adopted_with_one_command(broker: EmbeddedKa
     for name in ("objects", "task-events"):
         await make_topic(broker.bootstrap, specs[name], records=1)
     await refusal_of(broker.bootstrap, specs)
-    reports = await ensure_topics(broker.bootstrap, specs.values(), adopt=True)
+    reports = await ensure_topics(Cluster(broker.bootstrap), specs.values(), adopt=True)
     assert {specs["objects"].name, specs["task-events"].name} == {one.shape.name for one in reports if one.adopted}
-    again = await ensure_topics(broker.bootstrap, specs.values())
+    again = await ensure_topics(Cluster(broker.bootstrap), specs.values())
     assert {False} == {one.made or one.adopted for one in again}
     # A topic that we did not make is never to be deleted, whatever is wrong with it.
     with pytest.raises(TopicMismatch) as refusal:
-        await ensure_topics(broker.bootstrap, [replace(one, partition_count=7) for one in specs.values()])
+        await ensure_topics(Cluster(broker.bootstrap), [replace(one, partition_count=7) for one in specs.values()])
     assert "--delete" not in str(refusal.value)
 
 
@@ -202,7 +203,7 @@ async def test_adoption_does_not_take_what_cannot_be_ours(broker: EmbeddedKafka)
     specs = specs_of("unfit")
     await make_topic(broker.bootstrap, specs["objects"], partition_count=PARTITIONS + 1)
     with pytest.raises(TopicMismatch) as refusal:
-        await ensure_topics(broker.bootstrap, specs.values(), adopt=True)
+        await ensure_topics(Cluster(broker.bootstrap), specs.values(), adopt=True)
     assert "EBS_NAMESPACE" in str(refusal.value)
     assert "--delete" not in str(refusal.value)
     assert "exists" in await refusal_of(broker.bootstrap, specs)
@@ -220,13 +221,13 @@ async def test_note_of_somebody_else_is_refused(broker: EmbeddedKafka) -> None:
 async def test_many_that_start_at_once_make_the_topics_once(broker: EmbeddedKafka) -> None:
     """None takes what another one is making for somebody else's."""
     specs = specs_of("at-once")
-    reports = await asyncio.gather(*(ensure_topics(broker.bootstrap, specs.values()) for _ in range(6)))
+    reports = await asyncio.gather(*(ensure_topics(Cluster(broker.bootstrap), specs.values()) for _ in range(6)))
     assert [1] * len(specs) == [sum(report[number].made for report in reports) for number in range(len(specs))]
     assert {False} == {one.adopted for report in reports for one in report}
 
 
 async def test_namespaces_that_kafka_confuses_are_refused_in_words(broker: EmbeddedKafka) -> None:
     """To Kafka's metrics `.` and `_` are the same, so it takes only one of two such names."""
-    await ensure_topics(broker.bootstrap, specs_of("con.fused").values())
+    await ensure_topics(Cluster(broker.bootstrap), specs_of("con.fused").values())
     with pytest.raises(BrokerError, match=r"con_fused\.ebs-topics.*choose another EBS_NAMESPACE"):
-        await ensure_topics(broker.bootstrap, specs_of("con_fused").values())
+        await ensure_topics(Cluster(broker.bootstrap), specs_of("con_fused").values())

@@ -22,6 +22,7 @@ from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, retry
 from worker_pages import read_json, read_page
 
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
+from app.kafka.cluster import Cluster
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
@@ -73,7 +74,7 @@ async def test_workers_wait_for_their_broker_and_make_the_topics(tmp_path: Path)
 
 async def test_records_that_cannot_be_read_go_to_the_dead_letters(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Each bad record ends in `dead-letters` with its bytes and origin; the good ones beside it are worked off."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start_all()
     await all_ready(fleet)
     bad = {
@@ -112,7 +113,7 @@ async def test_records_that_cannot_be_read_go_to_the_dead_letters(broker: Embedd
 
 async def test_object_submitted_twice_has_one_set_of_tasks(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """A repeated object id is recognised, also by a distributor that was started anew."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start("distribution", **TAKEN_OVER)
     fleet.start("processing")
     fleet.start("statistics")
@@ -137,7 +138,7 @@ async def test_object_submitted_twice_has_one_set_of_tasks(broker: EmbeddedKafka
 
 async def test_statistics_worker_serves_its_part(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Two workers' pages together have every window's counts and every ledger row once, each with its partitions."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start_all()
     fleet.start("statistics", "statistics-2")
     await all_ready(fleet)
@@ -198,7 +199,7 @@ def paged_ids(worker: Any) -> list[str]:
 
 async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """SIGTERM lets running tasks finish, commits them, and hands the rest back: exit code 0, nothing runs twice."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     slow = {"EBS_PROCESS_TIME": "1", "EBS_CONCURRENCY": "8", "EBS_DRAIN_S": "100"}
     fleet.start("distribution")
     fleet.start("statistics")
@@ -217,7 +218,7 @@ async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet
 
 async def test_second_sigterm_ends_at_once(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Who does not want to wait for running tasks asks twice: they run again elsewhere, and count once."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start("distribution")
     fleet.start("statistics")
     patient = fleet.start("processing", EBS_PROCESS_TIME="500", EBS_DRAIN_S="500", **TAKEN_OVER)
@@ -261,7 +262,7 @@ def test_bad_setting_is_one_line_and_exit_code_1(role: str) -> None:
 
 async def test_wrong_partition_count_is_one_message_and_exit_code_1(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """A worker whose setting contradicts the topics names the fix and ends."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     worker = fleet.start("processing", EBS_PARTITIONS="5")
     await until(lambda: worker.exit_code is not None, "the refusal", fleet=fleet)
     assert 1 == worker.exit_code
@@ -271,7 +272,7 @@ async def test_wrong_partition_count_is_one_message_and_exit_code_1(broker: Embe
 
 async def test_log_level_is_that_of_our_own_words(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """EBS_LOG_LEVEL is heard whatever Faust's own level is: a worker says what it owns, and Faust is quiet."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.faust_level = "warn"
     loud = fleet.start("processing", "loud", EBS_LOG_LEVEL="info")
     quiet = fleet.start("processing", "quiet", EBS_LOG_LEVEL="warn")
@@ -296,7 +297,7 @@ def test_tables_are_listed() -> None:
 
 async def test_large_object_passes_through_all_topics(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """An object as large as `objects` takes becomes requests that are larger still, and they arrive."""
-    await ensure_topics(broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS)))
     fleet.start_all()
     await all_ready(fleet)
     content = "x" * 1_040_000
@@ -324,7 +325,7 @@ async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka
     """EBS_RETRY_TIERS_S was changed while tasks waited in a tier that it no longer names: they go on when due."""
     former = retry_topic(7)
     await ensure_topics(
-        broker.bootstrap, catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS, retry_tiers_s=(7,)))
+        Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS, retry_tiers_s=(7,)))
     )
     task = decode_task_request(request("waits", partition=1, attempt=2))
     value = encode(msgspec.structs.replace(task, due_at_ms=time.time_ns() // 1_000_000 + 500))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.kafka.cluster import Cluster
 from app.names import BARE
 from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
@@ -83,7 +84,7 @@ def judge(
 
 async def recounted(bootstrap: str, settings: Settings) -> list[str]:
     """Return what `ebs recount` finds, as sentences; nothing may be left out of the comparison."""
-    async with open_topics(bootstrap, settings.names) as reader:
+    async with open_topics(Cluster(bootstrap), settings.names) as reader:
         findings = await Recount(reader, settings).run()
     skipped = [f"{count} {what} could not be compared" for what, count in findings.incomparable.items() if count]
     return [*map(str, findings.differences), *skipped]

@@ -10,6 +10,7 @@ from api_process import PATIENCE_S
 from broker_site import PARTITIONS, Site
 from kafka_proxy import KafkaProxy, proxied_kafka
 
+from app.kafka.cluster import Cluster
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
@@ -36,7 +37,7 @@ def proxied_site(directory: Path, transaction_version: int) -> Iterator[ProxiedS
 
     def make_topics(broker: EmbeddedKafka) -> None:
         specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
-        asyncio.run(ensure_topics(broker.bootstrap, specs, timeout_s=PATIENCE_S))
+        asyncio.run(ensure_topics(Cluster(broker.bootstrap), specs, timeout_s=PATIENCE_S))
 
     with proxied_kafka(directory, transaction_version=transaction_version, prepare=make_topics) as (broker, proxy):
         yield ProxiedSite(broker, directory, proxy, transaction_version)

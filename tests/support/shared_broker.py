@@ -16,6 +16,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from api_process import PATIENCE_S
 
 from app.kafka.abandoned_transactions import _ask, _end, _members
+from app.kafka.cluster import Cluster
 from app.kafka.protocol import ListTransactions
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
@@ -68,7 +69,7 @@ class SharedBroker:
             await self.kafka.start()
         if partitions is not None:
             specs = catalogue(load(broker=self.kafka.bootstrap, partitions=partitions))
-            await ensure_topics(self.kafka.bootstrap, specs, timeout_s=PATIENCE_S)
+            await ensure_topics(Cluster(self.kafka.bootstrap), specs, timeout_s=PATIENCE_S)
 
 
 async def _is_cleared(bootstrap: str) -> bool:

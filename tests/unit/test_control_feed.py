@@ -6,6 +6,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from agents.engine.control_feed import ControlFeed
+from app.kafka.cluster import Cluster
 from app.rules.control import ControlState
 
 
@@ -18,7 +19,7 @@ def test_change_that_could_not_be_told_is_told_with_the_next_reading():
         if len(told) == 1:
             raise RuntimeError("as if the engine failed half way")
 
-    feed = ControlFeed({}, ControlState(), "control", on_change=on_change)
+    feed = ControlFeed(Cluster("nowhere:9092"), ControlState(), "control", on_change=on_change)
     value = b'{"type":"PAUSE","at_ms":1,"reason":""}'
     record = ConsumerRecord("control", 0, 0, 1, 0, b"pause", value, None, 5, len(value), ())
     with pytest.raises(RuntimeError):

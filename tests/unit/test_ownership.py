@@ -75,7 +75,7 @@ class Bench:
             input_topics=["in", "more"],
             tables=lambda: (),
             stores=unused,
-            connection={},
+            cluster=unused,
             fatal=self.fatal,
         )
         self.ownership.reader = self.reader

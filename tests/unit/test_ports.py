@@ -11,7 +11,7 @@ from app.addresses.web_ports import reserve_web_port
 
 ROOT = Path(__file__).parents[2]
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-ASK = "from app.ports import free_port; print([free_port() for _ in range(200)], flush=True); input()"
+ASK = "from app.addresses.ports import free_port; print([free_port() for _ in range(200)], flush=True); input()"
 
 
 def test_no_port_is_given_twice_though_nobody_listens_yet():
@@ -37,7 +37,10 @@ def test_no_client_gets_a_port_that_was_given():
     assert lowest > max(free_port() for _ in range(500))
 
 
-RESERVE = "import sys; from app.web_ports import reserve_web_port as r; print(r(int(sys.argv[1])), flush=True); input()"
+RESERVE = (
+    "import sys; from app.addresses.web_ports import reserve_web_port as r; print(r(int(sys.argv[1])), flush=True)"
+)
+RESERVE += "; input()"
 
 
 def test_systems_that_start_at_once_get_different_web_ports():

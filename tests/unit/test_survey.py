@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 from fake_coordinator import FakeCoordinator
 
 from app.errors import InputsChanged
+from app.kafka.cluster import Cluster
 from app.streaming.survey import ClusterIncomplete, Survey
 
 
@@ -29,7 +30,12 @@ class World:
             is_suspended=False,
         )
         self.survey = Survey(
-            {}, ["in", "other"], self.ownership, transactional_id="t", patience_s=1, stands_aside=lambda: self.aside
+            Cluster("nowhere:9092"),
+            ["in", "other"],
+            self.ownership,
+            transactional_id="t",
+            patience_s=1,
+            stands_aside=lambda: self.aside,
         )
         self.survey._client = self.cluster  # type: ignore[assignment]
 

@@ -195,9 +195,8 @@ def versions(tags: dict[int, bytes], *, newest_produce: int = 12) -> ApiVersions
         (versions({2: FEATURES_OF_4_1}), 2),
         (versions({}), 1),
         (versions({2: FEATURES_OF_4_1}, newest_produce=11), 1),
-        (errors.IncompatibleBrokerVersion("before 2.4"), 1),
     ],
-    ids=["4.1", "no-features", "old-requests", "before-2.4"],
+    ids=["4.1", "no-features", "old-requests"],
 )
 async def test_version_is_what_the_cluster_agreed_on_and_the_broker_can(answer, version):
     """Both are needed: features are the cluster's, requests are the broker's."""

@@ -13,6 +13,7 @@ from api.view import feed
 from api.view.store import Layout, Slot, StoreFailed, ViewStore, new_batch
 from api.view.view import View, ViewBehind
 from app.errors import SettingsError
+from app.kafka.cluster import Cluster
 
 LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
 
@@ -157,7 +158,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
         raise StoreFailed("no room: make some")
 
     monkeypatch.setattr(feed, "_DISK_PAUSE_S", 0.0)
-    one = feed.ViewFeed("nowhere:9092", tmp_path, view, connect, clock_ms=lambda: 0)
+    one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, clock_ms=lambda: 0)
     one._follow = follow
     with pytest.raises(asyncio.CancelledError):
         await one.run()

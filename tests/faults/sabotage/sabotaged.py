@@ -22,7 +22,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.producer.sender import BaseHandler
 
 import app.kafka.transaction_handlers as handlers_module
@@ -101,13 +101,9 @@ async def _leak_ledger(transactions: Transactions, step: Step) -> None:
         await producer.flush()
 
 
-async def _stable_ends(connection: Any, partitions: Any) -> Any:
-    consumer = AIOKafkaConsumer(**connection, isolation_level="read_committed", enable_auto_commit=False)
-    await consumer.start()
-    try:
-        return await consumer.end_offsets(partitions)
-    finally:
-        await consumer.stop()
+async def _stable_ends(cluster: Any, partitions: Any) -> Any:
+    async with cluster.reader("sabotage", isolation_level="read_committed") as reader:
+        return await reader.end_offsets(partitions)
 
 
 Transactions._commit = commit

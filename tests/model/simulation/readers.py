@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
@@ -10,6 +11,8 @@ from aiokafka.errors import KafkaError
 from simulation import requests
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiokafka import TopicPartition
     from aiokafka.structs import ConsumerRecord
 
@@ -19,20 +22,28 @@ _BACKOFF_S = 0.1
 _MAX_RECORDS = 50
 
 
+class SimulatedReaders:
+    """The part of a `Cluster` that `restore` uses."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @asynccontextmanager
+    async def reader(
+        self, _client_id: str, *, isolation_level: str = "read_committed", **_differing: Any
+    ) -> AsyncIterator[SimulatedReader]:
+        """Run a reader."""
+        yield SimulatedReader(self._network, isolation_level)
+
+
 class SimulatedReader:
     """The part of `RecordReader` that `restore` uses; like it, it asks again whatever is not answered."""
 
-    def __init__(self, *, network: Network, isolation_level: str, **_options: Any) -> None:
+    def __init__(self, network: Network, isolation_level: str) -> None:
         self._network = network
         self._ends_at = "stable" if isolation_level == "read_committed" else "end"
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
-
-    async def start(self) -> None:
-        """Connect."""
-
-    async def stop(self) -> None:
-        """Disconnect."""
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where partitions end."""

@@ -94,8 +94,9 @@ def _changelog() -> Any:
 def _watermark() -> Any:
     """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
 
-    async def stable_ends(connection: Any, partitions: Any) -> Any:
-        return await restore_module.RecordReader(**connection, isolation_level="read_committed").end_offsets(partitions)
+    async def stable_ends(cluster: Any, partitions: Any) -> Any:
+        async with cluster.reader("sabotage", isolation_level="read_committed") as reader:
+            return await reader.end_offsets(partitions)
 
     return patch.object(restore_module, "_high_watermarks", stable_ends)
 

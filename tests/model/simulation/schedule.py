@@ -12,7 +12,6 @@ import logging
 import random
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from app.names import ROLES
 from app.rules.placement import partition_of
@@ -24,7 +23,6 @@ from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
 from simulation.network import Network, connected
 from simulation.plan import Plan
 from simulation.process import UNCAUGHT, Process
-from simulation.readers import SimulatedReader
 from simulation.trace import Trace
 from simulation.workers import Worker
 
@@ -82,7 +80,6 @@ class Schedule:
             with ExitStack() as stack:
                 stack.enter_context(virtual_clock(self.loop))
                 stack.enter_context(connected(self.network))
-                stack.enter_context(patch("app.streaming.restore.RecordReader", SimulatedReader))
                 stack.callback(self._close)
                 self.loop.run_until_complete(self._main())
                 self.found += self.loop.run_until_complete(differences(self.broker, self.plan))

@@ -43,6 +43,7 @@ from app.streaming.transactions import Transactions
 from app.topics.catalogue import NOTES_TABLES, input_topics
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
+from simulation.readers import SimulatedReaders
 
 if TYPE_CHECKING:
     import random
@@ -133,7 +134,7 @@ class Worker:
             input_topics=input_topics(role, self.settings),
             tables=lambda: cast("Any", self.tables),
             stores=cast("Any", None),
-            connection={"network": network},
+            cluster=cast("Any", SimulatedReaders(network)),
             fatal=process.fatal,
             notes_table=NOTES_TABLES[role],
         )

@@ -1,0 +1,68 @@
+"""The factory of Kafka's clients: what each of them is given, whoever asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from app.kafka.cluster import Cluster, started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECURITY = {
+    "security_protocol": "SASL_PLAINTEXT",
+    "sasl_mechanism": "PLAIN",
+    "sasl_plain_username": "me",
+    "sasl_plain_password": "open sesame",
+}
+CLUSTER = Cluster("127.0.0.1:1", SECURITY)
+
+MAKERS: dict[str, Callable[[Cluster], Any]] = {
+    "reader": lambda cluster: cluster.new_reader("one"),
+    "client": lambda cluster: cluster.new_client("one"),
+    "producer": lambda cluster: cluster.new_producer("one"),
+    "transactional producer": lambda cluster: cluster.new_transactional_producer("one"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_every_client_has_address_security_name_and_time_out(kind):
+    """Whoever makes one cannot forget any of them."""
+    made = MAKERS[kind](CLUSTER.within(1_234.4))
+    made._closed = True  # it was never started
+    client = getattr(made, "client", None) or getattr(made, "_client", made)
+    assert ("127.0.0.1:1", "one", 1_234) == (client._bootstrap_servers, client._client_id, client._request_timeout_ms)
+    found = [client._security_protocol, client._sasl_mechanism, client._sasl_plain_username]
+    assert list(SECURITY.values()) == [*found, client._sasl_plain_password]
+
+
+@pytest.mark.parametrize("opened", [Cluster.reader, Cluster.admin, Cluster.client])
+async def test_client_that_cannot_connect_is_closed_and_says_why(opened):
+    """Its tasks would go on; pytest reports what is left behind."""
+    with pytest.raises(KafkaConnectionError):
+        async with opened(CLUSTER, "one"):
+            pytest.fail("nobody listens there")
+
+
+async def test_what_differs_wins():
+    """A caller's own options stand above those of all."""
+    reader: Any = CLUSTER.new_reader("one", isolation_level="read_uncommitted", group_id="mine")
+    assert ("read_uncommitted", "mine") == (reader._isolation_level, reader._group_id)
+    reader._closed = True  # it was never started
+    assert ("earliest", False) == (reader._auto_offset_reset, reader._enable_auto_commit)
+
+
+async def test_started_client_that_cannot_connect_is_stopped():
+    """It would hold its connections and its tasks."""
+    reader: Any = CLUSTER.new_reader("one")
+    with pytest.raises(KafkaConnectionError):
+        await started(reader)
+    assert reader._closed
+
+
+def test_password_is_not_shown():
+    """A cluster may stand in a log line or a traceback."""
+    assert "sesame" not in repr(CLUSTER)
