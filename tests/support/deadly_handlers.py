@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fault_handlers import note
 
-from agents import handlers
+import ebs
 
 if TYPE_CHECKING:
     from ebs import Context, Task
@@ -41,7 +41,7 @@ def thread(task: Task, context: Context) -> int:
     return _act(task)
 
 
-@handlers.inline
+@ebs.inline
 def inline(task: Task, context: Context) -> int:
     """Do it at once."""
     note(task, context)
