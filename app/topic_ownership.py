@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class TopicClaim(msgspec.Struct, frozen=True, tag="TOPIC_CLAIMED", omit_defaults=True):
-    """A record of `ebs-topics`; its key is the topic's name. `topic_id` is empty before the topic is made.
+    """A topic belongs to this system. The key is the topic's name; `topic_id` is empty until the topic is made.
 
-    `adopted`: somebody else made the topic for us, so no message of ours names a command that deletes it.
+    `adopted` is true if somebody else made the topic. Then no message advises to delete the topic.
     """
 
     topic_id: str

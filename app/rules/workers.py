@@ -122,7 +122,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
-    """One value on `workers`."""
+    """A worker is alive: its state, sent on `workers`."""
 
     worker: Name
     role: Name

@@ -42,7 +42,7 @@ def messages() -> Document:
     found = {name_of(type(record)): _message(type(record), payload_of(record)) for record in RECORDS}
     found[REQUEST_NAME] = _message(type(REQUEST), payload_of(REQUEST)) | {
         "name": REQUEST_NAME,
-        "title": "A task to be worked on",
+        "title": "A task to run",
         "summary": "TASK_CREATED with the object's name and content",
     }
     act = found[ACT_NAME]
@@ -51,7 +51,7 @@ def messages() -> Document:
     found[LETTER_NAME] = {
         "name": LETTER_NAME,
         "title": "A dead letter",
-        "summary": "The original record's bytes, whatever they are; the headers say why it died and where it came from",
+        "summary": "The bytes of the original record, unchanged. The headers say why it is dead and where it came from",
         "contentType": "application/octet-stream",
         "payload": {"description": "The bytes of the original record"},
         "headers": _headers(LETTER_HEADERS),
@@ -60,7 +60,7 @@ def messages() -> Document:
     found[ROW_NAME] = {
         "name": ROW_NAME,
         "title": "A row of a table",
-        "summary": "Ours alone: may change with any version. A tombstone removes the row",
+        "summary": "Internal format: it may change with any version. A tombstone removes the row",
         "contentType": "application/msgpack",
         "payload": {"description": "msgpack, or bytes of the table's own"},
     }
