@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reject(EbsError):
-    """The task can never succeed: no retry, it goes to the dead letters with this reason."""
+    """The task can never succeed. It is not retried; it becomes a dead letter with this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -68,9 +68,9 @@ class Reject(EbsError):
 
 
 class Retry(EbsError):
-    """This attempt failed and another one may succeed, `delay_s` from now at the earliest.
+    """This attempt failed. The next one starts after `delay_s` at the earliest.
 
-    Without a delay the usual back-off decides. Attempts and age stay limited (EBS_MAX_ATTEMPTS, EBS_MAX_TASK_AGE_H).
+    Without a delay the retry tiers decide (EBS_RETRY_TIERS_S). EBS_MAX_ATTEMPTS and EBS_MAX_TASK_AGE_H still apply.
     """
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
@@ -115,7 +115,7 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class Context(msgspec.Struct, eq=False):
-    """One attempt of a task, as its handler sees it. Every method works in the loop, in a thread and in a process.
+    """One attempt of a task. Handlers can call every method in the event loop, in a thread and in a process.
 
     A msgspec struct because one is made for every task: 0.05 us instead of 0.19 us for a class with slots (2026-11).
     """
@@ -172,9 +172,9 @@ _AnyHandler = TypeVar("_AnyHandler", bound="Callable[[Task, Context], Any]")
 
 
 def inline(handler: _AnyHandler) -> _AnyHandler:
-    """Mark a plain function that returns at once: it is called in the event loop, without a thread or a task.
+    """Call a plain function that returns at once in the event loop, without a thread or a task.
 
-    It has no time limit and cannot be cancelled, for nothing else runs meanwhile.
+    It has no time limit and cannot be cancelled: nothing else runs in the worker until it returns.
     """
     handler.ebs_inline = True  # type: ignore[attr-defined]  # a mark, read by `is_inline`
     return handler
@@ -186,9 +186,9 @@ def is_inline(handler: object) -> bool:
 
 
 def cpu_bound(handler: _AnyHandler) -> _AnyHandler:
-    """Mark a plain function that computes: it runs in another process, where it may take a whole CPU.
+    """Run a plain function that computes in another process, where it can use a whole CPU.
 
-    The process imports the handler's module itself: what the module keeps in memory is not shared with the worker.
+    The process imports the handler's module again: it does not share the module's variables with the worker.
     """
     handler.ebs_cpu_bound = True  # type: ignore[attr-defined]  # a mark, read by `is_cpu_bound`
     return handler

@@ -115,7 +115,7 @@ async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: C
             raise BrokerError(f"{group_id} has {count} members: stop its workers first, nothing was changed")
         if not said:
             said = True
-            say(f"waiting for {count} members of {group_id} to be gone")
+            say(f"waiting until {count} members of {group_id} have left")
         await asyncio.sleep(_PAUSE_S)
 
 

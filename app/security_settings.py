@@ -64,7 +64,7 @@ class SecuritySettings(BaseSettings):
     """What `Settings` has of passwords, certificates, keys and limits for others."""
 
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
-        Field("PLAINTEXT", description="How Kafka is reached: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+        Field("PLAINTEXT", description="Security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     )
     sasl_mechanism: Annotated[
         Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"], BeforeValidator(_upper)
@@ -72,16 +72,18 @@ class SecuritySettings(BaseSettings):
     sasl_username: str = Field("", description="User of PLAIN and SCRAM")
     sasl_password: SecretStr = Field(SecretStr(""), description="Password of PLAIN and SCRAM")
     sasl_oauth_token_file: Path | None = Field(
-        None, description="File with the token of OAUTHBEARER, read anew for each connection"
+        None, description="File with the token of OAUTHBEARER; it is read again for each connection"
     )
     ssl_cafile: Path | None = Field(
-        None, description="PEM file of the authorities that the broker's certificate is checked by; unset: the system's"
+        None, description="PEM file of the CAs that sign the broker's certificate; unset: the system's"
     )
-    ssl_certfile: Path | None = Field(None, description="PEM file of our own certificate, where the broker wants one")
+    ssl_certfile: Path | None = Field(
+        None, description="PEM file of the client certificate, if the broker requires one"
+    )
     ssl_keyfile: Path | None = Field(None, description="PEM file of its key; unset: it is in EBS_SSL_CERTFILE")
-    ssl_key_password: SecretStr = Field(SecretStr(""), description="What the key is encrypted with")
+    ssl_key_password: SecretStr = Field(SecretStr(""), description="Password of the key")
     ssl_check_hostname: bool = Field(
-        default=True, description="The broker's certificate must name the host that is called"
+        default=True, description="Whether the broker's certificate must contain its host name"
     )
 
     api_keys_read: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
@@ -94,24 +96,29 @@ class SecuritySettings(BaseSettings):
         SecretStr(""), description="The key that the `ebs` commands send"
     )
     api_open: bool = Field(
-        default=False, description="Let the API start without keys even where other machines can reach it"
+        default=False, description="Let the API start without keys even if other machines can reach it"
     )
     api_published_on: str = Field(
         "",
         description="Address on which a container's port is published; empty: the address that the API listens on",
     )
-    metrics_public: bool = Field(default=False, description="The API's /metrics needs no key, where there are keys")
+    metrics_public: bool = Field(default=False, description="Serve the API's /metrics without a key")
     cors_origins: Annotated[Texts, AfterValidator(_check_origins)] = Field(
         (), description="Sites whose pages may call the API, such as https://shop.example, separated by commas"
     )
     rate_limit_per_s: float = Field(
-        0.0, ge=0, le=1_000_000, description="Requests of one client that the API takes in a second; 0: any number"
+        0.0, ge=0, le=1_000_000, description="Requests per second that the API accepts from one client; 0: no limit"
     )
-    rate_limit_burst: int = Field(100, ge=1, le=1_000_000, description="Requests that may come at once before that")
+    rate_limit_burst: int = Field(
+        100, ge=1, le=1_000_000, description="Requests that a client may send at once beyond that limit"
+    )
     trusted_proxies: Annotated[Texts, AfterValidator(_check_networks)] = Field(
-        (), description="Addresses or networks whose X-Forwarded-For and -Proto are believed, separated by commas"
+        (),
+        description="Addresses or networks of trusted proxies (X-Forwarded-For and -Proto), separated by commas",
     )
-    web_host: str = Field("0.0.0.0", description="Address that a worker's own pages listen on; they know no keys")
+    web_host: str = Field(
+        "0.0.0.0", description="Address that a worker's own pages listen on; they have no access control"
+    )
 
     @classmethod
     def settings_customise_sources(

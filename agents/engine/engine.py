@@ -273,7 +273,9 @@ class Engine:
                 while self._pool.running or not self._lanes.is_settled:
                     await self._lanes.wait_quiet()
         except TimeoutError:
-            log.warning("%d tasks still run after %g s: they are handed back", len(self._pool.running), limit_s)
+            log.warning(
+                "%d tasks still run after %g s: other workers will run them again", len(self._pool.running), limit_s
+            )
 
     async def close(self) -> None:
         """Start nothing more and cancel what still runs; to be called before the executor is closed."""

@@ -50,7 +50,7 @@ class LoopMonitor:
     def _beat(self) -> None:
         now_s = time.monotonic()
         if self._blocker:
-            log.warning("%s: the event loop goes on, after %.1f s", self._blocker, now_s - self._beat_at_s)
+            log.warning("%s: the event loop runs again, after %.1f s", self._blocker, now_s - self._beat_at_s)
             self._blocker = ""
         self._beat_at_s = now_s
         self._next_beat = self._loop.call_later(self._period_s, self._beat)
@@ -83,8 +83,8 @@ class LoopMonitor:
             return
         self._blocker = f"handler {name}"
         log.warning(
-            "handler %s blocks the event loop, for %.1f s by now, at %s: nothing else runs meanwhile. Let it `await` "
-            "what takes time, or make it a plain `def`, which runs in a thread, or @cpu_bound",
+            "handler %s has blocked the event loop for %.1f s, at %s: nothing else can run. Let it `await` slow calls, "
+            "or make it a plain `def`, which runs in a thread, or @cpu_bound",
             name,
             silent_s,
             place,

@@ -126,7 +126,7 @@ class HandlerProcesses:
                     "signal; -9 often means that the memory was used up)"
                 ) from error
             except BrokenProcessPool as error:
-                log.warning("the pool of handler processes broke and is started again: %s", error)
+                log.warning("the pool of handler processes broke and is restarted: %s", error)
         raise NoProcess(f"the processes for handler {spec} do not start, see their output above")
 
     async def _running_pool(self) -> pebble.ProcessPool:

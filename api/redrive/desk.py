@@ -163,7 +163,7 @@ class KafkaDesk:
     def _explained(self, error: Exception) -> OutcomeUnknown | RecordRefused:
         if isinstance(error, _FENCED):
             return OutcomeUnknown("another API process acts on dead letters at this moment")
-        _log.warning("the Kafka broker at %s did not take a transaction: %r", self._bootstrap, error)
+        _log.warning("the Kafka broker at %s did not accept a transaction: %r", self._bootstrap, error)
         if isinstance(error, BrokerResponseError) and not error.retriable:
             return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
         return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")

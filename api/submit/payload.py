@@ -105,8 +105,8 @@ def _missing_content(payload: Payload, settings: Settings) -> str | None:
     if says_something or makes_objects_up(settings):
         return None
     return (
-        "The request says nothing of the object, and where handlers are set none is made up: send a content, a name or "
-        "a kind, or set EBS_GENERATE=true for the API"
+        "The request is empty, and the API generates no objects because handlers are set: send a content, a name or a "
+        "kind, or set EBS_GENERATE=true for the API"
     )
 
 

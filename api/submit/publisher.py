@@ -180,7 +180,9 @@ class KafkaPublisher:
     def _let_down(self, producer: Any, error: Exception) -> OutcomeUnknown | RecordRefused:
         """Abandon a producer that failed; returns what to raise."""
         if self._producer is producer:
-            _log.warning("the Kafka broker at %s did not take a record (%r); connecting anew", self._bootstrap, error)
+            _log.warning(
+                "the Kafka broker at %s did not accept a record (%r); connecting again", self._bootstrap, error
+            )
             self._producer = None
             self._lost.set()
             task = asyncio.create_task(abandon(producer))

@@ -85,7 +85,7 @@ class ViewFeed:
                 except StoreFailed as error:
                     await self._wait_for_room(error)
                 except TopicsReplaced as error:
-                    _log.warning("%s: the view is built anew", error)
+                    _log.warning("%s: the view is rebuilt", error)
                 except TombstonesMissed:
                     pass  # the slot sees that, too: it says so, and makes the store anew
                 except (KafkaError, OSError) as error:

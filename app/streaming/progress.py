@@ -143,7 +143,7 @@ class Progress:
                     await self.look()
                 except Exception:
                     # The worker's work does not depend on it, so it must not end with it.
-                    log.exception("looking after the worker's progress failed")
+                    log.exception("checking the worker's progress failed")
                 await asyncio.sleep(self.period_s)
         finally:
             await self._ends_reader.close()

@@ -127,7 +127,7 @@ class Demo:
 
     def _suggest(self) -> None:
         url = self._plan.api_url
-        self._say("the system goes on until Ctrl-C; try in another terminal:")
+        self._say("the system runs until Ctrl-C; try in another terminal:")
         self._say(f"  curl -i -X POST {url}/api/objects      one more object; its address is in the answer")
         self._say(f"  curl -X POST '{url}/api/objects?count=1000'      many")
         self._say(f"  curl {url}/api/statistics      the totals")

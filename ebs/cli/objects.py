@@ -38,7 +38,9 @@ def objects(
     before: Annotated[
         str | None, typer.Option("--before", metavar="TIME", help="Created before: 10m, 2026-11-24T07:00.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=_MAX_LIMIT, help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=_MAX_LIMIT, help="Maximum number of entries.")
+    ] = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,

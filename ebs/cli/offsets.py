@@ -14,7 +14,7 @@ from ebs.cli.options import ROLES, Broker, Role, settings_of
 if TYPE_CHECKING:
     from app.offset_reset import Reset
 
-offsets = subcommands("Set the offsets at which a role goes on.", no_args_is_help=True)
+offsets = subcommands("Set the offsets at which a role continues.", no_args_is_help=True)
 _EXTRA_S = 5.0
 
 

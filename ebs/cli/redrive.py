@@ -30,8 +30,8 @@ def redrive(
         str | None, typer.Option("--payload", metavar="JSON", help="Redrive the letter ID with this payload.")
     ] = None,
     wanted: dict[str, Any],
-    everything: Annotated[bool, typer.Option("--all", help="All that are dead, without a filter.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters, without a filter.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the letters.")] = False,
     rate: Annotated[
         float | None, typer.Option("--rate", metavar="N", min=0.001, help="Letters per second at most.")
     ] = None,
@@ -72,12 +72,12 @@ def redrive(
 def discard(
     context: typer.Context,
     letter_id: LetterId,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why nobody wants it.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why the letter is discarded.")],
     *,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Mark a dead letter as not wanted any more."""
+    """Mark a dead letter as discarded."""
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, letter_id), {"reason": reason})
     show(answer, f"{letter_id} is discarded", as_json=as_json)

@@ -31,7 +31,7 @@ def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "EBS_DRAIN_S",
             f"a worker drains for {settings.drain_s:g} s, Docker and Kubernetes as shipped kill it after {_GRACE_S} s",
-            "tasks that run then are begun again elsewhere",
+            "tasks that still run then start again on other workers",
             f"set EBS_DRAIN_S below {_GRACE_S}, or raise stop_grace_period / terminationGracePeriodSeconds above it",
         )
     if facts.handler_error is not None:
@@ -103,7 +103,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.WARNING,
             "EBS_MAX_ATTEMPTS",
             f"{settings.max_attempts} attempts wait for up to {sum(waits_s)} s, a task may be {age_s:g} s old",
-            "the last attempts never happen",
+            "the last attempts never start",
             "raise EBS_MAX_TASK_AGE_H, or lower EBS_MAX_ATTEMPTS or EBS_RETRY_TIERS_S",
         )
     if max(*tiers_s, age_s) + settings.task_time_limit_s > settings.retention_days * _DAY_S:
@@ -111,7 +111,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.ERROR,
             "EBS_RETENTION_DAYS",
             f"tasks may wait for longer than their requests are kept ({settings.retention_days} days)",
-            "tasks vanish undone",
+            "tasks are deleted before they run",
             "raise EBS_RETENTION_DAYS, or lower EBS_MAX_TASK_AGE_H, EBS_RETRY_TIERS_S or EBS_TASK_TIME_LIMIT_S",
         )
     if settings.retention_days * 24 < settings.window_retention_h:
@@ -127,7 +127,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.INFO,
             "EBS_ORDER",
             f"tasks of an object run in order, each with up to {settings.max_attempts} attempts",
-            "a task that waits for its retry lets those after it go before it",
+            "while a task waits for its retry, later tasks of the object run first",
             "set EBS_MAX_ATTEMPTS=1 where the order must hold through failures, too",
         )
 
@@ -151,13 +151,17 @@ def check_clocks(facts: Facts) -> Iterator[Finding]:
     why = "windows, retries' due times and retention go by these clocks"
     lead_ms = facts.fresh_heartbeat_lead_ms
     if lead_ms is None:
-        yield Finding(Severity.INFO, "clocks", "no worker beats, so the clocks cannot be compared")
+        yield Finding(Severity.INFO, "clocks", "no worker sends heartbeats, so the clocks cannot be compared")
     elif abs(lead_ms) > _CLOCK_SKEW_MS:
         side = "before" if lead_ms > 0 else "behind"
         said = f"the broker's clock is {abs(lead_ms) / 1_000:.1f} s {side} this machine's"
         yield Finding(Severity.WARNING, "clocks", said, why, fix)
     else:
-        yield Finding(Severity.OK, "clocks", f"the broker's and ours differ by less than {_CLOCK_SKEW_MS / 1_000:g} s")
+        yield Finding(
+            Severity.OK,
+            "clocks",
+            f"the broker's clock and this machine's differ by less than {_CLOCK_SKEW_MS / 1_000:g} s",
+        )
     for worker in facts.workers:
         skew_ms = worker.said_at_ms - worker.appended_at_ms
         if abs(skew_ms) > _CLOCK_SKEW_MS:

@@ -74,7 +74,7 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
     if topic.configs is None:
         why = "its clean-up and retention are not checked"
         fix = f"let this user DescribeConfigs {spec.name}"
-        yield Finding(Severity.INFO, spec.name, "its configuration may not be read", why, fix)
+        yield Finding(Severity.INFO, spec.name, "the permission to read its configuration is missing", why, fix)
         return
     yield from _check_configs(spec, topic, settings, facts)
 
@@ -100,7 +100,7 @@ def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iter
             Severity.ERROR,
             topic.name,
             f"a partition has {topic.fewest_in_sync} replicas in sync, min.insync.replicas is {least}",
-            "it takes no writes",
+            "it accepts no writes",
             "start the brokers that are missing, or lower it: "
             + set_topic_config(facts.bootstrap, topic.name, "min.insync.replicas", str(topic.replication_factor)),
         )
@@ -111,7 +111,13 @@ def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iter
     if topic.replication_factor < settings.replication_factor:
         said = f"it has {topic.replication_factor} replicas, EBS_REPLICATION_FACTOR is {settings.replication_factor}"
         fix = "move its partitions with kafka-reassign-partitions.sh"
-        yield Finding(Severity.WARNING, topic.name, said, "fewer brokers may be lost than was meant", fix)
+        yield Finding(
+            Severity.WARNING,
+            topic.name,
+            said,
+            "the topic survives the loss of fewer brokers than the settings ask for",
+            fix,
+        )
 
 
 def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -156,7 +162,7 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
         yield Finding(Severity.WARNING, spec.name, f"it is kept for {_days(has_ms)}, not for ever", why, fix)
     elif spec.name.startswith(settings.names.task_requests) and has_ms < settings.max_task_age_h * _HOUR_MS:
         said = f"it is kept for {_days(has_ms)}, tasks may wait for {settings.max_task_age_h:g} h (EBS_MAX_TASK_AGE_H)"
-        yield Finding(Severity.ERROR, spec.name, said, "tasks vanish undone", fix)
+        yield Finding(Severity.ERROR, spec.name, said, "tasks are deleted before they run", fix)
     elif (
         spec.name != settings.names.workers
         and has_ms < max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS
@@ -165,10 +171,10 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
             f"it is kept for {_days(has_ms)}, windows for {settings.window_retention_h:g} h "
             f"(EBS_WINDOW_RETENTION_H), seen ids for {settings.seen_retention_h:g} h (EBS_SEEN_RETENTION_H)"
         )
-        yield Finding(Severity.WARNING, spec.name, said, "what is shown cannot be recounted from the topics", fix)
+        yield Finding(Severity.WARNING, spec.name, said, "ebs recount cannot compare older rows with the topics", fix)
     elif has_ms < wanted_ms:
         said = f"it is kept for {_days(has_ms)}, EBS_RETENTION_DAYS says {_days(wanted_ms)}"
-        yield Finding(Severity.INFO, spec.name, said, "the setting holds for topics that are made anew only", fix)
+        yield Finding(Severity.INFO, spec.name, said, "the setting applies only to new topics", fix)
 
 
 def _shown_ms(settings: Settings) -> float:
@@ -194,7 +200,7 @@ def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
     configs = facts.broker_configs
     if configs is None:
         why, fix = "time-outs are not checked against it", "let this user DescribeConfigs the cluster"
-        yield Finding(Severity.INFO, "broker", "its configuration may not be read", why, fix)
+        yield Finding(Severity.INFO, "broker", "the permission to read its configuration is missing", why, fix)
         return
     if configs.get("log.cleaner.enable") == "false":
         why = "changelogs and control grow without end"

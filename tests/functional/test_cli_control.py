@@ -171,7 +171,7 @@ def test_workers_are_shown(api, ebs):
     write_worker(api, "s-1", "statistics", Figures([0]))
     write_worker(api, "p-2", "processing", Figures([3], 1, abandoned=2))
     table = ebs("workers").stdout
-    assert "1 and 2 left behind" in " ".join(table.split())
+    assert "1 and 2 abandoned" in " ".join(table.split())
     line = next(line for line in table.splitlines() if "p-1" in line)
     assert ["p-1", "processing", "0-2, 5, 7-8", "2", "61.5 s", "3.0 s ago", "draining", "0.1.0", "host process 42"] == [
         cell.strip() for cell in line.strip("│").split("│")

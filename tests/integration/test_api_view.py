@@ -208,7 +208,7 @@ def test_view_that_may_have_missed_tombstones_is_built_anew(bench):
         assert "built anew" not in api.log
     with bench.ready_api() as api:
         assert "has not been read on for 0.0 h" in api.log
-        assert "delete.retention.ms): it is built anew" in api.log
+        assert "delete.retention.ms): it is rebuilt" in api.log
         assert 200 == api.status(kept)
 
 

@@ -352,6 +352,6 @@ def test_defaults_say_what_a_power_cut_may_take():
     }
     found = diagnose(Settings(), replace(HEALTHY, broker_count=1, topics=topics))
     (finding,) = [one for one in found if one.subject == "replicas"]
-    assert (Severity.INFO, True) == (finding.severity, "a power cut may take" in finding.why)
+    assert (Severity.INFO, True) == (finding.severity, "a power cut can lose" in finding.why)
     assert f"and {len(topics) - 1} more topics have 1 replica" in finding.what
     assert "EBS_REPLICATION_FACTOR=3 EBS_MIN_INSYNC_REPLICAS=2" in finding.fix

@@ -129,8 +129,8 @@ def describe(settings: Settings, version: str) -> dict[str, Any]:
             "title": "ebs",
             "version": version,
             "description": "Submit objects over HTTP, run their tasks on Kafka workers, count every result "
-            "exactly once. Read the topics with isolation.level=read_committed. Times are UTC epoch milliseconds. Ignore unknown "
-            "fields. Event ids are deterministic: a step that runs again writes the same ids.",
+            "exactly once. Read the topics with isolation.level=read_committed. Times are UTC epoch milliseconds. "
+            "Ignore unknown fields. Event ids are deterministic: a step that runs again writes the same ids.",
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
