@@ -100,7 +100,7 @@ def workers_table(workers: Sequence[Answer]) -> Table:
             one["worker"],
             one["role"],
             _ranges(one["partitions"]),
-            f"{one['in_flight']} and {one['abandoned']} left behind" if one["abandoned"] else one["in_flight"],
+            f"{one['in_flight']} and {one['abandoned']} abandoned" if one["abandoned"] else one["in_flight"],
             None if one["oldest_running_ms"] is None else _seconds(one["oldest_running_ms"]),
             None if one["last_progress_at_ms"] is None else _ago(one["at_ms"] - one["last_progress_at_ms"]),
             "draining" if one["draining"] else "working",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import msgspec
 import pytest
 from browsing import browse
@@ -9,9 +12,19 @@ from fake_steps import no_rows
 from grave import Grave
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
+from api.dashboard.drawing import STATIC
 from api.pages import PAGES
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
+from app.events import (
+    ObjectCreated,
+    TaskCreated,
+    TaskEvent,
+    TaskFinished,
+    TaskStarted,
+    encode,
+    object_created_id,
+    task_id_of,
+)
 from app.rules.commands import Family, Pause, Place, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
@@ -354,3 +367,10 @@ def test_events_that_cannot_be_had_leave_the_page(api):
     api.events.failure = "the broker is away"
     seen = browse(api, "/objects/a1")
     assert (200, True) == (seen.status, "Not available right now: the broker is away" in seen.text_of("events"))
+
+
+def test_script_listens_to_every_event():
+    """A browser gets a named Server-Sent Event only if a script listens to its name."""
+    script = (STATIC / "events.js").read_text()
+    listed = re.findall(r'"([A-Z_]+)"', script[script.index("TYPES") : script.index("];")])
+    assert listed == [one.__struct_config__.tag for one in (ObjectCreated, *get_args(TaskEvent))]

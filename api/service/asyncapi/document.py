@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from api.service.asyncapi.records import (
     ACT_NAME,
@@ -14,16 +14,7 @@ from api.service.asyncapi.records import (
     name_of,
     schemas,
 )
-from app.events import (
-    ObjectCreated,
-    TaskCancelled,
-    TaskCreated,
-    TaskDead,
-    TaskFailed,
-    TaskFinished,
-    TaskRetried,
-    TaskStarted,
-)
+from app.events import ObjectCreated, TaskEvent
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.topic_ownership import TopicClaim
@@ -36,7 +27,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.topics import TopicSpec
 
-_EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+_EVENTS = get_args(TaskEvent)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 
