@@ -122,8 +122,8 @@ async def ensure_topics(
 def _why_refused(bootstrap: str, error: KafkaError) -> str:
     if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
         return (
-            f"our user may not make what is missing at {bootstrap} ({error}): run `ebs topics` as one who may, and let "
-            "ours Describe these topics (docs/how-to/own-kafka.md)"
+            f"the Kafka user may not make the missing topics at {bootstrap} ({error}): run `ebs topics` as a user who "
+            "may, and give this user Describe on these topics (docs/how-to/own-kafka.md)"
         )
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
 
@@ -179,7 +179,7 @@ async def check_group(bootstrap: str, group_id: str, security: Security = PLAINT
         bootstrap_servers=bootstrap, client_id="ebs-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **security
     )
     refusal = AccessRefused(
-        f"our user may not join the group {group_id} at {bootstrap}: allow it Read and Describe "
+        f"the Kafka user may not join the group {group_id} at {bootstrap}: allow it Read and Describe "
         "(docs/how-to/own-kafka.md)"
     )
     try:

@@ -58,7 +58,7 @@ async def reset_offsets(
     """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
 
     Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is gone or beyond
-    the end. The commits say that a person decided, so they hold also for topics that were made anew or copied from
+    the end. The commits say that a person decided, so they hold also for topics that were recreated or copied from
     another cluster. A group whose workers have ended without a word has members for a session time-out: they are waited
     for.
 

@@ -51,7 +51,7 @@ class Colleagues:
             try:
                 await self._follow(connection)
             except (KafkaError, OSError) as error:
-                log.info("the heartbeats of the other workers cannot be read: %r", error)
+                log.info("cannot read the heartbeats of the other workers: %r", error)
                 await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self, connection: Mapping[str, Any]) -> None:

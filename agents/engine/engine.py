@@ -175,13 +175,13 @@ class Engine:
         if not self._lanes.is_settled:
             return "records are in hand"
         if self._pool.has_overdue:
-            return "a handler runs although its time limit is long over"
+            return "a handler still runs long after its time limit"
         if self.is_draining:
             return ""
         if self._pool.executor is None:
             return f"no task may start, as {self._lanes.names.control} was not read yet"
         if self._pool.is_stuck:
-            return "handlers that were left behind take all places"
+            return "abandoned handlers occupy all slots"
         return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())
 
     def _held_for_nothing(self) -> str:
@@ -324,8 +324,8 @@ class Engine:
     def _end_stuck(self) -> None:
         if self._ending is None:
             error = HandlersStuck(
-                f"all {self._pool.size} places are taken by {self._pool.abandoned_count} handlers that were left "
-                "behind and do not end: the worker ends, so that a new one starts. Let them look at context.cancelled"
+                f"all {self._pool.size} slots are occupied by {self._pool.abandoned_count} abandoned handlers: the "
+                "worker exits, so that a new one starts. Let the handlers check context.cancelled"
             )
             self._ending = asyncio.create_task(self._end(error))
 

@@ -75,8 +75,8 @@ class LoopMonitor:
         if name is None:
             self._blocker = "no handler"
             log.warning(
-                "the event loop has not gone on for %.1f s, it is at %s, in no handler. If nothing takes long there, "
-                "threads that compute (mark their handlers @cpu_bound), or other programs, take all the time",
+                "the event loop has not run for %.1f s, it is at %s, in no handler. If that call is short, "
+                "threads that compute (mark their handlers @cpu_bound), or other programs, use all CPU time",
                 silent_s,
                 place,
             )

@@ -148,7 +148,7 @@ async def _followed(story: Story, parts: Collaborators) -> AsyncGenerator[bytes,
             for one in _messages(story.take(records)):
                 yield one
             if generation != parts.view.generation:
-                raise EventsUnavailable("the topics were made anew")
+                raise EventsUnavailable("the topics were recreated")
             if records:
                 silent_s = 0.0
             elif _told_again(story, parts).ended:

@@ -124,7 +124,7 @@ def too_large(event_bytes: int) -> str | None:
     """Return why a topic does not take an event of this size, None if it does."""
     if event_bytes <= MAX_EVENT_BYTES:
         return None
-    return f"name and content make an event of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
+    return f"name and content make a record of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
 
 
 def prepare(

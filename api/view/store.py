@@ -222,14 +222,14 @@ def _telling(directory: Path) -> Iterator[None]:
 def _advice(directory: Path, error: Exception) -> str:
     return (
         f"the view cannot be written to {directory} ({error}): make room on its disk, or choose another EBS_DATA_DIR. "
-        "It is tried again; nothing is lost, as the topics have it all"
+        "The API tries again; nothing is lost, because the topics have everything"
     )
 
 
 def _why_anew(store: ViewStore, layout: Layout, missing_ms: int, tombstones_kept_ms: int | None) -> str | None:
     """Say why a store is of no use, None if it is; the last `missing_ms` are not in it."""
     if store.layout() != layout:
-        return "is of other topics or of another version"
+        return "belongs to other topics or to another version"
     if tombstones_kept_ms is not None and missing_ms > tombstones_kept_ms:
         return (
             f"has not been read on for {missing_ms / _MS_PER_H:.1f} h, and from {tombstones_kept_ms / _MS_PER_H:.1f} h "

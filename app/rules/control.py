@@ -165,7 +165,7 @@ class ControlState:
         try:
             place = parse_key(key)
         except BadCommand as error:
-            self._report(f"a record of control is passed over: {error}")
+            self._report(f"a record of control is skipped: {error}")
             return False
         by_name = self._of[place.family]
         command: Command | None = None
@@ -173,7 +173,7 @@ class ControlState:
             try:
                 command = decode_command(place, value)
             except BadCommand as error:
-                self._report(f"a record of control is no command, so {place.key().decode()!r} is revoked: {error}")
+                self._report(f"a record of control is not a command, so {place.key().decode()!r} is revoked: {error}")
         if command is None:
             revoked = by_name.pop(place.name, None) is not None
             if revoked and place.family is Family.PAUSE:

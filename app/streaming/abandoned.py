@@ -56,7 +56,7 @@ async def living_members(client: AIOKafkaClient, group_id: str) -> frozenset[str
     try:
         return frozenset([member_id for member_id, *_ in await _members(client, group_id)])
     except (errors.KafkaError, OSError) as error:
-        log.info("the members of the group are not known: %r", error)
+        log.info("cannot read the members of the group: %r", error)
         return None
 
 

@@ -163,7 +163,7 @@ class Progress:
             if not self._is_stopping():
                 self._transactions.fatal(error)
         except (ClusterIncomplete, KafkaError, OSError, TimeoutError) as error:
-            log.debug("the broker does not say where the inputs end: %r", error)
+            log.debug("cannot read the end offsets of the inputs: %r", error)
             self.ends = None
             self.why_away = str(error) if isinstance(error, ClusterIncomplete) else "the Kafka broker does not answer"
         self.verdict = self._rule.observe(self._sample())

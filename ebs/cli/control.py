@@ -157,9 +157,7 @@ def drain(
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)
         answer = client.delete(path) if off else client.post(path)
-    words = (
-        f"{worker} works again" if off else f"{worker} starts nothing any more; `ebs drain {worker} --off` undoes it"
-    )
+    words = f"{worker} works again" if off else f"{worker} starts no more tasks; `ebs drain {worker} --off` undoes it"
     _show(answer, words, as_json=as_json)
 
 

@@ -110,7 +110,7 @@ class Demo:
             base_url=url, headers=headers, timeout=_CALL_TIMEOUT_S, trust_env=takes_proxies(url)
         ) as client:
             self._say(
-                f"posting {self._objects} objects of {settings.tasks_per_object} tasks each as soon as it is ready"
+                f"posting {self._objects} objects of {settings.tasks_per_object} tasks each when the system is ready"
             )
             with TaskBar(self._console) as bar:
                 play = DemoPlay(client, readiness_of(system, self._say), on_progress=bar)

@@ -18,7 +18,7 @@ def _check_states(text: str | None) -> str | None:
     names = [name.strip().upper() for name in text.split(",")] if text else []
     unknown = [name for name in names if name not in ObjectState.__members__]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is no state: give one or several of {', '.join(ObjectState)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a state: give one or several of {', '.join(ObjectState)}")
     return ",".join(names) or None
 
 

@@ -78,7 +78,7 @@ def reset(
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
     if to == WORKED and role is not Role.PROCESSING:
         raise typer.BadParameter(
-            f"{WORKED} is for processing only: {role} goes on where its tables say", param_hint="--to"
+            f"{WORKED} is for processing only: {role} continues where its tables say", param_hint="--to"
         )
     resets = asyncio.run(
         reset_offsets(

@@ -37,7 +37,7 @@ def redrive(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--cancel", metavar="RUN", help="End a redrive (see `dead-letters redrives`)."),
+        typer.Option("--cancel", metavar="RUN", help="Stop a redrive (see `dead-letters redrives`)."),
     ] = None,
     as_json: AsJson = False,
     api: Api = None,
@@ -86,7 +86,7 @@ def discard(
 def _cancel(context: typer.Context, api: str | None, run: str, *, as_json: bool) -> None:
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, "redrives", run))
-    words = "ends after what it writes now" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
+    words = "stops after its current chunk" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
     show(answer, f"redrive {run} {words}; {answer['redriven_count']} are redriven", as_json=as_json)
 
 
@@ -120,7 +120,7 @@ def _followed(client: ApiClient, run: dict[str, Any]) -> dict[str, Any]:
             time.sleep(_POLL_S)
             run = client.get(path)
     except KeyboardInterrupt:
-        typer.echo(f"ebs: the redrive goes on; `ebs redrive --cancel {run['id']}` ends it", err=True)
+        typer.echo(f"ebs: the redrive continues; `ebs redrive --cancel {run['id']}` ends it", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     return run
 

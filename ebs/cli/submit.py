@@ -70,7 +70,7 @@ def submit(
     fields = {"name": name, "content": content, "kind": kind, "tasks": tasks}
     given = {field: value for field, value in fields.items() if value is not None}
     if file is not None and (given or count is not None):
-        raise typer.BadParameter("--file says all of its objects: leave out --count, --name and the like")
+        raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
     if content is not None:
         given["content"] = content_of(content)
     with open_api(context, api) as client, ExitStack() as stack:

@@ -16,7 +16,7 @@ def workers(
     context: typer.Context,
     *,
     role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
-    running: Annotated[bool, typer.Option("--running", help="Show also the tasks that run longest.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Also show the longest running tasks.")] = False,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:

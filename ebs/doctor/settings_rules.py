@@ -77,7 +77,7 @@ def _timeouts(settings: Settings, facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "transactions",
             f"the broker looks for timed out transactions every {cleanup_ms / 1_000:g} s only",
-            f"a dead worker's open transaction holds readers up for longer than EBS_TRANSACTION_TIMEOUT_S "
+            f"a dead worker's open transaction blocks readers for longer than EBS_TRANSACTION_TIMEOUT_S "
             f"({settings.transaction_timeout_s:g} s)",
             "set transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 on the brokers",
         )
@@ -87,10 +87,10 @@ def _timeouts(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "EBS_SESSION_TIMEOUT_S",
-            f"{settings.session_timeout_s:g} s is outside of what the broker takes: {low_ms / 1_000:g} to "
+            f"{settings.session_timeout_s:g} s is outside the broker's limits: {low_ms / 1_000:g} to "
             f"{high_ms / 1_000:g} s",
             "no worker can join its group",
-            "set EBS_SESSION_TIMEOUT_S within, or group.min/max.session.timeout.ms of the brokers",
+            "change EBS_SESSION_TIMEOUT_S, or group.min/max.session.timeout.ms of the brokers",
         )
 
 
@@ -128,7 +128,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             "EBS_ORDER",
             f"tasks of an object run in order, each with up to {settings.max_attempts} attempts",
             "while a task waits for its retry, later tasks of the object run first",
-            "set EBS_MAX_ATTEMPTS=1 where the order must hold through failures, too",
+            "set EBS_MAX_ATTEMPTS=1 if the order must hold through failures, too",
         )
 
 
@@ -138,8 +138,8 @@ def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
         return
     said = f"{free / (1 << 30):.1f} GiB of {total / (1 << 30):.0f} GiB are free at EBS_DATA_DIR={settings.data_dir}"
     if free < _LOW_DISK_BYTES or free < total * _LOW_DISK_SHARE:
-        fix = "free some, or put EBS_DATA_DIR on another disk"
-        why = "stores and an embedded broker end when it is full"
+        fix = "free some space, or put EBS_DATA_DIR on another disk"
+        why = "stores and the embedded broker stop when the disk is full"
         yield Finding(Severity.ERROR if free < _LOW_DISK_BYTES // 4 else Severity.WARNING, "disk", said, why, fix)
     else:
         yield Finding(Severity.OK, "disk", said)
@@ -148,12 +148,12 @@ def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
 def check_clocks(facts: Facts) -> Iterator[Finding]:
     """Yield clocks that do not go together: the workers', the broker's, this machine's."""
     fix = "let NTP (chrony, systemd-timesyncd) set the clocks of all machines"
-    why = "windows, retries' due times and retention go by these clocks"
+    why = "windows, due times of retries and retention depend on these clocks"
     lead_ms = facts.fresh_heartbeat_lead_ms
     if lead_ms is None:
         yield Finding(Severity.INFO, "clocks", "no worker sends heartbeats, so the clocks cannot be compared")
     elif abs(lead_ms) > _CLOCK_SKEW_MS:
-        side = "before" if lead_ms > 0 else "behind"
+        side = "ahead of" if lead_ms > 0 else "behind"
         said = f"the broker's clock is {abs(lead_ms) / 1_000:.1f} s {side} this machine's"
         yield Finding(Severity.WARNING, "clocks", said, why, fix)
     else:
@@ -165,6 +165,6 @@ def check_clocks(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
         skew_ms = worker.said_at_ms - worker.appended_at_ms
         if abs(skew_ms) > _CLOCK_SKEW_MS:
-            side = "before" if skew_ms > 0 else "behind"
+            side = "ahead of" if skew_ms > 0 else "behind"
             said = f"{worker.role}/{worker.name}: its clock is {abs(skew_ms) / 1_000:.1f} s {side} the broker's"
             yield Finding(Severity.WARNING, "clocks", said, why, fix)

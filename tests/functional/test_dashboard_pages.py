@@ -299,7 +299,7 @@ def test_kind_that_holds_up_partitions_is_told(api):
     """With its worker: which partitions, and what to do."""
     put_worker(api, held_up=[HeldUp("mail", "rate", 10_000, [3])])
     seen = browse(api, "/workers").text_of("worker-processing-p-1")
-    assert "kind mail holds up partition 3: 10,000 of its tasks wait for its rate" in seen
+    assert "kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in seen
     assert "what to do: raise the rate (ebs rate mail PER_S)" in seen
 
 

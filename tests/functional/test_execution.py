@@ -457,7 +457,7 @@ async def test_an_inline_handler_that_blocks_the_loop_is_named(
     await eventually(lambda: len(about_hog()) > 1)
     first, last = about_hog()
     assert "threading.py" in first
-    assert "in Condition.wait: nothing else runs meanwhile. Let it `await` what takes time" in first
+    assert "in Condition.wait: nothing else can run. Let it `await` slow calls" in first
     assert re.fullmatch(r"handler shop:hog: the event loop runs again, after \d+\.\d s", last)
 
 
@@ -485,7 +485,7 @@ async def test_what_blocks_without_a_handler_is_told_by_its_place(
     listener = listen("in no handler. If nothing takes long there")
     make_bench(block_limit_s=0.02)
     assert listener.heard.wait(30)
-    assert re.match(r"the event loop has not gone on for \d+\.\d s, it is at ", listener.lines[0])
+    assert re.match(r"the event loop has not run for \d+\.\d s, it is at ", listener.lines[0])
 
 
 async def test_functions_of_one_factory_are_told_as_one_of_them(

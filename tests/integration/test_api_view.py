@@ -1,4 +1,4 @@
-"""The API as a process of its own, with a real broker that comes late, freezes, dies and is made anew."""
+"""The API as a process of its own, with a real broker that comes late, freezes, dies and is recreated."""
 
 from __future__ import annotations
 

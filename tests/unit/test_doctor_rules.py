@@ -78,7 +78,7 @@ def test_healthy_system_has_nothing_but_ok():
             "warning",
             "objects",
             "2 of 3 replicas",
-            "see to the broker",
+            "repair the broker",
         ),
         (HEALTHY, {"partitions": 4}, "error", "EBS_PARTITIONS", "all topics have 8", "set EBS_PARTITIONS=8"),
         (HEALTHY, {"replication_factor": 4}, "warning", "objects", "EBS_REPLICATION_FACTOR is 4", "reassign"),
