@@ -56,7 +56,7 @@ def _hindrances(client: ApiClient) -> list[str]:
     control = client.get(path_of("control"))
     workers = [one for one in client.get(path_of("workers"))["workers"] if one["role"] == "processing"]
     rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
-    nobody = [] if workers else ["no processing worker is running, so tasks wait: ebs up, or start one"]
+    nobody = [] if workers else ["no processing worker is running, so no task starts: ebs up, or start one"]
     drained = [
         f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
         for one in workers

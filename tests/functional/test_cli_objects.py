@@ -59,7 +59,7 @@ def test_next_page_is_named(api, ebs):
     ("options", "said"),
     [
         (["--state", "lost"], "'LOST' is not a state: give one or several of CREATED"),
-        (["--since", "soon"], "soon is no time"),
+        (["--since", "soon"], "soon is not a time"),
         (["--limit", "0"], "--limit"),
     ],
 )

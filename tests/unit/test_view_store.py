@@ -71,7 +71,7 @@ def test_store_of_other_topics_is_built_anew(slot, other, caplog):
     store.close()
     store = slot.open(other)
     assert ({}, []) == (store.offsets(), contents(store))
-    assert "built anew" in caplog.text
+    assert "rebuilt" in caplog.text
     store.close()
 
 
