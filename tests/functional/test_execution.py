@@ -482,7 +482,7 @@ async def test_what_blocks_without_a_handler_is_told_by_its_place(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """The worker's own code blocks the loop too, if it does."""
-    listener = listen("in no handler. If nothing takes long there")
+    listener = listen("in no handler. If that call is short")
     make_bench(block_limit_s=0.02)
     assert listener.heard.wait(30)
     assert re.match(r"the event loop has not run for \d+\.\d s, it is at ", listener.lines[0])
