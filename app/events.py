@@ -1,4 +1,4 @@
-"""The events, as they stand on the topics: JSON objects told apart by `type` (design, section 3).
+"""The events, as they stand on the topics: JSON objects told apart by `type` .
 
 Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
 UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import DecodeError
+from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """A task was created. On `task-requests` it is the request, with the object's name and content."""
+class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
+    """The request for a task, on `task-requests`. It has the fields of the handler's `Task`, and notes of retries."""
 
     id: str
     object_id: ObjectId
@@ -75,6 +76,25 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASKS_CREATED"):
+    """Tasks of an object exist: `count` of them, from the sequence `first` on. A redrive makes one of them again."""
+
+    id: str
+    object_id: ObjectId
+    object_partition: Ordinal
+    kind: TaskKind
+    first: Sequence
+    count: TaskCount
+    task_count: TaskCount
+    at_ms: Instant
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        """Refuse tasks that the object does not have; a decoder makes a `DecodeError` of it."""
+        if self.first + self.count > self.task_count:
+            raise ValueError(f"tasks {self.first} to {self.first + self.count - 1} of {self.task_count} tasks")
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
@@ -164,7 +184,8 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
-TaskEvent = TaskCreated | TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
+OneTaskEvent = TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
+TaskEvent = TasksCreated | OneTaskEvent
 
 
 class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-"):
@@ -200,6 +221,11 @@ def explain_decode_error(topic: str, error: Exception) -> DecodeError:
 def object_created_id(object_id: str) -> str:
     """Return the id of an object's OBJECT_CREATED event."""
     return f"o-{object_id}"
+
+
+def tasks_created_id(object_id: str) -> str:
+    """Return the id of the TASKS_CREATED event of all tasks of an object; a redrive's has the id of its request."""
+    return f"c-{object_id}"
 
 
 def task_id_of(object_id: str, sequence: int) -> str:

@@ -16,7 +16,7 @@ from api.submit.body import read_body
 from api.view.answers import describe_view
 from api.view.view import ViewBehind
 from app.names import PROCESSING
-from app.rules.commands import Drain, Family, LimitRate, Pause, Place, SetConcurrency
+from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -65,7 +65,7 @@ async def read_control(parts: Parts) -> Response:
 async def pause(request: Request, parts: Parts) -> Response:
     """Start no more tasks; running tasks finish, and the others wait. A pause survives restarts of all processes."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.PauseAsked)
-    return await put(parts, Place(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
+    return await put(parts, CommandKey(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
 
 
 @router.post(
@@ -76,7 +76,7 @@ async def pause(request: Request, parts: Parts) -> Response:
 async def resume(request: Request, parts: Parts) -> Response:
     """Undo the pause of all kinds, or of one kind. Each is undone separately; `control` shows which remain."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ResumeAsked)
-    return await revoke(parts, Place(Family.PAUSE, asked.kind or ""))
+    return await revoke(parts, CommandKey(Family.PAUSE, asked.kind or ""))
 
 
 @router.put(
@@ -87,7 +87,7 @@ async def resume(request: Request, parts: Parts) -> Response:
 async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Response:
     """Set the limit of the whole system. Each worker gets the share that matches its share of the partitions."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.RateAsked)
-    return await put(parts, Place(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
+    return await put(parts, CommandKey(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
 
 
 @router.delete(
@@ -97,7 +97,7 @@ async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Respon
 )
 async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
     """Remove the limit. If there was none, the answer is the same."""
-    return await revoke(parts, Place(Family.RATE, kind))
+    return await revoke(parts, CommandKey(Family.RATE, kind))
 
 
 @router.put(
@@ -108,7 +108,7 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
 async def set_concurrency(request: Request, parts: Parts) -> Response:
     """Override EBS_CONCURRENCY. If more tasks are running than the new number, they finish, and no others start."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
-    place = Place(Family.CONCURRENCY, asked.worker or "")
+    place = CommandKey(Family.CONCURRENCY, asked.worker or "")
     return await put(parts, place, SetConcurrency(asked.count, now_ms(parts)))
 
 
@@ -121,7 +121,7 @@ async def reset_concurrency(
     parts: Parts, worker: Annotated[schemas.Worker | None, Query(description="Default: all workers")] = None
 ) -> Response:
     """Remove the override. If there was none, the answer is the same."""
-    return await revoke(parts, Place(Family.CONCURRENCY, worker or ""))
+    return await revoke(parts, CommandKey(Family.CONCURRENCY, worker or ""))
 
 
 @router.post(
@@ -142,7 +142,7 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     if PROCESSING not in roles:
         detail = f"{worker} has the role {', '.join(sorted(roles))}: only a worker that processes tasks can be drained"
         raise problems.conflict("not-processing", detail)
-    return await put(parts, Place(Family.DRAIN, worker), Drain(now_ms(parts)))
+    return await put(parts, CommandKey(Family.DRAIN, worker), Drain(now_ms(parts)))
 
 
 @router.delete(
@@ -152,4 +152,4 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
 )
 async def end_drain(worker: WorkerInPath, parts: Parts) -> Response:
     """Undo the drain. If the worker was not drained or does not run, the answer is the same."""
-    return await revoke(parts, Place(Family.DRAIN, worker))
+    return await revoke(parts, CommandKey(Family.DRAIN, worker))

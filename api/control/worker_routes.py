@@ -13,7 +13,7 @@ from api.view.answers import describe_view
 from api.view.view import ViewBehind
 
 if TYPE_CHECKING:
-    from app.rules.workers import Heartbeat
+    from app.rules.worker_heartbeats import Heartbeat
 
 router = APIRouter(prefix="/workers", tags=["workers"])
 

@@ -15,10 +15,10 @@ from api.redrive.redrive import written
 from api.server import problems
 from api.submit import body
 from api.view.view import ViewBehind
-from app.rules.redrive_runs import Wanted
+from app.rules.redrive_runs import LetterFilter
 
 if TYPE_CHECKING:
-    from app.rules.redrive_runs import Progress
+    from app.rules.redrive_runs import RunProgress
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -78,8 +78,8 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start a redrive in the background; only one runs at a time. It leaves out letters that arrive after its start."""
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
-    wanted = Wanted(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
-    if wanted == Wanted() and not asked.all:
+    wanted = LetterFilter(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
+    if wanted == LetterFilter() and not asked.all:
         detail = 'Name what to redrive (fingerprint, kind, error, topic, since_ms, before_ms), or say "all": true'
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     await parts.redriver.catch_up()
@@ -99,7 +99,7 @@ async def redrive_letters(request: Request, parts: Parts) -> Response:
     return json_response(answer, 202, {"Location": answer["links"]["self"]})
 
 
-def _known(run: Progress | None, run_id: str) -> Progress:
+def _known(run: RunProgress | None, run_id: str) -> RunProgress:
     if run is None:
         raise problems.not_found(f"there is no redrive {run_id} among the last ones")
     return run

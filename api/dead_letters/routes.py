@@ -16,7 +16,7 @@ from api.view.answers import describe_view
 from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import parse_place, place_text
 from api.view.view import ViewBehind
-from app.rules.acts import LetterId, LetterState, parse_letter_id
+from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 

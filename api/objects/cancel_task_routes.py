@@ -11,7 +11,7 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.objects.answers import find_object, row_of
 from api.server import problems
 from api.submit.body import read_body
-from app.rules.commands import Cancel, Family, Place
+from app.rules.commands import Cancel, CommandKey, Family
 from app.rules.ledger_states import ENDED_STATES, state_of_task
 
 router = APIRouter(prefix="/control", tags=["control"])
@@ -32,7 +32,7 @@ async def cancel(request: Request, parts: Parts) -> Response:
         if asked.kind is not None or asked.created_before_ms is not None:
             raise problems.invalid([{"detail": "A task needs no filter: leave out the others", "pointer": "#/task_id"}])
         await _check_task(asked.task_id, parts)
-        place = Place(Family.CANCEL_TASK, asked.task_id)
+        place = CommandKey(Family.CANCEL_TASK, asked.task_id)
         return await put(parts, place, Cancel(task_id=asked.task_id, at_ms=now_ms(parts), reason=asked.reason))
     return await put(parts, *_filter_of(asked, now_ms(parts)))
 
@@ -51,7 +51,7 @@ async def _check_task(task_id: str, parts: Collaborators) -> None:
         raise problems.not_found(f"there is no task {task_id}: object {object_id} has {row.task_count} tasks")
 
 
-def _filter_of(asked: schemas.CancelAsked, at_ms: int) -> tuple[Place, Cancel]:
+def _filter_of(asked: schemas.CancelAsked, at_ms: int) -> tuple[CommandKey, Cancel]:
     before_ms = asked.created_before_ms
     if before_ms is None:
         if asked.kind is None:
@@ -62,6 +62,6 @@ def _filter_of(asked: schemas.CancelAsked, at_ms: int) -> tuple[Place, Cancel]:
         detail = f"Input should not lie in the future (it is {at_ms} now): pause a kind to hold what is yet to come"
         raise problems.invalid([{"detail": detail, "pointer": "#/created_before_ms"}])
     # The same filter again has the same name, so it is the same command.
-    place = Place(Family.CANCEL_FILTER, f"{asked.kind or '*'}-{before_ms}")
+    place = CommandKey(Family.CANCEL_FILTER, f"{asked.kind or '*'}-{before_ms}")
     command = Cancel(kind=asked.kind or UNSET, created_before_ms=before_ms, at_ms=at_ms, reason=asked.reason)
     return place, command

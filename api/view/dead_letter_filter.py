@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from api.view.dead_letter_summaries import Group, Summary
-    from app.rules.acts import LetterState
-    from app.rules.redrive_runs import Wanted
+    from app.rules.letter_acts import LetterState
+    from app.rules.redrive_runs import LetterFilter
 
 
 class Filter(NamedTuple):
@@ -44,6 +44,6 @@ class Filter(NamedTuple):
         return self.error is None or self.error.casefold() in f"{error_type}: {message}".casefold()
 
 
-def filter_of(wanted: Wanted, state: LetterState | None) -> Filter:
+def filter_of(wanted: LetterFilter, state: LetterState | None) -> Filter:
     """Return the filter of what a run means."""
     return Filter(wanted.fingerprint, wanted.kind, wanted.error, wanted.topic, state, wanted.since_ms, wanted.before_ms)

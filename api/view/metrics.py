@@ -14,11 +14,11 @@ from prometheus_client.core import HistogramMetricFamily
 
 from api.view.dead_letter_filter import Filter
 from api.view.view import ViewBehind
-from app.metrics import counter, gauge, labelled_gauge, new_registry
-from app.rules.acts import LetterState
 from app.rules.counts import Counts, add_counts
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
+from app.rules.letter_acts import LetterState
+from app.telemetry.metrics import counter, gauge, labelled_gauge, new_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

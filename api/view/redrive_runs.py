@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.rules.redrive_runs import SILENT_AFTER_S, Progress, RunState, read_progress
+from app.rules.redrive_runs import SILENT_AFTER_S, RunProgress, RunState, read_run_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ class Heard(NamedTuple):
     """What was last said of a run, and when this process heard it, by its own clock (s)."""
 
     at_s: float
-    progress: Progress
+    progress: RunProgress
 
 
 class RedriveRuns:
@@ -47,17 +47,17 @@ class RedriveRuns:
             del self._heard[oldest]
             batch.delete(RUN_PREFIX + oldest.encode())
 
-    def newest_first(self) -> list[Progress]:
+    def newest_first(self) -> list[RunProgress]:
         """Return the runs, the one that was started last first."""
         heard_last_first = reversed(self._heard.values())
         return sorted(map(self._as_of_now, heard_last_first), key=lambda one: -one.started_at_ms)
 
-    def find(self, run_id: str) -> Progress | None:
+    def find(self, run_id: str) -> RunProgress | None:
         """Return what is known of a run."""
         heard = self._heard.get(run_id)
         return None if heard is None else self._as_of_now(heard)
 
-    def recorded(self, run_id: str) -> Progress | None:
+    def recorded(self, run_id: str) -> RunProgress | None:
         """Return the last record of a run, however long ago that was."""
         heard = self._heard.get(run_id)
         return None if heard is None else heard.progress
@@ -66,7 +66,7 @@ class RedriveRuns:
         """Return how long nothing has been heard of a run that is known."""
         return self._clock_s() - self._heard[run_id].at_s
 
-    def _as_of_now(self, heard: Heard) -> Progress:
+    def _as_of_now(self, heard: Heard) -> RunProgress:
         progress = heard.progress
         silent_s = self._clock_s() - heard.at_s
         if progress.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
@@ -75,7 +75,7 @@ class RedriveRuns:
         return progress.ended(RunState.INTERRUPTED, progress.at_ms, error)
 
     def _hear(self, value: bytes | None) -> str | None:
-        progress = read_progress(value)
+        progress = read_run_progress(value)
         if progress is None:
             return None
         self._heard[progress.run_id] = Heard(self._clock_s(), progress)

@@ -32,7 +32,7 @@ from api.view.waiters import Waiters
 from api.view.workers import Workers
 from app.names import BARE
 from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
-from app.rules.ledger import ObjectRow, decode_row
+from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from app.events import DECODE_ERRORS, Instant, encode
 from app.rules.dead_letters import ACT_HEADER
-from app.rules.redrive import Outgoing
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class RunState(StrEnum):
     INTERRUPTED = "INTERRUPTED"
 
 
-class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
+class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which letters a run means; None: whatever."""
 
     fingerprint: str | None = None
@@ -54,7 +54,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
     before_ms: int | None = None
 
 
-class Progress(msgspec.Struct, frozen=True):
+class RunProgress(msgspec.Struct, frozen=True):
     """One record of a run: `number` counts them. Letters are `skipped` that somebody else was quicker with.
 
     `refused` are the ids of letters that could not be redriven, and why: the first ones.
@@ -63,7 +63,7 @@ class Progress(msgspec.Struct, frozen=True):
     run_id: RunId
     number: Count
     state: RunState
-    wanted: Wanted
+    wanted: LetterFilter
     started_at_ms: Instant
     at_ms: Instant
     by: str = ""
@@ -75,28 +75,28 @@ class Progress(msgspec.Struct, frozen=True):
     refused: tuple[tuple[str, str], ...] = ()
     error: str | None = None
 
-    def ended(self, state: RunState, at_ms: int, error: str | None = None) -> Progress:
+    def ended(self, state: RunState, at_ms: int, error: str | None = None) -> RunProgress:
         """Return the record that ends the run."""
         return msgspec.structs.replace(
             self, number=self.number + 1, state=state, at_ms=at_ms, ended_at_ms=at_ms, error=error
         )
 
 
-_decode = msgspec.json.Decoder(Progress).decode
+_decode = msgspec.json.Decoder(RunProgress).decode
 
 
-def progress_record(topic: str, progress: Progress) -> Outgoing:
+def run_progress_record(topic: str, progress: RunProgress) -> Outgoing:
     """Return the record that says how far a run is."""
     key = _KEY_PREFIX + progress.run_id.encode()
     return Outgoing(topic, RUN_PARTITION, key, encode(progress), [(ACT_HEADER, _ACT)])
 
 
-def is_progress(headers: Mapping[str, bytes]) -> bool:
+def is_run_progress(headers: Mapping[str, bytes]) -> bool:
     """Return whether an act is no act on a letter, but tells of a run."""
     return headers.get(ACT_HEADER) == _ACT
 
 
-def read_progress(value: bytes | None) -> Progress | None:
+def read_run_progress(value: bytes | None) -> RunProgress | None:
     """Return what a record says of a run; None for bytes that say nothing."""
     try:
         return _decode(value or b"")

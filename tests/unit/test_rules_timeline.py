@@ -12,7 +12,9 @@ from app.rules.timeline import Event, Span, What, timeline_of
 def told(kind: str, at_ms: int, attempt: int = 1, **fields) -> Event:
     """Return an event of task a-0."""
     event_id = f"{kind}-{attempt}-{fields.get('redrive', 0)}"
-    return Event(f"TASK_{kind}", event_id, at_ms, "a-0", 0, attempt, **fields)
+    if kind == "CREATED":
+        return Event("TASKS_CREATED", event_id, "a", at_ms, first=0, count=1, attempt=attempt, **fields)
+    return Event(f"TASK_{kind}", event_id, "a", at_ms, "a-0", 0, attempt=attempt, **fields)
 
 
 def spans(*events: Event) -> list[tuple[What, int, int | None, str]]:
@@ -51,7 +53,7 @@ def test_dead_task_is_dead_until_it_is_redriven():
     assert [
         (What.QUEUE, 10, 20, "TASK_STARTED"),
         (What.WORK, 20, 30, "TASK_FAILED"),
-        (What.DEAD, 30, 500, "TASK_CREATED"),
+        (What.DEAD, 30, 500, "TASKS_CREATED"),
         (What.QUEUE, 500, 510, "TASK_STARTED"),
         (What.WORK, 510, None, ""),
     ] == spans(
@@ -85,12 +87,11 @@ def test_odd_stories_are_told_too(events, expected):
 def test_object_has_its_creation_distribution_and_sums():
     """Tasks come by sequence; sums are by sort, up to now where a span goes on; duplicates count once."""
     events = [
-        Event("OBJECT_CREATED", "o-a", 100),
-        Event("TASK_CREATED", "c-1", 130, "a-1", 1),
-        Event("TASK_CREATED", "c-0", 120, "a-0", 0),
-        Event("TASK_STARTED", "s-0", 150, "a-0", 0, worker="w", wait_ms=30),
-        Event("TASK_STARTED", "s-0", 150, "a-0", 0, worker="w", wait_ms=30),
-        Event("TASK_FINISHED", "f-0", 250, "a-0", 0, worker="v", spent_ms=40),
+        Event("OBJECT_CREATED", "o-a", "a", 100),
+        Event("TASKS_CREATED", "c-a", "a", 120, first=0, count=2),
+        Event("TASK_STARTED", "s-0", "a", 150, "a-0", 0, worker="w", wait_ms=30),
+        Event("TASK_STARTED", "s-0", "a", 150, "a-0", 0, worker="w", wait_ms=30),
+        Event("TASK_FINISHED", "f-0", "a", 250, "a-0", 0, worker="v", spent_ms=40),
     ]
     timeline = timeline_of(events)
     assert (100, 20, 250, ["a-0", "a-1"]) == (
@@ -100,7 +101,7 @@ def test_object_has_its_creation_distribution_and_sums():
         [task.task_id for task in timeline.tasks],
     )
     first, second = timeline.tasks
-    assert (30, 100, 870) == (
+    assert (30, 100, 880) == (
         first.total_ms(What.QUEUE, 1_000),
         first.total_ms(What.WORK, 1_000),
         second.total_ms(What.QUEUE, 1_000),
@@ -122,8 +123,8 @@ def test_nothing_known_is_an_empty_timeline():
 def test_start_by_a_clock_that_is_behind_ends_the_wait_where_it_began():
     """A retry that began, by its worker's clock, before it was told to wait: a wait of no time, not of less."""
     events = [
-        Event("TASK_RETRIED", "1", 100, "a-0", 0, 1),
-        Event("TASK_STARTED", "2", 90, "a-0", 0, 2),
+        Event("TASK_RETRIED", "1", "a", 100, "a-0", 0, attempt=1),
+        Event("TASK_STARTED", "2", "a", 90, "a-0", 0, attempt=2),
     ]
     (task,) = timeline_of(events).tasks
     assert [(100, 100), (100, 100), (90, None)] == [(span.from_ms, span.to_ms) for span in task.spans]
@@ -136,7 +137,16 @@ KINDS = st.sampled_from(["CREATED", "STARTED", "FINISHED", "FAILED", "RETRIED", 
 def test_any_story_has_at_most_one_open_span_which_is_the_last(story):
     """Whatever comes in whatever order: no span is longer than its end says, and only the last one goes on."""
     events = [
-        Event(f"TASK_{kind}", str(number), at_ms, "a-0", 0, attempt, wait_ms=wait_ms)
+        Event(
+            "TASKS_CREATED" if kind == "CREATED" else f"TASK_{kind}",
+            str(number),
+            "a",
+            at_ms,
+            "a-0",
+            count=1,
+            attempt=attempt,
+            wait_ms=wait_ms,
+        )
         for number, (kind, at_ms, attempt, wait_ms) in enumerate(story)
     ]
     for task in timeline_of(events).tasks:

@@ -8,24 +8,23 @@ from api.service.asyncapi.records import (
     ACT_NAME,
     HEARTBEAT_NAME,
     LETTER_NAME,
-    REQUEST_NAME,
     ROW_NAME,
     messages,
     name_of,
     schemas,
 )
-from app.events import ObjectCreated, TaskEvent
+from app.events import ObjectCreated, TaskCreated, TaskEvent
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
-from app.topic_ownership import TopicClaim
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
+from app.topics.ownership import TopicClaim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from app.names import Names
-    from app.settings import Settings
-    from app.topics import TopicSpec
+    from app.settings.settings import Settings
+    from app.topics.catalogue import TopicSpec
 
 _EVENTS = get_args(TaskEvent)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
@@ -66,7 +65,7 @@ _CHANNELS = {  # by the topic's bare name
     "task-requests": _Channel(
         "Tasks to run. The tasks of one object are spread over the partitions",
         "task id",
-        (REQUEST_NAME,),
+        _names((TaskCreated,)),
         ("distribution", "processing", "api"),
         ("processing",),
     ),
@@ -140,7 +139,7 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
         return known
     if names.retry_tier_s(spec.name) is not None:
         summary = f"Tasks that wait {spec.name.rpartition('-')[2]} for their next attempt"
-        return _Channel(summary, "task id", (REQUEST_NAME,), ("processing",), ("processing",))
+        return _Channel(summary, "task id", _names((TaskCreated,)), ("processing",), ("processing",))
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role = role_of(app_id)
     return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), (role,))
