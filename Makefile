@@ -18,7 +18,7 @@ again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more
 	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up docs test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
+.PHONY: help demo up docs pictures test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
 	@echo 'make check   ruff, mypy, import-linter, what is in docker/, and the links of the documentation'
 	@echo 'make docs    builds the documentation and serves it at http://127.0.0.1:8001/'
+	@echo 'make pictures  draws the pictures of the dashboard in docs/pictures again (needs Chromium: make chromium)'
 	@echo 'make bench   the benchmark; BENCH="--help" passes arguments on'
 	@echo 'make bench-engine  the benchmark of the processing engine; BENCH="--only poison" takes a part alone'
 	@echo 'make bench-front  the benchmark of the API; BENCH="--objects 100000 --only view" passes arguments on'
@@ -77,6 +78,10 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/zensical build --strict
 	$(BIN)/zensical serve --dev-addr 127.0.0.1:8001
+
+pictures: $(INSTALLED)
+	@tests/browser/install-chromium.sh
+	PICTURES=docs/pictures CI=yes $(BIN)/python -m pytest tests/browser/test_pictures.py
 
 bench: $(INSTALLED)
 	PYTHONPATH=.:tests/support $(BIN)/python tests/bench/pipeline.py $(BENCH)

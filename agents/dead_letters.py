@@ -42,7 +42,7 @@ def dead_letter(
     if isinstance(record, UnreadableRecord):
         error, value = record.error, record.raw
         last_offset = record.last_offset if record.last_offset > record.offset else None
-        incomplete = None if record.is_record else "its value is a piece of the log, as it was found there"
+        incomplete = None if record.is_record else "its value has the raw bytes of the log"
     _tell(origin, error, task)
     headers = dead_letter_headers(
         origin,

@@ -169,7 +169,7 @@ class MovedCollector:
         """Read it where it is."""
         yield counter(
             "ebs_objects_moved_total",
-            "Objects that were moved to the partition of their id, because their producer chose another one",
+            "Objects that distribution moved to the partition of their id",
             self._distributor.moved_count,
         )
 

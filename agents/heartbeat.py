@@ -128,7 +128,7 @@ class Heart:
                 await self._producer.send_and_wait(self._topic, value, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
             if not self._is_said:
-                log.warning("no heartbeat reaches the Kafka broker: %r", error)
+                log.warning("cannot send heartbeats to the Kafka broker: %r", error)
             self.is_heard, self._is_said = False, True
         except Exception:
             # The worker's work does not depend on it, so it must not end with it.
@@ -144,7 +144,7 @@ class Heart:
             async with asyncio.timeout(_PATIENCE_S):
                 await producer.send_and_wait(self._topic, None, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("the Kafka broker does not hear that this worker stops: %r", error)
+            log.warning("the Kafka broker did not get the message that this worker stops: %r", error)
         # What the broker does not take expires, or this would wait for it for ever.
         await producer.stop()
 

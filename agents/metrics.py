@@ -55,7 +55,10 @@ def observe_steps(app: StreamingApp, registry: CollectorRegistry) -> None:
         "ebs_step_records", "Records and table rows that a committed step wrote", buckets=_SIZES, registry=registry
     )
     durations = Histogram(
-        "ebs_step_duration_seconds", "From a step's begin to its commit", buckets=_DURATIONS_S, registry=registry
+        "ebs_step_duration_seconds",
+        "Time from the start of a step to its commit",
+        buckets=_DURATIONS_S,
+        registry=registry,
     )
 
     def observe(record_count: int, duration_s: float) -> None:
@@ -89,9 +92,9 @@ class WorkerCollector:
             "Transactions of dead workers that this worker ended when it took over their partitions",
             self._app.transactions.ownership.aborted_count,
         )
-        yield gauge("ebs_last_progress_timestamp_seconds", "When work was last done", self._last_progress_s())
+        yield gauge("ebs_last_progress_timestamp_seconds", "Time of the last progress", self._last_progress_s())
         yield gauge(
-            "ebs_standing_still", "1 if work stands still, which soon ends the process", progress.verdict is not None
+            "ebs_standing_still", "1 if the worker makes no progress; it will exit soon", progress.verdict is not None
         )
         yield counter(
             "ebs_future_stamps_total",
@@ -118,18 +121,18 @@ class WorkerCollector:
         )
         yield gauge(
             "ebs_recovery_ratio",
-            "Share of the running restore that is done; 1 if no restore is running",
+            "Completed share of the running restore; 1 if none is running",
             owned_ratio(app.transactions.ownership),
         )
         yield labelled_gauge(
             "ebs_consumer_lag",
-            "Offsets that are not worked on yet; absent while the broker does not answer",
+            "Offsets that were not read yet; absent while the broker does not answer",
             ("topic", "partition"),
             (((tp.topic, str(tp.partition)), lag) for tp, lag in lags if lag is not None),
         )
         yield labelled_gauge(
             "ebs_commit_gap",
-            "Offsets that were read and are not committed yet",
+            "Offsets that were read but are not committed yet",
             ("topic", "partition"),
             (((tp.topic, str(tp.partition)), app.progress_monitor.commit_gap(tp)) for tp in inputs),
         )

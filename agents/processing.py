@@ -44,7 +44,9 @@ _names = _settings.names
 _tiers = [_names.retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 
 app = create_worker_app(PROCESSING, _settings)
-app.Table(REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that two redrives make one run")
+app.Table(
+    REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that a task redriven twice runs once"
+)
 _tracing = tracing_of(_settings, PROCESSING)
 _attempt_tracing = None
 if _tracing is not None:

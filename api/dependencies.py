@@ -88,14 +88,14 @@ def documented_body(model: type[BaseModel], description: str, *, required: bool 
 
 _MEANING = {
     400: "The body is not JSON, or a header is malformed",
-    401: "A key is needed: none was sent, or one that is not known",
-    403: "The key does not allow this",
-    404: "There is none of that id",
-    409: "The state of things does not allow it",
-    413: "The body, or what it makes, is too large",
+    401: "The API key is missing or unknown",
+    403: "The API key does not allow this request",
+    404: "Nothing has this id",
+    409: "The current state does not allow this",
+    413: "The body, or the record made from it, is too large",
     415: "The body is not application/json",
-    422: "A field or parameter is wrong; `errors` lists all of them",
-    429: "The broker does not keep up; nothing was stored, and `Retry-After` says when to come back",
-    500: "Something that nobody expected; the log of the process says what",
-    503: "The broker is away or the view is not up to date; `Retry-After` says when to come back",
+    422: "Some fields or parameters are wrong; `errors` lists all of them",
+    429: "Kafka does not keep up. Nothing was stored; retry after `Retry-After` seconds",
+    500: "Unexpected error; see the log of the API process",
+    503: "The broker is unreachable or the view is not up to date; retry after `Retry-After` seconds",
 }

@@ -67,7 +67,7 @@ class TopicMismatch(BrokerError):
 
 
 class ForeignTopics(BrokerError):
-    """A topic has a name of ours, and nothing says that this system made it: nothing is written to it."""
+    """A topic has a name of ours, and it is not known whether this system made it: nothing is written to it."""
 
 
 class EmbeddedBrokerError(BrokerError):
@@ -135,7 +135,7 @@ class RestoreFailed(StreamingError):
 
 
 class InputsChanged(StreamingError):
-    """A topic was deleted, made anew or given partitions while a worker ran, or its group has assigned it to nobody."""
+    """A topic was deleted, recreated or given partitions while a worker ran, or its group has assigned it to nobody."""
 
 
 class OffsetsLost(StreamingError):

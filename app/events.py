@@ -43,7 +43,7 @@ Redrive = Annotated[int, Meta(ge=0, le=3)]
 
 
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
-    """An object came in. An outside producer may leave out `id`, `kind` and `task_count`.
+    """An object was submitted. An outside producer may leave out `id`, `kind` and `task_count`.
 
     `payload_hash` is there where the client chose the id: what it asked for (`app.rules.idempotency`).
     """
@@ -59,7 +59,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
 
 
 class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """A request for a task, on `task-requests`: the `Task` of the handler, with bounds, and what the retries note."""
+    """The request for a task, on `task-requests`. It has the fields of the handler's `Task`, and notes of retries."""
 
     id: str
     object_id: ObjectId
@@ -98,7 +98,7 @@ class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
-    """A worker's handler began with a task; `wait_ms` is what the task waited since it was created."""
+    """A handler started. `wait_ms` is how long the task had waited since it was created."""
 
     id: str
     object_id: ObjectId
@@ -115,7 +115,7 @@ class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
 
 
 class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_FINISHED"):
-    """A handler returned; `spent_ms` is the time that it really took."""
+    """A handler returned. `spent_ms` is how long it ran."""
 
     id: str
     object_id: ObjectId
@@ -166,7 +166,7 @@ class TaskRetried(_Failure, frozen=True, gc=False, tag="TASK_RETRIED"):
 
 
 class TaskDead(_Failure, frozen=True, gc=False, tag="TASK_DEAD"):
-    """A task failed for good and lies in `dead-letters`."""
+    """A task is dead: its request is on `dead-letters`."""
 
 
 class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CANCELLED"):

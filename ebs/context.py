@@ -47,7 +47,7 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class Context(msgspec.Struct, eq=False):
-    """One attempt of a task, as its handler sees it. Every method works in the loop, in a thread and in a process.
+    """One attempt of a task. Handlers can call every method in the event loop, in a thread and in a process.
 
     A msgspec struct because one is made for every task: 0.05 us instead of 0.19 us for a class with slots (2026-11).
     """

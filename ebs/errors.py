@@ -13,7 +13,7 @@ class EbsError(Exception):
 
 
 class Reject(EbsError):
-    """The task can never succeed: no retry, it goes to the dead letters with this reason."""
+    """The task can never succeed. It is not retried; it becomes a dead letter with this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -21,9 +21,9 @@ class Reject(EbsError):
 
 
 class Retry(EbsError):
-    """This attempt failed and another one may succeed, `delay_s` from now at the earliest.
+    """This attempt failed. The next one starts after `delay_s` at the earliest.
 
-    Without a delay the usual back-off decides. Attempts and age stay limited (EBS_MAX_ATTEMPTS, EBS_MAX_TASK_AGE_H).
+    Without a delay the retry tiers decide (EBS_RETRY_TIERS_S). EBS_MAX_ATTEMPTS and EBS_MAX_TASK_AGE_H still apply.
     """
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:

@@ -18,9 +18,9 @@ _AnyHandler = TypeVar("_AnyHandler", bound="Handler")
 
 
 def inline(handler: _AnyHandler) -> _AnyHandler:
-    """Mark a plain function that returns at once: it is called in the event loop, without a thread or a task.
+    """Call a plain function that returns at once in the event loop, without a thread or a task.
 
-    It has no time limit and cannot be cancelled, for nothing else runs meanwhile.
+    It has no time limit and cannot be cancelled: nothing else runs in the worker until it returns.
     """
     handler.ebs_inline = True  # type: ignore[attr-defined]  # a mark, read by `is_inline`
     return handler
@@ -32,9 +32,9 @@ def is_inline(handler: object) -> bool:
 
 
 def cpu_bound(handler: _AnyHandler) -> _AnyHandler:
-    """Mark a plain function that computes: it runs in another process, where it may take a whole CPU.
+    """Run a plain function that computes in another process, where it can use a whole CPU.
 
-    The process imports the handler's module itself: what the module keeps in memory is not shared with the worker.
+    The process imports the handler's module again: it does not share the module's variables with the worker.
     """
     handler.ebs_cpu_bound = True  # type: ignore[attr-defined]  # a mark, read by `is_cpu_bound`
     return handler

@@ -50,7 +50,7 @@ class Colleagues:
             try:
                 await self._follow(cluster)
             except (KafkaError, OSError) as error:
-                log.info("the heartbeats of the other workers cannot be read: %r", error)
+                log.info("cannot read the heartbeats of the other workers: %r", error)
                 await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self, cluster: Cluster) -> None:

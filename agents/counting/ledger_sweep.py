@@ -91,7 +91,7 @@ class LedgerSweep:
             number = _put(expiry, look_at_ms, self._place_of(batches), ids, number or ROWS_PER_STEP)
         if given_up:
             log.warning(
-                "%d objects of partition %d never ended and are forgotten: their tasks are no longer on the topics",
+                "%d objects of partition %d never ended and are forgotten: the topics no longer have their tasks",
                 given_up,
                 partition,
             )

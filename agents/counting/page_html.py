@@ -55,7 +55,7 @@ def _workers(told: Mapping[str, Any]) -> str:
     ]
     missing = told["missing_partitions"]
     if missing:
-        others.append(f"nobody yet (being restored, or moved): partitions {_numbers(missing)}")
+        others.append(f"no worker yet (being restored, or moved): partitions {_numbers(missing)}")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in [own, *others]) + "</ul>"
 
 

@@ -136,7 +136,7 @@ class WorkerPages:
         missing = sorted(set(range(self._app.conf.topic_partitions)) - seen)
         if missing:
             numbers = ", ".join(map(str, missing))
-            why = f"nobody answers for partitions {numbers} (being restored, moved, or their worker is silent)"
+            why = f"no worker answers for partitions {numbers} (being restored, moved, or their worker is silent)"
             return self.answer(asked, title, {"error": f"{title} is not here, and {why}: ask again"}, 503)
         return self.answer(asked, title, {"error": f"there is no ledger row of {object_id}, at no worker"}, 404)
 

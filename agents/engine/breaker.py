@@ -72,7 +72,7 @@ class Breaker:
         value = encode_command(Pause(self._clock_ms(), reason, self._worker))
         self._control.apply(key, value)
         self.trip_count += 1
-        log.warning("kind %s is paused: %s; when it is mended: ebs resume --kind %s", kind, reason, kind)
+        log.warning("kind %s is paused: %s; when the cause is fixed: ebs resume --kind %s", kind, reason, kind)
         return Outgoing(self._topic, _PARTITION, key, value)
 
     def lane_lost(self, lane: Lane) -> bool:
@@ -84,7 +84,7 @@ class Breaker:
             command_key = parse_command_key(one.key)
             # Not that of somebody else, read from the topic since.
             if self._control.command_at(command_key) == decode_command(command_key, one.value):
-                log.warning("the partition is lost, so kind %s is not paused after all", command_key.name)
+                log.warning("the partition was lost, so kind %s is not paused", command_key.name)
                 undone = self._control.apply(one.key, None) or undone
         return undone
 

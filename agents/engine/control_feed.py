@@ -67,10 +67,10 @@ class ControlFeed:
             try:
                 await self._follow()
             except (KafkaError, OSError) as error:
-                log.warning("cannot read %s, what is in force stays so: %r", self.partition.topic, error)
+                log.warning("cannot read %s; the commands in force stay in force: %r", self.partition.topic, error)
             except Exception:
                 # A worker that no longer heard of pauses and cancels must at least say so, and try again.
-                log.exception("reading %s failed, what is in force stays so", self.partition.topic)
+                log.exception("reading %s failed; the commands in force stay in force", self.partition.topic)
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self) -> None:
@@ -88,7 +88,7 @@ class ControlFeed:
             records: Sequence[ConsumerRecord] = fetched.get(self.partition, ())
             reached = await consumer.position(self.partition)
             if reached < self.position or (records and records[0].offset < self.position):
-                log.warning("topic %s was made anew: it is read again", self.partition.topic)
+                log.warning("topic %s was made again: it is read from the start", self.partition.topic)
                 return
             self.position = reached
             if latest is None:

@@ -49,10 +49,12 @@ class Drainer:
             return
         if self._leaving is not None:
             self._leaving.cancel()
-        log.info("drained no more: this worker takes part again")
+        log.info("drain undone: this worker takes tasks again")
         self._stand(aside=False)
 
     async def _leave(self) -> None:
-        log.info("drained by control: running tasks have %g s to finish, then others get the partitions", self._limit_s)
+        log.info(
+            "drained: running tasks have %g s to finish, then other workers take over the partitions", self._limit_s
+        )
         await self._engine.finish_running(self._limit_s)
         self._stand(aside=True)

@@ -230,7 +230,9 @@ class Engine:
                 while self._pool.running or not self._lanes.is_settled:
                     await self._lanes.wait_quiet()
         except TimeoutError:
-            log.warning("%d tasks still run after %g s: they are handed back", len(self._pool.running), limit_s)
+            log.warning(
+                "%d tasks still run after %g s: other workers will run them again", len(self._pool.running), limit_s
+            )
 
     async def close(self) -> None:
         """Start nothing more and cancel what still runs; to be called before the executor is closed."""
@@ -279,8 +281,8 @@ class Engine:
     def _end_stuck(self) -> None:
         if self._ending is None:
             error = HandlersStuck(
-                f"all {self._pool.size} places are taken by {self._pool.abandoned_count} handlers that were left "
-                "behind and do not end: the worker ends, so that a new one starts. Let them look at context.cancelled"
+                f"all {self._pool.size} slots are occupied by {self._pool.abandoned_count} abandoned handlers: the "
+                "worker exits, so that a new one starts. Let the handlers check context.cancelled"
             )
             self._ending = asyncio.create_task(self._end(error))
 

@@ -50,13 +50,13 @@ class EngineReport:
         if not self._lanes.is_settled:
             return "records are in hand"
         if self._pool.has_overdue:
-            return "a handler runs although its time limit is long over"
+            return "a handler still runs long after its time limit"
         if self._is_draining():
             return ""
         if self._pool.executor is None:
             return f"no task may start, as {self._lanes.names.control} was not read yet"
         if self._pool.is_stuck:
-            return "handlers that were left behind take all places"
+            return "abandoned handlers occupy all slots"
         return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())
 
     def _held_for_nothing(self) -> str:

@@ -119,7 +119,7 @@ class Pool:
         if attempt.lane.careful:
             apart = not is_new and attempt.lane.runs_apart and loaded.can_run_apart
             if apart:
-                log.info("%s had begun when a worker ended: it runs apart", describe(task))
+                log.info("%s was running when a worker died: it runs in a process of its own", describe(task))
                 self._apart.add(attempt)
             # If it ends this worker, the next one must know that it ran.
             self._begin(attempt, self._run(attempt, loaded, self._outcomes.note(attempt), apart=apart))

@@ -26,17 +26,19 @@ class ProcessingCollector:
         """Read everything where it is."""
         pool = self._engine.pool
         yield gauge("ebs_tasks_in_progress", "Handlers that are running in this worker", len(pool.running))
-        yield gauge("ebs_tasks_in_progress_limit", "How many may run at once", pool.size)
+        yield gauge("ebs_tasks_in_progress_limit", "Maximum number of handlers that run at once", pool.size)
         yield counter(
             "ebs_handlers_abandoned_total",
-            "Handlers that did not end when they had to, and were abandoned",
+            "Handlers that did not stop when asked to",
             0 if pool.executor is None else pool.executor.abandoned_count,
         )
         yield gauge(
-            "ebs_handlers_abandoned", "Abandoned handlers that still run; each keeps a place", pool.abandoned_count
+            "ebs_handlers_abandoned",
+            "Abandoned handlers that still run; each occupies a slot of the pool",
+            pool.abandoned_count,
         )
         held_up = {number for held in self._engine.report.held_up() for number in held.partitions}
-        yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind holds up", len(held_up))
+        yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind blocks", len(held_up))
         breaker = self._engine.breaker
         yield counter(
             "ebs_breaker_trips_total",
@@ -52,7 +54,7 @@ class ProcessingCollector:
         )
         yield labelled_gauge(
             "ebs_retry_next_due_timestamp_seconds",
-            "When the first retry that waits is due; absent if none does",
+            "Time when the next waiting retry is due; absent if none waits",
             ["tier"],
             [((name,), tier.next_due_at_ms / 1_000) for name, tier in tiers.items() if tier.next_due_at_ms is not None],
         )

@@ -54,7 +54,7 @@ class RedrivenTasks:
             self._note(lane, key, mine)
             return False
         if first != mine:
-            log.info("%s was redriven twice: one run counts", task.task_id)
+            log.info("%s was redriven twice: only one run counts", task.task_id)
         return first != mine
 
     def expire(self, lane: Lane) -> None:

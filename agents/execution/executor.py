@@ -170,8 +170,8 @@ class Executor:
                 inner.add_done_callback(self._freed)
                 inner.add_done_callback(_forget)
                 log.warning(
-                    "handler %s of task %s does not end although it was cancelled: it is left behind. It must let "
-                    "CancelledError pass",
+                    "handler %s of task %s does not end although it was cancelled, so it is abandoned. It must not "
+                    "catch CancelledError",
                     loaded.name,
                     context.task.task_id,
                 )
@@ -187,7 +187,7 @@ class Executor:
             if not run.ended.done():
                 self._threads.abandon(run)
                 log.warning(
-                    "handler %s of task %s runs on in a thread that is left behind, %d do so now. It should look at "
+                    "handler %s of task %s still runs in an abandoned thread (%d now). It should check "
                     "context.cancelled",
                     loaded.name,
                     context.task.task_id,

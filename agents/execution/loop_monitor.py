@@ -50,7 +50,7 @@ class LoopMonitor:
     def _beat(self) -> None:
         now_s = time.monotonic()
         if self._blocker:
-            log.warning("%s: the event loop goes on, after %.1f s", self._blocker, now_s - self._beat_at_s)
+            log.warning("%s: the event loop runs again, after %.1f s", self._blocker, now_s - self._beat_at_s)
             self._blocker = ""
         self._beat_at_s = now_s
         self._next_beat = self._loop.call_later(self._period_s, self._beat)
@@ -75,16 +75,16 @@ class LoopMonitor:
         if name is None:
             self._blocker = "no handler"
             log.warning(
-                "the event loop has not gone on for %.1f s, it is at %s, in no handler. If nothing takes long there, "
-                "threads that compute (mark their handlers @cpu_bound), or other programs, take all the time",
+                "the event loop has not run for %.1f s, it is at %s, in no handler. If that call is short, "
+                "threads that compute (mark their handlers @cpu_bound), or other programs, use all CPU time",
                 silent_s,
                 place,
             )
             return
         self._blocker = f"handler {name}"
         log.warning(
-            "handler %s blocks the event loop, for %.1f s by now, at %s: nothing else runs meanwhile. Let it `await` "
-            "what takes time, or make it a plain `def`, which runs in a thread, or @cpu_bound",
+            "handler %s has blocked the event loop for %.1f s, at %s: nothing else can run. Let it `await` slow calls, "
+            "or make it a plain `def`, which runs in a thread, or @cpu_bound",
             name,
             silent_s,
             place,

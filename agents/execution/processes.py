@@ -123,11 +123,11 @@ class HandlerProcesses:
             except pebble.ProcessExpired as error:
                 raise ProcessDied(
                     f"the process of handler {spec} ended with exit code {error.exitcode} (below 0: killed by that "
-                    "signal; -9 often means that the memory was used up)"
+                    "signal; -9 often means out of memory)"
                 ) from error
             except BrokenProcessPool as error:
-                log.warning("the pool of handler processes broke and is started again: %s", error)
-        raise NoProcess(f"the processes for handler {spec} do not start, see their output above")
+                log.warning("the pool of handler processes broke and is restarted: %s", error)
+        raise NoProcess(f"the processes of handler {spec} do not start, see their output above")
 
     async def _running_pool(self) -> pebble.ProcessPool:
         async with self._starting:

@@ -32,7 +32,7 @@ def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
         if inspect.iscoroutine(value):
             value.close()  # nobody will await it, and Python would warn of that later
         hint = ": write the handler as `async def`" if inspect.isawaitable(value) else ""
-        raise Reject(f"the result, of type {type(value).__name__}, is no JSON: {error}{hint}") from error
+        raise Reject(f"the result, of type {type(value).__name__}, is not JSON: {error}{hint}") from error
     if len(encoded) > limit_bytes:
         raise Reject(
             f"the result has {len(encoded)} bytes of JSON, at most {limit_bytes} are kept: "

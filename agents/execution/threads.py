@@ -101,7 +101,7 @@ class HandlerThreads:
             self._let_go(1)
         if run.abandoned:
             self.abandoned_running_count -= 1
-            log.info("the thread that was left with task %s has ended after all", run.context.task.task_id)
+            log.info("the abandoned thread of task %s has ended", run.context.task.task_id)
             self._on_freed()
         elif not run.ended.done():
             run.ended.set_result(outcome)

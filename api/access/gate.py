@@ -169,9 +169,9 @@ def _counted(scope: Scope, holder: Holder | None) -> str:
 def _unauthorized(headers: Headers) -> problems.Problem:
     is_wrong = _key_of(headers) is not None
     detail = (
-        "this key is none of the API's: it may have been taken out of EBS_API_KEYS_READ and EBS_API_KEYS_WRITE"
+        "the API does not know this key: it may have been removed from EBS_API_KEYS_READ and EBS_API_KEYS_WRITE"
         if is_wrong
-        else "this API wants a key: send Authorization: Bearer KEY, or X-API-Key; the ebs commands take EBS_API_KEY"
+        else "this API needs a key: send Authorization: Bearer KEY, or X-API-Key; the ebs commands take EBS_API_KEY"
     )
     challenge = _REALM + (', error="invalid_token"' if is_wrong else "")
     return problems.Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers={"WWW-Authenticate": challenge})

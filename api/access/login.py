@@ -28,7 +28,7 @@ _MAX_FORM_BYTES = 8_192
 _SEE_OTHER = 303
 _OK = 200
 _UNAUTHORIZED = 401
-_REFUSED = "This is none of the API's keys."
+_REFUSED = "The API does not know this key."
 
 
 def routes_of(sessions: Sessions) -> list[Route]:

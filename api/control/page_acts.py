@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 async def _pause(asked: Asked, form: Form) -> Done:
     answer = await asked.inside.call("POST", "/api/control/pause", body=filled(form, "kind", "reason"))
-    return _done("/control", f"Paused: no task{_of_kind(form)} starts any more; running ones finish.", answer)
+    return _done("/control", f"Paused: no task{_of_kind(form)} starts any more; running tasks finish.", answer)
 
 
 async def _resume(asked: Asked, form: Form) -> Done:
@@ -34,7 +34,7 @@ async def _limit_rate(asked: Asked, form: Form) -> Done:
 async def _lift_rate(asked: Asked, form: Form) -> Done:
     kind = form.get("kind", "")
     answer = await asked.inside.call("DELETE", path_of("control", "rate", kind))
-    return _done("/control", f"The limit of kind {kind} is lifted.", answer)
+    return _done("/control", f"The limit of kind {kind} is removed.", answer)
 
 
 async def _set_concurrency(asked: Asked, form: Form) -> Done:
@@ -45,13 +45,13 @@ async def _set_concurrency(asked: Asked, form: Form) -> Done:
 
 async def _reset_concurrency(asked: Asked, form: Form) -> Done:
     answer = await asked.inside.call("DELETE", "/api/control/concurrency", filled(form, "worker"))
-    return _done("/control", "Each worker works on as many tasks at once as it is set to.", answer)
+    return _done("/control", "Each worker works on EBS_CONCURRENCY tasks at once again.", answer)
 
 
 async def _drain(asked: Asked, _form: Form) -> Done:
     worker = asked.path["worker"]
     answer = await asked.inside.call("POST", path_of("control", "drain", worker))
-    return _done("/workers", f"{worker} starts nothing any more; what it works on finishes.", answer)
+    return _done("/workers", f"{worker} starts no more tasks; its running tasks finish.", answer)
 
 
 async def _end_drain(asked: Asked, _form: Form) -> Done:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/control", tags=["control"])
 
-KindInPath = Annotated[Kind, Path(description="A kind of objects")]
-WorkerInPath = Annotated[schemas.Worker, Path(description="A worker, as GET /api/workers names it")]
+KindInPath = Annotated[Kind, Path(description="The kind of object")]
+WorkerInPath = Annotated[schemas.Worker, Path(description="The worker's name in GET /api/workers")]
 
 
 def _command(
@@ -44,9 +44,11 @@ def _command(
     }
 
 
-@router.get("", response_model=schemas.ControlAnswer, responses=documented_problems(503), summary="What is in force?")
+@router.get(
+    "", response_model=schemas.ControlAnswer, responses=documented_problems(503), summary="Get the commands in force"
+)
 async def read_control(parts: Parts) -> Response:
-    """Answer with everything that was acknowledged before the question, whichever process took it."""
+    """Return all commands that any API process acknowledged before this request."""
     try:
         await parts.view.catch_up(parts.view.names.control)
     except ViewBehind as error:
@@ -57,54 +59,54 @@ async def read_control(parts: Parts) -> Response:
 
 @router.post(
     "/pause",
-    summary="Let no task start, or none of a kind",
+    summary="Pause all kinds, or one kind",
     **_command(schemas.PauseAsked, "Left out: all kinds, without a reason"),
 )
 async def pause(request: Request, parts: Parts) -> Response:
-    """Let running tasks finish and all others wait where they are; a pause outlives every process."""
+    """Start no more tasks; running tasks finish, and the others wait. A pause survives restarts of all processes."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.PauseAsked)
     return await put(parts, CommandKey(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
 
 
 @router.post(
     "/resume",
-    summary="Undo a pause",
+    summary="Resume all kinds, or one kind",
     **_command(schemas.ResumeAsked, "Left out: the pause of all kinds"),
 )
 async def resume(request: Request, parts: Parts) -> Response:
-    """Undo the pause of all, or that of a kind: each by itself; `control` says which are left."""
+    """Undo the pause of all kinds, or of one kind. Each is undone separately; `control` shows which remain."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ResumeAsked)
     return await revoke(parts, CommandKey(Family.PAUSE, asked.kind or ""))
 
 
 @router.put(
     "/rate/{kind}",
-    summary="Limit how many tasks of a kind start a second",
+    summary="Limit how many tasks of a kind start per second",
     **_command(schemas.RateAsked, "The limit", required=True),
 )
 async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Response:
-    """Limit the whole system; each worker has the share of it that its partitions are of all."""
+    """Set the limit of the whole system. Each worker gets the share that matches its share of the partitions."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.RateAsked)
     return await put(parts, CommandKey(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
 
 
 @router.delete(
     "/rate/{kind}",
-    summary="Lift a kind's limit",
+    summary="Remove the limit of a kind",
     **_command(),
 )
 async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
-    """Let tasks of a kind start as they come; it is no error if there was no limit."""
+    """Remove the limit. If there was none, the answer is the same."""
     return await revoke(parts, CommandKey(Family.RATE, kind))
 
 
 @router.put(
     "/concurrency",
-    summary="Change how many tasks a worker works on at once",
+    summary="Set how many tasks a worker runs at once",
     **_command(schemas.ConcurrencyAsked, "How many tasks at once", required=True),
 )
 async def set_concurrency(request: Request, parts: Parts) -> Response:
-    """Win over EBS_CONCURRENCY; tasks beyond a smaller number finish, and no others start."""
+    """Override EBS_CONCURRENCY. If more tasks are running than the new number, they finish, and no others start."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
     place = CommandKey(Family.CONCURRENCY, asked.worker or "")
     return await put(parts, place, SetConcurrency(asked.count, now_ms(parts)))
@@ -116,21 +118,21 @@ async def set_concurrency(request: Request, parts: Parts) -> Response:
     **_command(),
 )
 async def reset_concurrency(
-    parts: Parts, worker: Annotated[schemas.Worker | None, Query(description="Left out: the number for all")] = None
+    parts: Parts, worker: Annotated[schemas.Worker | None, Query(description="Default: all workers")] = None
 ) -> Response:
-    """Let the setting of each worker hold again; it is no error if nothing else was said."""
+    """Remove the override. If there was none, the answer is the same."""
     return await revoke(parts, CommandKey(Family.CONCURRENCY, worker or ""))
 
 
 @router.post(
     "/drain/{worker}",
-    summary="Let one worker start nothing any more",
+    summary="Drain a worker",
     **_command(problems=(404, 409)),
 )
 async def drain(worker: WorkerInPath, parts: Parts) -> Response:
-    """Let what it works on finish; it stays drained, started anew too, until this is undone.
+    """Start no more tasks on this worker; its running tasks finish. A restart does not undo the drain.
 
-    After EBS_DRAIN_S at most the other workers take over its partitions; the tasks of the only worker wait.
+    After at most EBS_DRAIN_S other workers take over its partitions. If there are none, its tasks wait.
     """
     living = await living_workers(parts)
     roles = {one.role for one in living if one.worker == worker}
@@ -145,9 +147,9 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
 
 @router.delete(
     "/drain/{worker}",
-    summary="Let a drained worker work again",
+    summary="Undo the drain of a worker",
     **_command(),
 )
 async def end_drain(worker: WorkerInPath, parts: Parts) -> Response:
-    """Undo a drain; it is no error if the worker was not drained, or is not alive."""
+    """Undo the drain. If the worker was not drained or does not run, the answer is the same."""
     return await revoke(parts, CommandKey(Family.DRAIN, worker))

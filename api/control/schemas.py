@@ -11,40 +11,42 @@ from app.rules.commands import MAX_CONCURRENCY, MAX_PER_S
 
 Role = Literal["distribution", "processing", "statistics"]
 Worker = Annotated[str, Field(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+$")]
-Reason = Annotated[str, Field(max_length=500, description="For people, and in the events of cancelled tasks")]
+Reason = Annotated[
+    str, Field(max_length=500, description="Shown to people, and written to the events of cancelled tasks")
+]
 TaskId = Annotated[str, Field(min_length=1, max_length=220)]
 
 
 class _Asked(BaseModel):
-    """A body; unknown fields are refused, so that a typo is not lost."""
+    """A request body. Unknown fields are refused, so that a typing error does not go unnoticed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class PauseAsked(_Asked):
-    """Start no task, or none of a kind."""
+    """Pause all kinds, or one kind."""
 
-    kind: Kind | None = Field(None, description="Left out: all kinds")
+    kind: Kind | None = Field(None, description="Default: all kinds")
     reason: Reason = ""
 
 
 class ResumeAsked(_Asked):
-    """Undo a pause; that of all and those of kinds are undone by themselves."""
+    """Undo the pause of all kinds, or of one kind. Each is undone separately."""
 
-    kind: Kind | None = Field(None, description="Left out: the pause of all kinds")
+    kind: Kind | None = Field(None, description="Default: the pause of all kinds")
 
 
 class RateAsked(_Asked):
-    """How many tasks may start."""
+    """How many tasks may start per second."""
 
-    per_s: float = Field(gt=0, le=MAX_PER_S, allow_inf_nan=False, description="Tasks a second in the whole system")
+    per_s: float = Field(gt=0, le=MAX_PER_S, allow_inf_nan=False, description="Tasks per second in the whole system")
 
 
 class ConcurrencyAsked(_Asked):
-    """How many tasks a worker works on at once."""
+    """How many tasks a worker runs at once."""
 
     count: int = Field(ge=1, le=MAX_CONCURRENCY)
-    worker: Worker | None = Field(None, description="Left out: all workers that have no number of their own")
+    worker: Worker | None = Field(None, description="Default: all workers without a number of their own")
 
 
 class CancelAsked(_Asked):
@@ -53,26 +55,26 @@ class CancelAsked(_Asked):
     task_id: TaskId | None = None
     kind: Kind | None = None
     created_before_ms: int | None = Field(
-        None, ge=0, description="UTC epoch milliseconds, exclusive; left out beside a kind: now"
+        None, ge=0, description="UTC epoch milliseconds, exclusive. With a kind the default is now"
     )
     reason: Reason = ""
 
 
 class Stated(BaseModel):
-    """Since when, and why."""
+    """Time and reason of a command."""
 
     at_ms: EpochMs
     reason: str
 
 
 class PauseOfKind(Stated):
-    """Since when and why a kind is paused, and whether a worker's breaker did it."""
+    """Time and reason of a kind's pause, and whether a breaker paused it."""
 
-    breaker: str | None = Field(None, description="The worker that paused it as too many of its tasks died")
+    breaker: str | None = Field(None, description="The worker whose breaker paused the kind; null: a person paused it")
 
 
 class CancelInForce(Stated):
-    """One cancel; which of the fields are null depends on what it cancels."""
+    """One cancel. Only the fields of what it cancels are set; the others are null."""
 
     key: str = Field(examples=["cancel:object:7f3a"])
     object_id: str | None
@@ -86,32 +88,34 @@ class InForce(BaseModel):
 
     paused: Stated | None = Field(description="The pause of all kinds")
     paused_kinds: dict[str, PauseOfKind]
-    rates: dict[str, float] = Field(description="Tasks a second by kind")
-    concurrency: int | None = Field(description="Of all workers; null: as each is set (EBS_CONCURRENCY)")
+    rates: dict[str, float] = Field(description="Tasks per second by kind")
+    concurrency: int | None = Field(description="Override for all workers; null: EBS_CONCURRENCY of each worker")
     concurrency_of_workers: dict[str, int]
     draining: dict[str, Stated] = Field(description="By worker")
     cancel_count: int
-    cancels: list[CancelInForce] = Field(description="The newest 100")
+    cancels: list[CancelInForce] = Field(description="The newest 100 cancels")
 
 
 class ControlAnswer(InForce):
-    """What is in force now."""
+    """All commands that are in force now."""
 
     view: ViewAnswer
 
 
 class CommandAccepted(BaseModel):
-    """The broker has the command; workers follow within a second, those that are away when they come back."""
+    """Kafka has stored the command. Workers apply it within a second; stopped workers apply it when they start."""
 
-    key: str = Field(description="What it rules", examples=["pause:mail"])
+    key: str = Field(description="Key of the command on the topic `control`", examples=["pause:mail"])
     status: Literal["accepted"]
-    seen: bool = Field(description="Whether this process has read it back; `control` is from before if not")
-    warnings: list[str] = Field(description="Possible mistakes, such as a kind that no task ever had")
+    seen: bool = Field(
+        description="Whether this process has read the command back; if false, `control` is older than the command"
+    )
+    warnings: list[str] = Field(description="Likely mistakes, such as a kind that no task has")
     control: InForce
 
 
 class CancelAccepted(BaseModel):
-    """The broker has the cancel: none of the object's tasks starts any more, running ones are cancelled."""
+    """Kafka has stored the cancel: waiting tasks of the object never start, and running ones are cancelled."""
 
     id: str
     status: Literal["CANCELLING"]
@@ -120,16 +124,16 @@ class CancelAccepted(BaseModel):
 
 
 class RunningTask(BaseModel):
-    """A task that a worker works on now."""
+    """A task that is running now."""
 
     task_id: str
     for_ms: Ms
-    progress: float | None = Field(description="0 to 1, as its handler said; null: it said nothing")
+    progress: float | None = Field(description="0 to 1, as reported by the handler; null: not reported")
     message: str
 
 
 class RetryTierAnswer(BaseModel):
-    """Retries of one tier that wait in a worker's memory; beyond 10,000 a partition they wait on the topic."""
+    """Retries of one tier in a worker's memory. More than 10,000 per partition wait on the topic instead."""
 
     topic: str
     waiting_count: int
@@ -137,7 +141,7 @@ class RetryTierAnswer(BaseModel):
 
 
 class HeldUpAnswer(BaseModel):
-    """A kind that fills partitions with tasks which may not start, so that nothing behind them does."""
+    """A kind whose waiting tasks block partitions: tasks behind them cannot start."""
 
     kind: str
     why: Literal["paused", "rate", "order"]
@@ -146,7 +150,7 @@ class HeldUpAnswer(BaseModel):
 
 
 class WorkerAnswer(BaseModel):
-    """A worker that lives, as it said last."""
+    """A live worker, as its last heartbeat says."""
 
     worker: str
     role: str
@@ -160,16 +164,20 @@ class WorkerAnswer(BaseModel):
     version: str
     host: str
     pid: int
-    running: list[RunningTask] = Field(description="At most 20, those that run longest")
-    retry_tiers: list[RetryTierAnswer] = Field(description="Of a worker that processes tasks")
-    abandoned: int = Field(description="Handlers that did not end when they had to; each keeps a place of the worker")
-    held_up: list[HeldUpAnswer] = Field(description="Partitions that a paused or slow kind holds up")
-    standing_still: str = Field(description="Why the worker's work stands still; it ends soon. Empty: work moves")
+    running: list[RunningTask] = Field(description="The 20 tasks that have been running longest")
+    retry_tiers: list[RetryTierAnswer] = Field(description="Only of processing workers")
+    abandoned: int = Field(
+        description="Handlers that did not stop when asked to; each still occupies a slot of the pool"
+    )
+    held_up: list[HeldUpAnswer] = Field(description="Kinds that block partitions because they are paused or limited")
+    standing_still: str = Field(
+        description="Why the worker makes no progress; it will exit soon. Empty: it makes progress"
+    )
 
 
 class WorkerList(BaseModel):
-    """Workers by role and name; who was silent for 10 s is not among them."""
+    """Workers by role and name. A worker without a heartbeat for 10 s is left out."""
 
-    namespace: str = Field(description="EBS_NAMESPACE of this system; empty: none")
+    namespace: str = Field(description="EBS_NAMESPACE of this system; empty if unset")
     workers: list[WorkerAnswer]
     view: ViewAnswer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.rules.commands import Command, CommandKey
 
 _OF_KINDS = {Family.PAUSE, Family.RATE}
-_ALL_THE_SAME = "The command is in force all the same"
+_ALL_THE_SAME = "The command is in force anyway"
 
 
 def warnings_of(parts: Collaborators, place: CommandKey, command: Command) -> list[str]:

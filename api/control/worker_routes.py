@@ -19,12 +19,12 @@ router = APIRouter(prefix="/workers", tags=["workers"])
 
 
 @router.get(
-    "", response_model=schemas.WorkerList, responses=documented_problems(422, 503), summary="Which workers live?"
+    "", response_model=schemas.WorkerList, responses=documented_problems(422, 503), summary="List the live workers"
 )
 async def read_workers(
-    parts: Parts, role: Annotated[schemas.Role | None, Query(description="Only this role; left out: all")] = None
+    parts: Parts, role: Annotated[schemas.Role | None, Query(description="Only this role. Default: all")] = None
 ) -> Response:
-    """Answer with the last word of each worker that was heard within 10 s."""
+    """Return the last heartbeat of each worker that sent one within 10 s."""
     workers = [one for one in await living_workers(parts) if role in {None, one.role}]
     view = describe_view(parts.view, now_ms(parts))
     return json_response({"namespace": parts.settings.namespace, "workers": workers, "view": view})

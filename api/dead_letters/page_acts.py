@@ -40,12 +40,12 @@ async def _redrive_many(asked: Asked, form: Form) -> Done:
     if rate is not None:
         wanted["rate_per_s"] = rate
     await asked.inside.call("POST", "/api/dead-letters/redrive", body=wanted)
-    return Done("/dead-letters", "The redrive has begun; its progress is below.")
+    return Done("/dead-letters", "The redrive has started; see its progress below.")
 
 
 async def _end_run(asked: Asked, _form: Form) -> Done:
     await asked.inside.call("DELETE", path_of("dead-letters", "redrives", asked.path["run_id"]))
-    return Done("/dead-letters", "The redrive ends after what it writes now.")
+    return Done("/dead-letters", "The redrive stops after its current chunk.")
 
 
 def _page_of(letter_id: str) -> str:

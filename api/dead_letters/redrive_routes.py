@@ -26,10 +26,10 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 @router.get(
     "/redrives",
     response_model=schemas.RunList,
-    summary="The last redrives of many letters",
+    summary="List the last redrives by filter",
 )
 async def read_runs(parts: Parts) -> Response:
-    """Answer with those of all API processes."""
+    """Return the redrives that any API process has run."""
     return json_response({"redrives": [describe_run(run) for run in parts.bulk_redriver.runs()]})
 
 
@@ -37,10 +37,10 @@ async def read_runs(parts: Parts) -> Response:
     "/redrives/{run_id}",
     response_model=schemas.RunAnswer,
     responses=documented_problems(404, 503),
-    summary="How far a redrive of many letters is",
+    summary="Get the progress of a redrive by filter",
 )
 async def read_run(run_id: str, parts: Parts) -> Response:
-    """Answer with its counts, whichever API process it runs in."""
+    """Return its counts. Any API process can answer, not only the one that runs it."""
     run = parts.bulk_redriver.find(run_id)
     if run is None:
         await parts.redriver.catch_up()
@@ -53,10 +53,10 @@ async def read_run(run_id: str, parts: Parts) -> Response:
     status_code=202,
     response_model=schemas.RunAnswer,
     responses=documented_problems(404, 503),
-    summary="Cancel a redrive of many letters",
+    summary="Cancel a redrive by filter",
 )
 async def cancel_run(run_id: str, parts: Parts) -> Response:
-    """End it after the chunk that it writes, whichever API process it runs in; what is redriven stays redriven."""
+    """Stop the redrive after its current chunk, in whichever API process it runs. Redriven letters stay redriven."""
     await parts.redriver.catch_up()
     with written():
         run = await parts.bulk_redriver.cancel(run_id)
@@ -76,7 +76,7 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
     summary="Redrive all dead letters that match a filter",
 )
 async def redrive_letters(request: Request, parts: Parts) -> Response:
-    """Start it in the background, one at a time; letters that die meanwhile are not part of it."""
+    """Start a redrive in the background; only one runs at a time. It leaves out letters that arrive after its start."""
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
     wanted = LetterFilter(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
     if wanted == LetterFilter() and not asked.all:

@@ -31,8 +31,8 @@ _decode_edit = msgspec.json.Decoder(_Edit).decode
 _EDIT_BODY = {
     "requestBody": {
         "required": False,
-        "description": "Left out: the letter as it is. Of a task `payload` replaces the fields that it names (name, "
-        "content, kind); of a dead letter that is not a task it is the whole JSON value",
+        "description": "Without a body the letter is redriven unchanged. If the letter is a task, `payload` replaces "
+        "the fields that it contains (name, content, kind). Otherwise `payload` is the whole JSON value",
         "content": {
             "application/json": {
                 "schema": {"type": "object", "properties": {"payload": {"type": "object"}}},
@@ -47,10 +47,10 @@ _EDIT_BODY = {
     "",
     response_model=schemas.LetterList | schemas.GroupList,
     responses=documented_problems(422, 503),
-    summary="Dead letters newest first, or their groups",
+    summary="List dead letters, newest first, or groups of them",
 )
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
-    """Answer with the letters that meet all conditions, page by page, or with the groups that have such letters."""
+    """Return one page of the letters that match all conditions, or the groups that contain such letters."""
     wanted = Filter(
         asked.fingerprint, asked.kind, asked.error, asked.topic, asked.state, asked.since_ms, asked.before_ms
     )
@@ -76,10 +76,10 @@ async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Quer
     "/{letter_id}",
     response_model=schemas.LetterDetail,
     responses=documented_problems(404, 503),
-    summary="Look at a dead letter",
+    summary="Get a dead letter",
 )
 async def read_letter(letter_id: str, parts: Parts) -> Response:
-    """Answer with its bytes, headers and stack trace, and what was done to it."""
+    """Return its bytes, headers and stack trace, and whether it was redriven or discarded."""
     parsed = _parse(letter_id)
     letters = parts.view.dead_letters
     try:
@@ -100,10 +100,10 @@ async def read_letter(letter_id: str, parts: Parts) -> Response:
     response_model=schemas.RedriveAccepted,
     responses=documented_problems(400, 404, 409, 413, 415, 422, 503),
     openapi_extra=_EDIT_BODY,
-    summary="Redrive a dead letter, edited or as it is",
+    summary="Redrive a dead letter, edited or unchanged",
 )
 async def redrive_letter(letter_id: str, request: Request, parts: Parts) -> Response:
-    """Answer 202 once the broker has the new first attempt; a letter is redriven once, a task three times at most."""
+    """Return 202 when Kafka has stored the new first attempt. A letter is redriven once, a task at most three times."""
     payload = await _read_payload(request, parts)
     redriven = await parts.redriver.redrive(_parse(letter_id), client_of(request), payload)
     plan = redriven.plan
@@ -129,9 +129,11 @@ async def discard_letter(
     letter_id: str,
     request: Request,
     parts: Parts,
-    reason: Annotated[str | None, Query(min_length=1, max_length=1_000, description="Why nobody wants it")] = None,
+    reason: Annotated[
+        str | None, Query(min_length=1, max_length=1_000, description="Why the letter is discarded")
+    ] = None,
 ) -> Response:
-    """Mark it as one that nobody wants any more; its bytes stay on the topic."""
+    """Mark the letter as discarded. Its bytes stay on the topic."""
     parsed = _parse(letter_id)
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.DiscardWanted)
     why = reason or asked.reason

@@ -13,29 +13,33 @@ from app.rules.redrive_runs import RunState  # noqa: TC001  # pydantic reads ann
 MAX_RATE_PER_S = 100_000
 _MAX_MS = 253_402_300_799_999
 
-Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$", description="Of the error, 12 hexadecimal digits")]
+Fingerprint = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{12}$", description="Fingerprint of the error, 12 hexadecimal digits")
+]
 Instant = Annotated[int, Field(ge=0, le=_MAX_MS, description="UTC epoch milliseconds")]
 ErrorText = Annotated[
-    str, Field(min_length=1, max_length=200, description="Text that the error's type or message contains, in any case")
+    str, Field(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case")
 ]
-Topic = Annotated[str, Field(min_length=1, max_length=249, description="Topic that the letter came from")]
+Topic = Annotated[str, Field(min_length=1, max_length=249, description="Topic of the original record")]
 
 
 class LettersQuery(BaseModel):
-    """Which dead letters to show; all conditions must hold."""
+    """Filter for dead letters; a letter must match all conditions."""
 
     model_config = ConfigDict(frozen=True)
 
-    group_by: Literal["fingerprint"] | None = Field(None, description="Groups instead of letters")
+    group_by: Literal["fingerprint"] | None = Field(None, description="Return groups instead of letters")
     kind: Kind | None = None
     error: ErrorText | None = None
     fingerprint: Fingerprint | None = None
     topic: Topic | None = None
-    state: LetterState | None = Field(None, description="Left out: all")
-    since_ms: Instant | None = Field(None, description="From this time on; groups: those that grew since")
-    before_ms: Instant | None = Field(None, description="Before this time; groups: those that began before")
-    limit: int = Field(50, ge=1, le=1_000, description="At most so many")
-    cursor: str | None = Field(None, description="`next_cursor` of the page before; groups have none")
+    state: LetterState | None = Field(None, description="Default: all states")
+    since_ms: Instant | None = Field(
+        None, description="Died at or after this time. Groups: with a letter at or after it"
+    )
+    before_ms: Instant | None = Field(None, description="Died before this time. Groups: with a letter before it")
+    limit: int = Field(50, ge=1, le=1_000, description="Maximum number of entries")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page; groups have no pages")
 
 
 class RedriveWanted(BaseModel):
@@ -47,15 +51,15 @@ class RedriveWanted(BaseModel):
     kind: Kind | None = None
     error: ErrorText | None = None
     topic: Topic | None = None
-    since_ms: Instant | None = Field(None, description="Only letters from this time on")
-    before_ms: Instant | None = Field(None, description="Only letters before this time")
-    all: bool = Field(default=False, description="Must be true where no condition is given")
-    dry_run: bool = Field(default=False, description="Only count")
-    rate_per_s: float | None = Field(None, gt=0, le=MAX_RATE_PER_S, description="Letters a second at most")
+    since_ms: Instant | None = Field(None, description="Only letters that died at or after this time")
+    before_ms: Instant | None = Field(None, description="Only letters that died before this time")
+    all: bool = Field(default=False, description="Must be true if no condition is given")
+    dry_run: bool = Field(default=False, description="Only count the matching letters")
+    rate_per_s: float | None = Field(None, gt=0, le=MAX_RATE_PER_S, description="Maximum number of letters per second")
 
 
 class DiscardWanted(BaseModel):
-    """Why nobody wants the letter any more."""
+    """Why the letter is discarded."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -63,56 +67,56 @@ class DiscardWanted(BaseModel):
 
 
 class ActAnswer(BaseModel):
-    """Something that was done to a letter."""
+    """A redrive or discard of a letter."""
 
-    state: LetterState = Field(description="What it made of the letter")
+    state: LetterState = Field(description="State of the letter after the act")
     at_ms: EpochMs
     by: str
     reason: str | None
-    redrive: int | None = Field(description="Generation of the task that it began; null: a discard")
+    redrive: int | None = Field(description="Number of the redrive, from 1; null: a discard")
 
 
 class LetterLinks(BaseModel):
-    """Where to go from here; `tasks`: of its object, null where that is not known."""
+    """Links; `tasks` lists the tasks of the object, null if the object is not known."""
 
     self: str
     tasks: str | None
 
 
 class LetterAnswer(BaseModel):
-    """A dead letter in a list; null: not known."""
+    """A dead letter in a list. null means not known."""
 
-    id: str = Field(description="Partition and offset of `dead-letters`", examples=["3-17"])
+    id: str = Field(description="Partition and offset on `dead-letters`", examples=["3-17"])
     state: LetterState
     at_ms: EpochMs
     fingerprint: str
     error_type: str | None
-    error: str | None = Field(description="The error's message; in lists its first 300 characters")
+    error: str | None = Field(description="Message of the error; lists have its first 300 characters")
     topic: str | None
     kind: str | None
     task_id: str | None
     object_id: str | None
     attempts: int
-    redrive: int = Field(description="How often it had been redriven before it died")
+    redrive: int = Field(description="How often the task had been redriven before it died")
     acts: list[ActAnswer]
     links: LetterLinks
 
 
 class HeaderAnswer(BaseModel):
-    """A header; bytes that are no UTF-8 are shown as replacement characters."""
+    """A header. Bytes that are not UTF-8 are shown as replacement characters."""
 
     name: str
     value: str
 
 
 class LetterDetail(LetterAnswer):
-    """A dead letter with all that is known; its value as JSON if it is, else as base64 and text to look at."""
+    """A dead letter in full. The value is JSON if possible; otherwise it is base64, with a text to read."""
 
     key: str | None
     value: Any
     value_base64: str | None
-    value_text: str | None = Field(description="The first 2,000 characters of a value that is no JSON")
-    value_bytes: int | None = Field(description="Length of the value; null: it is empty (a tombstone)")
+    value_text: str | None = Field(description="The first 2,000 characters of a value that is not JSON")
+    value_bytes: int | None = Field(description="Length of the value; null: the record has no value (a tombstone)")
     headers: list[HeaderAnswer]
     stack_trace: str | None
 
@@ -121,17 +125,17 @@ class LetterList(BaseModel):
     """Dead letters, newest first."""
 
     dead_letters: list[LetterAnswer]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: this is the last one")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null: this is the last page")
     view: ViewAnswer
 
 
 class GroupAnswer(BaseModel):
-    """All letters of one error: counts by state, kind and topic, and the latest error of them."""
+    """All letters with the same error: counts by state, kind and topic, and the latest error."""
 
     fingerprint: str
     count: int
     states: dict[LetterState, int]
-    kinds: dict[str, int] = Field(description="The kind is empty where it is not known")
+    kinds: dict[str, int] = Field(description="Letters by kind; an empty kind means unknown")
     topics: dict[str, int]
     first_at_ms: EpochMs
     last_at_ms: EpochMs
@@ -140,25 +144,25 @@ class GroupAnswer(BaseModel):
 
 
 class GroupList(BaseModel):
-    """Groups of dead letters, the one that grew last first."""
+    """Groups of dead letters; the group with the newest letter comes first."""
 
     groups: list[GroupAnswer]
     view: ViewAnswer
 
 
 class RedriveAccepted(BaseModel):
-    """The broker has the redrive; the task follows."""
+    """Kafka has stored the redrive; the task's new first attempt follows."""
 
     id: str
     state: Literal[LetterState.REDRIVEN]
-    redrive: int = Field(description="How often it has been redriven now")
+    redrive: int = Field(description="How often the task has been redriven, including this time")
     task_id: str | None
     object_id: str | None
     links: LetterLinks
 
 
 class Discarded(BaseModel):
-    """The letter is marked; its bytes stay on the topic."""
+    """The letter is marked as discarded. Its bytes stay on the topic."""
 
     id: str
     state: Literal[LetterState.DISCARDED]
@@ -167,16 +171,16 @@ class Discarded(BaseModel):
 
 
 class RedriveCount(BaseModel):
-    """What a redrive would do; `ids` are the first ones."""
+    """How many letters a redrive would redrive; `ids` has the first ones."""
 
     dry_run: Literal[True]
     count: int
     ids: list[str]
-    at_limit_count: int = Field(description="Further letters that match but have been redriven 3 times")
+    at_limit_count: int = Field(description="Letters that match but whose tasks were already redriven 3 times")
 
 
 class RunLinks(BaseModel):
-    """Where to go from here."""
+    """Links."""
 
     self: str
 
@@ -189,7 +193,7 @@ class RefusedAnswer(BaseModel):
 
 
 class RunFilter(BaseModel):
-    """What a redrive was asked for; a condition that is not there was not asked for."""
+    """The conditions of a redrive. Conditions that the request did not have are left out."""
 
     fingerprint: str | None = None
     kind: str | None = None
@@ -200,24 +204,26 @@ class RunFilter(BaseModel):
 
 
 class RunAnswer(BaseModel):
-    """A redrive of many letters; letters are skipped that somebody else was quicker with."""
+    """A redrive by filter. It skips letters that another request redrove or discarded first."""
 
     id: str
-    state: RunState = Field(description="INTERRUPTED: its API process is gone; the same request goes on from there")
+    state: RunState = Field(
+        description="INTERRUPTED: its API process has ended; send the same request again to continue"
+    )
     filter: RunFilter
     by: str
     rate_per_s: float | None
     redriven_count: int
     refused_count: int
     skipped_count: int
-    refused: list[RefusedAnswer] = Field(description="The first ones")
-    error: str | None = Field(description="What keeps it from going on, or ended it")
+    refused: list[RefusedAnswer] = Field(description="The first refused letters")
+    error: str | None = Field(description="The error that delays the redrive or ended it")
     started_at_ms: EpochMs
     ended_at_ms: MaybeEpochMs
     links: RunLinks
 
 
 class RunList(BaseModel):
-    """The last redrives of many letters, of all API processes, newest first."""
+    """The last redrives by filter of all API processes, newest first."""
 
     redrives: list[RunAnswer]

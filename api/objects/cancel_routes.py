@@ -32,7 +32,7 @@ async def cancel_object(
     parts: Parts,
     reason: Annotated[control_schemas.Reason, Query()] = "",
 ) -> Response:
-    """None of its tasks starts any more and running ones are cancelled; what has finished stays finished."""
+    """Cancel the object's tasks: waiting tasks never start, running ones are cancelled, finished ones stay finished."""
     state = state_of_object(row_of(await find_object(object_id, parts)))
     if state in _ENDED_STATES:
         detail = f"object {object_id} has ended: it is {state}"

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/control", tags=["control"])
     summary="Cancel a task, or all tasks that match a filter",
 )
 async def cancel(request: Request, parts: Parts) -> Response:
-    """None of them starts any more and running ones are cancelled; `DELETE /api/objects/{id}` cancels an object."""
+    """Cancel waiting and running tasks; ended tasks stay as they are. `DELETE /api/objects/{id}` cancels an object."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.CancelAsked)
     if asked.task_id is not None:
         if asked.kind is not None or asked.created_before_ms is not None:

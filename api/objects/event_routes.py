@@ -29,8 +29,8 @@ _MAX_LIST_BYTES = 8 * 1_048_576
 
 _DOCUMENTED = {
     200: {
-        "description": "With `Accept: text/event-stream` a stream: each event has an id to resume from, its type and "
-        "its JSON; `end` comes last, with the state; `error` tells why a stream ends before that",
+        "description": "With `Accept: text/event-stream`: a stream. Each event has its type, its JSON, and an id to "
+        "resume from. The event `end` is the last one, with the object's state; `error` says why the stream ends early",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     },
     **documented_problems(404, 422, 503),
@@ -41,18 +41,22 @@ _DOCUMENTED = {
     f"/{OBJECT_ID}/events",
     response_model=object_schemas.EventPage,
     responses=_DOCUMENTED,
-    summary="An object's events, listed or streamed",
+    summary="List or stream the events of an object",
 )
 async def read_events(
     object_id: str,
     request: Request,
     parts: Parts,
     *,
-    after: Annotated[str | None, Query(description="Only events behind this one: an event's id")] = None,
-    limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT, description="Of a list: at most so many")] = _DEFAULT_LIMIT,
-    last_event_id: Annotated[str | None, Header(description="As `after`; a browser sends it by itself")] = None,
+    after: Annotated[str | None, Query(description="Only events after the event with this id")] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=_MAX_LIMIT, description="Maximum number of events in a list")
+    ] = _DEFAULT_LIMIT,
+    last_event_id: Annotated[
+        str | None, Header(description="Same as `after`; browsers send it when they reconnect")
+    ] = None,
 ) -> Response:
-    """Answer with the events on the topics, in their order, resumed exactly behind an event by any API process."""
+    """Return the events in the order of the topics. Any API process can continue exactly after a given event."""
     found = await find_object(object_id, parts)
     try:
         partition = parts.view.partition_of(object_id)
@@ -144,7 +148,7 @@ async def _followed(story: Story, parts: Collaborators) -> AsyncGenerator[bytes,
             for one in _messages(story.take(records)):
                 yield one
             if generation != parts.view.generation:
-                raise EventsUnavailable("the topics were made anew")
+                raise EventsUnavailable("the topics were recreated")
             if records:
                 silent_s = 0.0
             elif _told_again(story, parts).ended:

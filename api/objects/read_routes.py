@@ -40,12 +40,12 @@ _MAX_PAGE_BYTES = 4 * 1_048_576
     "",
     response_model=object_schemas.ObjectPage,
     responses=documented_problems(422, 503),
-    summary="Objects, newest first",
+    summary="List objects, newest first",
 )
 async def read_objects(
     request: Request, parts: Parts, asked: Annotated[object_schemas.ObjectsQuery, Query()]
 ) -> Response:
-    """Answer page by page. What comes in meanwhile neither shifts nor repeats anything: a cursor is a place in time."""
+    """Return one page. Objects that arrive between two pages do not shift or repeat entries: a cursor is an instant."""
     after = None if asked.cursor is None else parse_place(asked.cursor)
     if asked.cursor is not None and after is None:
         detail = "Input should be the next_cursor of an answer"
@@ -71,31 +71,31 @@ async def read_objects(
     f"/{OBJECT_ID}",
     response_model=object_schemas.ObjectDetail,
     responses={
-        200: {"headers": {WAIT_HEADER: {"description": "How a wait ended", "schema": {"type": "string"}}}},
+        200: {"headers": {WAIT_HEADER: {"description": "Outcome of the wait", "schema": {"type": "string"}}}},
         **documented_problems(404, 422, 503),
     },
-    summary="Look at an object, or wait for it",
+    summary="Get an object, or wait for it",
 )
 async def read_object(
     object_id: str,
     request: Request,
     parts: Parts,
     wait: Annotated[
-        float | None, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for a state; left out: answer at once")
+        float | None, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for a state. Default: no wait")
     ] = None,
     until: Annotated[
         str,
         Query(
-            description="What to wait for: a state, or `end` (FINISHED, FAILED or CANCELLED), or several of them "
-            "separated by commas. A later state counts for one on the way",
+            description="The state to wait for: a state, `end` (FINISHED, FAILED or CANCELLED), or several, separated "
+            "by commas. The wait also ends when the object has already passed the state",
             examples=["FINISHED", "end"],
         ),
     ] = END,
 ) -> Response:
-    """Answer with the object and how far its tasks are; never 404 for one that was accepted.
+    """Return the object and the progress of its tasks. An accepted object is never a 404.
 
-    With `wait` the answer comes as soon as the object is where it was waited for, when it can never get there, or when
-    the time is over; `wait.outcome` and the header say which.
+    With `wait` the answer comes when the object reaches the state, when it can no longer reach it, or when the time is
+    over. `wait.outcome` and the header say which.
     """
     try:
         wanted = parse_until(until)
@@ -117,12 +117,12 @@ async def read_object(
     f"/{OBJECT_ID}/tasks",
     response_model=object_schemas.TaskPage,
     responses=documented_problems(404, 422, 503),
-    summary="Look at an object's tasks",
+    summary="List the tasks of an object",
 )
 async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schemas.TasksQuery, Query()]) -> Response:
-    """Answer with the tasks by sequence, page by page, their results and what workers say of those that run.
+    """Return one page of tasks by sequence, with their results, and with the progress of running tasks.
 
-    A page ends early where results and errors together reach 4 MiB: `next_cursor` says where the next one begins.
+    A page ends early when its results and errors reach 4 MiB. Continue with `next_cursor`.
     """
     row = row_of(await find_object(object_id, parts))
     first = asked.cursor or 0

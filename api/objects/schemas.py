@@ -30,20 +30,20 @@ def _parse_states(text: str) -> str:
 
 
 class ObjectsQuery(BaseModel):
-    """Which objects to show; all conditions must hold."""
+    """Filter for objects; an object must match all conditions."""
 
     model_config = ConfigDict(frozen=True)
 
     state: Annotated[str, AfterValidator(_parse_states)] | None = Field(
         None,
-        description="One state, or several separated by commas; left out: all",
+        description="One state, or several separated by commas. Default: all",
         examples=["FAILED", "CREATED,DISTRIBUTED,PROCESSING"],
     )
-    kind: Kind | None = Field(None, description="Only this kind; left out: all")
-    created_after: Instant | None = Field(None, description="Created then or later: epoch ms or ISO 8601")
-    created_before: Instant | None = Field(None, description="Created before then: epoch ms or ISO 8601")
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="At most so many")
-    cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the page before")
+    kind: Kind | None = Field(None, description="Only this kind. Default: all")
+    created_after: Instant | None = Field(None, description="Created at or after this time: epoch ms or ISO 8601")
+    created_before: Instant | None = Field(None, description="Created before this time: epoch ms or ISO 8601")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Maximum number of objects")
+    cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the previous page")
 
     def states(self) -> frozenset[ObjectState]:
         """Return the states asked for; none: all."""
@@ -51,7 +51,7 @@ class ObjectsQuery(BaseModel):
 
 
 class ListedObject(ObjectFigures):
-    """An object in a list; `content` is left out."""
+    """An object in a list, without its `content`."""
 
     created_at_ms: EpochMs
 
@@ -60,18 +60,18 @@ class WaitAnswer(BaseModel):
     """How a wait ended."""
 
     until: list[ObjectState]
-    outcome: Outcome = Field(description="unreachable: it has ended otherwise")
+    outcome: Outcome = Field(description="unreachable: the object has ended in another state")
 
 
 class ObjectDetail(ObjectAnswer):
-    """An object and how far its tasks are."""
+    """An object and the progress of its tasks."""
 
-    wait: WaitAnswer | None = Field(description="null: nobody asked to wait")
+    wait: WaitAnswer | None = Field(description="null: the request had no `wait`")
     view: ViewAnswer
 
 
 class PageLinks(BaseModel):
-    """Where to go from here."""
+    """Links."""
 
     self: str
     next: str | None = Field(description="null: this is the last page")
@@ -81,26 +81,28 @@ class ObjectPage(BaseModel):
     """Objects, newest first."""
 
     objects: list[ListedObject]
-    counts: dict[ObjectState, int] = Field(description="How many there are by state, of the kind asked for, now")
+    counts: dict[ObjectState, int] = Field(description="Current number of objects by state, of the requested kind")
     next_cursor: str | None = Field(description="null: this is the last page")
     links: PageLinks
     view: ViewAnswer
 
 
 class TasksQuery(BaseModel):
-    """Which tasks of an object to show."""
+    """Filter for the tasks of an object."""
 
     model_config = ConfigDict(frozen=True)
 
-    state: TaskState | None = Field(None, description="Only tasks in this state; left out: all")
-    limit: int = Field(100, ge=1, le=1_000, description="At most so many; fewer where results are large")
-    cursor: int | None = Field(None, ge=0, lt=MAX_TASKS, description="`next_cursor` of the page before")
+    state: TaskState | None = Field(None, description="Only tasks in this state. Default: all")
+    limit: int = Field(
+        100, ge=1, le=1_000, description="Maximum number of tasks; a page has fewer if results are large"
+    )
+    cursor: int | None = Field(None, ge=0, lt=MAX_TASKS, description="`next_cursor` of the previous page")
 
 
 class RunningTaskAnswer(TaskAnswer):
-    """One task, and what its worker says of it while it runs (null: nothing)."""
+    """One task. `progress`, `message` and `worker` are set while it runs."""
 
-    progress: float | None = Field(description="0 to 1, as its handler told")
+    progress: float | None = Field(description="0 to 1, as reported by the handler; null: not reported")
     message: str | None
     worker: str | None
 
@@ -118,7 +120,7 @@ class TaskPage(BaseModel):
 
 
 class EventOfObject(BaseModel):
-    """An event as it stands on its topic, and where: `event_id` resumes a stream."""
+    """An event of the topics. A stream can continue after its `event_id`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -128,12 +130,12 @@ class EventOfObject(BaseModel):
 
 
 class EventPage(BaseModel):
-    """The events of an object in the order of the topics; OBJECT_CREATED without `content`, which may be large."""
+    """Events of an object in the order of the topics. OBJECT_CREATED has no `content`, which can be large."""
 
     object_id: str
     events: list[EventOfObject]
     state: ObjectState
-    ended: bool = Field(description="Nothing follows, unless somebody redrives a dead letter of it")
-    next_after: str | None = Field(description="`after` of the next page; null: these are all so far")
+    ended: bool = Field(description="The object has ended. More events follow only after a redrive")
+    next_after: str | None = Field(description="`after` of the next page; null: no more events yet")
     links: dict[str, Any]
     view: ViewAnswer

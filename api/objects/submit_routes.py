@@ -25,8 +25,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="A String of RFC 9651, or the bare key, 1 to 255 characters. The same key and payload again within "
-        "EBS_SEEN_RETENTION_H get the same answer, and make nothing new",
+        description="A String of RFC 9651, or the bare key, 1 to 255 characters. A request with the same key and "
+        "payload within EBS_SEEN_RETENTION_H gets the same answer and creates nothing new",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
     ),
 ]
@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
-        "description": "Left out: an object is made up; 422 where handlers are set (EBS_GENERATE)",
+        "description": "Without a body the API generates an object. If handlers are set: 422 (see EBS_GENERATE)",
         "content": {
             "application/json": {
                 "schema": {"$ref": f"#/components/schemas/{schemas.ObjectRequest.__name__}"},
@@ -78,19 +78,19 @@ _MAX_BYTES = "EBS_MAX_BATCH_BYTES"
         **documented_problems(400, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_REQUEST_BODY,
-    summary="Submit an object, or many",
+    summary="Submit one object, or many copies of it",
 )
 async def create_object(
     request: Request,
     parts: Parts,
     count: Annotated[
-        int | None, Query(ge=1, le=schemas.MAX_COUNT, description="Make this many, each with an id of its own")
+        int | None, Query(ge=1, le=schemas.MAX_COUNT, description="Create this many objects, each with its own id")
     ] = None,
     _idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answer 202 once the broker has the object, or all of them.
+    """Return 202 when Kafka has stored the object, or all of them.
 
-    Without a body objects are made up, unless handlers are set.
+    Without a body the API generates an object, unless handlers are set.
     """
     key = body.read_key(request)
     wanted = await body.read_payload(request, parts.settings.max_body_bytes)
@@ -113,10 +113,10 @@ async def create_object(
     summary="Submit a batch of objects",
 )
 async def create_batch(request: Request, parts: Parts, _idempotency_key: IdempotencyKey = None) -> Response:
-    """Answer with a result for each object, in their order; what is wrong with one does not touch the others.
+    """Return a result for each object, in the order of the batch. An error of one object does not affect the others.
 
-    A JSON array is answered when all is done, NDJSON line by line while it still comes in. With an `Idempotency-Key`
-    each item's id is made of the key and the item's place, so the whole batch is safe to repeat.
+    For a JSON array the answer comes at the end; for NDJSON it comes line by line while the API still reads the body.
+    With an `Idempotency-Key` each object's id follows from the key and its position: the batch is safe to repeat.
     """
     settings = parts.settings
     batch = Batch(parts.submitter, body.read_key(request))

@@ -39,7 +39,7 @@ class RunUnderWay(Exception):
 
     def __init__(self, progress: RunProgress, silent_s: float) -> None:
         heard = f", last heard of {silent_s:.0f} s ago" if silent_s > SIGN_EVERY_S else ""
-        super().__init__(f"redrive {progress.run_id} is under way{heard}: wait for it, or cancel it")
+        super().__init__(f"redrive {progress.run_id} is running{heard}: wait for it, or cancel it")
         self.progress = progress
 
 
@@ -126,7 +126,7 @@ class BulkRedriver:
     async def close(self) -> None:
         """End the run that is under way, after the chunk that it writes."""
         if self._own is not None and self._task is not None:
-            reason = "its API process was stopped; the same request goes on where this one ended"
+            reason = "its API process was stopped; send the same request again to continue"
             self._own.stop(RunState.INTERRUPTED, reason)
             await asyncio.wait([self._task])
 

@@ -146,8 +146,8 @@ class KafkaDesk:
 
     def _explained(self, error: Exception) -> OutcomeUnknown | RecordRefused:
         if isinstance(error, _FENCED):
-            return OutcomeUnknown("another API process acts on dead letters at this moment")
-        _log.warning("the Kafka broker at %s did not take a transaction: %r", self._cluster.bootstrap, error)
+            return OutcomeUnknown("another API process is changing dead letters right now")
+        _log.warning("the Kafka broker at %s did not accept a transaction: %r", self._cluster.bootstrap, error)
         if isinstance(error, BrokerResponseError) and not error.retriable:
             return RecordRefused(f"the Kafka broker at {self._cluster.bootstrap} refused it: {error}")
         return OutcomeUnknown(

@@ -75,7 +75,7 @@ class Redriver:
             if isinstance(plan, Refusal):
                 raise _refused(plan)
             if payload is not None and len(plan.request.value or b"") > MAX_EVENT_BYTES:
-                detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, which is what a topic takes"
+                detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, the limit of the topic"
                 raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
             decided.append(Redriven(plan, LetterAct(at_ms, by, redrive=plan.redrive, id=act_id)))
             return decided[-1].records(letter_id, self.topic)
@@ -169,7 +169,7 @@ def _acted_already(letter_id: LetterId, summary: Summary) -> problems.Problem:
     word = summary.state.lower()
     done = next((one for one in summary.acts if one.state is summary.state), None)
     when = {} if done is None else {"at_ms": done.at_ms, "by": done.by}
-    detail = f"dead letter {letter_id} is {word} already; if it died again, that is a new letter"
+    detail = f"dead letter {letter_id} is {word} already; if the task died again, it has a new letter"
     return problems.conflict(f"letter-{word}", detail, {"state": summary.state, **when})
 
 
@@ -194,5 +194,5 @@ def _not_written(error: BrokerError, of_what: str) -> problems.Problem:
     if isinstance(error, BrokerUnavailable | RecordRefused):
         name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
         return problems.unavailable(name, f"{error}; nothing was done", {"safe_to_repeat": True})
-    detail = f"{error}, so it is not known what became {of_what}. Repeating is safe: a letter is redriven once"
+    detail = f"{error}, so it is not known what happened to {of_what}. Repeating is safe: a letter is redriven once"
     return problems.unavailable("outcome-unknown", detail, {"safe_to_repeat": True})

@@ -79,7 +79,7 @@ class Run:
             self.trouble = None
             return
         except (BrokerError, ViewBehind) as failure:
-            state, error = RunState.FAILED, f"{failure}; the same request goes on where this one ended"
+            state, error = RunState.FAILED, f"{failure}; send the same request again to continue"
         except Exception as failure:  # noqa: BLE001  # a bug must not leave a run that is under way for ever
             state, error = RunState.FAILED, f"{type(failure).__name__}: {failure}"
             _log.exception("redrive %s failed", self.progress.run_id)

@@ -86,7 +86,7 @@ class EventStream(Response):
                 except TimeoutError:
                     # Without the last chunk the server closes the connection, which tells that something is missing.
                     silent_s = self._send_timeout_s
-                    _log.warning("a client of %s took nothing for %g s: dropped", scope["path"], silent_s)
+                    _log.warning("a client of %s read nothing for %g s: connection closed", scope["path"], silent_s)
                     return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -125,7 +125,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     detail = error.detail
     if status is HTTPStatus.NOT_FOUND:
-        detail = f"nothing is at {request.url.path}; /docs lists what there is"
+        detail = f"there is nothing at {request.url.path}; /docs lists what there is"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         # The error names those of one route; others may have the same path.
         taken = allowed(request.app.routes, request.scope) or (error.headers or {}).get("Allow", "")
@@ -141,7 +141,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, _error: Exception) -> Response:
     # The server logs the traceback; the answer shows none of it.
-    detail = "something went wrong in this process; its log says what"
+    detail = "unexpected error in this process; see its log"
     return answer(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
 
 

@@ -19,24 +19,26 @@ MAX_COUNT = 100_000
 
 Kind = Annotated[str, Field(min_length=1, max_length=64, pattern=KIND_PATTERN)]
 EpochMs = Annotated[int, Field(description="UTC epoch milliseconds", examples=[1_795_489_276_303])]
-MaybeEpochMs = Annotated[int | None, Field(description="UTC epoch milliseconds; null: not yet")]
+MaybeEpochMs = Annotated[int | None, Field(description="UTC epoch milliseconds; null: has not happened yet")]
 Ms = Annotated[int, Field(ge=0, description="Milliseconds")]
 
 
 class ObjectRequest(BaseModel):
-    """An object to work on; every field may be left out. Unknown fields are refused, so a typo is not lost."""
+    """An object to submit. Every field is optional. Unknown fields are refused, so that a typing error is noticed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: str = Field("", description="Left out: made up, or empty where handlers are set")
-    content: str = Field("", description="Left out: 100 to 200 characters are made up, or empty where handlers are set")
-    kind: Kind = Field("default", description="Which counts and which handler it belongs to")
-    tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Into how many tasks it is split; left out: a setting (3)")
-    id: str = Field("", pattern=r"^[0-9a-f]{32}$", description="The id that a 503 answer named: repeats that submit")
+    name: str = Field("", description="Default: a generated name, or empty if handlers are set")
+    content: str = Field("", description="Default: 100 to 200 generated characters, or empty if handlers are set")
+    kind: Kind = Field("default", description="Selects the handler and the statistics")
+    tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Number of tasks. Default: EBS_TASKS_PER_OBJECT (3)")
+    id: str = Field(
+        "", pattern=r"^[0-9a-f]{32}$", description="Your own id, or the id from a 503 answer to repeat that submission"
+    )
 
 
 class ErrorItem(BaseModel):
-    """One wrong thing in a request: `pointer` into the body (JSON Pointer) or `parameter` of the query."""
+    """One error of a request: a `pointer` into the body (JSON Pointer), or a `parameter` of the query."""
 
     detail: str
     pointer: str | None = None
@@ -44,31 +46,31 @@ class ErrorItem(BaseModel):
 
 
 class BatchItem(ObjectRequest):
-    """One object of a batch; with an `idempotency_key` or `id` of its own it is safe to repeat by itself."""
+    """One object of a batch. With its own `idempotency_key` or `id` it is safe to submit it again alone."""
 
     idempotency_key: str = Field(
-        "", min_length=1, max_length=MAX_KEY_CHARS, description="As the header of a single submit; makes the id"
+        "", min_length=1, max_length=MAX_KEY_CHARS, description="Same as the header `Idempotency-Key`, for this object"
     )
 
 
 class BatchItemResult(BaseModel):
-    """What became of one item: 202 accepted, 400, 413, 422 refused, 429 not sent, 503 not stored or unknown.
+    """Result of one object: 202 accepted; 400, 413, 422 refused; 429 not sent; 503 not stored, or not known.
 
-    `type` tells which; of `urn:ebs:problem:outcome-unknown` the item may be stored, and repeating it with its `id` or
-    key is safe. Fields that say nothing are left out.
+    `type` says which. With `urn:ebs:problem:outcome-unknown` the object may be stored; it is safe to submit it again
+    with its `id` or key. Empty fields are left out.
     """
 
-    index: int = Field(ge=0, description="Its place in the batch")
+    index: int = Field(ge=0, description="Position in the batch, from 0")
     status: int
     id: str | None = None
-    line: int | None = Field(None, ge=1, description="Of an NDJSON body, for what is not accepted")
+    line: int | None = Field(None, ge=1, description="Line of the NDJSON body; only for objects that are not accepted")
     type: str | None = None
     detail: str | None = None
     errors: list[ErrorItem] | None = None
 
 
 class BatchSummary(BaseModel):
-    """How many items there were: accepted, refused (not stored), unknown."""
+    """Number of objects: accepted, refused (not stored), unknown."""
 
     count: int
     accepted: int
@@ -77,13 +79,13 @@ class BatchSummary(BaseModel):
 
 
 class BatchAnswer(BatchSummary):
-    """The answer to a JSON array; NDJSON is answered by a line an item, and `{"summary": ...}` at the end."""
+    """Answer to a JSON array. The answer to NDJSON has one line per object, and `{"summary": ...}` at the end."""
 
     items: list[BatchItemResult]
 
 
 class ObjectLinks(BaseModel):
-    """Where to go from here."""
+    """Links."""
 
     self: str
     tasks: str
@@ -92,7 +94,7 @@ class ObjectLinks(BaseModel):
 
 
 class ObjectAccepted(BaseModel):
-    """The broker has the object; its tasks follow."""
+    """Kafka has stored the object; its tasks follow."""
 
     id: str
     status: Literal["CREATED"]
@@ -100,13 +102,13 @@ class ObjectAccepted(BaseModel):
 
 
 class BulkLinks(BaseModel):
-    """Where to go from here."""
+    """Links."""
 
     statistics: str
 
 
 class BulkAccepted(BaseModel):
-    """The broker has all of the objects."""
+    """Kafka has stored all objects."""
 
     count: int
     status: Literal["accepted"]
@@ -115,13 +117,13 @@ class BulkAccepted(BaseModel):
 
 
 class ObjectFigures(BaseModel):
-    """What every answer says of an object: how far its tasks are."""
+    """State of an object and progress of its tasks."""
 
     id: str
-    name: str | None = Field(description="null: the topic's retention has taken it")
+    name: str | None = Field(description="null: the retention of the topic has deleted it")
     kind: str
     state: ObjectState
-    tasks_total: int = Field(description="0: nobody has said yet")
+    tasks_total: int = Field(description="0: not known yet")
     tasks_done: int
     tasks_in_progress: int
     tasks_dead: int
@@ -133,9 +135,9 @@ class ObjectFigures(BaseModel):
 
 
 class ObjectAnswer(ObjectFigures):
-    """An object and how far its tasks are."""
+    """An object and the progress of its tasks."""
 
-    content: str | None = Field(description="null: the topic's retention has taken it")
+    content: str | None = Field(description="null: the retention of the topic has deleted it")
     created_at_ms: MaybeEpochMs
 
 
@@ -156,7 +158,7 @@ class TaskAnswer(BaseModel):
 
 
 class Spread(BaseModel):
-    """A duration in milliseconds; null where nothing has been measured."""
+    """Distribution of a duration in milliseconds. null: not measured yet."""
 
     mean: float | None
     p50: float | None
@@ -166,7 +168,7 @@ class Spread(BaseModel):
 
 
 class Figures(BaseModel):
-    """Counts of events, and durations, under the kind of the object that they belong to."""
+    """Counts of events, and durations. A task counts under the kind of its object."""
 
     objects_created: int
     objects_finished: int
@@ -174,12 +176,16 @@ class Figures(BaseModel):
     tasks_started: int
     tasks_finished: int
     tasks_failed: int = Field(description="Attempts that failed")
-    tasks_retried: int = Field(description="Attempts that were followed by another one")
-    tasks_died: int = Field(description="Tasks that went to the dead letters, redriven since or not")
+    tasks_retried: int = Field(description="Failed attempts that were retried")
+    tasks_died: int = Field(description="Tasks that became dead letters, including those redriven since")
     tasks_cancelled: int
     time_spent_ms: Ms
-    late_events: int = Field(description="Events read after their window was over for EBS_WINDOW_GRACE_S; they count")
-    expired_events: int = Field(description="Events of objects that were forgotten; they count nowhere else")
+    late_events: int = Field(
+        description="Events read more than EBS_WINDOW_GRACE_S after the end of their window; they are counted"
+    )
+    expired_events: int = Field(
+        description="Events of objects that the ledger has forgotten; they are counted only here"
+    )
     queue_wait_ms: Spread
     work_time_ms: Spread
     object_time_ms: Spread
@@ -191,20 +197,24 @@ class FiguresOfKind(Figures):
     tasks_queued: int
     tasks_in_progress: int
     tasks_waiting_retry: int
-    tasks_dead: int = Field(description="Tasks that are dead now: died and not redriven")
-    imbalance: int = Field(description="Tasks created less tasks in any state: 0, or something was lost or doubled")
+    tasks_dead: int = Field(description="Tasks that are dead now: not redriven since they died")
+    imbalance: int = Field(
+        description="Created tasks minus tasks in all states. Not 0: a task was lost or counted twice"
+    )
 
 
 class ViewAnswer(BaseModel):
-    """How far behind the topics an answer is."""
+    """How far the answer is behind the topics."""
 
-    lag_records: int | None = Field(description="Committed records that it does not hold yet; null: not known")
-    lag_ms: int | None = Field(None, description="It holds at least all that was committed so long ago")
+    lag_records: int | None = Field(description="Committed records that the view has not read yet; null: not known")
+    lag_ms: int | None = Field(
+        None, description="Age of the view: it contains everything committed before this many milliseconds"
+    )
     as_of_ms: MaybeEpochMs
 
 
 class StatisticsAnswer(FiguresOfKind):
-    """Totals of all time over all kinds, and by kind."""
+    """Totals since the start, of all kinds and by kind."""
 
     kinds: dict[str, FiguresOfKind]
     view: ViewAnswer
@@ -227,7 +237,7 @@ class WindowList(BaseModel):
 
 
 class Check(BaseModel):
-    """One thing that has to be right."""
+    """One health check."""
 
     name: str
     ok: bool
@@ -235,7 +245,7 @@ class Check(BaseModel):
 
 
 class Health(BaseModel):
-    """`checks` only with `?verbose`; `namespace` (EBS_NAMESPACE) where there is one."""
+    """Health of the process. `checks` only with `?verbose`; `namespace` only if EBS_NAMESPACE is set."""
 
     status: Literal["ok"]
     namespace: str | None = None
@@ -243,7 +253,7 @@ class Health(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """An error (RFC 9457); `type` is stable, the texts are for people."""
+    """An error (RFC 9457). Programs can rely on `type`; the texts may change."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -23,10 +23,10 @@ _EXAMPLE = {"asyncapi": "3.0.0", "info": {"title": "ebs", "version": "0.1.0"}, "
     "/asyncapi.json",
     response_model=dict[str, Any],
     responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}},
-    summary="What lies on the topics, as AsyncAPI 3.0",
+    summary="Get the AsyncAPI 3.0 document of the topics",
 )
 async def read_document(request: Request, parts: Parts) -> Response:
-    """Answer with channels, messages, keys, headers and examples, of the topics as the settings make them."""
+    """Return channels, messages, keys, headers and examples of this system's topics."""
     return json_response(describe(parts.settings, request.app.version))
 
 

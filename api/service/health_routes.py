@@ -13,17 +13,17 @@ router = APIRouter(tags=["health"])
 
 _MAX_SILENCE_MS = 10_000
 _NO_STORE = {"Cache-Control": "no-store"}
-Verbose = Annotated[str | None, Query(alias="verbose", description="With the checks one by one")]
+Verbose = Annotated[str | None, Query(alias="verbose", description="List each check")]
 
 
 @router.get(
     "/livez",
     response_model=schemas.Health,
     responses=documented_problems(503),
-    summary="Is this process alive?",
+    summary="Liveness probe",
 )
 async def read_liveness(parts: Parts, _verbose: Verbose = None) -> Response:
-    """Answer 200 as long as the event loop turns and the view reads what there is; asks nobody, so never the broker."""
+    """Return 200 while the event loop runs and the read view makes progress. This does not depend on the broker."""
     verdict = parts.standstill()
     if verdict is not None:
         problem = problems.unavailable("standing-still", verdict)
@@ -36,10 +36,10 @@ async def read_liveness(parts: Parts, _verbose: Verbose = None) -> Response:
     "/readyz",
     response_model=schemas.Health,
     responses=documented_problems(503),
-    summary="Can this process do its work?",
+    summary="Readiness probe",
 )
 async def read_readiness(parts: Parts, verbose: Verbose = None) -> Response:
-    """Answer 200 when the broker is reachable, the topics are right and the view has caught up once."""
+    """Return 200 when the broker is reachable, the topics are valid and the read view has caught up once."""
     checks = [_check_broker(parts), _check_view(parts)]
     if not all(check["ok"] for check in checks):
         reasons = [check["detail"] for check in checks if not check["ok"]]

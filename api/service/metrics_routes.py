@@ -10,9 +10,9 @@ from app.telemetry.metrics import CONTENT_TYPE, render
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics", response_class=Response, summary="Metrics of the whole system, for Prometheus")
+@router.get("/metrics", response_class=Response, summary="Get the metrics of the whole system, for Prometheus")
 async def read_metrics(parts: Parts) -> Response:
-    """Answer with what the statistics say, as far as the read view has them; workers have `/metrics` of their own."""
+    """Return the figures of the read view. Each worker has its own `/metrics`."""
     await parts.metrics.system.read_dead_letters()
     page = render(parts.metrics.registry)
     return Response(page, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -24,7 +24,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title,
             version=app.version,
-            description="Objects in, tasks out to any number of Kafka workers, every result counted exactly once.",
+            description="Submit objects over HTTP, run their tasks on Kafka workers, count every result exactly once.",
             routes=app.routes,
         )
         schemas = document["components"]["schemas"]

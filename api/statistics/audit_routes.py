@@ -19,9 +19,9 @@ from app.rules.counts import Counts, add_counts, describe_audit
 router = APIRouter(prefix="/statistics/audit", tags=["statistics"])
 
 
-@router.get("", response_model=AuditAnswer, responses=documented_problems(503), summary="Do the statistics add up?")
+@router.get("", response_model=AuditAnswer, responses=documented_problems(503), summary="Audit the statistics")
 async def read_audit(parts: Parts) -> Response:
-    """Answer with both sides of the law, over all kinds and by kind, and how far behind the topics they are."""
+    """Return how many tasks were created, how many are in each state, and whether the sum is equal; also by kind."""
     try:
         kinds = parts.view.totals()
     except ViewBehind as error:

@@ -30,18 +30,20 @@ class Balance(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     holds: bool = Field(description="Whether both sides are equal")
-    imbalance: int = Field(description="Left less right: above 0 tasks are lost, below 0 counted twice")
-    tasks_created: int = Field(description="Tasks that were made, of all time; a redrive makes none")
+    imbalance: int = Field(
+        description="Created tasks minus tasks in all states. Above 0: tasks are lost; below 0: counted twice"
+    )
+    tasks_created: int = Field(description="Tasks created since the start; a redrive creates none")
     queued: int = Field(description="Tasks that wait for a worker")
     in_progress: int = Field(description="Tasks that a handler works on")
     waiting_retry: int = Field(description="Tasks that wait for their next attempt")
     finished: int
-    dead: int = Field(description="Tasks that died and were not redriven")
+    dead: int = Field(description="Tasks that are dead and were not redriven")
     cancelled: int
 
 
 class AuditAnswer(Balance):
-    """The law over all kinds, and for each kind; `holds` of all is true only if it holds for each."""
+    """The audit over all kinds, and for each kind. The total `holds` is true only if it is true for each kind."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -24,10 +24,10 @@ _MAX_LIMIT = 1_000
     "",
     response_model=schemas.StatisticsAnswer,
     responses=documented_problems(503),
-    summary="Totals of all time",
+    summary="Get the totals",
 )
 async def read_statistics(parts: Parts) -> Response:
-    """Answer with the totals over all kinds and by kind, and how far behind the topics they are."""
+    """Return the totals since the start, of all kinds and by kind, and how far they are behind the topics."""
     try:
         kinds = parts.view.totals()
     except ViewBehind as error:
@@ -47,15 +47,15 @@ async def read_statistics(parts: Parts) -> Response:
     "/windows",
     response_model=schemas.WindowList,
     responses=documented_problems(422, 503),
-    summary="Tumbling windows, newest first",
+    summary="List tumbling windows, newest first",
 )
 async def read_windows(
     parts: Parts,
-    kind: Annotated[schemas.Kind | None, Query(description="Only this kind; left out: all, a window each")] = None,
-    limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT, description="At most so many windows")] = _DEFAULT_LIMIT,
-    size: Annotated[int, Query(description="Length in seconds: 10, 60 or 3600")] = _SIZES_S[0],
+    kind: Annotated[schemas.Kind | None, Query(description="Only this kind. Default: one window for each kind")] = None,
+    limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT, description="Maximum number of windows")] = _DEFAULT_LIMIT,
+    size: Annotated[int, Query(description="Length of a window in seconds: 10, 60 or 3600")] = _SIZES_S[0],
 ) -> Response:
-    """Answer with the windows by event time; the newest ones still change."""
+    """Return windows of event time. The newest windows still change."""
     if size not in _SIZES_S:
         detail = f"Input should be {' or '.join(map(str, _SIZES_S))}"
         raise problems.invalid([{"detail": detail, "parameter": "size"}])

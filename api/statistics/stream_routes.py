@@ -17,19 +17,19 @@ router = APIRouter(prefix="/statistics", tags=["statistics"])
 
 _DOCUMENTED = {
     200: {
-        "description": "Events `statistics` with totals, `objects_by_state`, `rates_per_s` over the last seconds (null "
-        "at first) and how far behind the view is; `unavailable` as long as there are none",
+        "description": "Events `statistics` with totals, `objects_by_state`, `rates_per_s` of the last seconds (null "
+        "at first) and the lag of the view; events `unavailable` while the view has no statistics",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     },
     **documented_problems(422),
 }
 
 
-@router.get("/stream", responses=_DOCUMENTED, response_class=Response, summary="Totals and rates, once a second")
+@router.get("/stream", responses=_DOCUMENTED, response_class=Response, summary="Stream totals and rates, once a second")
 async def stream_statistics(
-    parts: Parts, *, kinds: Annotated[bool, Query(description="Also the figures of each kind")] = False
+    parts: Parts, *, kinds: Annotated[bool, Query(description="Include the figures of each kind")] = False
 ) -> Response:
-    """Answer with Server-Sent Events; computed once for all, so one who is slow gets the latest only."""
+    """Return Server-Sent Events. All clients share one computation; a slow client gets only the latest event."""
     return EventStream(_stream(parts, kinds=kinds), parts.streams.send_timeout_s)
 
 

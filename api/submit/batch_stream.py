@@ -65,7 +65,7 @@ async def results_of(request: Request, batch: Batch, settings: Settings) -> Asyn
             async for chunk in chunks:
                 yield await batch.take(chunk)
     except _Full as full:
-        detail = f"{full}: this line and those after it were not taken"
+        detail = f"{full}: this line and all lines after it were not read"
         yield [batch.refuse(Item(full.line, None), full.status, full.name, detail)]
     except ClientDisconnect:
         # A line that the connection cut in two must not be taken for a whole one.

@@ -49,7 +49,7 @@ class Commander(NamedTuple):
         try:
             ends = await self.publisher.publish_to(records)
         except OutcomeUnknown as error:
-            detail = f"{error}, so it is not known whether the command holds; repeating is safe"
+            detail = f"{error}, so it is not known whether the command is stored; repeating is safe"
             raise problems.unavailable("outcome-unknown", detail, _members(place)) from error
         except (BrokerUnavailable, RecordRefused) as error:
             name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"

@@ -40,7 +40,9 @@ class InFlight:
             self._serve()
 
     async def _wait(self, size_bytes: int, wait_s: float) -> None:
-        reason = f"{self._limit_bytes} bytes (EBS_MAX_IN_FLIGHT_BYTES) wait for the Kafka broker's word already"
+        reason = (
+            f"{self._limit_bytes} bytes (EBS_MAX_IN_FLIGHT_BYTES) already wait for the Kafka broker's acknowledgement"
+        )
         # What waits is held in memory too, so it has the same limit.
         if wait_s <= 0 or self._waiting_bytes + size_bytes > self._limit_bytes:
             raise BrokerBehind(reason)

@@ -105,8 +105,8 @@ def _missing_content(payload: Payload, settings: Settings) -> str | None:
     if says_something or makes_objects_up(settings):
         return None
     return (
-        "The request says nothing of the object, and where handlers are set none is made up: send a content, a name or "
-        "a kind, or set EBS_GENERATE=true for the API"
+        "The request is empty, and the API generates no objects because handlers are set: send a content, a name or a "
+        "kind, or set EBS_GENERATE=true for the API"
     )
 
 
@@ -124,7 +124,7 @@ def too_large(event_bytes: int) -> str | None:
     """Return why a topic does not take an event of this size, None if it does."""
     if event_bytes <= MAX_EVENT_BYTES:
         return None
-    return f"name and content make an event of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
+    return f"name and content make a record of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
 
 
 def prepare(

@@ -169,7 +169,7 @@ class KafkaPublisher:
         """Abandon a producer that failed; returns what to raise."""
         if self._producer is producer:
             _log.warning(
-                "the Kafka broker at %s did not take a record (%r); connecting anew", self._cluster.bootstrap, error
+                "the Kafka broker at %s did not accept a record (%r); connecting again", self._cluster.bootstrap, error
             )
             self._producer = None
             self._lost.set()

@@ -119,13 +119,11 @@ class Storing(NamedTuple):
         except ViewBehind:
             first = None
         if first is None:
-            detail = "the broker has it, but the read view is behind: it is not known yet whether it was the first"
+            detail = "Kafka has stored it, but the read view is behind: whether it was the first is not known yet"
             return Outcome(Fate.UNKNOWN, "outcome-unknown", detail)
         return STORED if is_repetition(first, one.event) else _conflict(one.object_id)
 
 
 def _conflict(object_id: str) -> Outcome:
-    detail = (
-        f"object {object_id} was submitted with another payload: use a new key, or send the payload of the first time"
-    )
+    detail = f"object {object_id} was submitted with another payload: use a new key, or send the first payload"
     return Outcome(Fate.CONFLICT, "key-reused", detail)

@@ -96,7 +96,9 @@ class Submitter:
             task.add_done_callback(lambda done: self._forget(object_id, done))
         elif running.payload_hash != payload_hash:
             # Whether that one will be the object is not known yet: it may fail, and then this one may be it.
-            detail = f"object {object_id} is being submitted with another payload: repeat when that one has its answer"
+            detail = (
+                f"object {object_id} is being submitted with another payload: repeat after that request has its answer"
+            )
             raise problems.conflict("key-in-flight", detail, {"id": object_id, "safe_to_repeat": True})
         # One who gives up must not take the others' submit with him.
         return await asyncio.shield(running.task)
@@ -150,7 +152,7 @@ def _problem_of(outcome: Outcome, object_id: str, key: str | None) -> problems.P
         how = f'send the same payload with "id": "{object_id}"' if key is None else "send the same again"
         detail = (
             f"{outcome.detail}, so it is not known whether object {object_id} is stored. Repeating is safe: {how}, "
-            "it makes this object once"
+            "it creates this object only once"
         )
         members = {"id": object_id, "ids": [object_id], "safe_to_repeat": True, "retry_with": {"id": object_id}}
         return problems.unavailable(outcome.name, detail, members)
@@ -170,7 +172,11 @@ def _many_failed(failed: Outcome, stored: list[str], chunk: list[str], count: in
         return _nothing_stored(failed, chunk)
     unknown = chunk if failed.fate is Fate.UNKNOWN else []
     missing = count - len(stored) - len(unknown)
-    repeat = f"repeat with count={missing}" if key is None else "repeat the same, it makes those that are missing"
+    repeat = (
+        f"repeat with count={missing}"
+        if key is None
+        else "send the same request again: it creates only the missing objects"
+    )
     reason = failed.detail.removesuffix("; nothing was stored, so repeating is safe")
     detail = (
         f"{reason}. Of {count} objects {len(stored)} are stored, of {len(unknown)} it is not known (GET tells), "

@@ -49,7 +49,7 @@ class EventHistory:
                         if record.key == key and record.value is not None and record.offset < last
                     ]
         except KafkaError as error:
-            raise EventsUnavailable(f"the Kafka broker does not hand out events ({error!r})") from error
+            raise EventsUnavailable(f"cannot read events from the Kafka broker ({error!r})") from error
 
     async def close(self) -> None:
         """Close the consumers."""

@@ -122,7 +122,7 @@ class EventTail:
                     await self._serve(consumer)
             except (KafkaError, OSError) as error:
                 _log.warning("cannot follow %s: %r", self._topic, error)
-                self.fail_all(EventsUnavailable(f"the Kafka broker does not hand out events ({error!r})"))
+                self.fail_all(EventsUnavailable(f"cannot read events from the Kafka broker ({error!r})"))
                 await asyncio.sleep(_RETRY_PAUSE_S)
             finally:
                 self._positions = {}
@@ -186,5 +186,5 @@ async def _started(follower: Follower) -> None:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await follower.started.wait()
     except TimeoutError:
-        raise EventsUnavailable("the Kafka broker does not say where the events end") from None
+        raise EventsUnavailable("cannot read the end offsets of the events") from None
     follower.check()

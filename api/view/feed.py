@@ -4,7 +4,7 @@ Reads: `objects`, the changelogs of ledger, results and windows, `dead-letters`;
 group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
-made anew are noticed by their ids; then the view is built anew too, as it is when tombstones may have been missed.
+recreated are noticed by their ids; then the view is built anew too, as it is when tombstones may have been missed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ViewFeed:
                 except StoreFailed as error:
                     await self._wait_for_room(error)
                 except TopicsReplaced as error:
-                    _log.warning("%s: the view is built anew", error)
+                    _log.warning("%s: the view is rebuilt", error)
                 except TombstonesMissed:
                     pass  # the slot sees that, too: it says so, and makes the store anew
                 except (KafkaError, OSError) as error:
@@ -177,4 +177,4 @@ class ViewFeed:
             except (KafkaError, OSError):
                 continue  # a broker that is away has not replaced anything yet
             if now != layout:
-                raise TopicsReplaced(f"the topics at {self._cluster.bootstrap} were made anew")
+                raise TopicsReplaced(f"the topics at {self._cluster.bootstrap} were recreated")

@@ -39,11 +39,11 @@ _COUNTERS = (
     ("tasks_started", "ebs_tasks_started_total", "Attempts that were started"),
     ("tasks_finished", "ebs_tasks_finished_total", "Tasks that finished"),
     ("tasks_failed", "ebs_tasks_failed_total", "Attempts that failed"),
-    ("tasks_retried", "ebs_tasks_retried_total", "Failed attempts that are tried again"),
+    ("tasks_retried", "ebs_tasks_retried_total", "Failed attempts that were retried"),
     ("tasks_died", "ebs_tasks_dead_total", "Tasks that died, including those that were redriven since"),
     ("tasks_cancelled", "ebs_tasks_cancelled_total", "Tasks that were cancelled"),
-    ("late_events", "ebs_window_late_events_total", "Events whose window was over already"),
-    ("expired_events", "ebs_expired_events_total", "Events of objects that the ledger had forgotten already"),
+    ("late_events", "ebs_window_late_events_total", "Events that were late for their window"),
+    ("expired_events", "ebs_expired_events_total", "Events of objects that the ledger had already forgotten"),
 )
 _STATES = (
     ("queued_now", "queued"),
@@ -65,7 +65,7 @@ class _Duration(NamedTuple):
 
 
 _DURATIONS = (
-    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "Time that a task waited for its start"),
+    _Duration("wait_histogram", "wait_ms", "ebs_task_queue_wait_seconds", "Time that a task waited before it started"),
     _Duration("spent_histogram", "spent_ms", "ebs_task_duration_seconds", "Time that handlers took"),
     _Duration(
         "object_histogram", "object_ms", "ebs_object_duration_seconds", "Time from an object's creation to its end"
@@ -132,7 +132,7 @@ class SystemCollector:
             )
         if view.progress.as_of_ms is not None:
             as_of_s = view.progress.as_of_ms / 1_000
-            yield gauge("ebs_view_as_of_timestamp_seconds", "When the read view had last read everything", as_of_s)
+            yield gauge("ebs_view_as_of_timestamp_seconds", "Time when the read view was last up to date", as_of_s)
 
 
 def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
@@ -143,14 +143,12 @@ def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
     for field, name, text in _COUNTERS:
         yield counter(name, text, getattr(total, field))
     yield labelled_gauge(
-        "ebs_tasks", "Tasks by their state now", ["state"],
+        "ebs_tasks", "Tasks by current state", ["state"],
         [((state,), getattr(total, field)) for field, state in _STATES],
     )  # fmt: skip
     # Of absolute values: one kind's surplus must not hide another's loss.
     imbalance = sum(abs(counts.imbalance) for counts in kinds.values())
-    yield gauge(
-        "ebs_audit_imbalance", "Tasks that the statistics do not account for; anything but 0 is a bug", imbalance
-    )
+    yield gauge("ebs_audit_imbalance", "Created tasks minus tasks in all states; any value but 0 is a bug", imbalance)
     for duration in _DURATIONS:
         yield _histogram(duration, getattr(total, duration.histogram), getattr(total, duration.sum_ms))
 
@@ -160,7 +158,7 @@ def _objects_by_state(counts: Mapping[tuple[str, ObjectState], int]) -> Metric:
     for (_, state), count in counts.items():
         by_state[state] += count
     return labelled_gauge(
-        "ebs_objects", "Objects that are still known, by their state now", ["state"],
+        "ebs_objects", "Objects in the ledger, by current state", ["state"],
         [((state.lower(),), count) for state, count in by_state.items()],
     )  # fmt: skip
 

@@ -71,7 +71,7 @@ class RedriveRuns:
         silent_s = self._clock_s() - heard.at_s
         if progress.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
             return progress
-        error = f"nothing has been heard of its API process for {silent_s:.0f} s; the same request goes on from here"
+        error = f"its API process has not reported for {silent_s:.0f} s; send the same request again to continue"
         return progress.ended(RunState.INTERRUPTED, progress.at_ms, error)
 
     def _hear(self, value: bytes | None) -> str | None:

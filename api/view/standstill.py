@@ -59,7 +59,7 @@ class ViewWatch:
             ]
             ends = await self._ends.read(partitions)
         except (KafkaError, OSError, TimeoutError) as error:
-            _log.debug("the broker does not say where the view's topics end: %r", error)
+            _log.debug("cannot read the end offsets of the view's topics: %r", error)
             ends = None
         offsets = self._view.offsets()
         positions = {TopicPartition(topic, n): offset for topic, of in offsets.items() for n, offset in of.items()}

@@ -157,7 +157,7 @@ class StatisticsKeeper:
             await asyncio.to_thread(self._file.write, kinds, self._pending, anew=anew)
         except sqlite3.Error as error:
             if not self._complained:
-                _log.warning("cannot write statistics (%s): check EBS_STATS_DB; tried again every second", error)
+                _log.warning("cannot write statistics (%s): check EBS_STATS_DB; retrying every second", error)
             self._complained = True
             self._written = None
             return

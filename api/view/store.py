@@ -96,20 +96,20 @@ class Slot:
             if error.errno in _NO_ROOM:
                 raise StoreFailed(_advice(data_dir, error)) from error
             raise SettingsError(f"EBS_DATA_DIR={data_dir} cannot be used ({error}): choose another directory") from None
-        raise SettingsError(f"EBS_DATA_DIR={data_dir} serves {_MAX_SLOTS} API processes already: choose another one")
+        raise SettingsError(f"EBS_DATA_DIR={data_dir} already serves {_MAX_SLOTS} API processes: choose another one")
 
     def open(self, layout: Layout, now_ms: int = 0, tombstones_kept_ms: int | None = None) -> ViewStore:
         """Open the store, built anew if it is unreadable, of another layout, or too old (see `api.view.tombstones`)."""
         try:
             store = ViewStore(self.directory)
         except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
-            _log.warning("the view in %s cannot be read (%s): it is built anew", self.directory, error)
+            _log.warning("the view in %s cannot be read (%s): it is rebuilt", self.directory, error)
         else:
             why = _why_anew(store, layout, now_ms - store.whole_ms(), tombstones_kept_ms)
             if why is None:
                 return store
             if store.layout() is not None:
-                _log.warning("the view in %s %s: it is built anew", self.directory, why)
+                _log.warning("the view in %s %s: it is rebuilt", self.directory, why)
             store.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         with _telling(self.directory):
@@ -208,7 +208,7 @@ class ViewStore:
         try:
             self._db.close()
         except Exception as error:  # noqa: BLE001  # as in `_telling`
-            _log.warning("the view in %s cannot be closed in order: %s", self._directory, error)
+            _log.warning("the view in %s cannot be closed cleanly: %s", self._directory, error)
 
 
 @contextmanager
@@ -222,14 +222,14 @@ def _telling(directory: Path) -> Iterator[None]:
 def _advice(directory: Path, error: Exception) -> str:
     return (
         f"the view cannot be written to {directory} ({error}): make room on its disk, or choose another EBS_DATA_DIR. "
-        "It is tried again; nothing is lost, as the topics have it all"
+        "The API tries again; nothing is lost, because the topics have everything"
     )
 
 
 def _why_anew(store: ViewStore, layout: Layout, missing_ms: int, tombstones_kept_ms: int | None) -> str | None:
     """Say why a store is of no use, None if it is; the last `missing_ms` are not in it."""
     if store.layout() != layout:
-        return "is of other topics or of another version"
+        return "belongs to other topics or to another version"
     if tombstones_kept_ms is not None and missing_ms > tombstones_kept_ms:
         return (
             f"has not been read on for {missing_ms / _MS_PER_H:.1f} h, and from {tombstones_kept_ms / _MS_PER_H:.1f} h "

@@ -1,6 +1,6 @@
 """Tells topics from topics of the same name: the cluster's id and the topics' own (KIP-516).
 
-A cluster that was made anew, or a topic that was deleted and made again, starts at offset 0: a store that goes on at
+A cluster that was recreated, or a topic that was deleted and made again, starts at offset 0: a store that goes on at
 its old offset would miss records and keep rows of objects that are gone.
 """
 

@@ -44,10 +44,10 @@ async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> l
         abandoned = sorted(open_ids - await _client_ids(client, group_id))
         await asyncio.gather(*(_end(client, one) for one in abandoned))
     except (errors.KafkaError, OSError) as error:
-        log.info("transactions of workers that are gone end with their time-out: %r", error)
+        log.info("open transactions of gone workers end at their timeout: %r", error)
         return []
     for one in abandoned:
-        log.info("ended the open transaction of %s, which is not in the group any more", one)
+        log.info("ended the open transaction of %s, which has left the group", one)
     return abandoned
 
 
@@ -56,7 +56,7 @@ async def living_members(client: AIOKafkaClient, group_id: str) -> frozenset[str
     try:
         return frozenset([member_id for member_id, *_ in await _members(client, group_id)])
     except (errors.KafkaError, OSError) as error:
-        log.info("the members of the group are not known: %r", error)
+        log.info("cannot read the members of the group: %r", error)
         return None
 
 

@@ -77,7 +77,7 @@ async def check_group(cluster: Cluster, group_id: str) -> None:
     Asked by a heartbeat of nobody, which changes nothing. What else goes wrong is left to those who work.
     """
     refusal = AccessRefused(
-        f"our user may not join the group {group_id} at {cluster.bootstrap}: allow it Read and Describe "
+        f"the Kafka user may not join the group {group_id} at {cluster.bootstrap}: allow it Read and Describe "
         "(docs/how-to/own-kafka.md)"
     )
     try:

@@ -83,5 +83,5 @@ def _tell(record: UnreadableRecord) -> None:
     untold_count = _alike.untold_before((record.topic, str(record.error)), time.monotonic())
     if untold_count is not None:
         log.error(
-            "%s cannot be unpacked and is passed over: %s%s", place_of(record), record.error, alike_before(untold_count)
+            "%s cannot be unpacked and is skipped: %s%s", place_of(record), record.error, alike_before(untold_count)
         )

@@ -35,7 +35,7 @@ class KafkaSettings(BaseSettings):
         "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
     )
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
-        Field("PLAINTEXT", description="How Kafka is reached: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+        Field("PLAINTEXT", description="Security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     )
     sasl_mechanism: Annotated[
         Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"], BeforeValidator(_upper)
@@ -43,16 +43,18 @@ class KafkaSettings(BaseSettings):
     sasl_username: str = Field("", description="User of PLAIN and SCRAM")
     sasl_password: SecretStr = Field(SecretStr(""), description="Password of PLAIN and SCRAM")
     sasl_oauth_token_file: Path | None = Field(
-        None, description="File with the token of OAUTHBEARER, read anew for each connection"
+        None, description="File with the token of OAUTHBEARER; it is read again for each connection"
     )
     ssl_cafile: Path | None = Field(
-        None, description="PEM file of the authorities that the broker's certificate is checked by; unset: the system's"
+        None, description="PEM file of the CAs that sign the broker's certificate; unset: the system's"
     )
-    ssl_certfile: Path | None = Field(None, description="PEM file of our own certificate, where the broker wants one")
+    ssl_certfile: Path | None = Field(
+        None, description="PEM file of the client certificate, if the broker requires one"
+    )
     ssl_keyfile: Path | None = Field(None, description="PEM file of its key; unset: it is in EBS_SSL_CERTFILE")
-    ssl_key_password: SecretStr = Field(SecretStr(""), description="What the key is encrypted with")
+    ssl_key_password: SecretStr = Field(SecretStr(""), description="Password of the key")
     ssl_check_hostname: bool = Field(
-        default=True, description="The broker's certificate must name the host that is called"
+        default=True, description="Whether the broker's certificate must contain its host name"
     )
 
 

@@ -106,7 +106,7 @@ class _TransactionSender(Sender):
             try:
                 return await transaction_version(self.client)
             except errors.KafkaError as error:
-                log.debug("no broker says which transactions it knows yet: %r", error)
+                log.debug("cannot read the transaction versions of the brokers yet: %r", error)
                 await self.client.force_metadata_update()
                 await asyncio.sleep(self._retry_backoff)
 

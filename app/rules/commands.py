@@ -30,7 +30,7 @@ class BadCommand(Exception):
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="PAUSE"):
-    """Start no task, or none of a kind; `breaker` is the worker whose breaker asks for it, where no person does."""
+    """Start no tasks, or none of one kind. `breaker` is the worker whose breaker paused the kind; absent: a person."""
 
     at_ms: Instant = 0
     reason: str = ""
@@ -38,7 +38,7 @@ class Pause(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="PAUSE"
 
 
 class LimitRate(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="RATE"):
-    """Start at most `per_s` tasks of a kind a second, all workers together."""
+    """Start at most `per_s` tasks of a kind per second in the whole system."""
 
     kind: Kind
     per_s: PerS
@@ -46,14 +46,14 @@ class LimitRate(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="RA
 
 
 class SetConcurrency(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CONCURRENCY"):
-    """Work on at most `count` tasks at once, each worker or one of them; wins over `EBS_CONCURRENCY`."""
+    """Run at most `count` tasks at once, on each worker or on one worker. This overrides `EBS_CONCURRENCY`."""
 
     count: Concurrency
     at_ms: Instant = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CANCEL"):
-    """Neither start nor finish an object's tasks, a task, or those of a kind (of all) created before an instant."""
+    """Cancel an object's tasks, one task, or all tasks of a kind (or of all kinds) created before an instant."""
 
     object_id: ObjectId | UnsetType = UNSET
     task_id: TaskId | UnsetType = UNSET
@@ -64,14 +64,14 @@ class Cancel(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CANCE
 
 
 class Drain(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="DRAIN"):
-    """One worker starts no further task, in this life and the next ones, until this is revoked."""
+    """One worker starts no more tasks until the command is undone. A restart of the worker does not undo it."""
 
     at_ms: Instant = 0
     reason: str = ""
 
 
 class EndSession(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="LOGOUT"):
-    """A browser logged out: no API process takes its session, which would have been over by itself at `until_ms`."""
+    """A browser logged out. No API process accepts its session, which would have ended at `until_ms`."""
 
     until_ms: Instant
     at_ms: Instant = 0

@@ -167,7 +167,7 @@ class ControlState:
         try:
             command_key = parse_command_key(key)
         except BadCommand as error:
-            self._report(f"a record of control is passed over: {error}")
+            self._report(f"a record of control is skipped: {error}")
             return False
         by_name = self._of[command_key.family]
         command: Command | None = None
@@ -176,7 +176,7 @@ class ControlState:
                 command = decode_command(command_key, value)
             except BadCommand as error:
                 self._report(
-                    f"a record of control is no command, so {command_key.encoded().decode()!r} is revoked: {error}"
+                    f"a record of control is not a command, so {command_key.encoded().decode()!r} is revoked: {error}"
                 )
         if command is None:
             revoked = by_name.pop(command_key.name, None) is not None

@@ -44,9 +44,9 @@ class LetterState(StrEnum):
 
 
 class LetterAct(msgspec.Struct, frozen=True):
-    """Something done to a letter; `redrive` is the generation that it began, 0 for a discard.
+    """A redrive or discard of a letter. `redrive` is the number of the redrive from 1, or 0 for a discard.
 
-    By `id` one who does not know whether his act came through finds it again; it is empty for those of a run.
+    After a lost answer the API finds the act again by its `id`. The acts of a redrive by filter have none.
     """
 
     at_ms: Instant

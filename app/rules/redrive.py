@@ -92,7 +92,7 @@ class RedrivePolicy(NamedTuple):
         is_request = topic == self.requests_topic or topic.startswith(f"{self.requests_topic}-retry-")
         if not is_request and topic not in {self.objects_topic, self.events_topic}:
             where = f"from {topic!r}" if topic else "without saying from where"
-            return Refusal(f"it came {where}, and only what came from a topic of ours can go back")
+            return Refusal(f"it came {where}, and only a record of one of this system's topics can be redriven")
         if payload is None and INCOMPLETE_HEADER in headers:
             return _incomplete(topic, headers)
         partition = number_of(headers.get(PARTITION_HEADER))
@@ -163,9 +163,9 @@ class RedrivePolicy(NamedTuple):
             try:
                 key, value = self._key_of(topic, payload), payload
             except DECODE_ERRORS as error:
-                return Refusal(f"it would be no valid record of {topic}: {error}", of_payload=True)
+                return Refusal(f"it would not be a valid record of {topic}: {error}", of_payload=True)
         if value is None:
-            return Refusal(f"its value is empty, which is no record of {topic}: send an edited payload")
+            return Refusal(f"its value is empty, which is not a valid record of {topic}: send an edited payload")
         headers = [*headers_of_others(letter.headers), (REDRIVE_HEADER, str(redrive).encode())]
         return RedrivePlan(Outgoing(topic, partition, key, value, headers), None, redrive)
 
@@ -178,7 +178,7 @@ class RedrivePolicy(NamedTuple):
             if task.object_partition < self.partition_count:
                 return task.task_id.encode()
             raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")
-        raise msgspec.ValidationError("what workers wrote is not edited")
+        raise msgspec.ValidationError("only name, content and kind can be edited")
 
 
 def task_of(value: bytes | None) -> TaskCreated | None:
@@ -205,10 +205,12 @@ def _incomplete(topic: str, headers: Mapping[str, bytes]) -> Refusal:
         for name in (INCOMPLETE_HEADER, PARTITION_HEADER, OFFSET_HEADER)
     )
     return Refusal(
-        f"this letter does not hold its whole record ({said}): redrive it with the whole record as edited payload, "
+        f"this letter does not contain the whole record ({said}): redrive it with the whole record as edited payload, "
         f"or send {topic}-{partition}@{offset} again yourself while the topic keeps it"
     )
 
 
 def _limit_reached(what: str) -> Refusal:
-    return Refusal(f"{what} has been redriven {MAX_REDRIVES} times, which is the limit: discard it, or submit it anew")
+    return Refusal(
+        f"{what} has been redriven {MAX_REDRIVES} times, which is the limit: discard it, or submit its object again"
+    )

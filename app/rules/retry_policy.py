@@ -54,7 +54,7 @@ class RetryPolicy(NamedTuple):
             tier_s = self._tier_for(asked_delay_s)
         due_at_ms = now_ms + delay_ms
         if due_at_ms - created_at_ms > self.max_age_ms:
-            return GiveUp(f"the next attempt would come {self.max_age_ms // 3_600_000} h after the task was made")
+            return GiveUp(f"the next attempt would start {self.max_age_ms // 3_600_000} h after the task was created")
         return RetryAt(tier_s, due_at_ms)
 
     def _tier_for(self, delay_s: float) -> int:

@@ -1,6 +1,6 @@
 """How windows age: 10 s windows merge into 1 min windows, these into 1 h windows, and these are let go.
 
-All by stream time. What counts late goes to the shortest window that still is: an expired one is never made anew, or
+All by stream time. What counts late goes to the shortest window that still is: an expired one is never recreated, or
 nobody would ever remove it. What is older than the longest windows counts in the totals only.
 """
 

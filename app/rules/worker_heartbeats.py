@@ -67,21 +67,21 @@ class HeldUp(msgspec.Struct, frozen=True, gc=False):
         return f"{self.in_words()}; what to do: {self.fix()}"
 
     def _reason(self) -> tuple[str, str]:
-        return _REASONS.get(self.why, ("wait, and no task of any kind behind them starts", "ebs control"))
+        return _REASONS.get(self.why, ("wait, and tasks of all kinds behind them cannot start", "ebs control"))
 
 
 _REASONS = {
     "paused": (
-        "wait while the kind is paused, and no task of any kind behind them starts",
+        "wait because the kind is paused, and tasks of all kinds behind them cannot start",
         "ebs resume --kind {kind} (or ebs resume), or ebs cancel --kind {kind}",
     ),
     "rate": (
-        "wait for its rate, and no task of any kind behind them starts before",
+        "wait because of its rate, and tasks of all kinds behind them cannot start",
         "raise the rate (ebs rate {kind} PER_S), lift it (ebs rate {kind} --off), or ebs cancel --kind {kind}",
     ),
     "order": (
-        "wait for another task of their object (EBS_ORDER=key), and no task of any kind behind them starts",
-        "see what runs so long: ebs workers --running; or ebs cancel --kind {kind}",
+        "wait for another task of their object (EBS_ORDER=key), and tasks of all kinds behind them cannot start",
+        "see which tasks run for long: ebs workers --running; or ebs cancel --kind {kind}",
     ),
 }
 
@@ -122,7 +122,7 @@ class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
-    """One value on `workers`."""
+    """A worker is alive: its state, sent on `workers`."""
 
     worker: Name
     role: Name

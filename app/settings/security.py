@@ -69,24 +69,29 @@ class SecuritySettings(KafkaSettings):
         SecretStr(""), description="The key that the `ebs` commands send"
     )
     api_open: bool = Field(
-        default=False, description="Let the API start without keys even where other machines can reach it"
+        default=False, description="Let the API start without keys even if other machines can reach it"
     )
     api_published_on: str = Field(
         "",
         description="Address on which a container's port is published; empty: the address that the API listens on",
     )
-    metrics_public: bool = Field(default=False, description="The API's /metrics needs no key, where there are keys")
+    metrics_public: bool = Field(default=False, description="Serve the API's /metrics without a key")
     cors_origins: Annotated[Texts, AfterValidator(_check_origins)] = Field(
         (), description="Sites whose pages may call the API, such as https://shop.example, separated by commas"
     )
     rate_limit_per_s: float = Field(
-        0.0, ge=0, le=1_000_000, description="Requests of one client that the API takes in a second; 0: any number"
+        0.0, ge=0, le=1_000_000, description="Requests per second that the API accepts from one client; 0: no limit"
     )
-    rate_limit_burst: int = Field(100, ge=1, le=1_000_000, description="Requests that may come at once before that")
+    rate_limit_burst: int = Field(
+        100, ge=1, le=1_000_000, description="Requests that a client may send at once beyond that limit"
+    )
     trusted_proxies: Annotated[Texts, AfterValidator(_check_networks)] = Field(
-        (), description="Addresses or networks whose X-Forwarded-For and -Proto are believed, separated by commas"
+        (),
+        description="Addresses or networks of trusted proxies (X-Forwarded-For and -Proto), separated by commas",
     )
-    web_host: str = Field("0.0.0.0", description="Address that a worker's own pages listen on; they know no keys")
+    web_host: str = Field(
+        "0.0.0.0", description="Address that a worker's own pages listen on; they have no access control"
+    )
 
     @classmethod
     def settings_customise_sources(

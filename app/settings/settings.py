@@ -98,13 +98,17 @@ class Settings(SecuritySettings):
         return self.stats_db.with_name(self.names.of(self.stats_db.name))
 
     namespace: Annotated[str, BeforeValidator(_parse_namespace)] = Field(
-        "", description="Begins every topic, group and transactional id, so that systems share one Kafka; empty: none"
+        "", description="Prefix of every topic, group and transactional id, so that several systems can share one Kafka"
     )
     partitions: int = Field(8, ge=1, le=1_000, description="Partitions of every topic except control")
-    replication_factor: int = Field(1, ge=1, le=15, description="Replicas of every topic that is made")
-    min_insync_replicas: int = Field(1, ge=1, le=15, description="Replicas that must have a write before it counts")
+    replication_factor: int = Field(1, ge=1, le=15, description="Replicas of each topic that ebs makes")
+    min_insync_replicas: int = Field(
+        1, ge=1, le=15, description="Replicas that must have a record before Kafka acknowledges it"
+    )
     retention_days: int = Field(7, ge=1, le=3_650, description="How long objects, requests and events are kept")
-    data_dir: Path = Field(Path(".ebs"), description="Embedded broker's data, local stores, the API's view")
+    data_dir: Path = Field(
+        Path(".ebs"), description="Folder of the embedded broker's data, the workers' stores and the API's view"
+    )
     kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.3.2"] = Field(
         "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.3.2"
     )
@@ -112,35 +116,40 @@ class Settings(SecuritySettings):
         "",
         max_length=200,
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="Stable name of a worker instance; empty: a random one for each process life",
+        description="Fixed name of this worker; empty: a random name at each start",
     )
-    session_timeout_s: float = Field(10.0, ge=1, le=3_600, description="Silence after which a worker counts as dead")
+    session_timeout_s: float = Field(
+        10.0, ge=1, le=3_600, description="A worker without a heartbeat for this long loses its partitions"
+    )
     transaction_timeout_s: float = Field(
-        10.0, ge=1, le=900, description="After which the broker aborts a transaction that a worker left open"
+        10.0, ge=1, le=900, description="The broker aborts a transaction that stays open for this long"
     )
     stall_timeout_s: float = Field(
         60.0,
         ge=1,
         le=86_400,
-        description="Work that stands still for so long ends its worker, see Exit codes and health",
+        description="A worker that makes no progress for this long exits, see Exit codes and health",
     )
-    restart_backoff_s: float = Field(0.5, ge=0, le=60, description="First pause before a dead process starts again")
+    restart_backoff_s: float = Field(
+        0.5, ge=0, le=60, description="First pause before `ebs up` restarts a dead process"
+    )
 
-    tasks_per_object: int = Field(3, ge=1, le=1_000, description="Tasks of an object that does not ask for a number")
-    max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Most tasks that an object may ask for")
-    generate: bool = Field(
-        default=False, description="Make objects up for requests that say nothing, also where handlers are set"
-    )
+    tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
+    max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
+    generate: bool = Field(default=False, description="Generate objects for empty requests even if handlers are set")
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
     )
 
     process_time: Annotated[ProcessTime, NoDecode, BeforeValidator(_parse_process_time)] = Field(
-        ProcessTime(3.0, 5.0), description="What the default handler takes, in seconds: 0, 0.2 or a range 3-5"
+        ProcessTime(3.0, 5.0),
+        description="How long the default handler takes, in seconds: 0, 0.2 or a range such as 3-5",
     )
-    concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker works on at once")
-    commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Longest wait before finished work is committed")
-    handler: str = Field("", description="package.module:function that works on tasks; empty: one that takes time only")
+    concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker runs at once")
+    commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Maximum time before finished tasks are committed")
+    handler: str = Field(
+        "", description="package.module:function that handles tasks; empty: a default handler that only waits"
+    )
     handlers: dict[str, str] = Field(
         default_factory=dict, description='Handlers by kind, as JSON: {"image": "shop.images:resize"}'
     )
@@ -153,51 +162,55 @@ class Settings(SecuritySettings):
     retry_tiers_s: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_parse_tiers)] = Field(
         (1, 10, 60), description="Seconds that the retry tiers wait, ascending; each is a topic"
     )
-    max_attempts: int = Field(5, ge=1, le=16, description="Attempts of a task before it is dead")
+    max_attempts: int = Field(5, ge=1, le=16, description="Maximum number of attempts; then the task is dead")
     max_task_age_h: float = Field(24.0, gt=0, le=24 * 365, description="Age after which a failed task is not retried")
     breaker_dead_share: float = Field(
         0.0, ge=0, le=1, description="A worker pauses a kind when this share (0 to 1) of its tasks dies; 0: never"
     )
     breaker_window_s: float = Field(
-        60.0, ge=1, le=86_400, description="Tasks that ended longer ago do not count for that share"
+        60.0, ge=1, le=86_400, description="The share counts tasks that ended within this time"
     )
-    breaker_min_tasks: int = Field(100, ge=1, le=1_000_000, description="Fewer tasks than so many do not make a share")
+    breaker_min_tasks: int = Field(
+        100, ge=1, le=1_000_000, description="The breaker waits until at least this many tasks have ended"
+    )
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
     ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")
     ledger_retention_h: float = Field(
-        168.0, gt=0, le=24 * 3_650, description="How long an object is known after its end, by stream time"
+        168.0, gt=0, le=24 * 3_650, description="How long an object is kept after its end, by stream time"
     )
     window_retention_h: float = Field(
         1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept before they merge into longer ones"
     )
     window_grace_s: float = Field(
-        10.0, ge=0, le=86_400, description="How long after the end of its 10 s window an event is not late yet"
+        10.0, ge=0, le=86_400, description="How long after the end of its 10 s window an event is not yet late"
     )
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
     api_url: str = Field(DEFAULT_API_URL, description="Where the `ebs` commands find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
-    max_batch_bytes: int = Field(
-        128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a POST of many objects"
+    max_batch_bytes: int = Field(128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a batch")
+    max_batch_objects: int = Field(
+        100_000, ge=1, le=1_000_000, description="Maximum number of objects in one such body"
     )
-    max_batch_objects: int = Field(100_000, ge=1, le=1_000_000, description="Most objects in one such body")
     max_bodies_bytes: int = Field(
         268_435_456,
         ge=1_048_576,
         le=16 * 1_073_741_824,
-        description="Most bytes of request bodies in memory at once, never less than EBS_MAX_BATCH_BYTES; above it: "
-        "503",
+        description="Maximum bytes of all request bodies in memory, at least EBS_MAX_BATCH_BYTES; above it: 503",
     )
     max_in_flight_bytes: int = Field(
-        64 * 1_048_576, ge=2_097_152, le=1_073_741_824, description="Sent to the broker without its word yet; then 429"
+        64 * 1_048_576,
+        ge=2_097_152,
+        le=1_073_741_824,
+        description="Maximum bytes sent to the broker and not acknowledged yet; above it: 429",
     )
     publish_timeout_s: float = Field(
-        8.0, gt=0, le=300, description="How long a submit waits for the broker's word before it answers 503"
+        8.0, gt=0, le=300, description="How long a submission waits for the broker's acknowledgement; then 503"
     )
     view_wait_s: float = Field(
-        5.0, ge=0, le=300, description="How long a read waits for the API's view to reach what was just written"
+        5.0, ge=0, le=300, description="How long a read waits until the view contains the latest writes"
     )
     stats_db: Path = Field(Path("stats.db"), description="SQLite file that the API keeps up to date once a second")
 

@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_CONFIGURATION = 1
-"""The worker cannot run as it is configured; starting it again does not help."""
+"""The configuration does not let the worker run; starting it again does not help."""
 EXIT_STEP_FAILED = 70
-"""A step failed or is in doubt; starting again is the cure (sysexits.h: EX_SOFTWARE)."""
+"""A step failed, or its result is not known; start the worker again (sysexits.h: EX_SOFTWARE)."""
 EXIT_FENCED = 71
-"""The group gave this worker's partitions to another one; starting again joins anew."""
+"""The group gave this worker's partitions to another worker; start it again, and it joins the group again."""
 EXIT_INPUTS_CHANGED = 73
-"""Topics were made anew or given partitions, or the group assigned them to nobody; starting again takes them anew."""
+"""Topics were recreated or got partitions, or the group assigned them to no worker; start the worker again."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8

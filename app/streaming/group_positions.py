@@ -58,7 +58,7 @@ async def read_positions(
             return None
         asked_count += 1
         if asked_count % round(_REPORT_S / _RETRY_S) == 0:
-            log.info("waiting for an open transaction of another worker to end")
+            log.info("waiting until an open transaction of another worker has ended")
             await end_abandoned()
         await asyncio.sleep(_RETRY_S)
     names = list(dict.fromkeys(tp.topic for tp in inputs))

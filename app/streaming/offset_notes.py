@@ -11,7 +11,7 @@ What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
 | c | row | starts at |
 | --- | --- | --- |
 | decided for this topic | any | c |
-| any | of another topic | the first record: the topic was deleted and made anew |
+| any | of another topic | the first record: the topic was deleted and recreated |
 | any | of another cluster | nowhere: `OffsetsLost`. Topics and tables were copied, and offsets count differently here |
 | yes, up to the end | t, or none | c |
 | no | none | the first record: nobody has worked it yet |
@@ -100,7 +100,7 @@ def starting_point(
             )
         if topic_id and note.topic_id and note.topic_id != topic_id:
             return StartingPoint(
-                log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on"
+                log.start, "", f"topic {tp.topic} was recreated: {name} is worked from its first record on"
             )
     offset, said = committed.offset, ""
     if offset < 0:
@@ -116,7 +116,7 @@ def starting_point(
     if offset > log.stop:
         raise OffsetsLost(
             f"{group_id} has worked {name} up to offset {offset}, but it ends at {log.stop}: the broker has lost "
-            f"records, or the topic was made anew: {_decide(group_id)}"
+            f"records, or the topic was recreated: {_decide(group_id)}"
         )
     if offset < log.start:
         said = f"records {offset} to {log.start - 1} of {name} were deleted before they were worked"
@@ -145,7 +145,7 @@ def _decide(group_id: str, *, all_partitions: bool = False) -> str:
     role = group_id.rpartition("ebs-")[2]  # before it stands the namespace
     which = " --all" if all_partitions else ""
     return (
-        f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role}{which} "
-        "with --to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes "
-        "on where the events of the tasks say)"
+        f"it is not known which records are done. Stop the workers of {role}, then run ebs offsets reset --role "
+        f"{role}{which} with --to earliest (works all records again), --to latest (skips them) or, for processing, "
+        "--to worked (continues where the events of the tasks say)"
     )

@@ -106,7 +106,7 @@ class Ownership:
         before = self.membership
         self.membership, self.assignment = membership, assignment
         if before is not None and membership != (before.generation + 1, before.member_id):
-            log.warning("membership went from %s to %s: all partitions are claimed anew", before, membership)
+            log.warning("membership changed from %s to %s: all partitions are claimed again", before, membership)
             self._release(set(self.partitions))
         wanted = set(numbers)
         self._release(set(self.partitions) - wanted)
@@ -115,7 +115,7 @@ class Ownership:
         self._suspended = False
         self._publish()
         log.info(
-            "owns partitions %s of generation %d, %d of them claimed now",
+            "owns partitions %s in generation %d, %d of them newly claimed",
             sorted(self.partitions),
             membership.generation,
             len(claimed),

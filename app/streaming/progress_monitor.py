@@ -124,7 +124,7 @@ class ProgressMonitor:
                     await self.look()
                 except Exception:
                     # The worker's work does not depend on it, so it must not end with it.
-                    log.exception("looking after the worker's progress failed")
+                    log.exception("checking the worker's progress failed")
                 await asyncio.sleep(self.period_s)
         finally:
             await self._ends_reader.close()
@@ -144,7 +144,7 @@ class ProgressMonitor:
             if not self._is_stopping():
                 self._transactions.fatal(error)
         except (ClusterIncomplete, KafkaError, OSError, TimeoutError) as error:
-            log.debug("the broker does not say where the inputs end: %r", error)
+            log.debug("cannot read the end offsets of the inputs: %r", error)
             self.ends = None
             self.why_away = str(error) if isinstance(error, ClusterIncomplete) else "the Kafka broker does not answer"
         self.verdict = self._rule.observe(self._sample())

@@ -109,7 +109,7 @@ class Survey:
         if not (now.partition_count and before.partition_count):
             return ""  # the broker does not say, as for somebody who may not Describe it
         if now.topic_id != self._ownership.topic_ids.get(name, before.topic_id) or now.topic_id != before.topic_id:
-            return f"topic {name} was deleted and made anew"
+            return f"topic {name} was deleted and recreated"
         if now.partition_count != before.partition_count:
             return f"topic {name} has {now.partition_count} partitions now, it had {before.partition_count}"
         return ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT_STOOD_STILL = 72
-"""The event loop or the work stood still for EBS_STALL_TIMEOUT_S; starting again is the cure."""
+"""The event loop was blocked, or the worker made no progress, for EBS_STALL_TIMEOUT_S; start it again."""
 
 _LOOKS_PER_LIMIT = 20
 _MAX_PERIOD_S = 1.0

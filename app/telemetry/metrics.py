@@ -38,7 +38,7 @@ def new_registry(role: str, namespace: str = "") -> CollectorRegistry:
     ProcessCollector(registry=registry)
     build = Gauge(
         "ebs_build_info",
-        "1; its labels say what is running",
+        "Always 1; the labels say which version is running",
         ["version", "python", "role", "ebs_namespace"],
         registry=registry,
     )

@@ -90,8 +90,8 @@ async def ensure_topics(
 def _why_refused(bootstrap: str, error: KafkaError) -> str:
     if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
         return (
-            f"our user may not make what is missing at {bootstrap} ({error}): run `ebs topics` as one who may, and let "
-            "ours Describe these topics (docs/how-to/own-kafka.md)"
+            f"the Kafka user may not make the missing topics at {bootstrap} ({error}): run `ebs topics` as a user who "
+            "may, and give this user Describe on these topics (docs/how-to/own-kafka.md)"
         )
     return f"the Kafka broker at {bootstrap} refuses to make topics: {error}"
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class TopicClaim(msgspec.Struct, frozen=True, tag="TOPIC_CLAIMED", omit_defaults=True):
-    """A record of `ebs-topics`; its key is the topic's name. `topic_id` is empty before the topic is made.
+    """A topic belongs to this system. The key is the topic's name; `topic_id` is empty until the topic is made.
 
-    `adopted`: somebody else made the topic for us, so no message of ours names a command that deletes it.
+    `adopted` is true if somebody else made the topic. Then no message advises to delete the topic.
     """
 
     topic_id: str
@@ -58,7 +58,7 @@ def judge_topics(
     """Judge the topics that exist, by name with their ids.
 
     `empty`: those that were never written to. `fitting`: those of the shape that ours have. A topic that was claimed
-    and is not the one that was noted was made anew, or made by an administrator for us: it is ours while it is empty
+    and is not the one that was noted was recreated, or made by an administrator for us: it is ours while it is empty
     and as we would have made it.
     """
     proven, to_note, doubtful, foreign = set(), set(), set(), set()
@@ -86,8 +86,8 @@ def explain_foreign(foreign: Iterable[str], bootstrap: str) -> str:
     exist, made, belong = ("topic {} exists", "it", "it belongs") if len(names) == 1 else _MANY
     return (
         f"{exist.format(shown)} at {bootstrap}, and nothing says that this system made {made}. Nothing was written. If "
-        f"{belong} to somebody else, set EBS_NAMESPACE to a name of your own (such as EBS_NAMESPACE=acme): it begins "
-        f"the names of all our topics and groups. If {belong} to this system (made by an administrator or an older "
+        f"{belong} to another system, set EBS_NAMESPACE to a name of your own (such as EBS_NAMESPACE=acme): all topics "
+        f"and groups of this system begin with it. If {belong} to this system (made by an administrator or an older "
         "version, or restored), run `ebs topics --adopt`"
     )
 

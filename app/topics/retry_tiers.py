@@ -40,7 +40,7 @@ async def other_retry_topics(cluster: Cluster, names: Names, tiers_s: Sequence[i
             if tier_s is None or tier_s in tiers_s or not count:
                 continue
             if name not in own:
-                _log.error("%s is not read: nothing says that this system made it (ebs topics --adopt)", name)
+                _log.error("%s is not read: it is not known to be a topic of this system (ebs topics --adopt)", name)
             elif count == partition_count:
                 found.append((tier_s, name))
             else:

@@ -61,7 +61,7 @@ def _explain_partitions(
     setting = f"set EBS_PARTITIONS={shape.partition_count} (--partitions {shape.partition_count})"
     names = ",".join(spec.name for spec, _ in wrong)
     anew = (
-        "make the topics anew, which drops what is in them "
+        "recreate the topics, which drops what is in them "
         f"(kafka-topics.sh --bootstrap-server {bootstrap} --delete --topic '{names}')"
     )
     own = "set EBS_NAMESPACE, so that this system has topics of its own"

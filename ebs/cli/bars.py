@@ -103,4 +103,4 @@ class EndedBar(_CountBar):
     """Objects that are at their end, whichever it is."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, "objects at their end")
+        super().__init__(console, "objects ended")

@@ -126,7 +126,7 @@ class ApiClient:
             try:
                 return self._client.request(method, path, **options)
             except httpx.ConnectTimeout:
-                self._say(f"no API answers at {self._base_url} so far; trying for {CONNECT_S:g} s more")
+                self._say(f"no API answers at {self._base_url} yet; trying for {CONNECT_S:g} s more")
                 patient = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
                 return self._client.request(method, path, timeout=patient, **options)
         except httpx.UnsupportedProtocol:

@@ -24,7 +24,7 @@ def _check_rate(per_s: float | None) -> float | None:
 
 
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task. Default: all kinds.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for other people.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown to other people.")]
 Off = Annotated[bool, typer.Option("--off", help="Undo the command.")]
 WorkerOption = Annotated[
     str | None, typer.Option("--worker", metavar="WORKER", help="Only this worker (see `ebs workers`).")
@@ -143,7 +143,7 @@ def concurrency(
 
 def drain(
     context: typer.Context,
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="A worker, as `ebs workers` names it.")],
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Name of the worker (see `ebs workers`).")],
     *,
     off: Off = False,
     as_json: AsJson = False,
@@ -157,9 +157,7 @@ def drain(
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)
         answer = client.delete(path) if off else client.post(path)
-    words = (
-        f"{worker} works again" if off else f"{worker} starts nothing any more; `ebs drain {worker} --off` undoes it"
-    )
+    words = f"{worker} works again" if off else f"{worker} starts no more tasks; `ebs drain {worker} --off` undoes it"
     _show(answer, words, as_json=as_json)
 
 
@@ -180,4 +178,6 @@ def _show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
     for warning in answer.get("warnings", ()):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     if not answer["seen"] and not as_json:
-        typer.echo("the broker has it, the API has not read it back yet: `ebs control` tells when it has", err=True)
+        typer.echo(
+            "Kafka has stored the command, but the API has not read it back yet: check with `ebs control`", err=True
+        )

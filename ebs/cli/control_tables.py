@@ -68,7 +68,7 @@ def held_up_lines(workers: Sequence[Answer]) -> list[str]:
     for one in workers:
         where = f"{one['role']}/{one['worker']}"
         if one["standing_still"]:
-            lines.append(f"{where} stands still: {one['standing_still']}; it soon ends and is started again")
+            lines.append(f"{where} stands still: {one['standing_still']}; it exits soon and is restarted")
         held_up = msgspec.convert(one["held_up"], list[HeldUp])
         lines += [f"{where}: {held.line()}" for held in held_up]
     return lines
@@ -79,7 +79,7 @@ def still_paused(answer: Answer) -> list[str]:
     if answer["paused"]:
         return ["all kinds are still paused: `ebs resume` undoes it"]
     kinds = ", ".join(answer["paused_kinds"])
-    return [f"still paused by themselves: {kinds} (`ebs resume --kind KIND`)"] if kinds else []
+    return [f"still paused on their own: {kinds} (`ebs resume --kind KIND`)"] if kinds else []
 
 
 def workers_table(workers: Sequence[Answer]) -> Table:
@@ -100,7 +100,7 @@ def workers_table(workers: Sequence[Answer]) -> Table:
             one["worker"],
             one["role"],
             _ranges(one["partitions"]),
-            f"{one['in_flight']} and {one['abandoned']} left behind" if one["abandoned"] else one["in_flight"],
+            f"{one['in_flight']} and {one['abandoned']} abandoned" if one["abandoned"] else one["in_flight"],
             None if one["oldest_running_ms"] is None else _seconds(one["oldest_running_ms"]),
             None if one["last_progress_at_ms"] is None else _ago(one["at_ms"] - one["last_progress_at_ms"]),
             "draining" if one["draining"] else "working",

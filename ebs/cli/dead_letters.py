@@ -24,9 +24,9 @@ class State(StrEnum):
     ALL = "all"
 
 
-WhichState = Annotated[State, typer.Option("--state", metavar="|".join(State), help="What was done to them.")]
+WhichState = Annotated[State, typer.Option("--state", metavar="|".join(State), help="Only letters in this state.")]
 
-dead_letters = subcommands("List and show tasks that failed for good.")
+dead_letters = subcommands("List and show dead letters: tasks that failed for good.")
 
 
 @dead_letters.callback(invoke_without_command=True)
@@ -35,7 +35,7 @@ def _listed_by_default(
     as_json: AsJson = False,  # noqa: FBT002  # typer's way to make a flag
     api: Api = None,
 ) -> None:
-    """List and show tasks that failed for good.
+    """List and show dead letters: tasks that failed for good.
 
     Without a subcommand: `ls`.
     """
@@ -50,7 +50,9 @@ def ls(
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Maximum number of entries.")
+    ] = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,
@@ -90,7 +92,9 @@ def groups(
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Maximum number of entries.")
+    ] = 50,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:

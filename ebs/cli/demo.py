@@ -19,7 +19,9 @@ def demo(
     ] = False,
     timeout_s: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", min=1, help="How long the work may take. Default: a fair guess."),
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=1, help="How long the tasks may take. Default: depends on --objects."
+        ),
     ] = None,
     verbose: Verbose = False,
     broker: Broker = None,

@@ -105,7 +105,7 @@ class DemoPlay:
             count = min(left, _MAX_COUNT)
             response = await self._client.post("/api/objects", params={"count": count})
             if not response.is_success:
-                raise DemoFailed(f"the API did not take {count} objects: {response.status_code} {response.text}")
+                raise DemoFailed(f"the API did not accept {count} objects: {response.status_code} {response.text}")
             left -= count
 
     async def _watch(self, finished_before: int, total: int) -> Outcome:

@@ -110,7 +110,7 @@ class Demo:
             base_url=url, headers=headers, timeout=_CALL_TIMEOUT_S, trust_env=takes_proxies(url)
         ) as client:
             self._say(
-                f"posting {self._objects} objects of {settings.tasks_per_object} tasks each as soon as it is ready"
+                f"posting {self._objects} objects of {settings.tasks_per_object} tasks each when the system is ready"
             )
             with TaskBar(self._console) as bar:
                 play = DemoPlay(client, readiness_of(system, self._say), on_progress=bar)
@@ -127,7 +127,7 @@ class Demo:
 
     def _suggest(self) -> None:
         url = self._plan.api_url
-        self._say("the system goes on until Ctrl-C; try in another terminal:")
+        self._say("the system runs until Ctrl-C; try in another terminal:")
         self._say(f"  curl -i -X POST {url}/api/objects      one more object; its address is in the answer")
         self._say(f"  curl -X POST '{url}/api/objects?count=1000'      many")
         self._say(f"  curl {url}/api/statistics      the totals")

@@ -56,7 +56,7 @@ def _hindrances(client: ApiClient) -> list[str]:
     control = client.get(path_of("control"))
     workers = [one for one in client.get(path_of("workers"))["workers"] if one["role"] == "processing"]
     rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
-    nobody = [] if workers else ["no processing worker lives, so no task goes on: ebs up, or start one"]
+    nobody = [] if workers else ["no processing worker is running, so no task starts: ebs up, or start one"]
     drained = [
         f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
         for one in workers
@@ -93,7 +93,7 @@ def _describe_task(task: TaskTimeline, as_of_ms: int) -> dict[str, Any]:
 def _summary(described: dict[str, Any]) -> str:
     created_at_ms = described["created_at_ms"]
     if created_at_ms is None:
-        began = "created before what the topics still hold"
+        began = "created before the oldest record on the topics"
     else:
         began = f"created {instant_text(created_at_ms)}"
     distribution_ms = described["distribution_ms"]

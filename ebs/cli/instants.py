@@ -33,7 +33,7 @@ def instant_ms(text: str | None, now_ms: int | None = None) -> int | None:
         return max(0, round(datetime.fromisoformat(text).timestamp() * 1_000))
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
-            f"{text} is no time: give an age (90s, 10m, 2h, 3d), ISO 8601 such as 2026-11-24T07:00, or epoch ms"
+            f"{text} is not a time: give an age (90s, 10m, 2h, 3d), ISO 8601 such as 2026-11-24T07:00, or epoch ms"
         ) from None
 
 

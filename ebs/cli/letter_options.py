@@ -22,7 +22,7 @@ Error = Annotated[
 Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", metavar="ID", help="Only this group of errors (see `groups`).")
 ]
-Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only what came from this topic.")]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only records of this topic.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Died at or after: 2h, 2026-11-24T07:00.")]
 Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Died before: 10m, 2026-11-24T07:00.")]
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id, such as 3-17.")]

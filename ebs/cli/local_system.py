@@ -160,15 +160,15 @@ class LocalSystem:
             )
         if self.plan.kafka_port is not None and settings.security_protocol != "PLAINTEXT":
             raise SettingsError(
-                f"EBS_SECURITY_PROTOCOL={settings.security_protocol} is for a Kafka that exists: name it with --broker "
-                "HOST:PORT (EBS_BROKER), or unset it: the Kafka that comes along listens on loopback, in plain text"
+                f"EBS_SECURITY_PROTOCOL={settings.security_protocol} is for an existing Kafka: name it with --broker "
+                "HOST:PORT (EBS_BROKER), or unset it: the embedded Kafka listens on loopback, in plain text"
             )
         async with self._kafka(request) as kafka:
             reports = await _unless_stopped(request, self._ensure_topics())
             if reports is None or request.stop.is_set():
                 return
             made = sum(report.made for report in reports)
-            self._say(f"{len(reports)} topics of {settings.partitions} partitions are right ({made} of them made now)")
+            self._say(f"{len(reports)} topics of {settings.partitions} partitions are ready ({made} of them new)")
             await self._supervise(request, kafka)
 
     def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:

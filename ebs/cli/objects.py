@@ -18,7 +18,7 @@ def _check_states(text: str | None) -> str | None:
     names = [name.strip().upper() for name in text.split(",")] if text else []
     unknown = [name for name in names if name not in ObjectState.__members__]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is no state: give one or several of {', '.join(ObjectState)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a state: give one or several of {', '.join(ObjectState)}")
     return ",".join(names) or None
 
 
@@ -38,7 +38,9 @@ def objects(
     before: Annotated[
         str | None, typer.Option("--before", metavar="TIME", help="Created before: 10m, 2026-11-24T07:00.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=_MAX_LIMIT, help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=_MAX_LIMIT, help="Maximum number of entries.")
+    ] = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,

@@ -14,7 +14,7 @@ from ebs.cli.options import ROLES, Broker, Role, settings_of
 if TYPE_CHECKING:
     from ebs.doctor.offset_reset import Reset
 
-offsets = subcommands("Set the offsets at which a role goes on.", no_args_is_help=True)
+offsets = subcommands("Set the offsets at which a role continues.", no_args_is_help=True)
 _EXTRA_S = 5.0
 
 
@@ -76,7 +76,7 @@ def reset(
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
     if to == WORKED and role is not Role.PROCESSING:
         raise typer.BadParameter(
-            f"{WORKED} is for processing only: {role} goes on where its tables say", param_hint="--to"
+            f"{WORKED} is for processing only: {role} continues where its tables say", param_hint="--to"
         )
     resets = asyncio.run(
         reset_offsets(

@@ -73,13 +73,13 @@ def summary_of(findings: Findings) -> list[str]:
     """Return what was compared, what could not be and why, and the verdict."""
     lines = [f"compared: {findings.objects:,} objects, {findings.windows:,} windows, {findings.totals:,} totals"]
     if findings.forgotten:
-        lines.append(f"forgotten, as they should be: {findings.forgotten:,} objects")
+        lines.append(f"forgotten as expected: {findings.forgotten:,} objects")
     if any(findings.incomparable.values()):
         counts = ", ".join(f"{count:,} {what}" for what, count in findings.incomparable.items() if count)
         reasons = "; ".join(f"{count:,} because {reason}" for reason, count in sorted(findings.reasons.items()))
         lines.append(f"cannot be compared: {counts} ({reasons})")
     count = len(findings.differences)
-    lines.append(f"{count:,} differences" if count else "equal: the tables hold what the topics say")
+    lines.append(f"{count:,} differences" if count else "equal: the tables match the topics")
     return lines
 
 

@@ -30,14 +30,14 @@ def redrive(
         str | None, typer.Option("--payload", metavar="JSON", help="Redrive the letter ID with this payload.")
     ] = None,
     wanted: dict[str, Any],
-    everything: Annotated[bool, typer.Option("--all", help="All that are dead, without a filter.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters, without a filter.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the letters.")] = False,
     rate: Annotated[
         float | None, typer.Option("--rate", metavar="N", min=0.001, help="Letters per second at most.")
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--cancel", metavar="RUN", help="End a redrive (see `dead-letters redrives`)."),
+        typer.Option("--cancel", metavar="RUN", help="Stop a redrive (see `dead-letters redrives`)."),
     ] = None,
     as_json: AsJson = False,
     api: Api = None,
@@ -72,12 +72,12 @@ def redrive(
 def discard(
     context: typer.Context,
     letter_id: LetterId,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why nobody wants it.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why the letter is discarded.")],
     *,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Mark a dead letter as not wanted any more."""
+    """Mark a dead letter as discarded."""
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, letter_id), {"reason": reason})
     show(answer, f"{letter_id} is discarded", as_json=as_json)
@@ -86,7 +86,7 @@ def discard(
 def _cancel(context: typer.Context, api: str | None, run: str, *, as_json: bool) -> None:
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, "redrives", run))
-    words = "ends after what it writes now" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
+    words = "stops after its current chunk" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
     show(answer, f"redrive {run} {words}; {answer['redriven_count']} are redriven", as_json=as_json)
 
 
@@ -120,7 +120,7 @@ def _followed(client: ApiClient, run: dict[str, Any]) -> dict[str, Any]:
             time.sleep(_POLL_S)
             run = client.get(path)
     except KeyboardInterrupt:
-        typer.echo(f"ebs: the redrive goes on; `ebs redrive --cancel {run['id']}` ends it", err=True)
+        typer.echo(f"ebs: the redrive continues; `ebs redrive --cancel {run['id']}` ends it", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     return run
 

@@ -25,7 +25,7 @@ Api = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
 Cursor = Annotated[
-    str | None, typer.Option("--cursor", metavar="CURSOR", help="Start here: `next_cursor` of the page before.")
+    str | None, typer.Option("--cursor", metavar="CURSOR", help="Continue here: `next_cursor` of the previous page.")
 ]
 
 

@@ -20,7 +20,7 @@ def status(
     context: typer.Context,
     object_id: Annotated[str, typer.Argument(metavar="OBJECT_ID", help="The object's id.")],
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end first; exit code 1 if it failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended; exit code 1 if it failed.")] = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
     api: Api = None,

@@ -33,37 +33,44 @@ def submit(
     context: typer.Context,
     *,
     count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, max=_MAX_COUNT, help="Submit so many.")
+        int | None, typer.Option("--count", metavar="N", min=1, max=_MAX_COUNT, help="Submit this many copies.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Its name.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name of the object.")] = None,
     content: Annotated[
         str | None,
-        typer.Option("--content", metavar="TEXT", help="Its content; @FILE reads a file, - reads stdin."),
+        typer.Option(
+            "--content",
+            metavar="TEXT",
+            help="Content of the object; @FILE reads a file, - reads stdin, @@ stands for one @.",
+        ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which handler it is for.")] = None,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="How many tasks it is split into.")
+        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option("--file", metavar="NDJSON", help="Objects, one JSON per line; - reads stdin.", dir_okay=False),
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again makes nothing new.")
+        str | None,
+        typer.Option("--idempotency-key", metavar="KEY", help="Makes it safe to repeat the command with the same key."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended; exit code 1 if one failed.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all objects have ended; exit code 1 if one failed.")
+    ] = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Submit one object, many, or those of a file.
+    """Submit one object, many copies of it, or a file of objects.
 
     --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
     """
     fields = {"name": name, "content": content, "kind": kind, "tasks": tasks}
     given = {field: value for field, value in fields.items() if value is not None}
     if file is not None and (given or count is not None):
-        raise typer.BadParameter("--file says all of its objects: leave out --count, --name and the like")
+        raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
     if content is not None:
         given["content"] = content_of(content)
     with open_api(context, api) as client, ExitStack() as stack:
@@ -121,7 +128,7 @@ def _words(sent: Sent, ends: Ends | None) -> Iterator[str]:
     if len(sent.ids) <= _IDS_SHOWN:
         yield from (f"object {object_id}: `ebs status {object_id}` shows it" for object_id in sent.ids)
     else:
-        yield f"{len(sent.ids)} objects accepted, {sent.ids[0]} the first: `ebs watch` shows how they get on"
+        yield f"{len(sent.ids)} objects accepted, the first is {sent.ids[0]}: `ebs watch` shows their progress"
     if sent.refused:
         yield f"{len(sent.refused)} were not accepted"
     if ends is not None:

@@ -28,7 +28,7 @@ def topics(
         typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
     ] = None,
     adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
-        bool, typer.Option("--adopt", help="Take over topics that exist already: they are this system's.")
+        bool, typer.Option("--adopt", help="Take over existing topics as this system's own.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
 ) -> None:

@@ -45,7 +45,7 @@ class Ends(NamedTuple):
     def words(self) -> str:
         """Return a sentence for people."""
         parts = [f"{self.finished} finished"]
-        for name, ids in (("failed", self.failed), ("cancelled", self.cancelled), ("not at their end yet", self.open)):
+        for name, ids in (("failed", self.failed), ("cancelled", self.cancelled), ("not ended yet", self.open)):
             if ids:
                 more = ", ..." if len(ids) > 1 else ""
                 parts.append(f"{len(ids)} {name} ({ids[0]}{more})")

@@ -39,10 +39,10 @@ def watch(
     ] = None,
     *,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.05, help="Pause between two looks.")
+        float, typer.Option("--every", metavar="SECONDS", min=0.05, help="Pause between two updates.")
     ] = 1.0,
     looks: Annotated[
-        int | None, typer.Option("--looks", metavar="N", min=1, help="End after so many looks. Default: never.")
+        int | None, typer.Option("--looks", metavar="N", min=1, help="Stop after this many updates. Default: never.")
     ] = None,
     as_json: AsJson = False,
     api: Api = None,

@@ -16,13 +16,13 @@ def workers(
     context: typer.Context,
     *,
     role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
-    running: Annotated[bool, typer.Option("--running", help="Show also the tasks that run longest.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Also show the longest running tasks.")] = False,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Show the living workers and what holds them up.
+    """Show the live workers and what blocks them.
 
-    A worker counts as living if it was heard within the last 10 s.
+    A worker is live if it sent a heartbeat within the last 10 s.
     """
     with open_api(context, api) as client:
         answer = client.get(path_of("workers"), role=None if role is None else role.value)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _ENOUGH_BROKERS = 3
 _POWER_CUT = (
-    "a power cut may take records that were acknowledged, as Kafka leaves it to the operating system when they reach "
-    "the disk: accepted objects vanish, and counts no longer match"
+    "Kafka leaves it to the operating system when records reach the disk, so a power cut can lose acknowledged "
+    "records: accepted objects vanish, and counts no longer match"
 )
 
 
@@ -33,7 +33,7 @@ def check_durability(specs: Iterable[TopicSpec], settings: Settings, facts: Fact
             Severity.WARNING if has_brokers else Severity.INFO,
             "replicas",
             f"{_named(single)} 1 replica" + (f" on {facts.broker_count} brokers" if has_brokers else ""),
-            f"{_POWER_CUT}; the loss of its disk takes everything",
+            f"{_POWER_CUT}; if the disk fails, everything is lost",
             "in production: three brokers, and EBS_REPLICATION_FACTOR=3 EBS_MIN_INSYNC_REPLICAS=2 before topics are "
             "made (for topics that exist: kafka-reassign-partitions.sh)",
         )
@@ -48,7 +48,7 @@ def check_durability(specs: Iterable[TopicSpec], settings: Settings, facts: Fact
             Severity.WARNING,
             "replicas",
             f"{_named(loose)} min.insync.replicas=1",
-            f"a write counts that only one broker has: {_POWER_CUT}",
+            f"Kafka acknowledges a record that only one broker has: {_POWER_CUT}",
             f"set EBS_MIN_INSYNC_REPLICAS=2, and for each topic that exists: {command}",
         )
 
@@ -59,7 +59,7 @@ def check_durability(specs: Iterable[TopicSpec], settings: Settings, facts: Fact
                 Severity.WARNING,
                 "broker",
                 f"{name}={count}, EBS_REPLICATION_FACTOR is {settings.replication_factor}",
-                "the loss of fewer brokers than was meant stops all work",
+                "the topic has fewer replicas than the others: losing its brokers stops everything",
                 f"set {name}={settings.replication_factor} on the brokers, and move the partitions of the topic that "
                 "exists with kafka-reassign-partitions.sh",
             )

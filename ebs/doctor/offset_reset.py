@@ -52,7 +52,7 @@ async def reset_offsets(
     """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
 
     Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is gone or beyond
-    the end. The commits say that a person decided, so they hold also for topics that were made anew or copied from
+    the end. The commits say that a person decided, so they hold also for topics that were recreated or copied from
     another cluster. A group whose workers have ended without a word has members for a session time-out: they are waited
     for.
 
@@ -98,7 +98,7 @@ async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: C
             raise BrokerError(f"{group_id} has {count} members: stop its workers first, nothing was changed")
         if not said:
             said = True
-            say(f"waiting for {count} members of {group_id} to be gone")
+            say(f"waiting until {count} members of {group_id} have left")
         await asyncio.sleep(_PAUSE_S)
 
 

@@ -23,14 +23,14 @@ def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
         role = role_of(group.group_id)
         for topic, count in group.lost.items():
             said = f"{count} records of {topic} were deleted before they were read"
-            fix = "raise the topic's retention.ms, and start more workers; what is gone must be submitted again"
-            yield Finding(Severity.ERROR, group.group_id, said, "their objects or tasks stay undone", fix)
+            fix = "raise the topic's retention.ms, start more workers, and submit the lost objects again"
+            yield Finding(Severity.ERROR, group.group_id, said, "their objects or tasks are lost", fix)
         yield from _check_places(group, role)
         yield _lag_of(group, role)
         if group.member_count > settings.partitions:
             said = f"it has {group.member_count} workers for {settings.partitions} partitions"
-            fix = "run fewer; concurrency within a worker (EBS_CONCURRENCY) is free of partitions"
-            yield Finding(Severity.WARNING, group.group_id, said, "some of them have nothing to do", fix)
+            fix = "run fewer workers; EBS_CONCURRENCY does not depend on partitions"
+            yield Finding(Severity.WARNING, group.group_id, said, "the surplus workers are idle", fix)
 
 
 def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
@@ -40,15 +40,15 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
     for topic, numbers in group.without_offset.items():
         said = f"it has worked {_partitions_of(topic, numbers)}, and its committed offsets are gone"
         if role == "processing":
-            why = "what is done cannot be known, so its workers refuse to start: all tasks would run again"
+            why = "its workers refuse to start, not knowing which tasks are done: all would run again"
             yield Finding(Severity.ERROR, group.group_id, said, why, decide)
         else:
-            why = "its workers go on where their tables say"
+            why = "its workers continue at the offsets in their tables"
             fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
             yield Finding(Severity.WARNING, group.group_id, said, why, fix)
     for topic, numbers in group.beyond.items():
         said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
-        why = "the topic was made anew (then its workers begin at its start), or the broker has lost records"
+        why = "the topic was made again (then its workers read it from the start), or the broker has lost records"
         yield Finding(
             Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
         )
@@ -59,7 +59,7 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
             "wait half a minute: a worker without partitions rejoins by itself; if all are drained: "
             "ebs drain WORKER --off"
         )
-        yield Finding(Severity.ERROR, group.group_id, said, "their records are worked by nobody", fix)
+        yield Finding(Severity.ERROR, group.group_id, said, "no worker reads their records", fix)
 
 
 def _partitions_of(topic: str, numbers: Sequence[int]) -> str:
@@ -72,10 +72,12 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
     if group.member_count == 0:
         severity = Severity.ERROR if lag else Severity.WARNING
         fix = f"faust -A agents.{role} worker (or ebs up)"
-        return Finding(severity, group.group_id, f"nobody works; to read: {behind}", f"no {role} worker runs", fix)
+        return Finding(
+            severity, group.group_id, f"no members; records to read: {behind}", f"no {role} worker runs", fix
+        )
     said = f"members: {group.member_count}, records to read: {behind}"
     if lag > _MUCH_LAG:
-        fix = f"start more workers of {role}, or see what holds them up: ebs workers --running"
+        fix = f"start more workers of {role}, or see what blocks them: ebs workers --running"
         return Finding(Severity.WARNING, group.group_id, said, "work waits", fix)
     return Finding(Severity.OK, group.group_id, said)
 
@@ -89,7 +91,7 @@ def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
         if tier_s is None or tier_s in settings.retry_tiers_s:
             continue
         if not topic.is_ours:
-            said = "EBS_RETRY_TIERS_S does not name this retry tier, and nothing says that this system made it"
+            said = "EBS_RETRY_TIERS_S does not name this retry tier, and it is not known to be a topic of this system"
             fix = "ebs topics --adopt, if tasks of this system wait in it"
             yield Finding(Severity.INFO, name, said, "no worker reads it", fix)
             continue
@@ -98,12 +100,12 @@ def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
         if count and topic.partition_count != settings.partitions:
             said += f", and it has {topic.partition_count} partitions where the others have {settings.partitions}"
             fix = "set EBS_PARTITIONS and EBS_RETRY_TIERS_S as they were until it is empty"
-            yield Finding(Severity.ERROR, name, said, "no worker reads it: these tasks never go on", fix)
+            yield Finding(Severity.ERROR, name, said, "no worker reads it: these tasks never continue", fix)
         elif count:
             fix = "restart the processing workers that are older than the change; delete the topic when it is empty"
             yield Finding(Severity.WARNING, name, said, "only workers that started after the change read it", fix)
         else:
-            fix = "delete it while no processing worker runs, if the tier is not to come back"
+            fix = "to delete it, stop the processing workers first; keep it if you will use the tier again"
             yield Finding(Severity.INFO, name, said, "", fix)
 
 
@@ -115,15 +117,15 @@ def check_workers(facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.OK, "workers", f"{len(living)} live")
     for worker in silent:
         ago_s = (_now_of_broker_ms(facts) - worker.appended_at_ms) / 1_000
-        said = f"{worker.role}/{worker.name} was last heard {ago_s:.0f} s ago and has not said goodbye"
-        fix = "see its log, start it again; its entry goes after an hour"
+        said = f"{worker.role}/{worker.name} sent its last heartbeat {ago_s:.0f} s ago and did not stop normally"
+        fix = "see its log, start it again; this entry disappears after an hour"
         yield Finding(Severity.WARNING, "workers", said, "it was killed, or hangs", fix)
     for worker in living:
         yield from _standing(worker)
         if worker.abandoned:
-            said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not end when their time was over"
-            fix = "give what the handler waits for a time-out; restart the worker"
-            yield Finding(Severity.WARNING, "workers", said, "each takes a place of EBS_CONCURRENCY", fix)
+            said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not stop when asked to"
+            fix = "set a timeout on the calls of the handler; restart the worker"
+            yield Finding(Severity.WARNING, "workers", said, "each occupies a slot of EBS_CONCURRENCY", fix)
 
 
 def _standing(worker: WorkerFacts) -> Iterator[Finding]:
@@ -131,8 +133,8 @@ def _standing(worker: WorkerFacts) -> Iterator[Finding]:
     where = f"{worker.role}/{worker.name}"
     if worker.standing_still:
         said = f"{where} stands still: {worker.standing_still}"
-        fix = "its supervisor starts it again; if that comes back, see its log"
-        yield Finding(Severity.ERROR, "workers", said, "it ends soon, and its partitions go on elsewhere", fix)
+        fix = "its supervisor restarts it; if this happens again, see its log"
+        yield Finding(Severity.ERROR, "workers", said, "it exits soon, and other workers take over its partitions", fix)
     for held in worker.held_up:
         yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
 
@@ -144,12 +146,12 @@ def check_letters(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "dead letters",
-            f"{waiting} wait",
+            f"{waiting} were neither redriven nor discarded",
             "their tasks failed for good",
-            "ebs dead-letters; then ebs redrive or ebs discard",
+            "ebs dead-letters groups; then ebs redrive or ebs discard",
         )
     elif waiting == 0:
-        yield Finding(Severity.OK, "dead letters", "none waits")
+        yield Finding(Severity.OK, "dead letters", "none")
     else:
         yield Finding(
             Severity.INFO, "dead letters", "the API does not answer, so they are not counted", "", "name it with --api"

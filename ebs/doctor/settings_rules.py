@@ -31,7 +31,7 @@ def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "EBS_DRAIN_S",
             f"a worker drains for {settings.drain_s:g} s, Docker and Kubernetes as shipped kill it after {_GRACE_S} s",
-            "tasks that run then are begun again elsewhere",
+            "tasks that still run then start again on other workers",
             f"set EBS_DRAIN_S below {_GRACE_S}, or raise stop_grace_period / terminationGracePeriodSeconds above it",
         )
     if facts.handler_error is not None:
@@ -77,7 +77,7 @@ def _timeouts(settings: Settings, facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "transactions",
             f"the broker looks for timed out transactions every {cleanup_ms / 1_000:g} s only",
-            f"a dead worker's open transaction holds readers up for longer than EBS_TRANSACTION_TIMEOUT_S "
+            f"a dead worker's open transaction blocks readers for longer than EBS_TRANSACTION_TIMEOUT_S "
             f"({settings.transaction_timeout_s:g} s)",
             "set transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 on the brokers",
         )
@@ -87,10 +87,10 @@ def _timeouts(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "EBS_SESSION_TIMEOUT_S",
-            f"{settings.session_timeout_s:g} s is outside of what the broker takes: {low_ms / 1_000:g} to "
+            f"{settings.session_timeout_s:g} s is outside the broker's limits: {low_ms / 1_000:g} to "
             f"{high_ms / 1_000:g} s",
             "no worker can join its group",
-            "set EBS_SESSION_TIMEOUT_S within, or group.min/max.session.timeout.ms of the brokers",
+            "change EBS_SESSION_TIMEOUT_S, or group.min/max.session.timeout.ms of the brokers",
         )
 
 
@@ -103,7 +103,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.WARNING,
             "EBS_MAX_ATTEMPTS",
             f"{settings.max_attempts} attempts wait for up to {sum(waits_s)} s, a task may be {age_s:g} s old",
-            "the last attempts never happen",
+            "the last attempts never start",
             "raise EBS_MAX_TASK_AGE_H, or lower EBS_MAX_ATTEMPTS or EBS_RETRY_TIERS_S",
         )
     if max(*tiers_s, age_s) + settings.task_time_limit_s > settings.retention_days * _DAY_S:
@@ -111,7 +111,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.ERROR,
             "EBS_RETENTION_DAYS",
             f"tasks may wait for longer than their requests are kept ({settings.retention_days} days)",
-            "tasks vanish undone",
+            "tasks are deleted before they run",
             "raise EBS_RETENTION_DAYS, or lower EBS_MAX_TASK_AGE_H, EBS_RETRY_TIERS_S or EBS_TASK_TIME_LIMIT_S",
         )
     if settings.retention_days * 24 < settings.window_retention_h:
@@ -127,8 +127,8 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             Severity.INFO,
             "EBS_ORDER",
             f"tasks of an object run in order, each with up to {settings.max_attempts} attempts",
-            "a task that waits for its retry lets those after it go before it",
-            "set EBS_MAX_ATTEMPTS=1 where the order must hold through failures, too",
+            "while a task waits for its retry, later tasks of the object run first",
+            "set EBS_MAX_ATTEMPTS=1 if the order must hold through failures, too",
         )
 
 
@@ -138,8 +138,8 @@ def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
         return
     said = f"{free / (1 << 30):.1f} GiB of {total / (1 << 30):.0f} GiB are free at EBS_DATA_DIR={settings.data_dir}"
     if free < _LOW_DISK_BYTES or free < total * _LOW_DISK_SHARE:
-        fix = "free some, or put EBS_DATA_DIR on another disk"
-        why = "stores and an embedded broker end when it is full"
+        fix = "free some space, or put EBS_DATA_DIR on another disk"
+        why = "stores and the embedded broker stop when the disk is full"
         yield Finding(Severity.ERROR if free < _LOW_DISK_BYTES // 4 else Severity.WARNING, "disk", said, why, fix)
     else:
         yield Finding(Severity.OK, "disk", said)
@@ -148,19 +148,23 @@ def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
 def check_clocks(facts: Facts) -> Iterator[Finding]:
     """Yield clocks that do not go together: the workers', the broker's, this machine's."""
     fix = "let NTP (chrony, systemd-timesyncd) set the clocks of all machines"
-    why = "windows, retries' due times and retention go by these clocks"
+    why = "windows, due times of retries and retention depend on these clocks"
     lead_ms = facts.fresh_heartbeat_lead_ms
     if lead_ms is None:
-        yield Finding(Severity.INFO, "clocks", "no worker beats, so the clocks cannot be compared")
+        yield Finding(Severity.INFO, "clocks", "no worker sends heartbeats, so the clocks cannot be compared")
     elif abs(lead_ms) > _CLOCK_SKEW_MS:
-        side = "before" if lead_ms > 0 else "behind"
+        side = "ahead of" if lead_ms > 0 else "behind"
         said = f"the broker's clock is {abs(lead_ms) / 1_000:.1f} s {side} this machine's"
         yield Finding(Severity.WARNING, "clocks", said, why, fix)
     else:
-        yield Finding(Severity.OK, "clocks", f"the broker's and ours differ by less than {_CLOCK_SKEW_MS / 1_000:g} s")
+        yield Finding(
+            Severity.OK,
+            "clocks",
+            f"the broker's clock and this machine's differ by less than {_CLOCK_SKEW_MS / 1_000:g} s",
+        )
     for worker in facts.workers:
         skew_ms = worker.said_at_ms - worker.appended_at_ms
         if abs(skew_ms) > _CLOCK_SKEW_MS:
-            side = "before" if skew_ms > 0 else "behind"
+            side = "ahead of" if skew_ms > 0 else "behind"
             said = f"{worker.role}/{worker.name}: its clock is {abs(skew_ms) / 1_000:.1f} s {side} the broker's"
             yield Finding(Severity.WARNING, "clocks", said, why, fix)

@@ -18,8 +18,8 @@ _DAY_MS = 24 * _HOUR_MS
 _BIG_CHANGELOG_BYTES = 4 << 30
 _LAZY_DIRTY_RATIO = 0.8
 _WHOSE_CLOCKS = {
-    "objects": "the producers' own clocks say when an object came, and when its id is forgotten",
-    "workers": "the workers' own clocks judge which of them is silent",
+    "objects": "the producers' clocks decide when an object came and when its id is forgotten",
+    "workers": "the workers' clocks decide which worker counts as gone",
 }
 """By the bare name of the topic."""
 
@@ -55,7 +55,9 @@ def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: Facts) -> int |
 def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_partitions: bool) -> Iterator[Finding]:
     topic = facts.topics.get(spec.name)
     if topic is None:
-        yield Finding(Severity.ERROR, spec.name, "the topic does not exist", "nothing starts without it", "ebs topics")
+        yield Finding(
+            Severity.ERROR, spec.name, "the topic does not exist", "no process starts without it", "ebs topics"
+        )
         return
     if not topic.is_ours:
         yield _foreign(spec.name)
@@ -72,9 +74,9 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
         )
     yield from _check_replicas(topic, settings, facts)
     if topic.configs is None:
-        why = "its clean-up and retention are not checked"
-        fix = f"let this user DescribeConfigs {spec.name}"
-        yield Finding(Severity.INFO, spec.name, "its configuration may not be read", why, fix)
+        why = "its cleanup policy and retention were not checked"
+        fix = f"give this user DescribeConfigs on {spec.name}"
+        yield Finding(Severity.INFO, spec.name, "the permission to read its configuration is missing", why, fix)
         return
     yield from _check_configs(spec, topic, settings, facts)
 
@@ -82,7 +84,7 @@ def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_par
 def _foreign(name: str) -> Finding:
     said = "it exists, and nothing says that this system made it"
     why = "workers and API refuse to start, and write nothing to it"
-    fix = "if it is somebody else's: EBS_NAMESPACE=acme (a name of your own); if it is ours: ebs topics --adopt"
+    fix = "if another system owns it: EBS_NAMESPACE=acme (a name of your own); if this one does: ebs topics --adopt"
     return Finding(Severity.ERROR, name, said, why, fix)
 
 
@@ -90,7 +92,7 @@ def _anew(topic: TopicFacts, facts: Facts) -> str:
     if not topic.made_by_us:
         return "EBS_NAMESPACE, so that this system has topics of its own"
     deleting = command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {topic.name}")
-    return f"make it anew, which drops what is in it: {deleting}; ebs topics"
+    return f"recreate it, which deletes its records: {deleting}; ebs topics"
 
 
 def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -100,18 +102,24 @@ def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iter
             Severity.ERROR,
             topic.name,
             f"a partition has {topic.fewest_in_sync} replicas in sync, min.insync.replicas is {least}",
-            "it takes no writes",
+            "it accepts no writes",
             "start the brokers that are missing, or lower it: "
             + set_topic_config(facts.bootstrap, topic.name, "min.insync.replicas", str(topic.replication_factor)),
         )
     elif topic.fewest_in_sync < topic.replication_factor:
         said = f"a partition has {topic.fewest_in_sync} of {topic.replication_factor} replicas in sync"
-        why, fix = "the next broker that is lost may stop it", "see to the broker that lags or is gone"
+        why, fix = "if one more broker fails, it may stop", "repair the broker that lags or is gone"
         yield Finding(Severity.WARNING, topic.name, said, why, fix)
     if topic.replication_factor < settings.replication_factor:
         said = f"it has {topic.replication_factor} replicas, EBS_REPLICATION_FACTOR is {settings.replication_factor}"
         fix = "move its partitions with kafka-reassign-partitions.sh"
-        yield Finding(Severity.WARNING, topic.name, said, "fewer brokers may be lost than was meant", fix)
+        yield Finding(
+            Severity.WARNING,
+            topic.name,
+            said,
+            "the topic survives the loss of fewer brokers than the settings ask for",
+            fix,
+        )
 
 
 def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
@@ -119,7 +127,9 @@ def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts
     policy = spec.config.get("cleanup.policy", "delete")
     if set(configs.get("cleanup.policy", policy).replace(" ", "").split(",")) != set(policy.split(",")):
         said = f"cleanup.policy={configs['cleanup.policy']}, this application needs {policy}"
-        why = "rows of tables would vanish" if "compact" in policy else "records would be taken for rows and vanish"
+        why = (
+            "rows of tables would vanish" if "compact" in policy else "records would be compacted like rows and vanish"
+        )
         yield Finding(
             Severity.ERROR,
             spec.name,
@@ -131,12 +141,16 @@ def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts
     for name in ("min.insync.replicas", "max.message.bytes"):
         wanted, has = number_in(spec.config, name), number_in(configs, name)
         if wanted is not None and has is not None and has < wanted:
-            why = "a write may count that one broker has" if name.startswith("min") else "large records are refused"
+            why = (
+                "Kafka may acknowledge a record that only one broker has"
+                if name.startswith("min")
+                else "large records are refused"
+            )
             fix = set_topic_config(facts.bootstrap, spec.name, name, str(wanted))
-            yield Finding(Severity.WARNING, spec.name, f"{name}={has}, meant is {wanted}", why, fix)
+            yield Finding(Severity.WARNING, spec.name, f"{name}={has}, should be {wanted}", why, fix)
     if configs.get("unclean.leader.election.enable") == "true":
         fix = set_topic_config(facts.bootstrap, spec.name, "unclean.leader.election.enable", "false")
-        why = "what was acknowledged may be lost with a broker"
+        why = "acknowledged records may be lost with a broker"
         yield Finding(Severity.WARNING, spec.name, "unclean.leader.election.enable=true", why, fix)
     whose = _WHOSE_CLOCKS.get(settings.names.bare(spec.name))
     if whose is not None and configs.get("message.timestamp.type") == "CreateTime":
@@ -152,11 +166,11 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
         return
     fix = set_topic_config(facts.bootstrap, spec.name, "retention.ms", str(wanted_ms))
     if spec.name == settings.names.dead_letters:
-        why = "dead letters vanish before anybody looks at them"
+        why = "dead letters may be deleted before anybody looks at them"
         yield Finding(Severity.WARNING, spec.name, f"it is kept for {_days(has_ms)}, not for ever", why, fix)
     elif spec.name.startswith(settings.names.task_requests) and has_ms < settings.max_task_age_h * _HOUR_MS:
         said = f"it is kept for {_days(has_ms)}, tasks may wait for {settings.max_task_age_h:g} h (EBS_MAX_TASK_AGE_H)"
-        yield Finding(Severity.ERROR, spec.name, said, "tasks vanish undone", fix)
+        yield Finding(Severity.ERROR, spec.name, said, "tasks are deleted before they run", fix)
     elif (
         spec.name != settings.names.workers
         and has_ms < max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS
@@ -165,10 +179,10 @@ def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, fac
             f"it is kept for {_days(has_ms)}, windows for {settings.window_retention_h:g} h "
             f"(EBS_WINDOW_RETENTION_H), seen ids for {settings.seen_retention_h:g} h (EBS_SEEN_RETENTION_H)"
         )
-        yield Finding(Severity.WARNING, spec.name, said, "what is shown cannot be recounted from the topics", fix)
+        yield Finding(Severity.WARNING, spec.name, said, "ebs recount cannot compare older rows with the topics", fix)
     elif has_ms < wanted_ms:
         said = f"it is kept for {_days(has_ms)}, EBS_RETENTION_DAYS says {_days(wanted_ms)}"
-        yield Finding(Severity.INFO, spec.name, said, "the setting holds for topics that are made anew only", fix)
+        yield Finding(Severity.INFO, spec.name, said, "the setting applies only to new topics", fix)
 
 
 def _shown_ms(settings: Settings) -> float:
@@ -178,13 +192,13 @@ def _shown_ms(settings: Settings) -> float:
 def _check_compaction(topic: TopicFacts, facts: Facts) -> Iterator[Finding]:
     ratio = float((topic.configs or {}).get("min.cleanable.dirty.ratio", "0.5"))
     if ratio > _LAZY_DIRTY_RATIO:
-        said = f"min.cleanable.dirty.ratio={ratio:g}: old rows lie for long"
+        said = f"min.cleanable.dirty.ratio={ratio:g}: old rows are kept for long"
         fix = set_topic_config(facts.bootstrap, topic.name, "min.cleanable.dirty.ratio", "0.5")
         yield Finding(Severity.WARNING, topic.name, said, "a restore reads them all", fix)
     if (topic.biggest_partition_bytes or 0) > _BIG_CHANGELOG_BYTES:
         said = f"a partition has {(topic.biggest_partition_bytes or 0) / (1 << 30):.1f} GiB"
-        why = "a worker that takes it over reads all of it first"
-        fix = "shorten EBS_LEDGER_RETENTION_H or EBS_SEEN_RETENTION_H, or look why the log cleaner does not come round"
+        why = "a worker that takes it over must read all of it first"
+        fix = "shorten EBS_LEDGER_RETENTION_H or EBS_SEEN_RETENTION_H, or check why the log cleaner does not compact it"
         yield Finding(Severity.WARNING, topic.name, said, why, fix)
 
 
@@ -193,19 +207,19 @@ def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
     yield from _check_transactions(facts)
     configs = facts.broker_configs
     if configs is None:
-        why, fix = "time-outs are not checked against it", "let this user DescribeConfigs the cluster"
-        yield Finding(Severity.INFO, "broker", "its configuration may not be read", why, fix)
+        why, fix = "timeouts were not checked against it", "give this user DescribeConfigs on the cluster"
+        yield Finding(Severity.INFO, "broker", "the permission to read its configuration is missing", why, fix)
         return
     if configs.get("log.cleaner.enable") == "false":
         why = "changelogs and control grow without end"
         yield Finding(Severity.ERROR, "broker", "log.cleaner.enable=false", why, "set log.cleaner.enable=true")
     if configs.get("auto.create.topics.enable") == "true":
-        why = "a misspelt topic is made with one partition, and nobody notices"
+        why = "a misspelt topic name creates a topic with one partition, and nobody notices"
         fix = "set auto.create.topics.enable=false on the brokers"
         yield Finding(Severity.INFO, "broker", "auto.create.topics.enable=true", why, fix)
     kept_min = number_in(configs, "offsets.retention.minutes")
     if kept_min is not None and kept_min * 60_000 < settings.retention_days * _DAY_MS:
-        why = "a group that stands still for longer begins anew at the oldest record: what was counted comes again"
+        why = "a group that stops for longer starts again at the oldest record and repeats everything"
         fix = f"set offsets.retention.minutes={settings.retention_days * 1_440} on the brokers"
         said = f"offsets of a group without members are kept for {_days(kept_min * 60_000)}, records for longer"
         yield Finding(Severity.WARNING, "broker", said, why, fix)
@@ -213,11 +227,11 @@ def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
 
 def _check_transactions(facts: Facts) -> Iterator[Finding]:
     if facts.transaction_version == 2:
-        said = "transactions are of version 2 (KIP-890): what arrives late is refused"
+        said = "transactions have version 2 (KIP-890): the broker refuses late requests"
         yield Finding(Severity.OK, "transactions", said)
     elif facts.transaction_version == 1:
-        said = "transactions are of version 1: the cluster has not agreed on transaction.version=2"
-        why = "a worker whose commit is not answered ends and starts again, and each step costs two round trips more"
+        said = "transactions have version 1: the cluster has not enabled transaction.version=2"
+        why = "a worker whose commit is not answered must restart, and each step costs two more round trips"
         upgrade = command("kafka-features.sh", facts.bootstrap, "upgrade --feature transaction.version=2")
         yield Finding(Severity.INFO, "transactions", said, why, f"with brokers of Kafka 4.0 or newer: {upgrade}")
 

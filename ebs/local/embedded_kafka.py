@@ -158,7 +158,7 @@ class EmbeddedKafka:
     def _prepare_directory(self) -> None:
         if "," in str(self.directory):
             raise EmbeddedBrokerError(
-                f"Kafka takes {self.directory} for two directories: choose one without a comma with --data-dir"
+                f"Kafka reads {self.directory} as two directories: choose one without a comma with --data-dir"
             )
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

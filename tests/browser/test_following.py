@@ -40,7 +40,7 @@ def test_object_is_cancelled_after_a_question(system, visit):
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="Cancel this object").click()
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_label("Why it is cancelled").fill("a mistake")
+    page.get_by_label("Reason for the cancel").fill("a mistake")
     page.get_by_role("button", name="Cancel this object").click()
     expect(page.locator("#object-state")).to_have_text("CANCELLED")
 
@@ -53,7 +53,7 @@ def test_lists_and_totals_move_by_themselves(system, visit, visitor):
     expect(listed.locator(f"#o-{object_id}")).to_contain_text("FINISHED")
     expect(listed.get_by_label("Kind")).to_have_value("half typed")
     expect(overview.locator("#throughput svg .finished-part").first).to_be_attached()
-    expect(overview.locator("#law")).to_contain_text("every task is in one state")
+    expect(overview.locator("#law")).to_contain_text("every task is in exactly one state")
     visitor.shoot(overview, "overview")
 
 
@@ -91,9 +91,9 @@ def test_dead_letter_is_looked_at_and_redriven(system, visit, visitor):
     expect(page.locator("#stack-trace")).to_contain_text("Reject")
     visitor.shoot(page, "letter")
     system.open_gate("letter one")
-    page.get_by_role("button", name="Redrive as it is").click()
+    page.get_by_role("button", name="Redrive unchanged").click()
     expect(page.locator("#letter")).to_contain_text("REDRIVEN")
-    expect(page.get_by_role("button", name="Redrive as it is")).to_have_count(0)
+    expect(page.get_by_role("button", name="Redrive unchanged")).to_have_count(0)
     page.locator("#letter").get_by_role("link", name=f"{object_id}-0").click()
     expect(page.locator("#object-state")).to_have_text("FINISHED")
 

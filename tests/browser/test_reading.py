@@ -105,7 +105,7 @@ def test_focus_and_opened_parts_outlive_updates(system, visit):
     system.reaches(object_id, "FAILED")
     page = visit("/dead-letters?error=letter+four")
     page.get_by_text("Redrive 1").click()
-    field = page.get_by_label("Letters a second at most")
+    field = page.get_by_label("Maximum letters per second")
     field.fill("5")
     field.focus()
     before = page.locator("#groups time").first.inner_text()

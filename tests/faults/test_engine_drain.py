@@ -84,9 +84,9 @@ async def test_drain_outlives_its_worker(broker: EmbeddedKafka, fleet: Fleet) ->
     await rule(broker, b"drain:processing-1", DRAIN)
     await until(lambda: (owned(first), len(owned(second))) == ([], PARTITIONS), "the handing over", fleet=fleet)
     fleet.kill("processing-1")
-    lives = first.log().count("drained by control")
+    lives = first.log().count("drained: running tasks")
     fleet.revive()
-    await until(lambda: first.log().count("drained by control") > lives, "the next life to hear of it", fleet=fleet)
+    await until(lambda: first.log().count("drained: running tasks") > lives, "the next life to hear of it", fleet=fleet)
     await until(lambda: (owned(first), len(owned(second))) == ([], PARTITIONS), "the handing over", fleet=fleet)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, 20, partitions=PARTITIONS)

@@ -1,4 +1,4 @@
-"""Topics that are made anew under running workers, and committed offsets that vanish."""
+"""Topics that are recreated under running workers, and committed offsets that vanish."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_workers_go_on_with_topics_that_were_made_anew(broker: EmbeddedKaf
     workers = fleet.workers.values()
     await until(lambda: all(one.exit_code is not None for one in workers), "all to notice", timeout_s=30, fleet=fleet)
     assert [EXIT_INPUTS_CHANGED] * 3 == [one.exit_code for one in workers]
-    said = re.compile(f"InputsChanged: topic ({'|'.join(names)}) (is gone|was deleted and made anew)")
+    said = re.compile(f"InputsChanged: topic ({'|'.join(names)}) (is gone|was deleted and recreated)")
     assert all(said.search(one.log()) for one in workers)
     fleet.revive()
     await all_ready(fleet)

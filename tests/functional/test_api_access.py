@@ -161,7 +161,7 @@ def test_wrong_key_is_refused_by_the_form(guarded):
     """401, the form again, no cookie."""
     answer = log_in(guarded, "wrong-key-0123456789")
     assert (401, False) == (answer.status_code, "set-cookie" in answer.headers)
-    assert "none of the API" in answer.text
+    assert "The API does not know this key" in answer.text
 
 
 @pytest.mark.parametrize("wanted", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nx: y", "", "a"])

@@ -244,7 +244,7 @@ def test_run_gives_up_on_a_broker_that_stays_away(api, grave):
         return impatient.find(run.run_id)
 
     run = api.run(scenario())
-    assert ("FAILED", "away; the same request goes on where this one ended") == (run.state, run.error)
+    assert ("FAILED", "away; send the same request again to continue") == (run.state, run.error)
     assert 998 == len(api.topics.commit_failures)  # the chunk's, and the end's
 
 
@@ -289,4 +289,4 @@ def test_end_of_the_process_ends_the_run(api, grave):
 
     run = api.get(api.run(scenario()).headers["location"]).json()
     assert ("INTERRUPTED", 1) == (run["state"], run["redriven_count"])
-    assert "its API process was stopped; the same request goes on where this one ended" == run["error"]
+    assert "its API process was stopped; send the same request again to continue" == run["error"]

@@ -88,7 +88,7 @@ def test_run_whose_process_is_gone_is_interrupted(api, grave):
     run = api.get(f"{PATH}/redrives/{'ab' * 16}").json()
     assert (
         "INTERRUPTED",
-        "nothing has been heard of its API process for 11 s; the same request goes on from here",
+        "its API process has not reported for 11 s; send the same request again to continue",
     ) == (
         run["state"],
         run["error"],

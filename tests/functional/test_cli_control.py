@@ -63,7 +63,7 @@ def write_worker(api, name: str, role: str, figures: WorkerFigures) -> None:
         (["rate", "mail", "2.5"], "rate:mail", "at most 2.5 tasks of mail start a second"),
         (["concurrency", "8"], "concurrency", "each worker works on at most 8 tasks at once"),
         (["concurrency", "8", "--worker", "p-1"], "concurrency:p-1", "p-1 works on at most 8 tasks at once"),
-        (["drain", "p-1"], "drain:p-1", "p-1 starts nothing any more; `ebs drain p-1 --off` undoes it"),
+        (["drain", "p-1"], "drain:p-1", "p-1 starts no more tasks; `ebs drain p-1 --off` undoes it"),
         (["cancel", "a1"], "cancel:object:a1", "cancelled: object a1; `ebs tasks a1` shows its tasks"),
         (["cancel", "--task", "a1-2"], "cancel:task:a1-2", "cancelled: task a1-2"),
         (
@@ -119,7 +119,7 @@ def test_resume_says_what_is_still_paused(ebs):
     ebs("pause", "--kind", "mail")
     ebs("pause", "--reason", "night")
     assert "all kinds are still paused" in ebs("resume", "--kind", "image").stdout
-    assert "still paused by themselves: mail" in ebs("resume").stdout
+    assert "still paused on their own: mail" in ebs("resume").stdout
     assert "still" not in ebs("resume", "--kind", "mail").stdout
 
 
@@ -173,7 +173,7 @@ def test_workers_are_shown(api, ebs):
     write_worker(api, "s-1", "statistics", WorkerFigures([0]))
     write_worker(api, "p-2", "processing", WorkerFigures([3], 1, abandoned=2))
     table = ebs("workers").stdout
-    assert "1 and 2 left behind" in " ".join(table.split())
+    assert "1 and 2 abandoned" in " ".join(table.split())
     line = next(line for line in table.splitlines() if "p-1" in line)
     assert ["p-1", "processing", "0-2, 5, 7-8", "2", "61.5 s", "3.0 s ago", "draining", "0.1.0", "host process 42"] == [
         cell.strip() for cell in line.strip("│").split("│")
@@ -276,7 +276,7 @@ def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
     for words in (("workers",), ("explain", api.post().json()["id"])):
         said = " ".join(ebs(*words).stdout.split())
-        assert "processing/p-1: kind mail holds up partition 3: 10,000 of its tasks wait for its rate" in said
+        assert "processing/p-1: kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in said
         assert "ebs rate mail --off" in said
         assert "processing/p-1 stands still: retries are due" in said
 
@@ -284,7 +284,7 @@ def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
 def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
     """No worker, a pause, a rate: each with the command that ends it."""
     object_id = api.post().json()["id"]
-    assert "no processing worker lives" in ebs("explain", object_id).stdout
+    assert "no processing worker is running" in ebs("explain", object_id).stdout
     ebs("pause", "--kind", "default")
     ebs("rate", "mail", "5")
     said = " ".join(ebs("explain", object_id).stdout.split())

@@ -132,7 +132,7 @@ def test_redrives_of_many_are_listed_and_cancelled(ebs, api, grave):
         grave.bury_task(number)
     run = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 1}).json()
     cancelled = ebs("redrive", "--cancel", run["id"])
-    assert (0, True) == (cancelled.exit_code, f"redrive {run['id']} ends after what it writes now" in cancelled.stdout)
+    assert (0, True) == (cancelled.exit_code, f"redrive {run['id']} stops after its current chunk" in cancelled.stdout)
     assert "CANCELLED" == until_ended(api, run["links"]["self"])["state"]
     assert 1 == ebs("redrive", "--cancel", "x").exit_code
 

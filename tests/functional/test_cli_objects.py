@@ -58,8 +58,8 @@ def test_next_page_is_named(api, ebs):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--state", "lost"], "'LOST' is no state: give one or several of CREATED"),
-        (["--since", "soon"], "soon is no time"),
+        (["--state", "lost"], "'LOST' is not a state: give one or several of CREATED"),
+        (["--since", "soon"], "soon is not a time"),
         (["--limit", "0"], "--limit"),
     ],
 )
@@ -120,4 +120,4 @@ def test_content_that_is_no_text_is_wrong_usage(ebs, tmp_path):
 def test_file_of_objects_and_content_together_are_wrong_usage(ebs):
     """Before anything is read."""
     refused = ebs("submit", "--file", "-", "--content", "@missing")
-    assert (2, True) == (refused.exit_code, "--file says all of its objects" in refused.stderr)
+    assert (2, True) == (refused.exit_code, "--file contains whole objects" in refused.stderr)

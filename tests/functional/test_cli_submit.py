@@ -128,7 +128,7 @@ def test_submit_wait_ends_with_the_last_object(ebs, ending):
     result = ebs("submit", "--count", "3", "--tasks", "1", "--wait", "--json")
     answer = json.loads(result.stdout)
     assert (0, 3, [], []) == (result.exit_code, answer["finished"], answer["failed"], answer["open"])
-    assert "3 of 3 objects at their end" in result.stderr
+    assert "3 of 3 objects ended" in result.stderr
 
 
 def test_submit_wait_says_what_failed(ebs, ending):

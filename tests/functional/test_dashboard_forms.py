@@ -132,7 +132,7 @@ def test_commands_are_undone(api):
     ):
         send_form(api, path, fields)
         assert "/control" == place_of(send_form(api, undo, {"kind": fields.get("kind", "")}))
-    assert "Nothing holds the system back" in browse(api, "/control").text
+    assert "No commands in force" in browse(api, "/control").text
 
 
 def test_wrong_command_is_said(api):

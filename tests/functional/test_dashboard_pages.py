@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import msgspec
 import pytest
 from browsing import browse
@@ -10,9 +13,10 @@ from grave import Grave
 from histories import made_fact
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
+from api.dashboard.drawing import STATIC
 from api.pages import PAGES
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
+from app.events import ObjectCreated, TaskEvent, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
 from app.rules.commands import CommandKey, Family, Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import apply_object_created, apply_task_event
@@ -168,7 +172,7 @@ def test_broker_away_leaves_the_totals(api):
     assert 200 == seen.status
     assert "12 tasks created" in seen.text
     assert "2026-11-24" in seen.text_of("broker-away")
-    assert "Not known while the broker is away" in seen.text_of("roles")
+    assert "Not known while the broker is unreachable" in seen.text_of("roles")
 
 
 @pytest.mark.parametrize("path", ["/objects/nobody", "/dead-letters/9-9", "/nowhere", "/objects/a/b/c"])
@@ -197,7 +201,7 @@ def test_overview_tells_states_strips_and_what_holds_it_back(api):
     put_worker(api, in_flight=1)
     put_pause(api, reason="maintenance")
     seen = browse(api, "/")
-    assert "12 tasks created every task is in one state" in seen.text_of("law")
+    assert "12 tasks created every task is in exactly one state" in seen.text_of("law")
     (law,) = [one for one in seen.all("svg") if (one.get("aria-label") or "").startswith("Tasks by state")]
     assert "Tasks by state: 2 queued, 1 in progress, 0 waiting for retry, 9 finished, 0 dead, 0 cancelled" == law.get(
         "aria-label"
@@ -267,7 +271,7 @@ def test_page_of_all_tasks_has_an_end_where_results_are_large(api):
     """Ten thousand results of 64 KB would be 640 MB: what is too much for a page is said, and how to get it."""
     put_object(api, tasks=60, finished=60, result=b'"' + b"r" * 1_000_000 + b'"')
     seen = browse(api, "/objects/a1?tasks=all")
-    assert "10 more tasks are too much for a page: ebs tasks a1 lists them" in seen.text_of("timeline")
+    assert "10 more tasks do not fit on the page: ebs tasks a1 lists them" in seen.text_of("timeline")
     assert len(seen.text_of("t-49")) < 10_000
 
 
@@ -290,7 +294,7 @@ def test_kind_that_holds_up_partitions_is_told(api):
     """With its worker: which partitions, and what to do."""
     put_worker(api, held_up=[HeldUp("mail", "rate", 10_000, [3])])
     seen = browse(api, "/workers").text_of("worker-processing-p-1")
-    assert "kind mail holds up partition 3: 10,000 of its tasks wait for its rate" in seen
+    assert "kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in seen
     assert "what to do: raise the rate (ebs rate mail PER_S)" in seen
 
 
@@ -357,4 +361,11 @@ def test_events_that_cannot_be_had_leave_the_page(api):
     put_object(api)
     api.events.failure = "the broker is away"
     seen = browse(api, "/objects/a1")
-    assert (200, True) == (seen.status, "Not to be had right now: the broker is away" in seen.text_of("events"))
+    assert (200, True) == (seen.status, "Not available right now: the broker is away" in seen.text_of("events"))
+
+
+def test_script_listens_to_every_event():
+    """A browser gets a named Server-Sent Event only if a script listens to its name."""
+    script = (STATIC / "events.js").read_text()
+    listed = re.findall(r'"([A-Z_]+)"', script[script.index("TYPES") : script.index("];")])
+    assert listed == [one.__struct_config__.tag for one in (ObjectCreated, *get_args(TaskEvent))]

@@ -190,7 +190,7 @@ async def test_worker_whose_places_are_all_taken_ends():
     await eventually(lambda: bool(one.worker.fatal.errors))
     (error,) = one.worker.fatal.errors
     assert isinstance(error, HandlersStuck)
-    assert "all 2 places are taken" in str(error)
+    assert "all 2 slots are occupied" in str(error)
     assert [TaskDead, TaskDead] == [one.types(name)[-1] for name in ("hang-1", "hang-2")]
     assert [] == one.types("a")
     assert (2, "") == one.committed()

@@ -295,7 +295,7 @@ async def test_a_thread_over_its_limit_is_left_behind_and_counted(
     await eventually(lambda: stuck.contexts)  # a busy machine may let the thread begin after its limit
     assert [True] == [context.cancelled for context in stuck.contexts]
     assert (1, 1) == (bench.executor.abandoned_count, bench.executor.abandoned_running_count)
-    assert "handler shop:work of task o1-0 runs on in a thread that is left behind, 1 do so now" in caplog.text
+    assert "handler shop:work of task o1-0 still runs in an abandoned thread (1 now)" in caplog.text
     stuck.release.set()
     await eventually(lambda: not bench.executor.abandoned_running_count)
     assert "late" == await bench.run(in_hand(stuck))
@@ -440,7 +440,7 @@ async def test_an_inline_handler_that_blocks_the_loop_is_named(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """While it blocks, once, with its place; and when it lets go, with the time it took."""
-    listener = listen("handler shop:hog blocks the event loop")
+    listener = listen("handler shop:hog has blocked the event loop")
 
     def about_hog() -> list[str]:
         # With such a short limit, a busy machine blocks the loop too.
@@ -457,15 +457,15 @@ async def test_an_inline_handler_that_blocks_the_loop_is_named(
     await eventually(lambda: len(about_hog()) > 1)
     first, last = about_hog()
     assert "threading.py" in first
-    assert "in Condition.wait: nothing else runs meanwhile. Let it `await` what takes time" in first
-    assert re.fullmatch(r"handler shop:hog: the event loop goes on, after \d+\.\d s", last)
+    assert "in Condition.wait: nothing else can run. Let it `await` slow calls" in first
+    assert re.fullmatch(r"handler shop:hog: the event loop runs again, after \d+\.\d s", last)
 
 
 async def test_a_coroutine_that_blocks_the_loop_is_named(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """Wherever in its calls it is, and after it has waited before."""
-    listener = listen("handler shop:hog blocks the event loop")
+    listener = listen("handler shop:hog has blocked the event loop")
 
     async def deeper() -> bool:
         return listener.heard.wait(HEARD_WITHIN_S)
@@ -482,17 +482,17 @@ async def test_what_blocks_without_a_handler_is_told_by_its_place(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """The worker's own code blocks the loop too, if it does."""
-    listener = listen("in no handler. If nothing takes long there")
+    listener = listen("in no handler. If that call is short")
     make_bench(block_limit_s=0.02)
     assert listener.heard.wait(30)
-    assert re.match(r"the event loop has not gone on for \d+\.\d s, it is at ", listener.lines[0])
+    assert re.match(r"the event loop has not run for \d+\.\d s, it is at ", listener.lines[0])
 
 
 async def test_functions_of_one_factory_are_told_as_one_of_them(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """They share their code, which is all that a stack shows."""
-    listener = listen("handler shop:a or shop:b blocks the event loop")
+    listener = listen("handler shop:a or shop:b has blocked the event loop")
 
     def make() -> Any:
         @inline

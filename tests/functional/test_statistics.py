@@ -273,7 +273,7 @@ def test_old_windows_merge_into_longer_ones():
     ("age_ms", "size_ms"), [(2 * HOUR_MS, MINUTE_MS), (48 * HOUR_MS, HOUR_MS), (32 * 24 * HOUR_MS, TOTAL_SIZE_MS)]
 )
 def test_event_later_than_its_window_counts_in_a_longer_one(age_ms, size_ms):
-    """In the shortest that is still kept, at once: an expired window made anew would live for ever."""
+    """In the shortest that is still kept, at once: an expired window recreated would live for ever."""
     world = World(window_retention_h=1)
     world.step(task_event(TasksCreated, "a", 0, at_ms=BASE_MS - age_ms), timestamp_ms=BASE_MS)
     keys = [decode_window_key(key) for key in world.windows.rows]

@@ -170,7 +170,7 @@ def test_html_says_what_the_json_says(windows):
     assert 3 + 1 + 1 + 1 == html.count("<tr>")
     for text in ("queue_wait p95", "audit holds", 'href="http://h:1/windows/"', "next page", "UTC", "w3: partitions 3"):
         assert text in html, text
-    assert "nobody yet" in html
+    assert "no worker yet" in html
 
 
 def test_html_shows_whatever_stands_in_a_row_as_text():

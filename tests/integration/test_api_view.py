@@ -1,4 +1,4 @@
-"""The API as a process of its own, with a real broker that comes late, freezes, dies and is made anew."""
+"""The API as a process of its own, with a real broker that comes late, freezes, dies and is recreated."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_reads_what_is_committed_and_nothing_else(running):
     with running.ready_api() as api:
         assert 2 == api.client.get("/api/statistics").json()["objects_created"]
         assert [200, 404] == [api.status(f"/api/objects/{name}") for name in "ab"]
-        assert "built anew" not in api.log
+        assert "rebuilt" not in api.log
         # The lock died with the process that was killed: the same directory serves again.
         assert ["view-0", "view-0.lock"] == sorted(path.name for path in (running.directory / "api").iterdir())
 
@@ -206,10 +206,10 @@ def test_view_that_may_have_missed_tombstones_is_built_anew(bench):
     with bench.ready_api() as api:
         kept = api.client.post("/api/objects").headers["location"]
         assert 200 == api.status(kept)
-        assert "built anew" not in api.log
+        assert "rebuilt" not in api.log
     with bench.ready_api() as api:
         assert "has not been read on for 0.0 h" in api.log
-        assert "delete.retention.ms): it is built anew" in api.log
+        assert "delete.retention.ms): it is rebuilt" in api.log
         assert 200 == api.status(kept)
 
 

@@ -56,7 +56,7 @@ NAMED = {
     ("error", "EBS_SESSION_TIMEOUT_S", "1 to 9 s"),
     ("warning", "broker", "offsets of a group without members are kept for 0.0417 days"),
     ("info", "broker", "auto.create.topics.enable=true"),
-    ("error", "ebs-distribution", "nobody works; to read: 5 of objects"),
+    ("error", "ebs-distribution", "no members; records to read: 5 of objects"),
     ("error", "ebs-distribution", "3 records of objects were deleted before they were read"),
     ("warning", "ebs-processing", "nobody works"),
     ("warning", "workers", "processing/gone was last heard"),

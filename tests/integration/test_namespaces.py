@@ -163,7 +163,7 @@ async def test_topic_of_somebody_else_is_refused_and_left_alone(
 
 
 async def test_topic_that_takes_the_place_of_ours_is_refused(broker: EmbeddedKafka) -> None:
-    """A topic of the same name that was made anew and written to is another one; an empty one is taken."""
+    """A topic of the same name that was recreated and written to is another one; an empty one is taken."""
     specs = specs_of("replaced")
     await ensure_topics(Cluster(broker.bootstrap), specs.values())
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)

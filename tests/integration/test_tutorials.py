@@ -26,7 +26,7 @@ USUAL_PORT = "localhost:8000"
 SYSTEM, COMMANDS, DEMO = "terminal 1", "terminal 2", "demo"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
 SHOWN = {
-    "first-steps": ['"holds":true', "1 finished", "equal: the tables hold what the topics say"],
+    "first-steps": ['"holds":true', "1 finished", "equal: the tables match the topics"],
     "first-handler": ["it failed, as expected", "no price for pear", '{"apple":3}', "1 would be redriven", "done: 1"],
 }
 """What the commands of a page show, white space aside."""

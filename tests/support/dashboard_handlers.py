@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebs import Reject
+from ebs import Reject, Retry
 
 if TYPE_CHECKING:
     from ebs import Context, Task
@@ -33,3 +33,11 @@ def mended(task: Task, _context: Context) -> str:
     if not (Path(os.environ["GATES"]) / task.name).exists():
         raise Reject(f"no template <{task.name}>")
     return "done"
+
+
+async def paced(task: Task, context: Context) -> dict[str, Any]:
+    """Take up to a second; the first attempt of task 2 fails. For the pictures of the documentation."""
+    await asyncio.sleep(0.2 + 0.15 * task.sequence)
+    if task.kind == "mail" and task.sequence == 2 and context.attempt == 1:
+        raise Retry(delay_s=1, reason="the mail server is busy")
+    return {"sent": task.sequence}

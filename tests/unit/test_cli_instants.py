@@ -38,5 +38,5 @@ def test_time_without_zone_is_local():
 @pytest.mark.parametrize("text", ["", "yesterday", "5", "5w", "-5m", "2026-13-01", "99999-01-01", "1e3s"])
 def test_what_is_no_time_is_wrong_usage(text):
     """The message says what would be one."""
-    with pytest.raises(typer.BadParameter, match="is no time: give an age"):
+    with pytest.raises(typer.BadParameter, match="is not a time: give an age"):
         instant_ms(text, NOW_MS)

@@ -91,10 +91,10 @@ def test_key_is_sent_and_never_shown():
 
     def refuse(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers.get("authorization"))
-        return httpx.Response(401, json={"detail": "this key is none of the API's"})
+        return httpx.Response(401, json={"detail": "the API does not know this key"})
 
     client = ApiClient("http://api", key="a-key-0123456789ab", transport=httpx.MockTransport(refuse))
-    with client, pytest.raises(ApiError, match="none of the API's") as refused:
+    with client, pytest.raises(ApiError, match="does not know this key") as refused:
         client.get("/api/workers")
     assert ["Bearer a-key-0123456789ab"] == seen
     assert "a-key" not in str(refused.value)

@@ -96,7 +96,7 @@ def test_damaged_jar_is_fetched_again(tmp_path):
 def test_jar_that_is_not_the_pinned_one_is_refused(tmp_path):
     """A mirror that serves something else, and again when asked again, is named; nothing of it stays."""
     mirror = Mirror(b"something else", b"something else", b"something else")
-    with pytest.raises(EmbeddedBrokerError, match=rf"org.example:thing:1.0 did not arrive as pinned.*{JAR.sha256}"):
+    with pytest.raises(EmbeddedBrokerError, match=rf"org.example:thing:1.0 is not the file pinned.*{JAR.sha256}"):
         ensure_jars(tmp_path, jars=[JAR], fetch=mirror)
     assert [] == files(tmp_path / f"kafka-{KAFKA_VERSION}")
 

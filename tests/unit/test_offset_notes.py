@@ -47,7 +47,7 @@ def test_lost_offset_that_no_table_kept_is_refused_with_the_command():
 def test_topic_that_was_made_anew_begins_at_its_first_record(committed, offset):
     """Whatever was committed or noted is of another log."""
     found = start(committed, OffsetNote("before", offset), range(30))
-    assert (0, "", True) == (found.offset, found.metadata, "was made anew" in found.said)
+    assert (0, "", True) == (found.offset, found.metadata, "was recreated" in found.said)
 
 
 @pytest.mark.parametrize("note", [None, OffsetNote("now"), OffsetNote("now", 80)])

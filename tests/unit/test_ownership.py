@@ -143,7 +143,7 @@ async def test_topics_of_other_ids_than_before_are_not_claimed(bench):
     await bench.own(0, generation=1)
     assert {"in": b"in".hex(), "more": b"more".hex()} == bench.ownership.topic_ids
     assert "c" == bench.ownership.cluster_id
-    bench.coordinator.topic_ids["in"] = "made anew"
+    bench.coordinator.topic_ids["in"] = "recreated"
     bench.claim(0, 1, generation=2)
     await settle()
     assert {0} == bench.open_numbers()

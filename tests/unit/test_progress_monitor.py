@@ -129,7 +129,7 @@ async def test_step_that_the_rest_of_the_cluster_cannot_commit_is_no_standstill(
 async def test_inputs_that_changed_end_the_process_unless_it_stops_anyway():
     """With the reason; nobody waits for the standstill."""
     worker = Worker()
-    worker.surveyed = InputsChanged("topic in was deleted and made anew")
+    worker.surveyed = InputsChanged("topic in was deleted and recreated")
     worker.stops = True
     await worker.progress.look()
     worker.stops = False

@@ -51,13 +51,13 @@ def test_the_limit_counts_bytes_and_includes_its_end() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (object(), "the result, of type object, is no JSON: Encoding objects of type object is unsupported"),
-        ({(1, 2): 3}, "the result, of type dict, is no JSON: Only dicts with str-like"),
-        ("\ud800", "the result, of type str, is no JSON: 'utf-8' codec can't encode"),
-        ([msgspec.Raw(b"x")], "the result, of type list, is no JSON: JSON is malformed"),
-        (msgspec.Raw(b"{"), "the result, of type Raw, is no JSON: Input data was truncated"),
-        (msgspec.Raw(b"1],[2"), "the result, of type Raw, is no JSON: JSON is malformed"),
-        (msgspec.Raw(b'"\xff"'), "the result, of type Raw, is no JSON: 'utf-8' codec can't decode"),
+        (object(), "the result, of type object, is not JSON: Encoding objects of type object is unsupported"),
+        ({(1, 2): 3}, "the result, of type dict, is not JSON: Only dicts with str-like"),
+        ("\ud800", "the result, of type str, is not JSON: 'utf-8' codec can't encode"),
+        ([msgspec.Raw(b"x")], "the result, of type list, is not JSON: JSON is malformed"),
+        (msgspec.Raw(b"{"), "the result, of type Raw, is not JSON: Input data was truncated"),
+        (msgspec.Raw(b"1],[2"), "the result, of type Raw, is not JSON: JSON is malformed"),
+        (msgspec.Raw(b'"\xff"'), "the result, of type Raw, is not JSON: 'utf-8' codec can't decode"),
     ],
 )
 def test_what_is_no_json_is_rejected_with_the_reason(value: object, words: str) -> None:
@@ -88,5 +88,5 @@ def test_a_coroutine_is_closed_and_its_cure_named() -> None:
     async def work() -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(Reject, match=r"of type coroutine, is no JSON: .*: write the handler as `async def`"):
+    with pytest.raises(Reject, match=r"of type coroutine, is not JSON: .*: write the handler as `async def`"):
         encode_result(work(), 1_000)

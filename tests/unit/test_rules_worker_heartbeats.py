@@ -96,8 +96,8 @@ def test_kind_that_fills_partitions_is_told_with_the_way_out():
     """Which kind, how many, where, why, and what to do; a reason of a later version is told too."""
     said = HeldUp("mail", "rate", 120_000, [0, 2])
     assert (
-        "kind mail holds up partitions 0, 2: 120,000 of its tasks wait for its rate, and no task of any kind behind "
-        "them starts before"
+        "kind mail holds up partitions 0, 2: 120,000 of its tasks wait because of its rate, and tasks of all kinds "
+        "behind them cannot start"
     ) == said.in_words()
     assert "ebs rate mail PER_S" in said.fix()
     assert "partition 1:" in HeldUp("mail", "paused", 5, [1]).in_words()

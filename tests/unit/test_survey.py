@@ -61,7 +61,7 @@ async def test_what_stays_as_it_was_is_fine(world):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda cluster: cluster.topic_ids.update({"other": "made anew"}), "topic other was deleted and made anew"),
+        (lambda cluster: cluster.topic_ids.update({"other": "recreated"}), "topic other was deleted and recreated"),
         (lambda cluster: cluster.topic_ids.update({"in": ""}), "topic in is gone"),
         (lambda cluster: setattr(cluster, "partition_count", 5), "topic in has 5 partitions now, it had 4"),
     ],
@@ -95,10 +95,10 @@ async def test_topic_that_the_broker_does_not_tell_of_is_not_gone(world, monkeyp
 
 
 async def test_topic_of_another_id_than_claimed_is_a_change(world):
-    """It was made anew between the claim and the first look."""
+    """It was recreated between the claim and the first look."""
     world.ownership.topic_ids = {"in": "claimed"}
     await world.survey.look()
-    with pytest.raises(InputsChanged, match="made anew"):
+    with pytest.raises(InputsChanged, match="recreated"):
         await world.survey.look()
 
 

@@ -50,7 +50,7 @@ def test_setting_is_offered_where_it_would_help():
     assert message is not None
     assert message.startswith(
         f"topic objects has 4 partitions (and {len(wrong) - 1} more topics are wrong), this application is set to 8: "
-        "set EBS_PARTITIONS=4 (--partitions 4), or make the topics anew"
+        "set EBS_PARTITIONS=4 (--partitions 4), or recreate the topics"
     )
     assert "kafka-topics.sh --bootstrap-server kafka:9092 --delete --topic 'objects,task-requests," in message
 
@@ -59,7 +59,7 @@ def test_setting_is_not_offered_where_it_would_only_move_the_trouble():
     """If the topics disagree among themselves, no setting fits them all."""
     message = explain(**{TASK_EVENTS: TopicShape(TASK_EVENTS, 1, 1)})
     assert message is not None
-    assert "topic task-events has 1 partition, this application is set to 8: make the topics anew" in message
+    assert "topic task-events has 1 partition, this application is set to 8: recreate the topics" in message
 
 
 @pytest.mark.parametrize("name", [CONTROL, WORKERS])
@@ -67,7 +67,7 @@ def test_logs_for_everybody_have_one_partition_whatever_the_setting(name):
     """A control topic with several partitions is not a matter of EBS_PARTITIONS."""
     message = explain(**{name: TopicShape(name, 8, 1)})
     assert message is not None
-    assert f"topic {name} has 8 partitions, this application is set to 1: make the topics anew" in message
+    assert f"topic {name} has 8 partitions, this application is set to 1: recreate the topics" in message
 
 
 def test_wrong_policy_names_the_command_that_mends_it():

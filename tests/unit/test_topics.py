@@ -89,7 +89,7 @@ def test_names_are_made_in_one_way():
 
 
 def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
-    """Those may be made anew, for a replay, while the others work on."""
+    """Those may be recreated, for a replay, while the others work on."""
     settings = load()
     watched = set(watched_topics(STATISTICS, settings))
     others = {spec.name for spec in catalogue(settings)} - watched

@@ -115,7 +115,7 @@ async def test_first_step_keeps_its_offsets_also_if_it_passes_markers_only(worke
 
 
 async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
-    """Once, and again when the topic was made anew: what it finished in between only its metadata tells."""
+    """Once, and again when the topic was recreated: what it finished in between only its metadata tells."""
     worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
     for offset in (5, 6):
         async with worker.transactions.step() as step:

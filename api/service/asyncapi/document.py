@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from api.service.asyncapi.records import (
     ACT_NAME,
@@ -13,17 +13,7 @@ from api.service.asyncapi.records import (
     name_of,
     schemas,
 )
-from app.events import (
-    ObjectCreated,
-    TaskCancelled,
-    TaskCreated,
-    TaskDead,
-    TaskFailed,
-    TaskFinished,
-    TaskRetried,
-    TasksCreated,
-    TaskStarted,
-)
+from app.events import ObjectCreated, TaskCreated, TaskEvent
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.topics.catalogue import catalogue
@@ -36,7 +26,7 @@ if TYPE_CHECKING:
     from app.settings.settings import Settings
     from app.topics.catalogue import TopicSpec
 
-_EVENTS = (TasksCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+_EVENTS = get_args(TaskEvent)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 
@@ -56,46 +46,45 @@ def _names(types: Iterable[Any]) -> tuple[str, ...]:
 
 _CHANNELS = {  # by the topic's bare name
     "ebs-topics": _Channel(
-        "Which topics this system made or adopted, by their ids: it writes to no others of these names",
+        "Ids of the topics that this system made or adopted. It writes to no other topics of these names",
         "topic",
         _names((TopicClaim,)),
         ("api", "distribution", "processing", "statistics"),
         ("api", "distribution", "processing", "statistics"),
     ),
     "objects": _Channel(
-        "Objects as they came in; an outside producer may write here too. The partition of an object is the CRC-32 of "
-        "its id (UTF-8) modulo the number of partitions: librdkafka's partitioner `consistent`. Distribution moves a "
-        "record from any other partition there (header `ebs-moved-from`), which costs one hop. The broker's clock "
-        "stamps the records; an `at_ms` more than a minute later than that stamp "
-        "counts as the stamp",
+        "Submitted objects. Outside producers may write here, too. The partition of an object is the CRC-32 of its id "
+        "(UTF-8) modulo the number of partitions: librdkafka's partitioner `consistent`. Distribution moves a record "
+        "in any other partition to the right one (header `ebs-moved-from`), which costs one hop. The broker's clock "
+        "stamps the records. If `at_ms` is more than a minute later than this stamp, the stamp counts instead",
         "object id",
         _names((ObjectCreated,)),
         ("api", "distribution", "outside"),
         ("distribution", "statistics", "api"),
     ),
     "task-requests": _Channel(
-        "Tasks to be worked on, those of one object spread over the partitions",
+        "Tasks to run. The tasks of one object are spread over the partitions",
         "task id",
         _names((TaskCreated,)),
         ("distribution", "processing", "api"),
         ("processing",),
     ),
     "task-events": _Channel(
-        "What happened to tasks, in the partition of their object",
+        "Events of tasks, in the partition of their object",
         "object id",
         _names(_EVENTS),
         ("distribution", "processing", "api"),
         ("statistics", "api", "outside"),
     ),
     "dead-letters": _Channel(
-        "Records that could not be read, and tasks that failed for good; and what was done to them",
-        "the original key; of an act the letter's id",
+        "Dead letters: dead tasks, and records that could not be read. Also the redrives and discards of letters",
+        "the key of the original record; for a redrive or discard the id of the letter",
         (LETTER_NAME, ACT_NAME),
         ("distribution", "processing", "statistics", "api"),
         ("api",),
     ),
     "control": _Channel(
-        "What operators ask for, the pauses of breakers, the logouts of browsers; a tombstone takes it back",
+        "Commands of operators, pauses by breakers, and logouts of browsers. A tombstone undoes a command",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
         "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, session:<name>",
         _names(_COMMANDS),
@@ -103,7 +92,7 @@ _CHANNELS = {  # by the topic's bare name
         ("processing", "api"),
     ),
     "workers": _Channel(
-        "The last word of each worker; a tombstone says that it stopped as it should",
+        "The last heartbeat of each worker. A tombstone says that the worker stopped normally",
         "role/worker",
         (HEARTBEAT_NAME,),
         ("distribution", "processing", "statistics"),
@@ -113,9 +102,9 @@ _CHANNELS = {  # by the topic's bare name
 _ROLES = {
     "api": "The HTTP API",
     "distribution": "Splits objects into tasks",
-    "processing": "Works on tasks",
-    "statistics": "Counts everything, once",
-    "outside": "Anybody beside us",
+    "processing": "Runs tasks",
+    "statistics": "Counts objects and tasks",
+    "outside": "Your own programs",
 }
 
 
@@ -129,9 +118,9 @@ def describe(settings: Settings, version: str) -> dict[str, Any]:
         "info": {
             "title": "ebs",
             "version": version,
-            "description": "Objects in, tasks out to any number of Kafka workers, every result counted exactly once. "
-            "Read the topics with isolation.level=read_committed. Times are UTC epoch milliseconds; unknown fields "
-            "are to be ignored; event ids are functions of what happened, so a replay writes the same ones.",
+            "description": "Submit objects over HTTP, run their tasks on Kafka workers, count every result "
+            "exactly once. Read the topics with isolation.level=read_committed. Times are UTC epoch milliseconds. "
+            "Ignore unknown fields. Event ids are deterministic: a step that runs again writes the same ids.",
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
@@ -153,7 +142,7 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
         return _Channel(summary, "task id", _names((TaskCreated,)), ("processing",), ("processing",))
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role = role_of(app_id)
-    return _Channel(f"The rows of {role}'s table {table}", "row key", (ROW_NAME,), (role,), (role,))
+    return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), (role,))
 
 
 def _describe_channel(spec: TopicSpec, names: Names) -> dict[str, Any]:

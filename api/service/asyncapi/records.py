@@ -45,7 +45,7 @@ def messages() -> Document:
     found[LETTER_NAME] = {
         "name": LETTER_NAME,
         "title": "A dead letter",
-        "summary": "The original record's bytes, whatever they are; the headers say why it died and where it came from",
+        "summary": "The bytes of the original record, unchanged. The headers say why it is dead and where it came from",
         "contentType": "application/octet-stream",
         "payload": {"description": "The bytes of the original record"},
         "headers": _headers(LETTER_HEADERS),
@@ -54,7 +54,7 @@ def messages() -> Document:
     found[ROW_NAME] = {
         "name": ROW_NAME,
         "title": "A row of a table",
-        "summary": "Ours alone: may change with any version. A tombstone removes the row",
+        "summary": "Internal format: it may change with any version. A tombstone removes the row",
         "contentType": "application/msgpack",
         "payload": {"description": "msgpack, or bytes of the table's own"},
     }
