@@ -14,7 +14,6 @@ from api.server import problems
 from api.server.schemas import Kind
 from api.submit.body import read_body
 from api.view.answers import describe_view
-from api.view.view import ViewBehind
 from app.names import PROCESSING
 from app.rules.commands import Drain, Family, LimitRate, Pause, Place, SetConcurrency
 
@@ -47,10 +46,7 @@ def _command(
 @router.get("", response_model=schemas.ControlAnswer, responses=documented_problems(503), summary="What is in force?")
 async def read_control(parts: Parts) -> Response:
     """Answer with everything that was acknowledged before the question, whichever process took it."""
-    try:
-        await parts.view.catch_up(parts.view.names.control)
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
+    await parts.view.catch_up(parts.view.names.control)
     view = describe_view(parts.view, now_ms(parts))
     return json_response({**parts.view.control.state.describe(), "view": view})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.rules.commands import Cancel, Family
 from app.rules.kinds import did_you_mean, handled_kinds, shown
 

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from api.dead_letters import schemas
 from api.dead_letters.answers import PATH, describe_run
-from api.dead_letters.routes import behind, client_of
+from api.dead_letters.routes import client_of
 from api.dependencies import Parts, documented_body, documented_problems, json_response
 from api.redrive.bulk_redrive import RunUnderWay
 from api.redrive.redrive import written
 from api.server import problems
 from api.submit import body
-from api.view.view import ViewBehind
 from app.rules.redrive_runs import Wanted
 
 if TYPE_CHECKING:
@@ -84,10 +83,7 @@ async def redrive_letters(request: Request, parts: Parts) -> Response:
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     await parts.redriver.catch_up()
     if asked.dry_run:
-        try:
-            return json_response({"dry_run": True, **await parts.bulk_redriver.count(wanted)})
-        except ViewBehind as error:
-            raise behind(error) from error
+        return json_response({"dry_run": True, **await parts.bulk_redriver.count(wanted)})
     try:
         with written():
             run = await parts.bulk_redriver.start(wanted, asked.rate_per_s, client_of(request))

@@ -15,7 +15,6 @@ from api.submit import body
 from api.view.answers import describe_view
 from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import parse_place, place_text
-from api.view.view import ViewBehind
 from app.rules.acts import LetterId, LetterState, parse_letter_id
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
@@ -60,13 +59,10 @@ async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Quer
         raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
-    try:
-        if asked.group_by is not None:
-            groups = await letters.groups(wanted, asked.limit)
-            return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
-        page, place = await letters.page(wanted, asked.limit, after)
-    except ViewBehind as error:
-        raise behind(error) from error
+    if asked.group_by is not None:
+        groups = await letters.groups(wanted, asked.limit)
+        return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
+    page, place = await letters.page(wanted, asked.limit, after)
     listed = [describe_letter(one.letter_id, one.summary) for one in page]
     next_cursor = None if place is None else place_text(place)
     return json_response({"dead_letters": listed, "next_cursor": next_cursor, "view": view})
@@ -82,16 +78,13 @@ async def read_letter(letter_id: str, parts: Parts) -> Response:
     """Answer with its bytes, headers and stack trace, and what was done to it."""
     parsed = _parse(letter_id)
     letters = parts.view.dead_letters
-    try:
+    summary = letters.summary(parsed)
+    if summary is None:
+        await parts.view.catch_up(parts.view.names.dead_letters)
         summary = letters.summary(parsed)
-        if summary is None:
-            await parts.view.catch_up(parts.view.names.dead_letters)
-            summary = letters.summary(parsed)
-        if summary is None:
-            raise _unknown(letter_id)
-        return json_response(describe_fully(parsed, summary, letters.letter(parsed)))
-    except ViewBehind as error:
-        raise behind(error) from error
+    if summary is None:
+        raise _unknown(letter_id)
+    return json_response(describe_fully(parsed, summary, letters.letter(parsed)))
 
 
 @router.post(
@@ -167,8 +160,3 @@ def client_of(request: Request) -> str:
 
 def _unknown(letter_id: str) -> problems.Problem:
     return problems.not_found(f"there is no dead letter {letter_id}")
-
-
-def behind(error: ViewBehind) -> problems.Problem:
-    """Return the answer of a view that cannot tell yet."""
-    return problems.unavailable("view-behind", str(error))

@@ -8,30 +8,22 @@ import msgspec
 
 from api.dependencies import object_links
 from api.server import problems
-from api.view.view import Found, ViewBehind
 from app.rules.ledger import ObjectRow
 from app.rules.ledger_descriptions import describe_object, describe_task
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
     from api.view.object_list import Listed
+    from api.view.view import Found
     from app.rules.results import ResultRow
 
 
 async def find_object(object_id: str, parts: Collaborators) -> Found:
-    """Return what is known of an object. Raises `Problem` (404, 503)."""
-    try:
-        found = await parts.view.find(object_id)
-    except ViewBehind as error:
-        raise behind(error) from error
+    """Return what is known of an object. Raises `Problem` (404), `ViewBehind`."""
+    found = await parts.view.find(object_id)
     if found is None:
         raise no_object(object_id)
     return found
-
-
-def behind(error: ViewBehind) -> problems.Problem:
-    """Return the answer of a view that cannot tell yet."""
-    return problems.unavailable("view-behind", str(error))
 
 
 def no_object(object_id: str) -> problems.Problem:

@@ -10,14 +10,14 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from api.objects.answers import behind, find_object, no_object, row_of
-from api.view.view import Found, ViewBehind
+from api.objects.answers import find_object, no_object, row_of
 from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from api.dependencies import Collaborators
+    from api.view.view import Found
 
 MAX_WAIT_S = 60.0
 END = "end"
@@ -73,7 +73,7 @@ def outcome_of(state: ObjectState, wanted: frozenset[ObjectState]) -> Outcome | 
 async def wait_until(
     request: Request, parts: Collaborators, object_id: str, wanted: frozenset[ObjectState], wait_s: float
 ) -> Waited:
-    """Wait for an object at most so long. Raises `Problem` (404, 503)."""
+    """Wait for an object at most so long. Raises `Problem` (404), `ViewBehind`."""
     deadline_s = time.monotonic() + wait_s
     found = await find_object(object_id, parts)
     outcome = outcome_of(state_of_object(row_of(found)), wanted)
@@ -98,10 +98,7 @@ async def wait_until(
 
 
 def _look_up(object_id: str, parts: Collaborators) -> Found:
-    try:
-        found = parts.view.look_up(object_id)
-    except ViewBehind as error:
-        raise behind(error) from error
+    found = parts.view.look_up(object_id)
     if found is None:
         raise no_object(object_id)  # it has expired meanwhile
     return found

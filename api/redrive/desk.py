@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 
 from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
 from app.streaming.producer import TransactionalProducer

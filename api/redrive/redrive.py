@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from api.server import problems
 from api.submit.payload import MAX_EVENT_BYTES
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.redrive import Outgoing, Plan, RedrivePolicy, Refusal
@@ -96,14 +96,11 @@ class Redriver:
         return act
 
     async def catch_up(self) -> None:
-        """Let the view learn first what other processes did. Raises `Problem` (503)."""
+        """Let the view learn first what other processes did. Raises `Problem` (503), `ViewBehind`."""
         trouble = self._publisher.trouble()
         if trouble is not None:
             raise problems.unavailable("broker-unavailable", f"{trouble}; nothing was done")
-        try:
-            await self._view.catch_up(self.topic)
-        except ViewBehind as error:
-            raise problems.unavailable("view-behind", str(error)) from error
+        await self._view.catch_up(self.topic)
 
     async def act(self, decide: Callable[[], Sequence[Outgoing]], patience_s: float | None = None) -> None:
         """Write what `decide` returns, which it decides by a view that knows every act; nobody else acts meanwhile.
@@ -185,8 +182,6 @@ def written(of_what: str = "of it") -> Iterator[None]:
         yield
     except BrokerError as error:
         raise _not_written(error, of_what) from error
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
 
 
 def _not_written(error: BrokerError, of_what: str) -> problems.Problem:

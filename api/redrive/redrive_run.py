@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from api.redrive.redrive import Redriven
+from api.view.behind import ViewBehind
 from api.view.dead_letter_filter import filter_of
-from api.view.view import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
 from app.rules.acts import Act, LetterState
 from app.rules.redrive import Refusal

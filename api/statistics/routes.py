@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
@@ -10,8 +10,10 @@ from api.dependencies import Parts, documented_problems, json_response, now_ms
 from api.server import problems, schemas
 from api.view.answers import describe_view
 from api.view.longer_windows import SIZES_MS
-from api.view.view import View, ViewBehind
 from app.rules.counts import Counts, add_counts, describe_counts, describe_window
+
+if TYPE_CHECKING:
+    from api.view.view import View
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])
 
@@ -28,10 +30,7 @@ _MAX_LIMIT = 1_000
 )
 async def read_statistics(parts: Parts) -> Response:
     """Answer with the totals over all kinds and by kind, and how far behind the topics they are."""
-    try:
-        kinds = parts.view.totals()
-    except ViewBehind as error:
-        raise _behind(error) from error
+    kinds = parts.view.totals()
     total = Counts()
     for counts in kinds.values():
         add_counts(total, counts)
@@ -60,10 +59,7 @@ async def read_windows(
         detail = f"Input should be {' or '.join(map(str, _SIZES_S))}"
         raise problems.invalid([{"detail": detail, "parameter": "size"}])
     view: View = parts.view
-    try:
-        windows = await view.windows_of(size * 1_000, kind, limit)
-    except ViewBehind as error:
-        raise _behind(error) from error
+    windows = await view.windows_of(size * 1_000, kind, limit)
     described = [
         {
             "start_ms": key.start_ms,
@@ -79,7 +75,3 @@ async def read_windows(
 
 def _figures_of(counts: Counts) -> dict[str, Any]:
     return {**describe_counts(counts), "imbalance": counts.imbalance}
-
-
-def _behind(error: ViewBehind) -> problems.Problem:
-    return problems.unavailable("view-behind", str(error))

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from api.submit.in_flight import BrokerBehind
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.idempotency import is_repetition
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:

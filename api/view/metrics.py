@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
+from api.view.behind import ViewBehind
 from api.view.dead_letter_filter import Filter
-from api.view.view import ViewBehind
 from app.metrics import counter, gauge, labelled_gauge, new_registry
 from app.rules.acts import LetterState
 from app.rules.counts import Counts, add_counts

@@ -30,7 +30,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.view.behind import ViewBehind
 from api.view.control import Control
 from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
 Ends = dict[int, int]
 """By partition the offset after the last record."""
-
-
-class ViewBehind(Exception):
-    """The view cannot tell yet; `str()` of one is a sentence for people."""
 
 
 class Found(NamedTuple):

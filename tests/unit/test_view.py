@@ -10,8 +10,9 @@ import pytest
 from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 from view_records import Record
 
+from api.view.behind import ViewBehind
 from api.view.store import Layout, Slot
-from api.view.view import Progress, View, ViewBehind
+from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
 from app.rules.workers import Heartbeat
 

@@ -10,8 +10,9 @@ import shutil
 import pytest
 
 from api.view import feed
+from api.view.behind import ViewBehind
 from api.view.store import Layout, Slot, StoreFailed, ViewStore, new_batch
-from api.view.view import View, ViewBehind
+from api.view.view import View
 from app.errors import SettingsError
 
 LAYOUT = Layout("cluster", {"objects": ("id-1", 8)})
