@@ -40,7 +40,7 @@ def warnings_of_revoke(parts: Collaborators, place: Place) -> list[str]:
 
 def _of_kind(parts: Collaborators, kind: str) -> list[str]:
     try:
-        known = set(parts.view.totals())
+        known = set(parts.view.statistics.totals())
     except ViewBehind:
         return []  # a view that is only being read knows few kinds yet
     known |= {name for name, _state in parts.view.object_index.counts}

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 from api.dependencies import Parts, documented_problems, json_response, now_ms
 from api.statistics.audit_schemas import AuditAnswer
 from api.view.answers import describe_view
-from app.rules.counts import Counts, add_counts, describe_audit
+from app.rules.counts import describe_audits
 
 router = APIRouter(prefix="/statistics/audit", tags=["statistics"])
 
@@ -20,16 +20,5 @@ router = APIRouter(prefix="/statistics/audit", tags=["statistics"])
 @router.get("", response_model=AuditAnswer, responses=documented_problems(503), summary="Do the statistics add up?")
 async def read_audit(parts: Parts) -> Response:
     """Answer with both sides of the law, over all kinds and by kind, and how far behind the topics they are."""
-    kinds = parts.view.totals()
-    total = Counts()
-    for counts in kinds.values():
-        add_counts(total, counts)
-    by_kind = {kind: describe_audit(kinds[kind]) for kind in sorted(kinds)}
-    answer = {
-        **describe_audit(total),
-        # One kind's surplus must not hide another's loss.
-        "holds": all(told["holds"] for told in by_kind.values()),
-        "kinds": by_kind,
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
-    return json_response(answer)
+    total, by_kind = describe_audits(parts.view.statistics.totals())
+    return json_response({**total, "kinds": by_kind, "view": describe_view(parts.view, now_ms(parts))})

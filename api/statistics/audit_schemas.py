@@ -41,7 +41,10 @@ class Balance(BaseModel):
 
 
 class AuditAnswer(Balance):
-    """The law over all kinds, and for each kind; `holds` of all is true only if it holds for each."""
+    """The law over all kinds, and for each kind; `holds` of all is true only if it holds for each.
+
+    `imbalance` of all is the sum of the kinds' without their signs.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -16,7 +16,7 @@ from api.view.behind import ViewBehind
 from api.view.dead_letter_filter import Filter
 from app.metrics import counter, gauge, labelled_gauge, new_registry
 from app.rules.acts import LetterState
-from app.rules.counts import Counts, add_counts
+from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
 
@@ -100,7 +100,7 @@ class SystemCollector:
         if not self._view.caught_up_once:
             return
         try:
-            kinds = self._view.totals()
+            kinds = self._view.statistics.totals()
         except ViewBehind:
             return
         yield from metrics_of(kinds)
@@ -137,20 +137,15 @@ class SystemCollector:
 
 def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
     """Return what the totals of all kinds say; kinds are no label, as anybody may make up one."""
-    total = Counts()
-    for counts in kinds.values():
-        add_counts(total, counts)
+    total = total_of(kinds.values())
     for field, name, text in _COUNTERS:
         yield counter(name, text, getattr(total, field))
     yield labelled_gauge(
         "ebs_tasks", "Tasks by their state now", ["state"],
         [((state,), getattr(total, field)) for field, state in _STATES],
     )  # fmt: skip
-    # Of absolute values: one kind's surplus must not hide another's loss.
-    imbalance = sum(abs(counts.imbalance) for counts in kinds.values())
-    yield gauge(
-        "ebs_audit_imbalance", "Tasks that the statistics do not account for; anything but 0 is a bug", imbalance
-    )
+    text = "Tasks that the statistics do not account for; anything but 0 is a bug"
+    yield gauge("ebs_audit_imbalance", text, imbalance_of(kinds))
     for duration in _DURATIONS:
         yield _histogram(duration, getattr(total, duration.histogram), getattr(total, duration.sum_ms))
 

@@ -164,7 +164,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
         await one.run()
     assert 2 == len(tried)
     with pytest.raises(ViewBehind, match="no room: make some"):
-        view.totals()
+        view.statistics.totals()
 
 
 def test_data_directory_without_room_is_no_mistake_of_the_settings():
