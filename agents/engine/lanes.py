@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.outgoing import Outgoing
+    from app.events import TaskCreated
     from app.names import Names
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Partition
@@ -219,9 +220,14 @@ class Lanes:
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
-            topic = self.names.dead_letters
-            limit_bytes = self.transactions.limit_bytes(topic)
-            self.send(lane, dead_letter(record, error, topic=topic, limit_bytes=limit_bytes))
+            self.send(lane, self.dead_letter(record, error))
+
+    def dead_letter(
+        self, record: ConsumerRecord, error: BaseException, *, attempts: int = 0, task: TaskCreated | None = None
+    ) -> Outgoing:
+        """Return a record's dead letter, see `agents.dead_letters`."""
+        topic = self.names.dead_letters
+        return dead_letter(record, error, topic=topic, limits=self.transactions, attempts=attempts, task=task)
 
     def note(self, lane: Lane) -> asyncio.Future[None]:
         """Commit what happened in a lane at once; returns what is done when that commit is through."""

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agents.dead_letters import dead_letter
 from agents.engine.facts import cancelled
 from agents.failure_story import FailureStory, describe
 from agents.handlers import Reject, Retry
@@ -149,14 +148,7 @@ class Outcomes:
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            record = dead_letter(
-                _seen_by(attempt),
-                cause,
-                topic=self._names.dead_letters,
-                limit_bytes=self._lanes.transactions.limit_bytes(self._names.dead_letters),
-                attempts=task.attempt,
-                task=task,
-            )
+            record = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:

@@ -14,7 +14,7 @@ from api.redrive.bulk_redrive import RunUnderWay
 from api.redrive.redrive import written
 from api.server import problems
 from api.submit import body
-from app.rules.redrive_runs import Wanted
+from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 if TYPE_CHECKING:
     from app.rules.redrive_runs import Progress
@@ -77,9 +77,9 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start it in the background, one at a time; letters that die meanwhile are not part of it."""
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
-    wanted = Wanted(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
-    if wanted == Wanted() and not asked.all:
-        detail = 'Name what to redrive (fingerprint, kind, error, topic, since_ms, before_ms), or say "all": true'
+    wanted = filter_from(asked)
+    if wanted == LetterFilter() and not asked.all:
+        detail = f'Name what to redrive ({", ".join(CONDITIONS)}), or say "all": true'
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     await parts.redriver.catch_up()
     if asked.dry_run:

@@ -13,9 +13,9 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.server import problems
 from api.submit import body
 from api.view.answers import describe_view
-from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import parse_place, place_text
 from app.rules.acts import LetterId, LetterState, parse_letter_id
+from app.rules.letter_filter import filter_from
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -50,9 +50,7 @@ _EDIT_BODY = {
 )
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
     """Answer with the letters that meet all conditions, page by page, or with the groups that have such letters."""
-    wanted = Filter(
-        asked.fingerprint, asked.kind, asked.error, asked.topic, asked.state, asked.since_ms, asked.before_ms
-    )
+    wanted = filter_from(asked)
     after = None if asked.cursor is None else parse_place(asked.cursor)
     if asked.cursor is not None and after is None:
         detail = "Input should be the next_cursor of an answer"

@@ -8,6 +8,7 @@ import msgspec
 
 from api.dependencies import object_links
 from api.server import problems
+from app.events import parse_task_id
 from app.rules.ledger import ObjectRow
 from app.rules.ledger_descriptions import describe_object, describe_task
 
@@ -72,12 +73,11 @@ NOT_RUNNING = {"progress": None, "message": None, "worker": None}
 
 def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
     """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
-    prefix = f"{object_id}-"
     told: dict[int, dict[str, Any]] = {}
     for heard in parts.view.workers.alive(parts.submitter.clock_ms()):
         for task in heard.heartbeat.running:
-            sequence = task.task_id.removeprefix(prefix)
-            if sequence != task.task_id and sequence.isdecimal():
+            parsed = parse_task_id(task.task_id)
+            if parsed is not None and parsed[0] == object_id:
                 worker = heard.heartbeat.worker
-                told[int(sequence)] = {"progress": task.progress, "message": task.message or None, "worker": worker}
+                told[parsed[1]] = {"progress": task.progress, "message": task.message or None, "worker": worker}
     return told

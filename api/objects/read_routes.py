@@ -18,12 +18,13 @@ from api.objects.answers import (
     row_of,
     running_tasks,
 )
-from api.objects.waiting import END, MAX_WAIT_S, parse_until, wait_until
+from api.objects.waiting import MAX_WAIT_S, wait_until
 from api.server import problems
 from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
 from app.rules.ledger_states import state_of_object, state_of_task
+from app.rules.waiting import END, parse_until
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 

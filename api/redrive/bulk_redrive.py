@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from api.redrive.redrive_run import Patience, Run
-from api.view.dead_letter_filter import filter_of
 from app.rules.acts import LetterState
 from app.rules.ledger import MAX_REDRIVES
-from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, Wanted, progress_record
+from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, progress_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from api.redrive.redrive import Redriver
     from api.view.view import View
+    from app.rules.letter_filter import LetterFilter
     from app.rules.redrive import Outgoing
 
 
@@ -59,13 +59,13 @@ class BulkRedriver:
         progress = self._runs.find(run_id)
         return None if progress is None else self._told(progress)
 
-    async def count(self, wanted: Wanted) -> dict[str, Any]:
+    async def count(self, wanted: LetterFilter) -> dict[str, Any]:
         """Return what a run would do: how many letters, the first ids, and how many are at their limit."""
         count, at_limit_count = 0, 0
         ids: list[str] = []
         place = None
         while True:
-            listed, place = self._view.dead_letters.turn(filter_of(wanted, LetterState.DEAD), place)
+            listed, place = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), place)
             for one in listed:
                 if one.summary.redrive >= MAX_REDRIVES:
                     at_limit_count += 1
@@ -77,7 +77,7 @@ class BulkRedriver:
                 return {"count": count, "ids": ids, "at_limit_count": at_limit_count}
             await asyncio.sleep(0)
 
-    async def start(self, wanted: Wanted, rate_per_s: float | None, by: str) -> Progress:
+    async def start(self, wanted: LetterFilter, rate_per_s: float | None, by: str) -> Progress:
         """Start a run. Raises `RunUnderWay`, `BrokerError`, `ViewBehind`."""
         at_ms = self._clock_ms()
         progress = Progress(uuid.uuid4().hex, 1, RunState.RUNNING, wanted, at_ms, at_ms, by, rate_per_s)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from api.dashboard import words
 from api.dashboard.inside import Refused
 from api.dashboard.site import Asked, Page
-from api.statistics.strips import Moment, Strip, moments, shares, stacked
+from api.statistics.strips import Strip, shares, stacked
 from app.rules.counts import WINDOW_MS
+from app.rules.moments import Moment, moments, per_s_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,11 +119,6 @@ def queue_strip(line: Sequence[Moment]) -> Strip:
         f"{highest:,} waiting at most"
     )
     return stacked(series, told, summary)
-
-
-def per_s_now(counts: Sequence[int], now_ms: int) -> float:
-    """Return the mean over the last whole window and what has passed of the one that runs: 10 to 20 s."""
-    return sum(counts[-2:]) / (_WINDOW_S + now_ms % WINDOW_MS / 1_000)
 
 
 def _at(moment: Moment) -> str:

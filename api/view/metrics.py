@@ -13,12 +13,12 @@ from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
 from api.view.behind import ViewBehind
-from api.view.dead_letter_filter import Filter
 from app.metrics import counter, gauge, labelled_gauge, new_registry
 from app.rules.acts import LetterState
 from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
+from app.rules.letter_filter import LetterFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -87,7 +87,7 @@ class SystemCollector:
         if self._view.caught_up_once:
             counts = dict.fromkeys(LetterState, 0)
             try:
-                for group in await self._view.dead_letters.groups(Filter(), _MAX_GROUPS):
+                for group in await self._view.dead_letters.groups(LetterFilter(), _MAX_GROUPS):
                     for state, count in group.counts.items():
                         counts[state] += count
             except ViewBehind:

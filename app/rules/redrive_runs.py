@@ -14,13 +14,15 @@ from msgspec import Meta
 
 from app.events import DECODE_ERRORS, Instant, encode
 from app.rules.dead_letters import ACT_HEADER
+from app.rules.letter_filter import LetterFilter  # noqa: TC001  # msgspec reads annotations when it runs
 from app.rules.redrive import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 RUN_PARTITION = 0
 MAX_REFUSED_SHOWN = 20
+MAX_RUNS_KEPT = 20
 SIGN_EVERY_S = 2.0
 """A run that waits for its rate says so often that it lives."""
 SILENT_AFTER_S = 10.0
@@ -43,17 +45,6 @@ class RunState(StrEnum):
     INTERRUPTED = "INTERRUPTED"
 
 
-class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which letters a run means; None: whatever."""
-
-    fingerprint: str | None = None
-    kind: str | None = None
-    error: str | None = None
-    topic: str | None = None
-    since_ms: int | None = None
-    before_ms: int | None = None
-
-
 class Progress(msgspec.Struct, frozen=True):
     """One record of a run: `number` counts them. Letters are `skipped` that somebody else was quicker with.
 
@@ -63,7 +54,7 @@ class Progress(msgspec.Struct, frozen=True):
     run_id: RunId
     number: Count
     state: RunState
-    wanted: Wanted
+    wanted: LetterFilter
     started_at_ms: Instant
     at_ms: Instant
     by: str = ""
@@ -80,6 +71,18 @@ class Progress(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             self, number=self.number + 1, state=state, at_ms=at_ms, ended_at_ms=at_ms, error=error
         )
+
+    def heard_of(self, silent_s: float) -> Progress:
+        """Return a run as others know it that have heard nothing of it for so long: its process may be gone."""
+        if self.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
+            return self
+        error = f"nothing has been heard of its API process for {silent_s:.0f} s; the same request goes on from here"
+        return self.ended(RunState.INTERRUPTED, self.at_ms, error)
+
+
+def newest_first(runs: Iterable[Progress]) -> list[Progress]:
+    """Return runs, the one that was started last first; the first `MAX_RUNS_KEPT` are shown, the others forgotten."""
+    return sorted(runs, key=lambda one: -one.started_at_ms)
 
 
 _decode = msgspec.json.Decoder(Progress).decode

@@ -16,7 +16,8 @@ from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
 from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.fingerprint import fingerprint
-from app.rules.redrive_runs import Wanted, read_progress
+from app.rules.letter_filter import LetterFilter
+from app.rules.redrive_runs import read_progress
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_run_gives_up_on_a_broker_that_stays_away(api, grave):
     api.topics.commit_failures = [None, *[BrokerUnavailable("away")] * 1_000]
 
     async def scenario():
-        run = await impatient.start(Wanted(), None, "me")
+        run = await impatient.start(LetterFilter(), None, "me")
         await asyncio.wait([impatient._task])
         return impatient.find(run.run_id)
 

@@ -13,7 +13,8 @@ from plain_names import DEAD_LETTERS
 from api.dead_letters import schemas
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.redrive_run import Patience
-from app.rules.redrive_runs import Progress, RunState, Wanted, progress_record, read_progress
+from app.rules.letter_filter import LetterFilter
+from app.rules.redrive_runs import Progress, RunState, progress_record, read_progress
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def grave(api) -> Grave:
 def run_elsewhere(**changes) -> Progress:
     """Return a run of another process, as it stands on the topic."""
     fields = {"by": "10.0.0.7", "rate_per_s": 2.0, "redriven_count": 3, **changes}
-    return Progress("ab" * 16, 4, RunState.RUNNING, Wanted(kind="mail"), NOW_MS - 9, NOW_MS - 1, **fields)
+    return Progress("ab" * 16, 4, RunState.RUNNING, LetterFilter(kind="mail"), NOW_MS - 9, NOW_MS - 1, **fields)
 
 
 def tell(api, progress: Progress) -> None:
@@ -109,7 +110,7 @@ def test_waiting_run_says_that_it_lives(api, grave):
         return [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
 
     async def scenario():
-        run = await bulk.start(Wanted(), 0.01, "me")
+        run = await bulk.start(LetterFilter(), 0.01, "me")
         await until(lambda: len([one for one in told() if one.redriven_count == 1]) > 4)
         await bulk.cancel(run.run_id)
         await asyncio.wait([bulk._task])
