@@ -51,10 +51,7 @@ _EDIT_BODY = {
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
     """Answer with the letters that meet all conditions, page by page, or with the groups that have such letters."""
     wanted = filter_from(asked)
-    after = None if asked.cursor is None else parse_place(asked.cursor)
-    if asked.cursor is not None and after is None:
-        detail = "Input should be the next_cursor of an answer"
-        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    after = problems.place_in(asked.cursor, parse_place)
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
     if asked.group_by is not None:

@@ -45,10 +45,7 @@ async def read_objects(
     request: Request, parts: Parts, asked: Annotated[object_schemas.ObjectsQuery, Query()]
 ) -> Response:
     """Answer page by page. What comes in meanwhile neither shifts nor repeats anything: a cursor is a place in time."""
-    after = None if asked.cursor is None else parse_place(asked.cursor)
-    if asked.cursor is not None and after is None:
-        detail = "Input should be the next_cursor of an answer"
-        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    after = problems.place_in(asked.cursor, parse_place)
     wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
     objects = parts.view.objects
     page = await objects.page(wanted, asked.limit, after)

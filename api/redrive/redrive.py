@@ -185,8 +185,7 @@ def written(of_what: str = "of it") -> Iterator[None]:
 
 
 def _not_written(error: BrokerError, of_what: str) -> problems.Problem:
-    if isinstance(error, BrokerUnavailable | RecordRefused):
-        name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
-        return problems.unavailable(name, f"{error}; nothing was done", {"safe_to_repeat": True})
     detail = f"{error}, so it is not known what became {of_what}. Repeating is safe: a letter is redriven once"
-    return problems.unavailable("outcome-unknown", detail, {"safe_to_repeat": True})
+    if isinstance(error, BrokerUnavailable | RecordRefused):
+        detail = f"{error}; nothing was done"
+    return problems.unavailable(problems.name_of(error), detail, {"safe_to_repeat": True})

@@ -144,8 +144,11 @@ def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
         "ebs_tasks", "Tasks by their state now", ["state"],
         [((state,), getattr(total, field)) for field, state in _STATES],
     )  # fmt: skip
-    text = "Tasks that the statistics do not account for; anything but 0 is a bug"
-    yield gauge("ebs_audit_imbalance", text, imbalance_of(kinds))
+    yield gauge(
+        "ebs_audit_imbalance",
+        "Tasks that the statistics do not account for; anything but 0 is a bug",
+        imbalance_of(kinds),
+    )
     for duration in _DURATIONS:
         yield _histogram(duration, getattr(total, duration.histogram), getattr(total, duration.sum_ms))
 
