@@ -9,6 +9,7 @@ from api.dashboard import words
 from api.dashboard.inside import Refused
 from api.dashboard.site import Asked, Page
 from api.statistics.strips import Strip, shares, stacked
+from app.names import ROLES
 from app.rules.counts import WINDOW_MS
 from app.rules.moments import Moment, moments, per_s_now
 
@@ -138,7 +139,7 @@ def _roles(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "draining": sum(worker["draining"] for worker in of_role),
             "last_progress_at_ms": max((worker["last_progress_at_ms"] or 0 for worker in of_role), default=0) or None,
         }
-        for role in ("distribution", "processing", "statistics")
+        for role in ROLES
         for of_role in [[worker for worker in workers if worker["role"] == role]]
     ]
 

@@ -14,6 +14,7 @@ from prometheus_client.core import HistogramMetricFamily
 
 from api.view.behind import ViewBehind
 from app.metrics import counter, gauge, labelled_gauge, new_registry
+from app.names import ROLES
 from app.rules.acts import LetterState
 from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from api.view.view import View
 
-_ROLES = ("distribution", "processing", "statistics")
 _BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600)
 _MAX_GROUPS = 100_000
 
@@ -110,7 +110,7 @@ class SystemCollector:
             "ebs_workers",
             "Workers whose last heartbeat is at most 10 s old",
             ["role"],
-            [((role,), alive.count(role)) for role in _ROLES],
+            [((role,), alive.count(role)) for role in ROLES],
         )
         by_breaker = [pause.breaker is not UNSET for pause in self._view.control.state.pauses()]
         yield labelled_gauge(
