@@ -27,7 +27,7 @@ help:
 	@echo 'make test    all tests but the long ones; TEST="tests/unit -k ledger" runs some, one after the other; AGAIN=yes: what fails runs once more'
 	@echo '             KAFKA=3.9.2: on another version of Kafka, one of ebs/local/kafka_jars/ (demo and up take it, too)'
 	@echo 'make test-faults  the long ones (tests/faults): kills, freezes, a broken network, and a count after each'
-	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
+	@echo 'make test-pythons  the quick tests and the demo with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'
 	@echo 'make chromium  installs the browser of the dashboard'"'"'s tests (Debian, as root); make test does it, too'
 	@echo 'make check   ruff, mypy, import-linter, what is in docker/, and the links of the documentation'

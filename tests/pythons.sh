@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The unit tests with each Python that we support and that is on this machine: `pythons.sh [3.12 ...]`.
+# The quick tests, and the demo on a real Kafka, with each Python that we support and that is on this machine:
+# `pythons.sh [3.12 ...]`.
 # Each has a virtual environment of its own, .venv-3.x, made once; the one of .venv is tested by `make test`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -32,5 +33,6 @@ for version in "$@"; do
     touch "$environment/.installed"
   fi
   echo "Python $version: $("$environment/bin/python" --version)"
-  "$environment/bin/python" -m pytest --quiet -p no:cacheprovider tests/unit
+  "$environment/bin/python" -m pytest --quiet -p no:cacheprovider -n 3 tests/unit tests/functional
+  "$environment/bin/ebs" demo --objects 100 --exit
 done

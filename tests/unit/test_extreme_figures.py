@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -148,7 +149,7 @@ def test_statistics_file_takes_the_highest_figures(tmp_path):
     highest = Counts(**dict.fromkeys(("objects_created", "tasks_finished", "tasks_failed", "spent_ms"), MAX_SUM))
     key = WindowKey(WINDOW_MS, MAX_INSTANT_MS - MAX_INSTANT_MS % WINDOW_MS, "default")
     StatisticsFile(path).write({"default": highest}, {key: highest}, anew=True)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert [(MAX_SUM,)] == connection.execute("select time_spent_ms from statistics").fetchall()
         assert [("9999-12-31 23:59:50",)] == connection.execute("select start from windows").fetchall()
 
