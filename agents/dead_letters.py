@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from agents.failure_story import FailureStory, describe
-from agents.outgoing import Outgoing
+from app.kafka.unreadable import UnreadableRecord
 from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
-from app.streaming.unreadable import UnreadableRecord
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from app.events import TaskCreated
-    from app.streaming.transactions import Step
+    from app.streaming.step import Step
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The distributor: splits objects into tasks.
 
-Reads: `objects`. Writes: `task-requests`, `task-events` (TASK_CREATED on both), `dead-letters`, the table `seen`, and
+Reads: `objects`. Writes: `task-requests`, `task-events` (TASKS_CREATED), `dead-letters`, the table `seen`, and
 `objects` itself: a record in a partition that its id does not belong into is moved there, and makes no tasks before.
 Key: the object's partition is that of its id (`app.rules.placement`); every later record carries it on.
 Guarantee: one set of tasks an object id within EBS_SEEN_RETENTION_H, however often the object is submitted. A crash
@@ -13,18 +13,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.future_stamps import future_stamps
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
+from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
-from app.future_stamps import future_stamps
-from app.metrics import counter
 from app.names import DISTRIBUTION, SEEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
-from app.streaming.transactions import SURELY_FITS_BYTES
-from app.worker import create_worker_app, load_settings, tracing_of
+from app.streaming.topic_limits import SURELY_FITS_BYTES
+from app.telemetry.metrics import counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
     from prometheus_client.metrics_core import Metric
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from app.streaming.batching import RecordBatch
-    from app.streaming.transactions import Headers, Step
-    from app.tracing import Tracing
+    from app.streaming.step import Step
+    from app.streaming.topic_limits import Headers
+    from app.telemetry.tracing import Tracing
 
 OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""
@@ -64,7 +65,7 @@ class Distributor:
         self.moved_count = 0
 
     def distribute(self, step: Step, batch: RecordBatch, at_ms: int) -> None:
-        """Distribute a batch; `at_ms` is the time of the TASK_CREATED events."""
+        """Distribute a batch; `at_ms` is the time of the events."""
         partition = batch.partition
         stream_time_ms = max(self._reached_ms(step, partition), self._newest_ms(batch, at_ms))
         self._stream_time_ms[partition] = stream_time_ms
@@ -122,7 +123,7 @@ class Distributor:
         seen = step.rows(SEEN_TABLE, record.partition)
         if any(seen.get(key) is not None for key in self._seen.look_up_keys(event.object_id, stream_time_ms)):
             return
-        plans = split(
+        made = split(
             event,
             record.partition,
             record_bytes=len(record.value),
@@ -133,14 +134,13 @@ class Distributor:
             spread=self._spread,
         )
         # The last one is the largest, by its number; none may be sent where not all can be.
-        last = plans[-1].request
+        last = made.requests[-1][1]
         if len(record.value) > SURELY_FITS_BYTES:
             step.check_size(self._task_requests, last.task_id.encode(), encode(last), headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
-        for plan in plans:
-            task_key = plan.request.task_id.encode()
-            step.send(self._task_requests, plan.request_partition, task_key, encode(plan.request), headers)
-            step.send(self._task_events, record.partition, object_key, encode(plan.fact), headers)
+        for partition, request in made.requests:
+            step.send(self._task_requests, partition, request.task_id.encode(), encode(request), headers)
+        step.send(self._task_events, record.partition, object_key, encode(made.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:
         """Send a record on to the partition of its id, where everything of one object meets; it is right there.

@@ -6,7 +6,7 @@
     curl -X POST localhost:8000/api/objects -H 'content-type: application/json' \
          -d '{"kind": "text", "name": "a poem", "content": "the rose is a rose is a rose"}'
 
-Handlers run at least once (see `agents/handlers.py`). These only compute and read, so a second run does no harm.
+Handlers run at least once (see `help(ebs)`). These only compute and read, so a second run does no harm.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from agents.handlers import Context, Reject, Retry, Task, cpu_bound
-from app.extras import how_to_install
+from app.process.extras import how_to_install
+from ebs import Context, Reject, Retry, Task, cpu_bound
 
 if TYPE_CHECKING:
     from PIL.Image import Image

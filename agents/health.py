@@ -1,15 +1,15 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
-`/livez` fails when work stands still (`app.streaming.standstill`); it asks nobody, so a broker that is away never fails
-it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers or
-work stands still.
+`/livez` fails when work stands still (`app.streaming.standstill_rule`); it asks nobody, so a broker that is away never
+fails it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers
+or work stands still.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.streaming.progress import owned_ratio
+from app.streaming.progress_monitor import owned_ratio
 
 if TYPE_CHECKING:
     from app.streaming.application import StreamingApp
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-class Check(NamedTuple):
+class HealthCheck(NamedTuple):
     """One thing that was looked at; `detail` is for people."""
 
     name: str
@@ -38,55 +38,57 @@ def register_health(app: StreamingApp) -> None:
         return _answer(web, request, checks, app.options.namespace)
 
 
-def check_progress(app: StreamingApp) -> Check:
+def check_progress(app: StreamingApp) -> HealthCheck:
     """Return whether the work moves."""
-    verdict = app.progress.verdict
-    excuse = app.progress.why_excused()
+    verdict = app.progress_monitor.verdict
+    excuse = app.progress_monitor.why_excused()
     detail = verdict or (f"nothing needs to move: {excuse}" if excuse else "work moves, or there is none")
-    return Check("progress", verdict is None, detail)
+    return HealthCheck("progress", verdict is None, detail)
 
 
-def check_broker(app: StreamingApp) -> Check:
+def check_broker(app: StreamingApp) -> HealthCheck:
     """Return whether the broker answers, as of the last look a few seconds ago."""
     if not app.is_prepared:
-        return Check("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
-    if app.progress.ends is None:
-        return Check("broker", ok=False, detail=app.progress.why_away or "the Kafka broker does not answer")
-    return Check("broker", ok=True, detail="the broker is reachable")
+        return HealthCheck("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
+    if app.progress_monitor.ends is None:
+        return HealthCheck(
+            "broker", ok=False, detail=app.progress_monitor.why_away or "the Kafka broker does not answer"
+        )
+    return HealthCheck("broker", ok=True, detail="the broker is reachable")
 
 
-def check_membership(app: StreamingApp) -> Check:
+def check_membership(app: StreamingApp) -> HealthCheck:
     """Return whether the worker has its place in the group."""
     ownership = app.transactions.ownership
     if app.should_stop:
-        return Check("membership", ok=False, detail="the worker stops")
+        return HealthCheck("membership", ok=False, detail="the worker stops")
     if ownership.membership is None:
-        return Check("membership", ok=False, detail="the worker has not joined its group yet")
+        return HealthCheck("membership", ok=False, detail="the worker has not joined its group yet")
     if ownership.is_suspended:
-        return Check("membership", ok=False, detail="a rebalance goes on")
+        return HealthCheck("membership", ok=False, detail="a rebalance goes on")
     generation = ownership.membership.generation
-    return Check("membership", ok=True, detail=f"a member of {ownership.group_id} in generation {generation}")
+    return HealthCheck("membership", ok=True, detail=f"a member of {ownership.group_id} in generation {generation}")
 
 
-def check_partitions(app: StreamingApp) -> Check:
+def check_partitions(app: StreamingApp) -> HealthCheck:
     """Return whether all partitions of the worker are restored; having none is fine if others have them all."""
-    survey = app.progress.survey
+    survey = app.progress_monitor.survey
     if survey is not None and survey.unowned:
         unowned = ", ".join(map(str, survey.unowned))
         said = f"no worker has partitions {unowned}: this worker will soon restart and join the group again"
-        return Check("partitions", ok=False, detail=said)
+        return HealthCheck("partitions", ok=False, detail=said)
     ownership = app.transactions.ownership
     numbers = sorted(ownership.partitions)
     closed = [number for number in numbers if not ownership.partitions[number].active]
     if not closed:
         said = f"works partitions {', '.join(map(str, numbers))}" if numbers else "owns no partition: others have all"
-        return Check("partitions", ok=True, detail=said)
+        return HealthCheck("partitions", ok=True, detail=said)
     rows = sum(one.row_count for one in ownership.restoring)
     done = f"{owned_ratio(ownership):.0%} restored, {rows} rows"
-    return Check("partitions", ok=False, detail=f"partitions {', '.join(map(str, closed))} are not ready: {done}")
+    return HealthCheck("partitions", ok=False, detail=f"partitions {', '.join(map(str, closed))} are not ready: {done}")
 
 
-def _answer(web: Any, request: Any, checks: list[Check], namespace: str = "") -> Any:
+def _answer(web: Any, request: Any, checks: list[HealthCheck], namespace: str = "") -> Any:
     failed = [check.detail for check in checks if not check.ok]
     body: dict[str, Any] = {"status": "unavailable", "reasons": failed} if failed else {"status": "ok"}
     if namespace:

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from api.server.schemas import ProblemDocument
-from app.segments import segment
+from app.addresses.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from api.view.metrics import SystemMetrics
     from api.view.pulse import Pulse
     from api.view.view import View
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 
 class Collaborators(NamedTuple):

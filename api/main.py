@@ -64,22 +64,22 @@ from api.view.pulse import Pulse
 from api.view.standstill import ViewWatch
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
-from app.broker import ensure_topics
 from app.errors import SettingsError
-from app.garbage import collect_garbage_less_often
-from app.kafka_security import kafka_security
+from app.kafka.security import kafka_security
+from app.process.garbage import collect_garbage_less_often
 from app.rules.counts import HOUR_MS
-from app.settings import Settings, load
-from app.streaming.progress import KafkaEnds, patience_s
+from app.settings.settings import Settings, load
+from app.streaming.progress_monitor import KafkaEnds, patience_s
 from app.streaming.watchdog import Watchdog
-from app.topics import catalogue
-from app.tracing_switch import tracing_from
+from app.telemetry.tracing_switch import tracing_from
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from api.view.event_log import EventLog
-    from app.tracing import Tracing
+    from app.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def create_http_app(
     app.add_middleware(WholeSegments)
     for router in _ROUTERS:
         app.include_router(router, prefix=_PREFIX, dependencies=[KNOWN_ONLY])
-        # The seed's paths: the same ones without the prefix.
+        # The same paths without the prefix: clients of the system that this one follows use them.
         app.include_router(router, include_in_schema=False, dependencies=[KNOWN_ONLY])
     app.add_api_route("/", _to_docs, include_in_schema=False)
     docs_page.install(app)

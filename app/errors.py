@@ -14,7 +14,7 @@
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
     │   ├── Unreadable           a piece of the log that cannot be unpacked into records       -> dead-letters
     │   └── RecordTooLarge       a record that is larger than its topic takes                  -> dead-letters
-    ├── Retry, Reject            what a handler raises (agents/handlers.py)                    retried; -> dead-letters
+    ├── Retry, Reject            what a handler raises (`ebs.errors`)                      retried; -> dead-letters
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
     │   ├── ProcessDied          the process that it ran in is gone
@@ -29,15 +29,13 @@
         ├── InputsChanged        topics are others than at the start, or assigned to nobody    ends the process
         └── OffsetsLost          what was worked cannot be known; names the command that decides    exit 1
 
-Crash only (design, section 2): the last group is never handled inside a worker. The process ends, the supervisor
-starts it again, and the stable committed offsets say where to go on.
+Crash only: no worker handles an error of the last group. The process ends, the supervisor starts it again, and the
+stable committed offsets say where to go on.
 """
 
 from __future__ import annotations
 
-
-class EbsError(Exception):
-    """Base of all errors of this project; `str()` of one is a sentence for people."""
+from ebs.errors import EbsError as EbsError  # noqa: PLC0414  # the root of this tree is what users import
 
 
 class SettingsError(EbsError):

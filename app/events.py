@@ -1,4 +1,4 @@
-"""The events, as they stand on the topics: JSON objects told apart by `type` (design, section 3).
+"""The events, as they stand on the topics: JSON objects told apart by `type` .
 
 Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
 UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import DecodeError
+from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +59,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """A task exists: a request on `task-requests` (with the object's name and content), a fact on `task-events`."""
+class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
+    """A request for a task, on `task-requests`: the `Task` of the handler, with bounds, and what the retries note."""
 
     id: str
     object_id: ObjectId
@@ -76,6 +77,25 @@ class TaskCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASKS_CREATED"):
+    """Tasks of an object exist: `count` of them, from the sequence `first` on. A redrive makes one of them again."""
+
+    id: str
+    object_id: ObjectId
+    object_partition: Ordinal
+    kind: TaskKind
+    first: Sequence
+    count: TaskCount
+    task_count: TaskCount
+    at_ms: Instant
+    redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        """Refuse tasks that the object does not have; a decoder makes a `DecodeError` of it."""
+        if self.first + self.count > self.task_count:
+            raise ValueError(f"tasks {self.first} to {self.first + self.count - 1} of {self.task_count} tasks")
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
@@ -165,7 +185,8 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
 
 
-TaskEvent = TaskCreated | TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
+OneTaskEvent = TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
+TaskEvent = TasksCreated | OneTaskEvent
 
 
 class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-"):
@@ -203,9 +224,14 @@ def object_created_id(object_id: str) -> str:
     return f"o-{object_id}"
 
 
-def redrive_of(event: TaskEvent) -> int:
+def redrive_of(event: TaskCreated | TaskEvent) -> int:
     """Return how often the task of an event had been redriven: its generation."""
     return 0 if event.redrive is msgspec.UNSET else event.redrive
+
+
+def tasks_created_id(object_id: str) -> str:
+    """Return the id of the TASKS_CREATED event of all tasks of an object; a redrive's has the id of its request."""
+    return f"c-{object_id}"
 
 
 def task_id_of(object_id: str, sequence: int) -> str:

@@ -25,11 +25,10 @@ import msgspec  # noqa: E402  # our packages must be found first
 from pydantic import SecretStr  # noqa: E402
 
 import ebs  # noqa: E402
-from agents import handlers  # noqa: E402
 from api.main import http_app  # noqa: E402
 from api.service.asyncapi.document import describe  # noqa: E402
 from api.service.asyncapi.records import schemas  # noqa: E402
-from app.settings import ProcessTime, Settings  # noqa: E402
+from app.settings.settings import ProcessTime, Settings  # noqa: E402
 from ebs.cli.commands import COMMANDS, imported  # noqa: E402
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ def python_part() -> list[str]:
     """Return what `from ebs import` gives: signatures and docstrings."""
     lines = []
     for name in ebs.__all__:
-        thing = getattr(handlers, name)
+        thing = getattr(ebs, name)
         lines += [f"## {name}", ""]
         if name == "Task":
             lines += [*_task_fields(thing), ""]
@@ -298,17 +297,15 @@ def _context_members() -> Iterator[list[str]]:
     yield ["`task`", "The task."]
     yield ["`time_limit_s`", "How long this attempt may take."]
     yield ["`cancelled`", _attribute_text("cancelled")]
-    for name, member in vars(handlers.Context).items():
+    for name, member in vars(ebs.Context).items():
         if not name.startswith("_") and isinstance(member, property):
             yield [f"`{name}`", inspect.getdoc(member) or ""]
-    progress = handlers.Context.progress
+    progress = ebs.Context.progress
     yield [f"`progress{_signature(progress)}`", inspect.getdoc(progress) or ""]
 
 
 def _attribute_text(name: str) -> str:
-    body = next(
-        one for one in ast.walk(ast.parse(inspect.getsource(handlers.Context))) if isinstance(one, ast.ClassDef)
-    )
+    body = next(one for one in ast.walk(ast.parse(inspect.getsource(ebs.Context))) if isinstance(one, ast.ClassDef))
     for at, node in enumerate(body.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
             text = body.body[at + 1]

@@ -1,23 +1,63 @@
-"""What the users of ebs import: everything that a handler is made of.
+"""What a handler is made of: its task, its context, the ways to fail, and the marks that say where it runs.
 
-The names come from `agents.handlers` at their first use. Every Python of the environment imports this file at its start
-(`ebs/start.py`), so it imports nothing itself.
+    # shop/images.py, used with EBS_HANDLERS='{"image": "shop.images:resize"}'
+    from ebs import Context, Reject, Retry, Task
+
+    async def resize(task: Task, context: Context) -> object:
+        if not task.content.startswith("https://"):
+            raise Reject("the content is no address of an image")
+        async with asyncio.timeout_at(context.deadline):
+            answer = await client.get(task.content)
+        if answer.status_code == 429:
+            raise Retry(delay_s=30, reason="the image server asks us to wait")
+        context.progress(0.5, "fetched")
+        ...
+        return {"width": 96, "height": 64}
+
+| written as | runs | over its time limit or cancelled |
+| --- | --- | --- |
+| `async def` | in the event loop | gets `CancelledError` where it awaits; left behind if it ignores that for 5 s |
+| `def` | in a thread of its own | `context.cancelled` turns True; the thread is left behind, its result is not used |
+| `@cpu_bound def` | in a process, as many at once as there are CPUs (EBS_HANDLER_PROCESSES) | the process is killed |
+| `@inline def` | in the event loop, without any cost | must return at once: it holds up everything meanwhile |
+
+A handler returns what can be written as JSON, up to EBS_MAX_RESULT_BYTES. It raises `Retry`, `Reject`, or anything
+else, which is a failed attempt too. Its time limit is EBS_TASK_TIME_LIMIT_S for each attempt.
+
+**Handlers run at least once.** After a crash, or when a worker loses its partitions, unfinished tasks run again, with
+the same attempt number. What they return counts exactly once, what they do elsewhere does not: let it be idempotent,
+with `task.task_id` (the same in every run) as the key. If two workers ended while a task ran, it runs in a process
+apart, whatever its sort: nothing is there that was made in the worker's. `agents/examples.py` has complete ones.
 """
+# Every Python of the environment imports this file at its start (`ebs/start.py`): it imports a name at its first use.
 
 from __future__ import annotations
-
-import importlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agents.handlers import Context, Reject, Retry, Task, cpu_bound, inline
+    from ebs.context import Context
+    from ebs.errors import Reject, Retry
+    from ebs.marks import cpu_bound, inline
+    from ebs.task import Task
 
 __all__ = ["Context", "Reject", "Retry", "Task", "cpu_bound", "inline"]
 
+_FILES = {
+    "Context": "context",
+    "Reject": "errors",
+    "Retry": "errors",
+    "Task": "task",
+    "cpu_bound": "marks",
+    "inline": "marks",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("agents.handlers"), name)
+    from importlib import import_module  # noqa: PLC0415  # see above
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+    return value

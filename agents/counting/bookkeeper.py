@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.counting.forgetting import Forgetting
+from agents.counting.ledger_sweep import LedgerSweep
 from agents.counting.windows import Windows
 from agents.dead_letters import bury
+from agents.future_stamps import future_stamps
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
-from app.future_stamps import future_stamps
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
-from app.rules.expiry import (
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_expiry import (
     TIMES_KEY,
     StreamTimes,
     decode_times,
@@ -23,21 +24,21 @@ from app.rules.expiry import (
     is_of_expired,
     ledger_retention,
 )
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.ledger_rows import ObjectRow, decode_row, encode_row
 from app.rules.placement import is_misplaced
 from app.rules.plain_counts import count_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.window_ladder import late_before_ms, window_ladder
+from app.rules.window_retention import late_before_ms, window_retentions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.events import ObjectCreated, TaskEvent
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from app.streaming.batching import RecordBatch
+    from app.streaming.step import Step
     from app.streaming.tables import StepRows
-    from app.streaming.transactions import Step
 
 _DAY_MS = 24 * HOUR_MS
 
@@ -56,8 +57,8 @@ class Bookkeeper:
         self._retention = ledger_retention(
             round(settings.ledger_retention_h * HOUR_MS), settings.retention_days * _DAY_MS
         )
-        self._windows = Windows(window_ladder(round(settings.window_retention_h * HOUR_MS)))
-        self._forgetting = Forgetting(self._retention, self._objects)
+        self._windows = Windows(window_retentions(round(settings.window_retention_h * HOUR_MS)))
+        self._sweep = LedgerSweep(self._retention, self._objects)
         self._now_ms = 0
 
     def record(self, step: Step, now_ms: int) -> None:
@@ -86,8 +87,8 @@ class Bookkeeper:
         self._windows.add(step, partition, tally, times.task_events_ms)
         self._windows.expire(step, partition, times.task_events_ms)
         if self._keep_ledger:
-            self._forgetting.remember(step, batches, rows.born, times)
-            self._forgetting.forget(step, batches, times)
+            self._sweep.remember(step, batches, rows.born, times)
+            self._sweep.sweep(step, batches, times)
 
     def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
@@ -105,8 +106,8 @@ class Bookkeeper:
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
-            elif apply(row, event, tally, results) and event.at_ms < late_ms:
-                at(event.at_ms, row.kind).late_events += 1
+            elif (news_count := apply(row, event, tally, results)) and event.at_ms < late_ms:
+                at(event.at_ms, row.kind).late_events += news_count
         _note_time(times, newest_ms, is_object=is_object)
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:

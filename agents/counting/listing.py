@@ -18,8 +18,8 @@ from app.rules.counts import (
     encode_window_key,
     total_of,
 )
-from app.rules.ledger import decode_row, has_result_row
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import decode_row, has_result_row
 from app.rules.results import NO_RESULT, decode_result_row, result_key
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _MAX_PAGE_BYTES = 2 << 20
 """Of the rows behind a page of objects: decoding them holds the event loop, which the agent shares."""
 
 
-class Page(NamedTuple):
+class ItemPage(NamedTuple):
     """A part of a list, and the cursor of the next part, None at the end."""
 
     items: list[dict[str, Any]]
@@ -50,7 +50,7 @@ def totals_of(stores: Mapping[int, TableStore]) -> dict[str, dict[str, Any]]:
     return {kind: {**describe_counts(one), "audit": describe_audit(one)} for kind, one in sorted(kinds.items())}
 
 
-def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> Page:
+def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> ItemPage:
     """Return windows behind a cursor (empty: from the newest on). Raises `ValueError` for a cursor that is none."""
     after = _order_of(decode_window_key(bytes.fromhex(cursor))) if cursor else None
     holders: dict[WindowKey, list[TableStore]] = {}
@@ -68,10 +68,10 @@ def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> P
         total = total_of(decode_counts(row) for row in rows if row is not None)
         where = {"start_ms": key.start_ms, "end_ms": key.end_ms, "size_s": key.size_ms // 1_000, "kind": key.kind}
         items.append({**where, **describe_window(total)})
-    return Page(items, encode_window_key(shown[-1]).hex() if len(ordered) > limit else None)
+    return ItemPage(items, encode_window_key(shown[-1]).hex() if len(ordered) > limit else None)
 
 
-def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> Page:
+def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> ItemPage:
     """Return objects from a cursor on (empty: from the first). Raises `ValueError` for a cursor that is none."""
     number_text, _, key_text = cursor.partition(".")
     first, from_key = (int(number_text), bytes.fromhex(key_text)) if cursor else (-1, b"")
@@ -83,10 +83,10 @@ def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> P
         rows = stores[number].items((from_key if number == first else None) or None)
         for key, stored in islice(rows, limit + 1 - len(items)):
             if len(items) == limit or size_bytes >= _MAX_PAGE_BYTES:
-                return Page(items, f"{number}.{key.hex()}")
+                return ItemPage(items, f"{number}.{key.hex()}")
             size_bytes += len(stored)
             items.append({"partition": number, **describe_object(key.decode(), decode_row(stored))})
-    return Page(items, None)
+    return ItemPage(items, None)
 
 
 def show_object(

@@ -19,7 +19,7 @@ th { border-bottom: 1px solid } td:first-child, th:first-child { text-align: lef
 _PAGES = (("/windows/", "windows"), ("/ledger/", "ledger"), ("/partitions/", "partitions"))
 
 
-def render(title: str, told: Mapping[str, Any]) -> str:
+def render_page(title: str, told: Mapping[str, Any]) -> str:
     """Return what a page tells as HTML; what is a list or a dictionary of things becomes a table."""
     parts = [f"<h1>{escape(title)}</h1>", _navigation(), _workers(told)]
     if told.get("error"):

@@ -16,8 +16,8 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from agents.counting.colleagues import Colleague, Colleagues
-from agents.counting.listing import Page, list_objects, list_windows, show_object, totals_of
-from agents.counting.page_html import render
+from agents.counting.listing import ItemPage, list_objects, list_windows, show_object, totals_of
+from agents.counting.page_html import render_page
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _ASK_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 def register_pages(app: StreamingApp, workers: str) -> None:
     """Add the pages to a worker's web server; `workers` is the topic of heartbeats."""
     colleagues = Colleagues(app.worker_name, workers, lambda: time.time_ns() // 1_000_000)
-    pages = Pages(app, colleagues)
+    pages = WorkerPages(app, colleagues)
 
     async def follow_colleagues() -> None:
         await colleagues.run(app.options.connection)
@@ -46,23 +46,23 @@ def register_pages(app: StreamingApp, workers: str) -> None:
 
     @app.page("/partitions/")
     async def partitions_page(web: Any, request: Any) -> Any:
-        return pages.answer(Asked(web, request), "partitions", {})
+        return pages.answer(PageRequest(web, request), "partitions", {})
 
     @app.page("/windows/")
     async def windows_page(web: Any, request: Any) -> Any:
         stores = app.tables[WINDOWS_TABLE].stores
-        return pages.listed(Asked(web, request), "windows", list_windows, stores, {"totals": totals_of(stores)})
+        return pages.listed(PageRequest(web, request), "windows", list_windows, stores, {"totals": totals_of(stores)})
 
     @app.page("/ledger/")
     async def ledger_page(web: Any, request: Any) -> Any:
-        return pages.listed(Asked(web, request), "objects", list_objects, app.tables[LEDGER_TABLE].stores, {})
+        return pages.listed(PageRequest(web, request), "objects", list_objects, app.tables[LEDGER_TABLE].stores, {})
 
     @app.page("/ledger/{object_id}/")
     async def object_page(web: Any, request: Any, object_id: str) -> Any:
-        return await pages.row(Asked(web, request), object_id)
+        return await pages.row(PageRequest(web, request), object_id)
 
 
-class Asked(NamedTuple):
+class PageRequest(NamedTuple):
     """A request, and Faust's way to answer it."""
 
     web: Any
@@ -74,7 +74,7 @@ class Asked(NamedTuple):
         return str(self.request.url.host or "")
 
 
-class Pages:
+class WorkerPages:
     """Answers what is asked of one worker."""
 
     def __init__(self, app: StreamingApp, colleagues: Colleagues) -> None:
@@ -82,20 +82,22 @@ class Pages:
         self._colleagues = colleagues
 
     def answer(
-        self, asked: Asked, title: str, told: Mapping[str, Any], status: int = 200, location: str | None = None
+        self, asked: PageRequest, title: str, told: Mapping[str, Any], status: int = 200, location: str | None = None
     ) -> Any:
         """Answer with JSON or HTML, and with which worker has what."""
         full = {**self._about(asked), **told}
         headers = {"Vary": "Accept", **({} if location is None else {"Location": location})}
         if "text/html" in asked.request.headers.get("Accept", ""):
-            return asked.web.html(render(f"{title} of {self._app.worker_name}", full), status=status, headers=headers)
+            return asked.web.html(
+                render_page(f"{title} of {self._app.worker_name}", full), status=status, headers=headers
+            )
         return asked.web.json(full, status=status, headers=headers)
 
     def listed(
         self,
-        asked: Asked,
+        asked: PageRequest,
         name: str,
-        list_page: Callable[[Mapping[int, TableStore], str, int], Page],
+        list_page: Callable[[Mapping[int, TableStore], str, int], ItemPage],
         stores: Mapping[int, TableStore],
         more: Mapping[str, Any],
     ) -> Any:
@@ -109,7 +111,7 @@ class Pages:
             return self.answer(asked, name, {"error": _WRONG_CURSOR}, 422)
         return self.answer(asked, name, {**more, name: page.items, "next": _next_of(asked, limit, page.next_cursor)})
 
-    async def row(self, asked: Asked, object_id: str) -> Any:
+    async def row(self, asked: PageRequest, object_id: str) -> Any:
         """Answer with one object; where another worker has it, send there (307); 404 only if nobody has it."""
         title = f"object {object_id}"
         limit, first = _limit_of(asked), _number_of(asked.request.query.get("cursor", "0"))
@@ -152,7 +154,7 @@ class Pages:
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
             return None
 
-    def _about(self, asked: Asked) -> dict[str, Any]:
+    def _about(self, asked: PageRequest) -> dict[str, Any]:
         own = sorted(self._app.tables[LEDGER_TABLE].stores)
         others = self._colleagues.alive(asked.host)
         known = {*own, *(number for one in others for number in one.partitions)}
@@ -178,10 +180,10 @@ def _number_of(text: str) -> int | None:
     return int(text) if is_number else None
 
 
-def _limit_of(asked: Asked) -> int | None:
+def _limit_of(asked: PageRequest) -> int | None:
     limit = _number_of(asked.request.query.get("limit", str(DEFAULT_LIMIT)))
     return limit if limit is not None and 1 <= limit <= MAX_LIMIT else None
 
 
-def _next_of(asked: Asked, limit: int, cursor: str | None) -> str | None:
+def _next_of(asked: PageRequest, limit: int, cursor: str | None) -> str | None:
     return None if cursor is None else f"{asked.request.path}?{urlencode({'limit': limit, 'cursor': cursor})}"

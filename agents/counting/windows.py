@@ -19,24 +19,24 @@ from app.rules.counts import (
     encode_counts,
     encode_window_key,
 )
-from app.rules.window_ladder import Retention, expired_windows, first_key_of, living_window
+from app.rules.window_retention import Retention, expired_windows, first_key_of, living_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from app.rules.tally import Tally
+    from app.streaming.step import Step
     from app.streaming.tables import StepRows
-    from app.streaming.transactions import Step
 
 EXPIRE_PER_STEP = 500
 """Windows of a size merged or deleted in one step at most."""
 
 
 class Windows:
-    """Keeps windows for as long as a ladder says; times are stream times, epoch ms."""
+    """Keeps windows for as long as the retentions say; times are stream times, epoch ms."""
 
-    def __init__(self, ladder: Sequence[Retention]) -> None:
-        self._ladder = ladder
+    def __init__(self, retentions: Sequence[Retention]) -> None:
+        self._retentions = retentions
         self._expired_until_ms: dict[int, int] = {}
 
     def add(self, step: Step, partition: int, tally: Tally, stream_time_ms: int) -> None:
@@ -44,7 +44,7 @@ class Windows:
         totals = tally.totals()
         counted_as = _names_of(step.rows(WINDOWS_TABLE, partition), totals)
         for (start_ms, kind), delta in tally.windows.items():
-            window = living_window(self._ladder, start_ms, counted_as[kind], stream_time_ms)
+            window = living_window(self._retentions, start_ms, counted_as[kind], stream_time_ms)
             if window is not None:
                 _add(step, partition, window, delta)
         for kind, delta in totals.items():
@@ -58,14 +58,14 @@ class Windows:
             return
         is_done = True
         windows = step.rows(WINDOWS_TABLE, partition)
-        for size_ms, kept_ms in self._ladder:
+        for size_ms, kept_ms in self._retentions:
             keys = windows.committed_keys(first_key_of(size_ms))
             expired = expired_windows(keys, size_ms, stream_time_ms - kept_ms, EXPIRE_PER_STEP)
             is_done = is_done and len(expired) < EXPIRE_PER_STEP
             for window in expired:
                 key = encode_window_key(window)
                 stored = windows.get(key)
-                longer = living_window(self._ladder, window.start_ms, window.kind, stream_time_ms, size_ms)
+                longer = living_window(self._retentions, window.start_ms, window.kind, stream_time_ms, size_ms)
                 if stored and longer:
                     _add(step, partition, longer, decode_counts(stored))
                 windows.delete(key)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from opentelemetry import context as contexts
 
 from agents.engine.attempt import Attempt
-from agents.engine.outcomes import Outcomes
+from agents.engine.attempt_outcomes import AttemptOutcomes
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
-    from agents.handlers import Context
-    from agents.outgoing import Outgoing
     from app.events import TaskEvent
-    from app.tracing import Trace, Tracing
+    from app.rules.outgoing import Outgoing
+    from app.telemetry.tracing import Trace, Tracing
+    from ebs.context import Context
 
 
 class TracedAttempt(Attempt):
@@ -31,17 +31,17 @@ class TracedAttempt(Attempt):
         self.traced = traced
 
 
-class TracedOutcomes(Outcomes):
+class TracedOutcomes(AttemptOutcomes):
     """Sends the span along with what becomes of an attempt, and ends it."""
 
     def finish(self, attempt: Attempt, result: object) -> None:
-        """See `Outcomes.finish`."""
+        """See `AttemptOutcomes.finish`."""
         super().finish(attempt, result)
         if attempt.traced is not None:
             attempt.traced.end()
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
-        """See `Outcomes.fail`."""
+        """See `AttemptOutcomes.fail`."""
         super().fail(attempt, error)
         if attempt.traced is not None:
             attempt.traced.fail(error)

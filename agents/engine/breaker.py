@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agents.outgoing import Outgoing
 from app.events import Kind
 from app.rules.breaker import reason_of
-from app.rules.commands import Family, Pause, Place, decode_command, encode_command, parse_key
+from app.rules.commands import CommandKey, Family, Pause, decode_command, encode_command, parse_command_key
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.engine.attempt import Attempt
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
 
@@ -50,7 +50,7 @@ class Breaker:
     """
 
     def __init__(
-        self, shares: DeadShares, control: ControlState, lanes: Lanes, *, worker: str, clock_ms: Callable[[], int]
+        self, shares: DeadShares, control: ControlState, lanes: WorkerLanes, *, worker: str, clock_ms: Callable[[], int]
     ) -> None:
         self.trip_count = 0
         self.shares = shares
@@ -68,7 +68,7 @@ class Breaker:
         if deaths is None or self._control.is_paused(kind) or not _can_be_named(kind):
             return None
         reason = reason_of(deaths, worker=self._worker, kind=kind, window_s=self.shares.window_s, error=error)
-        key = Place(Family.PAUSE, kind).key()
+        key = CommandKey(Family.PAUSE, kind).encoded()
         value = encode_command(Pause(self._clock_ms(), reason, self._worker))
         self._control.apply(key, value)
         self.trip_count += 1
@@ -81,17 +81,17 @@ class Breaker:
         for one in lane.outbox:
             if one.topic != self._topic or one.value is None:
                 continue
-            place = parse_key(one.key)
+            command_key = parse_command_key(one.key)
             # Not that of somebody else, read from the topic since.
-            if self._control.command_at(place) == decode_command(place, one.value):
-                log.warning("the partition is lost, so kind %s is not paused after all", place.name)
+            if self._control.command_at(command_key) == decode_command(command_key, one.value):
+                log.warning("the partition is lost, so kind %s is not paused after all", command_key.name)
                 undone = self._control.apply(one.key, None) or undone
         return undone
 
     def _resumed(self, kind: str) -> None:
         self.shares.resumed(kind, time.perf_counter())
         if kind:
-            self._lanes.take_back(self._topic, Place(Family.PAUSE, kind).key())
+            self._lanes.take_back(self._topic, CommandKey(Family.PAUSE, kind).encoded())
 
 
 def _can_be_named(kind: str) -> bool:

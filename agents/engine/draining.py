@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Standing(Protocol):
+class StandAside(Protocol):
     """How a worker takes part in its group, or does not."""
 
     def __call__(self, *, aside: bool) -> None:
@@ -27,7 +27,9 @@ class Standing(Protocol):
 class Drainer:
     """Follows the drain command of one worker; `limit_s` is what running tasks get, as when the worker stops."""
 
-    def __init__(self, engine: Engine, control: ControlState, stand: Standing, *, worker: str, limit_s: float) -> None:
+    def __init__(
+        self, engine: Engine, control: ControlState, stand: StandAside, *, worker: str, limit_s: float
+    ) -> None:
         self._engine = engine
         self._control = control
         self._stand = stand

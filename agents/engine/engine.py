@@ -1,15 +1,16 @@
 """The processing engine: a bounded pool of running tasks, free of partitions.
 
-Records of any lane start in any order as soon as the pool has room, and finish in any order (`lanes` commits
-what happened). One slow task holds up neither others nor their visibility. The way of a record:
+Records of any lane start in any order as soon as the pool has room, and finish in any order (`worker_lanes`
+commits what happened). One slow task holds up neither others nor their visibility. The way of a record:
 
     take -> intake -> _dispatch -> admission.admits -> pool.start -> handler -> outcomes -> lanes.commit_forever
                           ^                | no
                           +-- released <-- parked (a pause, a rate, its object's turn)
 
-Each is a file here: `lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may start
-now), `redriven` (two redrives make one run), `pool` (what runs), `outcomes` (what becomes of an attempt, its events),
-`breaker` (pauses a kind that dies), `ladder` (retries that wait), `draining` (a worker that gives up its partitions).
+Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
+start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
+attempt, its events), `breaker` (pauses a kind that dies), `retry_ladder` (retries that wait), `draining` (a worker that
+gives up its partitions), `engine_report` (what it says of all that).
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.admission import Admission
+from agents.engine.attempt_outcomes import AttemptOutcomes
 from agents.engine.breaker import Breaker
+from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
-from agents.engine.outcomes import Outcomes
 from agents.engine.pool import Pool
-from agents.engine.redriven import RedrivenTasks
+from agents.engine.redriven_tasks import RedrivenTasks
 from app.errors import HandlersStuck
-from app.rules.workers import MAX_RUNNING_SHOWN, HeldUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
-    from agents.handling.execution import Executor
-    from agents.handling.loading import Handlers
+    from agents.engine.worker_lanes import WorkerLanes
+    from agents.execution.executor import Executor
+    from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
-    from app.rules.retry import RetryPolicy
+    from app.rules.retry_policy import RetryPolicy
     from app.streaming.batching import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -62,12 +62,12 @@ class Engine:
     """Runs handlers over the records of one input topic.
 
     Guarantee: handlers run at least once; events of a task are committed exactly once, in one transaction with the
-    task's place in the partition. Implements `lanes.LaneUser`.
+    task's place in the partition. Implements `lane.LaneUser`.
     """
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: WorkerLanes,
         *,
         topic: str,
         partition_count: int,
@@ -94,7 +94,7 @@ class Engine:
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
-        outcomes = Outcomes if tracing is None else tracing.outcomes
+        outcomes = AttemptOutcomes if tracing is None else tracing.outcomes
         self._outcomes = outcomes(
             lanes,
             retry_policy=retry_policy,
@@ -123,6 +123,7 @@ class Engine:
             on_end=self._ended,
             tracing=tracing,
         )
+        self.report = EngineReport(lanes, self._intake, self._admission, self._pool, lambda: self.is_draining)
         self._draining = False
         self._dispatch_planned = False
         self._ending: asyncio.Task[None] | None = None
@@ -152,50 +153,6 @@ class Engine:
     def last_progress_at_ms(self) -> int:
         """When a task last came to the end of an attempt."""
         return self._outcomes.last_progress_at_ms
-
-    def held_up(self) -> list[HeldUp]:
-        """Return which kinds fill partitions with tasks that may not start now, those with most tasks first."""
-        full = {lane for lane in self._lanes if lane.waiting and lane.parked_count and not lane.may_start()}
-        if not full:
-            return []
-        counts = Counter((why, ready.task.kind, ready.lane) for why, ready in self._admission.parked())
-        found: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
-        for (why, kind, lane), count in counts.items():
-            if lane in full:
-                found[kind, why][lane.partition.number] = count
-        held = [HeldUp(kind, why, sum(by.values()), sorted(by)) for (kind, why), by in found.items()]
-        return sorted(held, key=lambda one: -one.waiting_count)[:MAX_RUNNING_SHOWN]
-
-    def could_go_on(self) -> str:
-        """Return what could be started, committed or fetched now, "" if there is nothing.
-
-        For the watchdog: if the same answer remains while nothing is committed, work stands still. Work may wait for a
-        running task, a full pool, a drain, a pause, a rate or the turn of its object: those are not returned.
-        """
-        if not self._lanes.is_settled:
-            return "records are in hand"
-        if self._pool.has_overdue:
-            return "a handler runs although its time limit is long over"
-        if self.is_draining:
-            return ""
-        if self._pool.executor is None:
-            return f"no task may start, as {self._lanes.names.control} was not read yet"
-        if self._pool.is_stuck:
-            return "handlers that were left behind take all places"
-        return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())
-
-    def _held_for_nothing(self) -> str:
-        held = self._lanes.needless_hold()
-        return held and f"{held} is not fetched although it has room"
-
-    def _could_start(self) -> str:
-        if self._admission.released or self._intake.may_start:
-            return "records wait that could start"
-        parked = self._admission.forgotten()
-        if parked:
-            return f"tasks of {parked} wait although nothing holds them back"
-        locked = self._intake.locked()
-        return locked and f"records of {locked} wait although nothing holds them back"
 
     async def run(self, stream: Any) -> None:
         """Work a stream of batches until it ends: the body of an agent."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from app.rules import lives
-from app.rules.offsets import Progress
+from app.rules import owner_lives
+from app.rules.offsets import PartitionProgress
 
 if TYPE_CHECKING:
     import asyncio
 
     from aiokafka.structs import ConsumerRecord
 
-    from agents.outgoing import Outgoing
-    from app.streaming.ownership import Partition
+    from app.rules.outgoing import Outgoing
+    from app.streaming.partition import Partition
+    from app.streaming.step import Step
 
 
 MAX_PARKED = 10_000
@@ -34,8 +35,8 @@ class Lane:
     the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
     somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
     did not know, except what holds its watermark; in a `careful` one each task begins only when the commit that says
-    so is through (`app.rules.lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for
-    their time. `max_backlog`: how much may wait here before its fetching is held.
+    so is through (`owner_lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for their
+    time. `max_backlog`: how much may wait here before its fetching is held.
     """
 
     __slots__ = (
@@ -47,8 +48,8 @@ class Lane:
     def __init__(self, partition: Partition, topic: str, *, max_backlog: int, max_parked: int = MAX_PARKED) -> None:
         self.partition = partition
         self.topic = topic
-        progress, self.life = lives.split(partition.metadata[topic])
-        self.progress = Progress(partition.next_offsets[topic], progress)
+        progress, self.life = owner_lives.split_metadata(partition.metadata[topic])
+        self.progress = PartitionProgress(partition.next_offsets[topic], progress)
         self.waiting: deque[ConsumerRecord] = deque()
         self.running: dict[int, Any] = {}
         self.outbox: list[Outgoing] = []
@@ -71,26 +72,51 @@ class Lane:
 
     def begin_life(self, member_id: str) -> None:
         """Take the lane over from its former owner, whatever became of that one; for those that run handlers."""
-        self.life = lives.follow(self.life, member_id, self.partition.members)
+        self.life = owner_lives.follow(self.life, member_id, self.partition.members)
         self.careful = True
         known_to = self.progress.known_to
         self.careful_to = max(known_to, min(known_to + _CAREFUL_RECORDS, self.partition.ends[self.topic]))
 
     def end_life(self) -> None:
         """Say with the next commit that the owner leaves as it should."""
-        self.life = lives.Life("", self.life.deaths)
+        self.life = owner_lives.Life("", self.life.deaths)
 
     @property
     def runs_apart(self) -> bool:
         """Whether what earlier lives began runs apart: too many of them ended with it."""
-        return self.life.deaths >= lives.SUSPICIOUS_DEATHS
+        return self.life.deaths >= owner_lives.SUSPICIOUS_DEATHS
 
     def encode(self) -> str | None:
         """Return the metadata of a commit, None if it does not fit."""
         if self.life.deaths and self.progress.watermark >= self.careful_to:
             self.life = self.life._replace(deaths=0)
         encoded = self.progress.encode()
-        return None if encoded is None else lives.join(encoded, self.life)
+        return None if encoded is None else owner_lives.join_metadata(encoded, self.life)
+
+    def collect(self, step: Step, crowded_bytes: int) -> bool:
+        """Move what happened since the last commit into a step; returns False if its progress does not fit into one.
+
+        A lane whose encoded progress is longer than `crowded_bytes` starts nothing more until it shrinks.
+        """
+        metadata = self.encode()
+        if metadata is None:
+            self.crowded = True
+            return False
+        number = self.partition.number
+        self.crowded = len(metadata) > crowded_bytes
+        for outgoing in self.outbox:
+            step.send(*outgoing)
+        for (table, key), value in self.rows.items():
+            rows = step.rows(table, number)
+            if value is None:
+                rows.delete(key)
+            else:
+                rows.put(key, value)
+        self.outbox.clear()
+        self.rows.clear()
+        self.changed = False
+        step.commit_offset(self.topic, number, self.progress.watermark, metadata)
+        return True
 
     def committed(self) -> None:
         """Hear that a commit is through: from the first one on everybody knows whose lane this is."""
@@ -112,3 +138,18 @@ class Lane:
         """Return whether its fetching must be held: too much waits, and until half of that is gone."""
         limit = self.max_backlog // 2 if self.held else self.max_backlog
         return len(self.waiting) + self.not_due_count > limit
+
+
+class LaneUser(Protocol):
+    """Who works the lanes of some topics; `max_backlog`: what may wait in one of them before its fetching is held."""
+
+    max_backlog: int
+
+    def lane_ready(self, lane: Lane) -> None:
+        """Begin with a lane where its committed progress says."""
+
+    def lane_lost(self, lane: Lane) -> None:
+        """Stop everything that runs for a lane."""
+
+    def committed(self) -> None:
+        """Hear that a step was collected: crowded lanes may have room again."""

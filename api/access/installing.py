@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from api.view.view import View
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _EXPOSED = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", LAG_RECORDS_HEADER, LAG_MS_HEADER)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from api.server import problems
 from api.view.behind import ViewBehind
-from app.rules.commands import EndSession, Family, Place
+from app.rules.commands import CommandKey, EndSession, Family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class Sessions:
 
     async def end(self, session: Session, commander: Commander) -> None:
         """End a session in every process. Raises `Problem` (503)."""
-        place = Place(Family.SESSION, session.name)
+        place = CommandKey(Family.SESSION, session.name)
         await commander.put(place, EndSession(session.ends_at_s * _S_MS, self._clock_s() * _S_MS))
 
     def sending(self, cookie: str, send: Send) -> Send:

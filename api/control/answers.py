@@ -11,16 +11,16 @@ from api.submit.commands import Commander
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from app.rules.commands import Command, Place
+    from app.rules.commands import Command, CommandKey
 
 
-async def put(parts: Collaborators, place: Place, command: Command) -> Response:
+async def put(parts: Collaborators, place: CommandKey, command: Command) -> Response:
     """Put a command in force and answer 202 with what is in force then."""
     seen = await commander_of(parts).put(place, command)
     return _accepted(parts, place, warnings_of(parts, place, command), seen=seen)
 
 
-async def revoke(parts: Collaborators, place: Place) -> Response:
+async def revoke(parts: Collaborators, place: CommandKey) -> Response:
     """Put a command out of force, if it was in force, and answer as `put`."""
     warnings = warnings_of_revoke(parts, place)
     return _accepted(parts, place, warnings, seen=await commander_of(parts).revoke(place))
@@ -31,7 +31,13 @@ def commander_of(parts: Collaborators) -> Commander:
     return Commander(parts.settings, parts.publisher, parts.view, parts.submitter.clock_ms)
 
 
-def _accepted(parts: Collaborators, place: Place, warnings: list[str], *, seen: bool) -> Response:
+def _accepted(parts: Collaborators, place: CommandKey, warnings: list[str], *, seen: bool) -> Response:
     control = parts.view.control.state.describe()
-    answer = {"key": place.key().decode(), "status": "accepted", "seen": seen, "warnings": warnings, "control": control}
+    answer = {
+        "key": place.encoded().decode(),
+        "status": "accepted",
+        "seen": seen,
+        "warnings": warnings,
+        "control": control,
+    }
     return json_response(answer, 202)

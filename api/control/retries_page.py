@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from api.dashboard.site import Asked, Page
-from app.rules.workers import RetryTier, tiers_of
+from app.rules.worker_heartbeats import RetryTier, tiers_of
 
 
 async def _load(asked: Asked) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from api.server.schemas import Kind
 from api.submit.body import read_body
 from api.view.answers import describe_view
 from app.names import PROCESSING
-from app.rules.commands import Drain, Family, LimitRate, Pause, Place, SetConcurrency
+from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -59,7 +59,7 @@ async def read_control(parts: Parts) -> Response:
 async def pause(request: Request, parts: Parts) -> Response:
     """Let running tasks finish and all others wait where they are; a pause outlives every process."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.PauseAsked)
-    return await put(parts, Place(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
+    return await put(parts, CommandKey(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
 
 
 @router.post(
@@ -70,7 +70,7 @@ async def pause(request: Request, parts: Parts) -> Response:
 async def resume(request: Request, parts: Parts) -> Response:
     """Undo the pause of all, or that of a kind: each by itself; `control` says which are left."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ResumeAsked)
-    return await revoke(parts, Place(Family.PAUSE, asked.kind or ""))
+    return await revoke(parts, CommandKey(Family.PAUSE, asked.kind or ""))
 
 
 @router.put(
@@ -81,7 +81,7 @@ async def resume(request: Request, parts: Parts) -> Response:
 async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Response:
     """Limit the whole system; each worker has the share of it that its partitions are of all."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.RateAsked)
-    return await put(parts, Place(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
+    return await put(parts, CommandKey(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
 
 
 @router.delete(
@@ -91,7 +91,7 @@ async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Respon
 )
 async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
     """Let tasks of a kind start as they come; it is no error if there was no limit."""
-    return await revoke(parts, Place(Family.RATE, kind))
+    return await revoke(parts, CommandKey(Family.RATE, kind))
 
 
 @router.put(
@@ -102,7 +102,7 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
 async def set_concurrency(request: Request, parts: Parts) -> Response:
     """Win over EBS_CONCURRENCY; tasks beyond a smaller number finish, and no others start."""
     asked = await read_body(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
-    place = Place(Family.CONCURRENCY, asked.worker or "")
+    place = CommandKey(Family.CONCURRENCY, asked.worker or "")
     return await put(parts, place, SetConcurrency(asked.count, now_ms(parts)))
 
 
@@ -115,7 +115,7 @@ async def reset_concurrency(
     parts: Parts, worker: Annotated[schemas.Worker | None, Query(description="Left out: the number for all")] = None
 ) -> Response:
     """Let the setting of each worker hold again; it is no error if nothing else was said."""
-    return await revoke(parts, Place(Family.CONCURRENCY, worker or ""))
+    return await revoke(parts, CommandKey(Family.CONCURRENCY, worker or ""))
 
 
 @router.post(
@@ -136,7 +136,7 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     if PROCESSING not in roles:
         detail = f"{worker} has the role {', '.join(sorted(roles))}: only a worker that processes tasks can be drained"
         raise problems.conflict("not-processing", detail)
-    return await put(parts, Place(Family.DRAIN, worker), Drain(now_ms(parts)))
+    return await put(parts, CommandKey(Family.DRAIN, worker), Drain(now_ms(parts)))
 
 
 @router.delete(
@@ -146,4 +146,4 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
 )
 async def end_drain(worker: WorkerInPath, parts: Parts) -> Response:
     """Undo a drain; it is no error if the worker was not drained, or is not alive."""
-    return await revoke(parts, Place(Family.DRAIN, worker))
+    return await revoke(parts, CommandKey(Family.DRAIN, worker))

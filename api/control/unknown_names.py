@@ -12,13 +12,13 @@ from app.rules.kinds import did_you_mean, handled_kinds, shown
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
-    from app.rules.commands import Command, Place
+    from app.rules.commands import Command, CommandKey
 
 _OF_KINDS = {Family.PAUSE, Family.RATE}
 _ALL_THE_SAME = "The command is in force all the same"
 
 
-def warnings_of(parts: Collaborators, place: Place, command: Command) -> list[str]:
+def warnings_of(parts: Collaborators, place: CommandKey, command: Command) -> list[str]:
     """Return what is odd about a command that is put in force."""
     kind = place.name if place.family in _OF_KINDS else ""
     if isinstance(command, Cancel) and command.kind is not UNSET:
@@ -30,7 +30,7 @@ def warnings_of(parts: Collaborators, place: Place, command: Command) -> list[st
     return []
 
 
-def warnings_of_revoke(parts: Collaborators, place: Place) -> list[str]:
+def warnings_of_revoke(parts: Collaborators, place: CommandKey) -> list[str]:
     """Return what is odd about a command that is to be revoked: that there is none; called before it is."""
     in_force = [other.name for other in parts.view.control.state.commands() if other.family is place.family]
     if not place.name or place.name in in_force:

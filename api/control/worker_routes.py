@@ -11,7 +11,7 @@ from api.dependencies import Collaborators, Parts, documented_problems, json_res
 from api.view.answers import describe_view
 
 if TYPE_CHECKING:
-    from app.rules.workers import Heartbeat
+    from app.rules.worker_heartbeats import Heartbeat
 
 router = APIRouter(prefix="/workers", tags=["workers"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from api.dashboard.site import Asked, Page
-from app.rules.workers import HeldUp
+from app.rules.worker_heartbeats import HeldUp
 
 
 async def _load(asked: Asked) -> dict[str, Any]:

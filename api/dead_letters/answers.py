@@ -9,15 +9,15 @@ import msgspec
 
 from api.dependencies import object_links
 from app.events import DECODE_ERRORS
-from app.rules.acts import LetterState
 from app.rules.dead_letters import MESSAGE_HEADER, STACK_TRACE_HEADER
+from app.rules.letter_acts import LetterState
 
 if TYPE_CHECKING:
     from api.view.dead_letter_summaries import Summary
     from api.view.dead_letters import Groups
-    from app.rules.acts import LetterId
-    from app.rules.redrive import Letter
-    from app.rules.redrive_runs import Progress
+    from app.rules.letter_acts import LetterId
+    from app.rules.redrive import DeadLetterRecord
+    from app.rules.redrive_runs import RunProgress
 
 PATH = "/api/dead-letters"
 _PREVIEW_CHARS = 2_000
@@ -53,7 +53,7 @@ def describe_letter(letter_id: LetterId, summary: Summary) -> dict[str, Any]:
     }
 
 
-def describe_fully(letter_id: LetterId, summary: Summary, letter: Letter) -> dict[str, Any]:
+def describe_fully(letter_id: LetterId, summary: Summary, letter: DeadLetterRecord) -> dict[str, Any]:
     """Return a letter with its bytes, headers and stack trace."""
     headers = {name: value.decode("utf-8", "replace") for name, value in letter.headers}
     return {
@@ -91,7 +91,7 @@ def _most_first(counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
-def describe_run(run: Progress) -> dict[str, Any]:
+def describe_run(run: RunProgress) -> dict[str, Any]:
     """Return how far a redrive of many letters is."""
     return {
         "id": run.run_id,

@@ -10,7 +10,7 @@ import msgspec
 
 from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
-from app.rules.acts import LetterState, parse_letter_id
+from app.rules.letter_acts import LetterState, parse_letter_id
 
 CONDITIONS = ("fingerprint", "kind", "error", "topic")
 """What the page filters by and redrives: it has no fields for times."""

@@ -17,7 +17,7 @@ from api.submit import body
 from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 if TYPE_CHECKING:
-    from app.rules.redrive_runs import Progress
+    from app.rules.redrive_runs import RunProgress
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -95,7 +95,7 @@ async def redrive_letters(request: Request, parts: Parts) -> Response:
     return json_response(answer, 202, {"Location": answer["links"]["self"]})
 
 
-def _known(run: Progress | None, run_id: str) -> Progress:
+def _known(run: RunProgress | None, run_id: str) -> RunProgress:
     if run is None:
         raise problems.not_found(f"there is no redrive {run_id} among the last ones")
     return run

@@ -14,7 +14,7 @@ from api.server import problems
 from api.submit import body
 from api.view.answers import describe_view
 from api.view.dead_letters import parse_place, place_text
-from app.rules.acts import LetterId, LetterState, parse_letter_id
+from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
 from app.rules.letter_filter import filter_from
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])

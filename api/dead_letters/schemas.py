@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer  # noqa: TC001  # pydantic reads annotations when it runs
-from app.rules.acts import MAX_REASON_CHARS, LetterState
+from app.rules.letter_acts import MAX_REASON_CHARS, LetterState
 from app.rules.redrive_runs import RunState  # noqa: TC001  # pydantic reads annotations when it runs
 
 MAX_RATE_PER_S = 100_000

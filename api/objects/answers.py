@@ -9,8 +9,8 @@ import msgspec
 from api.dependencies import object_links
 from api.server import problems
 from app.events import parse_task_id
-from app.rules.ledger import ObjectRow
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import ObjectRow
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators

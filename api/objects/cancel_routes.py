@@ -12,7 +12,7 @@ from api.dependencies import Parts, documented_problems, json_response, now_ms, 
 from api.objects.answers import find_object, row_of
 from api.server import problems
 from api.server.paths import OBJECT_ID
-from app.rules.commands import Cancel, Family, Place
+from app.rules.commands import Cancel, CommandKey, Family
 from app.rules.ledger_states import ENDED_OBJECT_STATES, state_of_object
 
 router = APIRouter(prefix="/objects", tags=["objects"])
@@ -36,5 +36,5 @@ async def cancel_object(
         detail = f"object {object_id} has ended: it is {state}"
         raise problems.conflict("already-ended", detail, {"state": state})
     command = Cancel(object_id=object_id, at_ms=now_ms(parts), reason=reason)
-    seen = await commander_of(parts).put(Place(Family.CANCEL_OBJECT, object_id), command)
+    seen = await commander_of(parts).put(CommandKey(Family.CANCEL_OBJECT, object_id), command)
     return json_response({"id": object_id, "status": "CANCELLING", "seen": seen, "links": object_links(object_id)}, 202)

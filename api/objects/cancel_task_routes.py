@@ -12,7 +12,7 @@ from api.server import problems
 from api.submit.body import read_body
 from app.events import parse_task_id
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
-from app.rules.commands import Cancel, Family, Place
+from app.rules.commands import Cancel, CommandKey, Family
 from app.rules.ledger_states import ENDED_STATES
 
 router = APIRouter(prefix="/control", tags=["control"])
@@ -33,7 +33,7 @@ async def cancel(request: Request, parts: Parts) -> Response:
         if asked.kind is not None or asked.created_before_ms is not None:
             raise problems.invalid([{"detail": "A task needs no filter: leave out the others", "pointer": "#/task_id"}])
         await _check_task(asked.task_id, parts)
-        place = Place(Family.CANCEL_TASK, asked.task_id)
+        place = CommandKey(Family.CANCEL_TASK, asked.task_id)
         return await put(parts, place, Cancel(task_id=asked.task_id, at_ms=now_ms(parts), reason=asked.reason))
     try:
         command = cancel_by_filter(asked.kind, asked.created_before_ms, at_ms=now_ms(parts), reason=asked.reason)

@@ -16,7 +16,8 @@ import msgspec
 from api.objects.answers import row_of
 from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event
-from app.rules.ledger import ObjectRow, apply_task_event, event_count_of
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow, mark_count_of
 from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -81,7 +82,7 @@ class Story:
         """The last event that the client has."""
         self._now_ms = now_ms
         self._row = row_of(found)
-        self._marks_left = event_count_of(self._row) if self.ended else None
+        self._marks_left = mark_count_of(self._row) if self.ended else None
         self._seen = ObjectRow()
 
     @property
@@ -124,8 +125,8 @@ class Story:
             except DECODE_ERRORS:
                 continue  # statistics sends it to the dead letters
             apply_task_event(self._row, event, Tally())
-            if self._marks_left is not None and apply_task_event(self._seen, event, Tally()):
-                self._marks_left -= 1
+            if self._marks_left is not None:
+                self._marks_left -= apply_task_event(self._seen, event, Tally())
             if self._after is None or self._after.offset is None or offset > self._after.offset:
                 self.last = Place(self.partition, offset)
                 told.append(Told(self.last, type_of(value), value))

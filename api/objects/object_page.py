@@ -79,6 +79,9 @@ async def _load_events(asked: Asked) -> dict[str, Any]:
 def _details_of(event: dict[str, Any]) -> list[str]:
     """Return what an event tells beside its task; as `events.js` words it."""
     told = [str(event[name]) for name in ("worker", "error") if event.get(name)]
+    if event["type"] == "TASKS_CREATED":
+        first, last = event["first"], event["first"] + event["count"] - 1
+        told.append(f"task {first}" if first == last else f"tasks {first} to {last}")
     if event["type"] == "TASK_STARTED" and event.get("wait_ms") is not None:
         told.append(f"waited {words.duration(event['wait_ms'])}")
     if event["type"] in _WORKED and event.get("spent_ms") is not None:

@@ -17,7 +17,7 @@ from api.submit.batch_stream import NDJSON_TYPES, NdjsonResponse, drain, results
 
 if TYPE_CHECKING:
     from api.submit.batch import ItemResult
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from api.redrive.redrive_run import Patience, Run
-from app.rules.acts import LetterState
-from app.rules.ledger import MAX_REDRIVES
-from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, progress_record
+from app.rules.ledger_rows import MAX_REDRIVES
+from app.rules.letter_acts import LetterState
+from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, RunProgress, RunState, run_progress_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from api.redrive.redrive import Redriver
     from api.view.view import View
     from app.rules.letter_filter import LetterFilter
-    from app.rules.redrive import Outgoing
+    from app.rules.outgoing import Outgoing
 
 
 class RunUnderWay(Exception):
     """There is a run already, in whichever process."""
 
-    def __init__(self, progress: Progress, silent_s: float) -> None:
+    def __init__(self, progress: RunProgress, silent_s: float) -> None:
         heard = f", last heard of {silent_s:.0f} s ago" if silent_s > SIGN_EVERY_S else ""
         super().__init__(f"redrive {progress.run_id} is under way{heard}: wait for it, or cancel it")
         self.progress = progress
@@ -50,11 +50,11 @@ class BulkRedriver:
         self._own: Run | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def runs(self) -> list[Progress]:
+    def runs(self) -> list[RunProgress]:
         """Return the last runs of all processes, the newest first."""
         return [self._told(progress) for progress in self._runs.newest_first()]
 
-    def find(self, run_id: str) -> Progress | None:
+    def find(self, run_id: str) -> RunProgress | None:
         """Return how far a run is."""
         progress = self._runs.find(run_id)
         return None if progress is None else self._told(progress)
@@ -77,10 +77,10 @@ class BulkRedriver:
                 return {"count": count, "ids": ids, "at_limit_count": at_limit_count}
             await asyncio.sleep(0)
 
-    async def start(self, wanted: LetterFilter, rate_per_s: float | None, by: str) -> Progress:
+    async def start(self, wanted: LetterFilter, rate_per_s: float | None, by: str) -> RunProgress:
         """Start a run. Raises `RunUnderWay`, `BrokerError`, `ViewBehind`."""
         at_ms = self._clock_ms()
-        progress = Progress(uuid.uuid4().hex, 1, RunState.RUNNING, wanted, at_ms, at_ms, by, rate_per_s)
+        progress = RunProgress(uuid.uuid4().hex, 1, RunState.RUNNING, wanted, at_ms, at_ms, by, rate_per_s)
 
         def decide() -> Sequence[Outgoing]:
             if self._runs.recorded(progress.run_id) is not None:
@@ -91,7 +91,7 @@ class BulkRedriver:
                 raise RunUnderWay(under_way, self._runs.silent_for_s(under_way.run_id))
             # One that only seemed to have ended must know, or there would be two.
             silent = [one for one in runs if self._runs.recorded(one.run_id) != one]
-            return [progress_record(self._redriver.topic, one) for one in (*silent, progress)]
+            return [run_progress_record(self._redriver.topic, one) for one in (*silent, progress)]
 
         decide()  # what is refused anyway need not take the desk from another process
         await self._redriver.act(decide)
@@ -99,7 +99,7 @@ class BulkRedriver:
         self._task = asyncio.create_task(self._own.go())
         return progress
 
-    async def cancel(self, run_id: str) -> Progress | None:
+    async def cancel(self, run_id: str) -> RunProgress | None:
         """End a run of any process after the chunk that it writes; None if there is none. Raises as `start`."""
         own = self._own
         if own is not None and own.progress.run_id == run_id:
@@ -110,7 +110,7 @@ class BulkRedriver:
             progress = self._runs.recorded(run_id)
             if progress is None or progress.state is not RunState.RUNNING:
                 return ()
-            return [progress_record(self._redriver.topic, progress.ended(RunState.CANCELLED, self._clock_ms()))]
+            return [run_progress_record(self._redriver.topic, progress.ended(RunState.CANCELLED, self._clock_ms()))]
 
         if decide():
             await self._redriver.act(decide)
@@ -123,7 +123,7 @@ class BulkRedriver:
             self._own.stop(RunState.INTERRUPTED, reason)
             await asyncio.wait([self._task])
 
-    def _told(self, progress: Progress) -> Progress:
+    def _told(self, progress: RunProgress) -> RunProgress:
         """Return a run as this process knows it: it knows more of its own."""
         own = self._own
         if own is None or own.progress.run_id != progress.run_id:

@@ -27,19 +27,19 @@ from aiokafka.errors import (
 
 from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
 from api.view.behind import ViewBehind
-from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
-from app.streaming.producer import TransactionalProducer
-from app.streaming.reading import RecordReader
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
+from app.kafka.transactional_producer import TransactionalProducer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from api.submit.publisher import Ends
     from api.view.view import View
-    from app.broker_probe import Security
-    from app.rules.redrive import Outgoing
-    from app.settings import Settings
+    from app.kafka.probe import Security
+    from app.rules.outgoing import Outgoing
+    from app.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
 

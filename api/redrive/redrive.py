@@ -17,8 +17,8 @@ from api.server import problems
 from api.submit.payload import MAX_EVENT_BYTES
 from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.rules.acts import Act, LetterId, LetterState, act_record
-from app.rules.redrive import Outgoing, Plan, RedrivePolicy, Refusal
+from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
+from app.rules.redrive import RedrivePlan, RedrivePolicy, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from api.submit.publisher import Publisher
     from api.view.dead_letter_summaries import Summary
     from api.view.view import View
-    from app.settings import Settings
+    from app.rules.outgoing import Outgoing
+    from app.settings.settings import Settings
 
 _PAUSES_S = (0.05, 0.3)
 """Between these, at random: two processes that want the desk at once must not take it from each other for ever."""
@@ -36,8 +37,8 @@ _PAUSES_S = (0.05, 0.3)
 class Redriven(NamedTuple):
     """A letter that was redriven: what was planned, and the act that says so."""
 
-    plan: Plan
-    act: Act
+    plan: RedrivePlan
+    act: LetterAct
 
     def records(self, letter_id: LetterId, topic: str) -> list[Outgoing]:
         """Return what is written of it, all together; `topic` is that of dead letters."""
@@ -76,15 +77,15 @@ class Redriver:
             if payload is not None and len(plan.request.value or b"") > MAX_EVENT_BYTES:
                 detail = f"the edited payload makes more than {MAX_EVENT_BYTES} bytes, which is what a topic takes"
                 raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-            decided.append(Redriven(plan, Act(at_ms, by, redrive=plan.redrive, id=act_id)))
+            decided.append(Redriven(plan, LetterAct(at_ms, by, redrive=plan.redrive, id=act_id)))
             return decided[-1].records(letter_id, self.topic)
 
         await self._act_for_user(letter_id, decide)
         return decided[-1]
 
-    async def discard(self, letter_id: LetterId, by: str, reason: str) -> Act:
+    async def discard(self, letter_id: LetterId, by: str, reason: str) -> LetterAct:
         """Mark a letter as one that nobody wants any more. Raises `Problem` (404, 409, 503)."""
-        act = Act(self._clock_ms(), by, reason, id=uuid.uuid4().hex)
+        act = LetterAct(self._clock_ms(), by, reason, id=uuid.uuid4().hex)
 
         def decide() -> Sequence[Outgoing]:
             if self._is_done(letter_id, act.id):
@@ -134,7 +135,7 @@ class Redriver:
         # A GET that follows sees it.
         await self._view.wait_for(self.topic, ends)
 
-    def plan(self, letter_id: LetterId, at_ms: int) -> Plan | Refusal | None:
+    def plan(self, letter_id: LetterId, at_ms: int) -> RedrivePlan | Refusal | None:
         """Plan the redrive of one of many letters; None if somebody has done something to it."""
         letters = self._view.dead_letters
         summary = letters.summary(letter_id)

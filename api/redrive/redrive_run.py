@@ -14,17 +14,17 @@ import msgspec
 from api.redrive.redrive import Redriven
 from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
-from app.rules.acts import Act, LetterState
+from app.rules.letter_acts import LetterAct, LetterState
 from app.rules.redrive import Refusal
-from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, Progress, RunState, progress_record
+from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, RunProgress, RunState, run_progress_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from api.redrive.redrive import Redriver
     from api.view.view import View
-    from app.rules.acts import LetterId
-    from app.rules.redrive import Outgoing
+    from app.rules.letter_acts import LetterId
+    from app.rules.outgoing import Outgoing
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Run:
     """A run of this process: `progress` is what was committed last, `trouble` what keeps it from going on."""
 
     def __init__(
-        self, progress: Progress, redriver: Redriver, view: View, clock_ms: Callable[[], int], patience: Patience
+        self, progress: RunProgress, redriver: Redriver, view: View, clock_ms: Callable[[], int], patience: Patience
     ) -> None:
         self.progress = progress
         self.trouble: str | None = None
@@ -127,7 +127,7 @@ class Run:
         """Redrive letters and count them; returns how many were redriven."""
         before = self.progress
 
-        def decide() -> tuple[Progress, Sequence[Outgoing]]:
+        def decide() -> tuple[RunProgress, Sequence[Outgoing]]:
             at_ms = self._clock_ms()
             by = f"{before.by}, redrive {before.run_id}"
             records: list[Outgoing] = []
@@ -139,7 +139,7 @@ class Run:
                     refused.append((str(letter_id), plan.reason))
                 elif plan is not None:
                     redriven_count += 1
-                    records += Redriven(plan, Act(at_ms, by, redrive=plan.redrive)).records(
+                    records += Redriven(plan, LetterAct(at_ms, by, redrive=plan.redrive)).records(
                         letter_id, self._redriver.topic
                     )
             after = msgspec.structs.replace(
@@ -156,9 +156,9 @@ class Run:
         await self._commit(decide)
         return self.progress.redriven_count - before.redriven_count
 
-    async def _commit(self, decide: Callable[[], tuple[Progress, Sequence[Outgoing]]]) -> None:
+    async def _commit(self, decide: Callable[[], tuple[RunProgress, Sequence[Outgoing]]]) -> None:
         """Write records with the progress that counts them, over a broker that is away for a while."""
-        tried: list[Progress] = []
+        tried: list[RunProgress] = []
 
         def decide_once() -> Sequence[Outgoing]:
             known = self._letters.runs.recorded(self.progress.run_id)
@@ -168,7 +168,7 @@ class Run:
                 raise _EndedElsewhere
             progress, records = decide()
             tried.append(progress)
-            return [*records, progress_record(self._redriver.topic, progress)]
+            return [*records, run_progress_record(self._redriver.topic, progress)]
 
         loop = asyncio.get_running_loop()
         gives_up_at_s = loop.time() + self._patience.broker_away_s

@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from app.errors import EbsError
-from app.log_format import LOG_FORMAT
-from app.plain_text import keep_logs_plain, plain
+from app.telemetry.log_format import LOG_FORMAT
+from app.telemetry.plain_text import keep_logs_plain, plain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

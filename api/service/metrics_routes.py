@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from api.dependencies import Parts  # noqa: TC001  # FastAPI reads the annotation
-from app.metrics import CONTENT_TYPE, render
+from app.telemetry.metrics import CONTENT_TYPE, render
 
 router = APIRouter(tags=["health"])
 

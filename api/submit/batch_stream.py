@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from api.submit.batch import Batch, ItemResult
     from api.submit.body_room import HeldBody
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 

@@ -1,4 +1,4 @@
-"""Writes commands to `control` (design, section 3), and waits until the view has them.
+"""Writes commands to `control`, and waits until the view has them.
 
 Guarantee: a command that is answered with success is on every in-sync replica, so it outlives every process. It is
 safe to repeat: its key says what it rules, and the last record of a key holds.
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from api.server import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.commands import Cancel, EndSession, encode_command
-from app.rules.redrive import Outgoing
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.submit.publisher import Publisher
     from api.view.view import View
-    from app.rules.commands import Command, Place
-    from app.settings import Settings
+    from app.rules.commands import Command, CommandKey
+    from app.settings.settings import Settings
 
 _PARTITION = 0
 _DAY_MS = 86_400_000
@@ -36,16 +36,16 @@ class Commander(NamedTuple):
     view: View
     clock_ms: Callable[[], int]
 
-    async def put(self, place: Place, command: Command) -> bool:
+    async def put(self, place: CommandKey, command: Command) -> bool:
         """Put a command in force; returns whether the view has it already. Raises `Problem` (503)."""
         outdated = [self._record(one, None) for one in self._outdated(command) if one != place]
         return await self._write(place, [*outdated, self._record(place, encode_command(command))])
 
-    async def revoke(self, place: Place) -> bool:
+    async def revoke(self, place: CommandKey) -> bool:
         """Put a command out of force, whether it was in force or not; otherwise as `put`."""
         return await self._write(place, [self._record(place, None)])
 
-    async def _write(self, place: Place, records: list[Outgoing]) -> bool:
+    async def _write(self, place: CommandKey, records: list[Outgoing]) -> bool:
         try:
             ends = await self.publisher.publish_to(records)
         except (OutcomeUnknown, BrokerUnavailable, RecordRefused) as error:
@@ -59,10 +59,10 @@ class Commander(NamedTuple):
         # The broker has it, but no longer knows where: nothing can be waited for.
         return end is not None and await self.view.wait_for(topic, {_PARTITION: end})
 
-    def _record(self, place: Place, value: bytes | None) -> Outgoing:
-        return Outgoing(self.settings.names.control, _PARTITION, place.key(), value)
+    def _record(self, place: CommandKey, value: bytes | None) -> Outgoing:
+        return Outgoing(self.settings.names.control, _PARTITION, place.encoded(), value)
 
-    def _outdated(self, command: Command) -> list[Place]:
+    def _outdated(self, command: Command) -> list[CommandKey]:
         """Return where commands of the same sort rule nothing any more.
 
         A cancel rules nothing once its tasks are gone: no request is kept, or tried again, for longer.
@@ -76,5 +76,5 @@ class Commander(NamedTuple):
         return []
 
 
-def _members(place: Place) -> dict[str, str | bool]:
-    return {"key": place.key().decode(), "safe_to_repeat": True}
+def _members(place: CommandKey) -> dict[str, str | bool]:
+    return {"key": place.encoded().decode(), "safe_to_repeat": True}

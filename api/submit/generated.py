@@ -1,4 +1,4 @@
-"""Objects made up for callers who send none (the seed's DataGenerator).
+"""Objects made up for callers who send none.
 
 What is made up is a function of the object's id: a repeated submit of the same id writes the same name and content
 again. The texts come from pools drawn once with a fixed seed, because 100,000 objects in one call need 200,000 of

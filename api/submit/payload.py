@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from api.submit.publisher import Record
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 MAX_EVENT_BYTES = 1_000_000
 """The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""

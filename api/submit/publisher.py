@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError
 
-from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.kafka.probe import PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from app.broker_probe import Security
-    from app.rules.redrive import Outgoing
-    from app.tracing import Headers, Tracing
+    from app.kafka.probe import Security
+    from app.rules.outgoing import Outgoing
+    from app.telemetry.tracing import Headers, Tracing
 
 Record = tuple[int, bytes, bytes]
 """Partition, key, value."""
@@ -226,10 +226,10 @@ async def send_batches(producer: Any, records: Iterable[tuple[str, int, bytes | 
             builder = builders.get(place)
             if builder is None:
                 builder = builders[place] = producer.create_batch()
-            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+            if builder.append(timestamp=None, key=key, value=value, headers=list(headers or ())) is None:
                 await send(place)
                 builder = builders[place] = producer.create_batch()
-                builder.append(timestamp=None, key=key, value=value, headers=list(headers))
+                builder.append(timestamp=None, key=key, value=value, headers=list(headers or ()))
         for place in list(builders):
             await send(place)
         ends: Ends = {}

@@ -1,4 +1,4 @@
-"""Takes single objects in, and many of one payload: the rules of `POST /api/objects` (design, sections 3 and 5).
+"""Takes single objects in, and many of one payload: the rules of `POST /api/objects`.
 
 With an idempotency key the object's id is a function of it (`app.rules.idempotency`), and `api.submit.storing` finds
 out who was first. Guarantee: within EBS_SEEN_RETENTION_H there is at most one object of a key, that of the record which
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from api.submit.payload import Payload
     from api.submit.publisher import Publisher
     from api.view.view import View
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _MAX_BULK_BYTES = 256 * 1_048_576
 # Building and publishing this many holds the event loop for about 10 ms.

@@ -20,17 +20,17 @@ import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
 from app.errors import Unreadable
-from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
+from app.kafka.unreadable import UnreadableRecord
 from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
-from app.rules.redrive_runs import is_progress
-from app.streaming.unreadable import UnreadableRecord
+from app.rules.letter_acts import LetterId, LetterState, is_act, read_act, state_after
+from app.rules.redrive_runs import is_run_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from api.view.redrive_runs import RedriveRuns
     from app.names import Names
-    from app.rules.acts import Act
+    from app.rules.letter_acts import LetterAct
 
 LETTER_PREFIX = b"d"
 SUMMARY_PREFIX = b"Ds"
@@ -65,7 +65,7 @@ class DeadLetterRows:
         for record in records:
             # A header may have no value at all, from a producer that is not ours.
             headers = {name: value or b"" for name, value in record.headers}
-            if is_act(headers) and is_progress(headers):
+            if is_act(headers) and is_run_progress(headers):
                 self._runs.add(self._batch, record.value)
             elif is_act(headers):
                 self._add_act(partition, read_act(record.key, record.value, headers))
@@ -100,7 +100,7 @@ class DeadLetterRows:
             group.last_at_ms = summary.at_ms
             group.error_type, group.message = summary.error_type, summary.message
 
-    def _add_act(self, partition: int, told: tuple[LetterId, LetterState, Act] | None) -> None:
+    def _add_act(self, partition: int, told: tuple[LetterId, LetterState, LetterAct] | None) -> None:
         if told is None or told[0].partition != partition:
             return
         letter_id, done, act = told

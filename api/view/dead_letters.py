@@ -28,8 +28,8 @@ from api.view.dead_letter_rows import (
 )
 from api.view.dead_letter_summaries import Group, Summary, decode_group, decode_summary
 from api.view.redrive_runs import RedriveRuns
-from app.rules.acts import LetterId, LetterState, parse_letter_id
-from app.rules.redrive import Letter
+from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
+from app.rules.redrive import DeadLetterRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +82,10 @@ class DeadLetters:
         row = self._opened().get(SUMMARY_PREFIX + id_bytes(letter_id))
         return None if row is None else decode_summary(row)
 
-    def letter(self, letter_id: LetterId) -> Letter:
+    def letter(self, letter_id: LetterId) -> DeadLetterRecord:
         """Return a letter that has a summary, as it came."""
         _, key, value, headers = _decode_letter(self._opened().get(LETTER_PREFIX + id_bytes(letter_id)))
-        return Letter(key, value, [(name, text) for name, text in headers])
+        return DeadLetterRecord(key, value, [(name, text) for name, text in headers])
 
     def turn(
         self, wanted: LetterFilter, after: Place | None = None, row_count: int = _ROWS_A_TURN

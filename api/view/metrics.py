@@ -13,13 +13,13 @@ from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
 from api.view.behind import ViewBehind
-from app.metrics import counter, gauge, labelled_gauge, new_registry
 from app.names import ROLES
-from app.rules.acts import LetterState
 from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
+from app.rules.letter_acts import LetterState
 from app.rules.letter_filter import LetterFilter
+from app.telemetry.metrics import counter, gauge, labelled_gauge, new_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.rules.counts import MAX_KINDS, OTHERS
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 
 if TYPE_CHECKING:

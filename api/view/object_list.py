@@ -19,7 +19,7 @@ import msgspec
 from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
 from app.rules.counts import OTHERS
-from app.rules.ledger import ObjectRow, decode_row
+from app.rules.ledger_rows import ObjectRow, decode_row
 from app.rules.ledger_states import state_of_object
 
 if TYPE_CHECKING:

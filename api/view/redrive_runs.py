@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.rules.redrive_runs import MAX_RUNS_KEPT, Progress, newest_first, read_progress
+from app.rules.redrive_runs import MAX_RUNS_KEPT, RunProgress, newest_first, read_run_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ class Heard(NamedTuple):
     """What was last said of a run, and when this process heard it, by its own clock (s)."""
 
     at_s: float
-    progress: Progress
+    progress: RunProgress
 
 
 class RedriveRuns:
@@ -45,16 +45,16 @@ class RedriveRuns:
             del self._heard[one.run_id]
             batch.delete(RUN_PREFIX + one.run_id.encode())
 
-    def newest_first(self) -> list[Progress]:
+    def newest_first(self) -> list[RunProgress]:
         """Return the runs, the one that was started last first."""
         return newest_first(map(self._as_of_now, reversed(self._heard.values())))
 
-    def find(self, run_id: str) -> Progress | None:
+    def find(self, run_id: str) -> RunProgress | None:
         """Return what is known of a run."""
         heard = self._heard.get(run_id)
         return None if heard is None else self._as_of_now(heard)
 
-    def recorded(self, run_id: str) -> Progress | None:
+    def recorded(self, run_id: str) -> RunProgress | None:
         """Return the last record of a run, however long ago that was."""
         heard = self._heard.get(run_id)
         return None if heard is None else heard.progress
@@ -63,11 +63,11 @@ class RedriveRuns:
         """Return how long nothing has been heard of a run that is known."""
         return self._clock_s() - self._heard[run_id].at_s
 
-    def _as_of_now(self, heard: Heard) -> Progress:
+    def _as_of_now(self, heard: Heard) -> RunProgress:
         return heard.progress.heard_of(self._clock_s() - heard.at_s)
 
     def _hear(self, value: bytes | None) -> str | None:
-        progress = read_progress(value)
+        progress = read_run_progress(value)
         if progress is None:
             return None
         self._heard[progress.run_id] = Heard(self._clock_s(), progress)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.streaming.progress import look_period_s, patience_s
-from app.streaming.standstill import Sample, Standstill
+from app.streaming.progress_monitor import look_period_s, patience_s
+from app.streaming.standstill_rule import Sample, StandstillRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.view.view import View
-    from app.streaming.progress import EndsReader
+    from app.streaming.progress_monitor import EndsReader
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class ViewWatch:
         self._view = view
         self._ends = ends
         self._clock = clock
-        self._rule = Standstill(limit_s, max_gap_s=2 * self.period_s + patience_s(limit_s))
+        self._rule = StandstillRule(limit_s, max_gap_s=2 * self.period_s + patience_s(limit_s))
 
     async def run(self) -> None:
         """Look until cancelled."""

@@ -1,4 +1,4 @@
-"""Keeps a SQLite file up to date for people: `watch -n 5 sqlite3 stats.db "select * from statistics"` (the seed).
+"""Keeps a SQLite file up to date for people: `watch -n 5 sqlite3 stats.db "select * from statistics"`.
 
 Table `statistics`, a row a kind of object, totals of all time; table `windows`, a row a tumbling window and kind, for
 as long as windows are kept. Columns (`windows` begins with `start`, UTC, and `size_s`, and has none of those marked *,

@@ -1,4 +1,4 @@
-"""The read view's rows on disk: a rocksdict store that knows up to which offset it has read (design, section 5).
+"""The read view's rows on disk: a rocksdict store that knows up to which offset it has read.
 
 Rows and offsets go into one write batch, so after any crash the store is as it was at some offset, and reading goes on
 there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.

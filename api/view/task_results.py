@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.view.rows import RESULT_PREFIX
-from app.rules.ledger import has_result, has_result_row
+from app.rules.ledger_rows import has_result, has_result_row
 from app.rules.results import NO_RESULT, decode_result_row, result_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from api.view.store import ViewStore
-    from app.rules.ledger import ObjectRow, TaskRow
+    from app.rules.ledger_rows import ObjectRow, TaskRow
     from app.rules.results import ResultRow
 
 

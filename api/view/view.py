@@ -31,7 +31,7 @@ from api.view.waiters import Waiters
 from api.view.workers import Workers
 from api.view.write import Write
 from app.names import BARE
-from app.rules.ledger import ObjectRow, decode_row
+from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence

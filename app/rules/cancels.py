@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from app.rules.commands import Cancel, Family, Place
+from app.rules.commands import Cancel, CommandKey, Family
 from app.rules.ledger_states import TaskState, state_of_task
 
 if TYPE_CHECKING:
-    from app.rules.ledger import ObjectRow
+    from app.rules.ledger_rows import ObjectRow
 
 
 class BadFilter(Exception):
@@ -30,7 +30,7 @@ def task_in(row: ObjectRow, sequence: int) -> TaskState | None:
 
 def cancel_by_filter(
     kind: str | None, created_before_ms: int | None, *, at_ms: int, reason: str
-) -> tuple[Place, Cancel]:
+) -> tuple[CommandKey, Cancel]:
     """Return the command that cancels tasks of a kind (None: all), from before an instant (None: from before now).
 
     Raises `BadFilter`. The same filter again has the same place, so it is the same command.
@@ -41,5 +41,5 @@ def cancel_by_filter(
     if before_ms > at_ms:
         detail = f"Input should not lie in the future (it is {at_ms} now): pause a kind to hold what is yet to come"
         raise BadFilter(detail, "created_before_ms")
-    place = Place(Family.CANCEL_FILTER, f"{kind or '*'}-{before_ms}")
+    place = CommandKey(Family.CANCEL_FILTER, f"{kind or '*'}-{before_ms}")
     return place, Cancel(kind=kind or UNSET, created_before_ms=before_ms, at_ms=at_ms, reason=reason)

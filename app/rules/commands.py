@@ -98,13 +98,13 @@ class Family(StrEnum):
     SESSION = "session"
 
 
-class Place(NamedTuple):
+class CommandKey(NamedTuple):
     """A key taken apart; `name` is "" where a key rules all kinds or workers."""
 
     family: Family
     name: str
 
-    def key(self) -> bytes:
+    def encoded(self) -> bytes:
         """Return the record's key."""
         return (f"{self.family}:{self.name}" if self.name else str(self.family)).encode()
 
@@ -122,7 +122,7 @@ _TYPE_OF: dict[Family, type[Command]] = {
 _FOR_ALL = {Family.PAUSE, Family.CONCURRENCY}
 
 
-def parse_key(key: bytes | None) -> Place:
+def parse_command_key(key: bytes | None) -> CommandKey:
     """Take a key apart; raises `BadCommand`."""
     try:
         text = (key or b"").decode()
@@ -130,31 +130,31 @@ def parse_key(key: bytes | None) -> Place:
         raise BadCommand("the key is not UTF-8") from None
     for family in Family:
         if text == family and family in _FOR_ALL:
-            return Place(family, "")
+            return CommandKey(family, "")
         name = text.removeprefix(f"{family}:")
         if name and name != text:
-            return Place(family, name)
+            return CommandKey(family, name)
     raise BadCommand(f"no command has the key {text[:100]!r}")
 
 
-def decode_command(place: Place, value: bytes) -> Command:
-    """Return what a record says of a place; raises `BadCommand` if that is nothing, or of another place."""
+def decode_command(command_key: CommandKey, value: bytes) -> Command:
+    """Return what a record says under a key; raises `BadCommand` if that is nothing, or says it of another key."""
     try:
         command: Command = _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCommand(f"{error}") from None
-    if not isinstance(command, _TYPE_OF[place.family]):
+    if not isinstance(command, _TYPE_OF[command_key.family]):
         raise BadCommand(f"a {type(command).__name__} does not belong under this key")
-    said: object = place.name
+    said: object = command_key.name
     if isinstance(command, LimitRate):
         said = command.kind
     elif isinstance(command, Cancel):
-        if place.family is Family.CANCEL_FILTER:
+        if command_key.family is Family.CANCEL_FILTER:
             if command.created_before_ms is UNSET:
                 # It would cancel all that is yet to come, for ever.
                 raise BadCommand("a filter needs created_before_ms")
         else:
-            said = command.object_id if place.family is Family.CANCEL_OBJECT else command.task_id
-    if said is not UNSET and said != place.name:
-        raise BadCommand(f"the key says {place.name!r}, the value {said!r}")
+            said = command.object_id if command_key.family is Family.CANCEL_OBJECT else command.task_id
+    if said is not UNSET and said != command_key.name:
+        raise BadCommand(f"the key says {command_key.name!r}, the value {said!r}")
     return command

@@ -16,15 +16,15 @@ from app.rules.commands import (
     BadCommand,
     Cancel,
     Command,
+    CommandKey,
     Drain,
     EndSession,
     Family,
     LimitRate,
     Pause,
-    Place,
     SetConcurrency,
     decode_command,
-    parse_key,
+    parse_command_key,
 )
 
 if TYPE_CHECKING:
@@ -89,15 +89,17 @@ class ControlState:
         self._tell_resumed(kind for kind in paused if kind not in self._pauses)
         return before != self.commands()
 
-    def commands(self) -> dict[Place, Command]:
+    def commands(self) -> dict[CommandKey, Command]:
         """Return all that is in force."""
         return {
-            Place(family, name): command for family, by_name in self._of.items() for name, command in by_name.items()
+            CommandKey(family, name): command
+            for family, by_name in self._of.items()
+            for name, command in by_name.items()
         }
 
-    def command_at(self, place: Place) -> Command | None:
-        """Return what is in force at one place."""
-        command: Command | None = self._of[place.family].get(place.name)
+    def command_at(self, command_key: CommandKey) -> Command | None:
+        """Return what is in force under a key."""
+        command: Command | None = self._of[command_key.family].get(command_key.name)
         return command
 
     def pauses(self) -> list[Pause]:
@@ -137,15 +139,15 @@ class ControlState:
         """Return whether the browser of a session has logged out."""
         return name in self._sessions
 
-    def outdated_sessions(self, now_ms: int, limit: int) -> list[Place]:
+    def outdated_sessions(self, now_ms: int, limit: int) -> list[CommandKey]:
         """Return up to `limit` logouts, oldest first, whose sessions would be over by now."""
         old = sorted((one.until_ms, name) for name, one in self._sessions.items() if one.until_ms < now_ms)
-        return [Place(Family.SESSION, name) for _, name in old[:limit]]
+        return [CommandKey(Family.SESSION, name) for _, name in old[:limit]]
 
-    def outdated_cancels(self, before_ms: int, limit: int) -> list[Place]:
+    def outdated_cancels(self, before_ms: int, limit: int) -> list[CommandKey]:
         """Return up to `limit` cancels, oldest first, that were asked for before an instant."""
-        old = [(command.at_ms, place) for place, command in self._cancels() if command.at_ms < before_ms]
-        return [place for _, place in sorted(old)[:limit]]
+        old = [(command.at_ms, command_key) for command_key, command in self._cancels() if command.at_ms < before_ms]
+        return [command_key for _, command_key in sorted(old)[:limit]]
 
     def describe(self) -> dict[str, Any]:
         """Return what is in force as people read it, the newest cancels only."""
@@ -163,24 +165,26 @@ class ControlState:
 
     def _put(self, key: bytes | None, value: bytes | None) -> bool:
         try:
-            place = parse_key(key)
+            command_key = parse_command_key(key)
         except BadCommand as error:
             self._report(f"a record of control is passed over: {error}")
             return False
-        by_name = self._of[place.family]
+        by_name = self._of[command_key.family]
         command: Command | None = None
         if value is not None:
             try:
-                command = decode_command(place, value)
+                command = decode_command(command_key, value)
             except BadCommand as error:
-                self._report(f"a record of control is no command, so {place.key().decode()!r} is revoked: {error}")
+                self._report(
+                    f"a record of control is no command, so {command_key.encoded().decode()!r} is revoked: {error}"
+                )
         if command is None:
-            revoked = by_name.pop(place.name, None) is not None
-            if revoked and place.family is Family.PAUSE:
-                self._tell_resumed((place.name,))
+            revoked = by_name.pop(command_key.name, None) is not None
+            if revoked and command_key.family is Family.PAUSE:
+                self._tell_resumed((command_key.name,))
             return revoked
-        changed = by_name.get(place.name) != command
-        by_name[place.name] = command
+        changed = by_name.get(command_key.name) != command
+        by_name[command_key.name] = command
         return changed
 
     def _tell_resumed(self, kinds: Iterable[str]) -> None:
@@ -206,23 +210,23 @@ class ControlState:
                 return cancel
         return None
 
-    def _cancels(self) -> list[tuple[Place, Cancel]]:
+    def _cancels(self) -> list[tuple[CommandKey, Cancel]]:
         families = (Family.CANCEL_OBJECT, Family.CANCEL_TASK, Family.CANCEL_FILTER)
-        return [(Place(family, name), cancel) for family in families for name, cancel in self._of[family].items()]
+        return [(CommandKey(family, name), cancel) for family in families for name, cancel in self._of[family].items()]
 
 
 def _reach_ms(cancel: Cancel) -> int:
     return 0 if cancel.created_before_ms is UNSET else cancel.created_before_ms
 
 
-def _describe_cancel(place: Place, cancel: Cancel) -> dict[str, Any]:
+def _describe_cancel(command_key: CommandKey, cancel: Cancel) -> dict[str, Any]:
     # All of the fields, whatever it cancels: who draws them must not have to know which are there.
-    described = {"key": place.key().decode(), **dict.fromkeys(_WHAT_A_CANCEL_MEANS), **_fields(cancel)}
+    described = {"key": command_key.encoded().decode(), **dict.fromkeys(_WHAT_A_CANCEL_MEANS), **_fields(cancel)}
     # The value of another writer may leave out what the key says already.
-    if place.family is Family.CANCEL_OBJECT:
-        described["object_id"] = place.name
-    elif place.family is Family.CANCEL_TASK:
-        described["task_id"] = place.name
+    if command_key.family is Family.CANCEL_OBJECT:
+        described["object_id"] = command_key.name
+    elif command_key.family is Family.CANCEL_TASK:
+        described["task_id"] = command_key.name
     return described
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.errors import DecodeError
-from app.events import TaskCreated, task_id_of
+from app.events import TaskCreated, TasksCreated, task_id_of, tasks_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,15 +21,14 @@ _BUCKETS = 2
 _BUCKET_BYTES = 6
 
 FIRST_KEY = bytes(_BUCKET_BYTES)
-"""Where the keys of `SeenKeys` begin: the row before them is the streaming layer's (`app.streaming.places`)."""
+"""Where the keys of `SeenKeys` begin: the row before them is the streaming layer's (`app.streaming.offset_notes`)."""
 
 
-class TaskPlan(NamedTuple):
-    """A task's two records: the request with its partition of `task-requests`, the fact for `task-events`."""
+class SplitObject(NamedTuple):
+    """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""
 
-    request_partition: int
-    request: TaskCreated
-    fact: TaskCreated
+    requests: list[tuple[int, TaskCreated]]
+    fact: TasksCreated
 
 
 def split(
@@ -42,7 +41,7 @@ def split(
     max_task_count: int,
     at_ms: int,
     spread: bool = True,
-) -> list[TaskPlan]:
+) -> SplitObject:
     """Return the tasks of an object; the requests are spread over the partitions from the object's own one on.
 
     Without `spread` they all go to the object's own: one worker can then work them one after another.
@@ -55,13 +54,15 @@ def split(
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
     object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
-    plans = []
+    requests = []
     for sequence in range(task_count):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        partition = (object_partition + sequence * spread) % partition_count
-        plans.append(TaskPlan(partition, TaskCreated(*common, name, content), TaskCreated(*common)))
-    return plans
+        requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
+    fact_id = tasks_created_id(object_id)
+    return SplitObject(
+        requests, TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms)
+    )
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, task_count: int, max_task_count: int) -> str | None:

@@ -1,8 +1,9 @@
 """The object ledger: one row an object, which says what happened to it and to each of its tasks.
 
-A row is a join: it only ever learns. Each event has one mark (a bit); applying an event whose mark is already there
-changes nothing, and everything else in the row is a sum over marks, a minimum or a maximum. So any order and any
-repetition of the same events gives the same row, and each transition is told exactly once (`Tally` hears of it once).
+A row is a join: it only ever learns. Each event has one mark (a bit; TASKS_CREATED has one in each of its tasks).
+Applying an event whose mark is already there changes nothing, and everything else in the row is a sum over marks, a
+minimum or a maximum. So any order and any repetition of the same events gives the same row, and each transition is told
+exactly once (`Tally` hears of it once).
 
 An attempt is known by its generation (how often the task was redriven, 0 to 3) and its number in it (1 to 16): bit
 `generation * 16 + attempt - 1` of `started` and `failed`; the facts about a whole generation are the bits of `marks`.
@@ -10,9 +11,6 @@ An attempt is known by its generation (how often the task was redriven, 0 to 3) 
 Everything counts under the row's kind, that of the first event. All events of generation 0 carry the same kind; only a
 redrive may name another (which changes the handler, not what the object is), and it is never the first: the topic has
 the death before the redrive.
-
-A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
-changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations
@@ -21,95 +19,39 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import TaskCancelled, TaskCreated, TaskDead, TaskEvent, TaskFailed, TaskFinished, TaskStarted
-from app.rules.ledger_states import (
+from app.events import TaskCancelled, TaskDead, TaskEvent, TaskFailed, TaskFinished, TasksCreated, TaskStarted
+from app.rules.ledger_rows import (
     CANCELLED_MARK,
     CREATED_MARK,
     DEAD_MARK,
-    ENDED_MARKS,
-    FINISHED,
+    EVER_DEAD,
+    EVER_ENDED,
+    EVER_RESULT,
     FINISHED_MARK,
     GENERATION_BITS,
     RESULT_MARK,
-    UNKNOWN,
-    state_number_of,
+    TaskRow,
+    has_result_row,
 )
+from app.rules.ledger_states import FINISHED, QUEUED, UNKNOWN, state_number_of
 from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
-    from app.events import ObjectCreated, TaskRetried
+    from app.events import ObjectCreated, OneTaskEvent, TaskRetried
     from app.rules.counts import Counts
+    from app.rules.ledger_rows import ObjectRow
     from app.rules.results import Results
     from app.rules.tally import Tally
 
-MAX_ATTEMPTS = 16
-MAX_REDRIVES = 3
 
-_EVER_ENDED = sum(ENDED_MARKS << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-_EVER_DEAD = sum(DEAD_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-_EVER_RESULT = sum(RESULT_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
-
-
-class TaskRow(msgspec.Struct, array_like=True, gc=False):
-    """One task: its marks, then instants (epoch ms, 0 is not yet) and durations (ms)."""
-
-    marks: int = 0
-    started: int = 0
-    failed: int = 0
-    retried: int = 0
-    created_at_ms: int = 0
-    started_at_ms: int = 0
-    ended_at_ms: int = 0
-    wait_ms: int = 0
-    spent_ms: int = 0
-
-
-class ObjectRow(msgspec.Struct, array_like=True, gc=False):
-    """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came."""
-
-    kind: str = ""
-    task_count: int = 0
-    created_at_ms: int = 0
-    finished_at_ms: int = 0
-    finished_count: int = 0
-    tasks: list[TaskRow] = msgspec.field(default_factory=list)
-
-
-def has_result_row(task: TaskRow) -> bool:
-    """Return whether a task has a row of its own for its result or its error (`app.rules.results`)."""
-    return bool(task.failed or task.marks & (_EVER_RESULT | _EVER_DEAD))
-
-
-def has_result(task: TaskRow) -> bool:
-    """Return whether a task has returned more than null."""
-    return bool(task.marks & _EVER_RESULT)
-
-
-def event_count_of(row: ObjectRow) -> int:
-    """Return how many events of its tasks a row has counted: each has a bit, and a result one more."""
-    return sum(
-        (task.marks & ~_EVER_RESULT).bit_count()
-        + task.started.bit_count()
-        + task.failed.bit_count()
-        + task.retried.bit_count()
-        for task in row.tasks
-    )
-
-
-encode_row = msgspec.msgpack.Encoder().encode
-"""Pack an `ObjectRow` for a table."""
-decode_row = msgspec.msgpack.Decoder(ObjectRow).decode
-"""Undo `encode_row`."""
-
-
-def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> bool:
-    """Join OBJECT_CREATED into a row; returns whether it was news, and if so tells the tally.
+def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> int:
+    """Join OBJECT_CREATED into a row; returns 1 if it was news, and tells the tally; else 0.
 
     It takes `_results` so that one loop can call it and `apply_task_event`.
     """
     if row.created_at_ms:
-        return False
+        return 0
     # An event time of 0 is legal and must still leave its mark.
     row.created_at_ms = event.at_ms or 1
     if not row.kind:
@@ -119,18 +61,20 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _re
     tally.at(event.at_ms, row.kind).objects_created += 1
     if row.finished_at_ms:
         _count_object_time(row, tally)
-    return True
+    return 1
 
 
-def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> bool:
-    """Join a task's event into its object's row; returns whether it was news, and if so tells the tally.
+def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> int:
+    """Join a task's event into its object's row; returns to how many tasks it was news, and if so tells the tally.
 
     Its result or error goes into the task's row of `results` (None: nobody keeps them), if no later one is known.
     """
+    if isinstance(event, TasksCreated):
+        return _apply_tasks_created(row, event, tally)
     tasks = row.tasks
     sequence = event.sequence
     if sequence >= len(tasks):
-        tasks.extend(TaskRow() for _ in range(max(event.task_count, sequence + 1) - len(tasks)))
+        _make_room(row, max(event.task_count, sequence + 1))
     if not row.task_count:
         row.task_count = event.task_count
     kind = row.kind
@@ -138,20 +82,47 @@ def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Re
         kind = row.kind = event.kind
     task = tasks[sequence]
     before = state_number_of(task)
-    was_counted = task.marks & CREATED_MARK
     if not _learn(task, event, kind, tally, results):
-        return False
+        return 0
     after = state_number_of(task)
-    if task.marks & CREATED_MARK:
-        if not was_counted:
-            tally.move(kind, UNKNOWN, after)
-        elif before != after:
-            tally.move(kind, before, after)
+    if before != after and task.marks & CREATED_MARK:
+        tally.move(kind, before, after)
     if after == FINISHED and before != FINISHED:
         row.finished_count += 1
         if row.finished_count == row.task_count:
             _finish(row, tally)
-    return True
+    return 1
+
+
+def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally) -> int:
+    _make_room(row, event.task_count)
+    row.task_count = row.task_count or event.task_count
+    kind = row.kind = row.kind or event.kind
+    redrive = 0 if event.redrive is msgspec.UNSET else event.redrive
+    bit = CREATED_MARK << redrive * GENERATION_BITS
+    news = [task for task in row.tasks[event.first : event.first + event.count] if not task.marks & bit]
+    queued_count = 0
+    for task in news:
+        # Before its first creation was heard of, a task was counted in no state.
+        before = state_number_of(task) if task.marks & CREATED_MARK else UNKNOWN
+        task.marks |= bit
+        # A redrive makes the task again, but it is no new one.
+        if not task.created_at_ms or event.at_ms < task.created_at_ms:
+            task.created_at_ms = event.at_ms
+        after = state_number_of(task)
+        if before == UNKNOWN and after == QUEUED and not redrive:
+            queued_count += 1
+        elif task.marks & CREATED_MARK:
+            tally.move(kind, before, after)
+    if queued_count:
+        tally.move(kind, UNKNOWN, QUEUED, queued_count)
+    if news and not redrive:
+        tally.at(event.at_ms, kind).tasks_created += len(news)
+    return len(news)
+
+
+def _make_room(row: ObjectRow, task_count: int) -> None:
+    row.tasks.extend(TaskRow() for _ in range(task_count - len(row.tasks)))
 
 
 def _finish(row: ObjectRow, tally: Tally) -> None:
@@ -161,7 +132,7 @@ def _finish(row: ObjectRow, tally: Tally) -> None:
         _count_object_time(row, tally)
 
 
-def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally, results: Results | None) -> bool:
+def _learn(task: TaskRow, event: OneTaskEvent, kind: str, tally: Tally, results: Results | None) -> bool:
     """Set the event's mark and count it in the window of its time; returns False if the mark was there."""
     shift = 0 if event.redrive is msgspec.UNSET else event.redrive * GENERATION_BITS
     event_type = type(event)
@@ -173,15 +144,7 @@ def _learn(task: TaskRow, event: TaskEvent, kind: str, tally: Tally, results: Re
         return _learn_failed(task, event, shift, kind, tally, results)  # type: ignore[arg-type]  # see above
     if task.marks & bit:
         return False
-    if event_type is TaskCreated:
-        task.marks |= bit
-        if not shift:
-            tally.at(event.at_ms, kind).tasks_created += 1
-        # A redrive makes the task again, but it is no new one.
-        if not task.created_at_ms or event.at_ms < task.created_at_ms:
-            task.created_at_ms = event.at_ms
-    else:
-        _learn_end(task, event, bit, tally.at(event.at_ms, kind), results)  # type: ignore[arg-type]  # see above
+    _learn_end(task, event, bit, tally.at(event.at_ms, kind), results)  # type: ignore[arg-type]  # see above
     return True
 
 
@@ -189,7 +152,7 @@ def _learn_end(
     task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bit: int, counts: Counts, results: Results | None
 ) -> None:
     # The highest end tells when, not the latest instant: clocks differ, and a death heard of late is history.
-    if task.marks & _EVER_ENDED < bit:
+    if task.marks & EVER_ENDED < bit:
         task.ended_at_ms = event.at_ms
     if isinstance(event, TaskFinished):
         _learn_result(task, event, bit // FINISHED_MARK, results)
@@ -204,7 +167,7 @@ def _learn_end(
         counts.tasks_died += 1
         # Bits of a later generation's attempts lie above those of this one.
         shift = (bit.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
-        if task.marks & _EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
+        if task.marks & EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
             _learn_error(task, event, results)
     else:
         counts.tasks_cancelled += 1
@@ -216,7 +179,7 @@ def _learn_result(task: TaskRow, event: TaskFinished, generation_bit: int, resul
     if result == b"null":
         return
     bit = RESULT_MARK * generation_bit
-    if results is not None and task.marks & _EVER_RESULT < bit:
+    if results is not None and task.marks & EVER_RESULT < bit:
         results.of(event, has_row=has_result_row(task)).result = result
     task.marks |= bit
 
@@ -253,7 +216,7 @@ def _learn_failed(  # noqa: PLR0917  # names would cost time in the loop where t
     if isinstance(event, TaskFailed):
         if task.failed & bit:
             return False
-        if bit > task.failed and not (task.marks & _EVER_DEAD) >> shift:
+        if bit > task.failed and not (task.marks & EVER_DEAD) >> shift:
             _learn_error(task, event, results)
         task.failed |= bit
         task.spent_ms += event.spent_ms
@@ -277,7 +240,6 @@ def _count_object_time(row: ObjectRow, tally: Tally) -> None:
 
 
 _MARK_OF: dict[type, int] = {
-    TaskCreated: CREATED_MARK,
     TaskFinished: FINISHED_MARK,
     TaskDead: DEAD_MARK,
     TaskCancelled: CANCELLED_MARK,

@@ -9,7 +9,7 @@ from app.rules.counts import MAX_SUM
 from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
-    from app.rules.ledger import ObjectRow
+    from app.rules.ledger_rows import ObjectRow
     from app.rules.results import ResultRow
 
 

@@ -1,22 +1,27 @@
-"""Where tasks and objects stand, seen from the marks of a ledger row (`app.rules.ledger`)."""
+"""Where tasks and objects stand, seen from the marks of a ledger row (`app.rules.ledger_rows`)."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from app.rules.ledger_rows import (
+    CANCELLED_MARK,
+    CREATED_MARK,
+    ENDED_MARKS,
+    FINISHED_MARK,
+    GENERATION_BITS,
+    GENERATION_MASK,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from app.rules.ledger import ObjectRow, TaskRow
+    from app.rules.ledger_rows import ObjectRow, TaskRow
 
-# In the order in which one end outranks another, so that comparing marks tells which end counts.
-CREATED_MARK, DEAD_MARK, CANCELLED_MARK, FINISHED_MARK = 1, 2, 4, 8
-RESULT_MARK = 16
-"""Beside `FINISHED_MARK`: the task returned more than null."""
-GENERATION_BITS = 16
-_GENERATION_MASK = (1 << GENERATION_BITS) - 1
-ENDED_MARKS = FINISHED_MARK | DEAD_MARK | CANCELLED_MARK
+
+if TYPE_CHECKING:
+    from app.rules.ledger_rows import ObjectRow, TaskRow
 
 
 class ObjectState(StrEnum):
@@ -55,7 +60,7 @@ def state_number_of(task: TaskRow) -> int:
     """Return where a task stands in its latest generation, as an index of `TASK_STATES`."""
     marks, started, failed = task.marks, task.started, task.failed
     top = marks | started | failed
-    if top > _GENERATION_MASK:
+    if top > GENERATION_MASK:
         shift = (top.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
         marks, started, failed = marks >> shift, started >> shift, failed >> shift
     if marks & ENDED_MARKS:

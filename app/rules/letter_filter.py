@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.rules.acts import LetterState  # noqa: TC001  # msgspec reads annotations when it runs
+from app.rules.letter_acts import LetterState  # msgspec reads annotations when it runs
 
 
 class _Described(Protocol):

@@ -5,8 +5,8 @@ into the commit's metadata, so that after a crash exactly the unfinished tasks r
 twice. (Confluent's Parallel Consumer keeps finished offsets there too.)
 
 Encoding: "1:" and base64 of run lengths from the watermark on; each run is a varint of length * 4 + state. Everything
-beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `lives` has the
-last few.
+beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `owner_lives` has
+the last few.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING
 
-from app.rules.lives import MAX_LIFE_BYTES
+from app.rules.owner_lives import MAX_LIFE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ _WAITING, _STARTED, _FINISHED = 0, 1, 2
 _COMPACT_SLACK = 1_024
 
 
-class Progress:
+class PartitionProgress:
     """The offsets of one partition that were taken, started and finished.
 
     Memory grows with the offsets that are open, not with those that are done: one task may hold the watermark for an

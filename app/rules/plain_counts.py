@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted
+from app.events import ObjectCreated, TaskFinished, TasksCreated, TaskStarted
 from app.rules.ledger_states import FINISHED, IN_PROGRESS, QUEUED, UNKNOWN
 from app.rules.tally import count_duration
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def count_event(event: ObjectCreated | TaskEvent, tally: Tally) -> None:
-    """Count OBJECT_CREATED, TASK_CREATED, TASK_STARTED or TASK_FINISHED; others are passed over."""
+    """Count OBJECT_CREATED, TASKS_CREATED, TASK_STARTED or TASK_FINISHED; others are passed over."""
     counts = tally.at(event.at_ms, event.kind)
-    if isinstance(event, TaskCreated):
-        counts.tasks_created += 1
-        tally.move(event.kind, UNKNOWN, QUEUED)
+    if isinstance(event, TasksCreated):
+        counts.tasks_created += event.count
+        tally.move(event.kind, UNKNOWN, QUEUED, event.count)
     elif isinstance(event, TaskStarted):
         counts.tasks_started += 1
         tally.move(event.kind, QUEUED, IN_PROGRESS)

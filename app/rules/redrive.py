@@ -1,6 +1,6 @@
 """What a redrive writes, and what is written of it: pure, from a dead letter's bytes and headers.
 
-A task's letter becomes a new first attempt: a request and its TASK_CREATED fact of the next generation, whose ids are
+A task's letter becomes a new first attempt: a request and its TASKS_CREATED fact of the next generation, whose ids are
 functions of task and generation, so whoever redrives the same letter again writes the same ids, and one run counts.
 A letter that is no task goes back to its topic as it was, with a header that counts. Both end at `MAX_REDRIVES`.
 """
@@ -15,6 +15,7 @@ from app.events import (
     DECODE_ERRORS,
     Kind,
     TaskCreated,
+    TasksCreated,
     decode_object,
     decode_task_request,
     encode,
@@ -28,7 +29,8 @@ from app.rules.dead_letters import (
     TOPIC_HEADER,
     headers_of_others,
 )
-from app.rules.ledger import MAX_REDRIVES
+from app.rules.ledger_rows import MAX_REDRIVES
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 _MAX_DIGITS = 19
 
 
-class Letter(NamedTuple):
+class DeadLetterRecord(NamedTuple):
     """A dead letter as it lies on the topic."""
 
     key: bytes | None
@@ -44,17 +46,7 @@ class Letter(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-class Outgoing(NamedTuple):
-    """A record to write."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-class Plan(NamedTuple):
+class RedrivePlan(NamedTuple):
     """What a redrive writes: `request` first, then `fact` (None: it is no task), then the act."""
 
     request: Outgoing
@@ -90,7 +82,7 @@ class RedrivePolicy(NamedTuple):
     requests_topic: str
     events_topic: str
 
-    def plan(self, letter: Letter, *, at_ms: int, payload: bytes | None = None) -> Plan | Refusal:
+    def plan(self, letter: DeadLetterRecord, *, at_ms: int, payload: bytes | None = None) -> RedrivePlan | Refusal:
         """Plan the redrive of a letter at an instant (epoch ms); `payload` is the edited one, as JSON.
 
         Of a task it replaces the fields that it names (`name`, `content`, `kind`); of a dead letter that is not a task,
@@ -111,8 +103,8 @@ class RedrivePolicy(NamedTuple):
         return self._plan_task(letter, task, partition, at_ms, payload)
 
     def _plan_task(
-        self, letter: Letter, task: TaskCreated, partition: int | None, at_ms: int, payload: bytes | None
-    ) -> Plan | Refusal:
+        self, letter: DeadLetterRecord, task: TaskCreated, partition: int | None, at_ms: int, payload: bytes | None
+    ) -> RedrivePlan | Refusal:
         redrive = redrive_of(task) + 1
         if redrive > MAX_REDRIVES:
             return _limit_reached(f"task {task.task_id}")
@@ -139,9 +131,19 @@ class RedrivePolicy(NamedTuple):
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,
         )
-        fact = TaskCreated(*common, redrive=redrive)
+        fact = TasksCreated(
+            request.id,
+            task.object_id,
+            task.object_partition,
+            request.kind,
+            task.sequence,
+            1,
+            task.task_count,
+            at_ms,
+            redrive,
+        )
         own = headers_of_others(letter.headers)
-        return Plan(
+        return RedrivePlan(
             Outgoing(self.requests_topic, partition, task.task_id.encode(), encode(request), own),
             Outgoing(self.events_topic, task.object_partition, task.object_id.encode(), encode(fact)),
             redrive,
@@ -149,7 +151,9 @@ class RedrivePolicy(NamedTuple):
             task.object_id,
         )
 
-    def _plan_bytes(self, letter: Letter, topic: str, partition: int | None, payload: bytes | None) -> Plan | Refusal:
+    def _plan_bytes(
+        self, letter: DeadLetterRecord, topic: str, partition: int | None, payload: bytes | None
+    ) -> RedrivePlan | Refusal:
         redrive = redrives_of(letter.headers) + 1
         if redrive > MAX_REDRIVES:
             return _limit_reached("this record")
@@ -164,7 +168,7 @@ class RedrivePolicy(NamedTuple):
         if value is None:
             return Refusal(f"its value is empty, which is no record of {topic}: send an edited payload")
         headers = [*headers_of_others(letter.headers), (REDRIVE_HEADER, str(redrive).encode())]
-        return Plan(Outgoing(topic, partition, key, value, headers), None, redrive)
+        return RedrivePlan(Outgoing(topic, partition, key, value, headers), None, redrive)
 
     def _key_of(self, topic: str, payload: bytes) -> bytes:
         """Return the key of an edited record; raises what `DECODE_ERRORS` lists if it would only die again."""

@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from app.events import DECODE_ERRORS, Instant, encode
 from app.rules.dead_letters import ACT_HEADER
-from app.rules.letter_filter import LetterFilter  # noqa: TC001  # msgspec reads annotations when it runs
-from app.rules.redrive import Outgoing
+from app.rules.letter_filter import LetterFilter  # msgspec reads annotations when it runs
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class RunState(StrEnum):
     INTERRUPTED = "INTERRUPTED"
 
 
-class Progress(msgspec.Struct, frozen=True):
+class RunProgress(msgspec.Struct, frozen=True):
     """One record of a run: `number` counts them. Letters are `skipped` that somebody else was quicker with.
 
     `refused` are the ids of letters that could not be redriven, and why: the first ones.
@@ -66,13 +66,13 @@ class Progress(msgspec.Struct, frozen=True):
     refused: tuple[tuple[str, str], ...] = ()
     error: str | None = None
 
-    def ended(self, state: RunState, at_ms: int, error: str | None = None) -> Progress:
+    def ended(self, state: RunState, at_ms: int, error: str | None = None) -> RunProgress:
         """Return the record that ends the run."""
         return msgspec.structs.replace(
             self, number=self.number + 1, state=state, at_ms=at_ms, ended_at_ms=at_ms, error=error
         )
 
-    def heard_of(self, silent_s: float) -> Progress:
+    def heard_of(self, silent_s: float) -> RunProgress:
         """Return a run as others know it that have heard nothing of it for so long: its process may be gone."""
         if self.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
             return self
@@ -80,26 +80,26 @@ class Progress(msgspec.Struct, frozen=True):
         return self.ended(RunState.INTERRUPTED, self.at_ms, error)
 
 
-def newest_first(runs: Iterable[Progress]) -> list[Progress]:
+def newest_first(runs: Iterable[RunProgress]) -> list[RunProgress]:
     """Return runs, the one that was started last first; the first `MAX_RUNS_KEPT` are shown, the others forgotten."""
     return sorted(runs, key=lambda one: -one.started_at_ms)
 
 
-_decode = msgspec.json.Decoder(Progress).decode
+_decode = msgspec.json.Decoder(RunProgress).decode
 
 
-def progress_record(topic: str, progress: Progress) -> Outgoing:
+def run_progress_record(topic: str, progress: RunProgress) -> Outgoing:
     """Return the record that says how far a run is."""
     key = _KEY_PREFIX + progress.run_id.encode()
     return Outgoing(topic, RUN_PARTITION, key, encode(progress), [(ACT_HEADER, _ACT)])
 
 
-def is_progress(headers: Mapping[str, bytes]) -> bool:
+def is_run_progress(headers: Mapping[str, bytes]) -> bool:
     """Return whether an act is no act on a letter, but tells of a run."""
     return headers.get(ACT_HEADER) == _ACT
 
 
-def read_progress(value: bytes | None) -> Progress | None:
+def read_run_progress(value: bytes | None) -> RunProgress | None:
     """Return what a record says of a run; None for bytes that say nothing."""
     try:
         return _decode(value or b"")

@@ -4,7 +4,7 @@ They are kept apart from the ledger's row, which is read and written with every 
 grow with what users return. Tasks that return nothing and do not fail have no row here.
 
 A row has at most `MAX_RESULT_BYTES` and four bytes for each of `MAX_ERROR_CHARS`, about 1.1 MiB: a changelog's record
-may have 2 MiB (`app.topics`).
+may have 2 MiB (`app.topics.catalogue`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from app.events import TaskEvent
+    from app.events import OneTaskEvent
 
 MAX_ERROR_CHARS = 20_000
 """Of an error in a row; workers write less than that (`app.rules.dead_letters.MAX_MESSAGE_CHARS`)."""
@@ -65,7 +65,7 @@ class Results:
         self._get = get
         self._rows: dict[bytes, ResultRow] = {}
 
-    def of(self, event: TaskEvent, *, has_row: bool) -> ResultRow:
+    def of(self, event: OneTaskEvent, *, has_row: bool) -> ResultRow:
         """Return the row of an event's task, to be changed; `has_row` says whether one was made before."""
         key = result_key(event.object_id.encode(), event.sequence)
         row = self._rows.get(key)

@@ -2,7 +2,7 @@
 
 The law `tasks created = queued + in progress + waiting for retry + finished + dead + cancelled` holds in every tally,
 whatever the order in which events are heard: a task is counted in a state from the moment on at which its (first)
-TASK_CREATED is counted, and in exactly one. An event that overtook its TASK_CREATED only says into which.
+TASKS_CREATED is counted, and in exactly one. An event that overtook its TASKS_CREATED only says into which.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Tally:
             counts = self.windows[key] = Counts()
         return counts
 
-    def move(self, kind: str, before: int, after: int) -> None:
-        """Count a task of a kind out of one state and into another (numbers of `TASK_STATES`)."""
+    def move(self, kind: str, before: int, after: int, count: int = 1) -> None:
+        """Count tasks of a kind out of one state and into another (numbers of `TASK_STATES`)."""
         moves = self.moves.get(kind)
         if moves is None:
             moves = self.moves[kind] = [0] * len(TASK_STATES)
-        moves[before] -= 1
-        moves[after] += 1
+        moves[before] -= count
+        moves[after] += count
 
     def totals(self) -> dict[str, Counts]:
         """Return the sum of all windows by kind, with the moves, which belong to no window: states are of now."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from app.events import task_id_of
 from app.rules.ledger_states import TaskState
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ class Event(msgspec.Struct, frozen=True):
 
     type: str
     id: str
+    object_id: str
     at_ms: int
     task_id: str = ""
     sequence: int = 0
+    first: int = 0
+    count: int = 0
     attempt: int = 1
     redrive: int = 0
     worker: str = ""
@@ -154,19 +158,29 @@ def timeline_of(events: Iterable[Event]) -> Timeline:
             continue  # a duplicate, which counts nowhere else either
         seen.add(event.id)
         last_at_ms = event.at_ms if last_at_ms is None else max(last_at_ms, event.at_ms)
-        if not event.task_id:
+        if event.type == "OBJECT_CREATED":
             created_at_ms = event.at_ms
             continue
-        task = tasks.get(event.task_id)
-        if task is None:
-            task = tasks[event.task_id] = TaskTimeline(event.task_id, event.sequence, event.type)
-        task.last = event.type
-        _add(task.spans, event)
+        for task_id, sequence in _tasks_of(event):
+            task = tasks.get(task_id)
+            if task is None:
+                task = tasks[task_id] = TaskTimeline(task_id, sequence, event.type)
+            task.last = event.type
+            _add(task.spans, event)
     return Timeline(created_at_ms, last_at_ms, sorted(tasks.values(), key=lambda task: task.sequence))
 
 
+def _tasks_of(event: Event) -> list[tuple[str, int]]:
+    """Return the tasks that an event is of, each with its sequence."""
+    if event.type != "TASKS_CREATED":
+        return [(event.task_id, event.sequence)]
+    return [
+        (task_id_of(event.object_id, sequence), sequence) for sequence in range(event.first, event.first + event.count)
+    ]
+
+
 def _add(spans: list[Span], event: Event) -> None:
-    if event.type == "TASK_CREATED":
+    if event.type == "TASKS_CREATED":
         _end(spans, event)
         spans.append(Span(What.QUEUE, event.at_ms, attempt=event.attempt, redrive=event.redrive))
     elif event.type == "TASK_STARTED":

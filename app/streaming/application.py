@@ -29,21 +29,22 @@ import faust
 from aiokafka import errors
 
 from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
+from app.kafka.transactional_producer import TransactionalProducer
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
-from app.streaming.progress import KafkaEnds, Progress, patience_s
+from app.streaming.progress_monitor import KafkaEnds, ProgressMonitor, patience_s
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
-from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
+from app.streaming.topic_limits import MAX_BATCH_BYTES
+from app.streaming.transactions import Transactions
 from app.streaming.watchdog import Watchdog, end_hanging_process
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from app.streaming.options import StreamingOptions
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class StreamingApp(faust.App):
 
     options: StreamingOptions
     transactions: Transactions
-    progress: Progress
+    progress_monitor: ProgressMonitor
     watchdog: Watchdog
     is_prepared: bool
     preflight: Callable[[], Awaitable[None]]
@@ -95,7 +96,7 @@ class StreamingApp(faust.App):
             # The broker went away since `preflight`. Faust would end with exit code 1: a setting is wrong.
             end_process(error)
         self.is_prepared = True
-        self.add_future(self.progress.run())
+        self.add_future(self.progress_monitor.run())
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -134,14 +135,14 @@ def create_streaming_app(
     options: StreamingOptions,
     preflight: Callable[[], Awaitable[None]],
     fatal: Callable[[BaseException], NoReturn] | None = None,
-    places_table: str = "",
+    notes_table: str = "",
     watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
     `role` names its workers where nobody else does; left out: the group does.
 
-    `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
+    `notes_table` names the table that keeps where the group is, too (`offset_notes`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
     """
     fatal = fatal or (lambda error: end_process(error, app.describe_work()))
@@ -165,15 +166,6 @@ def create_streaming_app(
         TableManager=StepTableManager,
     )
     instance = options.worker_id or uuid.uuid4().hex[:12]
-    ownership = Ownership(
-        group_id=app_id,
-        input_topics=input_topics,
-        tables=lambda: app.tables.values(),  # noqa: PLW0108  # app.tables is made at first use, after this
-        stores=Workspace(options.data_dir / "stores" / app_id, instance),
-        connection=options.connection,
-        fatal=fatal,
-        places_table=places_table,
-    )
     app.options = options
     app.role = role or app_id
     app.worker_name = options.worker_id or f"{app.role}-{instance}"
@@ -181,16 +173,36 @@ def create_streaming_app(
     app.preflight = preflight
     app.drain = _nothing_to_drain
     app.describe_work = str
+    ownership = Ownership(
+        group_id=app_id,
+        input_topics=input_topics,
+        tables=lambda: app.tables.values(),  # noqa: PLW0108  # app.tables is made at first use, after this
+        stores=Workspace(options.data_dir / "stores" / app_id, instance),
+        connection=options.connection,
+        fatal=fatal,
+        notes_table=notes_table,
+    )
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
-    app.progress = Progress(
+    _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
+    app.is_prepared = False
+    app.transport.Consumer = Consumer
+    app.transport.Producer = Producer
+    app.input = app.input_of(*input_topics)
+    return app
+
+
+def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
+    """Let the app's work and loops be watched, and whether these topics stay what they are."""
+    options = app.options
+    app.progress_monitor = ProgressMonitor(
         app.transactions,
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
         limit_s=options.stall_timeout_s,
         is_stopping=lambda: app.should_stop,
         survey=Survey(
             options.connection,
-            dict.fromkeys((*input_topics, *watched_topics)),
-            ownership,
+            topics,
+            app.transactions.ownership,
             transactional_id=app.transactional_id,
             patience_s=patience_s(options.stall_timeout_s),
             stands_aside=lambda: app.consumer.assignor.aside,
@@ -198,14 +210,9 @@ def create_streaming_app(
     )
     app.watchdog = Watchdog(
         options.stall_timeout_s,
-        verdict=lambda: app.progress.verdict,
+        verdict=lambda: app.progress_monitor.verdict,
         end=lambda silence: end_hanging_process(silence, app.describe_work),
     )
-    app.is_prepared = False
-    app.transport.Consumer = Consumer
-    app.transport.Producer = Producer
-    app.input = app.input_of(*input_topics)
-    return app
 
 
 def _producer_factory(app: StreamingApp) -> Callable[[Callable[[], Membership]], TransactionalProducer]:

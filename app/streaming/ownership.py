@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions, living_members
-from app.streaming.claims import Positions, read_positions
-from app.streaming.places import PLACES_KEY, decode_places, starting_point
+from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
+from app.streaming.group_positions import GroupPositions, read_positions
+from app.streaming.offset_notes import NOTES_KEY, decode_notes, starting_point
+from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
-    from app.streaming.fencing import Membership
-    from app.streaming.places import Place
-    from app.streaming.progress import Fetching
+    from app.kafka.fencing import Membership
+    from app.streaming.input_reader import InputReader
+    from app.streaming.partition import PartitionObserver
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
 
@@ -36,67 +37,15 @@ log = logging.getLogger(__name__)
 _RESTORE_STALL_S = 60.0
 
 
-class Partition:
-    """One partition number of this worker, over all of its input topics.
-
-    `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
-    was claimed, None if they are not known. Not `active` until restored.
-    """
-
-    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.next_offsets: dict[str, int] = {}
-        self.metadata: dict[str, str] = {}
-        self.ends: dict[str, int] = {}
-        self.places: dict[str, Place] = {}
-        self.members: frozenset[str] | None = None
-        self.stores: dict[str, TableStore] = {}
-        self.active = False
-
-
-class Reader(Protocol):
-    """The part of the consumer that ownership and `progress` need; `delivered`: by partition where its agent is."""
-
-    delivered: Mapping[TopicPartition, int]
-
-    def fetching(self) -> Fetching:
-        """Return what the consumer does now."""
-
-    async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the first offset that each partition's log still has."""
-
-    async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return where each partition ends for readers of committed records."""
-
-    async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Go on from these offsets; a partition that is not assigned any more is passed over."""
-
-    def open_partitions(self, partitions: frozenset[TopicPartition]) -> None:
-        """Take records of these partitions from now on, and of no others."""
-
-
-class Observer(Protocol):
-    """Somebody who keeps books by partition, such as a processing engine."""
-
-    def partition_ready(self, partition: Partition) -> None:
-        """Hear that a partition's records are about to flow, with its committed offsets and metadata."""
-
-    def partition_lost(self, partition: Partition) -> None:
-        """Hear that a partition is gone: nothing of it can be committed any more."""
-
-
 class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
-    `places_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
+    `notes_table` names the table that keeps where the group is (`offset_notes`); without it lost offsets go unnoticed.
     `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
-    first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
+    first moment at which somebody else can own it. Source: KIP-447, and the fault runs that
+    `docs/explanation/exactly-once.md` tells of.
     """
 
     def __init__(
@@ -108,18 +57,18 @@ class Ownership:
         stores: Workspace,
         connection: Mapping[str, Any],
         fatal: Callable[[BaseException], NoReturn],
-        places_table: str = "",
+        notes_table: str = "",
     ) -> None:
         self.group_id = group_id
-        self.places_table = places_table
+        self.notes_table = notes_table
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = ""
         self.input_topics = tuple(input_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
         self.assignment: object = None
-        self.observers: list[Observer] = []
-        self.reader: Reader | None = None
+        self.observers: list[PartitionObserver] = []
+        self.reader: InputReader | None = None
         self.restoring: list[RestoreProgress] = []
         self.aborted_count = 0
         self._tables = tables
@@ -253,7 +202,7 @@ class Ownership:
             loop.time() - began_at_s,
         )
 
-    async def _read_positions(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> Positions | None:
+    async def _read_positions(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> GroupPositions | None:
         """Read all that says where to begin, None if all partitions went away; the topics' ids are those for good."""
         assert self.reader is not None
         inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
@@ -277,18 +226,18 @@ class Ownership:
                 partition.members = members
         return positions
 
-    def _starting_points(self, partitions: Sequence[Partition], positions: Positions) -> dict[TopicPartition, int]:
+    def _starting_points(self, partitions: Sequence[Partition], positions: GroupPositions) -> dict[TopicPartition, int]:
         """Set each partition's offsets, now that its tables tell, too; returns where to read from."""
         starts = {}
         for partition in partitions:
-            store = partition.stores.get(self.places_table)
-            places = partition.places = decode_places(None if store is None else store.get(PLACES_KEY))
+            store = partition.stores.get(self.notes_table)
+            notes = partition.offset_notes = decode_notes(None if store is None else store.get(NOTES_KEY))
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
                 start = starting_point(
                     tp,
                     positions.committed[tp],
-                    places.get(topic),
+                    notes.get(topic),
                     group_id=self.group_id,
                     topic_id=positions.topic_ids[topic],
                     cluster_id=positions.cluster_id,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from app.errors import EbsError
-from app.plain_text import plain_lines
+from app.telemetry.plain_text import plain_lines
 from ebs.cli.commands import HELP_NAMES, AllCommands
 
 cli = typer.Typer(

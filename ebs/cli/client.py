@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
+from app.addresses.loopback import takes_proxies
+from app.addresses.segments import api_path
 from app.errors import EbsError
-from app.loopback import takes_proxies
-from app.segments import api_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

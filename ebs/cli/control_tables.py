@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from app.rules.workers import HeldUp
+from app.rules.worker_heartbeats import HeldUp
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
 

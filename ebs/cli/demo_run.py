@@ -10,9 +10,9 @@ import httpx
 import typer
 from rich.console import Console
 
-from app.loopback import takes_proxies
-from app.ports import LOOPBACK, free_port
-from app.security_settings import keys_of
+from app.addresses.loopback import takes_proxies
+from app.addresses.ports import LOOPBACK, free_port
+from app.settings.security import keys_of
 from ebs.cli.bars import DownloadBar, TaskBar
 from ebs.cli.demo_play import DemoPlay, patience_s
 from ebs.cli.demo_tables import statistics_table, windows_table
@@ -27,7 +27,7 @@ from ebs.local.supervisor import StopRequest, stop_on_signals
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 INTERRUPTED = 130  # as shells count a Ctrl-C
 _PROCESS_TIME = "0.05-0.2"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from app.plain_text import plain
+from app.telemetry.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

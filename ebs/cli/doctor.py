@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.errors import BrokerUnavailable, EbsError
-from app.name_clashes import hidden_packages
-from app.plain_text import plain, plain_json, plain_lines
+from app.process.name_clashes import hidden_packages
+from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs import start
 from ebs.cli.client import ApiClient, ApiError, path_of
 from ebs.cli.options import Broker, settings_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.doctor.facts import Facts, Finding
 
 EXIT_ERRORS = 1
@@ -80,8 +80,8 @@ def doctor(
 
 
 async def _look(settings: Settings) -> Facts:
-    from app.broker import wait_for_broker
-    from app.kafka_security import kafka_security
+    from app.kafka.security import kafka_security
+    from app.topics.making import wait_for_broker
     from ebs.doctor.reading import UNREADABLE, read_within
 
     security = kafka_security(settings)
@@ -97,7 +97,7 @@ async def _look(settings: Settings) -> Facts:
 
 def _handler_error() -> str | None:
     """Return why the handlers cannot be imported; in a process of its own, as importing runs anybody's code."""
-    command = start.command("agents.handling.check")
+    command = start.command("agents.execution.check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:

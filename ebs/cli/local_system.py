@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.broker import ensure_topics
+from app.addresses.ports import LOOPBACK, is_free
+from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.errors import EmbeddedBrokerError, SettingsError
-from app.kafka_security import kafka_security
+from app.kafka.security import kafka_security
 from app.names import ROLES
-from app.ports import LOOPBACK, is_free
-from app.topics import catalogue
-from app.web_ports import FIRST_WEB_PORT, reserve_web_port
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs import start
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.restart_policy import RestartPolicy, why_ended
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from app.broker import TopicReport
-    from app.settings import Settings
+    from app.settings.settings import Settings
+    from app.topics.making import TopicReport
     from ebs.local.kafka_runtime import Progress
     from ebs.local.program_log import ProgramLog
     from ebs.local.supervisor import StopRequest

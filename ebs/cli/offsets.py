@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.rules.worked import EARLIEST, LATEST, WORKED
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.options import ROLES, Broker, Role, settings_of
 
 if TYPE_CHECKING:
-    from app.offset_reset import Reset
+    from ebs.doctor.offset_reset import Reset
 
 offsets = subcommands("Set the offsets at which a role goes on.", no_args_is_help=True)
 _EXTRA_S = 5.0
@@ -60,10 +60,10 @@ def reset(
     """
     import asyncio
 
-    from app.broker import other_retry_topics
-    from app.kafka_security import kafka_security
-    from app.offset_reset import reset_offsets
-    from app.topics import input_topics
+    from app.kafka.security import kafka_security
+    from app.topics.catalogue import input_topics
+    from app.topics.making import other_retry_topics
+    from ebs.doctor.offset_reset import reset_offsets
 
     settings = settings_of(broker=broker)
     names = settings.names

@@ -12,7 +12,7 @@ import typer
 from app.errors import SettingsError
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 
 class Role(StrEnum):
@@ -75,6 +75,6 @@ def is_set(variable: str) -> bool:
 
 def settings_of(**options: object) -> Settings:
     """Return the settings with those options on top that were given. Raises `SettingsError`."""
-    from app.settings import load
+    from app.settings.settings import load
 
     return load(**{name: value for name, value in options.items() if value is not None})

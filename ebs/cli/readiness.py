@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from app.loopback import takes_proxies
+from app.addresses.loopback import takes_proxies
 from ebs.cli.local_system import API_ROLE
 
 if TYPE_CHECKING:

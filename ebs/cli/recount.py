@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 
 from app.errors import EbsError
-from app.plain_text import plain, plain_json, plain_lines
+from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs.cli.bars import RecordBar
 from ebs.cli.options import Broker, settings_of
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.recount.findings import Difference, Findings
 
 EXIT_NOT_COUNTED = 2
@@ -57,8 +57,8 @@ def recount(
 
 
 async def _recount(settings: Settings, tell: Any, only: list[int]) -> Findings:
-    from app.broker import wait_for_broker
-    from app.kafka_security import kafka_security
+    from app.kafka.security import kafka_security
+    from app.topics.making import wait_for_broker
     from ebs.recount.reading import open_topics
     from ebs.recount.run import Recount
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.client_settings import client_settings
-from app.plain_text import plain, plain_json
+from app.settings.client import client_settings
+from app.telemetry.plain_text import plain, plain_json
 from ebs.cli.client import ApiClient
 
 if TYPE_CHECKING:

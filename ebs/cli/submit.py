@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.events import MAX_TASKS
-from app.plain_text import plain
+from app.telemetry.plain_text import plain
 from ebs.cli.content import content_of
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from app.broker import Say, TopicReport
-    from app.broker_probe import Security
-    from app.settings import Settings
+    from app.kafka.probe import Security
+    from app.settings.settings import Settings
+    from app.topics.making import Say, TopicReport
 
 
 def topics(
@@ -39,7 +39,7 @@ def topics(
 
     from rich.console import Console
 
-    from app.kafka_security import kafka_security
+    from app.kafka.security import kafka_security
 
     settings = settings_of(broker=broker, partitions=partitions)
 
@@ -57,8 +57,8 @@ def topics(
 async def _ensure(
     settings: Settings, security: Security, timeout_s: float | None, say: Say, *, adopt: bool
 ) -> tuple[TopicReport, ...]:
-    from app.broker import ensure_topics, tiers_on_broker, wait_for_broker
-    from app.topics import catalogue
+    from app.topics.catalogue import catalogue
+    from app.topics.making import ensure_topics, tiers_on_broker, wait_for_broker
 
     if adopt:
         await wait_for_broker(settings.broker, security=security, timeout_s=timeout_s, say=say)

@@ -22,7 +22,7 @@ def up(
     """
     import asyncio
 
-    from app.ports import LOOPBACK
+    from app.addresses.ports import LOOPBACK
     from ebs.cli.local_system import Plan
     from ebs.cli.options import settings_of
     from ebs.cli.up_run import run_up

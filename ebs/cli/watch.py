@@ -13,8 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from app.plain_text import plain, plain_json
 from app.rules.ledger_states import ENDED_OBJECT_STATES
+from app.telemetry.plain_text import plain, plain_json
 from ebs.cli.client import ApiError, path_of
 from ebs.cli.control_tables import tasks_table
 from ebs.cli.object_tables import object_table, totals_table

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
 from ebs.doctor.durability_rules import check_durability
 from ebs.doctor.running_rules import check_former_tiers, check_groups, check_letters, check_workers
 from ebs.doctor.settings_rules import check_clocks, check_settings
 from ebs.doctor.topic_rules import check_broker, check_topics
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.doctor.facts import Facts, Finding
 
 

@@ -9,8 +9,8 @@ from ebs.doctor.facts import Finding, Severity, number_in, set_topic_config
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from app.settings import Settings
-    from app.topics import TopicSpec
+    from app.settings.settings import Settings
+    from app.topics.catalogue import TopicSpec
     from ebs.doctor.facts import Facts
 
 _ENOUGH_BROKERS = 3

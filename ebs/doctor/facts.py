@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.rules.workers import HeldUp
+    from app.rules.worker_heartbeats import HeldUp
 
 
 class Severity(StrEnum):

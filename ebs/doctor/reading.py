@@ -14,24 +14,24 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
 from app.errors import ForeignTopics
+from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count
+from app.kafka.log_dirs import biggest_partitions
+from app.kafka.reading import RecordReader
+from app.kafka.transactional_producer import transaction_version
 from app.names import PROCESSING
-from app.rules.workers import HEARTBEAT_EVERY_S, decode_heartbeat
-from app.streaming.producer import transaction_version
-from app.streaming.reading import RecordReader
+from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.survey import unowned_numbers
-from app.topic_registry import TopicRegistry
-from app.topics import PLACES_TABLES, catalogue, input_topics
+from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
+from app.topics.registry import TopicRegistry
 from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
-from ebs.doctor.log_dirs import biggest_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from app.settings import Settings
-    from app.topic_ownership import TopicClaim
+    from app.settings.settings import Settings
+    from app.topics.ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
@@ -67,7 +67,7 @@ async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
             broker_count=len(node_ids),
             broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
             topics=topics,
-            groups=[await _read_group(admin, consumer, role, settings, topics) for role in PLACES_TABLES],
+            groups=[await _read_group(admin, consumer, role, settings, topics) for role in NOTES_TABLES],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
@@ -154,7 +154,7 @@ async def _read_group(
     lost: defaultdict[str, int] = defaultdict(int)
     gone: defaultdict[str, list[int]] = defaultdict(list)
     beyond: defaultdict[str, list[int]] = defaultdict(list)
-    worked = await _worked_numbers(consumer, names.changelog(role, PLACES_TABLES[role]), topics)
+    worked = await _worked_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
         if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:

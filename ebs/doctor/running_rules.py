@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.names import PROCESSING, role_of
-from app.rules.workers import is_gone
+from app.rules.worker_heartbeats import is_gone
 from ebs.doctor.facts import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.doctor.facts import Facts, GroupFacts, WorkerFacts
 
 _MUCH_LAG = 100_000

@@ -9,7 +9,7 @@ from ebs.doctor.facts import Finding, Severity, number_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.doctor.facts import Facts
 
 _HOUR_S = 3_600

@@ -9,8 +9,8 @@ from ebs.doctor.facts import Finding, Severity, command, number_in, set_topic_co
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from app.settings import Settings
-    from app.topics import TopicSpec
+    from app.settings.settings import Settings
+    from app.topics.catalogue import TopicSpec
     from ebs.doctor.facts import Facts, TopicFacts
 
 _HOUR_MS = 3_600_000

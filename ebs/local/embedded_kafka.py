@@ -1,4 +1,4 @@
-"""One real Apache Kafka as a child process, for the first look and for the tests (design, section 7).
+"""One real Apache Kafka as a child process, for the first look and for the tests.
 
 Everything it writes is in `<data_dir>/kafka/`: `log/` the records, `server.properties`, `kafka.log` its own words
 (those of its previous life in `kafka.log.1`). It listens on the loopback address only, dies with the process that
@@ -19,10 +19,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from app.broker_probe import why_unavailable
+from app.addresses.ports import LOOPBACK, free_port, is_free
 from app.errors import EmbeddedBrokerError
-from app.ports import LOOPBACK, free_port, is_free
-from app.settings import load
+from app.kafka.probe import why_unavailable
+from app.settings.settings import load
 from ebs.local.class_archive import ClassArchive
 from ebs.local.kafka_commands import format_command, java_command, server_command, server_properties
 from ebs.local.kafka_runtime import default_cache_dir, ensure_jars, find_java, pinned_jars

@@ -1,4 +1,4 @@
-"""The settings file and the two command lines of the embedded Apache Kafka (design, section 7)."""
+"""The settings file and the two command lines of the embedded Apache Kafka."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from platformdirs import user_cache_path
 
 from app.errors import EmbeddedBrokerError
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_FILE_BYTES = 10 * 1_048_576
 _LAST_LINES = 10
 _LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) (?P<logger>[^ :]+): (?P<text>.*)")
-"""How our processes log (`app.log_format`)."""
+"""How our processes log (`app.telemetry.log_format`)."""
 _OF_UVICORN = re.compile(r"(?P<level>[A-Z]+): +(?P<text>.*)")
 _LAST_WORDS = "error: "
 _PRINTED = "mode.redirect"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 REFUSED = 1
 """Exit code of a program that cannot work as it is configured (`SettingsError`, `TopicMismatch`)."""
 CRASHED = frozenset({70, 71})
-"""Exit codes of workers that ended themselves because of a transaction in doubt (design, section 2: crash only)."""
+"""Exit codes of workers that ended themselves because of a transaction in doubt: they are started again."""
 _WHY = {
     REFUSED: "it cannot run as it is configured",
     70: "a step failed or is in doubt",

@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
-from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import decode_row
 from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
 from ebs.recount.figures import WINDOW_MS, Figures, row_of, unequal
 from ebs.recount.findings import Difference, Findings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WINDOW_MS = 10_000
 _COUNTED = {
     "OBJECT_CREATED": "objects_created",
-    "TASK_CREATED": "tasks_created",
+    "TASKS_CREATED": "tasks_created",
     "TASK_STARTED": "tasks_started",
     "TASK_FINISHED": "tasks_finished",
     "TASK_FAILED": "tasks_failed",

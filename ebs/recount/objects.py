@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.events import ObjectCreated, TaskFinished
+from app.events import ObjectCreated, TaskFinished, TasksCreated
 from app.rules.results import MAX_ERROR_CHARS
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from app.events import TaskEvent
 
-CREATED, STARTED, FINISHED, FAILED = "TASK_CREATED", "TASK_STARTED", "TASK_FINISHED", "TASK_FAILED"
+CREATED, STARTED, FINISHED, FAILED = "TASKS_CREATED", "TASK_STARTED", "TASK_FINISHED", "TASK_FAILED"
 RETRIED, DEAD, CANCELLED = "TASK_RETRIED", "TASK_DEAD", "TASK_CANCELLED"
 _OF_AN_ATTEMPT = {STARTED, FAILED, RETRIED}
 _ENDS = {FINISHED: "FINISHED", CANCELLED: "CANCELLED", DEAD: "DEAD"}
@@ -88,14 +88,19 @@ class Facts:
         self.task_count = self.task_count or event.task_count
         name = str(event.__struct_config__.tag)
         redrive = event.redrive if isinstance(event.redrive, int) else 0
+        for sequence in range(event.task_count):
+            self.tasks.setdefault(sequence, {})
+        self.last_ms = max(self.last_ms, event.at_ms)
+        if isinstance(event, TasksCreated):
+            for sequence in range(event.first, event.first + event.count):
+                made = Fact(event.at_ms, is_late, 0, 0, "")
+                self.tasks[sequence].setdefault(Key(redrive, name, 0), made)
+            return
         key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)
         text = bytes(event.result) if isinstance(event, TaskFinished) else error_bytes(getattr(event, "error", ""))
         spent_ms = getattr(event, "spent_ms", 0)
         fact = Fact(event.at_ms, is_late, getattr(event, "wait_ms", 0), spent_ms, brief(text))
         self.tasks.setdefault(event.sequence, {}).setdefault(key, fact)
-        for sequence in range(event.task_count):
-            self.tasks.setdefault(sequence, {})
-        self.last_ms = max(self.last_ms, event.at_ms)
 
     @property
     def has_beginning(self) -> bool:

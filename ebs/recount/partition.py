@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from app.events import ObjectCreated
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.recount.findings import Difference, Findings
     from ebs.recount.reading import Cut, Stretch
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from aiokafka import AIOKafkaClient, TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.broker_probe import PLAINTEXT
 from app.errors import BrokerError, BrokerUnavailable
+from app.kafka.fencing import fetch_stable_offsets
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
 from app.names import STATISTICS
-from app.streaming.fencing import fetch_stable_offsets
-from app.streaming.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
     from app.names import Names
 
 _FETCH_BYTES = 4 << 20

@@ -11,7 +11,7 @@ from ebs.recount.partition import PartitionRecount
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from app.settings import Settings
+    from app.settings.settings import Settings
     from ebs.recount.findings import Difference
     from ebs.recount.reading import Stretch, TopicReader
 

@@ -20,8 +20,8 @@ from plain_names import OBJECTS, TASK_EVENTS
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.statistics import app
-from app.events import TaskCreated, TaskFinished, TaskStarted, encode
-from app.settings import load
+from app.events import TaskFinished, TasksCreated, TaskStarted, encode
+from app.settings.settings import load
 from app.streaming.tables import StoreMemory, TableStore
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def waves(object_count: int) -> Iterator[list[tuple[str, list[Any]]]]:
         at_ms = BASE_MS + first * 10
         ids = [uuid.uuid4().hex for _ in range(min(OBJECTS_PER_WAVE, object_count - first))]
         created = [object_created(one, at_ms=at_ms) for one in ids]
-        for event_type in (TaskCreated, TaskStarted, TaskFinished):
+        for event_type in (TasksCreated, TaskStarted, TaskFinished):
             events = [
                 task_event(event_type, one, sequence, at_ms=at_ms, task_count=TASKS_PER_OBJECT)
                 for one in ids
                 for sequence in range(TASKS_PER_OBJECT)
             ]
-            yield [*([(OBJECTS, created)] if event_type is TaskCreated else []), (TASK_EVENTS, events)]
+            yield [*([(OBJECTS, created)] if event_type is TasksCreated else []), (TASK_EVENTS, events)]
 
 
 def main(options: argparse.Namespace) -> None:

@@ -35,6 +35,8 @@ from follower import lag_of
 from pipeline import check, console, reading, running_system
 from plain_names import OBJECTS, STATISTICS_APP, TASK_EVENTS
 
+from app.events import task_id_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -60,8 +62,10 @@ class Event(msgspec.Struct):
     """The part of an event that is measured."""
 
     type: str
-    task_id: str
+    object_id: str
     at_ms: int
+    task_id: str = ""
+    count: int = 0
 
 
 class Watch:
@@ -83,8 +87,9 @@ class Watch:
                         self._note(decode(record.value))
 
     def _note(self, event: Event) -> None:
-        if event.type == "TASK_CREATED":
-            self.created_at_ms[event.task_id] = event.at_ms
+        if event.type == "TASKS_CREATED":
+            for sequence in range(event.count):
+                self.created_at_ms[task_id_of(event.object_id, sequence)] = event.at_ms
         elif event.type == "TASK_STARTED":
             self.started_at_ms.setdefault(event.task_id, event.at_ms)
         elif event.type in {"TASK_FINISHED", "TASK_DEAD"}:

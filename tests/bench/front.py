@@ -22,12 +22,14 @@ from aiokafka import AIOKafkaProducer
 from api_process import ApiProcess
 from feed import feed
 from fleet import said, until
+from histories import made_fact
 from pipeline import PARTITIONS, Line, run_parts, running_system
 from plain_names import LEDGER_CHANGELOG
 from raw_http import get_load, post_load
 
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.events import ObjectCreated, TaskFinished, TaskStarted, task_id_of
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.placement import partition_of
 from app.rules.tally import Tally
 
@@ -117,7 +119,7 @@ def finished_row(object_id: str, at_ms: int) -> ObjectRow:
     apply_object_created(row, created, tally)
     for sequence in range(3):
         common = (object_id, task_id_of(object_id, sequence), 0, "default", sequence, 3, 1, at_ms)
-        apply_task_event(row, TaskCreated("c", *common), tally)
+        apply_task_event(row, made_fact("c", *common), tally)
         apply_task_event(row, TaskStarted("s", *common, "w", 5), tally)
         apply_task_event(row, TaskFinished("f", *common, "w", 5, 9), tally)
     return row

@@ -31,11 +31,11 @@ from plain_names import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 from rich.console import Console
 from rich.table import Table
 
-from app.broker import ensure_topics
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
-from app.rules.ledger import decode_row
-from app.settings import load
-from app.topics import catalogue
+from app.rules.ledger_rows import decode_row
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

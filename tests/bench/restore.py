@@ -19,8 +19,9 @@ from histories import BASE_MS, object_created, task_event
 from pipeline import PARTITIONS, TASKS_PER_OBJECT, console, running_system, usage_of
 from plain_names import LEDGER_CHANGELOG
 
-from app.events import TaskCreated, TaskFinished, TaskStarted
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.events import TaskFinished, TasksCreated, TaskStarted
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.tally import Tally
 
 _BATCH_BYTES = 1 << 19
@@ -31,7 +32,7 @@ def finished_row(at_ms: int) -> bytes:
     """Return the row of an object that went its way: 3 tasks created, started, finished."""
     row, tally = ObjectRow(), Tally()
     apply_object_created(row, object_created("x", at_ms=at_ms), tally)
-    for event_type in (TaskCreated, TaskStarted, TaskFinished):
+    for event_type in (TasksCreated, TaskStarted, TaskFinished):
         for sequence in range(TASKS_PER_OBJECT):
             event = task_event(event_type, "x", sequence, at_ms=at_ms + 5, task_count=TASKS_PER_OBJECT)
             apply_task_event(row, event, tally)

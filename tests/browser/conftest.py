@@ -17,9 +17,9 @@ from api_process import PATIENCE_S, ApiProcess, until
 from fleet import PATIENT, Fleet
 from playwright.sync_api import expect, sync_playwright
 
-from app.broker import ensure_topics
-from app.settings import load
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 from api_process import PATIENCE_S, ApiProcess, until
 from playwright.sync_api import expect
 
-from app.broker import ensure_topics
-from app.ports import free_port
-from app.settings import load
-from app.topics import catalogue
+from app.addresses.ports import free_port
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

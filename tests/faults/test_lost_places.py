@@ -22,11 +22,11 @@ from system import System
 from typer.testing import CliRunner
 from worker_pages import read_page
 
-from app.broker import ensure_topics
 from app.events import ObjectCreated, encode
-from app.settings import load
+from app.settings.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.cli import cli
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from api.view.view import Progress, View
 from app.events import encode
 from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
-from app.rules.ledger import encode_row
+from app.rules.ledger_rows import encode_row
 from app.rules.placement import partition_of
-from app.settings import Settings
+from app.settings.settings import Settings
 from ebs.cli import cli
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from api.submit.publisher import Record
     from app.events import ObjectCreated
     from app.rules.counts import Counts, WindowKey
-    from app.rules.ledger import ObjectRow
-    from app.rules.redrive import Outgoing
+    from app.rules.ledger_rows import ObjectRow
+    from app.rules.outgoing import Outgoing
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
@@ -88,7 +88,7 @@ class MemoryTopics:
         wave = list(records)
         await asyncio.sleep(0)
         return {
-            (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers)) + 1
+            (record.topic, record.partition): self.write(*record[:4], headers=tuple(record.headers or ())) + 1
             for record in wave
         }
 

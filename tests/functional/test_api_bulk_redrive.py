@@ -14,10 +14,10 @@ from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.redrive_run import Patience
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
-from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.fingerprint import fingerprint
+from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.letter_filter import LetterFilter
-from app.rules.redrive_runs import read_progress
+from app.rules.redrive_runs import read_run_progress
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_many_are_written_in_chunks(api, grave):
         tuple(map(commit.count, (OBJECTS, TASK_REQUESTS, TASK_EVENTS, DEAD_LETTERS))) for commit in grave.commits()
     ]
     assert [(0, 0, 0, 1), (1, 499, 499, 501), (0, 500, 500, 501), (0, 201, 201, 202), (0, 0, 0, 1)] == counts
-    told = [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
+    told = [read_run_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
     assert [0, 500, 1_000, 1_201, 1_201] == [progress.redriven_count for progress in told]
     assert [1, 2, 3, 4, 5] == [progress.number for progress in told]
 
@@ -172,7 +172,7 @@ def test_letter_that_is_discarded_meanwhile_is_skipped(api, grave):
     for number in range(3):
         grave.bury_task(number, at_ms=NOW_MS + number)
     commit = api.topics.commit
-    discard = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.DISCARDED, Act(NOW_MS, "elsewhere", "old"))
+    discard = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.DISCARDED, LetterAct(NOW_MS, "elsewhere", "old"))
 
     async def commit_and_discard(records):
         ends = await commit(records)

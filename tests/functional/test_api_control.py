@@ -7,16 +7,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from histories import made_fact
 from plain_names import CONTROL, WORKERS
 
 from api.control import schemas
 from api.server.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
-from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, task_id_of
+from app.events import ObjectCreated, TaskCancelled, TaskFinished, TaskStarted, task_id_of
 from app.rules.commands import Pause, encode_command
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
     import httpx
@@ -52,7 +54,7 @@ def write_object(api, *, finished: int = 0, cancelled: int = 0, tasks: int = 2) 
     apply_object_created(row, event, tally)
     for sequence in range(tasks):
         common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 2, 1)
-        apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
+        apply_task_event(row, made_fact("c", *common, NOW_MS), tally)
         apply_task_event(row, TaskStarted("s", *common, NOW_MS, "w", 0), tally)
         if sequence < finished:
             apply_task_event(row, TaskFinished("f", *common, NOW_MS, "w", 0, 0), tally)
@@ -63,8 +65,8 @@ def write_object(api, *, finished: int = 0, cancelled: int = 0, tasks: int = 2) 
 
 def write_worker(api, name: str, role: str = "processing") -> None:
     """Let a worker be heard now."""
-    identity = Identity(name, role, "0.1.0", "host", 1, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS))
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 1, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS))
 
 
 @pytest.mark.parametrize("prefix", ["/api", ""])

@@ -7,13 +7,15 @@ import json
 import msgspec
 import pytest
 from asgi_stream import AsgiStream, messages
+from histories import made_fact
 from plain_names import TASK_EVENTS
 
 from api.objects.schemas import EventPage
 from api.view import event_tail
 from api.view.event_log import EventRecord, EventsUnavailable
-from app.events import TaskCreated, TaskDead, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.events import TaskDead, TaskFinished, TaskStarted, encode, task_id_of
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 AT_MS = 1_795_489_276_303
@@ -49,7 +51,7 @@ class Story:
     def begin(self, **options) -> None:
         """Create and start both tasks."""
         for sequence in (0, 1):
-            self.write(TaskCreated(f"c{sequence}", *self.common(sequence)), **options)
+            self.write(made_fact(f"c{sequence}", *self.common(sequence)), **options)
         for sequence in (0, 1):
             self.write(TaskStarted(f"s{sequence}", *self.common(sequence), "w", 3), **options)
 
@@ -75,7 +77,7 @@ def story(api) -> Story:
     return Story(api)
 
 
-TYPES = ["OBJECT_CREATED", "TASK_CREATED", "TASK_CREATED", "TASK_STARTED", "TASK_STARTED"]
+TYPES = ["OBJECT_CREATED", "TASKS_CREATED", "TASKS_CREATED", "TASK_STARTED", "TASK_STARTED"]
 
 
 def test_list_has_all_events_so_far_in_order(story):

@@ -11,7 +11,7 @@ from api.submit.payload import Payload, prepare
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, decode_object
 from app.rules.idempotency import object_id_of, payload_hash
-from app.settings import Settings
+from app.settings.settings import Settings
 
 NOW_MS = 1_795_489_276_303
 KEY = {"idempotency-key": '"k-1"'}

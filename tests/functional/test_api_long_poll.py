@@ -6,10 +6,12 @@ import asyncio
 import time
 
 import pytest
+from histories import made_fact
 
 from api.objects.schemas import ObjectDetail
-from app.events import TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.events import TaskCancelled, TaskDead, TaskFinished, TaskStarted, task_id_of
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 AT_MS = 1_795_489_276_303
@@ -18,7 +20,7 @@ AT_MS = 1_795_489_276_303
 def row(object_id: str, state: str) -> ObjectRow:
     """Return the ledger row of an object of one task that has come to a state."""
     common = (object_id, task_id_of(object_id, 0), 0, "default", 0, 1, 1)
-    events = [TaskCreated("c", *common, AT_MS)]
+    events = [made_fact("c", *common, AT_MS)]
     if state != "DISTRIBUTED":
         events.append(TaskStarted("s", *common, AT_MS, "w", 0))
     end = {

@@ -7,13 +7,14 @@ from histories import task_event
 from plain_names import CONTROL, WORKERS
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.events import ObjectCreated, TaskCreated, TaskFinished
+from app.events import ObjectCreated, TaskFinished, TasksCreated
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -80,7 +81,7 @@ def test_objects_are_told_by_state_over_all_kinds(api):
         api.topics.write_object(created)
         if object_id == "a":
             apply_object_created(row, created, Tally())
-    for happened in (TaskCreated, TaskFinished):
+    for happened in (TasksCreated, TaskFinished):
         apply_task_event(row, task_event(happened, "a", 0, at_ms=NOW_MS), Tally())
     api.topics.write_row("a", row)
 
@@ -114,8 +115,8 @@ def test_histograms_are_those_of_the_statistics(api):
 
 def test_each_role_has_a_count_of_workers_although_it_is_none(api):
     """An alert can only see what is there."""
-    identity = Identity("w-1", "processing", "1", "host", 1, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS))
+    identity = WorkerIdentity("w-1", "processing", "1", "host", 1, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS))
     samples = read(api)
     found = {label: value for (name, label), value in samples.items() if name == "ebs_workers"}
     assert {"distribution": 0, "processing": 1, "statistics": 0} == found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from histories import made_fact
 
 from api.objects.schemas import ObjectPage
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.events import ObjectCreated, TaskFinished, TaskStarted, task_id_of
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
 
 START_MS = 1_795_489_270_000
@@ -22,7 +24,7 @@ def write(api, object_id: str, at_ms: int = START_MS, kind: str = "default", sta
     row = ObjectRow()
     apply_object_created(row, event, Tally())
     common = (object_id, task_id_of(object_id, 0), 0, kind, 0, 1, 1)
-    apply_task_event(row, TaskCreated("c", *common, at_ms + 1), Tally())
+    apply_task_event(row, made_fact("c", *common, at_ms + 1), Tally())
     if state != "DISTRIBUTED":
         apply_task_event(row, TaskStarted("s", *common, at_ms + 2, "w", 1), Tally())
     if state == "FINISHED":

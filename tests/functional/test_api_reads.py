@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 from fake_steps import no_rows
+from histories import made_fact
 from plain_names import OBJECTS, WORKERS
 
 from api.objects import schemas as object_schemas
@@ -14,17 +15,17 @@ from api.server import schemas
 from api.view.view import Progress
 from app.events import (
     ObjectCreated,
-    TaskCreated,
     TaskFinished,
     TaskStarted,
     object_created_id,
     task_id_of,
 )
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Heartbeat, RunningTask
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
 
 START_MS = 1_795_489_270_000
 NOW_MS = 1_795_489_276_303
@@ -51,7 +52,7 @@ def row_of(event: ObjectCreated, finished: int, result: bytes = b"null", results
     apply_object_created(row, event, tally)
     for sequence in range(2):
         common = (event.object_id, task_id_of(event.object_id, sequence), 0, event.kind, sequence, 2, 1)
-        apply_task_event(row, TaskCreated("c", *common, START_MS + 10), tally)
+        apply_task_event(row, made_fact("c", *common, START_MS + 10), tally)
         apply_task_event(row, TaskStarted("s", *common, START_MS + 30, "w", 20), tally)
         if sequence < finished:
             outcome = msgspec.Raw(result)
@@ -170,7 +171,7 @@ def test_tasks_come_page_by_page(api):
     row = ObjectRow()
     for sequence in range(1_000):
         common = ("a1", task_id_of("a1", sequence), 0, "default", sequence, 1_000, 1)
-        apply_task_event(row, TaskCreated("c", *common, START_MS), Tally())
+        apply_task_event(row, made_fact("c", *common, START_MS), Tally())
         if sequence % 100 == 7:
             apply_task_event(row, TaskStarted("s", *common, START_MS, "w", 0), Tally())
     api.topics.write_object(event)

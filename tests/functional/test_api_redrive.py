@@ -13,7 +13,7 @@ from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 from api.dead_letters import schemas
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request
-from app.rules.acts import Act, LetterId, LetterState, act_record
+from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_redrive_of_another_process_is_seen_first(api, grave):
     """What another process did is read before anything is done, even if the view had not read it yet."""
     letter_id = grave.bury_task(1)
     api.topics.deliver_at_once = False
-    act = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.REDRIVEN, Act(NOW_MS, "elsewhere", redrive=1))
+    act = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.REDRIVEN, LetterAct(NOW_MS, "elsewhere", redrive=1))
     api.topics.write(DEAD_LETTERS, act.partition, act.key, act.value, headers=tuple(act.headers))
 
     async def scenario():
@@ -325,7 +325,7 @@ def test_acts_are_kept_with_the_store(make_api):
 def test_what_only_looks_like_an_act_changes_nothing(api, grave):
     """Acts of unknown letters, in the wrong partition or without sense are passed over, and are no letters."""
     letter_id = grave.bury_task(1)
-    good = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.DISCARDED, Act(NOW_MS, "x", "y"))
+    good = act_record(DEAD_LETTERS, LetterId(1, 0), LetterState.DISCARDED, LetterAct(NOW_MS, "x", "y"))
     headers = tuple(good.headers)
     api.topics.write(DEAD_LETTERS, 2, good.key, good.value, headers=headers)
     api.topics.write(DEAD_LETTERS, 1, b"1-77", good.value, headers=headers)
@@ -338,7 +338,7 @@ def test_redriven_outranks_discarded_and_counts_once(api, grave):
     """Two processes that act at once leave a letter that is redriven, and groups that add up."""
     letter_id = grave.bury_task(1)
     for state in (LetterState.DISCARDED, LetterState.REDRIVEN, LetterState.REDRIVEN, LetterState.DISCARDED):
-        act = act_record(DEAD_LETTERS, LetterId(1, 0), state, Act(NOW_MS, "x", "y"))
+        act = act_record(DEAD_LETTERS, LetterId(1, 0), state, LetterAct(NOW_MS, "x", "y"))
         api.topics.write(DEAD_LETTERS, 1, act.key, act.value, headers=tuple(act.headers))
     assert ("REDRIVEN", 4) == (state_of(api, letter_id), len(api.get(f"{PATH}/{letter_id}").json()["acts"]))
     assert [{"REDRIVEN": 1}] == [group["states"] for group in api.get(f"{PATH}?group_by=fingerprint").json()["groups"]]

@@ -14,7 +14,7 @@ from api.dead_letters import schemas
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.redrive_run import Patience
 from app.rules.letter_filter import LetterFilter
-from app.rules.redrive_runs import Progress, RunState, progress_record, read_progress
+from app.rules.redrive_runs import RunProgress, RunState, read_run_progress, run_progress_record
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def grave(api) -> Grave:
     return Grave(api.topics)
 
 
-def run_elsewhere(**changes) -> Progress:
+def run_elsewhere(**changes) -> RunProgress:
     """Return a run of another process, as it stands on the topic."""
     fields = {"by": "10.0.0.7", "rate_per_s": 2.0, "redriven_count": 3, **changes}
-    return Progress("ab" * 16, 4, RunState.RUNNING, LetterFilter(kind="mail"), NOW_MS - 9, NOW_MS - 1, **fields)
+    return RunProgress("ab" * 16, 4, RunState.RUNNING, LetterFilter(kind="mail"), NOW_MS - 9, NOW_MS - 1, **fields)
 
 
-def tell(api, progress: Progress) -> None:
+def tell(api, progress: RunProgress) -> None:
     """Write how far a run of another process is."""
-    record = progress_record(DEAD_LETTERS, progress)
+    record = run_progress_record(DEAD_LETTERS, progress)
     api.topics.write(DEAD_LETTERS, record.partition, record.key, record.value, headers=tuple(record.headers))
 
 
@@ -57,7 +57,7 @@ def test_run_of_another_process_is_a_conflict_and_can_be_cancelled(api, grave):
     assert (409, "redrive-under-way") == refusal_of(api.post(f"{PATH}/redrive", json={"all": True}))
     answer = api.request("DELETE", f"{PATH}/redrives/{'ab' * 16}")
     assert (202, "CANCELLED", 3) == (answer.status_code, answer.json()["state"], answer.json()["redriven_count"])
-    assert run_elsewhere().ended(RunState.CANCELLED, NOW_MS) == read_progress(
+    assert run_elsewhere().ended(RunState.CANCELLED, NOW_MS) == read_run_progress(
         api.topics.records[DEAD_LETTERS, 0][-1].value
     )
     assert 1 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
@@ -69,7 +69,7 @@ def test_run_that_another_process_ends_stops(api, grave):
         grave.bury_task(number)
     started = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 4})
     wait_for_count(api, started, 1)
-    now = read_progress(api.topics.records[DEAD_LETTERS, 0][-1].value)
+    now = read_run_progress(api.topics.records[DEAD_LETTERS, 0][-1].value)
     tell(api, now.ended(RunState.CANCELLED, NOW_MS + 5))
     run = run_to_end(api, started)
     assert ("CANCELLED", now.redriven_count, NOW_MS + 5) == (run["state"], run["redriven_count"], run["ended_at_ms"])
@@ -95,7 +95,7 @@ def test_run_whose_process_is_gone_is_interrupted(api, grave):
         run["error"],
     )
     assert 1 == run_to_end(api, api.post(f"{PATH}/redrive", json={"all": True}))["redriven_count"]
-    told = [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
+    told = [read_run_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
     assert ["RUNNING", "INTERRUPTED", "RUNNING", "RUNNING", "DONE"] == [one.state for one in told]
 
 
@@ -107,7 +107,7 @@ def test_waiting_run_says_that_it_lives(api, grave):
     bulk = BulkRedriver(redriver, api.view, lambda: NOW_MS, Patience(sign_every_s=0.01))
 
     def told():
-        return [read_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
+        return [read_run_progress(record.value) for record in api.topics.records[DEAD_LETTERS, 0]]
 
     async def scenario():
         run = await bulk.start(LetterFilter(), 0.01, "me")

@@ -14,11 +14,11 @@ from plain_names import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 from api.service.asyncapi.examples import LETTER_HEADERS, RECORDS
 from app.events import decode_object, decode_task_event, decode_task_request
-from app.rules.commands import decode_command, parse_key
+from app.rules.commands import decode_command, parse_command_key
 from app.rules.dead_letters import FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, TOPIC_HEADER
-from app.rules.workers import decode_heartbeat
-from app.settings import Settings
-from app.topics import catalogue
+from app.rules.worker_heartbeats import decode_heartbeat
+from app.settings.settings import Settings
+from app.topics.catalogue import catalogue
 
 # Of the npm package @asyncapi/specs 6.11.1 (Apache-2.0), schemas/3.0.0-without-$id.json, white space taken out.
 _OFFICIAL = Path(__file__).parents[1] / "support" / "asyncapi-3.0.0.json.gz"
@@ -130,7 +130,7 @@ def test_examples_of_commands_and_heartbeats_are_read_too(document):
     assert set(keys) == set(document["channels"]["control"]["messages"])
     for name, key in keys.items():
         value = json.dumps(messages[name]["examples"][0]["payload"]).encode()
-        assert decode_command(parse_key(key.encode()), value)
+        assert decode_command(parse_command_key(key.encode()), value)
     assert decode_heartbeat(json.dumps(messages["HEARTBEAT"]["examples"][0]["payload"]).encode())
 
 

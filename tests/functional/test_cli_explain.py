@@ -10,7 +10,7 @@ from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
 
 from app.errors import EbsError
-from app.events import TaskCreated, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode, task_id_of
+from app.events import TaskFailed, TaskFinished, TaskRetried, TasksCreated, TaskStarted, encode, task_id_of
 from ebs.cli import cli
 
 AT_MS = 1_795_489_276_303
@@ -48,8 +48,7 @@ def story(api) -> str:
         return (object_id, task_id_of(object_id, sequence), partition, "default", sequence, 2, attempt, AT_MS + at_ms)
 
     for event in (
-        TaskCreated("c-0", *common(0, 1, 20)),
-        TaskCreated("c-1", *common(1, 1, 20)),
+        TasksCreated("c-a", object_id, partition, "default", 0, 2, 2, AT_MS + 20),
         TaskStarted("s-0-1", *common(0, 1, 30), "w-1", 10),
         TaskFailed("x-0-1", *common(0, 1, 80), "w-1", 10, 50, "ValueError: no"),
         TaskRetried("t-0-1", *common(0, 1, 80), "w-1", 10, 50, "ValueError: no"),

@@ -8,15 +8,17 @@ import httpx
 import pytest
 from fake_steps import no_rows
 from grave import Grave
+from histories import made_fact
 from plain_names import CONTROL, OBJECTS
 from typer.testing import CliRunner
 
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, decode_object, encode, task_id_of
+from app.events import ObjectCreated, TaskDead, TaskFinished, decode_object, encode, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.idempotency import object_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
 from ebs.cli import cli
@@ -41,7 +43,7 @@ def end(api, object_id: str, *, dead: bool = False) -> None:
     row, tally, results = ObjectRow(), Tally(), Results(no_rows)
     apply_object_created(row, event, tally)
     common = (object_id, task_id_of(object_id, 0), 0, event.kind, 0, 1, 1)
-    apply_task_event(row, TaskCreated("c", *common, NOW_MS), tally)
+    apply_task_event(row, made_fact("c", *common, NOW_MS), tally)
     if dead:
         apply_task_event(row, TaskDead("d", *common, NOW_MS, "w", 0, 0, "no luck"), tally, results)
     else:

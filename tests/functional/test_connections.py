@@ -14,7 +14,7 @@ from served import Connection, request, served
 
 from api.request_tracing import RequestTracing
 from api.server.connections import bound_connections
-from app.tracing import Tracing
+from app.telemetry.tracing import Tracing
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 SERVERS = [

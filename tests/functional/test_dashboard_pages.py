@@ -7,17 +7,19 @@ import pytest
 from browsing import browse
 from fake_steps import no_rows
 from grave import Grave
+from histories import made_fact
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
 from api.pages import PAGES
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
-from app.rules.commands import Family, Pause, Place, encode_command
+from app.events import ObjectCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
+from app.rules.commands import CommandKey, Family, Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -47,7 +49,7 @@ def put_object(
     apply_object_created(row, event, tally)
     for sequence in range(tasks):
         common = (object_id, task_id_of(object_id, sequence), 0, "mail", sequence, tasks, 1)
-        apply_task_event(row, TaskCreated("c", *common, at_ms + 10), tally)
+        apply_task_event(row, made_fact("c", *common, at_ms + 10), tally)
         apply_task_event(row, TaskStarted("s", *common, at_ms + 1_010, "w", 1_000), tally)
         if sequence < finished:
             finish = TaskFinished("f", *common, at_ms + 3_010, "w", 1_000, 2_000, msgspec.Raw(result))
@@ -64,14 +66,16 @@ def put_counts(api, **counts: int) -> None:
 
 def put_worker(api, worker: str = "p-1", role: str = "processing", **figures) -> None:
     """Write a heartbeat of now."""
-    identity = Identity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
-    value = heartbeat_of(identity, Figures(**figures), NOW_MS)
+    identity = WorkerIdentity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
+    value = heartbeat_of(identity, WorkerFigures(**figures), NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS)
 
 
 def put_pause(api, kind: str = "", reason: str = "") -> None:
     """Write a pause."""
-    api.topics.write(CONTROL, 0, Place(Family.PAUSE, kind).key(), encode_command(Pause(NOW_MS - 60_000, reason)))
+    api.topics.write(
+        CONTROL, 0, CommandKey(Family.PAUSE, kind).encoded(), encode_command(Pause(NOW_MS - 60_000, reason))
+    )
 
 
 def address_of(page) -> str:
@@ -335,7 +339,7 @@ def test_events_of_an_object_are_listed(api):
     """In the order of the topics, with what each tells; a script goes on behind the last one."""
     put_object(api)
     common = ("a1", "a1-0", 0, "mail", 0, 2, 1)
-    for told in (TaskCreated("c", *common, NOW_MS), TaskStarted("s", *common, NOW_MS + 7, "worker-7", 1_500)):
+    for told in (made_fact("c", *common, NOW_MS), TaskStarted("s", *common, NOW_MS + 7, "worker-7", 1_500)):
         api.topics.write(TASK_EVENTS, 0, b"a1", encode(told))
     seen = browse(api, "/objects/a1")
     assert "TASK_STARTED 0 1 worker-7, waited 1.5 s" in seen.text_of("event-rows")

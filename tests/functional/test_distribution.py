@@ -14,12 +14,12 @@ from histories import object_created
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
-from app.events import decode_task_event, decode_task_request, encode
-from app.future_stamps import future_stamps
+from agents.future_stamps import future_stamps
+from app.events import TasksCreated, decode_task_event, decode_task_request, encode
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.settings import load
-from app.streaming.places import PLACES_KEY
+from app.settings.settings import load
+from app.streaming.offset_notes import NOTES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,8 +71,8 @@ def requested(step: FakeStep) -> Counter[str]:
     return Counter(decode_task_request(one.value or b"").object_id for one in step.sent_to(TASK_REQUESTS))
 
 
-def test_object_becomes_requests_and_facts(world):
-    """Requests are spread from the object's partition on, keyed by task; facts stay in it, keyed by object."""
+def test_object_becomes_requests_and_a_fact(world):
+    """Requests are spread from the object's partition on, keyed by task; the fact stays in it, keyed by object."""
     step = world.step([submitted("h")])
     requests = step.sent_to(TASK_REQUESTS)
     assert [(3, b"h-0"), (0, b"h-1"), (1, b"h-2")] == [(one.partition, one.key) for one in requests]
@@ -80,10 +80,10 @@ def test_object_becomes_requests_and_facts(world):
     assert {("h", 3, 3, "some content", NOW_MS + 5)} == {
         (one.object_id, one.object_partition, one.task_count, one.content, one.at_ms) for one in decoded
     }
-    facts = step.sent_to(TASK_EVENTS)
-    assert {(3, b"h")} == {(one.partition, one.key) for one in facts}
-    assert [one.id for one in decoded] == [decode_task_event(one.value or b"").id for one in facts]
-    assert 6 == len(step.sent)
+    (fact,) = step.sent_to(TASK_EVENTS)
+    assert (3, b"h") == (fact.partition, fact.key)
+    assert TasksCreated("c-h", "h", 3, "default", 0, 3, 3, NOW_MS + 5) == decode_task_event(fact.value or b"")
+    assert 4 == len(step.sent)
 
 
 def test_object_may_ask_for_its_number_of_tasks(world):
@@ -185,10 +185,10 @@ def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
 
 def test_row_of_the_places_is_never_forgotten(world):
     """It lies in front of the ids, and is the streaming layer's."""
-    world.store.rows[PLACES_KEY] = b"places"
+    world.store.rows[NOTES_KEY] = b"places"
     world.step([submitted("a")])
     world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
-    assert {PLACES_KEY} < world.store.rows.keys()
+    assert {NOTES_KEY} < world.store.rows.keys()
 
 
 BAD = [
@@ -235,7 +235,7 @@ def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world
     large = [record("objects", 3, 0, encode(event), key=b"x")]
     gathered = [batch("objects", 3, large, assignment=None)]
     step = FakeStep(gathered, {(SEEN_TABLE, 3): world.store})
-    step.transactions.max_message_bytes[TASK_REQUESTS] = 50_000
+    step.transactions.topic_limits.record_bytes[TASK_REQUESTS] = 50_000
     untyped: Any = step
     world.distributor.distribute(untyped, gathered[0], NOW_MS)
     step.commit()

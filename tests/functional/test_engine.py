@@ -13,7 +13,6 @@ from fakes import settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 from running_handlers import eventually
 
-from agents.handlers import Retry, inline
 from app.errors import StepFailed
 from app.events import (
     TaskCreated,
@@ -24,7 +23,8 @@ from app.events import (
     TaskStarted,
     decode_task_request,
 )
-from app.rules.offsets import Progress
+from app.rules.offsets import PartitionProgress
+from ebs import Retry, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ GATHER_S = 2.0
 
 def unfinished(committed: tuple[int, str], count: int) -> list[int]:
     """Return which of the first `count` offsets the next owner of a partition works."""
-    progress = Progress(*committed)
+    progress = PartitionProgress(*committed)
     return [offset for offset in range(committed[0], count) if progress.take(offset)]
 
 
@@ -211,7 +211,7 @@ async def test_request_that_is_too_large_for_another_attempt_dies_with_the_first
 async def test_result_that_its_topic_does_not_take_is_none(bench, gate):
     """Somebody has set the topic to less than EBS_MAX_RESULT_BYTES: the task dies and says so, the worker goes on."""
     one = await bench(gate, max_attempts=5)
-    one.worker.transactions.max_message_bytes[TASK_EVENTS] = 20_000
+    one.worker.transactions.topic_limits.record_bytes[TASK_EVENTS] = 20_000
     one.worker.ownership.give(0)
     one.put(0, request("a"), request("b"))
     await until(lambda: len(gate.running) == 2)
@@ -563,7 +563,7 @@ async def test_failure_of_a_lost_partition_is_not_told(bench, gate):
 
 async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):
     """Metadata near its limit must not keep the next owner from starting what the last one left open."""
-    left = Progress(0)
+    left = PartitionProgress(0)
     for offset in range(3_000):
         left.take(offset)
         left.start(offset)

@@ -11,11 +11,11 @@ from fake_steps import FakeStore
 from fakes import settle, until
 from plain_names import CONTROL, DEAD_LETTERS, TASK_EVENTS
 
-from agents.handlers import inline
 from app.events import TaskDead, TaskRetried, TaskStarted, decode_task_event, decode_task_request, encode
 from app.names import REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
-from app.rules.commands import Family, Pause, Place, decode_command, encode_command
+from app.rules.commands import CommandKey, Family, Pause, decode_command, encode_command
+from ebs import inline
 
 MAIL = b"pause:mail"
 
@@ -34,7 +34,9 @@ def pauses(one: Bench) -> list[Pause | None]:
     """Return what is committed under the key of the kind's pause."""
     records = one.producer.sent_to(CONTROL)
     assert {(0, MAIL)} >= {(sent.partition, sent.key) for sent in records}
-    return [None if sent.value is None else decode_command(Place(Family.PAUSE, "mail"), sent.value) for sent in records]
+    return [
+        None if sent.value is None else decode_command(CommandKey(Family.PAUSE, "mail"), sent.value) for sent in records
+    ]
 
 
 def hear(one: Bench, value: bytes | None) -> None:

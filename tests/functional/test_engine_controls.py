@@ -12,7 +12,6 @@ from fakes import GROUP, batch, record, settle, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS, retry_topic
 
 from agents.engine.lane import MAX_PARKED
-from agents.handlers import Reject, Retry, inline
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -25,7 +24,8 @@ from app.events import (
     encode,
 )
 from app.names import REDRIVEN_TABLE
-from app.rules.workers import HeldUp
+from app.rules.worker_heartbeats import HeldUp
+from ebs import Reject, Retry, inline
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 
@@ -228,7 +228,7 @@ async def test_cancelled_queue_is_fetched_on(bench, gate, how):
         cancel(one, "junk")
     await until(lambda: one.committed() == (2_000, ""))
     assert frozenset() == one.worker.ownership.held
-    assert "" == one.engine.could_go_on()
+    assert "" == one.engine.report.could_go_on()
 
 
 async def test_cancel_of_every_second_task_leaves_the_others_a_start(bench):
@@ -313,18 +313,18 @@ async def test_kind_that_fills_a_partition_is_named(bench, gate):
     mails = [again(request("mail"), task_id=f"mail-{number}", kind="mail") for number in range(MAX_PARKED)]
     one.put(0, *mails, request("behind"))
     one.put(1, mails[0], request("beside"))
-    await until(lambda: gate.started == ["beside"] and one.engine.held_up())
-    assert [HeldUp("mail", "rate", MAX_PARKED, [0])] == one.engine.held_up()
-    assert "" == one.engine.could_go_on()
+    await until(lambda: gate.started == ["beside"] and one.engine.report.held_up())
+    assert [HeldUp("mail", "rate", MAX_PARKED, [0])] == one.engine.report.held_up()
+    assert "" == one.engine.report.could_go_on()
     one.control.apply(b"rate:mail", None)
     one.control.apply(b"pause:mail", PAUSE)
     one.engine.control_changed()
-    await until(lambda: [HeldUp("mail", "paused", MAX_PARKED, [0])] == one.engine.held_up())
+    await until(lambda: [HeldUp("mail", "paused", MAX_PARKED, [0])] == one.engine.report.held_up())
     value = f'{{"type":"CANCEL","kind":"mail","created_before_ms":{NOW_MS}}}'.encode()
     one.control.apply(b"cancel:filter:x", value)
     one.engine.control_changed()
     await until(lambda: gate.started == ["beside", "behind"])
-    assert [] == one.engine.held_up()
+    assert [] == one.engine.report.held_up()
 
 
 async def test_tasks_of_an_object_run_one_after_another(bench, gate):

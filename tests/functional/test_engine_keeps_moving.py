@@ -15,8 +15,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.handlers import Reject, Retry
 from app.errors import TimeLimitExceeded
+from ebs import Reject, Retry
 
 KINDS = ("a", "b", "c")
 MOMENTS = 5
@@ -134,9 +134,9 @@ class KeepsMoving(RuleBasedStateMachine):
             return
         for _ in range(MOMENTS):
             # A retry that is due at this very moment, an end that gathers others: what stays so stands still.
-            if world.engine.could_go_on() or world.ladder.could_go_on():
+            if world.engine.report.could_go_on() or world.ladder.could_go_on():
                 world.run(0.3)
-        assert ("", "") == (world.engine.could_go_on(), world.ladder.could_go_on())
+        assert ("", "") == (world.engine.report.could_go_on(), world.ladder.could_go_on())
         for lane in world.lanes:
             assert not lane.held or lane.must_hold(), f"{lane.topic} is held and {len(lane.waiting)} wait"
         if not (world.engine.is_draining or world.engine.pool.is_full):
@@ -169,9 +169,9 @@ class KeepsMoving(RuleBasedStateMachine):
 
     def _finish(self) -> None:
         world = self.world
-        for place in list(world.control.commands()):
-            if "cancel" not in place.family:
-                world.command(place.key().decode(), None)
+        for command_key in list(world.control.commands()):
+            if "cancel" not in command_key.family:
+                world.command(command_key.encoded().decode(), None)
         for number in set(range(PARTITIONS)) - set(world.worker.ownership.partitions):
             world.give(number)
         while world.executor.abandoned_running_count:

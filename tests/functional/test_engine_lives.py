@@ -11,28 +11,28 @@ from fakes import settle, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
 from running_handlers import by_name, in_hand
 
-from agents.engine.figures import describe_running
-from agents.handlers import inline
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.engine.processing_figures import describe_running
+from agents.execution.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
-from app.rules.lives import Life, join, split
-from app.rules.offsets import Progress
+from app.rules.offsets import PartitionProgress
+from app.rules.owner_lives import Life, join_metadata, split_metadata
+from ebs import inline
 
 LIVING = frozenset({"member", "another"})
 
 
 def begun(count: int, life: Life) -> str:
     """Return the metadata of an owner that had begun the first tasks of a partition."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     for offset in range(count):
         progress.take(offset)
         progress.start(offset)
-    return join(progress.encode() or "", life)
+    return join_metadata(progress.encode() or "", life)
 
 
 def life_of(one: Any, partition: int = 0) -> Life:
     """Return what is committed of a partition's owner."""
-    return split(one.producer.offsets[TopicPartition(TASK_REQUESTS, partition)].metadata)[1]
+    return split_metadata(one.producer.offsets[TopicPartition(TASK_REQUESTS, partition)].metadata)[1]
 
 
 async def test_first_tasks_of_a_partition_wait_for_the_commit_that_names_its_owner(bench, gate):
@@ -55,7 +55,7 @@ async def test_first_tasks_of_a_partition_wait_for_the_commit_that_names_its_own
 async def test_after_a_death_each_task_begins_only_when_that_is_committed(bench, gate):
     """So that the next owner knows what ran if this one dies, too; when all is done the death is forgotten."""
     one = await bench(gate)
-    one.worker.ownership.give(0, end=2, metadata=join("", Life("gone", 0)), members=LIVING)
+    one.worker.ownership.give(0, end=2, metadata=join_metadata("", Life("gone", 0)), members=LIVING)
     one.put(0, request("a"))
     await until(lambda: gate.started == ["a"])
     assert Life("member", 1) == life_of(one)
@@ -77,7 +77,7 @@ async def test_after_a_death_each_task_begins_only_when_that_is_committed(bench,
 async def test_death_is_remembered_until_all_that_lay_there_is_done(bench, gate):
     """A batch of markers only, or the first of two tasks, says nothing of the tasks that the dead worker had begun."""
     one = await bench(gate)
-    one.worker.ownership.give(0, end=3, metadata=join("", Life("gone", 1)), members=LIVING)
+    one.worker.ownership.give(0, end=3, metadata=join_metadata("", Life("gone", 1)), members=LIVING)
     one.put(0, end=1)
     await until(lambda: bool(one.producer.offsets) and one.committed() == (1, ""))
     assert Life("member", 2) == life_of(one)

@@ -18,8 +18,8 @@ import pytest
 from fakes import settle, until
 from running_handlers import Bench, by_name, eventually, in_hand
 
-from agents.handlers import Context, Reject, Retry, inline
 from app.errors import HandlerError, TimeLimitExceeded
+from ebs import Context, Reject, Retry, inline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -410,7 +410,7 @@ class Listener(logging.Handler):
 @pytest.fixture
 def listen() -> Iterator[Callable[[str], Listener]]:
     """Return a factory of listeners to the monitor's log."""
-    log = logging.getLogger("agents.handling.loop_monitor")
+    log = logging.getLogger("agents.execution.loop_monitor")
     made: list[Listener] = []
 
     def make(awaited: str) -> Listener:

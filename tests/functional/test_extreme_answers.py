@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from fake_steps import no_rows
+from histories import made_fact
 from plain_names import DEAD_LETTERS, WORKERS
 
 from app.events import (
     MAX_INSTANT_MS,
     ObjectCreated,
-    TaskCreated,
     TaskFailed,
     TaskFinished,
     TaskStarted,
@@ -17,10 +17,11 @@ from app.events import (
 )
 from app.rules.counts import MAX_SUM, TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.dead_letters import Origin, dead_letter_headers
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 HIGHEST = Counts(
@@ -38,7 +39,7 @@ def world(api):
         common = ("a1", task_id_of("a1", sequence), 0, "mail", sequence, 3, 1)
         top = MAX_INSTANT_MS
         for one in (
-            TaskCreated("c", *common, 0 if sequence else top),
+            made_fact("c", *common, 0 if sequence else top),
             TaskStarted("s", *common, top, "w", top),
             TaskFailed("x", *common, top, "w", top, top, "no"),
             TaskFinished("f", *common, top, "w", top, top),
@@ -58,9 +59,9 @@ def world(api):
         headers = dead_letter_headers(Origin("objects", 0, 2**63 - 1, timestamp_ms), ValueError("x"), attempts=2**31)
         api.topics.write(DEAD_LETTERS, 0, b"k", b"{}", headers=tuple(headers), timestamp_ms=timestamp_ms)
     top = MAX_INSTANT_MS
-    identity = Identity("w-1", "processing", "1", "host", top, top)
+    identity = WorkerIdentity("w-1", "processing", "1", "host", top, top)
     running = [RunningTask("a1-0", top, 1.0, "almost")]
-    figures = Figures([0], top, top, top, running=running, abandoned=top)
+    figures = WorkerFigures([0], top, top, top, running=running, abandoned=top)
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, top), timestamp_ms=NOW_MS)
     return api
 

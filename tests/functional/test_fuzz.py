@@ -14,10 +14,10 @@ from plain_names import CONTROL, OBJECTS, WORKERS
 from schemathesis.generation import GenerationMode
 
 from app.events import ObjectCreated, encode, object_created_id
-from app.rules.commands import Cancel, Drain, Family, LimitRate, Pause, Place, SetConcurrency, encode_command
+from app.rules.commands import Cancel, CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
-from app.rules.ledger import ObjectRow
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.ledger_rows import ObjectRow
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 NOW_MS = 1_795_489_276_303
@@ -41,24 +41,24 @@ def fill(topics) -> None:
         topics.write_window(WindowKey(TOTAL_SIZE_MS, 0, text), Counts(objects_created=1))
         grave.bury_task(number, ValueError(text), object_id=text, task_id=f"{text}-0", kind=text, name=text)
         for place, command in commands(text).items():
-            topics.write(CONTROL, 0, place.key(), encode_command(command))
-        identity = Identity(text, "processing", text, text, 1, NOW_MS)
-        topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
+            topics.write(CONTROL, 0, place.encoded(), encode_command(command))
+        identity = WorkerIdentity(text, "processing", text, text, 1, NOW_MS)
+        topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS), timestamp_ms=NOW_MS)
     grave.bury(b"\xff", ValueError("no JSON"), headers=[("\x1b", b"\xff")])
 
 
 def commands(text: str) -> dict:
     """Return a command of each family about something of this name."""
     return {
-        Place(Family.PAUSE, ""): Pause(NOW_MS, text),
-        Place(Family.PAUSE, text): Pause(NOW_MS, text),
-        Place(Family.RATE, "mail"): LimitRate("mail", 0.5),
-        Place(Family.CONCURRENCY, text): SetConcurrency(5),
-        Place(Family.DRAIN, text): Drain(NOW_MS, text),
-        Place(Family.CANCEL_OBJECT, text): Cancel(reason=text),
-        Place(Family.CANCEL_TASK, text): Cancel(task_id=text),
-        Place(Family.CANCEL_FILTER, text): Cancel(kind="mail", created_before_ms=5),
-        Place(Family.CANCEL_FILTER, f"*{text}"): Cancel(created_before_ms=5),
+        CommandKey(Family.PAUSE, ""): Pause(NOW_MS, text),
+        CommandKey(Family.PAUSE, text): Pause(NOW_MS, text),
+        CommandKey(Family.RATE, "mail"): LimitRate("mail", 0.5),
+        CommandKey(Family.CONCURRENCY, text): SetConcurrency(5),
+        CommandKey(Family.DRAIN, text): Drain(NOW_MS, text),
+        CommandKey(Family.CANCEL_OBJECT, text): Cancel(reason=text),
+        CommandKey(Family.CANCEL_TASK, text): Cancel(task_id=text),
+        CommandKey(Family.CANCEL_FILTER, text): Cancel(kind="mail", created_before_ms=5),
+        CommandKey(Family.CANCEL_FILTER, f"*{text}"): Cancel(created_before_ms=5),
     }
 
 

@@ -14,14 +14,14 @@ import pytest
 import pytest_asyncio
 from running_handlers import LONG_S, Bench, by_name, eventually, is_alive, some_task
 
-from agents.handlers import Reject, Retry
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
+from ebs import Reject, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agents.handlers import Context
+    from ebs import Context
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 """Starting a process takes a third of a second, so the tests share them."""

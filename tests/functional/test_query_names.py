@@ -94,7 +94,7 @@ def test_what_is_left_out_is_empty_for_handlers(make_api):
 
 @pytest.mark.parametrize("settings", [{}, {"handler": "agents.examples:x", "generate": True}])
 def test_objects_are_made_up_without_handlers_or_where_it_is_wanted(make_api, settings):
-    """As the seed does, and in the demonstration."""
+    """As clients without the prefix do, and the demonstration."""
     api = make_api(**settings)
     assert 202 == api.post("/api/objects").status_code
     (event,) = stored(api)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from plain_names import OBJECTS, TASK_EVENTS
 from recounting import PARTITION, RecordedPartition
 
-from app.events import TaskCreated, TaskDead, TaskFailed, TaskFinished, TaskStarted
+from app.events import TaskDead, TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key, encode_counts
-from app.rules.ledger import decode_row, encode_row
+from app.rules.ledger_rows import decode_row, encode_row
 from app.rules.results import decode_result_row, encode_result_row, result_key
 from ebs.cli.recount import summary_of
 from ebs.recount.objects import brief
@@ -55,7 +55,7 @@ def test_recount_of_any_history_is_equal(lives, seed, slice_count):
 def finished(world: RecordedPartition, object_id: str, at_ms: int, kind: str = "default") -> None:
     """Let an object with one task live, a second for each event."""
     world.write(object_created(object_id, at_ms=at_ms, kind=kind), at_ms)
-    for number, event_type in enumerate((TaskCreated, TaskStarted, TaskFailed, TaskFinished), 1):
+    for number, event_type in enumerate((TasksCreated, TaskStarted, TaskFailed, TaskFinished), 1):
         event = task_event(event_type, object_id, 0, at_ms=at_ms + number * 1_000, kind=kind)
         world.write(event, at_ms + number * 1_000)
 
@@ -226,9 +226,9 @@ def test_redrive_under_another_kind_counts_under_the_objects():
     """By the recount's own rule too."""
     world = RecordedPartition()
     world.write(object_created("a", at_ms=BASE_MS), BASE_MS)
-    for event_type in (TaskCreated, TaskStarted, TaskDead):
+    for event_type in (TasksCreated, TaskStarted, TaskDead):
         world.write(task_event(event_type, "a", 0, at_ms=BASE_MS), BASE_MS)
-    for event_type in (TaskStarted, TaskCreated, TaskFinished):
+    for event_type in (TaskStarted, TasksCreated, TaskFinished):
         world.write(task_event(event_type, "a", 0, at_ms=BASE_MS, redrive=1, kind="mail"), BASE_MS)
         world.step()
         found = world.recount()
@@ -248,7 +248,7 @@ def test_what_is_believed_of_clocks_and_partitions_is_recounted_so():
     """An event from the future counts as of its record; an object in another partition is not there."""
     one = RecordedPartition()
     one.write(object_created("a", at_ms=BASE_MS + 24 * HOUR_MS), BASE_MS)
-    one.write(task_event(TaskCreated, "a", 0, at_ms=BASE_MS + 24 * HOUR_MS), BASE_MS)
+    one.write(task_event(TasksCreated, "a", 0, at_ms=BASE_MS + 24 * HOUR_MS), BASE_MS)
     one.step()
     assert [] == one.recount().differences
     row = decode_row(one.stores[LEDGER_TABLE].rows[b"a"])

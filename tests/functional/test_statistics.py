@@ -17,8 +17,8 @@ from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS
 from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
-from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
-from app.future_stamps import future_stamps
+from agents.future_stamps import future_stamps
+from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskFailed, TaskFinished, TasksCreated, TaskStarted, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import (
     HOUR_MS,
@@ -36,16 +36,16 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.rules.expiry import TIMES_KEY, decode_times
-from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_expiry import TIMES_KEY, decode_times
+from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key
-from app.settings import load
-from app.topics import MAX_RECORD_BYTES
+from app.settings.settings import load
+from app.topics.catalogue import MAX_RECORD_BYTES
 
 COUNTED = {
     "OBJECT_CREATED": "objects_created",
-    "TASK_CREATED": "tasks_created",
+    "TASKS_CREATED": "tasks_created",
     "TASK_STARTED": "tasks_started",
     "TASK_FINISHED": "tasks_finished",
     "TASK_FAILED": "tasks_failed",
@@ -107,8 +107,8 @@ def recount(events: list[Any]) -> dict[tuple[int, str], Counter[str]]:
     windows: dict[tuple[int, str], Counter[str]] = {}
     for event in events:
         counts = windows.setdefault((event.at_ms // 10_000 * 10_000, event.kind), Counter())
-        if not getattr(event, "redrive", None) or not isinstance(event, TaskCreated):
-            counts[COUNTED[event.__struct_config__.tag]] += 1
+        if not getattr(event, "redrive", None) or not isinstance(event, TasksCreated):
+            counts[COUNTED[event.__struct_config__.tag]] += getattr(event, "count", 1)
         if isinstance(event, TaskFinished | TaskFailed):
             counts["spent_ms"] += event.spent_ms
         if isinstance(event, TaskStarted):
@@ -179,7 +179,7 @@ def test_ledger_does_not_depend_on_how_events_arrive(events, seed):
 def test_object_is_followed_from_its_creation_to_its_end():
     """The row says what happened; it is one row an object, under the object's id."""
     world = World()
-    events = [task_event(kind, "7f3a", 0, at_ms=BASE_MS) for kind in (TaskCreated, TaskStarted, TaskFinished)]
+    events = [task_event(kind, "7f3a", 0, at_ms=BASE_MS) for kind in (TasksCreated, TaskStarted, TaskFinished)]
     world.step(object_created("7f3a", at_ms=BASE_MS))
     assert "CREATED" == describe_object("7f3a", decode_row(world.ledger.rows[b"7f3a"]))["state"]
     world.step(*events)
@@ -197,7 +197,7 @@ def test_object_that_is_larger_than_its_topic_takes_is_none():
 def test_repeated_events_change_nothing():
     """A step of nothing but duplicates leaves every row as it was."""
     world = World()
-    events = [object_created("7f3a", at_ms=BASE_MS), task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS)]
+    events = [object_created("7f3a", at_ms=BASE_MS), task_event(TasksCreated, "7f3a", 0, at_ms=BASE_MS)]
     world.step(*events)
     before = dict(world.ledger.rows), dict(world.windows.rows)
     world.step(*events, *events)
@@ -208,7 +208,7 @@ def test_repeated_events_change_nothing():
 def test_event_that_cannot_be_read_is_buried_and_the_rest_counts(ledger):
     """Its bytes go to the dead letters with the reason; events before and after it count."""
     world = World(ledger=ledger)
-    created = task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS)
+    created = task_event(TasksCreated, "7f3a", 0, at_ms=BASE_MS)
     started = task_event(TaskStarted, "7f3a", 0, at_ms=BASE_MS)
     bad = [None, b"garbage", b'{"type":"TASK_LOST"}']
     step = world.step(created, *bad, started)
@@ -228,11 +228,11 @@ def test_bad_object_is_left_to_the_distributor(ledger):
 def test_old_windows_expire_by_stream_time():
     """Tombstones for windows that ended longer ago than the retention; totals, and younger windows, stay."""
     world = World(window_retention_h=1)
-    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS))
-    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS + 600_000), timestamp_ms=BASE_MS + 600_000)
+    world.step(task_event(TasksCreated, "a", 0, at_ms=BASE_MS))
+    world.step(task_event(TasksCreated, "b", 0, at_ms=BASE_MS + 600_000), timestamp_ms=BASE_MS + 600_000)
     old = encode_window_key(WindowKey(WINDOW_MS, BASE_MS // WINDOW_MS * WINDOW_MS, "default"))
     later_ms = BASE_MS + 3_600_000 + WINDOW_MS
-    step = world.step(task_event(TaskCreated, "c", 0, at_ms=later_ms), timestamp_ms=later_ms)
+    step = world.step(task_event(TasksCreated, "c", 0, at_ms=later_ms), timestamp_ms=later_ms)
     changed = step.rows_of[WINDOWS_TABLE, PARTITION].changed
     assert [old] == [key for key, value in changed.items() if value is None]
     assert 2 == len(world.counts(WINDOW_MS))
@@ -247,7 +247,7 @@ def test_old_windows_merge_into_longer_ones():
     world = World(window_retention_h=1)
     for number, offset_ms in enumerate((0, 10_000, 60_000)):
         world.step(
-            task_event(TaskCreated, f"a{number}", 0, at_ms=START_MS + offset_ms), timestamp_ms=START_MS + 100_000
+            task_event(TasksCreated, f"a{number}", 0, at_ms=START_MS + offset_ms), timestamp_ms=START_MS + 100_000
         )
 
     def created(size_ms: int) -> dict[int, int]:
@@ -275,7 +275,7 @@ def test_old_windows_merge_into_longer_ones():
 def test_event_later_than_its_window_counts_in_a_longer_one(age_ms, size_ms):
     """In the shortest that is still kept, at once: an expired window made anew would live for ever."""
     world = World(window_retention_h=1)
-    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS - age_ms), timestamp_ms=BASE_MS)
+    world.step(task_event(TasksCreated, "a", 0, at_ms=BASE_MS - age_ms), timestamp_ms=BASE_MS)
     keys = [decode_window_key(key) for key in world.windows.rows]
     assert {TOTAL_SIZE_MS, size_ms} == {key.size_ms for key in keys}
     total = world.counts(TOTAL_SIZE_MS)[0, "default"]
@@ -285,7 +285,7 @@ def test_event_later_than_its_window_counts_in_a_longer_one(age_ms, size_ms):
 def test_windows_that_skipped_a_size_merge_into_what_is_still_kept():
     """After days without an event a 10 s window goes straight to its hour, or where even that is over, away."""
     world = World(window_retention_h=1)
-    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS))
+    world.step(task_event(TasksCreated, "a", 0, at_ms=BASE_MS))
     world.step(b"no event", timestamp_ms=BASE_MS + 48 * HOUR_MS)
     assert ({}, {}) == (world.counts(WINDOW_MS), world.counts(MINUTE_MS))
     assert 1 == world.counts(HOUR_MS)[START_MS, "default"].tasks_created
@@ -296,9 +296,9 @@ def test_windows_that_skipped_a_size_merge_into_what_is_still_kept():
 def test_stream_time_does_not_go_back():
     """A late record does not bring expired windows back, in another life neither; no wall clock is asked."""
     world = World(window_retention_h=1)
-    world.step(task_event(TaskCreated, "a", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS + 7_200_000)
+    world.step(task_event(TasksCreated, "a", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS + 7_200_000)
     world.restart()
-    world.step(task_event(TaskCreated, "b", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS)
+    world.step(task_event(TasksCreated, "b", 0, at_ms=BASE_MS), timestamp_ms=BASE_MS)
     assert {} == world.counts(WINDOW_MS)
     assert 2 == world.counts(MINUTE_MS)[BASE_MS // MINUTE_MS * MINUTE_MS, "default"].tasks_created
     assert 2 == world.counts(TOTAL_SIZE_MS)[0, "default"].late_events
@@ -313,7 +313,7 @@ def test_late_events_are_counted_in_their_own_window():
     window_ms = BASE_MS // WINDOW_MS * WINDOW_MS
     over_ms = window_ms + WINDOW_MS + 5_000
     for number, timestamp_ms in enumerate((window_ms, over_ms - 1, over_ms, window_ms)):
-        event = task_event(TaskCreated, f"a{number}", 0, at_ms=window_ms + number)
+        event = task_event(TasksCreated, f"a{number}", 0, at_ms=window_ms + number)
         world.step(event, timestamp_ms=timestamp_ms)
         world.step(event, timestamp_ms=timestamp_ms)
         expected = (number + 1, max(0, number - 1))
@@ -349,7 +349,7 @@ def test_without_a_ledger_events_are_counted_as_they_come():
     world = World(ledger=False)
     events = [
         object_created("a", at_ms=BASE_MS),
-        *(task_event(kind, "a", 0, at_ms=BASE_MS) for kind in (TaskCreated, TaskStarted, TaskFinished)),
+        *(task_event(kind, "a", 0, at_ms=BASE_MS) for kind in (TasksCreated, TaskStarted, TaskFinished)),
     ]
     world.step(*events)
     assert {} == world.ledger.rows
@@ -393,7 +393,7 @@ def test_results_of_an_object_do_not_outgrow_a_record(task_count, result_bytes):
     events = [
         task_event(kind, "a", sequence, at_ms=BASE_MS, task_count=task_count, result=result)
         for sequence in range(task_count)
-        for kind in (TaskCreated, TaskStarted, TaskFinished)
+        for kind in (TasksCreated, TaskStarted, TaskFinished)
     ]
     step = world.step(object_created("a", at_ms=BASE_MS), *events)
     for rows in step.rows_of.values():
@@ -428,12 +428,12 @@ def test_kinds_beyond_the_limit_are_counted_together():
     def live(at_ms: int, *types: Any) -> None:
         for number in range(count):
             kind = f"k{number:05}"
-            if TaskCreated in types:
+            if TasksCreated in types:
                 world.write(object_created(kind, at_ms=at_ms, kind=kind), at_ms)
             for one in types:
                 world.write(task_event(one, kind, 0, at_ms=at_ms, kind=kind), at_ms)
 
-    live(BASE_MS, TaskCreated)
+    live(BASE_MS, TasksCreated)
     while world.step(limit=400):
         pass
     live(BASE_MS + 20_000, TaskStarted, TaskFinished)

@@ -12,14 +12,14 @@ from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
 from plain_names import OBJECTS, TASK_EVENTS
 
-from agents.counting import forgetting
+from agents.counting import ledger_sweep
 from agents.counting.bookkeeper import Bookkeeper
-from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode
+from app.events import ObjectCreated, TaskCancelled, TaskDead, TaskFinished, TasksCreated, TaskStarted, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
-from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
+from app.rules.ledger_expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
 from app.rules.results import result_key
-from app.settings import load
+from app.settings.settings import load
 
 PARTITION = 0
 NEVER_MS = 1 << 50
@@ -92,7 +92,7 @@ ENDINGS = [(TaskStarted, TaskFinished), (TaskStarted, TaskDead), (TaskCancelled,
 def test_ended_object_is_forgotten_after_the_retention(ending):
     """A tombstone for its row, by stream time, not before its time and not long after; figures stay."""
     world = World()
-    world.live("a", 0, TaskCreated, *ending)
+    world.live("a", 0, TasksCreated, *ending)
     before = world.total
     world.step(RETENTION_MS - 1)
     assert {"a"} == world.known
@@ -105,7 +105,7 @@ def test_ended_object_is_forgotten_after_the_retention(ending):
 def test_row_is_forgotten_after_a_restart_too():
     """What is due stands in a table of its own, so a worker that takes over goes on."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted, TaskFinished)
+    world.live("a", 0, TasksCreated, TaskStarted, TaskFinished)
     world.restart()
     world.step(RETENTION_MS + A_LOOK_MS)
     assert set() == world.known
@@ -114,7 +114,7 @@ def test_row_is_forgotten_after_a_restart_too():
 def test_object_is_kept_from_its_end_on_not_from_its_beginning():
     """One that was worked on for long is looked at early, and again when it is due."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted)
+    world.live("a", 0, TasksCreated, TaskStarted)
     end_ms = RETENTION_MS // 2
     world.step(end_ms, task_event(TaskFinished, "a", 0, at_ms=BASE_MS + end_ms))
     world.step(RETENTION_MS + A_LOOK_MS)
@@ -128,9 +128,9 @@ def test_object_is_kept_from_its_end_on_not_from_its_beginning():
 def test_redriven_object_lives_from_its_last_end():
     """A redrive within the retention makes the row live on."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted, TaskDead)
+    world.live("a", 0, TasksCreated, TaskStarted, TaskDead)
     redriven_ms = RETENTION_MS - 60_000
-    world.live("a", redriven_ms, TaskCreated, TaskStarted, TaskFinished, redrive=1)
+    world.live("a", redriven_ms, TasksCreated, TaskStarted, TaskFinished, redrive=1)
     world.step(RETENTION_MS + A_LOOK_MS)
     assert {"a"} == world.known
     assert (0, 1, 0) == (world.total.dead_now, world.total.finished_now, world.total.imbalance)
@@ -141,7 +141,7 @@ def test_redriven_object_lives_from_its_last_end():
 def test_object_that_never_ends_is_kept_until_nothing_can_come_any_more(caplog):
     """The topics' retention twice and the ledger's after its last sign of life; then it goes, and that is said."""
     world = World()
-    world.live("a", 0, TaskCreated)
+    world.live("a", 0, TasksCreated)
     world.step(RETENTION_MS + A_LOOK_MS)
     world.step(SILENT_MS - 1)
     assert {"a"} == world.known
@@ -154,7 +154,7 @@ def test_object_that_never_ends_is_kept_until_nothing_can_come_any_more(caplog):
 def test_row_stays_while_one_of_the_topics_is_behind():
     """Rows go by the time of the slower topic: what it still has must find them."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted, TaskFinished)
+    world.live("a", 0, TasksCreated, TaskStarted, TaskFinished)
     for topic in (OBJECTS, TASK_EVENTS):
         value = encode(PASSING) if topic == OBJECTS else b"no event"
         ahead = record(topic, PARTITION, 50, value, timestamp_ms=BASE_MS + 9 * RETENTION_MS)
@@ -168,10 +168,10 @@ def test_row_stays_while_one_of_the_topics_is_behind():
 def test_late_redrive_does_not_bring_half_an_object_back():
     """An object that was forgotten stays so; its events are counted as that, and the law holds."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted, TaskDead)
+    world.live("a", 0, TasksCreated, TaskStarted, TaskDead)
     world.step(RETENTION_MS + A_LOOK_MS)
     before = world.total
-    world.live("a", RETENTION_MS + 2 * A_LOOK_MS, TaskCreated, TaskStarted, TaskFinished, redrive=1)
+    world.live("a", RETENTION_MS + 2 * A_LOOK_MS, TasksCreated, TaskStarted, TaskFinished, redrive=1)
     after = world.total
     assert set() == world.known
     assert (3, 0) == (after.expired_events, after.imbalance)
@@ -193,10 +193,10 @@ def test_late_event_of_long_ago_does_not_bring_half_an_object_back():
 def test_same_id_again_after_its_object_was_forgotten_is_a_new_object():
     """As it is to the distributor, which remembers ids for less long."""
     world = World()
-    world.live("a", 0, TaskCreated, TaskStarted, TaskFinished)
+    world.live("a", 0, TasksCreated, TaskStarted, TaskFinished)
     again_ms = RETENTION_MS + A_LOOK_MS
     world.step(again_ms)
-    world.live("a", again_ms, TaskCreated, TaskStarted, TaskFinished)
+    world.live("a", again_ms, TasksCreated, TaskStarted, TaskFinished)
     assert {"a"} == world.known
     assert (2, 2, 0) == (world.total.objects_created, world.total.finished_now, world.total.imbalance)
 
@@ -204,11 +204,11 @@ def test_same_id_again_after_its_object_was_forgotten_is_a_new_object():
 def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     """A busy hour's objects, a retention later: bounded tombstones in each step, all of them in a few."""
     world = World()
-    count = 3 * forgetting.ROWS_PER_STEP
+    count = 3 * ledger_sweep.ROWS_PER_STEP
     for first in range(0, count, 1_500):
         events = []
         for number in range(first, first + 1_500):
-            events += [task_event(one, f"o{number}", 0, at_ms=BASE_MS) for one in (TaskCreated, TaskCancelled)]
+            events += [task_event(one, f"o{number}", 0, at_ms=BASE_MS) for one in (TasksCreated, TaskCancelled)]
         world.step(0, *events)
     assert (count, 2 * 4) == (len(world.known), world.entry_count)
     later_ms = RETENTION_MS + A_LOOK_MS
@@ -216,8 +216,8 @@ def test_many_rows_are_forgotten_in_steps_of_bounded_size():
     while world.known:
         step = world.step(later_ms)
         steps += 1
-        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < forgetting.ROWS_PER_STEP + IDS_PER_ENTRY
-        assert steps <= count // forgetting.ROWS_PER_STEP + 1
+        assert len(step.rows_of[LEDGER_TABLE, PARTITION].changed) < ledger_sweep.ROWS_PER_STEP + IDS_PER_ENTRY
+        assert steps <= count // ledger_sweep.ROWS_PER_STEP + 1
     assert 0 == world.entry_count
 
 
@@ -227,7 +227,7 @@ def test_results_go_with_their_object():
     events = [
         task_event(one, "a", sequence, at_ms=BASE_MS, task_count=3, result=result)
         for sequence, result in enumerate((b"7", b"null", b'"x"'))
-        for one in (TaskCreated, TaskStarted, TaskFinished)
+        for one in (TasksCreated, TaskStarted, TaskFinished)
     ]
     world.step(0, *events)
     keys = {result_key(b"a", 0), result_key(b"a", 2)}
@@ -240,7 +240,7 @@ def test_results_go_with_their_object():
 def test_many_results_are_forgotten_in_steps_of_bounded_size():
     """Ids share an entry, and each may have ten thousand rows of results: the rest of an entry waits for its turn."""
     world = World()
-    task_count = forgetting.ROWS_PER_STEP
+    task_count = ledger_sweep.ROWS_PER_STEP
     for name in ("a", "b", "c"):
         end = [
             task_event(TaskDead, name, sequence, at_ms=BASE_MS, task_count=task_count) for sequence in range(task_count)
@@ -261,7 +261,7 @@ def test_many_results_are_forgotten_in_steps_of_bounded_size():
 def test_a_steps_new_rows_share_an_entry():
     """So an entry costs next to nothing; the id stands in it once."""
     world = World()
-    events = [task_event(TaskCreated, f"o{number}", 0, at_ms=BASE_MS) for number in range(900)]
+    events = [task_event(TasksCreated, f"o{number}", 0, at_ms=BASE_MS) for number in range(900)]
     world.step(0, *events)
     world.step(1, *(task_event(TaskStarted, f"o{number}", 0, at_ms=BASE_MS) for number in range(900)))
     assert 1 == world.entry_count

@@ -13,13 +13,14 @@ from histories import BASE_MS, object_created, task_event
 
 from agents.counting.colleagues import Colleagues
 from agents.counting.listing import list_objects, list_windows, show_object, totals_of
-from agents.counting.page_html import render
-from app.events import TaskCreated, TaskFailed, TaskFinished, TaskStarted
+from agents.counting.page_html import render_page
+from app.events import TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
-from app.rules.ledger import ObjectRow, TaskRow, apply_object_created, apply_task_event, encode_row
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, TaskRow, encode_row
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -39,7 +40,7 @@ def finished_row() -> bytes:
     """Return the row of an object with one finished task."""
     row = ObjectRow()
     apply_object_created(row, object_created("x", at_ms=BASE_MS), Tally())
-    for kind in (TaskCreated, TaskStarted, TaskFinished):
+    for kind in (TasksCreated, TaskStarted, TaskFinished):
         apply_task_event(row, task_event(kind, "x", 0, at_ms=BASE_MS), Tally())
     return encode_row(row)
 
@@ -165,7 +166,7 @@ def test_html_says_what_the_json_says(windows):
     """Tables with percentiles, links to the others and to the next page, instants that people can read."""
     page = list_windows(windows, "", 3)
     told = {"totals": totals_of(windows), "windows": page.items, "next": "/windows/?cursor=1"}
-    html = render("windows", ABOUT | told)
+    html = render_page("windows", ABOUT | told)
     assert 3 + 1 + 1 + 1 == html.count("<tr>")
     for text in ("queue_wait p95", "audit holds", 'href="http://h:1/windows/"', "next page", "UTC", "w3: partitions 3"):
         assert text in html, text
@@ -176,15 +177,15 @@ def test_html_shows_whatever_stands_in_a_row_as_text():
     """Names, ids and errors are anybody's text: none of it becomes markup."""
     bad = "<script>alert(1)</script>"
     told = {"error": bad, "objects": [{"id": bad, "kind": bad}], "tasks": [{"error": f'"{bad}'}], "url": f'"{bad}'}
-    html = render(bad, ABOUT | told)
+    html = render_page(bad, ABOUT | told)
     assert "<script" not in html
     assert not re.search(r'href="[^"]*<', html)
 
 
 def heard(worker: str, role: str = "statistics", *, host: str = "far", web_port: int = 6070) -> bytes:
     """Return a heartbeat."""
-    identity = Identity(worker, role, "0.1.0", host, 1, NOW_MS, web_port)
-    return heartbeat_of(identity, Figures(partitions=[1, 2]), NOW_MS)
+    identity = WorkerIdentity(worker, role, "0.1.0", host, 1, NOW_MS, web_port)
+    return heartbeat_of(identity, WorkerFigures(partitions=[1, 2]), NOW_MS)
 
 
 def test_colleagues_are_the_other_statistics_workers_that_live():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.health import check_broker, check_membership, check_partitions, check_progress
-from app.streaming.ownership import Partition
+from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress
 
 
@@ -25,7 +25,7 @@ def app(**changes: Any) -> Any:
         restoring=[],
     )
     progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "")
-    fine = {"is_prepared": True, "should_stop": False, "progress": progress}
+    fine = {"is_prepared": True, "should_stop": False, "progress_monitor": progress}
     return SimpleNamespace(transactions=SimpleNamespace(ownership=ownership), **(fine | changes))
 
 
@@ -40,7 +40,7 @@ def test_worker_that_is_fine_passes_every_check():
 def test_standstill_fails_liveness_with_its_reason():
     """The verdict is the reason."""
     worker = app()
-    worker.progress.verdict = "in-0 stood still for 60 s"
+    worker.progress_monitor.verdict = "in-0 stood still for 60 s"
     assert (False, "in-0 stood still for 60 s") == check_progress(worker)[1:]
 
 
@@ -48,7 +48,7 @@ def test_standstill_fails_liveness_with_its_reason():
     ("changes", "said"),
     [
         ({"is_prepared": False}, "the worker waits for the Kafka broker and its topics"),
-        ({"progress": SimpleNamespace(ends=None, why_away="")}, "the Kafka broker does not answer"),
+        ({"progress_monitor": SimpleNamespace(ends=None, why_away="")}, "the Kafka broker does not answer"),
     ],
 )
 def test_broker_that_is_away_fails_readiness(changes, said):
@@ -89,17 +89,17 @@ def test_partitions_that_nobody_has_fail_readiness():
     """Having none is fine only while others have them all."""
     worker = app()
     worker.transactions.ownership.partitions.clear()
-    worker.progress.survey = SimpleNamespace(unowned=(3, 4))
+    worker.progress_monitor.survey = SimpleNamespace(unowned=(3, 4))
     assert (
         False,
         "no worker has partitions 3, 4: this worker will soon restart and join the group again",
     ) == check_partitions(worker)[1:]
-    worker.progress.survey.unowned = ()
+    worker.progress_monitor.survey.unowned = ()
     assert check_partitions(worker).ok
 
 
 def test_part_of_the_cluster_that_is_away_is_named():
     """Which broker, or partition."""
     worker = app()
-    worker.progress.ends, worker.progress.why_away = None, "broker 2 does not answer"
+    worker.progress_monitor.ends, worker.progress_monitor.why_away = None, "broker 2 does not answer"
     assert (False, "broker 2 does not answer") == check_broker(worker)[1:]

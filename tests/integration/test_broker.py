@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from api_process import PATIENCE_S
 
-from app.broker import ensure_topics, wait_for_broker
+from app.addresses.ports import free_port
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
-from app.ports import free_port
-from app.settings import load
-from app.topics import TopicSpec, catalogue
+from app.settings.settings import load
+from app.topics.catalogue import TopicSpec, catalogue
+from app.topics.making import ensure_topics, wait_for_broker
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 

@@ -18,7 +18,7 @@ import httpx
 from api_process import PATIENCE_S, until
 from user_environment import make_shop
 
-from app.ports import free_port
+from app.addresses.ports import free_port
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 EBS = [sys.executable, "-m", "ebs"]

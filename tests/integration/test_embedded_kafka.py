@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from api_process import PATIENCE_S, until
 from running_handlers import is_alive
 
-from app.broker import ensure_topics, wait_for_broker
-from app.broker_probe import why_unavailable
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
-from app.topics import TopicSpec
+from app.kafka.probe import why_unavailable
+from app.topics.catalogue import TopicSpec
+from app.topics.making import ensure_topics, wait_for_broker
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.kafka_runtime import KAFKA_VERSION
 

@@ -15,7 +15,7 @@ from foreign import alter_topic, object_value, produce, produce_by_console, send
 from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS
 
 from app.rules.dead_letters import INCOMPLETE_HEADER
-from app.settings import load
+from app.settings.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

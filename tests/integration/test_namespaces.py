@@ -16,18 +16,18 @@ from feed import feed
 from fleet import PATIENT, running_fleet, until
 from follower import Follower
 
-from app.broker import ensure_topics
 from app.errors import BrokerError, ForeignTopics, TopicMismatch
 from app.names import BARE, ROLES, Names
-from app.settings import load
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.topics import TopicSpec
+    from app.topics.catalogue import TopicSpec
 
 PARTITIONS = 2
 SYSTEMS = {BARE: 30, Names("acme.test"): 50}

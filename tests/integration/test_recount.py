@@ -19,8 +19,8 @@ from fleet import PATIENT, running_fleet, said, until
 from follower import Follower
 from plain_names import LEDGER_CHANGELOG, TASK_EVENTS
 
-from app.ports import free_port
-from app.rules.ledger import decode_row, encode_row
+from app.addresses.ports import free_port
+from app.rules.ledger_rows import decode_row, encode_row
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from api_process import PATIENCE_S, until
 from broker_site import PARTITIONS
 from pages import DOCS, blocks
 
-from app.ports import free_port
+from app.addresses.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,10 +21,10 @@ from follower import Follower
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 from worker_pages import read_json, read_page
 
-from app.broker import ensure_topics
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
-from app.settings import load
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

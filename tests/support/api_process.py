@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from fork_server import start_module
 
-from app.ports import free_port
+from app.addresses.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.names import BARE
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
-from app.settings import load
+from app.settings.settings import load
 from ebs.recount.reading import open_topics
 from ebs.recount.run import Recount
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from app.names import Names
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 MOST_DIFFERENCES = 20
 _STALL_S = 120.0
@@ -173,13 +173,13 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
         wanted = created.get("task_count") or task_count
         by_type: dict[str, set[str]] = defaultdict(set)
         for event in topics.events.get(object_id, ()):
-            by_type[event["type"]].add(event["task_id"])
+            by_type[event["type"]].update(_tasks_of(event))
             if event["partition"] != topics.object_partition[object_id]:
                 found.append(f"{event['id']} is in partition {event['partition']}, its object is not")
         tasks = {f"{object_id}-{sequence}" for sequence in range(wanted)}
         ended = by_type["TASK_FINISHED"] | by_type["TASK_DEAD"] | by_type["TASK_CANCELLED"]
-        if by_type["TASK_CREATED"] != tasks:
-            found.append(f"object {object_id} has tasks {sorted(by_type['TASK_CREATED'])}, wanted {wanted}")
+        if by_type["TASKS_CREATED"] != tasks:
+            found.append(f"object {object_id} has tasks {sorted(by_type['TASKS_CREATED'])}, wanted {wanted}")
         missing = {task for task in tasks if not topics.requests[f"{task}#1#0"]}
         if missing:
             found.append(f"object {object_id} has no request for {sorted(missing)}")
@@ -189,6 +189,12 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
         if len(found) > MOST_DIFFERENCES:
             break
     return found
+
+
+def _tasks_of(event: dict[str, Any]) -> list[str]:
+    if event["type"] != "TASKS_CREATED":
+        return [event["task_id"]]
+    return [f"{event['object_id']}-{sequence}" for sequence in range(event["first"], event["first"] + event["count"])]
 
 
 def _check_row(topics: Topics, object_id: str, *, is_finished: bool) -> list[str]:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.handlers import Reject
+from ebs import Reject
 
 if TYPE_CHECKING:
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 _POLL_S = 0.02
 

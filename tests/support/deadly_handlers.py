@@ -16,7 +16,7 @@ from fault_handlers import note
 from agents import handlers
 
 if TYPE_CHECKING:
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 KINDS = ("coroutine", "thread", "inline")
 DEADLY = {

@@ -58,8 +58,8 @@ class FakeStep:
         self._stores = stores
         nobody: Any = None
         self.transactions = Transactions(ownership=nobody, new_producer=nobody, fatal=nobody)
-        self.check_size = self.transactions.check_size
-        self.limit_bytes = self.transactions.limit_bytes
+        self.check_size = self.transactions.topic_limits.check_size
+        self.limit_bytes = self.transactions.topic_limits.limit_bytes
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any | None = None

@@ -15,11 +15,11 @@ from aiokafka.record import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
 from app.errors import Unreadable
+from app.kafka.fencing import Membership
+from app.kafka.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 from app.streaming.batching import RecordBatch
-from app.streaming.fencing import Membership
-from app.streaming.ownership import Partition
+from app.streaming.partition import Partition, PartitionObserver
 from app.streaming.transactions import Transactions
-from app.streaming.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aiokafka.producer.message_accumulator import BatchBuilder
     from aiokafka.structs import OffsetAndMetadata
 
-    from app.streaming.ownership import Observer
 
 GROUP = "ebs-test"
 NOW_MS = 1_795_489_276_303
@@ -196,14 +195,14 @@ class FakeOwnership:
 
     def __init__(self, topic: str, *more_topics: str) -> None:
         self.group_id = GROUP
-        self.places_table = ""
+        self.notes_table = ""
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = Membership(1, "member")
         self.assignment: object = object()
-        self.observers: list[Observer] = []
+        self.observers: list[PartitionObserver] = []
         self.held: frozenset[TopicPartition] = frozenset()
         self.calls: list[str] = []
 

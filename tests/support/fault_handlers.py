@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents.handlers import Reject
+from ebs import Reject
 
 if TYPE_CHECKING:
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 FLAKY_ATTEMPTS = 3
 PLANNED = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}

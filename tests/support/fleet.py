@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from api_process import PATIENCE_S
 from fork_server import start_module
 
+from app.addresses.ports import free_port
 from app.names import Names
-from app.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping

@@ -8,9 +8,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.consumer_groups import read_committed
+from app.kafka.groups import read_committed
 from app.names import BARE
-from app.rules.ledger import decode_row
+from app.rules.ledger_rows import decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

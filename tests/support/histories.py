@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from app.events import (
     ObjectCreated,
     TaskCancelled,
-    TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     object_created_id,
     task_id_of,
@@ -80,7 +80,7 @@ def task_event(
     result: bytes = b"null",
     error: str = "ValueError: no",
 ) -> Any:
-    """Return an event of a task; what its type has no field for is left out."""
+    """Return an event of a task (of TASKS_CREATED one of it alone); what its type has no field for is left out."""
     fields = {
         "id": f"{event_type.__name__}-{object_id}-{sequence}-{redrive}-{attempt}",
         "object_id": object_id,
@@ -88,6 +88,8 @@ def task_event(
         "object_partition": 0,
         "kind": kind,
         "sequence": sequence,
+        "first": sequence,
+        "count": 1,
         "task_count": task_count,
         "attempt": attempt,
         "at_ms": at_ms,
@@ -102,11 +104,27 @@ def task_event(
     return event_type(**known)
 
 
+def made_fact(  # noqa: PLR0917  # the fields of a request, in their order
+    event_id: str,
+    object_id: str,
+    _task_id: str,
+    partition: int,
+    kind: str,
+    sequence: int,
+    task_count: int,
+    _attempt: int,
+    at_ms: int,
+    **more: Any,
+) -> TasksCreated:
+    """Return TASKS_CREATED of one task, from the fields of its request."""
+    return TasksCreated(event_id, object_id, partition, kind, sequence, 1, task_count, at_ms, **more)
+
+
 def types_of(lives: Sequence[Life]) -> list[tuple[Any, int, int]]:
     """Return a task's story as event type, attempt and generation, in causal order."""
     story: list[tuple[Any, int, int]] = []
     for generation, life in enumerate(lives):
-        story.append((TaskCreated, 1, generation))
+        story.append((TasksCreated, 1, generation))
         for attempt in range(1, life.attempts):
             story += [(one, attempt, generation) for one in (TaskStarted, TaskFailed, TaskRetried)]
         story += [(one, life.attempts, generation) for one in ENDINGS[life.ending]]
@@ -152,6 +170,10 @@ def histories(draw: Callable[[Any], Any], *endings: str, object_id: str = "7f3a"
     stories = [[event(number, step) for step in types_of(lives)] for number, lives in enumerate(task_lives)]
     told_count = draw(st.sampled_from([None, count]))
     merged: list[Any] = [object_created(object_id, at_ms=at_ms(), kind=kind, task_count=told_count)]
+    if draw(st.booleans()):
+        # As distribution tells it: one event makes all tasks.
+        made = [story.pop(0) for story in stories]
+        merged.append(msgspec.structs.replace(made[0], count=count))
     while any(stories):
         merged.append(random.choice([story for story in stories if story]).pop(0))
     return merged

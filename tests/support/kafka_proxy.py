@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.ports import LOOPBACK, free_port
+from app.addresses.ports import LOOPBACK, free_port
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 WORK_S = 0.1
 

@@ -12,7 +12,7 @@ import yaml
 from api_process import PATIENCE_S
 from observed_names import RULES
 
-from app.ports import free_port
+from app.addresses.ports import free_port
 from ebs.local.tether import tethered
 
 if TYPE_CHECKING:

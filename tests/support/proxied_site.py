@@ -10,9 +10,9 @@ from api_process import PATIENCE_S
 from broker_site import PARTITIONS, Site
 from kafka_proxy import KafkaProxy, proxied_kafka
 
-from app.broker import ensure_topics
-from app.settings import load
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

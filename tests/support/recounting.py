@@ -13,7 +13,7 @@ from plain_names import LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, TASK_EVENT
 from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
-from app.settings import load
+from app.settings.settings import load
 from ebs.recount.findings import Findings
 from ebs.recount.partition import PartitionRecount
 from ebs.recount.reading import Cut, Stretch

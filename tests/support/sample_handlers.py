@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.handlers import Reject, Retry, cpu_bound, inline
+from ebs import Reject, Retry, cpu_bound, inline
 
 if TYPE_CHECKING:
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 
 def plain(task: Task, _context: Context) -> str:

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
 
-from app.ports import LOOPBACK, free_port
+from app.addresses.ports import LOOPBACK, free_port
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

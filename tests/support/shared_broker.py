@@ -15,11 +15,11 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 from api_process import PATIENCE_S
 
-from app.broker import ensure_topics
-from app.settings import load
-from app.streaming.abandoned import _ask, _end, _members
-from app.streaming.protocol import ListTransactions
-from app.topics import catalogue
+from app.kafka.abandoned_transactions import _ask, _end, _members
+from app.kafka.protocol import ListTransactions
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:

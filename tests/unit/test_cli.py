@@ -17,8 +17,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from app.ports import free_port, is_free
-from app.settings import load
+from app.addresses.ports import free_port, is_free
+from app.settings.settings import load
 from ebs.cli import cli
 from ebs.cli.bars import DownloadBar, TaskBar
 from ebs.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s

@@ -14,9 +14,9 @@ from api.view.dead_letters import Place, parse_place, place_text
 from api.view.store import Layout, Slot
 from api.view.view import View
 from app.events import encode
-from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
+from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.letter_filter import LetterFilter
 
 EVERYTHING = LetterFilter()
@@ -65,7 +65,7 @@ class Writer:
 
     def act(self, letter_id: LetterId, state: LetterState) -> None:
         """Write an act."""
-        record = act_record(DEAD_LETTERS, letter_id, state, Act(1))
+        record = act_record(DEAD_LETTERS, letter_id, state, LetterAct(1))
         self.record(record.value, 1, record.headers, partition=letter_id.partition, key=record.key)
 
 
@@ -170,7 +170,7 @@ def test_impossible_time_is_the_nearest_possible_one(view, writer, timestamp_ms,
 def test_letter_and_act_in_one_write(view):
     """A view that starts anew reads letters and acts together."""
     headers = tuple(dead_letter_headers(Origin("objects", 0, 7, 5), ValueError("x"), attempts=0))
-    act = act_record(DEAD_LETTERS, LetterId(0, 0), LetterState.DISCARDED, Act(1))
+    act = act_record(DEAD_LETTERS, LetterId(0, 0), LetterState.DISCARDED, LetterAct(1))
     records = [Record(0, b"{", 1, headers), Record(1, act.value, 2, tuple(act.headers), act.key)]
     view.apply({(DEAD_LETTERS, 0): records, (DEAD_LETTERS, 1): [Record(0, b"{", 3, headers)]})
     (group,) = groups(view)

@@ -12,8 +12,8 @@ import typer
 from pages import ROOT, blocks, name_of, pages, spans
 
 from api.main import http_app
-from app.security_settings import secret_fields
-from app.settings import Settings
+from app.settings.security import secret_fields
+from app.settings.settings import Settings
 from ebs.cli import cli
 from ebs.cli.commands import imported
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.rules.workers import HeldUp
-from app.settings import Settings
-from app.topics import catalogue
+from app.rules.worker_heartbeats import HeldUp
+from app.settings.settings import Settings
+from app.topics.catalogue import catalogue
 from ebs.doctor.diagnosis import diagnose
 from ebs.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
 

@@ -19,11 +19,11 @@ from app.events import (
     MAX_INSTANT_MS,
     ObjectCreated,
     TaskCancelled,
-    TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     decode_object,
     decode_task_event,
@@ -43,9 +43,9 @@ from app.rules.counts import (
     encode_counts,
     encode_window_key,
 )
-from app.rules.ledger import ObjectRow, TaskRow
 from app.rules.ledger_descriptions import describe_object
-from app.rules.workers import decode_heartbeat
+from app.rules.ledger_rows import ObjectRow, TaskRow
+from app.rules.worker_heartbeats import decode_heartbeat
 from ebs.cli.instants import clock_text, instant_text
 
 IMPOSSIBLE = (
@@ -59,8 +59,9 @@ IMPOSSIBLE = (
     "-0.5",
     '"7"',
 )
-TYPES = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
-FIGURES = ("object_partition", "sequence", "task_count", "attempt", "at_ms", "wait_ms", "spent_ms", "redrive")
+TYPES = (TasksCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+COUNTS = ("object_partition", "sequence", "first", "count", "task_count", "attempt", "redrive")
+FIGURES = (*COUNTS, "at_ms", "wait_ms", "spent_ms")
 
 
 def with_figure(event: Any, name: str, text: str) -> bytes:
@@ -107,7 +108,7 @@ def test_statistics_go_on_where_a_sum_is_at_its_end():
     key = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
     events = [object_created("a", at_ms=BASE_MS)] + [
         task_event(one, "a", 0, at_ms=BASE_MS, wait_ms=MAX_INSTANT_MS, spent_ms=MAX_INSTANT_MS)
-        for one in (TaskCreated, TaskStarted, TaskFailed, TaskFinished)
+        for one in (TasksCreated, TaskStarted, TaskFailed, TaskFinished)
     ]
     for event in events:
         world.write(event, BASE_MS)
@@ -116,7 +117,7 @@ def test_statistics_go_on_where_a_sum_is_at_its_end():
     row = decode_counts(world.stores[WINDOWS_TABLE].rows[key])
     row.spent_ms = row.wait_ms = row.object_ms = MAX_SUM - 5
     world.stores[WINDOWS_TABLE].rows[key] = encode_counts(row)
-    for one in (TaskCreated, TaskStarted, TaskFinished):
+    for one in (TasksCreated, TaskStarted, TaskFinished):
         world.write(task_event(one, "b", 0, at_ms=MAX_INSTANT_MS, wait_ms=MAX_INSTANT_MS, spent_ms=7), BASE_MS)
     world.step()
     after = decode_counts(world.stores[WINDOWS_TABLE].rows[key])
@@ -127,7 +128,7 @@ def test_statistics_go_on_where_a_sum_is_at_its_end():
 def test_record_stamped_at_the_ends_of_time_ends_nobody(timestamp_ms):
     """The clock of an outside producer may say anything."""
     world = RecordedPartition()
-    for one in (TaskCreated, TaskStarted, TaskFinished):
+    for one in (TasksCreated, TaskStarted, TaskFinished):
         world.write(task_event(one, "a", 0, at_ms=BASE_MS), timestamp_ms)
     world.write(object_created("a", at_ms=MAX_INSTANT_MS), timestamp_ms)
     world.step()

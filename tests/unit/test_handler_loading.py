@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import sample_handlers
 
-from agents.handlers import Reject
-from agents.handling.loading import HandlerRefused, load_handlers, mode_of
+from agents.execution.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
-from app.settings import ProcessTime, Settings
+from app.settings.settings import ProcessTime, Settings
+from ebs import Reject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_kind_has_its_handler_and_all_others_have_the_general_one() -> None:
 
 @pytest.mark.parametrize(("process_time", "mode"), [(AT_ONCE, "inline"), (ProcessTime(3.0, 5.0), "coroutine")])
 def test_without_a_handler_tasks_take_time_only(process_time: ProcessTime, mode: str) -> None:
-    """The default handler is the seed's; one that takes no time runs inline."""
+    """The default handler takes a random time; if it takes none, it runs inline."""
     loaded = load_handlers(Settings(process_time=process_time)).for_kind("any")
     assert ("the default handler", mode) == (loaded.name, loaded.mode)
 

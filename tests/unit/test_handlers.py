@@ -12,8 +12,11 @@ import msgspec
 import pytest
 from running_handlers import some_task
 
-from agents.handlers import Context, Reject, Retry, default_handler
-from app.settings import ProcessTime
+from agents.execution.default_handler import default_handler
+from agents.worker import _set_log_level
+from app.settings.settings import ProcessTime
+from ebs.context import Context
+from ebs.errors import Reject, Retry
 
 
 def test_a_context_knows_its_attempt_and_deadline() -> None:
@@ -113,7 +116,7 @@ def test_a_reject_keeps_its_reason() -> None:
 
 
 async def test_the_default_handler_takes_the_time_it_is_told_to() -> None:
-    """The seed's processor: a random time between two bounds."""
+    """It takes a random time between two bounds."""
     drawn: list[tuple[float, float]] = []
 
     def draw(low: float, high: float) -> float:
@@ -124,3 +127,17 @@ async def test_the_default_handler_takes_the_time_it_is_told_to() -> None:
     assert await default_handler(ProcessTime(3.0, 5.0), draw)(task, Context(task, 10.0)) is None
     assert [(3.0, 5.0)] == drawn
     assert default_handler(ProcessTime(0.0, 0.0))(task, Context(task, 10.0)) is None
+
+
+def test_lines_of_a_handler_follow_the_log_level():
+    """EBS_LOG_LEVEL is for all of our loggers, that of `context.log` too."""
+    levels = {name: logging.getLogger(name).level for name in ("agents", "app", "ebs")}
+    try:
+        heard = [
+            _set_log_level(level) and Context(some_task(), 1.0).log.isEnabledFor(logging.INFO)
+            for level in ("info", "warn")
+        ]
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    assert [True, False] == heard

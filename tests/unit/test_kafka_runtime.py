@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from app.errors import EmbeddedBrokerError
-from app.settings import Settings
+from app.settings.settings import Settings
 from ebs.local.kafka_commands import server_command, server_properties
 from ebs.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 

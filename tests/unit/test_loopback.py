@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.loopback import takes_proxies
+from app.addresses.loopback import takes_proxies
 from ebs.cli.client import ApiClient
 
 HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"

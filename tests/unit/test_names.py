@@ -8,8 +8,8 @@ import pytest
 
 from app.errors import SettingsError
 from app.names import BARE, MAX_NAMESPACE_CHARS, ROLES, Names, role_of
-from app.settings import load
-from app.topics import catalogue, watched_topics
+from app.settings.settings import load
+from app.topics.catalogue import catalogue, watched_topics
 
 NAMESPACES = ("", "a", "a.b", "a-b", "A", "acme", "objects", "ebs", "x.objects", "a.ebs", "b" * MAX_NAMESPACE_CHARS)
 MAX_TOPIC_CHARS = 249

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from histories import made_fact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_names import LEDGER_CHANGELOG, OBJECTS
@@ -16,8 +17,9 @@ from api.view.object_index import STATES, unpack_place
 from api.view.object_list import Wanted, parse_place, place_text
 from api.view.store import FORMAT_VERSION, Layout, Slot
 from api.view.view import View
-from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, task_id_of
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, encode_row
+from app.events import ObjectCreated, TaskFinished, TaskStarted, encode, task_id_of
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -53,7 +55,7 @@ def a_row(object_id: str, at_ms: int, steps: int, kind: str = "default") -> Reco
         )
     common = (object_id, task_id_of(object_id, 0), 0, kind, 0, 1, 1)
     events = [
-        TaskCreated("c", *common, 7),
+        made_fact("c", *common, 7),
         TaskStarted("s", *common, 8, "w", 0),
         TaskFinished("f", *common, 9, "w", 0, 0),
     ]

@@ -11,13 +11,13 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from fake_coordinator import FakeCoordinator
 from fakes import Fatal, settle, until
 
-from app.streaming.fencing import Membership
+from app.kafka.fencing import Membership
 from app.streaming.ownership import Ownership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.streaming.ownership import Partition
+    from app.streaming.partition import Partition
 
 
 GROUP_AUTHORIZATION_FAILED = 30

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.ports import free_port, is_free
-from app.web_ports import reserve_web_port
+from app.addresses.ports import free_port, is_free
+from app.addresses.web_ports import reserve_web_port
 
 ROOT = Path(__file__).parents[2]
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -10,7 +10,7 @@ import sys
 import pytest
 from pages import DOCS, ROOT
 
-from app.settings import Settings
+from app.settings.settings import Settings
 
 SCRIPT = DOCS / "make_reference.py"
 NAMES = ("settings", "metrics", "exit-codes", "topics", "http", "cli", "python")

@@ -8,8 +8,8 @@ from msgspec import UNSET
 from app.events import parse_task_id, task_id_of
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel
-from app.rules.ledger import ObjectRow, TaskRow
-from app.rules.ledger_states import CREATED_MARK, FINISHED_MARK, TaskState
+from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, ObjectRow, TaskRow
+from app.rules.ledger_states import TaskState
 
 NOW_MS = 1_795_489_276_303
 
@@ -47,7 +47,7 @@ def test_task_is_unknown_only_while_it_may_still_come(task_count, sequence, expe
 def test_filter_names_its_command(kind, before_ms, name, command):
     """The same filter is the same command; no kind means all kinds."""
     place, made = cancel_by_filter(kind, before_ms, at_ms=NOW_MS, reason="why")
-    assert (f"cancel:filter:{name}".encode(), command) == (place.key(), made)
+    assert (f"cancel:filter:{name}".encode(), command) == (place.encoded(), made)
 
 
 @pytest.mark.parametrize(("kind", "before_ms", "field"), [(None, None, ""), ("mail", NOW_MS + 1, "created_before_ms")])

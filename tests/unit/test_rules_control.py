@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.events import TaskCreated
-from app.rules.commands import Cancel, Drain, Family, LimitRate, Pause, Place, SetConcurrency, encode_command
+from app.rules.commands import Cancel, CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency, encode_command
 from app.rules.control import MAX_CANCELS_SHOWN, ControlState
 
 NOW_MS = 1_795_489_276_303
@@ -72,8 +72,8 @@ def test_pause_of_a_breaker_names_its_worker_and_others_do_not():
         "image": {"at_ms": 2, "reason": "a person"},
         "mail": {"at_ms": 1, "reason": "64 of 100", "breaker": "w1"},
     } == state.describe()["paused_kinds"]
-    assert Pause(1, "64 of 100", "w1") == state.command_at(Place(Family.PAUSE, "mail"))
-    assert state.command_at(Place(Family.PAUSE, "ad")) is None
+    assert Pause(1, "64 of 100", "w1") == state.command_at(CommandKey(Family.PAUSE, "mail"))
+    assert state.command_at(CommandKey(Family.PAUSE, "ad")) is None
 
 
 def test_pause_of_all_and_of_a_kind():
@@ -149,8 +149,8 @@ def test_object_ids_of_outside_producers_may_hold_anything():
     """Colons and other alphabets in an id do not confuse a key."""
     for object_id in ("a:b", "task:1", "ä/ö"):
         state = ControlState()
-        place = Place(Family.CANCEL_OBJECT, object_id)
-        assert state.apply(place.key(), encode_command(Cancel(object_id=object_id)))
+        place = CommandKey(Family.CANCEL_OBJECT, object_id)
+        assert state.apply(place.encoded(), encode_command(Cancel(object_id=object_id)))
         assert state.is_cancelled(task(object_id))
 
 
@@ -206,7 +206,7 @@ def test_only_cancels_that_are_old_are_outdated():
     times_ms = {"a": 30, "b": 10, "c": 20}
     records = {f"cancel:object:{name}": {"type": "CANCEL", "at_ms": at_ms} for name, at_ms in times_ms.items()}
     state = state_of({"pause": {"type": "PAUSE", "at_ms": 1}, **records})
-    places = [Place(Family.CANCEL_OBJECT, name) for name in "bc"]
+    places = [CommandKey(Family.CANCEL_OBJECT, name) for name in "bc"]
     assert places == state.outdated_cancels(30, 10)
     assert places[:1] == state.outdated_cancels(30, 1)
 
@@ -288,8 +288,8 @@ def test_questions_agree_with_the_commands(log, object_id, kind, at_ms):
     commands = state.commands()
     one = task(object_id, 0, kind=kind, at_ms=at_ms)
     hit = {
-        (Place(Family.CANCEL_OBJECT, object_id) in commands)
-        or (Place(Family.CANCEL_TASK, one.task_id) in commands)
+        (CommandKey(Family.CANCEL_OBJECT, object_id) in commands)
+        or (CommandKey(Family.CANCEL_TASK, one.task_id) in commands)
         or any(
             cancel.kind in {msgspec.UNSET, kind} and at_ms < cancel.created_before_ms
             for place, cancel in commands.items()
@@ -297,5 +297,5 @@ def test_questions_agree_with_the_commands(log, object_id, kind, at_ms):
         )
     }
     assert hit == {state.is_cancelled(one) is not None}
-    paused = Place(Family.PAUSE, "") in commands or Place(Family.PAUSE, kind) in commands
+    paused = CommandKey(Family.PAUSE, "") in commands or CommandKey(Family.PAUSE, kind) in commands
     assert paused == state.is_paused(kind)

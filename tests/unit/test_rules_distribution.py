@@ -28,40 +28,40 @@ def test_tasks_are_complete_and_spread(task_count, partition_count, object_parti
     """Every sequence once, from the object's own partition round and round, none with more than one task extra."""
     limits = LIMITS | {"partition_count": partition_count}
     object_partition %= partition_count
-    plans = split(object_created("7f3a", at_ms=BASE_MS, task_count=task_count), object_partition, **limits)
-    assert list(range(task_count)) == [plan.request.sequence for plan in plans]
-    assert [f"7f3a-{sequence}" for sequence in range(task_count)] == [plan.request.task_id for plan in plans]
-    assert [(object_partition + n) % partition_count for n in range(task_count)] == [
-        plan.request_partition for plan in plans
-    ]
+    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=task_count), object_partition, **limits)
+    requests = [request for _, request in made.requests]
+    assert list(range(task_count)) == [request.sequence for request in requests]
+    assert [f"7f3a-{sequence}" for sequence in range(task_count)] == [request.task_id for request in requests]
+    assert [(object_partition + n) % partition_count for n in range(task_count)] == [to for to, _ in made.requests]
     assert {(object_partition, task_count, 1)} == {
-        (plan.request.object_partition, plan.request.task_count, plan.request.attempt) for plan in plans
+        (request.object_partition, request.task_count, request.attempt) for request in requests
     }
+    assert (0, task_count, task_count) == (made.fact.first, made.fact.count, made.fact.task_count)
 
 
 def test_tasks_of_an_object_stay_together_when_asked():
     """Without spreading all requests go to the object's own partition, so that one worker can order them."""
-    plans = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, spread=False, **LIMITS)
-    assert [3] * 5 == [plan.request_partition for plan in plans]
+    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, spread=False, **LIMITS)
+    assert [3] * 5 == [partition for partition, _ in made.requests]
 
 
-def test_request_has_the_content_and_the_fact_has_not():
-    """What a handler needs goes to `task-requests` only."""
-    (plan,) = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)
+def test_request_has_the_content():
+    """It has what a handler needs; the fact tells kind and time."""
+    made = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)
+    ((_, request),) = made.requests
     assert ("a name", "some content", "mail", BASE_MS + 5) == (
-        plan.request.name,
-        plan.request.content,
-        plan.request.kind,
-        plan.request.at_ms,
+        request.name,
+        request.content,
+        request.kind,
+        request.at_ms,
     )
-    assert "c-7f3a-0" == plan.request.id == plan.fact.id
-    assert not plan.fact.name
-    assert not plan.fact.content
+    assert ("c-7f3a-0", "c-7f3a") == (request.id, made.fact.id)
+    assert (3, "mail", BASE_MS + 5) == (made.fact.object_partition, made.fact.kind, made.fact.at_ms)
 
 
 def test_object_that_asks_for_no_number_gets_the_default():
     """The setting decides."""
-    assert 3 == len(split(object_created("7f3a", at_ms=BASE_MS), 0, **LIMITS))
+    assert 3 == len(split(object_created("7f3a", at_ms=BASE_MS), 0, **LIMITS).requests)
 
 
 def test_object_whose_copies_would_be_too_large_is_refused():
@@ -69,7 +69,7 @@ def test_object_whose_copies_would_be_too_large_is_refused():
     large = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS, task_count=100), content="x" * 700_000)
     with pytest.raises(DecodeError, match=r"7f3a would be copied 100 times .* send a reference"):
         split(large, 0, **LIMITS)
-    assert 90 == len(split(msgspec.structs.replace(large, task_count=90), 0, **LIMITS))
+    assert 90 == len(split(msgspec.structs.replace(large, task_count=90), 0, **LIMITS).requests)
 
 
 def test_object_that_asks_for_too_many_tasks_is_refused():
@@ -77,7 +77,7 @@ def test_object_that_asks_for_too_many_tasks_is_refused():
     limits = LIMITS | {"max_task_count": 10}
     with pytest.raises(DecodeError, match=r"7f3a asks for 11 tasks, at most 10 .*EBS_MAX_TASKS_PER_OBJECT"):
         split(object_created("7f3a", at_ms=BASE_MS, task_count=11), 0, **limits)
-    assert 10 == len(split(object_created("7f3a", at_ms=BASE_MS, task_count=10), 0, **limits))
+    assert 10 == len(split(object_created("7f3a", at_ms=BASE_MS, task_count=10), 0, **limits).requests)
 
 
 @SOME

@@ -55,7 +55,7 @@ def test_longer_durations_have_no_lower_bucket(one, other):
 
 
 def test_every_short_duration_is_within_its_bound():
-    """The table of short durations and the first ones beyond it keep the error of the design: under 5 %."""
+    """The table of short durations and the first ones beyond it keep the error below 5 %."""
     errors = [abs(value_of(bucket_of(value)) - value) / value for value in range(1, 10_000)]
     assert max(errors) <= RELATIVE_ERROR + 1e-9 <= 0.05
 

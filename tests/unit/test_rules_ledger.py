@@ -14,31 +14,23 @@ from app.events import (
     MAX_RESULT_BYTES,
     ObjectCreated,
     TaskCancelled,
-    TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     decode_task_event,
     encode,
 )
 from app.rules.counts import WINDOW_MS, Counts, add_counts
-from app.rules.ledger import (
-    MAX_ATTEMPTS,
-    MAX_REDRIVES,
-    ObjectRow,
-    apply_object_created,
-    apply_task_event,
-    decode_row,
-    encode_row,
-    has_result_row,
-)
+from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.ledger_rows import MAX_ATTEMPTS, MAX_REDRIVES, ObjectRow, decode_row, encode_row, has_result_row
 from app.rules.ledger_states import ENDED_STATES, ObjectState, TaskState, ended_at_ms, state_of_object, state_of_task
 from app.rules.results import MAX_ERROR_CHARS, ResultRow, Results, decode_result_row, result_key, results_prefix
 from app.rules.tally import Tally
-from app.topics import MAX_RECORD_BYTES
+from app.topics.catalogue import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +39,7 @@ SOME = settings(max_examples=60, deadline=None)
 
 COUNTED: dict[Any, str] = {
     ObjectCreated: "objects_created",
-    TaskCreated: "tasks_created",
+    TasksCreated: "tasks_created",
     TaskStarted: "tasks_started",
     TaskFinished: "tasks_finished",
     TaskFailed: "tasks_failed",
@@ -68,7 +60,7 @@ def join(
     return row, tally
 
 
-def apply_one(row: ObjectRow, event: Any, tally: Tally, results: Results | None = None) -> bool:
+def apply_one(row: ObjectRow, event: Any, tally: Tally, results: Results | None = None) -> int:
     """Apply an event of any type."""
     if isinstance(event, ObjectCreated):
         return apply_object_created(row, event, tally)
@@ -134,8 +126,8 @@ def test_each_event_counts_once_in_the_window_of_its_time(events):
     """The windows equal a plain recount of the events by time; a redrive makes no new task."""
     expected: dict[str, Counter[int]] = {name: Counter() for name in COUNTED.values()}
     for event in events:
-        if not (isinstance(event, TaskCreated) and event.redrive):
-            expected[COUNTED[type(event)]][event.at_ms // WINDOW_MS * WINDOW_MS] += 1
+        if not (isinstance(event, TasksCreated) and event.redrive):
+            expected[COUNTED[type(event)]][event.at_ms // WINDOW_MS * WINDOW_MS] += getattr(event, "count", 1)
     _, tally = join(events)
     for name, by_window in expected.items():
         counted = {start_ms: getattr(counts, name) for (start_ms, _), counts in tally.windows.items()}
@@ -187,7 +179,7 @@ def test_redrive_under_another_kind_stays_with_its_object():
     assert 1 == tally.totals()["default"].dead_now
     edited = [
         task_event(kind, "7f3a", 0, at_ms=BASE_MS, redrive=1, kind="mail")
-        for kind in (TaskCreated, TaskStarted, TaskFinished)
+        for kind in (TasksCreated, TaskStarted, TaskFinished)
     ]
     for number, event in enumerate(edited, 1):
         join([event], row, tally)
@@ -307,7 +299,7 @@ def test_largest_row_that_events_can_make_fits_into_a_record():
     }
     object_id = "\U0001f600" * 200
     row, tally, results = ObjectRow(), Tally(), Results(lambda _key: None)
-    types = (TaskCreated, TaskStarted, TaskFailed, TaskRetried, TaskFinished, TaskDead, TaskCancelled)
+    types = (TasksCreated, TaskStarted, TaskFailed, TaskRetried, TaskFinished, TaskDead, TaskCancelled)
     events = [
         task_event(one, object_id, 0, task_count=10_000, attempt=attempt, redrive=redrive, **longest)
         for redrive in range(MAX_REDRIVES + 1)
@@ -367,7 +359,7 @@ def test_object_fails_only_when_all_of_its_tasks_have_ended():
     """One dead task beside one that runs is PROCESSING; the object is FAILED once the other has ended."""
     events = [
         task_event(kind, "7f3a", sequence, at_ms=BASE_MS, task_count=2)
-        for sequence, kind in [(0, TaskCreated), (1, TaskCreated), (0, TaskStarted), (0, TaskDead), (1, TaskStarted)]
+        for sequence, kind in [(0, TasksCreated), (1, TasksCreated), (0, TaskStarted), (0, TaskDead), (1, TaskStarted)]
     ]
     row, tally = join(events)
     assert ObjectState.PROCESSING is state_of_object(row)
@@ -386,7 +378,7 @@ def test_start_that_comes_before_its_creation_is_in_progress():
 @pytest.mark.parametrize("redrive", [0, 1, 2, 3])
 def test_creation_that_is_heard_of_first_is_queued(redrive):
     """Of any generation: what a late event of an earlier one says does not take the task back."""
-    row, tally = join([task_event(TaskCreated, "7f3a", 0, at_ms=BASE_MS, redrive=redrive)])
+    row, tally = join([task_event(TasksCreated, "7f3a", 0, at_ms=BASE_MS, redrive=redrive)])
     assert TaskState.QUEUED is state_of_task(row.tasks[0])
     if redrive:
         join([task_event(TaskDead, "7f3a", 0, at_ms=BASE_MS, redrive=redrive - 1)], row, tally)
@@ -448,7 +440,7 @@ def test_event_at_the_beginning_of_time_counts_like_any_other():
 
 def test_finish_at_the_beginning_of_time_counts_once():
     """A finish at time 0 is a finish, also when the creation is heard of later."""
-    events = [task_event(kind, "7f3a", 0, at_ms=0) for kind in (TaskCreated, TaskStarted, TaskFinished)]
+    events = [task_event(kind, "7f3a", 0, at_ms=0) for kind in (TasksCreated, TaskStarted, TaskFinished)]
     row, tally = join([*events, object_created("7f3a", at_ms=0)])
     assert (1, 1) == (tally.at(0, "default").objects_finished, sum(total(tally).object_histogram.values()))
     assert 1 == row.finished_at_ms
@@ -458,7 +450,7 @@ def test_windows_are_kept_apart_by_kind():
     """An object counts for its own kind only."""
     mail = [
         object_created("1", at_ms=BASE_MS, kind="mail"),
-        task_event(TaskCreated, "1", 0, at_ms=BASE_MS, kind="mail"),
+        task_event(TasksCreated, "1", 0, at_ms=BASE_MS, kind="mail"),
     ]
     _, tally = join(mail)
     assert {"mail"} == {kind for _, kind in tally.windows}

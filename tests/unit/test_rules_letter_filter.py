@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from app.rules.acts import LetterState
+from app.rules.letter_acts import LetterState
 from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 LETTER = SimpleNamespace(

@@ -11,8 +11,8 @@ from histories import SEEDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.rules.lives import MAX_LIFE_BYTES
-from app.rules.offsets import MAX_METADATA_BYTES, Progress
+from app.rules.offsets import MAX_METADATA_BYTES, PartitionProgress
+from app.rules.owner_lives import MAX_LIFE_BYTES
 
 OPERATIONS = ["take", "start", "start", "start", "finish", "finish", "commit", "commit", "crash"]
 FIRST = 1_000
@@ -32,7 +32,7 @@ class Model:
     def begin(self) -> None:
         """Start a life from what was committed."""
         self.finished, self.started = set(self.committed_finished), set(self.committed_started)
-        self.progress = Progress(*self.committed)
+        self.progress = PartitionProgress(*self.committed)
         self.to_take = [offset for offset in self.records if offset >= self.committed[0]]
         self.open: list[int] = []
         self.running: list[int] = []
@@ -100,23 +100,23 @@ def test_exactly_the_unfinished_run_again_whatever_happens(record_count, operati
 
 def test_what_an_earlier_life_told_of_records_still_to_come_is_told_on():
     """A life that dies before it has taken everything again must not make its successor repeat the rest."""
-    first = Progress(0)
+    first = PartitionProgress(0)
     for offset in range(6):
         first.take(offset)
         first.start(offset)
     for offset in (2, 3, 5):
         first.finish(offset)
-    second = Progress(first.watermark, first.encode() or "")
+    second = PartitionProgress(first.watermark, first.encode() or "")
     second.take(0)
     second.finish(0)
-    third = Progress(second.watermark, second.encode() or "")
+    third = PartitionProgress(second.watermark, second.encode() or "")
     assert [True, False, False, True, False] == [third.take(offset) for offset in (1, 2, 3, 4, 5)]
     assert [False, False] == [third.start(offset) for offset in (1, 4)]
 
 
 def test_nothing_open_needs_no_metadata():
     """The watermark alone says it when all that was taken is done."""
-    progress = Progress(5)
+    progress = PartitionProgress(5)
     assert (5, "") == (progress.watermark, progress.encode())
     progress.take(5)
     progress.start(5)
@@ -126,7 +126,7 @@ def test_nothing_open_needs_no_metadata():
 
 def test_records_that_only_wait_need_no_metadata():
     """However many wait, with markers between them: untouched is what a reader assumes anyway."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     for offset in range(0, 20_000, 2):
         progress.take(offset)
         progress.take_to(offset + 2)
@@ -138,7 +138,7 @@ def test_records_that_only_wait_need_no_metadata():
 
 def test_markers_between_records_cost_nothing():
     """Gaps take the state of the record behind them, so each step's marker does not become a run of its own."""
-    with_markers, without = Progress(0), Progress(0)
+    with_markers, without = PartitionProgress(0), PartitionProgress(0)
     for number in range(50):
         for progress, offset in ((with_markers, 2 * number), (without, number)):
             progress.take(offset)
@@ -154,7 +154,7 @@ def test_markers_between_records_cost_nothing():
 @pytest.mark.parametrize("state", ["waiting", "finished"])
 def test_runs_of_any_length_are_read_back(length, state):
     """Lengths around each size of a varint, of what waits and of what is finished."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     for offset in range(length + 3):
         progress.take(offset)
     progress.start(0)
@@ -162,7 +162,7 @@ def test_runs_of_any_length_are_read_back(length, state):
     if state == "finished":
         for offset in range(1, length + 1):
             progress.finish(offset)
-    after = Progress(0, progress.encode() or "")
+    after = PartitionProgress(0, progress.encode() or "")
     taken = [offset for offset in range(length + 3) if after.take(offset)]
     waiting = range(1, length + 1) if state == "waiting" else ()
     assert [0, *waiting, length + 1, length + 2] == taken
@@ -171,7 +171,7 @@ def test_runs_of_any_length_are_read_back(length, state):
 
 def test_watermark_passes_markers():
     """Offsets without a record are never waited for."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     progress.take_to(7)
     assert 7 == progress.watermark
     progress.take(9)
@@ -186,7 +186,7 @@ def test_watermark_passes_markers():
 
 def test_metadata_that_would_not_fit_is_none_until_it_fits_again():
     """Kafka takes 4,096 bytes: more holes than that cannot be committed, fewer can."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     for offset in range(10_000):
         progress.take(offset)
         progress.start(offset)
@@ -204,7 +204,7 @@ def test_metadata_that_would_not_fit_is_none_until_it_fits_again():
 
 def test_starting_what_an_earlier_life_knew_makes_nothing_longer():
     """So a crowded partition can always go on with those: below `known_to`, the metadata only shrinks."""
-    first = Progress(0)
+    first = PartitionProgress(0)
     draw = random.Random(1)
     for offset in range(2_000):
         first.take(offset)
@@ -212,7 +212,7 @@ def test_starting_what_an_earlier_life_knew_makes_nothing_longer():
         if draw.random() < 0.5:
             first.finish(offset)
     metadata = first.encode()
-    second = Progress(first.watermark, metadata or "")
+    second = PartitionProgress(first.watermark, metadata or "")
     opened = [offset for offset in range(first.watermark, 2_000) if second.take(offset)]
     assert opened[-1] < second.known_to <= 2_000
     size = len(metadata or "")
@@ -238,7 +238,7 @@ def test_starting_what_an_earlier_life_knew_makes_nothing_longer():
 )
 def test_metadata_of_somebody_else_is_ignored(metadata):
     """A tool that resets offsets writes its own text, or none: then every record is worked."""
-    progress = Progress(100, metadata)
+    progress = PartitionProgress(100, metadata)
     assert progress.take(100)
     assert progress.start(100)
     progress.finish(100)
@@ -250,7 +250,7 @@ def test_metadata_of_somebody_else_is_ignored(metadata):
 def test_garbage_never_raises(text, packed):
     """Whatever stands in the metadata, a partition can be worked."""
     for metadata in (text, "1:" + text, "1:" + base64.b64encode(packed).decode()):
-        progress = Progress(0, metadata)
+        progress = PartitionProgress(0, metadata)
         for offset in range(5):
             if progress.take(offset):
                 progress.start(offset)
@@ -261,7 +261,7 @@ def test_garbage_never_raises(text, packed):
 
 def test_memory_is_bounded_by_what_is_open():
     """One task may hold the watermark while a hundred thousand finish above it."""
-    progress = Progress(0)
+    progress = PartitionProgress(0)
     progress.take(0)
     for offset in range(1, 100_000):
         progress.take(offset)

@@ -14,16 +14,28 @@ from app.events import (
     TaskCreated,
     TaskDead,
     TaskFinished,
+    TasksCreated,
     TaskStarted,
     decode_task_event,
     decode_task_request,
     encode,
 )
-from app.rules.acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
 from app.rules.dead_letters import INCOMPLETE_HEADER, Origin, dead_letter_headers
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow
 from app.rules.ledger_states import TaskState, state_of_task
-from app.rules.redrive import Letter, Outgoing, Plan, RedrivePolicy, Refusal
+from app.rules.letter_acts import (
+    LetterAct,
+    LetterId,
+    LetterState,
+    act_record,
+    is_act,
+    parse_letter_id,
+    read_act,
+    state_after,
+)
+from app.rules.outgoing import Outgoing
+from app.rules.redrive import DeadLetterRecord, RedrivePlan, RedrivePolicy, Refusal
 from app.rules.tally import Tally
 
 NOW_MS = 1_795_489_276_303
@@ -31,27 +43,29 @@ POLICY = RedrivePolicy(4, "objects", "task-requests", "task-events")
 REQUEST = TaskCreated("c-a-1", "a", "a-1", 2, "mail", 1, 3, 5, NOW_MS - 9_000, "n", "c")
 
 
-def letter_of(value: bytes | None, *, topic: str = "task-requests", partition: int = 3, key=b"k", headers=()) -> Letter:
+def letter_of(
+    value: bytes | None, *, topic: str = "task-requests", partition: int = 3, key=b"k", headers=()
+) -> DeadLetterRecord:
     """Return the letter that an agent makes of a record of a topic."""
     origin = Origin(topic, partition, 7, NOW_MS - 10_000)
-    return Letter(key, value, dead_letter_headers(origin, ValueError("boom"), attempts=5, headers=headers))
+    return DeadLetterRecord(key, value, dead_letter_headers(origin, ValueError("boom"), attempts=5, headers=headers))
 
 
-def task_letter(**changes) -> Letter:
+def task_letter(**changes) -> DeadLetterRecord:
     """Return the letter of a task."""
     topic = changes.pop("topic", "task-requests")
     partition = changes.pop("partition", 3)
     return letter_of(encode(msgspec.structs.replace(REQUEST, **changes)), topic=topic, partition=partition)
 
 
-def planned(letter: Letter, **options) -> Plan:
+def planned(letter: DeadLetterRecord, **options) -> RedrivePlan:
     """Return the plan of a letter that can be redriven."""
     plan = POLICY.plan(letter, at_ms=NOW_MS, **options)
-    assert isinstance(plan, Plan), plan
+    assert isinstance(plan, RedrivePlan), plan
     return plan
 
 
-def refused(letter: Letter, **options) -> Refusal:
+def refused(letter: DeadLetterRecord, **options) -> Refusal:
     """Return why a letter cannot be redriven."""
     refusal = POLICY.plan(letter, at_ms=NOW_MS, **options)
     assert isinstance(refusal, Refusal), refusal
@@ -62,8 +76,8 @@ def test_task_becomes_a_new_first_attempt():
     """Request and fact are of the next generation, attempt 1, made now; what the retries knew of it is gone."""
     retried = {"due_at_ms": NOW_MS, "first_failed_at_ms": NOW_MS, "first_error": "E: x"}
     plan = planned(task_letter(**retried))
-    fact = TaskCreated("c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, redrive=1)
-    request = msgspec.structs.replace(fact, name="n", content="c")
+    fact = TasksCreated("c-a-1-r1", "a", 2, "mail", 1, 1, 3, NOW_MS, redrive=1)
+    request = TaskCreated("c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, name="n", content="c", redrive=1)
     assert Outgoing("task-requests", 3, b"a-1", encode(request), []) == plan.request
     assert Outgoing("task-events", 2, b"a", encode(fact)) == plan.fact
     assert (1, "a-1", "a") == (plan.redrive, plan.task_id, plan.object_id)
@@ -74,7 +88,7 @@ def test_each_redrive_is_a_generation_of_its_own():
     ids = [decode_task_request(planned(task_letter(redrive=done)).request.value).id for done in (0, 1, 2)]
     assert ["c-a-1-r1", "c-a-1-r2", "c-a-1-r3"] == ids
     again = POLICY.plan(task_letter(redrive=1), at_ms=NOW_MS + 5)
-    assert isinstance(again, Plan)
+    assert isinstance(again, RedrivePlan)
     assert "c-a-1-r2" == decode_task_request(again.request.value).id
 
 
@@ -106,7 +120,7 @@ def test_edited_task_keeps_what_was_not_edited():
     plan = planned(task_letter(), payload=b'{"content":"better","kind":"sms"}')
     request, fact = decode_task_request(plan.request.value), decode_task_event(plan.fact.value)
     assert ("n", "better", "sms") == (request.name, request.content, request.kind)
-    assert (msgspec.UNSET, "sms") == (fact.content, fact.kind)
+    assert "sms" == fact.kind
 
 
 @pytest.mark.parametrize(
@@ -122,7 +136,7 @@ def test_bytes_go_back_as_they_were():
     letter = letter_of(b"\xff{", topic="objects", partition=1, key=None, headers=[("traceparent", b"00-1")])
     plan = planned(letter)
     expected = Outgoing("objects", 1, None, b"\xff{", [("traceparent", b"00-1"), ("ebs-redrive", b"1")])
-    assert Plan(expected, None, 1) == plan
+    assert RedrivePlan(expected, None, 1) == plan
 
 
 def test_bytes_that_die_again_and_again_reach_the_limit():
@@ -183,7 +197,7 @@ def test_letter_of_another_topic_is_refused(topic):
 def test_letter_that_is_not_its_record_as_it_was_needs_a_payload():
     """What was cut off, or lay below the records, cannot go back; the whole record from elsewhere can."""
     headers = [*letter_of(b'{"type"', topic="objects").headers, (INCOMPLETE_HEADER, b"the first 7 of 900 bytes")]
-    letter = Letter(b"k", b'{"type"', headers)
+    letter = DeadLetterRecord(b"k", b'{"type"', headers)
     reason = refused(letter).reason
     assert "the first 7 of 900 bytes" in reason
     assert "objects-3@7" in reason
@@ -195,7 +209,7 @@ def test_letter_that_is_not_its_record_as_it_was_needs_a_payload():
 
 def test_letter_without_headers_is_refused():
     """A record that somebody else put onto the topic says neither why nor whence."""
-    assert "without saying from where" in refused(Letter(None, b"{}", ())).reason
+    assert "without saying from where" in refused(DeadLetterRecord(None, b"{}", ())).reason
 
 
 def test_task_of_a_partition_that_is_none_is_bytes():
@@ -211,7 +225,7 @@ def test_ledger_goes_from_dead_to_finished():
     fact = decode_task_event(planned(task_letter()).fact.value)
     common = ("a", "a-1", 2, "mail", 1, 3)
     old = [
-        TaskCreated("c", *common, 1, NOW_MS - 90),
+        TasksCreated("c", "a", 2, "mail", 1, 1, 3, NOW_MS - 90),
         TaskStarted("s", *common, 1, NOW_MS - 80, "w", 1),
         TaskDead("d", *common, 1, NOW_MS - 70, "w", 1, 1, "E: x"),
     ]
@@ -236,7 +250,7 @@ def test_ledger_goes_from_dead_to_finished():
 
 def test_act_is_written_into_its_letters_partition_and_read_back():
     """Key and header say what it is, and every process reads the same of it."""
-    act = Act(NOW_MS, "127.0.0.1", "not needed", 0, "a1")
+    act = LetterAct(NOW_MS, "127.0.0.1", "not needed", 0, "a1")
     record = act_record("dead-letters", LetterId(3, 17), LetterState.DISCARDED, act)
     assert ("dead-letters", 3, b"3-17", [("ebs-act", b"discarded")]) == (
         record.topic,

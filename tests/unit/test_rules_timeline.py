@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 
 from app.events import (
     TaskCancelled,
-    TaskCreated,
     TaskDead,
     TaskEvent,
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     encode,
 )
-from app.rules.ledger import ObjectRow, apply_task_event
+from app.rules.ledger import apply_task_event
 from app.rules.ledger_descriptions import describe_task
+from app.rules.ledger_rows import ObjectRow
 from app.rules.results import NO_RESULT
 from app.rules.tally import Tally
 from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, What, spans_of, timeline_of
@@ -28,7 +29,9 @@ from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, What, spans
 def told(kind: str, at_ms: int, attempt: int = 1, **fields) -> Event:
     """Return an event of task a-0."""
     event_id = f"{kind}-{attempt}-{fields.get('redrive', 0)}"
-    return Event(f"TASK_{kind}", event_id, at_ms, "a-0", 0, attempt, **fields)
+    if kind == "CREATED":
+        return Event("TASKS_CREATED", event_id, "a", at_ms, first=0, count=1, attempt=attempt, **fields)
+    return Event(f"TASK_{kind}", event_id, "a", at_ms, "a-0", 0, attempt=attempt, **fields)
 
 
 def spans(*events: Event) -> list[tuple[What, int, int | None, str]]:
@@ -67,7 +70,7 @@ def test_dead_task_is_dead_until_it_is_redriven():
     assert [
         (What.QUEUE, 10, 20, "TASK_STARTED"),
         (What.WORK, 20, 30, "TASK_FAILED"),
-        (What.DEAD, 30, 500, "TASK_CREATED"),
+        (What.DEAD, 30, 500, "TASKS_CREATED"),
         (What.QUEUE, 500, 510, "TASK_STARTED"),
         (What.WORK, 510, None, ""),
     ] == spans(
@@ -101,12 +104,11 @@ def test_odd_stories_are_told_too(events, expected):
 def test_object_has_its_creation_distribution_and_sums():
     """Tasks come by sequence; sums are by sort, up to now where a span goes on; duplicates count once."""
     events = [
-        Event("OBJECT_CREATED", "o-a", 100),
-        Event("TASK_CREATED", "c-1", 130, "a-1", 1),
-        Event("TASK_CREATED", "c-0", 120, "a-0", 0),
-        Event("TASK_STARTED", "s-0", 150, "a-0", 0, worker="w", wait_ms=30),
-        Event("TASK_STARTED", "s-0", 150, "a-0", 0, worker="w", wait_ms=30),
-        Event("TASK_FINISHED", "f-0", 250, "a-0", 0, worker="v", spent_ms=40),
+        Event("OBJECT_CREATED", "o-a", "a", 100),
+        Event("TASKS_CREATED", "c-a", "a", 120, first=0, count=2),
+        Event("TASK_STARTED", "s-0", "a", 150, "a-0", 0, worker="w", wait_ms=30),
+        Event("TASK_STARTED", "s-0", "a", 150, "a-0", 0, worker="w", wait_ms=30),
+        Event("TASK_FINISHED", "f-0", "a", 250, "a-0", 0, worker="v", spent_ms=40),
     ]
     timeline = timeline_of(events)
     assert (100, 20, 250, ["a-0", "a-1"]) == (
@@ -116,7 +118,7 @@ def test_object_has_its_creation_distribution_and_sums():
         [task.task_id for task in timeline.tasks],
     )
     first, second = timeline.tasks
-    assert (30, 100, 870) == (
+    assert (30, 100, 880) == (
         first.total_ms(What.QUEUE, 1_000),
         first.total_ms(What.WORK, 1_000),
         second.total_ms(What.QUEUE, 1_000),
@@ -138,8 +140,8 @@ def test_nothing_known_is_an_empty_timeline():
 def test_start_by_a_clock_that_is_behind_ends_the_wait_where_it_began():
     """A retry that began, by its worker's clock, before it was told to wait: a wait of no time, not of less."""
     events = [
-        Event("TASK_RETRIED", "1", 100, "a-0", 0, 1),
-        Event("TASK_STARTED", "2", 90, "a-0", 0, 2),
+        Event("TASK_RETRIED", "1", "a", 100, "a-0", 0, attempt=1),
+        Event("TASK_STARTED", "2", "a", 90, "a-0", 0, attempt=2),
     ]
     (task,) = timeline_of(events).tasks
     assert [(100, 100), (100, 100), (90, None)] == [(span.from_ms, span.to_ms) for span in task.spans]
@@ -152,7 +154,16 @@ KINDS = st.sampled_from(["CREATED", "STARTED", "FINISHED", "FAILED", "RETRIED", 
 def test_any_story_has_at_most_one_open_span_which_is_the_last(story):
     """Whatever comes in whatever order: no span is longer than its end says, and only the last one goes on."""
     events = [
-        Event(f"TASK_{kind}", str(number), at_ms, "a-0", 0, attempt, wait_ms=wait_ms)
+        Event(
+            "TASKS_CREATED" if kind == "CREATED" else f"TASK_{kind}",
+            str(number),
+            "a",
+            at_ms,
+            "a-0",
+            count=1,
+            attempt=attempt,
+            wait_ms=wait_ms,
+        )
         for number, (kind, at_ms, attempt, wait_ms) in enumerate(story)
     ]
     for task in timeline_of(events).tasks:
@@ -174,7 +185,7 @@ def histories(draw) -> list[TaskEvent]:
         def common(attempt: int, kind: str, at_ms: int, redrive: int = redrive) -> tuple:
             return (f"{kind}-{attempt}-{redrive}", "a", "a-0", 0, "mail", 0, 1, attempt, at_ms)
 
-        events.append(TaskCreated(*common(1, "c", at_ms), **given_redrive))
+        events.append(TasksCreated(f"c-{redrive}", "a", 0, "mail", 0, 1, 1, at_ms, **given_redrive))
         attempts = draw(st.integers(1, 3))
         for attempt in range(1, attempts + 1):
             wait_ms, work_ms = draw(GAPS), draw(GAPS)
@@ -210,7 +221,7 @@ def test_the_row_tells_the_same_times_as_the_events(events, data):
     events = events[: data.draw(st.integers(1, len(events)))]
     if isinstance(events[-1], TaskFailed):
         events.pop()  # it is committed together with what follows
-    if isinstance(events[-1], TaskStarted | TaskCreated | TaskRetried):
+    if isinstance(events[-1], TaskStarted | TasksCreated | TaskRetried):
         now_ms = events[-1].at_ms + data.draw(st.integers(0, 5_000))
     else:
         now_ms = events[-1].at_ms
@@ -226,7 +237,11 @@ def test_the_row_tells_the_same_times_as_the_events(events, data):
 def test_cancelled_task_of_one_attempt_is_told_alike(started):
     """Cancelled in the queue, or while it ran."""
     common = ("a", "a-0", 0, "mail", 0, 1, 1)
-    events = [TaskCreated("c", *common, 10), TaskStarted("s", *common, 30, "w", 20), TaskCancelled("k", *common, 90)]
+    events = [
+        TasksCreated("c", "a", 0, "mail", 0, 1, 1, 10),
+        TaskStarted("s", *common, 30, "w", 20),
+        TaskCancelled("k", *common, 90),
+    ]
     by_events, by_row, _ = both_timelines(events if started else [events[0], events[2]], 500)
     expected = [(What.QUEUE, 10, 30), (What.WORK, 30, 90)] if started else [(What.QUEUE, 10, 90)]
     for told_by in (by_events, by_row):
@@ -236,7 +251,7 @@ def test_cancelled_task_of_one_attempt_is_told_alike(started):
 def test_work_that_was_begun_again_lasts_from_its_first_start_for_both():
     """Its worker died: the handler took 40 ms, the attempt 160 ms. The page once left a hole there."""
     common = ("a", "a-0", 0, "mail", 0, 1, 1)
-    events = [TaskCreated("c", *common, 10), TaskStarted("s", *common, 30, "w", 20)]
+    events = [TasksCreated("c", "a", 0, "mail", 0, 1, 1, 10), TaskStarted("s", *common, 30, "w", 20)]
     by_events, by_row, _ = both_timelines([*events, TaskFinished("f", *common, 190, "w", 20, 40)], 500)
     assert 160 == by_events.total_ms(What.WORK, 500) == by_row.total_ms(What.WORK, 500)
 

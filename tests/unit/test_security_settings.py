@@ -8,9 +8,9 @@ import traceback
 import pytest
 
 from app.errors import SettingsError
-from app.kafka_security import kafka_security
-from app.security_settings import keys_of
-from app.settings import PREFIX, load
+from app.kafka.security import kafka_security
+from app.settings.security import keys_of
+from app.settings.settings import PREFIX, load
 
 SECRET = "hunter2-hunter2-hunter2"
 PLAIN = {

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import SettingsError
-from app.settings import PREFIX, ProcessTime, Settings, load
+from app.settings.settings import PREFIX, ProcessTime, Settings, load
 
 DEFAULTS = {
     "broker": "127.0.0.1:9092",

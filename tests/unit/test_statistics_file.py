@@ -70,7 +70,7 @@ def bench(tmp_path):
 
 
 def test_a_row_a_kind_and_a_row_a_window(bench):
-    """The first columns are the seed's: kind, created, distributed, in progress, finished, failed, dead, time."""
+    """The first columns are kind, created, distributed, in progress, finished, failed, dead, time."""
     counts = Counts(
         objects_created=1, tasks_created=2, in_progress_now=3, tasks_finished=4, tasks_failed=5, dead_now=6, spent_ms=7
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from app.addresses.ports import free_port
 from app.errors import ProgramFailed
-from app.ports import free_port
 from ebs.local.prefixed_output import PrefixedOutput, lines_of
 from ebs.local.restart_policy import RestartPolicy
 from ebs.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals

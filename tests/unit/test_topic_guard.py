@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from app.errors import ForeignTopics, TopicMismatch
-from app.settings import load
-from app.topic_guard import TopicGuard
-from app.topic_ownership import TopicClaim
-from app.topic_shapes import TopicShape
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.guard import TopicGuard
+from app.topics.ownership import TopicClaim
+from app.topics.shapes import TopicShape
 
 SPECS = {spec.name: spec for spec in catalogue(load())}
 REGISTRY = "ebs-topics"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app.topic_ownership import Standing, TopicClaim, decode_claim, explain_foreign, standing_of
+from app.topics.ownership import JudgedTopics, TopicClaim, decode_claim, explain_foreign, judge_topics
 
 
 def standing(claim: TopicClaim | None, *, empty: bool, fits: bool = True) -> str:
     """Return how a topic with the id `b` stands."""
     claims = {} if claim is None else {"objects": claim}
-    found = standing_of({"objects": "b"}, claims, empty=["objects"] * empty, fitting=["objects"] * fits)
-    names = [name for name in Standing.__dataclass_fields__ if getattr(found, name)]
+    found = judge_topics({"objects": "b"}, claims, empty=["objects"] * empty, fitting=["objects"] * fits)
+    names = [name for name in JudgedTopics.__dataclass_fields__ if getattr(found, name)]
     assert 1 == len(names)
     return names[0]
 

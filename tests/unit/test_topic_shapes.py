@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from plain_names import CONTROL, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, WORKERS
 
-from app.settings import load
-from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import catalogue
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.shapes import TopicShape, explain_mismatch
 
 CATALOGUE = catalogue(load(partitions=8))
 BOOTSTRAP = "kafka:9092"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.names import BARE, STATISTICS
-from app.settings import load
-from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
+from app.settings.settings import load
+from app.topics.catalogue import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
 
 NAMES = [
     "ebs-topics",

@@ -15,7 +15,7 @@ from api.view.rows import read_topics
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
-from app.rules.workers import Heartbeat
+from app.rules.worker_heartbeats import Heartbeat
 
 
 def an_object(offset: int, object_id: str) -> Record:

@@ -16,7 +16,7 @@ from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
 from app.rules.freshness import Freshness
-from app.rules.ledger import ObjectRow, encode_row
+from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState
 
 RETENTION_MS = 600_000

@@ -15,7 +15,7 @@ from view_records import Record
 from api.view.store import Layout, Slot
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.view import View
-from app.rules.ledger import ObjectRow, encode_row
+from app.rules.ledger_rows import ObjectRow, encode_row
 
 if TYPE_CHECKING:
     from aiokafka.admin.config_resource import ConfigResource

@@ -1,6 +1,6 @@
 // Adds the events of an object as they come, from where the list that the server drew ends.
 
-const TYPES = ["OBJECT_CREATED", "TASK_CREATED", "TASK_STARTED", "TASK_FINISHED", "TASK_FAILED", "TASK_RETRIED",
+const TYPES = ["OBJECT_CREATED", "TASKS_CREATED", "TASK_STARTED", "TASK_FINISHED", "TASK_FAILED", "TASK_RETRIED",
   "TASK_DEAD", "TASK_CANCELLED"];
 const MAX_CHARS = 300;
 const MAX_ROWS = 2000;
@@ -13,6 +13,10 @@ function duration(ms) {
 
 function detailsOf(event) {
   const told = [event.worker, event.error].filter(Boolean);
+  if (event.type === "TASKS_CREATED") {
+    const last = event.first + event.count - 1;
+    told.push(event.count === 1 ? `task ${event.first}` : `tasks ${event.first} to ${last}`);
+  }
   const worked = event.type === "TASK_FINISHED" || event.type === "TASK_FAILED";
   if (event.type === "TASK_STARTED" && event.wait_ms !== undefined) told.push(`waited ${duration(event.wait_ms)}`);
   if (worked && event.spent_ms !== undefined) told.push(`worked ${duration(event.spent_ms)}`);

@@ -8,7 +8,6 @@ from api.service.asyncapi.records import (
     ACT_NAME,
     HEARTBEAT_NAME,
     LETTER_NAME,
-    REQUEST_NAME,
     ROW_NAME,
     messages,
     name_of,
@@ -22,21 +21,22 @@ from app.events import (
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
 )
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
-from app.topic_ownership import TopicClaim
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
+from app.topics.ownership import TopicClaim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from app.names import Names
-    from app.settings import Settings
-    from app.topics import TopicSpec
+    from app.settings.settings import Settings
+    from app.topics.catalogue import TopicSpec
 
-_EVENTS = (TaskCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
+_EVENTS = (TasksCreated, TaskStarted, TaskFinished, TaskFailed, TaskRetried, TaskDead, TaskCancelled)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 
@@ -76,7 +76,7 @@ _CHANNELS = {  # by the topic's bare name
     "task-requests": _Channel(
         "Tasks to be worked on, those of one object spread over the partitions",
         "task id",
-        (REQUEST_NAME,),
+        _names((TaskCreated,)),
         ("distribution", "processing", "api"),
         ("processing",),
     ),
@@ -150,7 +150,7 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
         return known
     if names.retry_tier_s(spec.name) is not None:
         summary = f"Tasks that wait {spec.name.rpartition('-')[2]} for their next attempt"
-        return _Channel(summary, "task id", (REQUEST_NAME,), ("processing",), ("processing",))
+        return _Channel(summary, "task id", _names((TaskCreated,)), ("processing",), ("processing",))
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role = role_of(app_id)
     return _Channel(f"The rows of {role}'s table {table}", "row key", (ROW_NAME,), (role,), (role,))

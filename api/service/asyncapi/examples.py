@@ -14,18 +14,20 @@ from app.events import (
     TaskFailed,
     TaskFinished,
     TaskRetried,
+    TasksCreated,
     TaskStarted,
     object_created_id,
     task_id_of,
+    tasks_created_id,
 )
 from app.names import BARE
-from app.rules.acts import Act
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
-from app.rules.workers import Heartbeat, RunningTask
-from app.topic_ownership import TopicClaim
+from app.rules.letter_acts import LetterAct
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
+from app.topics.ownership import TopicClaim
 
 _AT_MS = 1_795_489_276_303
 _ERROR = ValueError("page 17 of the report is not there")
@@ -47,7 +49,8 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         content="of the day",
         at_ms=_AT_MS,
     ),
-    TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7),
+    REQUEST,
+    TasksCreated(tasks_created_id(OBJECT_ID), OBJECT_ID, 3, "mail", 0, 3, 3, _AT_MS + 7),
     TaskStarted(f"s-{TASK_ID}-1", *_TASK, 1, _AT_MS + 19, "processing-1", 12),
     TaskFinished(f"f-{TASK_ID}-1", *_TASK, 1, _AT_MS + 3_020, "processing-1", 12, 3_001, msgspec.Raw(b'{"pages":17}')),
     TaskFailed(f"x-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
@@ -75,7 +78,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         running=[RunningTask(TASK_ID, 1_200, 0.5, "page 9 of 17")],
     ),
     TopicClaim("5d1f0c52a9b04c1e8f6a3b7d2c4e9f10", _AT_MS - 86_400_000),
-    Act(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
+    LetterAct(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
 )
 
 LETTER_HEADERS = {

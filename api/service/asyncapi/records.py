@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SCHEMA_REF = "#/components/schemas/{name}"
-REQUEST_NAME = "TASK_REQUEST"
 LETTER_NAME = "DEAD_LETTER"
 ACT_NAME = "DEAD_LETTER_ACT"
 ROW_NAME = "TABLE_ROW"
 HEARTBEAT_NAME = "HEARTBEAT"
-_NAMES = {"Heartbeat": HEARTBEAT_NAME, "Act": ACT_NAME}
+_NAMES = {"Heartbeat": HEARTBEAT_NAME, "LetterAct": ACT_NAME}
 
 Document = dict[str, Any]
 
@@ -40,11 +39,6 @@ def schemas() -> Document:
 def messages() -> Document:
     """Return the messages by their names."""
     found = {name_of(type(record)): _message(type(record), payload_of(record)) for record in RECORDS}
-    found[REQUEST_NAME] = _message(type(REQUEST), payload_of(REQUEST)) | {
-        "name": REQUEST_NAME,
-        "title": "A task to be worked on",
-        "summary": "TASK_CREATED with the object's name and content",
-    }
     act = found[ACT_NAME]
     act["headers"] = _headers({ACT_HEADER: "redriven"})
     act["examples"][0]["headers"] = {ACT_HEADER: "redriven"}

@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from checker import Topics, judge, note
 
 from app.names import ROLES, STATISTICS
-from app.topics import input_topics
+from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
 from ebs.recount.run import Recount
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.names import ROLES
 from app.rules.placement import partition_of
-from app.settings import load
+from app.settings.settings import load
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 _PARTITIONS = (1, 2, 3)
 _OBJECTS = (1, 6)

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from app.names import ROLES
 from app.rules.placement import partition_of
-from app.topics import catalogue
+from app.topics.catalogue import catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
 from simulation.faults import Faults

@@ -8,7 +8,7 @@ import humanize
 import inflection
 
 if TYPE_CHECKING:
-    from agents.handlers import Context, Task
+    from ebs import Context, Task
 
 
 async def describe(task: Task, context: Context) -> str:  # noqa: ARG001  # what a handler takes

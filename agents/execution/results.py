@@ -1,0 +1,50 @@
+"""What a handler returned, as JSON."""
+
+from __future__ import annotations
+
+import inspect
+
+import msgspec
+
+from ebs.errors import Reject
+
+NULL = msgspec.Raw(b"null")
+
+_SPARE_LEVELS = 100
+"""A reader's decoder may be closer to its recursion limit than we are: a result keeps this distance from ours."""
+
+_encode = msgspec.json.Encoder().encode
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
+    """Return a handler's result as JSON of at most `limit_bytes`; raises `Reject` if it cannot be that.
+
+    Dates, UUIDs, dataclasses and msgspec structs become what msgspec makes of them, NaN becomes null.
+    """
+    if value is None:
+        return NULL
+    try:
+        encoded = _encode(value)
+        if len(encoded) <= limit_bytes:
+            _check(encoded)
+    except Exception as error:
+        if inspect.iscoroutine(value):
+            value.close()  # nobody will await it, and Python would warn of that later
+        hint = ": write the handler as `async def`" if inspect.isawaitable(value) else ""
+        raise Reject(f"the result, of type {type(value).__name__}, is no JSON: {error}{hint}") from error
+    if len(encoded) > limit_bytes:
+        raise Reject(
+            f"the result has {len(encoded)} bytes of JSON, at most {limit_bytes} are kept: "
+            "return less, or raise EBS_MAX_RESULT_BYTES"
+        )
+    return msgspec.Raw(encoded)
+
+
+def _check(encoded: bytes) -> None:
+    """Raise if readers could not decode the result: ready-made JSON (`msgspec.Raw`) is copied without a look at it."""
+    _skim(encoded)
+    if encoded.count(b"[") + encoded.count(b"{") > _SPARE_LEVELS:
+        _skim(b"[" * _SPARE_LEVELS + encoded + b"]" * _SPARE_LEVELS)
+    if not encoded.isascii():
+        encoded.decode()

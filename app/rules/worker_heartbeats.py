@@ -1,0 +1,190 @@
+"""What workers say of themselves on `workers`, and when one counts as gone.
+
+The key is `<role>/<worker>` (one EBS_WORKER_ID may serve a worker of each role on a machine), the value JSON; a
+tombstone says that the worker stopped as it should. Times are UTC epoch milliseconds, durations milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from app.events import MAX_INSTANT_MS, Instant, Ordinal, TaskId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEARTBEAT_EVERY_S = 2.0
+GONE_AFTER_MS = 10_000
+"""Five heartbeats: a worker that is busy for a moment is not gone, one that was killed soon is."""
+MAX_RUNNING_SHOWN = 20
+_MAX_MESSAGE_CHARS = 200
+
+
+Name = Annotated[str, Meta(max_length=1_000)]
+Figure = Annotated[int, Meta(ge=-MAX_INSTANT_MS, le=MAX_INSTANT_MS)]
+"""A count or a duration; bounded, as it is shown by all who read heartbeats."""
+
+
+class RunningTask(msgspec.Struct, frozen=True, gc=False):
+    """A task whose handler runs now, for how long, and what it last said of its progress (0 to 1)."""
+
+    task_id: TaskId
+    for_ms: Figure
+    progress: float | None = None
+    message: str = ""
+
+
+class RetryTier(msgspec.Struct, frozen=True, gc=False):
+    """How many retries of a tier wait in a worker's memory, and when the first of them is due."""
+
+    topic: str
+    waiting_count: Figure
+    next_due_at_ms: Instant | None = None
+
+
+class HeldUp(msgspec.Struct, frozen=True, gc=False):
+    """Tasks of a kind that fill partitions: a worker keeps so many and no more, so nothing behind them starts.
+
+    `why` they may not start: "paused", "rate" or "order" (another task of their object runs).
+    """
+
+    kind: Name
+    why: Name
+    waiting_count: Figure
+    partitions: Annotated[list[Ordinal], Meta(max_length=1_000)]
+
+    def in_words(self) -> str:
+        """Return what holds up what."""
+        where = f"partition{'' if len(self.partitions) == 1 else 's'} {', '.join(map(str, self.partitions))}"
+        return f"kind {self.kind} holds up {where}: {self.waiting_count:,} of its tasks {self._reason()[0]}"
+
+    def fix(self) -> str:
+        """Return what to do about it."""
+        return self._reason()[1].format(kind=self.kind)
+
+    def line(self) -> str:
+        """Return both in one line."""
+        return f"{self.in_words()}; what to do: {self.fix()}"
+
+    def _reason(self) -> tuple[str, str]:
+        return _REASONS.get(self.why, ("wait, and no task of any kind behind them starts", "ebs control"))
+
+
+_REASONS = {
+    "paused": (
+        "wait while the kind is paused, and no task of any kind behind them starts",
+        "ebs resume --kind {kind} (or ebs resume), or ebs cancel --kind {kind}",
+    ),
+    "rate": (
+        "wait for its rate, and no task of any kind behind them starts before",
+        "raise the rate (ebs rate {kind} PER_S), lift it (ebs rate {kind} --off), or ebs cancel --kind {kind}",
+    ),
+    "order": (
+        "wait for another task of their object (EBS_ORDER=key), and no task of any kind behind them starts",
+        "see what runs so long: ebs workers --running; or ebs cancel --kind {kind}",
+    ),
+}
+
+
+class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
+    """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something.
+
+    `abandoned`: handlers that did not end when they had to and run on; each takes a place of the worker's concurrency.
+    `standing_still`: what the watchdog has found, after which the worker soon ends; "" if nothing.
+    """
+
+    partitions: list[int] = []
+    in_flight: int = 0
+    oldest_running_ms: int | None = None
+    last_progress_at_ms: int | None = None
+    draining: bool = False
+    running: list[RunningTask] = []
+    retry_tiers: list[RetryTier] = []
+    abandoned: int = 0
+    held_up: list[HeldUp] = []
+    standing_still: str = ""
+
+
+class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
+    """What a worker's life does not change; `web_port` is that of its own pages, 0 if it does not say."""
+
+    worker: str
+    role: str
+    version: str
+    host: str
+    pid: int
+    started_at_ms: int
+    web_port: int = 0
+
+    def key(self) -> bytes:
+        """Return the key of its records."""
+        return f"{self.role}/{self.worker}".encode()
+
+
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
+    """One value on `workers`."""
+
+    worker: Name
+    role: Name
+    at_ms: Instant
+    started_at_ms: Instant
+    partitions: Annotated[list[Ordinal], Meta(max_length=1_000)] = []
+    in_flight: Figure = 0
+    oldest_running_ms: Figure | None = None
+    last_progress_at_ms: Instant | None = None
+    draining: bool = False
+    version: Name = ""
+    host: Name = ""
+    pid: Figure = 0
+    running: Annotated[list[RunningTask], Meta(max_length=1_000)] = []
+    retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000)] = []
+    abandoned: Figure = 0
+    web_port: Figure = 0
+    held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
+    standing_still: Annotated[str, Meta(max_length=2_000)] = ""
+
+
+def tiers_of(told: Iterable[RetryTier]) -> list[RetryTier]:
+    """Return each retry tier once, from what all workers say of their parts of it."""
+    tiers: dict[str, RetryTier] = {}
+    for one in told:
+        known = tiers.get(one.topic)
+        if known is not None:
+            dues = [due for due in (known.next_due_at_ms, one.next_due_at_ms) if due is not None]
+            one = RetryTier(one.topic, known.waiting_count + one.waiting_count, min(dues, default=None))  # noqa: PLW2901
+        tiers[one.topic] = one
+    return list(tiers.values())
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Heartbeat).decode
+
+
+def heartbeat_of(identity: WorkerIdentity, figures: WorkerFigures, at_ms: int) -> bytes:
+    """Return the value to write: the tasks that run longest, each with a bounded message."""
+    longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
+    shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
+    held_up = [msgspec.structs.replace(one, kind=_printable(one.kind)) for one in figures.held_up]
+    fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
+    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "held_up": held_up})))
+
+
+def _printable(message: str) -> str:
+    # Half of a character, from a handler, cannot be encoded: the heartbeat would fail, and the worker count as gone.
+    return message[:_MAX_MESSAGE_CHARS].encode("utf-8", "backslashreplace").decode()
+
+
+def decode_heartbeat(value: bytes) -> Heartbeat | None:
+    """Return what a worker said; None for bytes that say nothing, which are nobody's heartbeat."""
+    try:
+        return _decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def is_gone(heard_at_ms: int, now_ms: int) -> bool:
+    """Return whether a worker that was last heard at an instant counts as gone."""
+    return now_ms - heard_at_ms > GONE_AFTER_MS

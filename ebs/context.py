@@ -1,0 +1,97 @@
+"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ebs.task import Task
+
+__all__ = ["Context"]
+
+MAX_PROGRESS_CHARS = 200
+"""Of a progress message; more is cut off. In a process it must fit into one atomic write to a pipe."""
+
+_log = logging.getLogger("ebs.task")
+
+
+class ReportedProgress(NamedTuple):
+    """What a handler last said of its progress: 0.0 to 1.0, a message, and when (`time.monotonic()`)."""
+
+    fraction: float
+    message: str
+    said_at_s: float
+
+
+class TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger that begins each line with the task and its attempt, and sets `task_id` and `attempt` on the record."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(_log, {"task_id": task.task_id, "attempt": task.attempt})
+        self._prefix = f"task {task.task_id}, attempt {task.attempt}: "
+
+    def log(self, level: int, msg: object, *args: Any, **options: Any) -> None:
+        """Log a message."""
+        # A percent sign of the task's id must not be taken for a place of one of the arguments.
+        prefix = self._prefix.replace("%", "%%") if args else self._prefix
+        options["stacklevel"] = options.get("stacklevel", 1) + 1
+        super().log(level, f"{prefix}{msg}", *args, **options)
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Add the task to the record, beside what the caller adds."""
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **(kwargs.get("extra") or {})}}
+
+
+class Context(msgspec.Struct, eq=False):
+    """One attempt of a task, as its handler sees it. Every method works in the loop, in a thread and in a process.
+
+    A msgspec struct because one is made for every task: 0.05 us instead of 0.19 us for a class with slots (2026-11).
+    """
+
+    task: Task
+    time_limit_s: float
+    began_at_s: float = 0.0
+    """`time.monotonic()` at the start of the handler; 0: nobody has looked yet."""
+    cancelled: bool = False
+    """Whether the result is not wanted any more: cancelled, over its time limit, or the task is another worker's now.
+
+    Handlers that run in a thread look at it now and then. In a process it stays False: the process is killed instead.
+    """
+    last_progress: ReportedProgress | None = None
+    within: contextvars.Context | None = None
+    """Where the handler runs in, if somebody traces the task: its span is the current one there; not in a process."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self.task.attempt
+
+    @property
+    def deadline(self) -> float:
+        """When the time limit is reached, in seconds of `time.monotonic()`, which is the event loop's clock too."""
+        if not self.began_at_s:
+            self.began_at_s = time.monotonic()
+        return self.began_at_s + self.time_limit_s
+
+    @property
+    def remaining_s(self) -> float:
+        """How much time is left until the deadline, 0.0 when it has passed: what to give a client as its timeout."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def log(self) -> TaskLog:
+        """A logger that says which task and attempt a line is about."""
+        return TaskLog(self.task)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how much is done: from 0 to 1 (what lies outside is taken for the nearer one). Cheap, call it often.
+
+        Only the last one is kept.
+        """
+        # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task.
+        share = min(max(0.0, fraction), 1.0)
+        self.last_progress = ReportedProgress(share, message[:MAX_PROGRESS_CHARS], time.monotonic())

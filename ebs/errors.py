@@ -1,0 +1,40 @@
+"""How a handler fails on purpose: `Retry` asks for another attempt, `Reject` for none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["EbsError", "Reject", "Retry"]
+
+
+class EbsError(Exception):
+    """Base of all errors of ebs; `str()` of one is a sentence for people."""
+
+
+class Reject(EbsError):
+    """The task can never succeed: no retry, it goes to the dead letters with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Retry(EbsError):
+    """This attempt failed and another one may succeed, `delay_s` from now at the earliest.
+
+    Without a delay the usual back-off decides. Attempts and age stay limited (EBS_MAX_ATTEMPTS, EBS_MAX_TASK_AGE_H).
+    """
+
+    def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
+        if delay_s is not None and not isinstance(delay_s, int | float):
+            raise TypeError(f"the delay comes first, in seconds: Retry(delay_s=10, reason=...), not {delay_s!r}")
+        if delay_s is not None and not 0 <= delay_s < math.inf:
+            raise ValueError(f"a delay is 0 or more seconds, not {delay_s}")
+        super().__init__(reason or "the handler asks for another attempt")
+        self.delay_s = delay_s
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the delay on the way out of a process: by default only the message would be handed on."""
+        return type(self), (self.delay_s, self.reason), self.__dict__
