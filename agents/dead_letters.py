@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agents.failure_story import FailureStory, describe
 from app.kafka.unreadable import UnreadableRecord
@@ -22,18 +22,25 @@ log = logging.getLogger(__name__)
 _story = FailureStory(log)
 
 
+class Limits(Protocol):
+    """What knows how large records may be: a step, or the worker's transactions."""
+
+    def limit_bytes(self, topic: str) -> int:
+        """Return how many bytes a record of a topic may have."""
+
+
 def dead_letter(
     record: ConsumerRecord,
     error: BaseException,
     *,
     topic: str,
-    limit_bytes: int,
+    limits: Limits,
     attempts: int = 0,
     task: TaskCreated | None = None,
 ) -> Outgoing:
     """Return (and tell of) a record's dead letter: its original bytes, in its own partition, with headers that say why.
 
-    `topic` is that of dead letters, `limit_bytes` what it takes: a letter that is larger has only the beginnings of
+    `topic` is that of dead letters, `limits` knows what it takes: a letter that is larger has only the beginnings of
     its parts. `task` is what the record asks for, where it can be read: kind, ids and redrives go into headers of
     their own.
     """
@@ -53,7 +60,7 @@ def dead_letter(
         last_offset=last_offset,
         incomplete=incomplete,
     )
-    return Outgoing(topic, record.partition, *fitting(Body(record.key, value, headers), limit_bytes))
+    return Outgoing(topic, record.partition, *fitting(Body(record.key, value, headers), limits.limit_bytes(topic)))
 
 
 def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> None:
@@ -69,4 +76,4 @@ def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> Non
 
 def bury(step: Step, record: ConsumerRecord, error: BaseException, topic: str) -> None:
     """Send a record that cannot be read or worked to the dead letters (`topic`) with a step."""
-    step.send(*dead_letter(record, error, topic=topic, limit_bytes=step.limit_bytes(topic)))
+    step.send(*dead_letter(record, error, topic=topic, limits=step))

@@ -54,6 +54,7 @@ from api.statistics import stream_routes as statistics_stream
 from api.submit.body_room import BodyRoom
 from api.submit.publisher import KafkaPublisher, Publisher
 from api.submit.submission import Submitter
+from api.view import behind
 from api.view.answers import ViewHeaders
 from api.view.feed import ViewFeed
 from api.view.forgotten import forgotten_before
@@ -161,6 +162,7 @@ def create_http_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
     problems.install(app)
+    behind.install(app)
     dashboard.install(app, settings.cors_origins)
     access.install(app, settings, view, clock_ms)
     app.add_middleware(BodyRoom, limit_bytes=max(settings.max_bodies_bytes, settings.max_batch_bytes))

@@ -32,6 +32,7 @@ from api.objects import submit_page as submit
 from api.server import problems as documents
 from api.statistics import overview_page as overview
 from api.statistics import windows_page as windows
+from api.view.behind import ViewBehind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ def install(app: FastAPI, foreign_origins: Sequence[str] = ()) -> None:
 
     Pages of `foreign_origins` may act as ours do.
     """
-    problems.install(app, (documents.Problem, HTTPException, RequestValidationError, Exception))
+    problems.install(app, (documents.Problem, ViewBehind, HTTPException, RequestValidationError, Exception))
     app.add_middleware(OwnSiteOnly, refuse=_refuse, origins=frozenset(foreign_origins))
     app.router.routes.extend(_routes())
 

@@ -9,6 +9,7 @@ Event ids are functions of what happened, never random: a replay after a crash w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
@@ -223,6 +224,11 @@ def object_created_id(object_id: str) -> str:
     return f"o-{object_id}"
 
 
+def redrive_of(event: TaskCreated | TaskEvent) -> int:
+    """Return how often the task of an event had been redriven: its generation."""
+    return 0 if event.redrive is msgspec.UNSET else event.redrive
+
+
 def tasks_created_id(object_id: str) -> str:
     """Return the id of the TASKS_CREATED event of all tasks of an object; a redrive's has the id of its request."""
     return f"c-{object_id}"
@@ -231,3 +237,12 @@ def tasks_created_id(object_id: str) -> str:
 def task_id_of(object_id: str, sequence: int) -> str:
     """Return the id of an object's task; `sequence` counts from 0."""
     return f"{object_id}-{sequence}"
+
+
+def parse_task_id(task_id: str) -> tuple[str, int] | None:
+    """Undo `task_id_of`; None for any other text."""
+    match = _TASK_ID.fullmatch(task_id)
+    return None if match is None else (match[1], int(match[2]))
+
+
+_TASK_ID = re.compile(r"(.+)-(0|[1-9]\d{0,8})", re.ASCII | re.DOTALL)

@@ -16,6 +16,7 @@ from app.rules.counts import (
     describe_counts,
     describe_window,
     encode_window_key,
+    total_of,
 )
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import decode_row, has_result_row
@@ -63,11 +64,8 @@ def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> I
     shown = ordered[:limit]
     items = []
     for key in shown:
-        total = Counts()
-        for store in holders[key]:
-            stored = store.get(encode_window_key(key))
-            if stored is not None:
-                add_counts(total, decode_counts(stored))
+        rows = [store.get(encode_window_key(key)) for store in holders[key]]
+        total = total_of(decode_counts(row) for row in rows if row is not None)
         where = {"start_ms": key.start_ms, "end_ms": key.end_ms, "size_s": key.size_ms // 1_000, "kind": key.kind}
         items.append({**where, **describe_window(total)})
     return ItemPage(items, encode_window_key(shown[-1]).hex() if len(ordered) > limit else None)

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agents.dead_letters import dead_letter
 from agents.engine.event_fields import cancelled
 from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
@@ -138,7 +137,7 @@ class AttemptOutcomes:
         failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            record = self._dead_letter(attempt, cause)
+            record = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:
@@ -172,12 +171,6 @@ class AttemptOutcomes:
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
         return error, again
-
-    def _dead_letter(self, attempt: Attempt, cause: BaseException) -> Outgoing:
-        topic, task = self._names.dead_letters, attempt.task
-        limit_bytes = self._lanes.transactions.topic_limits.limit_bytes(topic)
-        record = _seen_by(attempt)
-        return dead_letter(record, cause, topic=topic, limit_bytes=limit_bytes, attempts=task.attempt, task=task)
 
     def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from agents.engine.lane import LaneUser
+    from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
     from app.names import Names
     from app.rules.outgoing import Outgoing
@@ -176,9 +177,16 @@ class WorkerLanes:
     def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
         """Send a record that cannot be read to the dead letters with the next commit."""
         if not lane.lost:
-            topic = self.names.dead_letters
-            limit_bytes = self.transactions.topic_limits.limit_bytes(topic)
-            self.send(lane, dead_letter(record, error, topic=topic, limit_bytes=limit_bytes))
+            self.send(lane, self.dead_letter(record, error))
+
+    def dead_letter(
+        self, record: ConsumerRecord, error: BaseException, *, attempts: int = 0, task: TaskCreated | None = None
+    ) -> Outgoing:
+        """Return a record's dead letter, see `agents.dead_letters`."""
+        topic = self.names.dead_letters
+        return dead_letter(
+            record, error, topic=topic, limits=self.transactions.topic_limits, attempts=attempts, task=task
+        )
 
     def note(self, lane: Lane) -> asyncio.Future[None]:
         """Commit what happened in a lane at once; returns what is done when that commit is through."""

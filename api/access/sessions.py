@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.server import problems
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.rules.commands import CommandKey, EndSession, Family
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from api.server import problems
 from api.server.schemas import Kind
 from api.submit.body import read_body
 from api.view.answers import describe_view
-from api.view.view import ViewBehind
 from app.names import PROCESSING
 from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
 
@@ -49,10 +48,7 @@ def _command(
 )
 async def read_control(parts: Parts) -> Response:
     """Return all commands that any API process acknowledged before this request."""
-    try:
-        await parts.view.catch_up(parts.view.names.control)
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
+    await parts.view.catch_up(parts.view.names.control)
     view = describe_view(parts.view, now_ms(parts))
     return json_response({**parts.view.control.state.describe(), "view": view})
 

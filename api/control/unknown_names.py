@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.rules.commands import Cancel, Family
 from app.rules.kinds import did_you_mean, handled_kinds, shown
 
@@ -40,7 +40,7 @@ def warnings_of_revoke(parts: Collaborators, place: CommandKey) -> list[str]:
 
 def _of_kind(parts: Collaborators, kind: str) -> list[str]:
     try:
-        known = set(parts.view.totals())
+        known = set(parts.view.statistics.totals())
     except ViewBehind:
         return []  # a view that is only being read knows few kinds yet
     known |= {name for name, _state in parts.view.object_index.counts}

@@ -8,9 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.control import schemas
 from api.dependencies import Collaborators, Parts, documented_problems, json_response, now_ms
-from api.server import problems
 from api.view.answers import describe_view
-from api.view.view import ViewBehind
 
 if TYPE_CHECKING:
     from app.rules.worker_heartbeats import Heartbeat
@@ -31,10 +29,7 @@ async def read_workers(
 
 
 async def living_workers(parts: Collaborators) -> list[Heartbeat]:
-    """Return the last heartbeat of each worker that is not gone. Raises `Problem` (503)."""
-    try:
-        # A view that was away for a while would take everybody for gone.
-        await parts.view.catch_up(parts.view.names.workers)
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
+    """Return the last heartbeat of each worker that is not gone. Raises `ViewBehind`."""
+    # A view that was away for a while would take everybody for gone.
+    await parts.view.catch_up(parts.view.names.workers)
     return [heard.heartbeat for heard in parts.view.workers.alive(parts.submitter.clock_ms())]

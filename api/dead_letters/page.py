@@ -12,7 +12,9 @@ from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
 from app.rules.letter_acts import LetterState, parse_letter_id
 
-_FILTERS = ("fingerprint", "kind", "error", "topic", "state")
+CONDITIONS = ("fingerprint", "kind", "error", "topic")
+"""What the page filters by and redrives: it has no fields for times."""
+_FILTERS = (*CONDITIONS, "state")
 _LIMIT = 50
 _PATH = "/api/dead-letters"
 

@@ -33,7 +33,7 @@ async def _discard(asked: Asked, form: Form) -> Done:
 
 
 async def _redrive_many(asked: Asked, form: Form) -> Done:
-    wanted: dict[str, Any] = filled(form, "fingerprint", "kind", "error", "topic")
+    wanted: dict[str, Any] = filled(form, *dead_letters.CONDITIONS)
     if form.get("all"):
         wanted["all"] = True
     rate = number_in(form, "rate_per_s")

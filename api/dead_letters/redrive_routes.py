@@ -8,14 +8,13 @@ from fastapi import APIRouter, Request, Response
 
 from api.dead_letters import schemas
 from api.dead_letters.answers import PATH, describe_run
-from api.dead_letters.routes import behind, client_of
+from api.dead_letters.routes import client_of
 from api.dependencies import Parts, documented_body, documented_problems, json_response
 from api.redrive.bulk_redrive import RunUnderWay
 from api.redrive.redrive import written
 from api.server import problems
 from api.submit import body
-from api.view.view import ViewBehind
-from app.rules.redrive_runs import LetterFilter
+from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 if TYPE_CHECKING:
     from app.rules.redrive_runs import RunProgress
@@ -78,16 +77,13 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start a redrive in the background; only one runs at a time. It leaves out letters that arrive after its start."""
     asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
-    wanted = LetterFilter(asked.fingerprint, asked.kind, asked.error, asked.topic, asked.since_ms, asked.before_ms)
+    wanted = filter_from(asked)
     if wanted == LetterFilter() and not asked.all:
-        detail = 'Name what to redrive (fingerprint, kind, error, topic, since_ms, before_ms), or say "all": true'
+        detail = f'Name what to redrive ({", ".join(CONDITIONS)}), or say "all": true'
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     await parts.redriver.catch_up()
     if asked.dry_run:
-        try:
-            return json_response({"dry_run": True, **await parts.bulk_redriver.count(wanted)})
-        except ViewBehind as error:
-            raise behind(error) from error
+        return json_response({"dry_run": True, **await parts.bulk_redriver.count(wanted)})
     try:
         with written():
             run = await parts.bulk_redriver.start(wanted, asked.rate_per_s, client_of(request))

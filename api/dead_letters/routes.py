@@ -13,10 +13,9 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.server import problems
 from api.submit import body
 from api.view.answers import describe_view
-from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import parse_place, place_text
-from api.view.view import ViewBehind
 from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
+from app.rules.letter_filter import filter_from
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -51,22 +50,14 @@ _EDIT_BODY = {
 )
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
     """Return one page of the letters that match all conditions, or the groups that contain such letters."""
-    wanted = Filter(
-        asked.fingerprint, asked.kind, asked.error, asked.topic, asked.state, asked.since_ms, asked.before_ms
-    )
-    after = None if asked.cursor is None else parse_place(asked.cursor)
-    if asked.cursor is not None and after is None:
-        detail = "Input should be the next_cursor of an answer"
-        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    wanted = filter_from(asked)
+    after = problems.place_in(asked.cursor, parse_place)
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
-    try:
-        if asked.group_by is not None:
-            groups = await letters.groups(wanted, asked.limit)
-            return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
-        page, place = await letters.page(wanted, asked.limit, after)
-    except ViewBehind as error:
-        raise behind(error) from error
+    if asked.group_by is not None:
+        groups = await letters.groups(wanted, asked.limit)
+        return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
+    page, place = await letters.page(wanted, asked.limit, after)
     listed = [describe_letter(one.letter_id, one.summary) for one in page]
     next_cursor = None if place is None else place_text(place)
     return json_response({"dead_letters": listed, "next_cursor": next_cursor, "view": view})
@@ -82,16 +73,13 @@ async def read_letter(letter_id: str, parts: Parts) -> Response:
     """Return its bytes, headers and stack trace, and whether it was redriven or discarded."""
     parsed = _parse(letter_id)
     letters = parts.view.dead_letters
-    try:
+    summary = letters.summary(parsed)
+    if summary is None:
+        await parts.view.catch_up(parts.view.names.dead_letters)
         summary = letters.summary(parsed)
-        if summary is None:
-            await parts.view.catch_up(parts.view.names.dead_letters)
-            summary = letters.summary(parsed)
-        if summary is None:
-            raise _unknown(letter_id)
-        return json_response(describe_fully(parsed, summary, letters.letter(parsed)))
-    except ViewBehind as error:
-        raise behind(error) from error
+    if summary is None:
+        raise _unknown(letter_id)
+    return json_response(describe_fully(parsed, summary, letters.letter(parsed)))
 
 
 @router.post(
@@ -169,8 +157,3 @@ def client_of(request: Request) -> str:
 
 def _unknown(letter_id: str) -> problems.Problem:
     return problems.not_found(f"there is no dead letter {letter_id}")
-
-
-def behind(error: ViewBehind) -> problems.Problem:
-    """Return the answer of a view that cannot tell yet."""
-    return problems.unavailable("view-behind", str(error))

@@ -8,30 +8,23 @@ import msgspec
 
 from api.dependencies import object_links
 from api.server import problems
-from api.view.view import Found, ViewBehind
+from app.events import parse_task_id
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import ObjectRow
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
     from api.view.object_list import Listed
+    from api.view.view import Found
     from app.rules.results import ResultRow
 
 
 async def find_object(object_id: str, parts: Collaborators) -> Found:
-    """Return what is known of an object. Raises `Problem` (404, 503)."""
-    try:
-        found = await parts.view.find(object_id)
-    except ViewBehind as error:
-        raise behind(error) from error
+    """Return what is known of an object. Raises `Problem` (404), `ViewBehind`."""
+    found = await parts.view.find(object_id)
     if found is None:
         raise no_object(object_id)
     return found
-
-
-def behind(error: ViewBehind) -> problems.Problem:
-    """Return the answer of a view that cannot tell yet."""
-    return problems.unavailable("view-behind", str(error))
 
 
 def no_object(object_id: str) -> problems.Problem:
@@ -80,12 +73,11 @@ NOT_RUNNING = {"progress": None, "message": None, "worker": None}
 
 def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
     """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
-    prefix = f"{object_id}-"
     told: dict[int, dict[str, Any]] = {}
     for heard in parts.view.workers.alive(parts.submitter.clock_ms()):
         for task in heard.heartbeat.running:
-            sequence = task.task_id.removeprefix(prefix)
-            if sequence != task.task_id and sequence.isdecimal():
+            parsed = parse_task_id(task.task_id)
+            if parsed is not None and parsed[0] == object_id:
                 worker = heard.heartbeat.worker
-                told[int(sequence)] = {"progress": task.progress, "message": task.message or None, "worker": worker}
+                told[parsed[1]] = {"progress": task.progress, "message": task.message or None, "worker": worker}
     return told

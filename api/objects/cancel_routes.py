@@ -13,11 +13,9 @@ from api.objects.answers import find_object, row_of
 from api.server import problems
 from api.server.paths import OBJECT_ID
 from app.rules.commands import Cancel, CommandKey, Family
-from app.rules.ledger_states import ObjectState, state_of_object
+from app.rules.ledger_states import ENDED_OBJECT_STATES, state_of_object
 
 router = APIRouter(prefix="/objects", tags=["objects"])
-
-_ENDED_STATES = {ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED}
 
 
 @router.delete(
@@ -34,7 +32,7 @@ async def cancel_object(
 ) -> Response:
     """Cancel the object's tasks: waiting tasks never start, running ones are cancelled, finished ones stay finished."""
     state = state_of_object(row_of(await find_object(object_id, parts)))
-    if state in _ENDED_STATES:
+    if state in ENDED_OBJECT_STATES:
         detail = f"object {object_id} has ended: it is {state}"
         raise problems.conflict("already-ended", detail, {"state": state})
     command = Cancel(object_id=object_id, at_ms=now_ms(parts), reason=reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from msgspec import UNSET
 
 from api.control import schemas
 from api.control.answers import put
@@ -11,8 +10,10 @@ from api.dependencies import Collaborators, Parts, documented_body, documented_p
 from api.objects.answers import find_object, row_of
 from api.server import problems
 from api.submit.body import read_body
+from app.events import parse_task_id
+from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel, CommandKey, Family
-from app.rules.ledger_states import ENDED_STATES, state_of_task
+from app.rules.ledger_states import ENDED_STATES
 
 router = APIRouter(prefix="/control", tags=["control"])
 
@@ -34,34 +35,22 @@ async def cancel(request: Request, parts: Parts) -> Response:
         await _check_task(asked.task_id, parts)
         place = CommandKey(Family.CANCEL_TASK, asked.task_id)
         return await put(parts, place, Cancel(task_id=asked.task_id, at_ms=now_ms(parts), reason=asked.reason))
-    return await put(parts, *_filter_of(asked, now_ms(parts)))
+    try:
+        command = cancel_by_filter(asked.kind, asked.created_before_ms, at_ms=now_ms(parts), reason=asked.reason)
+    except BadFilter as error:
+        pointer = f"#/{error.field}" if error.field else "#"
+        raise problems.invalid([{"detail": str(error), "pointer": pointer}]) from None
+    return await put(parts, *command)
 
 
 async def _check_task(task_id: str, parts: Collaborators) -> None:
-    object_id, _, sequence = task_id.rpartition("-")
-    if not object_id or not sequence.isdecimal():
+    parsed = parse_task_id(task_id)
+    if parsed is None:
         raise problems.not_found(f"there is no task {task_id}: a task's id is its object's, a dash and a number")
+    object_id, sequence = parsed
     row = row_of(await find_object(object_id, parts))
-    number = int(sequence)
-    if number < len(row.tasks):
-        state = state_of_task(row.tasks[number])
-        if state in ENDED_STATES:
-            raise problems.conflict("already-ended", f"task {task_id} has ended: it is {state}", {"state": state})
-    elif row.task_count and number >= row.task_count:
+    state = task_in(row, sequence)
+    if state is None:
         raise problems.not_found(f"there is no task {task_id}: object {object_id} has {row.task_count} tasks")
-
-
-def _filter_of(asked: schemas.CancelAsked, at_ms: int) -> tuple[CommandKey, Cancel]:
-    before_ms = asked.created_before_ms
-    if before_ms is None:
-        if asked.kind is None:
-            detail = "Name what to cancel: task_id, kind, or created_before_ms for tasks of all kinds"
-            raise problems.invalid([{"detail": detail, "pointer": "#"}])
-        before_ms = at_ms
-    if before_ms > at_ms:
-        detail = f"Input should not lie in the future (it is {at_ms} now): pause a kind to hold what is yet to come"
-        raise problems.invalid([{"detail": detail, "pointer": "#/created_before_ms"}])
-    # The same filter again has the same name, so it is the same command.
-    place = CommandKey(Family.CANCEL_FILTER, f"{asked.kind or '*'}-{before_ms}")
-    command = Cancel(kind=asked.kind or UNSET, created_before_ms=before_ms, at_ms=at_ms, reason=asked.reason)
-    return place, command
+    if state in ENDED_STATES:
+        raise problems.conflict("already-ended", f"task {task_id} has ended: it is {state}", {"state": state})

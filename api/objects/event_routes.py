@@ -9,14 +9,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.dependencies import Collaborators, Parts, documented_problems, json_response, now_ms, object_links
 from api.objects import schemas as object_schemas
-from api.objects.answers import behind, find_object
+from api.objects.answers import find_object
 from api.objects.event_story import Place, Story, Told, parse_place
 from api.server import problems
 from api.server.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, message
 from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
+from api.view.behind import ViewBehind
 from api.view.event_log import EventsUnavailable, TooSlow
-from api.view.view import ViewBehind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -58,10 +58,7 @@ async def read_events(
 ) -> Response:
     """Return the events in the order of the topics. Any API process can continue exactly after a given event."""
     found = await find_object(object_id, parts)
-    try:
-        partition = parts.view.partition_of(object_id)
-    except ViewBehind as error:
-        raise behind(error) from error
+    partition = parts.view.partition_of(object_id)
     place = _parse_after(last_event_id or after, partition, "Last-Event-ID" if last_event_id else "after")
     story = Story(object_id, partition, found, place, now_ms(parts))
     if MEDIA_TYPE in request.headers.get("accept", ""):

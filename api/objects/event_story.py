@@ -18,7 +18,7 @@ from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event
 from app.rules.ledger import apply_task_event
 from app.rules.ledger_rows import ObjectRow, mark_count_of
-from app.rules.ledger_states import ObjectState, state_of_object
+from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
 from app.rules.tally import Tally
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from api.view.event_log import EventLog, EventRecord
     from api.view.view import Found
 
-ENDS = frozenset((ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED))
 _CREATED_TOPIC = "objects"
 _TASKS_TOPIC = "task-events"
 _CLOCK_SLACK_MS = 1_000
@@ -94,7 +93,7 @@ class Story:
     @property
     def ended(self) -> bool:
         """Whether the object has ended."""
-        return self.state in ENDS
+        return self.state in ENDED_OBJECT_STATES
 
     def first(self) -> list[Told]:
         """Return OBJECT_CREATED, unless the client has it or the topic's retention has taken it."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+import msgspec
+
 from api.dashboard import words
 from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
 from api.server.paths import OBJECT_ID
+from app.rules.ledger_states import ENDED_OBJECT_STATES
+from app.rules.timeline import TaskTimes, What, spans_of
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
@@ -18,7 +22,6 @@ _SHOWN_EVENTS = 500
 _WIDTH = 1_000.0
 _LEAST_WIDTH = 3.0
 _WORKED = frozenset({"TASK_FINISHED", "TASK_FAILED"})
-_ENDED = frozenset({"FINISHED", "FAILED", "CANCELLED"})
 
 
 class Segment(NamedTuple):
@@ -45,7 +48,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
         "hidden_count": max(0, answer["tasks_total"] - len(tasks)) if tasks else 0,
         "begin_ms": begin_ms,
         "end_ms": end_ms,
-        "has_ended": answer["state"] in _ENDED,
+        "has_ended": answer["state"] in ENDED_OBJECT_STATES,
     }
 
 
@@ -91,37 +94,27 @@ def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> t
     begin_ms = answer["created_at_ms"] or min((task["created_at_ms"] or now_ms for task in tasks), default=now_ms)
     ends = [task["ended_at_ms"] for task in tasks if task["ended_at_ms"]]
     end_ms = answer["finished_at_ms"] or max(ends, default=now_ms)
-    if answer["state"] not in _ENDED:
+    if answer["state"] not in ENDED_OBJECT_STATES:
         end_ms = max(now_ms, end_ms)
     return begin_ms, max(end_ms, begin_ms + 1)
 
 
 def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
-    """Cut a task's time into queue wait, retry wait and work; with several attempts their work is drawn at the end."""
-    from_ms = task["created_at_ms"]
-    if from_ms is None:
-        return []
-    to_ms = max(task["ended_at_ms"] or now_ms, from_ms)
-    running = task["state"] == "IN_PROGRESS"
-    work_ms = task["spent_ms"] + (max(0, now_ms - (task["started_at_ms"] or now_ms)) if running else 0)
-    wait_ms = to_ms - from_ms if task["started_at_ms"] is None else min(task["wait_ms"], to_ms - from_ms)
-    work_ms = min(work_ms, to_ms - from_ms - wait_ms)
-    retry_ms = to_ms - from_ms - wait_ms - work_ms
+    """Return a task's spans as stretches of the line of time."""
     scale = _WIDTH / (end_ms - begin_ms)
-    placed: list[Segment] = []
-    at_ms = from_ms
-    for part, length_ms, told in (
-        ("queued", wait_ms, "queue wait"),
-        ("retry", retry_ms if task["attempts"] > 1 or task["state"] == "RETRYING" else 0, "retry wait"),
-        ("progress" if running else _END_PARTS.get(task["state"], "finished"), work_ms, "work"),
-    ):
-        if length_ms > 0:
-            x = (at_ms - begin_ms) * scale
-            placed.append(Segment(round(x, 2), round(max(length_ms * scale, _LEAST_WIDTH), 2), part, told))
-            at_ms += length_ms
-    return placed
+    return [
+        Segment(
+            round((span.from_ms - begin_ms) * scale, 2),
+            round(max(span.lasted_ms(now_ms) * scale, _LEAST_WIDTH), 2),
+            _WORK_PARTS.get(task["state"], "failed") if span.what is What.WORK else _WAIT_PARTS[span.what],
+            span.what,
+        )
+        for span in spans_of(msgspec.convert(task, TaskTimes), now_ms)
+    ]
 
 
-_END_PARTS = {"DEAD": "dead", "CANCELLED": "cancelled", "RETRYING": "failed", "FINISHED": "finished"}
+_WAIT_PARTS = {What.QUEUE: "queued", What.RETRY: "retry", What.WAITS: "retry"}
+_WORK_PARTS = {"IN_PROGRESS": "progress", "FINISHED": "finished", "DEAD": "dead", "CANCELLED": "cancelled"}
+"""Of a task that goes on after it, work has failed."""
 
 PAGE = Page(f"/objects/{OBJECT_ID}", "object.html", "Object", _load, _load_events)

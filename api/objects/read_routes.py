@@ -11,7 +11,6 @@ from api.dependencies import Parts, documented_problems, json_response, now_ms, 
 from api.objects import schemas as object_schemas
 from api.objects.answers import (
     NOT_RUNNING,
-    behind,
     describe_found,
     describe_listed,
     describe_task_of,
@@ -19,13 +18,13 @@ from api.objects.answers import (
     row_of,
     running_tasks,
 )
-from api.objects.waiting import END, MAX_WAIT_S, parse_until, wait_until
+from api.objects.waiting import MAX_WAIT_S, wait_until
 from api.server import problems
 from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
-from api.view.view import ViewBehind
 from app.rules.ledger_states import state_of_object, state_of_task
+from app.rules.waiting import END, parse_until
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 
@@ -46,16 +45,10 @@ async def read_objects(
     request: Request, parts: Parts, asked: Annotated[object_schemas.ObjectsQuery, Query()]
 ) -> Response:
     """Return one page. Objects that arrive between two pages do not shift or repeat entries: a cursor is an instant."""
-    after = None if asked.cursor is None else parse_place(asked.cursor)
-    if asked.cursor is not None and after is None:
-        detail = "Input should be the next_cursor of an answer"
-        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    after = problems.place_in(asked.cursor, parse_place)
     wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
     objects = parts.view.objects
-    try:
-        page = await objects.page(wanted, asked.limit, after)
-    except ViewBehind as error:
-        raise behind(error) from error
+    page = await objects.page(wanted, asked.limit, after)
     next_cursor = None if page.next_place is None else place_text(page.next_place)
     answer = {
         "objects": [describe_listed(one) for one in page.objects],
@@ -131,10 +124,7 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schem
         for sequence in range(first, len(row.tasks))
         if asked.state is None or state_of_task(row.tasks[sequence]) is asked.state
     ]
-    try:
-        results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
-    except ViewBehind as error:
-        raise behind(error) from error
+    results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
     running = running_tasks(parts, object_id)
     tasks = [
         describe_task_of(object_id, row, sequence, result) | running.get(sequence, NOT_RUNNING)

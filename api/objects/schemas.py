@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.objects.waiting import Outcome  # noqa: TC001  # pydantic reads annotations when it runs
 from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
 from app.events import MAX_TASKS
 from app.rules.ledger_states import ObjectState, TaskState
+from app.rules.waiting import WaitOutcome  # noqa: TC001  # pydantic reads annotations when it runs
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -60,7 +60,7 @@ class WaitAnswer(BaseModel):
     """How a wait ended."""
 
     until: list[ObjectState]
-    outcome: Outcome = Field(description="unreachable: the object has ended in another state")
+    outcome: WaitOutcome = Field(description="unreachable: the object has ended in another state")
 
 
 class ObjectDetail(ObjectAnswer):

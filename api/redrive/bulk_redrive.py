@@ -14,23 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from api.redrive.redrive_run import Patience, Run
-from api.view.dead_letter_filter import filter_of
 from app.rules.ledger_rows import MAX_REDRIVES
 from app.rules.letter_acts import LetterState
-from app.rules.redrive_runs import (
-    MAX_REFUSED_SHOWN,
-    SIGN_EVERY_S,
-    LetterFilter,
-    RunProgress,
-    RunState,
-    run_progress_record,
-)
+from app.rules.redrive_runs import MAX_REFUSED_SHOWN, SIGN_EVERY_S, RunProgress, RunState, run_progress_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from api.redrive.redrive import Redriver
     from api.view.view import View
+    from app.rules.letter_filter import LetterFilter
     from app.rules.outgoing import Outgoing
 
 
@@ -72,7 +65,7 @@ class BulkRedriver:
         ids: list[str] = []
         place = None
         while True:
-            listed, place = self._view.dead_letters.turn(filter_of(wanted, LetterState.DEAD), place)
+            listed, place = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), place)
             for one in listed:
                 if one.summary.redrive >= MAX_REDRIVES:
                     at_limit_count += 1

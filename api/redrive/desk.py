@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
 from app.kafka.errors import (
     BrokerResponseError,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from api.server import problems
 from api.submit.payload import MAX_EVENT_BYTES
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.redrive import RedrivePlan, RedrivePolicy, Refusal
@@ -97,14 +97,11 @@ class Redriver:
         return act
 
     async def catch_up(self) -> None:
-        """Let the view learn first what other processes did. Raises `Problem` (503)."""
+        """Let the view learn first what other processes did. Raises `Problem` (503), `ViewBehind`."""
         trouble = self._publisher.trouble()
         if trouble is not None:
             raise problems.unavailable("broker-unavailable", f"{trouble}; nothing was done")
-        try:
-            await self._view.catch_up(self.topic)
-        except ViewBehind as error:
-            raise problems.unavailable("view-behind", str(error)) from error
+        await self._view.catch_up(self.topic)
 
     async def act(self, decide: Callable[[], Sequence[Outgoing]], patience_s: float | None = None) -> None:
         """Write what `decide` returns, which it decides by a view that knows every act; nobody else acts meanwhile.
@@ -186,13 +183,10 @@ def written(of_what: str = "of it") -> Iterator[None]:
         yield
     except BrokerError as error:
         raise _not_written(error, of_what) from error
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
 
 
 def _not_written(error: BrokerError, of_what: str) -> problems.Problem:
-    if isinstance(error, BrokerUnavailable | RecordRefused):
-        name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
-        return problems.unavailable(name, f"{error}; nothing was done", {"safe_to_repeat": True})
     detail = f"{error}, so it is not known what happened to {of_what}. Repeating is safe: a letter is redriven once"
-    return problems.unavailable("outcome-unknown", detail, {"safe_to_repeat": True})
+    if isinstance(error, BrokerUnavailable | RecordRefused):
+        detail = f"{error}; nothing was done"
+    return problems.unavailable(problems.name_of(error), detail, {"safe_to_repeat": True})

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from api.redrive.redrive import Redriven
-from api.view.dead_letter_filter import filter_of
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
 from app.rules.letter_acts import LetterAct, LetterState
 from app.rules.redrive import Refusal
@@ -94,7 +93,7 @@ class Run:
 
     async def _follow(self) -> None:
         began_at_s = asyncio.get_running_loop().time()
-        wanted, rate_per_s = filter_of(self.progress.wanted, LetterState.DEAD), self.progress.rate_per_s
+        wanted, rate_per_s = self.progress.wanted.only(LetterState.DEAD), self.progress.rate_per_s
         taken_count = 0
         place = None
         while True:

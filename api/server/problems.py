@@ -8,7 +8,7 @@ that the status says it all.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -16,18 +16,22 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.server.methods import allowed
+from app.errors import BrokerUnavailable, RecordRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi import FastAPI
     from starlette.requests import Request
+
+    from app.errors import BrokerError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 
 _ABOUT_BLANK = "about:blank"
 _URN = "urn:ebs:problem:"
+_Place = TypeVar("_Place")
 
 
 class Problem(Exception):
@@ -75,6 +79,21 @@ def unavailable(name: str, detail: str, members: Mapping[str, Any] | None = None
     """Return a 503 that says when to come back."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, name, detail, members=members, headers=headers)
+
+
+def name_of(error: BrokerError) -> str:
+    """Return how the problem is named of what a broker did not take, or may have taken."""
+    if isinstance(error, RecordRefused):
+        return "record-refused"
+    return "broker-unavailable" if isinstance(error, BrokerUnavailable) else "outcome-unknown"
+
+
+def place_in(cursor: str | None, parse: Callable[[str], _Place | None]) -> _Place | None:
+    """Return the place that the query's `cursor` names, None where it is left out. Raises `Problem` (422)."""
+    place = None if cursor is None else parse(cursor)
+    if cursor is not None and place is None:
+        raise invalid([{"detail": "Input should be the next_cursor of an answer", "parameter": "cursor"}])
+    return place
 
 
 def invalid(errors: Sequence[Mapping[str, str]]) -> Problem:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms
-from api.server import problems
 from api.statistics.audit_schemas import AuditAnswer
 from api.view.answers import describe_view
-from api.view.view import ViewBehind
-from app.rules.counts import Counts, add_counts, describe_audit
+from app.rules.counts import describe_audits
 
 router = APIRouter(prefix="/statistics/audit", tags=["statistics"])
 
@@ -22,19 +20,5 @@ router = APIRouter(prefix="/statistics/audit", tags=["statistics"])
 @router.get("", response_model=AuditAnswer, responses=documented_problems(503), summary="Audit the statistics")
 async def read_audit(parts: Parts) -> Response:
     """Return how many tasks were created, how many are in each state, and whether the sum is equal; also by kind."""
-    try:
-        kinds = parts.view.totals()
-    except ViewBehind as error:
-        raise problems.unavailable("view-behind", str(error)) from error
-    total = Counts()
-    for counts in kinds.values():
-        add_counts(total, counts)
-    by_kind = {kind: describe_audit(kinds[kind]) for kind in sorted(kinds)}
-    answer = {
-        **describe_audit(total),
-        # One kind's surplus must not hide another's loss.
-        "holds": all(told["holds"] for told in by_kind.values()),
-        "kinds": by_kind,
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
-    return json_response(answer)
+    total, by_kind = describe_audits(parts.view.statistics.totals())
+    return json_response({**total, "kinds": by_kind, "view": describe_view(parts.view, now_ms(parts))})

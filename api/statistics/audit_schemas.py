@@ -43,7 +43,10 @@ class Balance(BaseModel):
 
 
 class AuditAnswer(Balance):
-    """The audit over all kinds, and for each kind. The total `holds` is true only if it is true for each kind."""
+    """The audit over all kinds, and for each kind. The total `holds` is true only if it is true for each kind.
+
+    The total `imbalance` is the sum of the kinds' imbalances without their signs.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={

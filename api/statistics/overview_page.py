@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from api.dashboard import words
 from api.dashboard.inside import Refused
 from api.dashboard.site import Asked, Page
-from api.statistics.strips import Moment, Strip, moments, shares, stacked
+from api.statistics.strips import Strip, shares, stacked
+from app.names import ROLES
 from app.rules.counts import WINDOW_MS
+from app.rules.moments import Moment, moments, per_s_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,11 +122,6 @@ def queue_strip(line: Sequence[Moment]) -> Strip:
     return stacked(series, told, summary)
 
 
-def per_s_now(counts: Sequence[int], now_ms: int) -> float:
-    """Return the mean over the last whole window and what has passed of the one that runs: 10 to 20 s."""
-    return sum(counts[-2:]) / (_WINDOW_S + now_ms % WINDOW_MS / 1_000)
-
-
 def _at(moment: Moment) -> str:
     return words.moment(moment.start_ms).striptags()
 
@@ -142,7 +139,7 @@ def _roles(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "draining": sum(worker["draining"] for worker in of_role),
             "last_progress_at_ms": max((worker["last_progress_at_ms"] or 0 for worker in of_role), default=0) or None,
         }
-        for role in ("distribution", "processing", "statistics")
+        for role in ROLES
         for of_role in [[worker for worker in workers if worker["role"] == role]]
     ]
 

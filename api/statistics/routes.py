@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Response
 
@@ -10,8 +10,10 @@ from api.dependencies import Parts, documented_problems, json_response, now_ms
 from api.server import problems, schemas
 from api.view.answers import describe_view
 from api.view.longer_windows import SIZES_MS
-from api.view.view import View, ViewBehind
-from app.rules.counts import Counts, add_counts, describe_counts, describe_window
+from app.rules.counts import describe_totals, describe_window
+
+if TYPE_CHECKING:
+    from api.view.view import View
 
 router = APIRouter(prefix="/statistics", tags=["statistics"])
 
@@ -28,19 +30,8 @@ _MAX_LIMIT = 1_000
 )
 async def read_statistics(parts: Parts) -> Response:
     """Return the totals since the start, of all kinds and by kind, and how far they are behind the topics."""
-    try:
-        kinds = parts.view.totals()
-    except ViewBehind as error:
-        raise _behind(error) from error
-    total = Counts()
-    for counts in kinds.values():
-        add_counts(total, counts)
-    answer = {
-        **_figures_of(total),
-        "kinds": {kind: _figures_of(kinds[kind]) for kind in sorted(kinds)},
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
-    return json_response(answer)
+    total, by_kind = describe_totals(parts.view.statistics.totals())
+    return json_response({**total, "kinds": by_kind, "view": describe_view(parts.view, now_ms(parts))})
 
 
 @router.get(
@@ -60,10 +51,7 @@ async def read_windows(
         detail = f"Input should be {' or '.join(map(str, _SIZES_S))}"
         raise problems.invalid([{"detail": detail, "parameter": "size"}])
     view: View = parts.view
-    try:
-        windows = await view.windows_of(size * 1_000, kind, limit)
-    except ViewBehind as error:
-        raise _behind(error) from error
+    windows = await view.statistics.windows_of(size * 1_000, kind, limit)
     described = [
         {
             "start_ms": key.start_ms,
@@ -75,11 +63,3 @@ async def read_windows(
         for key, counts in windows
     ]
     return json_response({"windows": described, "view": describe_view(view, now_ms(parts))})
-
-
-def _figures_of(counts: Counts) -> dict[str, Any]:
-    return {**describe_counts(counts), "imbalance": counts.imbalance}
-
-
-def _behind(error: ViewBehind) -> problems.Problem:
-    return problems.unavailable("view-behind", str(error))

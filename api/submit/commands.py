@@ -48,13 +48,12 @@ class Commander(NamedTuple):
     async def _write(self, place: CommandKey, records: list[Outgoing]) -> bool:
         try:
             ends = await self.publisher.publish_to(records)
-        except OutcomeUnknown as error:
-            detail = f"{error}, so it is not known whether the command is stored; repeating is safe"
-            raise problems.unavailable("outcome-unknown", detail, _members(place)) from error
-        except (BrokerUnavailable, RecordRefused) as error:
-            name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
-            detail = f"{error}; nothing has changed, and repeating is safe"
-            raise problems.unavailable(name, detail, _members(place)) from error
+        except (OutcomeUnknown, BrokerUnavailable, RecordRefused) as error:
+            became = "; nothing has changed, and"
+            if isinstance(error, OutcomeUnknown):
+                became = ", so it is not known whether the command is stored;"
+            detail = f"{error}{became} repeating is safe"
+            raise problems.unavailable(problems.name_of(error), detail, _members(place)) from error
         topic = self.settings.names.control
         end = ends.get((topic, _PARTITION))
         # The broker has it, but no longer knows where: nothing can be waited for.

@@ -12,8 +12,9 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.server import problems
 from api.submit.in_flight import BrokerBehind
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.idempotency import is_repetition
 
@@ -83,10 +84,10 @@ class Storing(NamedTuple):
         except BrokerBehind as error:
             outcome = Outcome(Fate.BEHIND, "broker-behind", f"{error}; nothing was stored, so repeating is safe")
         except OutcomeUnknown as error:
-            outcome = Outcome(Fate.UNKNOWN, "outcome-unknown", str(error))
+            outcome = Outcome(Fate.UNKNOWN, problems.name_of(error), str(error))
         except (BrokerUnavailable, RecordRefused) as error:
-            name = "record-refused" if isinstance(error, RecordRefused) else "broker-unavailable"
-            outcome = Outcome(Fate.NOT_STORED, name, f"{error}; nothing was stored, so repeating is safe")
+            detail = f"{error}; nothing was stored, so repeating is safe"
+            outcome = Outcome(Fate.NOT_STORED, problems.name_of(error), detail)
         else:
             self.view.remember_writes(ends)
             known = [one for one in objects if one.known]

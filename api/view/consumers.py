@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.kafka.errors import KafkaError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from api.view.store import ViewStore
+    from api.view.write import Write
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +28,9 @@ class Control:
         """Begin with what a store holds."""
         self.state.replace({key[len(COMMAND_PREFIX) :]: value for key, value in store.newest_first(COMMAND_PREFIX)})
 
-    def add(self, batch: Any, records: Sequence[Any]) -> None:
-        """Take in records, and put them into the batch that moves the view's offset."""
+    def add(self, write: Write, _partition: int, records: Sequence[Any]) -> None:
+        """Take in records, and put them into the write that moves the view's offset."""
         for record in records:
             self.state.apply(record.key, record.value)
-            if record.key is None:
-                continue
-            if record.value is None:
-                batch.delete(COMMAND_PREFIX + record.key)
-            else:
-                batch.put(COMMAND_PREFIX + record.key, record.value)
+            if record.key is not None:
+                write.set(COMMAND_PREFIX + record.key, record.value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from app.events import DECODE_ERRORS, decode_object
+from app.events import DECODE_ERRORS, decode_object, redrive_of
 from app.rules.dead_letters import (
     ATTEMPTS_HEADER,
     ERROR_TYPE_HEADER,
@@ -21,7 +21,7 @@ from app.rules.dead_letters import (
 )
 from app.rules.fingerprint import fingerprint
 from app.rules.letter_acts import LetterState
-from app.rules.redrive import number_of, task_of
+from app.rules.redrive import is_of_requests, number_of, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,11 +117,10 @@ def _known_by_headers(headers: Mapping[str, bytes]) -> Known | None:
 
 
 def _known_by_bytes(topic: str, value: bytes | None, names: Names) -> Known | None:
-    if topic.startswith(names.task_requests):
+    if is_of_requests(topic, names.task_requests):
         task = task_of(value)
         if task is not None:
-            redrive = 0 if task.redrive is msgspec.UNSET else task.redrive
-            return Known(task.kind, task.task_id, task.object_id, redrive)
+            return Known(task.kind, task.task_id, task.object_id, redrive_of(task))
     elif topic == names.objects:
         try:
             event = decode_object(value or b"")

@@ -34,8 +34,8 @@ from app.rules.redrive import DeadLetterRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.view.dead_letter_filter import Filter
     from api.view.store import ViewStore
+    from app.rules.letter_filter import LetterFilter
 
 _ROWS_A_TURN = 500
 """About 5 ms: longer would make other requests wait."""
@@ -88,7 +88,7 @@ class DeadLetters:
         return DeadLetterRecord(key, value, [(name, text) for name, text in headers])
 
     def turn(
-        self, wanted: Filter, after: Place | None = None, row_count: int = _ROWS_A_TURN
+        self, wanted: LetterFilter, after: Place | None = None, row_count: int = _ROWS_A_TURN
     ) -> tuple[list[Listed], Place | None]:
         """Look at the next rows behind a place, newest first.
 
@@ -111,7 +111,9 @@ class DeadLetters:
                 found.append(Listed(letter_id, summary))
         return found, _place_of(keys[-1]) if len(keys) == row_count else None
 
-    async def page(self, wanted: Filter, limit: int, after: Place | None = None) -> tuple[list[Listed], Place | None]:
+    async def page(
+        self, wanted: LetterFilter, limit: int, after: Place | None = None
+    ) -> tuple[list[Listed], Place | None]:
         """Return at most `limit` letters behind a place, and the place to go on from if there are more."""
         found: list[Listed] = []
         place = after
@@ -127,7 +129,7 @@ class DeadLetters:
                 return found, None
             await asyncio.sleep(0)
 
-    async def groups(self, wanted: Filter, limit: int) -> list[Groups]:
+    async def groups(self, wanted: LetterFilter, limit: int) -> list[Groups]:
         """Return at most `limit` groups with letters that are meant, the one that grew last first.
 
         A group is meant as a whole if it has letters on both sides of a time: its counts are of all of them.

@@ -18,13 +18,14 @@ from api.view.consumers import EndsAsker, view_reader
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
 from api.view.rows import compacted_topics, read_topics
-from api.view.standing import Freshness, standing_of
+from api.view.standing import standing_of
 from api.view.store import Slot, StoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
 from app.kafka.errors import KafkaError
 from app.kafka.types import TopicPartition
 from app.names import STATISTICS
+from app.rules.freshness import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

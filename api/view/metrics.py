@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
-from api.view.dead_letter_filter import Filter
-from api.view.view import ViewBehind
-from app.rules.counts import Counts, add_counts
+from api.view.behind import ViewBehind
+from app.names import ROLES
+from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
 from app.rules.letter_acts import LetterState
+from app.rules.letter_filter import LetterFilter
 from app.telemetry.metrics import counter, gauge, labelled_gauge, new_registry
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from api.view.view import View
 
-_ROLES = ("distribution", "processing", "statistics")
 _BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600)
 _MAX_GROUPS = 100_000
 
@@ -87,7 +87,7 @@ class SystemCollector:
         if self._view.caught_up_once:
             counts = dict.fromkeys(LetterState, 0)
             try:
-                for group in await self._view.dead_letters.groups(Filter(), _MAX_GROUPS):
+                for group in await self._view.dead_letters.groups(LetterFilter(), _MAX_GROUPS):
                     for state, count in group.counts.items():
                         counts[state] += count
             except ViewBehind:
@@ -100,7 +100,7 @@ class SystemCollector:
         if not self._view.caught_up_once:
             return
         try:
-            kinds = self._view.totals()
+            kinds = self._view.statistics.totals()
         except ViewBehind:
             return
         yield from metrics_of(kinds)
@@ -110,7 +110,7 @@ class SystemCollector:
             "ebs_workers",
             "Workers whose last heartbeat is at most 10 s old",
             ["role"],
-            [((role,), alive.count(role)) for role in _ROLES],
+            [((role,), alive.count(role)) for role in ROLES],
         )
         by_breaker = [pause.breaker is not UNSET for pause in self._view.control.state.pauses()]
         yield labelled_gauge(
@@ -137,18 +137,18 @@ class SystemCollector:
 
 def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
     """Return what the totals of all kinds say; kinds are no label, as anybody may make up one."""
-    total = Counts()
-    for counts in kinds.values():
-        add_counts(total, counts)
+    total = total_of(kinds.values())
     for field, name, text in _COUNTERS:
         yield counter(name, text, getattr(total, field))
     yield labelled_gauge(
         "ebs_tasks", "Tasks by current state", ["state"],
         [((state,), getattr(total, field)) for field, state in _STATES],
     )  # fmt: skip
-    # Of absolute values: one kind's surplus must not hide another's loss.
-    imbalance = sum(abs(counts.imbalance) for counts in kinds.values())
-    yield gauge("ebs_audit_imbalance", "Created tasks minus tasks in all states; any value but 0 is a bug", imbalance)
+    yield gauge(
+        "ebs_audit_imbalance",
+        "Created tasks minus tasks in all states; any value but 0 is a bug",
+        imbalance_of(kinds),
+    )
     for duration in _DURATIONS:
         yield _histogram(duration, getattr(total, duration.histogram), getattr(total, duration.sum_ms))
 

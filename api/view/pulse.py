@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from api.view.answers import describe_view
-from api.view.view import ViewBehind
-from app.rules.counts import Counts, add_counts, describe_counts
+from api.view.behind import ViewBehind
+from app.rules.counts import describe_totals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -52,7 +52,7 @@ class Pulse:
         self._task: asyncio.Task[None] | None = None
         self._beat = Beat(0, b"", b"")
         self._came = asyncio.Event()
-        self._samples: deque[tuple[int, Counts]] = deque()
+        self._samples: deque[tuple[int, dict[str, Any]]] = deque()
         self._closed = False
 
     async def beats(self) -> AsyncGenerator[Beat, None]:
@@ -104,27 +104,20 @@ class Pulse:
 
     def _figures(self) -> tuple[dict[str, Any], dict[str, Any]]:
         now_ms = self._clock_ms()
-        by_kind = self._view.totals()
-        total = Counts()
-        for counts in by_kind.values():
-            add_counts(total, counts)
+        total, of_kinds = describe_totals(self._view.statistics.totals())
         # In one go: kind by kind it would be a question about all kinds for each of them.
         states = self._view.objects.counts_by_kind()
         short = {
             "at_ms": now_ms,
-            **describe_counts(total),
-            "imbalance": total.imbalance,
+            **total,
             "objects_by_state": self._view.objects.counts(None),
             "rates_per_s": self._rates(now_ms, total),
             "view": describe_view(self._view, now_ms),
         }
-        kinds = {
-            kind: {**describe_counts(counts), "imbalance": counts.imbalance, "objects_by_state": states.get(kind, {})}
-            for kind, counts in sorted(by_kind.items())
-        }
+        kinds = {kind: {**told, "objects_by_state": states.get(kind, {})} for kind, told in of_kinds.items()}
         return short, kinds
 
-    def _rates(self, now_ms: int, total: Counts) -> dict[str, float] | None:
+    def _rates(self, now_ms: int, total: dict[str, Any]) -> dict[str, float] | None:
         """Return what happened a second over the last seconds; None at the first look."""
         samples = self._samples
         samples.append((now_ms, total))
@@ -134,5 +127,5 @@ class Pulse:
         if now_ms <= since_ms:
             return None
         over_s = (now_ms - since_ms) / 1_000
-        rates = {name: round((getattr(total, name) - getattr(before, name)) / over_s, 2) for name in _RATED}
+        rates = {name: round((total[name] - before[name]) / over_s, 2) for name in _RATED}
         return {"over_s": over_s, **rates}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.rules.redrive_runs import SILENT_AFTER_S, RunProgress, RunState, read_run_progress
+from app.rules.redrive_runs import MAX_RUNS_KEPT, RunProgress, newest_first, read_run_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from api.view.store import ViewStore
 
 RUN_PREFIX = b"Dr"
-_KEPT_RUNS = 20
 
 
 class Heard(NamedTuple):
@@ -42,15 +41,13 @@ class RedriveRuns:
         if run_id is None:
             return
         batch.put(RUN_PREFIX + run_id.encode(), value)
-        while len(self._heard) > _KEPT_RUNS:
-            oldest = min(self._heard, key=lambda one: self._heard[one].progress.started_at_ms)
-            del self._heard[oldest]
-            batch.delete(RUN_PREFIX + oldest.encode())
+        for one in newest_first(heard.progress for heard in reversed(self._heard.values()))[MAX_RUNS_KEPT:]:
+            del self._heard[one.run_id]
+            batch.delete(RUN_PREFIX + one.run_id.encode())
 
     def newest_first(self) -> list[RunProgress]:
         """Return the runs, the one that was started last first."""
-        heard_last_first = reversed(self._heard.values())
-        return sorted(map(self._as_of_now, heard_last_first), key=lambda one: -one.started_at_ms)
+        return newest_first(map(self._as_of_now, reversed(self._heard.values())))
 
     def find(self, run_id: str) -> RunProgress | None:
         """Return what is known of a run."""
@@ -67,12 +64,7 @@ class RedriveRuns:
         return self._clock_s() - self._heard[run_id].at_s
 
     def _as_of_now(self, heard: Heard) -> RunProgress:
-        progress = heard.progress
-        silent_s = self._clock_s() - heard.at_s
-        if progress.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
-            return progress
-        error = f"its API process has not reported for {silent_s:.0f} s; send the same request again to continue"
-        return progress.ended(RunState.INTERRUPTED, progress.at_ms, error)
+        return heard.progress.heard_of(self._clock_s() - heard.at_s)
 
     def _hear(self, value: bytes | None) -> str | None:
         progress = read_run_progress(value)

@@ -30,7 +30,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from api.view.view import ViewBehind
+from api.view.behind import ViewBehind
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 if TYPE_CHECKING:
@@ -140,13 +140,13 @@ class StatisticsKeeper:
     async def tick(self) -> None:
         """Write what changed. A file that cannot be written is a warning, and tried again at the next tick."""
         try:
-            kinds = self._view.totals()
+            kinds = self._view.statistics.totals()
             # Another store, or a file that failed us (it may have been deleted): begin again.
             anew = self._written is None or self._generation != self._view.generation
             if anew:
-                self._view.mark_all_windows_changed()
+                self._view.statistics.mark_all_windows_changed()
                 self._pending = {}
-            changed = self._view.take_changed_windows(_MAX_WINDOWS_A_TICK)
+            changed = self._view.statistics.take_changed_windows(_MAX_WINDOWS_A_TICK)
         except ViewBehind:
             return
         self._pending |= {key: counts for key, counts in changed.items() if key.size_ms != TOTAL_SIZE_MS}

@@ -8,34 +8,33 @@ never says 404, whichever API process took the POST.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.view.behind import ViewBehind
 from api.view.control import Control
-from api.view.dead_letter_rows import DeadLetterRows
 from api.view.dead_letters import DeadLetters
-from api.view.forgotten import Forgotten
-from api.view.longer_windows import longer_windows
-from api.view.object_index import PLACE_PREFIX, Changes, ObjectIndex, unpack_place
+from api.view.object_index import PLACE_PREFIX, ObjectIndex, unpack_place
 from api.view.object_list import ObjectList
+from api.view.object_records import ObjectRecords
 from api.view.rows import (
     RECORD_PREFIX,
     ROW_PREFIX,
-    TOTALS_PREFIX,
-    add_records,
+    add_ledger_rows,
+    add_letters,
+    add_results,
     decode_object_or_none,
-    window_key_of,
-    window_prefix,
 )
-from api.view.store import new_batch
+from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.workers import Workers
+from api.view.write import Write
 from app.names import BARE
-from app.rules.counts import WINDOW_MS, Counts, WindowKey, add_counts, decode_counts, decode_window_key
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from typing import Any
 
     from api.view.forgotten import Counted
@@ -45,10 +44,8 @@ if TYPE_CHECKING:
 
 Ends = dict[int, int]
 """By partition the offset after the last record."""
-
-
-class ViewBehind(Exception):
-    """The view cannot tell yet; `str()` of one is a sentence for people."""
+Fold = Callable[["Write", int, "Sequence[Any]"], None]
+"""Takes the records of one topic and partition into a write, in the order of their offsets."""
 
 
 class Found(NamedTuple):
@@ -83,13 +80,9 @@ class View:
         self._wait_s = wait_s
         self._store: ViewStore | None = None
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
-        self._object_partitions = 0
         self._offsets: Offsets = {}
         self._written: Ends = {}
-        self._forgotten = Forgotten({}, forgotten_before_ms)
         self._moved = asyncio.Event()
-        self._totals: dict[str, Counts] | None = None
-        self._changed_windows: set[bytes] = set()
         self.progress = Progress()
         self.caught_up_once = False
         self.trouble = ""
@@ -102,24 +95,30 @@ class View:
         self.object_index = ObjectIndex()
         self.objects = ObjectList(self._opened, self.object_index)
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
-        self._folds: dict[str, Control | Workers] = {names.control: self.control, names.workers: self.workers}
+        self.statistics = Statistics(self._opened)
+        self._records = ObjectRecords(names.objects, forgotten_before_ms)
+        # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
+        # take one that came after it. One fetch may hold both.
+        self._folds: dict[str, Fold] = {
+            names.ledger_changelog: add_ledger_rows,
+            names.objects: self._records.add,
+            names.results_changelog: add_results,
+            names.windows_changelog: self.statistics.add,
+            names.dead_letters: add_letters,
+            names.control: self.control.add,
+            names.workers: self.workers.add,
+        }
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
         """Answer from `store` from now on; `read_ends` asks the broker where a topic ends now."""
         self._store = store
         self.trouble = ""
         self._read_ends = read_ends
-        layout = store.layout()
-        self._object_partitions = 0 if layout is None else layout.topics.get(self.names.objects, ("", 0))[1]
         self._offsets = store.offsets()
-        self._forgotten = self._forgotten._replace(counted=store.counted())
         self._written = {}
-        self._totals = None
-        for fold in self._folds.values():
-            fold.load(store)
-        self.object_index.load(store)
-        self.dead_letters.runs.load(store)
-        self.mark_all_windows_changed()
+        for part in (self._records, self.object_index, self.dead_letters.runs, self.control, self.workers):
+            part.load(store)
+        self.statistics.load()
         self.generation += 1
         self.progress = Progress()
         self.caught_up_once = False
@@ -145,43 +144,24 @@ class View:
     def apply(self, records: Mapping[tuple[str, int], Sequence[Any]]) -> None:
         """Take in records, by topic and partition in the order of their offsets, in one write."""
         store = self._opened()
-        batch = new_batch()
-        names = self.names
-        letters = DeadLetterRows(store.get, batch, self.dead_letters.runs, names)
-        changes = Changes(store.get_many)
-        for (topic, partition), new in sorted(records.items(), key=self._ledger_first):
-            if topic == names.dead_letters:
-                letters.add(partition, new)
-            elif topic in self._folds:
-                self._folds[topic].add(batch, new)
-            else:
-                add_records(
-                    batch,
-                    changes,
-                    topic,
-                    partition,
-                    new,
-                    names=names,
-                    get_many=store.get_many,
-                    forgotten=self._forgotten,
-                    object_partitions=self._object_partitions,
-                )
-            self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
-            if topic == names.windows_changelog:
-                self._totals = None
-                self._changed_windows |= {record.key for record in new}
-        letters.finish()
-        ids = changes.ids
+        write = Write(store, self.dead_letters.runs, self.names)
+        for topic, fold in self._folds.items():
+            for partition in sorted(number for name, number in records if name == topic):
+                new = records[topic, partition]
+                fold(write, partition, new)
+                self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
+        write.letters.finish()
+        ids = write.changes.ids
         if ids:
-            self.object_index.write(batch, changes, ids)
-        store.write(batch, self._offsets)
+            self.object_index.write(write.batch, write.changes, ids)
+        store.write(write.batch, self._offsets)
         self._wake()
         self.waiters.wake(ids)
 
     def leave_out_forgotten(self, counted: Counted) -> None:
         """Leave out what of these has no row, now and after a restart; for a view that has not read any objects yet."""
         self._opened().keep_counted(counted)
-        self._forgotten = self._forgotten._replace(counted=counted)
+        self._records.leave_out(counted)
 
     def note_progress(self, progress: Progress, positions: Offsets) -> None:
         """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""
@@ -210,47 +190,6 @@ class View:
     def first_record(self, object_id: str) -> ObjectCreated | None:
         """Return the first record of an id that has been read, without asking the broker for more."""
         return decode_object_or_none(self._opened().get(RECORD_PREFIX + object_id.encode()))
-
-    def totals(self) -> dict[str, Counts]:
-        """Return the counts of all time by kind; do not change them."""
-        store = self._opened()
-        if self._totals is None:
-            self._totals = {key.kind: counts for key, counts in _merged(store.newest_first(TOTALS_PREFIX))}
-        return self._totals
-
-    def windows(self, size_ms: int, kind: str | None, limit: int) -> list[tuple[WindowKey, Counts]]:
-        """Return at most `limit` windows of a size, of one kind or of all, newest first."""
-        rows = self._opened().newest_first(window_prefix(size_ms))
-        found: list[tuple[WindowKey, Counts]] = []
-        if kind is not None:
-            rows = ((key, value) for key, value in rows if decode_window_key(window_key_of(key)).kind == kind)
-        for window in _merged(rows):
-            found.append(window)
-            if len(found) == limit:
-                break
-        return found
-
-    async def windows_of(self, size_ms: int, kind: str | None, limit: int) -> list[tuple[WindowKey, Counts]]:
-        """Return at most `limit` windows of a size, newest first; long ones with the shorter ones in them."""
-        if size_ms == WINDOW_MS:
-            return self.windows(size_ms, kind, limit)
-        return await longer_windows(self._opened, size_ms, kind, limit)
-
-    def mark_all_windows_changed(self) -> None:
-        """Let the next `take_changed_windows` begin with all that there are."""
-        self._changed_windows = {window_key_of(key) for key, _ in self._opened().newest_first(window_prefix())}
-
-    def take_changed_windows(self, limit: int) -> dict[WindowKey, Counts | None]:
-        """Return up to `limit` windows that changed since they were last taken, None for one that is gone."""
-        store = self._opened()
-        taken = sorted(self._changed_windows, reverse=True)[:limit]
-        self._changed_windows.difference_update(taken)
-        changed: dict[WindowKey, Counts | None] = {}
-        for data in taken:
-            merged = list(_merged(store.newest_first(window_prefix() + data)))
-            key = decode_window_key(data)
-            changed[key] = next((counts for found, counts in merged if found == key), None)
-        return changed
 
     def _wake(self) -> None:
         """Let those who wait for the view look again."""
@@ -302,26 +241,6 @@ class View:
             return False
         return True
 
-    def _ledger_first(self, records: tuple[tuple[str, int], Any]) -> bool:
-        # A tombstone takes the object's record along, and must not take one that came after it: one fetch may hold
-        # both.
-        return records[0][0] != self.names.ledger_changelog
-
     async def _reach(self, topic: str, ends: Ends) -> None:
         while any(self._offsets.get(topic, {}).get(partition, 0) < end for partition, end in ends.items()):
             await self._moved.wait()
-
-
-def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:
-    """Add up the rows of each window: every partition has one of its own."""
-    current = b""
-    total = Counts()
-    for key, value in rows:
-        window = window_key_of(key)
-        if window != current:
-            if current:
-                yield decode_window_key(current), total
-            current, total = window, Counts()
-        add_counts(total, decode_counts(value))
-    if current:
-        yield decode_window_key(current), total

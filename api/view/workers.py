@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from api.view.store import ViewStore
+    from api.view.write import Write
 
 HEARTBEAT_PREFIX = b"h"
 _FORGOTTEN_AFTER_MS = 3_600_000
@@ -42,18 +43,18 @@ class Workers:
         for key, row in store.newest_first(HEARTBEAT_PREFIX):
             self._hear(key[len(HEARTBEAT_PREFIX) :], *_decode(row))
 
-    def add(self, batch: Any, records: Sequence[Any]) -> None:
-        """Take in records, and put them into the batch that moves the view's offset."""
+    def add(self, write: Write, _partition: int, records: Sequence[Any]) -> None:
+        """Take in records, and put them into the write that moves the view's offset."""
         for record in records:
             key = record.key
             if key is None:
                 continue
             if record.value is None:
                 self._heard.pop(key, None)
-                batch.delete(HEARTBEAT_PREFIX + key)
+                write.set(HEARTBEAT_PREFIX + key, None)
             elif self._hear(key, record.timestamp, record.value):
-                batch.put(HEARTBEAT_PREFIX + key, _encode((record.timestamp, record.value)))
-        self._forget(batch)
+                write.set(HEARTBEAT_PREFIX + key, _encode((record.timestamp, record.value)))
+        self._forget(write)
 
     def alive(self, now_ms: int) -> list[Heard]:
         """Return the workers that are not gone, by role and name."""
@@ -68,9 +69,9 @@ class Workers:
         self._newest_at_ms = max(self._newest_at_ms, at_ms)
         return True
 
-    def _forget(self, batch: Any) -> None:
+    def _forget(self, write: Write) -> None:
         """Drop workers that were killed long ago: each life without an EBS_WORKER_ID leaves a name behind."""
         oldest_at_ms = self._newest_at_ms - _FORGOTTEN_AFTER_MS
         for key in [key for key, heard in self._heard.items() if heard.at_ms < oldest_at_ms]:
             del self._heard[key]
-            batch.delete(HEARTBEAT_PREFIX + key)
+            write.set(HEARTBEAT_PREFIX + key, None)

@@ -7,11 +7,14 @@ of a kind merge into its total.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from app.rules.histogram import merge_into, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 WINDOW_MS = 10_000
 MINUTE_MS = 60_000
@@ -134,6 +137,22 @@ def add_counts(target: Counts, other: Counts) -> None:
         merge_into(getattr(target, name), getattr(other, name))
 
 
+def total_of(parts: Iterable[Counts]) -> Counts:
+    """Return the sum of windows or totals, such as those of all partitions or of all kinds."""
+    total = Counts()
+    for counts in parts:
+        add_counts(total, counts)
+    return total
+
+
+def imbalance_of(kinds: Mapping[str, Counts]) -> int:
+    """Return how many tasks of all kinds the totals lose or count twice; 0: the law holds.
+
+    Absolute values are added up: one kind's surplus must not hide another's loss.
+    """
+    return sum(abs(counts.imbalance) for counts in kinds.values())
+
+
 def describe_window(counts: Counts) -> dict[str, Any]:
     """Return the figures of a window as people read them: events, and of each duration mean, percentiles, maximum."""
     return {
@@ -166,11 +185,27 @@ def describe_counts(counts: Counts) -> dict[str, Any]:
     }
 
 
-def describe_audit(counts: Counts) -> dict[str, Any]:
-    """Return both sides of the law: tasks created, the states that they are in now, and whether these add up."""
+def describe_totals(kinds: Mapping[str, Counts]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the figures and the imbalance over all kinds, and of each kind, in order of their names."""
+    by_kind = {kind: {**describe_counts(one), "imbalance": one.imbalance} for kind, one in sorted(kinds.items())}
+    return {**describe_counts(total_of(kinds.values())), "imbalance": imbalance_of(kinds)}, by_kind
+
+
+def describe_audits(kinds: Mapping[str, Counts]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the audit over all kinds, which holds if that of each kind does, and that of each kind."""
+    by_kind = {kind: describe_audit(one) for kind, one in sorted(kinds.items())}
+    return describe_audit(total_of(kinds.values()), imbalance_of(kinds)), by_kind
+
+
+def describe_audit(counts: Counts, imbalance: int | None = None) -> dict[str, Any]:
+    """Return both sides of the law: tasks created, the states that they are in now, and whether these add up.
+
+    `imbalance` is left out where the counts are of one kind: they tell it.
+    """
+    imbalance = counts.imbalance if imbalance is None else imbalance
     return {
-        "holds": counts.imbalance == 0,
-        "imbalance": counts.imbalance,
+        "holds": imbalance == 0,
+        "imbalance": imbalance,
         "tasks_created": counts.tasks_created,
         "queued": counts.queued_now,
         "in_progress": counts.in_progress_now,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
+from app.events import redrive_of
 from app.rules.fingerprint import fingerprint
 from app.rules.stack_trace import class_name_of, module_of, stack_trace_of, text_of
 
@@ -172,12 +171,11 @@ def _is_ours(name: str) -> bool:
 def _what_is_known(task: TaskCreated | None) -> tuple[tuple[str, str], ...]:
     if task is None:
         return ()
-    redrive = 0 if task.redrive is msgspec.UNSET else task.redrive
     return (
         (KIND_HEADER, task.kind[:_MAX_HEADER_CHARS]),
         (TASK_ID_HEADER, task.task_id),
         (OBJECT_ID_HEADER, task.object_id),
-        (REDRIVE_HEADER, str(redrive)),
+        (REDRIVE_HEADER, str(redrive_of(task))),
     )
 
 

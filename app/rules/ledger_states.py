@@ -15,6 +15,12 @@ from app.rules.ledger_rows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.rules.ledger_rows import ObjectRow, TaskRow
+
+
+if TYPE_CHECKING:
     from app.rules.ledger_rows import ObjectRow, TaskRow
 
 
@@ -45,6 +51,9 @@ class TaskState(StrEnum):
 TASK_STATES = tuple(TaskState)
 UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD, CANCELLED = range(len(TASK_STATES))
 ENDED_STATES = frozenset({TaskState.FINISHED, TaskState.DEAD, TaskState.CANCELLED})
+"""Where a task has ended."""
+ENDED_OBJECT_STATES = frozenset({ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED})
+"""Where an object has ended; only a redrive revives one, and only one that failed."""
 
 
 def state_number_of(task: TaskRow) -> int:
@@ -73,7 +82,7 @@ def state_of_task(task: TaskRow) -> TaskState:
 def state_of_object(row: ObjectRow) -> ObjectState:
     """Return where an object stands: it has ended when all of its tasks have."""
     states = {state_number_of(task) for task in row.tasks}
-    if row.task_count and len(row.tasks) >= row.task_count and min(states) >= FINISHED:
+    if _has_ended(row, states):
         if DEAD in states:
             return ObjectState.FAILED
         return ObjectState.CANCELLED if CANCELLED in states else ObjectState.FINISHED
@@ -84,8 +93,10 @@ def state_of_object(row: ObjectRow) -> ObjectState:
 
 def ended_at_ms(row: ObjectRow) -> int | None:
     """Return when the last task of an object ended (epoch ms), None while one has not."""
-    if not row.task_count or len(row.tasks) < row.task_count:
-        return None
-    if any(state_number_of(task) < FINISHED for task in row.tasks):
+    if not _has_ended(row, map(state_number_of, row.tasks)):
         return None
     return max(task.ended_at_ms for task in row.tasks)
+
+
+def _has_ended(row: ObjectRow, states: Iterable[int]) -> bool:
+    return 0 < row.task_count <= len(row.tasks) and min(states) >= FINISHED

@@ -19,6 +19,7 @@ from app.events import (
     decode_object,
     decode_task_request,
     encode,
+    redrive_of,
 )
 from app.rules.dead_letters import (
     INCOMPLETE_HEADER,
@@ -89,7 +90,7 @@ class RedrivePolicy(NamedTuple):
         """
         headers = dict(letter.headers)
         topic = headers.get(TOPIC_HEADER, b"").decode("utf-8", "replace")
-        is_request = topic == self.requests_topic or topic.startswith(f"{self.requests_topic}-retry-")
+        is_request = is_of_requests(topic, self.requests_topic)
         if not is_request and topic not in {self.objects_topic, self.events_topic}:
             where = f"from {topic!r}" if topic else "without saying from where"
             return Refusal(f"it came {where}, and only a record of one of this system's topics can be redriven")
@@ -104,7 +105,7 @@ class RedrivePolicy(NamedTuple):
     def _plan_task(
         self, letter: DeadLetterRecord, task: TaskCreated, partition: int | None, at_ms: int, payload: bytes | None
     ) -> RedrivePlan | Refusal:
-        redrive = (0 if task.redrive is msgspec.UNSET else task.redrive) + 1
+        redrive = redrive_of(task) + 1
         if redrive > MAX_REDRIVES:
             return _limit_reached(f"task {task.task_id}")
         try:
@@ -179,6 +180,11 @@ class RedrivePolicy(NamedTuple):
                 return task.task_id.encode()
             raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")
         raise msgspec.ValidationError("only name, content and kind can be edited")
+
+
+def is_of_requests(topic: str, requests_topic: str) -> bool:
+    """Return whether a topic holds requests for tasks: those of `requests_topic`, or those of its retry tiers."""
+    return topic == requests_topic or topic.startswith(f"{requests_topic}-retry-")
 
 
 def task_of(value: bytes | None) -> TaskCreated | None:

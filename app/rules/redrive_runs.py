@@ -14,13 +14,15 @@ from msgspec import Meta
 
 from app.events import DECODE_ERRORS, Instant, encode
 from app.rules.dead_letters import ACT_HEADER
+from app.rules.letter_filter import LetterFilter  # msgspec reads annotations when it runs
 from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 RUN_PARTITION = 0
 MAX_REFUSED_SHOWN = 20
+MAX_RUNS_KEPT = 20
 SIGN_EVERY_S = 2.0
 """A run that waits for its rate says so often that it lives."""
 SILENT_AFTER_S = 10.0
@@ -41,17 +43,6 @@ class RunState(StrEnum):
     CANCELLED = "CANCELLED"
     FAILED = "FAILED"
     INTERRUPTED = "INTERRUPTED"
-
-
-class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which letters a run means; None: whatever."""
-
-    fingerprint: str | None = None
-    kind: str | None = None
-    error: str | None = None
-    topic: str | None = None
-    since_ms: int | None = None
-    before_ms: int | None = None
 
 
 class RunProgress(msgspec.Struct, frozen=True):
@@ -80,6 +71,18 @@ class RunProgress(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             self, number=self.number + 1, state=state, at_ms=at_ms, ended_at_ms=at_ms, error=error
         )
+
+    def heard_of(self, silent_s: float) -> RunProgress:
+        """Return a run as others know it that have heard nothing of it for so long: its process may be gone."""
+        if self.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
+            return self
+        error = f"nothing has been heard of its API process for {silent_s:.0f} s; the same request goes on from here"
+        return self.ended(RunState.INTERRUPTED, self.at_ms, error)
+
+
+def newest_first(runs: Iterable[RunProgress]) -> list[RunProgress]:
+    """Return runs, the one that was started last first; the first `MAX_RUNS_KEPT` are shown, the others forgotten."""
+    return sorted(runs, key=lambda one: -one.started_at_ms)
 
 
 _decode = msgspec.json.Decoder(RunProgress).decode

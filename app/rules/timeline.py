@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.events import task_id_of
+from app.rules.ledger_states import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,8 @@ class What(StrEnum):
     WORK = "work"
     RETRY = "retry wait"
     DEAD = "dead"
+    WAITS = "queue and retry wait"
+    """Where only a ledger row is known (`spans_of`), which does not tell the waits of several attempts apart."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -94,6 +97,50 @@ class Timeline(msgspec.Struct):
         if first is None or self.created_at_ms is None:
             return None
         return max(0, first - self.created_at_ms)
+
+
+class TaskTimes(msgspec.Struct, frozen=True):
+    """What a task's ledger row tells of its time, under the names of the API; `spent_ms` is of all its attempts."""
+
+    state: TaskState
+    attempts: int = 0
+    created_at_ms: int | None = None
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    spent_ms: int = 0
+
+
+def spans_of(task: TaskTimes, now_ms: int) -> list[Span]:
+    """Return the spans that a task's ledger row tells, up to its end or until now: without its events.
+
+    They add up to what `timeline_of` makes of the events. Of one attempt they are the same spans. Of several attempts a
+    row knows how long they worked, not when: their work stands at the end, all waits in front of it. Work that a cancel
+    cut short counts as waiting there.
+    """
+    from_ms = task.created_at_ms
+    if from_ms is None:
+        return []
+    end_ms = max(from_ms, now_ms if task.ended_at_ms is None else task.ended_at_ms)
+    running = task.state is TaskState.IN_PROGRESS
+    if not task.attempts or task.started_at_ms is None:
+        cuts = [(What.QUEUE, end_ms)]
+    elif task.attempts == 1:
+        was_cut = task.state is TaskState.CANCELLED and not task.spent_ms
+        to_its_end = running or was_cut or task.state in {TaskState.FINISHED, TaskState.DEAD}
+        worked_until_ms = end_ms if to_its_end else task.started_at_ms + task.spent_ms
+        rest = What.RETRY if task.state is TaskState.RETRYING else What.WAITS
+        cuts = [(What.QUEUE, task.started_at_ms), (What.WORK, worked_until_ms), (rest, end_ms)]
+    else:
+        work_ms = task.spent_ms + (max(0, end_ms - task.started_at_ms) if running else 0)
+        cuts = [(What.WAITS, end_ms - work_ms), (What.WORK, end_ms)]
+    spans = []
+    for what, to_ms in cuts:
+        # Clocks differ between workers.
+        to_ms = min(max(from_ms, to_ms), end_ms)  # noqa: PLW2901
+        if to_ms > from_ms:
+            spans.append(Span(what, from_ms, to_ms))
+        from_ms = to_ms
+    return spans
 
 
 _ENDS_OF_WORK = {"TASK_FINISHED", "TASK_FAILED", "TASK_CANCELLED"}

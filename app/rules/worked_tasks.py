@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from app.events import TaskCancelled, TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted
+from app.events import TaskCancelled, TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, redrive_of
 
 if TYPE_CHECKING:
     from app.events import OneTaskEvent, TaskCreated, TaskEvent
@@ -61,5 +59,4 @@ def _raise_to(known: dict[str, int], event: TaskCreated | OneTaskEvent, attempt:
 
 
 def _key_of(event: TaskCreated | OneTaskEvent) -> str:
-    redrive = 0 if event.redrive is msgspec.UNSET else event.redrive
-    return f"{event.task_id}#{redrive}"
+    return f"{event.task_id}#{redrive_of(event)}"

@@ -6,12 +6,15 @@ tombstone says that the worker stopped as it should. Times are UTC epoch millise
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from app.events import MAX_INSTANT_MS, Instant, Ordinal, TaskId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HEARTBEAT_EVERY_S = 2.0
 GONE_AFTER_MS = 10_000
@@ -142,6 +145,18 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     web_port: Figure = 0
     held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
     standing_still: Annotated[str, Meta(max_length=2_000)] = ""
+
+
+def tiers_of(told: Iterable[RetryTier]) -> list[RetryTier]:
+    """Return each retry tier once, from what all workers say of their parts of it."""
+    tiers: dict[str, RetryTier] = {}
+    for one in told:
+        known = tiers.get(one.topic)
+        if known is not None:
+            dues = [due for due in (known.next_due_at_ms, one.next_due_at_ms) if due is not None]
+            one = RetryTier(one.topic, known.waiting_count + one.waiting_count, min(dues, default=None))  # noqa: PLW2901
+        tiers[one.topic] = one
+    return list(tiers.values())
 
 
 _encode = msgspec.json.Encoder().encode

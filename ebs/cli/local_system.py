@@ -15,6 +15,7 @@ from app.addresses.ports import LOOPBACK, is_free
 from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka.cluster import cluster_of
+from app.names import ROLES
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from ebs import start
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ebs.local.supervisor import StopRequest
 
 
-WORKER_ROLES = ("distribution", "processing", "statistics")
 OWN_ROLE = "ebs"
 API_ROLE = "api"
 
@@ -73,9 +73,9 @@ def _url_of(host: str, port: int) -> str:
 def worker_names(plan: Plan) -> dict[str, str]:
     """Return the name of every worker, and the role that it has."""
     if plan.workers_per_role == 1:
-        return {role: role for role in WORKER_ROLES}
+        return {role: role for role in ROLES}
     numbers = range(1, plan.workers_per_role + 1)
-    return {f"{role}-{number}": role for role in WORKER_ROLES for number in numbers}
+    return {f"{role}-{number}": role for role in ROLES for number in numbers}
 
 
 def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:

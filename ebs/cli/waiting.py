@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from app.rules.ledger_states import ObjectState
+from app.rules.ledger_states import ENDED_OBJECT_STATES
+from app.rules.waiting import WaitOutcome
 from ebs.cli.client import ApiError, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ebs.cli.client import ApiClient
+from ebs.cli.client import ApiClient
 
 Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits. Default: for ever.")
@@ -62,7 +63,7 @@ def wait_for_end(
         wait_s = max(0.0, min(_POLL_S, left_s))
         answer: dict[str, Any] = _ask(client, path_of("objects", object_id), deadline_s, wait=wait_s, until="end")
         # An API that stops answers before the time is over: the next one goes on waiting.
-        if answer["wait"]["outcome"] != "timed-out" or _is_over(out_of_patience_s) or _is_over(deadline_s):
+        if answer["wait"]["outcome"] != WaitOutcome.TIMED_OUT or _is_over(out_of_patience_s) or _is_over(deadline_s):
             return answer
 
 
@@ -188,9 +189,5 @@ def _is_over(deadline_s: float | None) -> bool:
     return _left_s(deadline_s) <= 0
 
 
-_NAME_OF: dict[str, str] = {
-    ObjectState.FINISHED: "finished",
-    ObjectState.FAILED: "failed",
-    ObjectState.CANCELLED: "cancelled",
-}
-_ENDED = ",".join(_NAME_OF)
+_NAME_OF: dict[str, str] = {state: state.lower() for state in ENDED_OBJECT_STATES}
+_ENDED = ",".join(sorted(_NAME_OF))

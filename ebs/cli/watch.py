@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from app.rules.ledger_states import ObjectState
+from app.rules.ledger_states import ENDED_OBJECT_STATES
 from app.telemetry.plain_text import plain, plain_json
 from ebs.cli.client import ApiError, path_of
 from ebs.cli.control_tables import tasks_table
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _TASKS_SHOWN = 100
 _RATES = ("objects_created", "objects_finished", "tasks_finished", "tasks_failed")
-_ENDS = frozenset({ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED})
 
 
 def watch(
@@ -94,7 +93,7 @@ class _OneObject:
         answer = self._client.get(self._path)
         tasks = self._client.get(self._path + "/tasks", limit=_TASKS_SHOWN)
         shown = Group(object_table(answer), tasks_table(tasks))
-        return Look({**answer, "tasks": tasks["tasks"]}, shown, over=answer["state"] in _ENDS)
+        return Look({**answer, "tasks": tasks["tasks"]}, shown, over=answer["state"] in ENDED_OBJECT_STATES)
 
 
 def _follow(first: Look, look: Callable[[], Look], every_s: float, looks: int | None, *, as_json: bool) -> None:

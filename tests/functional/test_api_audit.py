@@ -46,11 +46,12 @@ def test_both_sides_are_told_over_all_kinds_and_partitions(api):
 
 
 def test_one_kinds_surplus_does_not_hide_anothers_loss(api):
-    """The sum is right, and still the law does not hold: each kind says by how much."""
+    """The sum is right, and still the law does not hold: the imbalance counts both, and each kind says by how much."""
     api.topics.write_window(TOTAL, Counts(tasks_created=3, finished_now=2))
     api.topics.write_window(MAIL, Counts(tasks_created=2, finished_now=3))
     told = AuditAnswer.model_validate(api.get(PATH).json())
-    assert (False, 0) == (told.holds, told.imbalance)
+    assert (False, 2) == (told.holds, told.imbalance)
+    assert 2 == api.get("/api/statistics").json()["imbalance"]
     assert {"default": (False, 1), "mail": (False, -1)} == {
         kind: (one.holds, one.imbalance) for kind, one in told.kinds.items()
     }

@@ -16,7 +16,8 @@ from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
 from app.rules.fingerprint import fingerprint
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
-from app.rules.redrive_runs import LetterFilter, read_run_progress
+from app.rules.letter_filter import LetterFilter
+from app.rules.redrive_runs import read_run_progress
 
 
 @pytest.fixture

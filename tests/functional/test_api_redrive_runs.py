@@ -13,7 +13,8 @@ from plain_names import DEAD_LETTERS
 from api.dead_letters import schemas
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.redrive_run import Patience
-from app.rules.redrive_runs import LetterFilter, RunProgress, RunState, read_run_progress, run_progress_record
+from app.rules.letter_filter import LetterFilter
+from app.rules.redrive_runs import RunProgress, RunState, read_run_progress, run_progress_record
 
 
 @pytest.fixture

@@ -68,8 +68,8 @@ def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(a
     """A hundred clients ask the view as often as one; the last one that leaves ends it."""
     pulse = api.app.state.collaborators.pulse
     asked = []
-    ask = api.view.totals
-    api.view.totals = lambda: asked.append(1) or ask()
+    ask = api.view.statistics.totals
+    api.view.statistics.totals = lambda: asked.append(1) or ask()
 
     async def scenario() -> None:
         streams = [AsgiStream(api.app, "/api/statistics/stream") for _ in range(100)]

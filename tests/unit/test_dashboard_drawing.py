@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from api.dashboard import words
 from api.objects.object_page import segments_of
-from api.statistics.strips import HEIGHT, WIDTH, moments, nice_top, shares, stacked
+from api.statistics.strips import HEIGHT, WIDTH, nice_top, shares, stacked
 
 NOW_MS = 1_795_489_276_303
 
@@ -44,45 +44,6 @@ def test_instants_are_exact_for_those_who_point_at_them():
         words.until(NOW_MS + 2_000, NOW_MS),
         words.until(None, NOW_MS),
     )
-
-
-NAMES = ("created", "started", "finished", "failed", "died", "cancelled")
-
-
-def window(start_ms: int, **figures: int) -> dict[str, int]:
-    """Return a window as the API answers it."""
-    return {"start_ms": start_ms, **{f"tasks_{name}": figures.get(name, 0) for name in NAMES}}
-
-
-def test_queue_of_the_past_follows_from_now_and_the_events_since():
-    """What waits and runs now, less what came, started and ended since; two kinds of a slot add up."""
-    newest_ms = NOW_MS - NOW_MS % 10_000
-    line = moments(
-        [
-            window(newest_ms, created=4, started=1),
-            window(newest_ms, started=2, finished=3, failed=1, died=1),
-            window(newest_ms - 10_000, created=6, started=3),
-            window(newest_ms - 90_000, created=99),
-        ],
-        {"tasks_queued": 4, "tasks_in_progress": 2, "tasks_waiting_retry": 1},
-        3,
-        NOW_MS,
-    )
-    assert [(1, 0, 0), (4, 3, 0), (5, 2, 3)] == [(one.waiting, one.in_progress, one.finished) for one in line]
-    assert [newest_ms - 20_000, newest_ms - 10_000, newest_ms] == [moment.start_ms for moment in line]
-
-
-def test_past_that_redrives_made_unclear_is_not_below_nothing():
-    """A redrive is in no window: what it makes negative is drawn as none."""
-    newest_ms = NOW_MS - NOW_MS % 10_000
-    line = moments([window(newest_ms, created=5, started=5)], {"tasks_in_progress": 1}, 2, NOW_MS)
-    assert [(0, 0), (0, 1)] == [(one.waiting, one.in_progress) for one in line]
-
-
-def test_window_ahead_of_the_clock_counts_as_newest():
-    """A producer whose clock is ahead is not left out."""
-    line = moments([window(NOW_MS + 60_000, finished=3)], {}, 2, NOW_MS)
-    assert [0, 3] == [moment.finished for moment in line]
 
 
 @given(some.lists(some.tuples(some.integers(0, 10**6), some.integers(0, 10**6)), min_size=1, max_size=90))
@@ -130,11 +91,11 @@ def task(**changes) -> dict[str, object]:
         ({"state": "IN_PROGRESS", "ended_at_ms": None, "spent_ms": 0}, [("queued", 0, 400), ("progress", 400, 600)]),
         (
             {"state": "DEAD", "attempts": 3, "spent_ms": 100, "started_at_ms": 950},
-            [("queued", 0, 400), ("retry", 400, 500), ("dead", 900, 100)],
+            [("retry", 0, 900), ("dead", 900, 100)],
         ),
     ],
 )
 def test_tasks_time_is_cut_into_waits_and_work(changes, expected):
-    """In thousandths of the whole line, which is one second here."""
+    """In thousandths of the whole line, which is one second here. The waits of three attempts are one stretch."""
     found = segments_of(task(**changes), 0, 1_000, now_ms=1_000)
     assert expected == [(one.part, one.x, one.width) for one in found]

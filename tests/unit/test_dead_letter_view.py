@@ -10,7 +10,6 @@ from fakes import unreadable
 from grave import request_of
 from plain_names import DEAD_LETTERS
 
-from api.view.dead_letter_filter import Filter
 from api.view.dead_letters import Place, parse_place, place_text
 from api.view.store import Layout, Slot
 from api.view.view import View
@@ -18,8 +17,9 @@ from app.events import encode
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
+from app.rules.letter_filter import LetterFilter
 
-EVERYTHING = Filter()
+EVERYTHING = LetterFilter()
 WORDS = ["ape", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
 
 
@@ -75,12 +75,12 @@ def writer(view):
     return Writer(view)
 
 
-def page(view: View, wanted: Filter = EVERYTHING, limit: int = 50, after: Place | None = None) -> list[LetterId]:
+def page(view: View, wanted: LetterFilter = EVERYTHING, limit: int = 50, after: Place | None = None) -> list[LetterId]:
     """Return the ids of a page."""
     return [one.letter_id for one in asyncio.run(view.dead_letters.page(wanted, limit, after))[0]]
 
 
-def groups(view: View, wanted: Filter = EVERYTHING, limit: int = 1_000):
+def groups(view: View, wanted: LetterFilter = EVERYTHING, limit: int = 1_000):
     """Return groups."""
     return asyncio.run(view.dead_letters.groups(wanted, limit))
 
@@ -123,9 +123,9 @@ def test_cursor_and_time_hold_together(view, writer):
     ids = [writer.letter(at_ms) for at_ms in range(10)]
     after = Place(7, ids[7])
     assert ids[6::-1] == page(view, after=after)
-    assert ids[2::-1] == page(view, Filter(before_ms=3), after=after)
-    assert ids[6::-1] == page(view, Filter(before_ms=9), after=after)
-    assert ids[6:3:-1] == page(view, Filter(since_ms=4), after=after)
+    assert ids[2::-1] == page(view, LetterFilter(before_ms=3), after=after)
+    assert ids[6::-1] == page(view, LetterFilter(before_ms=9), after=after)
+    assert ids[6:3:-1] == page(view, LetterFilter(since_ms=4), after=after)
 
 
 def test_what_the_headers_say_goes_before_the_bytes(view, writer):
@@ -177,7 +177,7 @@ def test_letter_and_act_in_one_write(view):
     assert {LetterState.DISCARDED: 1, LetterState.DEAD: 1} == {
         one: count for one, count in group.counts.items() if count
     }
-    assert [LetterId(0, 0)] == page(view, Filter(state=LetterState.DISCARDED))
+    assert [LetterId(0, 0)] == page(view, LetterFilter(state=LetterState.DISCARDED))
 
 
 def test_acts_are_bounded(view, writer):

@@ -45,11 +45,19 @@ def test_errors_that_are_all_different_do_not_flood_the_log(tell):
     assert ["another at 6.0 (980 others were not told)"] == tell((6.0, "another"))
 
 
+class Limits:
+    """A broker that takes a megabyte."""
+
+    def limit_bytes(self, _topic: str) -> int:
+        """See `agents.dead_letters.Limits`."""
+        return 1 << 20
+
+
 def test_the_line_of_a_death_names_error_task_object_kind_and_attempt(caplog):
     """What an operator looks for first."""
     task = task_event(TaskCreated, "o1", 2, at_ms=1, attempt=3)
     request = record("task-requests", 1, 50, b"{}")
-    dead_letter(request, KeyError("size 71"), topic="dead-letters", attempts=3, limit_bytes=1 << 20, task=task)
+    dead_letter(request, KeyError("size 71"), topic="dead-letters", attempts=3, limits=Limits(), task=task)
     (said,) = caplog.messages
     assert said.startswith("task o1-2 of object o1, kind default, attempt 3 (task-requests-1@50) goes to the dead ")
     assert said.endswith("letters: KeyError: 'size 71'")
@@ -63,7 +71,7 @@ def test_the_line_of_a_death_that_is_no_task_names_its_place(caplog):
         def __str__(self) -> str:
             raise RuntimeError
 
-    dead_letter(record("objects", 1, 50, b"{}"), Mute(), topic="dead-letters", limit_bytes=1 << 20)
+    dead_letter(record("objects", 1, 50, b"{}"), Mute(), topic="dead-letters", limits=Limits())
     (said,) = caplog.messages
     assert said.startswith("objects-1@50 goes to the dead letters: ")
     assert said.endswith("Mute: (its text cannot be had: RuntimeError)")

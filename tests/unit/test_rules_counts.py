@@ -17,10 +17,14 @@ from app.rules.counts import (
     decode_counts,
     decode_window_key,
     describe_audit,
+    describe_audits,
     describe_counts,
+    describe_totals,
     describe_window,
     encode_counts,
     encode_window_key,
+    imbalance_of,
+    total_of,
     window_start_ms,
 )
 
@@ -182,3 +186,29 @@ def test_percentile_is_never_over_the_maximum():
     assert 92.4 == told["queue_wait_ms"]["p99"]
     told = describe_counts(Counts(wait_ms=90, wait_max_ms=90, wait_histogram={48: 1}))
     assert 90 == told["queue_wait_ms"]["p99"] == told["queue_wait_ms"]["max"]
+
+
+def test_total_is_the_sum_of_its_parts_and_leaves_them_alone():
+    """Sums, maxima and histograms of all parts; no parts make a total of nothing."""
+    parts = [
+        Counts(tasks_created=2, wait_ms=5, wait_max_ms=5, wait_histogram={17: 1}),
+        Counts(tasks_created=1, wait_ms=9, wait_max_ms=4, wait_histogram={17: 2, 3: 1}),
+    ]
+    total = Counts(tasks_created=3, wait_ms=14, wait_max_ms=5, wait_histogram={17: 3, 3: 1})
+    assert total == total_of(iter(parts))
+    assert {17: 1} == parts[0].wait_histogram
+    assert Counts() == total_of([])
+
+
+def test_surplus_of_one_kind_does_not_hide_the_loss_of_another():
+    """Totals and audit tell the same imbalance: both directions count."""
+    kinds = {"mail": Counts(tasks_created=2, finished_now=3), "default": Counts(tasks_created=3, finished_now=2)}
+    assert 2 == imbalance_of(kinds)
+    totals, totals_by_kind = describe_totals(kinds)
+    audit, audits_by_kind = describe_audits(kinds)
+    assert (2, 5) == (totals["imbalance"], totals["tasks_created"])
+    assert (False, 2, 5) == (audit["holds"], audit["imbalance"], audit["tasks_created"])
+    assert ["default", "mail"] == list(totals_by_kind) == list(audits_by_kind)
+    assert [1, -1] == [one["imbalance"] for one in totals_by_kind.values()]
+    assert [(False, 1), (False, -1)] == [(one["holds"], one["imbalance"]) for one in audits_by_kind.values()]
+    assert (0, True) == (imbalance_of({}), describe_audits({})[0]["holds"])

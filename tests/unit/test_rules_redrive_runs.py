@@ -6,11 +6,14 @@ import msgspec
 import pytest
 
 from app.rules.letter_acts import is_act, read_act
+from app.rules.letter_filter import LetterFilter
 from app.rules.redrive_runs import (
-    LetterFilter,
+    MAX_RUNS_KEPT,
+    SILENT_AFTER_S,
     RunProgress,
     RunState,
     is_run_progress,
+    newest_first,
     read_run_progress,
     run_progress_record,
 )
@@ -54,3 +57,19 @@ def test_end_is_the_next_record():
 def test_bytes_that_say_nothing_are_passed_over(value):
     """What an outside producer writes under our header does no harm."""
     assert read_run_progress(value) is None
+
+
+def test_run_that_is_silent_for_long_is_known_to_be_interrupted():
+    """Not before, and not where it has ended; the record itself says nothing of it."""
+    assert RUN is RUN.heard_of(SILENT_AFTER_S)
+    silent = RUN.heard_of(SILENT_AFTER_S + 0.1)
+    assert (RunState.INTERRUPTED, RUN.at_ms) == (silent.state, silent.ended_at_ms)
+    assert "for 10 s; the same request goes on" in silent.error
+    done = RUN.ended(RunState.DONE, NOW_MS)
+    assert done is done.heard_of(3_600)
+
+
+def test_runs_are_shown_newest_first():
+    """Those beyond the kept ones were started first."""
+    runs = [msgspec.structs.replace(RUN, started_at_ms=number) for number in range(MAX_RUNS_KEPT + 2)]
+    assert [1, 0] == [one.started_at_ms for one in newest_first(runs)[MAX_RUNS_KEPT:]]

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.rules.timeline import Event, Span, What, timeline_of
+from app.events import (
+    TaskCancelled,
+    TaskDead,
+    TaskEvent,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TasksCreated,
+    TaskStarted,
+    encode,
+)
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_descriptions import describe_task
+from app.rules.ledger_rows import ObjectRow
+from app.rules.results import NO_RESULT
+from app.rules.tally import Tally
+from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, What, spans_of, timeline_of
 
 
 def told(kind: str, at_ms: int, attempt: int = 1, **fields) -> Event:
@@ -152,3 +169,96 @@ def test_any_story_has_at_most_one_open_span_which_is_the_last(story):
     for task in timeline_of(events).tasks:
         assert all(span.to_ms is not None for span in task.spans[:-1])
         assert all(span.to_ms is None or span.from_ms <= span.to_ms for span in task.spans)
+
+
+GAPS = st.integers(1, 5_000)
+
+
+@st.composite
+def histories(draw) -> list[TaskEvent]:
+    """Draw the events of one task that is redriven now and then, cut off anywhere."""
+    at_ms = draw(st.integers(1, 1_000))
+    events: list[TaskEvent] = []
+    for redrive in range(draw(st.integers(1, 3))):
+        given_redrive = {"redrive": redrive} if redrive else {}
+
+        def common(attempt: int, kind: str, at_ms: int, redrive: int = redrive) -> tuple:
+            return (f"{kind}-{attempt}-{redrive}", "a", "a-0", 0, "mail", 0, 1, attempt, at_ms)
+
+        events.append(TasksCreated(f"c-{redrive}", "a", 0, "mail", 0, 1, 1, at_ms, **given_redrive))
+        attempts = draw(st.integers(1, 3))
+        for attempt in range(1, attempts + 1):
+            wait_ms, work_ms = draw(GAPS), draw(GAPS)
+            at_ms += wait_ms + (0 if attempt == 1 else draw(GAPS))
+            events.append(TaskStarted(*common(attempt, "s", at_ms), "w", wait_ms, **given_redrive))
+            at_ms += work_ms
+            failure = ("w", wait_ms, work_ms, "no")
+            if attempt == attempts and draw(st.booleans()):
+                return [*events, TaskFinished(*common(1, "f", at_ms), "w", wait_ms, work_ms, **given_redrive)]
+            events.append(TaskFailed(*common(attempt, "x", at_ms), *failure, **given_redrive))
+            end = TaskRetried if attempt < attempts else TaskDead
+            events.append(end(*common(attempt, "e", at_ms), *failure, **given_redrive))
+        at_ms += draw(GAPS)
+    return events
+
+
+def both_timelines(events: list[TaskEvent], now_ms: int) -> tuple[TaskTimeline, TaskTimeline, TaskTimes]:
+    """Return what the events tell (`ebs explain`), what the ledger's row tells (the page), and that row."""
+    row = ObjectRow()
+    for event in events:
+        apply_task_event(row, event, Tally())
+    (told_by_events,) = timeline_of([msgspec.json.decode(encode(one), type=Event) for one in events]).tasks
+    times = msgspec.convert(describe_task("a", row, 0, NO_RESULT), TaskTimes)
+    return told_by_events, TaskTimeline("a-0", 0, "", spans_of(times, now_ms)), times
+
+
+WAITS = (What.QUEUE, What.RETRY, What.DEAD, What.WAITS)
+
+
+@given(histories(), st.data())
+def test_the_row_tells_the_same_times_as_the_events(events, data):
+    """The page and `ebs explain` agree on work and on waits; of one attempt they tell the same spans."""
+    events = events[: data.draw(st.integers(1, len(events)))]
+    if isinstance(events[-1], TaskFailed):
+        events.pop()  # it is committed together with what follows
+    if isinstance(events[-1], TaskStarted | TasksCreated | TaskRetried):
+        now_ms = events[-1].at_ms + data.draw(st.integers(0, 5_000))
+    else:
+        now_ms = events[-1].at_ms
+    by_events, by_row, times = both_timelines(events, now_ms)
+    assert by_events.total_ms(What.WORK, now_ms) == by_row.total_ms(What.WORK, now_ms)
+    assert sum(by_events.total_ms(one, now_ms) for one in WAITS) == sum(by_row.total_ms(one, now_ms) for one in WAITS)
+    if times.attempts <= 1 and len({event.redrive for event in events}) == 1:
+        for what in What:
+            assert by_events.total_ms(what, now_ms) == by_row.total_ms(what, now_ms)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_cancelled_task_of_one_attempt_is_told_alike(started):
+    """Cancelled in the queue, or while it ran."""
+    common = ("a", "a-0", 0, "mail", 0, 1, 1)
+    events = [
+        TasksCreated("c", "a", 0, "mail", 0, 1, 1, 10),
+        TaskStarted("s", *common, 30, "w", 20),
+        TaskCancelled("k", *common, 90),
+    ]
+    by_events, by_row, _ = both_timelines(events if started else [events[0], events[2]], 500)
+    expected = [(What.QUEUE, 10, 30), (What.WORK, 30, 90)] if started else [(What.QUEUE, 10, 90)]
+    for told_by in (by_events, by_row):
+        assert expected == [(span.what, span.from_ms, span.to_ms) for span in told_by.spans]
+
+
+def test_work_that_was_begun_again_lasts_from_its_first_start_for_both():
+    """Its worker died: the handler took 40 ms, the attempt 160 ms. The page once left a hole there."""
+    common = ("a", "a-0", 0, "mail", 0, 1, 1)
+    events = [TasksCreated("c", "a", 0, "mail", 0, 1, 1, 10), TaskStarted("s", *common, 30, "w", 20)]
+    by_events, by_row, _ = both_timelines([*events, TaskFinished("f", *common, 190, "w", 20, 40)], 500)
+    assert 160 == by_events.total_ms(What.WORK, 500) == by_row.total_ms(What.WORK, 500)
+
+
+def test_clocks_that_differ_make_no_time_negative():
+    """A worker's clock is ahead of the one that ended the task, or behind the one that created it."""
+    for started_at_ms in (5, 500):
+        times = TaskTimes("FINISHED", 1, 10, started_at_ms, 90, 40)
+        spans = spans_of(msgspec.convert(msgspec.to_builtins(times), TaskTimes), 1_000)
+        assert 80 == sum(span.lasted_ms(1_000) for span in spans)

@@ -18,6 +18,7 @@ from app.rules.worker_heartbeats import (
     decode_heartbeat,
     heartbeat_of,
     is_gone,
+    tiers_of,
 )
 
 IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000, 6_066)
@@ -109,3 +110,9 @@ def test_kind_of_any_length_keeps_a_heartbeat_small():
     """Who writes requests by himself may call a kind anything."""
     value = heartbeat_of(IDENTITY, WorkerFigures(held_up=[HeldUp("x" * 1_000_000, "rate", 1, [0])]), 1)
     assert len(value) < 1_000
+
+
+def test_tiers_of_all_workers_add_up():
+    """Each tier once, with what all of them hold, and the first of what is due."""
+    told = [RetryTier("r-1s", 2, 900), RetryTier("r-10s", 1), RetryTier("r-1s", 3, 700), RetryTier("r-1s", 0)]
+    assert [RetryTier("r-1s", 5, 700), RetryTier("r-10s", 1)] == tiers_of(told)

@@ -10,8 +10,10 @@ import pytest
 from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
 from view_records import Record
 
+from api.view.behind import ViewBehind
+from api.view.rows import read_topics
 from api.view.store import Layout, Slot
-from api.view.view import Progress, View, ViewBehind
+from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
 from app.rules.worker_heartbeats import Heartbeat
 
@@ -96,7 +98,11 @@ def test_caught_up_once_is_forgotten_with_the_store(tmp_path):
         assert view.caught_up_once
         view.detach()
         assert (False, Progress()) == (view.caught_up_once, view.progress)
-        for ask in (view.totals, lambda: view.windows(10_000, None, 1), lambda: view.take_changed_windows(1)):
+        for ask in (
+            view.statistics.totals,
+            lambda: view.statistics.windows(10_000, None, 1),
+            lambda: view.statistics.take_changed_windows(1),
+        ):
             with pytest.raises(ViewBehind):
                 ask()
 
@@ -106,8 +112,8 @@ def test_windows_without_key_are_no_reason_to_stop(tmp_path):
     record = Record(0, (3_600_000).to_bytes(4, "big") + bytes(8) + b"k", b"\x90")
     with open_view(tmp_path, 0, {}) as view:
         view.apply({(WINDOWS_CHANGELOG, 0): [record]})
-        assert [] == view.windows(10_000, None, 10)
-        assert 1 == len(view.windows(3_600_000, None, 10))
+        assert [] == view.statistics.windows(10_000, None, 10)
+        assert 1 == len(view.statistics.windows(3_600_000, None, 10))
 
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":""}'
@@ -178,3 +184,9 @@ def test_object_is_taken_from_the_partition_of_its_id_only(tmp_path):
     assert 3 == view.partition_of("a")
     view.detach()
     slot.close()
+
+
+def test_every_topic_that_is_read_has_a_fold(tmp_path):
+    """A topic without one would be read and passed over in silence."""
+    with open_view(tmp_path, 0, {}) as view:
+        assert set(read_topics(view.names)) == set(view._folds)

@@ -11,10 +11,11 @@ from plain_names import LEDGER_CHANGELOG, OBJECTS
 from view_records import Record
 
 from api.view.forgotten import forgotten_before
-from api.view.standing import Freshness, standing_of
+from api.view.standing import standing_of
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
+from app.rules.freshness import Freshness
 from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState
 

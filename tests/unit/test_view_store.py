@@ -10,8 +10,9 @@ import shutil
 import pytest
 
 from api.view import feed
+from api.view.behind import ViewBehind
 from api.view.store import Layout, Slot, StoreFailed, ViewStore, new_batch
-from api.view.view import View, ViewBehind
+from api.view.view import View
 from app.errors import SettingsError
 from app.kafka.cluster import Cluster
 
@@ -164,7 +165,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
         await one.run()
     assert 2 == len(tried)
     with pytest.raises(ViewBehind, match="no room: make some"):
-        view.totals()
+        view.statistics.totals()
 
 
 def test_data_directory_without_room_is_no_mistake_of_the_settings():

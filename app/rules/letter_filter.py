@@ -1,0 +1,81 @@
+"""Which dead letters are meant: the fields of a filter, and what it takes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from app.rules.letter_acts import LetterState  # msgspec reads annotations when it runs
+
+
+class _Described(Protocol):
+    """What letters and groups have in common."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def error_type(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+class _Letter(_Described, Protocol):
+    @property
+    def state(self) -> LetterState: ...
+
+
+class _Group(_Described, Protocol):
+    @property
+    def first_at_ms(self) -> int: ...
+    @property
+    def last_at_ms(self) -> int: ...
+
+
+class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All conditions must hold; None: whatever. `error` is looked for in type and message, in any case.
+
+    Times are epoch ms, `before_ms` is excluded.
+    """
+
+    fingerprint: str | None = None
+    kind: str | None = None
+    error: str | None = None
+    topic: str | None = None
+    since_ms: int | None = None
+    before_ms: int | None = None
+    state: LetterState | None = None
+
+    def only(self, state: LetterState) -> LetterFilter:
+        """Return this filter for letters of one state."""
+        return msgspec.structs.replace(self, state=state)
+
+    def takes(self, letter: _Letter) -> bool:
+        """Return whether a letter is meant, its time and fingerprint aside: those are what a scan goes by."""
+        return self.state in {None, letter.state} and self._takes(letter)
+
+    def takes_group(self, group: _Group) -> bool:
+        """Return whether letters of a group may be meant, their state aside."""
+        return (
+            (self.since_ms is None or group.last_at_ms >= self.since_ms)
+            and (self.before_ms is None or group.first_at_ms < self.before_ms)
+            and self._takes(group)
+        )
+
+    def _takes(self, one: _Described) -> bool:
+        return (
+            self.kind in {None, one.kind}
+            and self.topic in {None, one.topic}
+            and (self.error is None or self.error.casefold() in f"{one.error_type}: {one.message}".casefold())
+        )
+
+
+CONDITIONS = tuple(name for name in LetterFilter.__struct_fields__ if name != "state")
+"""What a redrive of many letters can be asked for by: it means those that are dead."""
+
+
+def filter_from(asked: object) -> LetterFilter:
+    """Return the filter of a query or a body that has fields of these names."""
+    return msgspec.convert(asked, LetterFilter, from_attributes=True)
