@@ -6,7 +6,6 @@ Screenshots are left in tests/browser/screenshots (not in the repository): what 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +70,10 @@ class System:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Return where Chromium is; without one tests are skipped, under CI they fail."""
+    """Return where Chromium is; without one tests are skipped, in CI they fail (`no_skips`)."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(_FIX)
+        pytest.skip(_FIX)
     return found
 
 
