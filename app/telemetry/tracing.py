@@ -21,10 +21,9 @@ from app.process.extras import how_to_install
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from aiokafka.structs import ConsumerRecord
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
-
-    from app.kafka.types import ConsumerRecord
 
 Headers = list[tuple[str, bytes]]
 
