@@ -76,7 +76,7 @@ class RunProgress(msgspec.Struct, frozen=True):
         """Return a run as others know it that have heard nothing of it for so long: its process may be gone."""
         if self.state is not RunState.RUNNING or silent_s <= SILENT_AFTER_S:
             return self
-        error = f"nothing has been heard of its API process for {silent_s:.0f} s; the same request goes on from here"
+        error = f"its API process has not reported for {silent_s:.0f} s; send the same request again to continue"
         return self.ended(RunState.INTERRUPTED, self.at_ms, error)
 
 

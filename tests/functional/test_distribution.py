@@ -264,7 +264,7 @@ def test_record_that_cannot_be_unpacked_is_buried_and_the_rest_goes_on(world):
         headers["kafka_dlt-exception-fqcn"],
         headers["kafka_dlt-exception-message"],
     )
-    assert b"a piece of the log" in headers["ebs-incomplete"]
+    assert b"raw bytes of the log" in headers["ebs-incomplete"]
     headers = dict(letter.headers)
     assert (b"key", b"{}", None, b"1") == (letter.key, letter.value, headers["na\\xff"], headers["fine"])
     assert not {"ebs-last-offset", "ebs-incomplete"} & headers.keys()

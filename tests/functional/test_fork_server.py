@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
 
 PROBE = """
-import atexit, json, os, random, signal, sys, threading
+import atexit, json, os, random, signal, sys, threading, time
 signals = {int(one): str(signal.getsignal(one)) for one in signal.valid_signals()}
 told = {
     "argv": sys.argv, "path": sys.path, "cwd": os.getcwd(), "name": __name__, "spec": __spec__.name,
@@ -80,7 +80,12 @@ def test_is_what_a_new_interpreter_is(tmp_path, monkeypatch):
         ("1 / 0", 1, "ZeroDivisionError: division by zero"),
         ("os._exit(72)", 72, ""),
         ("os.kill(os.getpid(), 9)", -9, ""),
-        ("os.kill(os.getpid(), signal.SIGINT)", -2, "KeyboardInterrupt"),
+        # With Python's handler: what a shell starts in the background ignores the signal, and so does its offspring.
+        (
+            "signal.signal(2, signal.default_int_handler); os.kill(os.getpid(), 2); time.sleep(60)",
+            -2,
+            "KeyboardInterrupt",
+        ),
     ],
 )
 def test_exit_codes_and_last_words_are_the_same(tmp_path, monkeypatch, deed, exit_code, said):

@@ -193,7 +193,7 @@ def test_what_needs_records_that_are_gone_is_not_compared(world, topic):
     )
     assert found.windows >= 2
     assert found.incomparable["windows"] >= 1
-    assert any("left the topics" in line for line in summary_of(found))
+    assert any("already deleted from the topics" in line for line in summary_of(found))
 
 
 def test_object_of_which_only_the_creation_is_left_is_not_compared(world):

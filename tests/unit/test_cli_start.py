@@ -100,7 +100,7 @@ def test_silent_address_is_named_at_once():
         finally:
             for filler in fillers:
                 filler.close()
-    assert f"no API answers at http://127.0.0.1:{address[1]} so far" in first
+    assert f"no API answers at http://127.0.0.1:{address[1]} yet" in first
     assert waited_s < 10  # 0.8 on a quiet machine
 
 
