@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ifdef KAFKA
-# The embedded Kafka of demo, up and tests: a version of app/local/kafka_jars/.
+# The embedded Kafka of demo, up and tests: a version of ebs/local/kafka_jars/.
 export EBS_KAFKA_VERSION := $(KAFKA)
 endif
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
@@ -25,7 +25,7 @@ help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
 	@echo 'make test    all tests but the long ones; TEST="tests/unit -k ledger" runs some, one after the other; AGAIN=yes: what fails runs once more'
-	@echo '             KAFKA=3.9.2: on another version of Kafka, one of app/local/kafka_jars/ (demo and up take it, too)'
+	@echo '             KAFKA=3.9.2: on another version of Kafka, one of ebs/local/kafka_jars/ (demo and up take it, too)'
 	@echo 'make test-faults  the long ones (tests/faults): kills, freezes, a broken network, and a count after each'
 	@echo 'make test-pythons  the unit tests with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
 	@echo 'make test-compose  the compose stack, really built and run (Debian, root)'

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from agents.failure_story import FailureStory, describe
-from agents.outgoing import Outgoing
-from app.rules.dead_letters import Body, Origin, dead_letter_headers, fitting, message_of, type_name_of
+from app.kafka.unreadable import UnreadableRecord
+from app.rules.dead_letters import Body, Origin, dead_letter_headers, faust_message_of, fitting, type_name_of
 from app.rules.fingerprint import fingerprint
-from app.streaming.unreadable import UnreadableRecord
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -59,7 +59,7 @@ def dead_letter(
 
 def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> None:
     """Log a death: where the record lay, what it asked for if that can be read, and why."""
-    name, message = type_name_of(error), message_of(error)
+    name, message = type_name_of(error), faust_message_of(error)
     place = f"{origin.topic}-{origin.partition}@{origin.offset}"
     if task is not None:
         place = f"{describe(task)} ({place})"

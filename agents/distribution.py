@@ -13,29 +13,29 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
+from agents.future_stamps import future_stamps
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
+from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
-from app.future_stamps import future_stamps
-from app.metrics import counter
 from app.names import DISTRIBUTION, SEEN_TABLE
 from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
 from app.streaming.transactions import SURELY_FITS_BYTES
-from app.worker import create_worker_app, load_settings, tracing_of
+from app.telemetry.metrics import counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiokafka.structs import ConsumerRecord
+    from app.settings.settings.settings import Settings
     from prometheus_client.metrics_core import Metric
 
-    from app.settings import Settings
     from app.streaming.batching import RecordBatch
     from app.streaming.transactions import Headers, Step
-    from app.tracing import Tracing
+    from app.telemetry.tracing import Tracing
 
 OBJECTS_PER_STEP = 4_000
 """An object of three tasks is seven records to send: larger steps only cost memory and make the others wait."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from agents.handlers import Context, Reject, Retry, Task, cpu_bound
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 
 if TYPE_CHECKING:
     from PIL.Image import Image

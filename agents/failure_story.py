@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.quiet_log import Alike, alike_before
+from app.telemetry.quiet_log import Alike, alike_before
 
 if TYPE_CHECKING:
     import logging

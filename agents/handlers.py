@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
-    from app.settings import ProcessTime
+    from app.settings.settings.settings import ProcessTime
 
 Task = TaskCreated
 """What there is to do: `task_id`, `object_id`, `kind`, `sequence` of `task_count`, `attempt`, `name`, `content`."""

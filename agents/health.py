@@ -1,6 +1,6 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
-`/livez` fails when work stands still (`app.streaming.standstill`); it asks nobody, so a broker that is away never fails
+`/livez` fails when work stands still (`app.streaming.standstill_rule`); it asks nobody, so a broker that is away never fails
 it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers or
 work stands still.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.streaming.progress import owned_ratio
+from app.streaming.progress_monitor import owned_ratio
 
 if TYPE_CHECKING:
     from app.streaming.application import StreamingApp
@@ -40,8 +40,8 @@ def register_health(app: StreamingApp) -> None:
 
 def check_progress(app: StreamingApp) -> Check:
     """Return whether the work moves."""
-    verdict = app.progress.verdict
-    excuse = app.progress.why_excused()
+    verdict = app.progress_monitor.verdict
+    excuse = app.progress_monitor.why_excused()
     detail = verdict or (f"nothing needs to move: {excuse}" if excuse else "work moves, or there is none")
     return Check("progress", verdict is None, detail)
 
@@ -50,8 +50,8 @@ def check_broker(app: StreamingApp) -> Check:
     """Return whether the broker answers, as of the last look a few seconds ago."""
     if not app.is_prepared:
         return Check("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
-    if app.progress.ends is None:
-        return Check("broker", ok=False, detail=app.progress.why_away or "the Kafka broker does not answer")
+    if app.progress_monitor.ends is None:
+        return Check("broker", ok=False, detail=app.progress_monitor.why_away or "the Kafka broker does not answer")
     return Check("broker", ok=True, detail="the broker is reachable")
 
 
@@ -70,7 +70,7 @@ def check_membership(app: StreamingApp) -> Check:
 
 def check_partitions(app: StreamingApp) -> Check:
     """Return whether all partitions of the worker are restored; having none is fine if others have them all."""
-    survey = app.progress.survey
+    survey = app.progress_monitor.survey
     if survey is not None and survey.unowned:
         unowned = ", ".join(map(str, survey.unowned))
         said = f"no worker has partitions {unowned}: this worker will soon restart and join the group again"

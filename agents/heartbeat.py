@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from app.rules.workers import HEARTBEAT_EVERY_S, Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from app.streaming.application import StreamingApp
-    from app.streaming.progress import Progress
+    from app.streaming.progress_monitor import ProgressMonitor
     from app.streaming.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -39,34 +39,34 @@ _PATIENCE_S = 2.0
 """For one heartbeat: a broker that is away must not hold up a worker that stops for more than twice as long."""
 
 
-def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Figures] | None = None) -> None:
+def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], WorkerFigures] | None = None) -> None:
     """Let a worker's app beat on `topic` from its start to its end.
 
     Without `figures` it tells partitions and last commit.
     """
-    tell = StepFigures(app.transactions, app.progress) if figures is None else figures
+    tell = StepFigures(app.transactions, app.progress_monitor) if figures is None else figures
 
     async def beat() -> None:
-        identity = identity_of(app.worker_name, app.role, app.options.web_port)
+        identity = worker_identity_of(app.worker_name, app.role, app.options.web_port)
         await Heart(app.options.connection, identity, tell, topic=topic).run()
 
     app.task(beat)
 
 
-def identity_of(worker: str, role: str, web_port: int = 0) -> Identity:
+def worker_identity_of(worker: str, role: str, web_port: int = 0) -> WorkerIdentity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")
     except PackageNotFoundError:
         installed = "source tree"
-    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), web_port)
+    return WorkerIdentity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), web_port)
 
 
 class StepFigures:
     """The figures of a role that works in steps and keeps nothing in flight."""
 
     def __init__(
-        self, transactions: Transactions, progress: Progress, clock_ms: Callable[[], int] | None = None
+        self, transactions: Transactions, progress: ProgressMonitor, clock_ms: Callable[[], int] | None = None
     ) -> None:
         self._transactions = transactions
         self._progress = progress
@@ -74,13 +74,13 @@ class StepFigures:
         self._committed_count = 0
         self._progress_at_ms: int | None = None
 
-    def __call__(self) -> Figures:
+    def __call__(self) -> WorkerFigures:
         """Return the partitions that are worked, and when (within a heartbeat) the last step was committed."""
         if self._transactions.committed_count != self._committed_count:
             self._committed_count = self._transactions.committed_count
             self._progress_at_ms = self._clock_ms()
         owned = self._transactions.ownership.partitions.values()
-        return Figures(
+        return WorkerFigures(
             partitions=sorted(partition.number for partition in owned if partition.active),
             last_progress_at_ms=self._progress_at_ms,
             standing_still=self._progress.verdict or "",
@@ -93,8 +93,8 @@ class Heart:
     def __init__(
         self,
         connection: Mapping[str, Any],
-        identity: Identity,
-        figures: Callable[[], Figures],
+        identity: WorkerIdentity,
+        figures: Callable[[], WorkerFigures],
         *,
         topic: str,
         every_s: float = HEARTBEAT_EVERY_S,

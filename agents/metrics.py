@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import Response
 from prometheus_client import Histogram
 
-from app.future_stamps import future_stamps
-from app.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
-from app.streaming.progress import owned_ratio
+from agents.future_stamps import future_stamps
+from app.streaming.progress_monitor import owned_ratio
+from app.telemetry.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,7 +104,7 @@ class WorkerCollector:
         app = self._app
         owned = app.transactions.ownership.partitions.values()
         inputs = app.transactions.ownership.owned_inputs()
-        lags = [(tp, app.progress.lag(tp)) for tp in inputs]
+        lags = [(tp, app.progress_monitor.lag(tp)) for tp in inputs]
         yield gauge("ebs_partitions_owned", "Partitions that this worker owns", len(owned))
         yield gauge(
             "ebs_partitions_ready",
@@ -114,7 +114,7 @@ class WorkerCollector:
         yield gauge(
             "ebs_partitions_unowned",
             "Partitions that no member of the group owns; counted by workers without partitions",
-            len(app.progress.survey.unowned) if app.progress.survey is not None else 0,
+            len(app.progress_monitor.survey.unowned) if app.progress_monitor.survey is not None else 0,
         )
         yield gauge(
             "ebs_recovery_ratio",
@@ -131,5 +131,5 @@ class WorkerCollector:
             "ebs_commit_gap",
             "Offsets that were read and are not committed yet",
             ("topic", "partition"),
-            (((tp.topic, str(tp.partition)), app.progress.commit_gap(tp)) for tp in inputs),
+            (((tp.topic, str(tp.partition)), app.progress_monitor.commit_gap(tp)) for tp in inputs),
         )

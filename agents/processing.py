@@ -6,7 +6,7 @@ pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: 
 object, as the request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that
-ends its workers is found by the third life of a worker (`app.rules.lives`) and dies, those beside it lose no attempt.
+ends its workers is found by the third life of a worker (`app.rules.owner_lives`) and dies, those beside it lose no attempt.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import logging
 import sys
 from typing import Any
 
+from app.topics.catalogue.making import other_retry_topics
+
 from agents.engine.control_feed import ControlFeed
 from agents.engine.draining import Drainer
 from agents.engine.engine import Engine
-from agents.engine.figures import ProcessingFigures, describe_running
-from agents.engine.lanes import Lanes
-from agents.engine.metrics import ProcessingCollector
-from agents.handling.execution import Executor
-from agents.handling.loading import load_handlers
+from agents.engine.processing_figures import ProcessingFigures, describe_running
+from agents.engine.processing_metrics import ProcessingCollector
+from agents.engine.worker_lanes import WorkerLanes
+from agents.execution.executor import Executor
+from agents.execution.loading import load_handlers
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
 from agents.retries import register_retries
-from app.broker import other_retry_topics
+from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import SettingsError, StepFailed
-from app.kafka_security import kafka_security
+from app.kafka.security import kafka_security
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
-from app.rules.retry import RetryPolicy
-from app.worker import create_worker_app, load_settings, tracing_of
+from app.rules.retry_policy import RetryPolicy
 
 _settings = load_settings()
 try:
@@ -59,7 +60,7 @@ if _settings.breaker_dead_share:
         window_s=_settings.breaker_window_s,
         min_count=_settings.breaker_min_tasks,
     )
-_lanes = Lanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
+_lanes = WorkerLanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
@@ -88,7 +89,7 @@ async def _former_tiers() -> list[str]:
 
 _ladder = register_retries(app, _lanes, _control, _tiers, _former_tiers)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
-attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress, _engine, _ladder))
+attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress_monitor, _engine, _ladder))
 register_health(app)
 register_metrics(
     app,
@@ -96,7 +97,7 @@ register_metrics(
     last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
 )
 app.describe_work = lambda: describe_running(_engine)
-app.progress.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
+app.progress_monitor.is_behind = lambda: _engine.could_go_on() or _ladder.could_go_on()
 
 
 @app.task
@@ -121,14 +122,14 @@ async def processing(stream: Any) -> None:
         _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
     )
     feed = ControlFeed(app.options.connection, _control, _names.control, on_change=_control_changed)
-    app.progress.followed[feed.partition] = lambda: feed.position
+    app.progress_monitor.followed[feed.partition] = lambda: feed.position
     feed.start()
     try:
         await feed.caught_up()
         _engine.open(executor)
         await _engine.run(stream)
     finally:
-        app.progress.followed.clear()
+        app.progress_monitor.followed.clear()
         _end_if_cut_off("the agent")
         await feed.stop()
         await _engine.close()

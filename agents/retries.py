@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from agents.engine.ladder import Ladder
+from agents.engine.retry_ladder import RetryLadder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.rules.control import ControlState
     from app.streaming.application import StreamingApp
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 def register_retries(
     app: StreamingApp,
-    lanes: Lanes,
+    lanes: WorkerLanes,
     control: ControlState,
     topics: Sequence[str],
     former_tiers: Callable[[], Awaitable[Sequence[str]]],
-) -> Ladder:
+) -> RetryLadder:
     """Add the agent to the processing app; returns its ladder. `former_tiers` finds more topics, before the start."""
-    ladder = Ladder(lanes, topics=topics, control=control)
+    ladder = RetryLadder(lanes, topics=topics, control=control)
     channel = app.input_of(*topics)
     preflight = app.preflight
 

@@ -18,8 +18,8 @@ from agents.counting.pages import register_pages
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
+from agents.worker import create_worker_app, load_settings, tracing_of
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, STATISTICS, WINDOWS_TABLE
-from app.worker import create_worker_app, load_settings, tracing_of
 
 _settings = load_settings()
 app = create_worker_app(STATISTICS, _settings)

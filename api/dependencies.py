@@ -8,25 +8,25 @@ import msgspec
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from api.schemas import ProblemDocument
-from api.segments import segment
+from api.server.schemas import ProblemDocument
+from app.addresses.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.settings.settings.settings import Settings
     from pydantic import BaseModel
 
-    from api.closing import Closing
-    from api.event_stream import StreamLimits
-    from api.metrics import SystemMetrics
-    from api.submit.bulk_redrive import BulkRedriver
+    from api.redrive.bulk_redrive import BulkRedriver
+    from api.redrive.redrive import Redriver
+    from api.server.closing import Closing
+    from api.server.event_stream import StreamLimits
     from api.submit.publisher import Publisher
-    from api.submit.redrive import Redriver
     from api.submit.submission import Submitter
     from api.view.event_log import EventLog
+    from api.view.metrics import SystemMetrics
     from api.view.pulse import Pulse
     from api.view.view import View
-    from app.settings import Settings
 
 
 class Collaborators(NamedTuple):

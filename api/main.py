@@ -2,7 +2,7 @@
 
 Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
 Writes: `objects`, `control` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive writes (through
-`api.submit.desk`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+`api.redrive.desk`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -16,71 +16,69 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from app.settings.settings.settings import Settings, load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
-from api import docs_page, problems
+from api import pages as dashboard
 from api.access import installing as access
 from api.access.exposure import host_of, refusal_of
 from api.access.keys import keys_from
-from api.closing import Closing
-from api.connections import bound_connections
-from api.dashboard import mounting as dashboard
+from api.control import cancel_routes as cancels
+from api.control import routes as control
+from api.control import worker_routes as workers
+from api.dead_letters import redrive_routes as redrives
+from api.dead_letters import routes as dead_letters
 from api.dependencies import Collaborators
-from api.event_stream import StreamLimits
-from api.methods import HeadAsGet
-from api.metrics import system_metrics
-from api.openapi import describe
-from api.paths import WholeSegments
-from api.process import Shared, configure_log, exit_process, guarded
-from api.query_names import KNOWN_ONLY
-from api.routes import (
-    asyncapi,
-    audit,
-    cancels,
-    control,
-    dead_letters,
-    health,
-    metrics,
-    object_events,
-    object_reads,
-    objects,
-    redrives,
-    statistics,
-    statistics_stream,
-    submits,
-    workers,
-)
+from api.objects import cancel_routes as objects
+from api.objects import event_routes as object_events
+from api.objects import read_routes as object_reads
+from api.objects import submit_routes as submits
+from api.redrive.bulk_redrive import BulkRedriver
+from api.redrive.desk import Desk, KafkaDesk
+from api.redrive.redrive import Redriver
+from api.server import docs_page, problems
+from api.server.closing import Closing
+from api.server.connections import bound_connections
+from api.server.event_stream import StreamLimits
+from api.server.methods import HeadAsGet
+from api.server.paths import WholeSegments
+from api.server.process import Shared, configure_log, exit_process, guarded
+from api.server.query_names import KNOWN_ONLY
+from api.service import asyncapi_routes as asyncapi
+from api.service import health_routes as health
+from api.service import metrics_routes as metrics
+from api.service.openapi import describe
+from api.statistics import audit_routes as audit
+from api.statistics import routes as statistics
+from api.statistics import stream_routes as statistics_stream
 from api.submit.body_room import BodyRoom
-from api.submit.bulk_redrive import BulkRedriver
-from api.submit.desk import Desk, KafkaDesk
 from api.submit.publisher import KafkaPublisher, Publisher
-from api.submit.redrive import Redriver
 from api.submit.submission import Submitter
+from api.view.answers import ViewHeaders
 from api.view.feed import ViewFeed
 from api.view.forgotten import forgotten_before
 from api.view.kafka_events import KafkaEvents
+from api.view.metrics import system_metrics
 from api.view.pulse import Pulse
 from api.view.standstill import ViewWatch
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.view import View
-from api.view_answers import ViewHeaders
-from app.broker import ensure_topics
 from app.errors import SettingsError
-from app.garbage import collect_garbage_less_often
-from app.kafka_security import kafka_security
+from app.kafka.security import kafka_security
+from app.process.garbage import collect_garbage_less_often
 from app.rules.counts import HOUR_MS
-from app.settings import Settings, load
-from app.streaming.progress import KafkaEnds, patience_s
+from app.streaming.progress_monitor import KafkaEnds, patience_s
 from app.streaming.watchdog import Watchdog
-from app.topics import catalogue
-from app.tracing_switch import tracing_from
+from app.telemetry.tracing_switch import tracing_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from api.view.event_log import EventLog
-    from app.tracing import Tracing
+    from app.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 

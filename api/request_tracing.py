@@ -13,7 +13,7 @@ from api.dashboard.inside import outer_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from app.tracing import Tracing
+    from app.telemetry.tracing import Tracing
 
 _PROBES = frozenset({"/livez", "/readyz", "/api/livez", "/api/readyz", "/metrics", "/api/metrics"})
 _FIRST_SERVER_ERROR = 500

@@ -22,15 +22,15 @@ for _name in [name for name in os.environ if name.startswith("EBS_")]:
     del os.environ[_name]  # the pages show the defaults
 
 import msgspec  # noqa: E402  # our packages must be found first
+from app.settings.settings.settings import ProcessTime, Settings  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 
 import ebs  # noqa: E402
 from agents import handlers  # noqa: E402
-from api.asyncapi.document import describe  # noqa: E402
-from api.asyncapi.records import schemas  # noqa: E402
-from api.cli.commands import COMMANDS, imported  # noqa: E402
 from api.main import http_app  # noqa: E402
-from app.settings import ProcessTime, Settings  # noqa: E402
+from api.service.asyncapi.document import describe  # noqa: E402
+from api.service.asyncapi.records import schemas  # noqa: E402
+from ebs.cli.commands import COMMANDS, imported  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

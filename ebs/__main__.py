@@ -8,7 +8,7 @@ from ebs import start
 def main() -> None:
     """Run the command line."""
     start.claim()
-    from api.cli import main as run  # noqa: PLC0415  # found since the line above
+    from ebs.cli import main as run  # noqa: PLC0415  # found since the line above
 
     run()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from app.event_loop import use_uvloop
+from app.process.event_loop import use_uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.counting.forgetting import Forgetting
+from agents.counting.ledger_sweep import Forgetting
 from agents.counting.windows import Windows
 from agents.dead_letters import bury
+from agents.future_stamps import future_stamps
 from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
-from app.future_stamps import future_stamps
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
-from app.rules.expiry import (
+from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
+from app.rules.ledger_expiry import (
     TIMES_KEY,
     StreamTimes,
     decode_times,
@@ -23,18 +24,18 @@ from app.rules.expiry import (
     is_of_expired,
     ledger_retention,
 )
-from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event, decode_row, encode_row
 from app.rules.placement import is_misplaced
 from app.rules.plain_counts import count_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.window_ladder import late_before_ms, window_ladder
+from app.rules.window_retention import late_before_ms, window_ladder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.settings.settings.settings import Settings
+
     from app.events import ObjectCreated, TaskEvent
-    from app.settings import Settings
     from app.streaming.batching import RecordBatch
     from app.streaming.tables import StepRows
     from app.streaming.transactions import Step

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.rules.workers import decode_heartbeat, is_gone
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
+from app.rules.worker_heartbeats import decode_heartbeat, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from app.rules.workers import Heartbeat
+    from app.rules.worker_heartbeats import Heartbeat
 
 log = logging.getLogger(__name__)
 

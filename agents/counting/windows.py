@@ -19,7 +19,7 @@ from app.rules.counts import (
     encode_counts,
     encode_window_key,
 )
-from app.rules.window_ladder import Retention, expired_windows, first_key_of, living_window
+from app.rules.window_retention import Retention, expired_windows, first_key_of, living_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,1 +1,1 @@
-"""The processing engine: what runs, waits and is committed; handlers themselves are run by `agents.handling`."""
+"""The processing engine: what runs, waits and is committed; handlers themselves are run by `agents.execution`."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agents.engine.attempt import Attempt, Ready
+    from agents.engine.attempt_outcomes import Outcomes
     from agents.engine.lane import Lane
-    from agents.engine.outcomes import Outcomes
-    from agents.engine.redriven import RedrivenTasks
+    from agents.engine.redriven_tasks import RedrivenTasks
     from app.rules.control import ControlState
 
 

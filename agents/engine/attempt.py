@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from agents.engine.facts import common_of, identity_of
+from agents.engine.event_fields import common_of, worker_identity_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agents.engine.lane import Lane
     from agents.handlers import Context
     from app.events import TaskCreated
-    from app.tracing import Trace
+    from app.telemetry.tracing import Trace
 
 
 class Ready(NamedTuple):
@@ -55,7 +55,7 @@ class Attempt:
         self.wait_ms = wait_ms
         self.context = context
         # What every event of this attempt has: made once, this is the inner loop of handlers that take no time.
-        self.identity = identity_of(ready.task)
+        self.identity = worker_identity_of(ready.task)
         self.common = common_of(ready.task)
         self.key = ready.task.object_id.encode()
         self.began_at_s = time.perf_counter()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from opentelemetry import context as contexts
 
 from agents.engine.attempt import Attempt
-from agents.engine.outcomes import Outcomes
+from agents.engine.attempt_outcomes import Outcomes
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
     from agents.handlers import Context
-    from agents.outgoing import Outgoing
     from app.events import TaskEvent
-    from app.tracing import Trace, Tracing
+    from app.rules.outgoing import Outgoing
+    from app.telemetry.tracing import Trace, Tracing
 
 
 class TracedAttempt(Attempt):

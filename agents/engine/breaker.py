@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agents.outgoing import Outgoing
 from app.events import Kind
 from app.rules.breaker import reason_of
 from app.rules.commands import Family, Pause, Place, decode_command, encode_command, parse_key
+from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.engine.attempt import Attempt
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
 
@@ -50,7 +50,7 @@ class Breaker:
     """
 
     def __init__(
-        self, shares: DeadShares, control: ControlState, lanes: Lanes, *, worker: str, clock_ms: Callable[[], int]
+        self, shares: DeadShares, control: ControlState, lanes: WorkerLanes, *, worker: str, clock_ms: Callable[[], int]
     ) -> None:
         self.trip_count = 0
         self.shares = shares

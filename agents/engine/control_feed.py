@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -21,13 +21,13 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from agents.engine.admission import Admission
+from agents.engine.attempt_outcomes import Outcomes
 from agents.engine.breaker import Breaker
 from agents.engine.intake import Intake
-from agents.engine.outcomes import Outcomes
 from agents.engine.pool import Pool
-from agents.engine.redriven import RedrivenTasks
+from agents.engine.redriven_tasks import RedrivenTasks
 from app.errors import HandlersStuck
-from app.rules.workers import MAX_RUNNING_SHOWN, HeldUp
+from app.rules.worker_heartbeats import MAX_RUNNING_SHOWN, HeldUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
-    from agents.handling.execution import Executor
-    from agents.handling.loading import Handlers
+    from agents.engine.worker_lanes import WorkerLanes
+    from agents.execution.executor import Executor
+    from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
-    from app.rules.retry import RetryPolicy
+    from app.rules.retry_policy import RetryPolicy
     from app.streaming.batching import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Engine:
 
     def __init__(
         self,
-        lanes: Lanes,
+        lanes: WorkerLanes,
         *,
         topic: str,
         partition_count: int,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from agents.engine.lane import Lane
-    from agents.engine.lanes import Lanes
+    from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.rules.control import ControlState
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Intake:
     """The waiting records of the lanes of one topic, which take turns."""
 
-    def __init__(self, lanes: Lanes, *, topic: str, partition_count: int) -> None:
+    def __init__(self, lanes: WorkerLanes, *, topic: str, partition_count: int) -> None:
         self._lanes = lanes
         self._topic = topic
         self._partition_count = partition_count

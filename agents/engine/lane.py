@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import ConsumerRecord
 
-    from agents.outgoing import Outgoing
+    from app.rules.outgoing import Outgoing
     from app.streaming.ownership import Partition
 
 
@@ -34,7 +34,7 @@ class Lane:
     the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
     somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
     did not know, except what holds its watermark; in a `careful` one each task begins only when the commit that says
-    so is through (`app.rules.lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for
+    so is through (`app.rules.owner_lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for
     their time. `max_backlog`: how much may wait here before its fetching is held.
     """
 

@@ -12,18 +12,18 @@ from msgspec import UNSET
 from agents.engine.attempt import Attempt, Ready
 from agents.failure_story import describe
 from agents.handlers import Context
-from app import forked
 from app.errors import HandlerError
+from app.process import forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from agents.engine.attempt_outcomes import Outcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.engine.outcomes import Outcomes
-    from agents.handling.execution import Executor
-    from agents.handling.loading import Handlers, LoadedHandler
+    from agents.execution.executor import Executor
+    from agents.execution.loading import Handlers, LoadedHandler
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from api.loopback import is_loopback
+from app.addresses.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse
 
-from api import problems
 from api.access.keys import READ, WRITE
 from api.access.origin import counted_as
 from api.dashboard.inside import outer_of
 from api.dashboard.negotiation import wants_page
 from api.dashboard.problems import problem_page
+from api.server import problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable

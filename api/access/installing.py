@@ -13,15 +13,15 @@ from api.access.login import routes_of
 from api.access.origin import Proxies
 from api.access.rates import RateLimit
 from api.access.sessions import Sessions
-from api.view_answers import LAG_MS_HEADER, LAG_RECORDS_HEADER
+from api.view.answers import LAG_MS_HEADER, LAG_RECORDS_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.settings.settings.settings import Settings
     from fastapi import FastAPI
 
     from api.view.view import View
-    from app.settings import Settings
 
 _EXPOSED = ("Location", "Retry-After", "RateLimit", "RateLimit-Policy", LAG_RECORDS_HEADER, LAG_MS_HEADER)
 

@@ -10,12 +10,12 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.security_settings import keys_of
+from app.settings.settings.security import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from app.security_settings import SecuritySettings
+    from app.settings.settings.security import SecuritySettings
 
 READ = "read"
 WRITE = "write"

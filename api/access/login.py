@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from api.access.gate import LOGIN_PATH, SESSION_COOKIE
 from api.access.keys import SESSION_S
-from api.control_answers import commander_of
+from api.control.answers import commander_of
 from api.dashboard.drawing import draw
 from api.dashboard.site import PAGE_HEADERS
 from api.submit.body import read_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api import problems
+from api.server import problems
 from api.view.view import ViewBehind
 from app.rules.commands import EndSession, Family, Place
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from api.dashboard.inside import Refused
 from api.dashboard.problems import problem_page
 from api.dashboard.site import Asked, Page, asked_of, go_to, show
-from api.problems import Problem
+from api.server.problems import Problem
 from api.submit.body import read_bytes
 
 if TYPE_CHECKING:

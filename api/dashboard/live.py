@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from api.dashboard.drawing import draw
 from api.dashboard.site import asked_of, load
-from api.event_stream import HEARTBEAT, EventStream
+from api.server.event_stream import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from api.closing import Closing
     from api.dashboard.site import Page
+    from api.server.closing import Closing
 
 _SIGN_OF_LIFE_ROUNDS = 10
 """Rounds without news after which a comment is sent: proxies close connections that say nothing for a while."""

@@ -15,9 +15,9 @@ from starlette.routing import compile_path
 from api.dashboard.drawing import draw
 from api.dashboard.inside import Inside, Refused
 from api.dependencies import json_response
-from api.problems import MEDIA_TYPE
-from api.query_names import refuse_unknown
-from api.segments import segment
+from api.server.problems import MEDIA_TYPE
+from api.server.query_names import refuse_unknown
+from app.addresses.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

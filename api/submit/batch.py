@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET
 from pydantic import ValidationError
 
-from api import problems, schemas
+from api.server import problems, schemas
 from api.submit.payload import (
     Payload,
     decode_payload,
@@ -57,7 +57,7 @@ class Item(NamedTuple):
 
 
 class ItemResult(msgspec.Struct, omit_defaults=True, gc=False):
-    """What became of an item; the fields as in `api.schemas.BatchItemResult`."""
+    """What became of an item; the fields as in `api.server.schemas.BatchItemResult`."""
 
     index: int
     status: int

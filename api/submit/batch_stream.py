@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from api.problems import Problem
+from api.server.problems import Problem
 from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, Item
 from api.submit.body_room import held_body
 from api.submit.lines import Line, LineSplitter
@@ -23,12 +23,12 @@ from api.submit.lines import Line, LineSplitter
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
+    from app.settings.settings.settings import Settings
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from api.submit.batch import Batch, ItemResult
     from api.submit.body_room import HeldBody
-    from app.settings import Settings
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 

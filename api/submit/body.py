@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from api import problems, schemas
+from api.server import problems, schemas
 from api.submit.body_room import held_body
 from api.submit.payload import decode_payload
 from app.rules.idempotency import BadKey, parse_key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api import problems
+from api.server import problems
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from api import problems
+from api.server import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.rules.commands import Cancel, EndSession, encode_command
 from app.rules.redrive import Outgoing
@@ -16,10 +16,11 @@ from app.rules.redrive import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.settings.settings.settings import Settings
+
     from api.submit.publisher import Publisher
     from api.view.view import View
     from app.rules.commands import Command, Place
-    from app.settings import Settings
 
 _PARTITION = 0
 _DAY_MS = 86_400_000

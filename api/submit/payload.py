@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from api import problems, schemas
+from api.server import problems, schemas
 from api.submit import generated
 from app.events import MAX_TASKS, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
@@ -23,10 +23,10 @@ from app.rules.placement import partition_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.settings.settings.settings import Settings
     from pydantic import ValidationError
 
     from api.submit.publisher import Record
-    from app.settings import Settings
 
 MAX_EVENT_BYTES = 1_000_000
 """The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
@@ -38,7 +38,7 @@ Value = TypeVar("Value", str, int)
 
 
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object as a client asks for it; the same rules as `api.schemas.BatchItem`."""
+    """One object as a client asks for it; the same rules as `api.server.schemas.BatchItem`."""
 
     name: str | UnsetType = UNSET
     content: str | UnsetType = UNSET

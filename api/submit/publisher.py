@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError
 
-from app.broker_probe import PLAINTEXT
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.kafka.probe import PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
     from app.rules.redrive import Outgoing
-    from app.tracing import Headers, Tracing
+    from app.telemetry.tracing import Headers, Tracing
 
 Record = tuple[int, bytes, bytes]
 """Partition, key, value."""

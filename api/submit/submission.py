@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import UNSET
 
-from api import problems
+from api.server import problems
 from api.submit.in_flight import InFlight
 from api.submit.payload import new_object_ids, prepare, too_large, what_is_wrong
 from api.submit.storing import Fate, Outcome, Storing
@@ -22,10 +22,11 @@ from app.rules.idempotency import object_id_of, object_id_of_item
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.settings.settings.settings import Settings
+
     from api.submit.payload import Payload
     from api.submit.publisher import Publisher
     from api.view.view import View
-    from app.settings import Settings
 
 _MAX_BULK_BYTES = 256 * 1_048_576
 # Building and publishing this many holds the event loop for about 10 ms.

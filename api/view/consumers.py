@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from api.view.view import ViewBehind
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from api.view.view import Ends
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
     from app.names import Names
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from api.view.dead_letter_summaries import Group, Summary
-    from app.rules.acts import LetterState
+    from app.rules.letter_acts import LetterState
     from app.rules.redrive_runs import Wanted
 
 

@@ -20,17 +20,17 @@ import msgspec
 
 from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
 from app.errors import Unreadable
-from app.rules.acts import LetterId, LetterState, is_act, read_act, state_after
+from app.kafka.unreadable import UnreadableRecord
 from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
+from app.rules.letter_acts import LetterId, LetterState, is_act, read_act, state_after
 from app.rules.redrive_runs import is_progress
-from app.streaming.unreadable import UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from api.view.redrive_runs import RedriveRuns
     from app.names import Names
-    from app.rules.acts import Act
+    from app.rules.letter_acts import Act
 
 LETTER_PREFIX = b"d"
 SUMMARY_PREFIX = b"Ds"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.events import DECODE_ERRORS, decode_object
-from app.rules.acts import LetterState
 from app.rules.dead_letters import (
     ATTEMPTS_HEADER,
     ERROR_TYPE_HEADER,
@@ -21,6 +20,7 @@ from app.rules.dead_letters import (
     TOPIC_HEADER,
 )
 from app.rules.fingerprint import fingerprint
+from app.rules.letter_acts import LetterState
 from app.rules.redrive import number_of, task_of
 
 if TYPE_CHECKING:

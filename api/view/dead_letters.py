@@ -28,7 +28,7 @@ from api.view.dead_letter_rows import (
 )
 from api.view.dead_letter_summaries import Group, Summary, decode_group, decode_summary
 from api.view.redrive_runs import RedriveRuns
-from app.rules.acts import LetterId, LetterState, parse_letter_id
+from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
 from app.rules.redrive import Letter
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from api.view.standing import Freshness, standing_of
 from api.view.store import Slot, StoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
-from app.broker_probe import PLAINTEXT
+from app.kafka.probe import PLAINTEXT
 from app.names import STATISTICS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from api.view.ledger_first import LedgerFirst
     from api.view.store import Layout
     from api.view.view import View
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
 
 _log = logging.getLogger(__name__)
 

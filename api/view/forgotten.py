@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from app.consumer_groups import read_committed
+from app.kafka.groups import read_committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from api.view.event_history import EventHistory
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import EventTail
-from app.broker_probe import PLAINTEXT
-from app.streaming.reading import RecordReader
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from api.view.event_log import Tail
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
 
 # A broker answers a connection's requests in turn, so each question would wait behind a fetch that waits for records.
 _FETCH_WAIT_MS = 50

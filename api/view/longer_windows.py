@@ -1,6 +1,6 @@
 """Windows of a minute and an hour: what has been merged into them already, and the shorter ones that will be.
 
-Windows are kept at 10 s first and merged later (`app.rules.window_ladder`), so the newest ones are added up here.
+Windows are kept at 10 s first and merged later (`app.rules.window_retention`), so the newest ones are added up here.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from api.view.answers import describe_view
 from api.view.view import ViewBehind
-from api.view_answers import describe_view
 from app.rules.counts import Counts, add_counts, describe_counts
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.streaming.progress import look_period_s, patience_s
-from app.streaming.standstill import Sample, Standstill
+from app.streaming.progress_monitor import look_period_s, patience_s
+from app.streaming.standstill_rule import Sample, Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.view.view import View
-    from app.streaming.progress import EndsReader
+    from app.streaming.progress_monitor import EndsReader
 
 _log = logging.getLogger(__name__)
 

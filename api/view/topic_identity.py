@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from aiokafka.client import AIOKafkaClient
 
 from api.view.store import Layout
-from app.broker_probe import PLAINTEXT
-from app.streaming.topic_metadata import read_topics
+from app.kafka.probe import PLAINTEXT
+from app.kafka.topic_metadata import read_topics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.broker_probe import Security
+    from app.kafka.probe import Security
 
 _REQUEST_TIMEOUT_MS = 5_000
 

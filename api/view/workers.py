@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from app.rules.workers import Heartbeat, decode_heartbeat, is_gone
+from app.rules.worker_heartbeats import Heartbeat, decode_heartbeat, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 Stream time (what forgets seen ids, ledger rows and windows) is the newest stamp read. One record from the year 2100
 would move it past everything, so a stamp from the future counts as now: the time of the step that reads the record.
-What a step has written stays. The topic that outsiders write to has the broker's stamps (LogAppendTime, `app.topics`),
+What a step has written stays. The topic that outsiders write to has the broker's stamps (LogAppendTime, `app.topics.catalogue`),
 with which nothing depends on when a record is read; the bound is for topics that are older, and for brokers' clocks.
 """
 

@@ -100,7 +100,7 @@ def dead_letter_headers(
     bytes, for people.
     """
     name = qualified_name_of(error)
-    message = message_of(error)
+    message = faust_message_of(error)
     stack = stack_trace_of(error).encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
     given = list(headers)
     texts = (
@@ -181,7 +181,7 @@ def _what_is_known(task: TaskCreated | None) -> tuple[tuple[str, str], ...]:
     )
 
 
-def message_of(error: BaseException) -> str:
+def faust_message_of(error: BaseException) -> str:
     """Return an error's text, bounded, with halves of characters escaped; never raises."""
     return _encodable(text_of(error)[:MAX_MESSAGE_CHARS])
 

@@ -21,7 +21,7 @@ _BUCKETS = 2
 _BUCKET_BYTES = 6
 
 FIRST_KEY = bytes(_BUCKET_BYTES)
-"""Where the keys of `SeenKeys` begin: the row before them is the streaming layer's (`app.streaming.places`)."""
+"""Where the keys of `SeenKeys` begin: the row before them is the streaming layer's (`app.streaming.offset_notes`)."""
 
 
 class TaskPlan(NamedTuple):

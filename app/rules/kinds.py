@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from app.settings import Settings
+    from app.settings.settings.settings import Settings
 
 _MAX_SHOWN = 10
 _MAX_CHARS = 100

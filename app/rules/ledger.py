@@ -12,7 +12,7 @@ redrive may name another (which changes the handler, not what the object is), an
 the death before the redrive.
 
 A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
-changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
+changelog's record may have 2 MiB (`app.topics.catalogue`). What users return and raise lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING
 
-from app.rules.lives import MAX_LIFE_BYTES
+from app.rules.owner_lives import MAX_LIFE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

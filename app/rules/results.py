@@ -4,7 +4,7 @@ They are kept apart from the ledger's row, which is read and written with every 
 grow with what users return. Tasks that return nothing and do not fail have no row here.
 
 A row has at most `MAX_RESULT_BYTES` and four bytes for each of `MAX_ERROR_CHARS`, about 1.1 MiB: a changelog's record
-may have 2 MiB (`app.topics`).
+may have 2 MiB (`app.topics.catalogue`).
 """
 
 from __future__ import annotations

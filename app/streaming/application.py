@@ -29,11 +29,11 @@ import faust
 from aiokafka import errors
 
 from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
+from app.kafka.transactional_producer import TransactionalProducer
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
-from app.streaming.progress import KafkaEnds, Progress, patience_s
+from app.streaming.progress_monitor import KafkaEnds, ProgressMonitor, patience_s
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
@@ -43,7 +43,7 @@ from app.streaming.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from app.streaming.options import StreamingOptions
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class StreamingApp(faust.App):
 
     options: StreamingOptions
     transactions: Transactions
-    progress: Progress
+    progress: ProgressMonitor
     watchdog: Watchdog
     is_prepared: bool
     preflight: Callable[[], Awaitable[None]]
@@ -134,14 +134,14 @@ def create_streaming_app(
     options: StreamingOptions,
     preflight: Callable[[], Awaitable[None]],
     fatal: Callable[[BaseException], NoReturn] | None = None,
-    places_table: str = "",
+    notes_table: str = "",
     watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
     `role` names its workers where nobody else does; left out: the group does.
 
-    `places_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
+    `notes_table` names the table that keeps where the group is, too (`places`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
     """
     fatal = fatal or (lambda error: end_process(error, app.describe_work()))
@@ -172,7 +172,7 @@ def create_streaming_app(
         stores=Workspace(options.data_dir / "stores" / app_id, instance),
         connection=options.connection,
         fatal=fatal,
-        places_table=places_table,
+        notes_table=notes_table,
     )
     app.options = options
     app.role = role or app_id
@@ -182,7 +182,7 @@ def create_streaming_app(
     app.drain = _nothing_to_drain
     app.describe_work = str
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
-    app.progress = Progress(
+    app.progress_monitor = ProgressMonitor(
         app.transactions,
         KafkaEnds(options.connection, patience_s(options.stall_timeout_s)),
         limit_s=options.stall_timeout_s,
@@ -198,7 +198,7 @@ def create_streaming_app(
     )
     app.watchdog = Watchdog(
         options.stall_timeout_s,
-        verdict=lambda: app.progress.verdict,
+        verdict=lambda: app.progress_monitor.verdict,
         end=lambda silence: end_hanging_process(silence, app.describe_work),
     )
     app.is_prepared = False

@@ -67,7 +67,7 @@ class BatchSchema(faust.Schema):
         return batch
 
 
-def message_of(batch: RecordBatch, tp: TP, generation: int) -> ConsumerMessage:
+def faust_message_of(batch: RecordBatch, tp: TP, generation: int) -> ConsumerMessage:
     """Wrap a batch as the one Faust message that carries it; its offset is the last one covered."""
     no_timestamp, no_headers, no_checksum, no_size = 0.0, None, None, 0
     return ConsumerMessage(

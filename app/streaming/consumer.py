@@ -18,11 +18,11 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from app.kafka.fencing import Membership
+from app.kafka.reading import RecordReader
 from app.streaming.assignor import CopartitionedAssignor
-from app.streaming.batching import RecordBatch, message_of, take_batches, wake_takers
-from app.streaming.fencing import Membership
-from app.streaming.progress import Fetching
-from app.streaming.reading import RecordReader
+from app.streaming.batching import RecordBatch, faust_message_of, take_batches, wake_takers
+from app.streaming.progress_monitor import Fetching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -248,7 +248,7 @@ class Consumer(driver.Consumer):
                     if batch.assignment is self.app.transactions.ownership.assignment:
                         self.delivered[TopicPartition(*tp)] = batch.end
                     self._backed_up = True
-                    await deliver(message_of(batch, tp, self.app.consumer_generation_id))
+                    await deliver(faust_message_of(batch, tp, self.app.consumer_generation_id))
                     self._backed_up = False
         except ConsumerStoppedError:
             if not self.app.should_stop:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
 
-from app.streaming.abandoned import end_abandoned_transactions, living_members
-from app.streaming.claims import Positions, read_positions
-from app.streaming.places import PLACES_KEY, decode_places, starting_point
+from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
+from app.streaming.group_positions import GroupPositions, read_positions
+from app.streaming.offset_notes import NOTES_KEY, decode_notes, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from aiokafka.client import AIOKafkaClient
 
-    from app.streaming.fencing import Membership
-    from app.streaming.places import Place
-    from app.streaming.progress import Fetching
+    from app.kafka.fencing import Membership
+    from app.streaming.offset_notes import OffsetNote
+    from app.streaming.progress_monitor import Fetching
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
 
@@ -52,7 +52,7 @@ class Partition:
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.ends: dict[str, int] = {}
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, OffsetNote] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
         self.active = False
@@ -92,7 +92,7 @@ class Observer(Protocol):
 class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
-    `places_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
+    `notes_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
     `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
@@ -108,10 +108,10 @@ class Ownership:
         stores: Workspace,
         connection: Mapping[str, Any],
         fatal: Callable[[BaseException], NoReturn],
-        places_table: str = "",
+        notes_table: str = "",
     ) -> None:
         self.group_id = group_id
-        self.places_table = places_table
+        self.notes_table = notes_table
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = ""
         self.input_topics = tuple(input_topics)
@@ -253,7 +253,7 @@ class Ownership:
             loop.time() - began_at_s,
         )
 
-    async def _read_positions(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> Positions | None:
+    async def _read_positions(self, partitions: Sequence[Partition], client: AIOKafkaClient) -> GroupPositions | None:
         """Read all that says where to begin, None if all partitions went away; the topics' ids are those for good."""
         assert self.reader is not None
         inputs = [TopicPartition(topic, one.number) for one in partitions for topic in self.input_topics]
@@ -277,12 +277,12 @@ class Ownership:
                 partition.members = members
         return positions
 
-    def _starting_points(self, partitions: Sequence[Partition], positions: Positions) -> dict[TopicPartition, int]:
+    def _starting_points(self, partitions: Sequence[Partition], positions: GroupPositions) -> dict[TopicPartition, int]:
         """Set each partition's offsets, now that its tables tell, too; returns where to read from."""
         starts = {}
         for partition in partitions:
-            store = partition.stores.get(self.places_table)
-            places = partition.places = decode_places(None if store is None else store.get(PLACES_KEY))
+            store = partition.stores.get(self.notes_table)
+            places = partition.offset_notes = decode_notes(None if store is None else store.get(NOTES_KEY))
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
                 start = starting_point(

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from app.errors import RestoreFailed
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

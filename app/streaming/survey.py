@@ -14,14 +14,14 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError, for_code
 
 from app.errors import InputsChanged
-from app.streaming.protocol import DescribeGroups
-from app.streaming.topic_metadata import DescribeTopics, read_topics
+from app.kafka.protocol import DescribeGroups
+from app.kafka.topic_metadata import DescribeTopics, read_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from app.kafka.topic_metadata import TopicMetadata
     from app.streaming.ownership import Ownership
-    from app.streaming.topic_metadata import TopicMetadata
 
 _LOOKS_TO_BE_SURE = 2
 """A broker that has just started, or a topic's change that has not reached all of them, is wrong for a moment."""

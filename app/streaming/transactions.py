@@ -29,7 +29,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.places import NOT_KEPT, PLACES_KEY, Place, changed_places, encode_places
+from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, changed_notes, encode_notes
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from aiokafka import AIOKafkaProducer
 
+    from app.kafka.fencing import Membership
     from app.streaming.batching import RecordBatch
-    from app.streaming.fencing import Membership
     from app.streaming.ownership import Ownership, Partition
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Step:
         self._full: list[tuple[str, int, BatchBuilder]] = []
         self._rows: dict[tuple[str, int], StepRows] = {}
         self._timestamp_ms = 0
-        self._places: dict[int, dict[str, Place]] = {}
+        self._places: dict[int, dict[str, OffsetNote]] = {}
         self._admitted: set[TopicPartition] = set()
         self.batches: list[RecordBatch] = []
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
@@ -164,23 +164,23 @@ class Step:
     def _note_places(self) -> None:
         """Put where the group is into its table, too: beside rows of the same step, so that it costs no partition."""
         ownership = self._transactions.ownership
-        if not ownership.places_table:
+        if not ownership.notes_table:
             return
         with_records: dict[int, set[str]] = {}
         for batch in self.batches:
             with_records.setdefault(batch.partition, set()).add(batch.topic)
-        now: dict[int, dict[str, Place]] = {}
+        now: dict[int, dict[str, OffsetNote]] = {}
         for tp, committed in self.offsets.items():
             # Of those who commit what they finish in any order the offset does not tell all.
             offset = committed.offset if tp in self._admitted else NOT_KEPT
-            place = Place(ownership.topic_ids[tp.topic], offset, ownership.cluster_id)
+            place = OffsetNote(ownership.topic_ids[tp.topic], offset, ownership.cluster_id)
             now.setdefault(tp.partition, {})[tp.topic] = place
         for number, by_topic in now.items():
-            known = ownership.partitions[number].places
-            places = changed_places(known, by_topic, with_records.get(number, _NOTHING))
+            known = ownership.partitions[number].offset_notes
+            places = changed_notes(known, by_topic, with_records.get(number, _NOTHING))
             if places is not None:
                 self._places[number] = places
-                self.rows(ownership.places_table, number).put(PLACES_KEY, encode_places(places))
+                self.rows(ownership.notes_table, number).put(NOTES_KEY, encode_notes(places))
 
     def apply(self) -> None:
         """Make the committed step visible: advance the partitions' offsets, write the rows to the stores."""
@@ -190,7 +190,7 @@ class Step:
             partition.next_offsets[tp.topic] = committed.offset
             partition.metadata[tp.topic] = committed.metadata
         for number, places in self._places.items():
-            partitions[number].places = places
+            partitions[number].offset_notes = places
         for rows in self._rows.values():
             rows.apply()
 

@@ -9,7 +9,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from app import forked
+from app.process import forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.settings.settings.settings import load
 from fake_steps import FakeStep
 from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
@@ -21,7 +22,6 @@ from plain_names import OBJECTS, TASK_EVENTS
 from agents.counting.bookkeeper import Bookkeeper
 from agents.statistics import app
 from app.events import TaskCreated, TaskFinished, TaskStarted, encode
-from app.settings import load
 from app.streaming.tables import StoreMemory, TableStore
 
 if TYPE_CHECKING:

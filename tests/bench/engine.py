@@ -38,7 +38,7 @@ from plain_names import OBJECTS, STATISTICS_APP, TASK_EVENTS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 TASKS = 3
 """Of each object."""

@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from checker import differences
 from feed import feed
 from fleet import ROLES, SESSION_TIMEOUT_S, Fleet, said, until
@@ -31,12 +34,9 @@ from plain_names import LEDGER_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 from rich.console import Console
 from rich.table import Table
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
 from app.rules.ledger import decode_row
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from api_process import PATIENCE_S, ApiProcess, until
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from fleet import PATIENT, Fleet
 from playwright.sync_api import expect, sync_playwright
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from api_process import PATIENCE_S, ApiProcess, until
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
+from ebs.local.ports import free_port
 from playwright.sync_api import expect
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

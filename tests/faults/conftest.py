@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from shared_broker import SharedBroker
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fleet import ROLES, Fleet
 from sabotage_run import run_sabotaged
 
 if TYPE_CHECKING:
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 POINTS = ("begun", "sent", "offered", "committed", "applied")
 

@@ -22,7 +22,7 @@ from app.streaming.watchdog import EXIT_STOOD_STILL
 if TYPE_CHECKING:
     from fleet import Fleet
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 GOOD = 20

@@ -14,7 +14,7 @@ from follower import Follower
 from plain_names import DEAD_LETTERS, TASK_EVENTS
 
 if TYPE_CHECKING:
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 

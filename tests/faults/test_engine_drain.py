@@ -18,7 +18,7 @@ from plain_names import CONTROL, TASK_EVENTS
 if TYPE_CHECKING:
     from fleet import Fleet, Worker
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 100

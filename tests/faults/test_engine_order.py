@@ -14,7 +14,7 @@ from order_handlers import meetings, read_spans
 if TYPE_CHECKING:
     from fleet import Fleet
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 120

@@ -17,7 +17,7 @@ from fleet import PATIENT, ROLES, SESSION_TIMEOUT_S, Fleet, owned, until
 from follower import Follower
 
 if TYPE_CHECKING:
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 3_000

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fleet import Worker
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 400

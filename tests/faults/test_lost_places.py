@@ -13,6 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.protocol.admin import DeleteGroupsRequest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from checker import differences, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, until
@@ -22,18 +25,15 @@ from system import System
 from typer.testing import CliRunner
 from worker_pages import read_page
 
-from api.cli import cli
-from app.broker import ensure_topics
 from app.events import ObjectCreated, encode
-from app.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
-from app.topics import catalogue
+from ebs.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 QUICK = {**PATIENT, "EBS_STALL_TIMEOUT_S": "12"}

@@ -14,7 +14,7 @@ from plain_names import OBJECTS as OBJECTS_TOPIC
 from plain_names import STATISTICS_APP, TASK_EVENTS
 
 if TYPE_CHECKING:
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 300

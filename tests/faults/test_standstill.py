@@ -21,7 +21,7 @@ from app.streaming.watchdog import EXIT_STOOD_STILL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 LIMIT_S = 6.0

@@ -15,7 +15,7 @@ from follower import Follower
 from sabotage_run import PARTITIONS, run_sabotaged
 
 if TYPE_CHECKING:
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 async def test_without_fencing_a_worker_that_was_away_writes_again(broker: EmbeddedKafka, fleet: Fleet) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
+from app.settings.settings.settings import Settings
 from engine_bench import Bench, Gate
 from memory_events import MemoryEvents
 from plain_names import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 from typer.testing import CliRunner, Result
 
-from api.cli import cli
-from api.event_stream import StreamLimits
 from api.main import create_http_app
+from api.server.event_stream import StreamLimits
 from api.view.rows import read_topics
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
@@ -24,7 +24,7 @@ from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger import encode_row
 from app.rules.placement import partition_of
-from app.settings import Settings
+from ebs.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator

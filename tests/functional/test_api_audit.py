@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.audit_schemas import AuditAnswer
+from api.statistics.audit_schemas import AuditAnswer
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "default")

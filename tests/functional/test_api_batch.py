@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from api import schemas
+from api.server import schemas
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, decode_object
 from app.rules.idempotency import object_id_of, object_id_of_item

@@ -10,12 +10,12 @@ from fakes import settle, until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, state_of, until_shown
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-from api.submit.bulk_redrive import BulkRedriver
-from api.submit.redrive_run import Patience
+from api.redrive.bulk_redrive import BulkRedriver
+from api.redrive.redrive_run import Patience
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request, encode
-from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.fingerprint import fingerprint
+from app.rules.letter_acts import Act, LetterId, LetterState, act_record
 from app.rules.redrive_runs import Wanted, read_progress
 
 

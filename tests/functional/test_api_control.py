@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from plain_names import CONTROL, WORKERS
 
-from api import control_schemas as schemas
-from api.schemas import ProblemDocument
+from api.control import schemas as schemas
+from api.server.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 if TYPE_CHECKING:
     import httpx
@@ -63,8 +63,8 @@ def write_object(api, *, finished: int = 0, cancelled: int = 0, tasks: int = 2) 
 
 def write_worker(api, name: str, role: str = "processing") -> None:
     """Let a worker be heard now."""
-    identity = Identity(name, role, "0.1.0", "host", 1, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS))
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 1, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS))
 
 
 @pytest.mark.parametrize("prefix", ["/api", ""])

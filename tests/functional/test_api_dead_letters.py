@@ -9,7 +9,7 @@ import pytest
 from grave import NOW_MS, PATH, Grave, listed_ids, raised, refusal_of, request_of
 from plain_names import DEAD_LETTERS, OBJECTS
 
-from api import dead_letter_schemas as schemas
+from api.dead_letters import schemas as schemas
 from app.events import ObjectCreated, encode
 from app.rules.fingerprint import fingerprint
 

@@ -9,7 +9,7 @@ import pytest
 from asgi_stream import AsgiStream, messages
 from plain_names import TASK_EVENTS
 
-from api.object_schemas import EventPage
+from api.objects.schemas import EventPage
 from api.view import event_tail
 from api.view.event_log import EventRecord, EventsUnavailable
 from app.events import TaskCreated, TaskDead, TaskFinished, TaskStarted, encode, task_id_of

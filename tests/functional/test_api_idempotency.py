@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from app.settings.settings.settings import Settings
 from plain_names import OBJECTS
 
 from api.submit.payload import Payload, prepare
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, decode_object
 from app.rules.idempotency import object_id_of, payload_hash
-from app.settings import Settings
 
 NOW_MS = 1_795_489_276_303
 KEY = {"idempotency-key": '"k-1"'}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from api.object_schemas import ObjectDetail
+from api.objects.schemas import ObjectDetail
 from app.events import TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, task_id_of
 from app.rules.ledger import ObjectRow, apply_task_event
 from app.rules.tally import Tally

@@ -13,7 +13,7 @@ from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.histogram import bucket_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -114,8 +114,8 @@ def test_histograms_are_those_of_the_statistics(api):
 
 def test_each_role_has_a_count_of_workers_although_it_is_none(api):
     """An alert can only see what is there."""
-    identity = Identity("w-1", "processing", "1", "host", 1, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS))
+    identity = WorkerIdentity("w-1", "processing", "1", "host", 1, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS))
     samples = read(api)
     found = {label: value for (name, label), value in samples.items() if name == "ebs_workers"}
     assert {"distribution": 0, "processing": 1, "statistics": 0} == found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from api.object_schemas import ObjectPage
+from api.objects.schemas import ObjectPage
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, task_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.tally import Tally

@@ -9,7 +9,8 @@ import pytest
 from fake_steps import no_rows
 from plain_names import OBJECTS, WORKERS
 
-from api import object_schemas, schemas
+from api.objects import schemas as object_schemas
+from api.server import schemas
 from api.view.view import Progress
 from app.events import (
     ObjectCreated,
@@ -23,7 +24,7 @@ from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, Count
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Heartbeat, RunningTask
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
 
 START_MS = 1_795_489_270_000
 NOW_MS = 1_795_489_276_303

@@ -10,10 +10,10 @@ from fakes import settle, until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, state_of
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-from api import dead_letter_schemas as schemas
+from api.dead_letters import schemas as schemas
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request
-from app.rules.acts import Act, LetterId, LetterState, act_record
+from app.rules.letter_acts import Act, LetterId, LetterState, act_record
 
 
 @pytest.fixture

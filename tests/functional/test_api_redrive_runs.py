@@ -10,9 +10,9 @@ from fakes import until
 from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, run_to_end, wait_for_count
 from plain_names import DEAD_LETTERS
 
-from api import dead_letter_schemas as schemas
-from api.submit.bulk_redrive import BulkRedriver
-from api.submit.redrive_run import Patience
+from api.dead_letters import schemas as schemas
+from api.redrive.bulk_redrive import BulkRedriver
+from api.redrive.redrive_run import Patience
 from app.rules.redrive_runs import Progress, RunState, Wanted, progress_record, read_progress
 
 

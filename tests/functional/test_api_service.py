@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from served import Connection, request, served
 
-from api import schemas
+from api.server import schemas
 from api.view.view import Progress
 from app.errors import BrokerUnavailable
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from plain_names import OBJECTS
 
-from api import schemas
+from api.server import schemas
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import ObjectCreated, decode_object
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from plain_names import WORKERS
 
-from api import control_schemas as schemas
+from api.control import schemas as schemas
 from app.errors import BrokerUnavailable
-from app.rules.workers import GONE_AFTER_MS, Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import (
+    GONE_AFTER_MS,
+    HeldUp,
+    RetryTier,
+    RunningTask,
+    WorkerFigures,
+    WorkerIdentity,
+    heartbeat_of,
+)
 
 NOW_MS = 1_795_489_276_303
 
 
-def beat(api, name: str, role: str = "processing", *, age_ms: int = 0, figures: Figures | None = None) -> None:
+def beat(api, name: str, role: str = "processing", *, age_ms: int = 0, figures: WorkerFigures | None = None) -> None:
     """Let a worker have been heard some time ago."""
-    identity = Identity(name, role, "0.1.0", "host", 42, NOW_MS - 100_000)
-    value = heartbeat_of(identity, figures or Figures(), NOW_MS - age_ms)
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS - 100_000)
+    value = heartbeat_of(identity, figures or WorkerFigures(), NOW_MS - age_ms)
     api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS - age_ms)
 
 
@@ -36,7 +44,7 @@ def test_worker_is_described_by_its_last_word(api):
     beat(
         api,
         "p-1",
-        figures=Figures(
+        figures=WorkerFigures(
             [0, 3],
             2,
             900,

@@ -10,15 +10,15 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
+from app.settings.settings.settings import Settings
+from app.topics.catalogue.catalogue import catalogue
 from plain_names import OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
-from api.asyncapi.examples import LETTER_HEADERS, RECORDS
+from api.service.asyncapi.examples import LETTER_HEADERS, RECORDS
 from app.events import decode_object, decode_task_event, decode_task_request
 from app.rules.commands import decode_command, parse_key
 from app.rules.dead_letters import FINGERPRINT_HEADER, KIND_HEADER, TASK_ID_HEADER, TOPIC_HEADER
-from app.rules.workers import decode_heartbeat
-from app.settings import Settings
-from app.topics import catalogue
+from app.rules.worker_heartbeats import decode_heartbeat
 
 # Of the npm package @asyncapi/specs 6.11.1 (Apache-2.0), schemas/3.0.0-without-$id.json, white space taken out.
 _OFFICIAL = Path(__file__).parents[1] / "support" / "asyncapi-3.0.0.json.gz"

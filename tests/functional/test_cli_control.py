@@ -9,14 +9,14 @@ import pytest
 from fake_steps import no_rows
 from plain_names import CONTROL, WORKERS
 
-from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFailed, TaskFinished, task_id_of
 from app.rules.commands import Pause, encode_command
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, HeldUp, Identity, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from ebs.cli.client import ApiError
 
 NOW_MS = 1_795_489_276_303
 
@@ -47,9 +47,9 @@ def write_object(api) -> None:
     api.topics.write_row("a1", row, results=results)
 
 
-def write_worker(api, name: str, role: str, figures: Figures) -> None:
+def write_worker(api, name: str, role: str, figures: WorkerFigures) -> None:
     """Let a worker be heard now."""
-    identity = Identity(name, role, "0.1.0", "host", 42, NOW_MS)
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS))
 
 
@@ -84,7 +84,7 @@ def write_worker(api, name: str, role: str, figures: Figures) -> None:
 def test_command_is_in_force_and_said(api, ebs, arguments, key, said):
     """One sentence for people, the API's answer with --json, exit code 0."""
     write_object(api)
-    write_worker(api, "p-1", "processing", Figures())
+    write_worker(api, "p-1", "processing", WorkerFigures())
     done = ebs(*arguments)
     assert (0, True) == (done.exit_code, done.stdout.startswith(said))
     assert [key] == keys(api)
@@ -105,7 +105,7 @@ def test_command_is_in_force_and_said(api, ebs, arguments, key, said):
 )
 def test_command_is_undone(api, ebs, doing, undoing):
     """What was done can be undone, with the same words."""
-    write_worker(api, "p-1", "processing", Figures())
+    write_worker(api, "p-1", "processing", WorkerFigures())
     ebs(*doing)
     assert 1 == len(keys(api))
     assert 0 == ebs(*undoing).exit_code
@@ -138,7 +138,7 @@ def test_reason_is_kept(api, ebs):
 
 def test_control_shows_everything_in_force(api, ebs):
     """A row for each command, with what it is about."""
-    write_worker(api, "p-1", "processing", Figures())
+    write_worker(api, "p-1", "processing", WorkerFigures())
     for arguments in (
         ["pause", "--kind", "mail"],
         ["rate", "image", "0.5"],
@@ -166,10 +166,10 @@ def test_cancels_that_are_not_shown_are_counted(api, ebs):
 def test_workers_are_shown(api, ebs):
     """A line a worker; with --running the tasks that run longest, with their progress."""
     running = [RunningTask("a1-0", 61_500, 0.4, "[page] 4 of 10"), RunningTask("b1-0", 20)]
-    figures = Figures([0, 1, 2, 5, 7, 8], 2, 61_500, NOW_MS - 3_000, draining=True, running=running)
+    figures = WorkerFigures([0, 1, 2, 5, 7, 8], 2, 61_500, NOW_MS - 3_000, draining=True, running=running)
     write_worker(api, "p-1", "processing", figures)
-    write_worker(api, "s-1", "statistics", Figures([0]))
-    write_worker(api, "p-2", "processing", Figures([3], 1, abandoned=2))
+    write_worker(api, "s-1", "statistics", WorkerFigures([0]))
+    write_worker(api, "p-2", "processing", WorkerFigures([3], 1, abandoned=2))
     table = ebs("workers").stdout
     assert "1 and 2 left behind" in " ".join(table.split())
     line = next(line for line in table.splitlines() if "p-1" in line)
@@ -184,7 +184,7 @@ def test_workers_are_shown(api, ebs):
 
 def test_workers_come_with_what_they_may_not_start(api, ebs):
     """Whoever wonders why they do nothing reads who paused it, why, and how it ends; programs ask `ebs control`."""
-    write_worker(api, "p-1", "processing", Figures())
+    write_worker(api, "p-1", "processing", WorkerFigures())
     ebs("pause", "--reason", "night")
     reason = "breaker of worker p-1: 64 of 100 tasks of kind mail died within 60 s; the last error: E: [no] user"
     api.topics.write(CONTROL, 0, b"pause:mail", encode_command(Pause(NOW_MS, reason, "p-1")))
@@ -269,8 +269,8 @@ def test_command_that_is_not_read_back_yet_says_so(api, ebs):
 
 def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
     """`ebs workers` and `ebs explain` say which kind, how many of its tasks wait, and what to do."""
-    identity = Identity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
-    figures = Figures(held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due")
+    identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
+    figures = WorkerFigures(held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
     for words in (("workers",), ("explain", api.post().json()["id"])):
         said = " ".join(ebs(*words).stdout.split())
@@ -294,7 +294,7 @@ def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):
     """Both say `draining`; a drain by control can be undone, a stop by SIGTERM cannot."""
     object_id = api.post().json()["id"]
     for name in ("p-1", "p-2"):
-        write_worker(api, name, "processing", Figures(draining=True))
+        write_worker(api, name, "processing", WorkerFigures(draining=True))
     ebs("drain", "p-1")
     said = ebs("explain", object_id).stdout
     assert "p-1 is drained: `ebs drain p-1 --off` undoes it" in said
@@ -326,8 +326,8 @@ def test_undoing_what_is_not_in_force_is_a_warning(api, ebs):
 
 def test_concurrency_of_a_worker_that_does_not_live_is_a_warning(api, ebs):
     """It holds when such a worker comes; a mistyped name is offered the names that are like it."""
-    identity = Identity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
+    identity = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS), timestamp_ms=NOW_MS)
     said = ebs("concurrency", "4", "--worker", "procesing-1").stderr
     assert 'no worker "procesing-1" is running (did you mean "processing-1"?)' in said
     assert "warning" not in ebs("concurrency", "4", "--worker", "processing-1").stderr

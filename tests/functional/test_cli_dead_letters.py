@@ -8,10 +8,10 @@ import pytest
 from grave import NOW_MS, PATH, Grave, state_of, until_ended
 from plain_names import OBJECTS, TASK_REQUESTS
 
-from api.client import ApiError
 from app.errors import RecordRefused
 from app.events import decode_task_request
 from app.rules.fingerprint import fingerprint
+from ebs.cli.client import ApiError
 
 GROUP = fingerprint("ValueError", "no user 1")
 

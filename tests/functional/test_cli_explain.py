@@ -9,9 +9,9 @@ import pytest
 from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
 
-from api.cli import cli
 from app.errors import EbsError
 from app.events import TaskCreated, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode, task_id_of
+from ebs.cli import cli
 
 AT_MS = 1_795_489_276_303
 

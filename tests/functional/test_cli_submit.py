@@ -11,8 +11,6 @@ from grave import Grave
 from plain_names import CONTROL, OBJECTS
 from typer.testing import CliRunner
 
-from api.cli import cli
-from api.client import ApiError
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskDead, TaskFinished, decode_object, encode, task_id_of
 from app.rules.commands import Pause, encode_command
@@ -21,6 +19,8 @@ from app.rules.idempotency import object_id_of
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
+from ebs.cli import cli
+from ebs.cli.client import ApiError
 
 NOW_MS = 1_795_489_276_303
 

@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from served import Connection, request, served
 
-from api.connections import bound_connections
 from api.request_tracing import RequestTracing
-from app.tracing import Tracing
+from api.server.connections import bound_connections
+from app.telemetry.tracing import Tracing
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 SERVERS = [

@@ -12,7 +12,7 @@ from plain_names import CONTROL, OBJECTS, TASK_REQUESTS, WORKERS
 from api.dashboard.forms import parse_form
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import decode_object, decode_task_request
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -144,8 +144,8 @@ def test_wrong_command_is_said(api):
 
 def test_worker_is_drained_and_let_work_again(api):
     """Both from the list of workers."""
-    identity = Identity("p-1", "processing", "0.1.0", "host", 42, NOW_MS)
-    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
+    identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS)
+    api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS), timestamp_ms=NOW_MS)
     assert "/workers" == place_of(send_form(api, "/workers/p-1/drain"))
     assert "drained" in browse(api, "/workers").text_of("worker-processing-p-1")
     assert "/workers" == place_of(send_form(api, "/workers/p-1/drain/end"))

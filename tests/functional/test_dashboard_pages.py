@@ -9,7 +9,7 @@ from fake_steps import no_rows
 from grave import Grave
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
 
-from api.dashboard.mounting import PAGES
+from api.pages import PAGES
 from app.errors import BrokerUnavailable
 from app.events import ObjectCreated, TaskCreated, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
 from app.rules.commands import Family, Pause, Place, encode_command
@@ -17,7 +17,7 @@ from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, HeldUp, Identity, RetryTier, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -64,8 +64,8 @@ def put_counts(api, **counts: int) -> None:
 
 def put_worker(api, worker: str = "p-1", role: str = "processing", **figures) -> None:
     """Write a heartbeat of now."""
-    identity = Identity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
-    value = heartbeat_of(identity, Figures(**figures), NOW_MS)
+    identity = WorkerIdentity(worker, role, "0.1.0", "host", 42, NOW_MS - 60_000)
+    value = heartbeat_of(identity, WorkerFigures(**figures), NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS)
 
 

@@ -8,12 +8,13 @@ import pytest
 from browsing import ACCEPT, BROWSER, browse, send_form
 from starlette.datastructures import Headers
 
-from api import control_schemas, schemas
-from api.closing import Closing
+from api.control import schemas as control_schemas
 from api.dashboard.live import changes, event
-from api.dashboard.mounting import PAGES
 from api.dashboard.negotiation import wants_page
 from api.dashboard.own_site import is_own
+from api.pages import PAGES
+from api.server import schemas
+from api.server.closing import Closing
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from app.settings.settings.settings import load
 from fake_steps import FakeStep, FakeStore
 from fakes import NOW_MS, Sent, batch, record, unreadable
 from histories import object_created
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
+from agents.future_stamps import future_stamps
 from app.events import decode_task_event, decode_task_request, encode
-from app.future_stamps import future_stamps
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.settings import load
-from app.streaming.places import PLACES_KEY
+from app.streaming.offset_notes import NOTES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -185,10 +185,10 @@ def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
 
 def test_row_of_the_places_is_never_forgotten(world):
     """It lies in front of the ids, and is the streaming layer's."""
-    world.store.rows[PLACES_KEY] = b"places"
+    world.store.rows[NOTES_KEY] = b"places"
     world.step([submitted("a")])
     world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
-    assert {PLACES_KEY} < world.store.rows.keys()
+    assert {NOTES_KEY} < world.store.rows.keys()
 
 
 BAD = [

@@ -25,7 +25,7 @@ from app.events import (
     encode,
 )
 from app.names import REDRIVEN_TABLE
-from app.rules.workers import HeldUp
+from app.rules.worker_heartbeats import HeldUp
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 

@@ -11,7 +11,7 @@ from fakes import settle, until
 from running_handlers import eventually
 
 from agents.engine.draining import Drainer
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers, LoadedHandler
 from app.errors import HandlersStuck
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
 

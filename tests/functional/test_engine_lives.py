@@ -11,12 +11,12 @@ from fakes import settle, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
 from running_handlers import by_name, in_hand
 
-from agents.engine.figures import describe_running
+from agents.engine.processing_figures import describe_running
+from agents.execution.loading import Handlers, LoadedHandler
 from agents.handlers import inline
-from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
-from app.rules.lives import Life, join, split
 from app.rules.offsets import Progress
+from app.rules.owner_lives import Life, join, split
 
 LIVING = frozenset({"member", "another"})
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from app.settings.settings.settings import Settings
 from PIL import Image
 from running_handlers import Bench, some_task
 
 from agents import examples
 from agents.examples import check_page, thumbnail, word_count
+from agents.execution.loading import load_handlers
+from agents.execution.results import encode_result
 from agents.handlers import Context, Reject, Retry
-from agents.handling.loading import load_handlers
-from agents.handling.results import encode_result
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -410,7 +410,7 @@ class Listener(logging.Handler):
 @pytest.fixture
 def listen() -> Iterator[Callable[[str], Listener]]:
     """Return a factory of listeners to the monitor's log."""
-    log = logging.getLogger("agents.handling.loop_monitor")
+    log = logging.getLogger("agents.execution.loop_monitor")
     made: list[Listener] = []
 
     def make(awaited: str) -> Listener:

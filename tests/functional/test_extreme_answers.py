@@ -1,4 +1,4 @@
-"""Figures at the limits of their types in every answer: JSON, pages, metrics, commands."""
+"""WorkerFigures at the limits of their types in every answer: JSON, pages, metrics, commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.ledger import ObjectRow, apply_object_created, apply_task_event
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, RunningTask, heartbeat_of
+from app.rules.worker_heartbeats import RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 HIGHEST = Counts(
@@ -58,9 +58,9 @@ def world(api):
         headers = dead_letter_headers(Origin("objects", 0, 2**63 - 1, timestamp_ms), ValueError("x"), attempts=2**31)
         api.topics.write(DEAD_LETTERS, 0, b"k", b"{}", headers=tuple(headers), timestamp_ms=timestamp_ms)
     top = MAX_INSTANT_MS
-    identity = Identity("w-1", "processing", "1", "host", top, top)
+    identity = WorkerIdentity("w-1", "processing", "1", "host", top, top)
     running = [RunningTask("a1-0", top, 1.0, "almost")]
-    figures = Figures([0], top, top, top, running=running, abandoned=top)
+    figures = WorkerFigures([0], top, top, top, running=running, abandoned=top)
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, top), timestamp_ms=NOW_MS)
     return api
 

@@ -10,7 +10,7 @@ import pytest
 LIMIT_S = 60
 WORKER = """
 import asyncio, multiprocessing, os, signal, socket, sys, threading, time
-from app import forked
+from app.process import forked
 import uvloop
 
 async def main():

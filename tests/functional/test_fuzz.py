@@ -17,7 +17,7 @@ from app.events import ObjectCreated, encode, object_created_id
 from app.rules.commands import Cancel, Drain, Family, LimitRate, Pause, Place, SetConcurrency, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.ledger import ObjectRow
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
 NOW_MS = 1_795_489_276_303
@@ -42,8 +42,8 @@ def fill(topics) -> None:
         grave.bury_task(number, ValueError(text), object_id=text, task_id=f"{text}-0", kind=text, name=text)
         for place, command in commands(text).items():
             topics.write(CONTROL, 0, place.key(), encode_command(command))
-        identity = Identity(text, "processing", text, text, 1, NOW_MS)
-        topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, Figures(), NOW_MS), timestamp_ms=NOW_MS)
+        identity = WorkerIdentity(text, "processing", text, text, 1, NOW_MS)
+        topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS), timestamp_ms=NOW_MS)
     grave.bury(b"\xff", ValueError("no JSON"), headers=[("\x1b", b"\xff")])
 
 

@@ -10,8 +10,8 @@ import pytest
 from plain_names import CONTROL, OBJECTS
 from served import Connection, request, served
 
-from api.paths import SegmentConvertor, decoded
-from api.segments import segment
+from api.server.paths import SegmentConvertor, decoded
+from app.addresses.segments import segment
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules.ledger import ObjectRow, TaskRow
 

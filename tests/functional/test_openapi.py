@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from api import main
-from api.schemas import ProblemDocument
+from api.server.schemas import ProblemDocument
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

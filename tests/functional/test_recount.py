@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from plain_names import OBJECTS, TASK_EVENTS
 from recounting import PARTITION, RecordedPartition
 
-from api.cli.recount import summary_of
-from api.recount.objects import brief
 from app.events import TaskCreated, TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key, encode_counts
 from app.rules.ledger import decode_row, encode_row
 from app.rules.results import decode_result_row, encode_result_row, result_key
+from ebs.cli.recount import summary_of
+from ebs.recount.objects import brief
 
 LIVES = st.tuples(
     histories(object_id="a"), histories(object_id="b"), histories(object_id="c", kind="mail"), histories(object_id="d")

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import MAX_RECORD_BYTES
 from fake_steps import FakeStep, FakeStore
 from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
@@ -17,8 +19,8 @@ from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS
 from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
+from agents.future_stamps import future_stamps
 from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskCreated, TaskFailed, TaskFinished, TaskStarted, encode
-from app.future_stamps import future_stamps
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import (
     HOUR_MS,
@@ -36,12 +38,10 @@ from app.rules.counts import (
     encode_window_key,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
-from app.rules.expiry import TIMES_KEY, decode_times
 from app.rules.ledger import decode_row
 from app.rules.ledger_descriptions import describe_object
+from app.rules.ledger_expiry import TIMES_KEY, decode_times
 from app.rules.results import decode_result_row, result_key
-from app.settings import load
-from app.topics import MAX_RECORD_BYTES
 
 COUNTED = {
     "OBJECT_CREATED": "objects_created",

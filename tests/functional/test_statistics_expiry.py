@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from app.settings.settings.settings import load
 from fake_steps import FakeStep, FakeStore
 from fakes import batch, record
 from histories import BASE_MS, object_created, task_event
@@ -17,9 +18,8 @@ from agents.counting.bookkeeper import Bookkeeper
 from app.events import ObjectCreated, TaskCancelled, TaskCreated, TaskDead, TaskFinished, TaskStarted, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
-from app.rules.expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
+from app.rules.ledger_expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
 from app.rules.results import result_key
-from app.settings import load
 
 PARTITION = 0
 NEVER_MS = 1 << 50

@@ -19,7 +19,7 @@ from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode
 from app.rules.ledger import ObjectRow, TaskRow, apply_object_created, apply_task_event, encode_row
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.workers import Figures, Identity, heartbeat_of
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -183,8 +183,8 @@ def test_html_shows_whatever_stands_in_a_row_as_text():
 
 def heard(worker: str, role: str = "statistics", *, host: str = "far", web_port: int = 6070) -> bytes:
     """Return a heartbeat."""
-    identity = Identity(worker, role, "0.1.0", host, 1, NOW_MS, web_port)
-    return heartbeat_of(identity, Figures(partitions=[1, 2]), NOW_MS)
+    identity = WorkerIdentity(worker, role, "0.1.0", host, 1, NOW_MS, web_port)
+    return heartbeat_of(identity, WorkerFigures(partitions=[1, 2]), NOW_MS)
 
 
 def test_colleagues_are_the_other_statistics_workers_that_live():

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import PATIENCE_S, ApiProcess, until
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from plain_names import LEDGER_CHANGELOG, OBJECTS, STATISTICS_APP, WINDOWS_CHANGELOG
 
-from app.broker import ensure_topics
 from app.events import ObjectCreated, decode_object, encode
-from app.local.embedded_kafka import EmbeddedKafka
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import ObjectRow, encode_row
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from app.topics import TopicSpec
+    from app.topics.catalogue.catalogue import TopicSpec
 
 PARTITIONS = 3
 PUBLISH_TIMEOUT_S = 5

@@ -11,13 +11,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from api_process import PATIENCE_S
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import TopicSpec, catalogue
+from app.topics.catalogue.making import ensure_topics, wait_for_broker
+from ebs.local.ports import free_port
 
-from app.broker import ensure_topics, wait_for_broker
 from app.errors import BrokerError, BrokerUnavailable, TopicMismatch
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
-from app.settings import load
-from app.topics import TopicSpec, catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 def some_topics(count: int = 3, **changes) -> list[TopicSpec]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 from api_process import PATIENCE_S, until
+from ebs.local.ports import free_port
 from user_environment import make_shop
 
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import free_port
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}

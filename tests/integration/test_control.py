@@ -12,21 +12,21 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from api_process import PATIENCE_S
+from app.topics.catalogue.catalogue import TopicSpec
+from app.topics.catalogue.making import ensure_topics
 from fleet import PATIENT, running_fleet, until
 from plain_names import WORKERS
 
 from agents.engine.control_feed import ControlFeed
-from agents.heartbeat import Heart, identity_of
-from app.broker import ensure_topics
+from agents.heartbeat import Heart, worker_identity_of
 from app.rules.commands import Pause, encode_command
 from app.rules.control import ControlState
-from app.rules.workers import Figures, decode_heartbeat
-from app.topics import TopicSpec
+from app.rules.worker_heartbeats import WorkerFigures, decode_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PAUSE = encode_command(Pause(1, "why"))
 
@@ -175,9 +175,9 @@ class Topic:
 
 def start_beating(kafka: EmbeddedKafka, topic: str) -> tuple[Heart, asyncio.Task[None]]:
     """Let a worker's heart beat ten times a second."""
-    identity = identity_of("processing-1", "processing")
+    identity = worker_identity_of("processing-1", "processing")
     connection = {"bootstrap_servers": kafka.bootstrap}
-    heart = Heart(connection, identity, lambda: Figures([0, 2], in_flight=3), topic=topic, every_s=0.1)
+    heart = Heart(connection, identity, lambda: WorkerFigures([0, 2], in_flight=3), topic=topic, every_s=0.1)
     return heart, asyncio.create_task(heart.run())
 
 
@@ -209,12 +209,12 @@ async def test_figures_that_fail_cost_a_heartbeat_only(kafka, caplog):
     topic = Topic(kafka, await make_topic(kafka))
     failures = iter([ZeroDivisionError("oops")])
 
-    def figures() -> Figures:
+    def figures() -> WorkerFigures:
         for failure in failures:
             raise failure
-        return Figures()
+        return WorkerFigures()
 
-    identity = identity_of("w", "processing")
+    identity = worker_identity_of("w", "processing")
     heart = Heart({"bootstrap_servers": kafka.bootstrap}, identity, figures, topic=topic._partition.topic, every_s=0.05)
     beating = asyncio.create_task(heart.run())
     await until(lambda: topic.has(1), "a heartbeat")

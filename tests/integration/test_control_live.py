@@ -14,7 +14,7 @@ from broker_site import PARTITIONS, Site, running_site
 from fleet import PATIENT, TAKEN_OVER, Fleet, running_fleet
 from plain_names import CONTROL
 
-from app.rules.workers import GONE_AFTER_MS, HEARTBEAT_EVERY_S
+from app.rules.worker_heartbeats import GONE_AFTER_MS, HEARTBEAT_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

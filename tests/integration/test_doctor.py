@@ -11,16 +11,16 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+from app.settings.settings.settings import PREFIX, Settings
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
+from app.topics.catalogue.registry import TopicRegistry
 from plain_names import DISTRIBUTION_APP, OBJECTS, WORKERS
 from typer.testing import CliRunner
 
-from api.cli import cli
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.rules.workers import Figures, Identity, heartbeat_of
-from app.settings import PREFIX, Settings
-from app.topic_registry import TopicRegistry
-from app.topics import catalogue
+from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
+from ebs.cli import cli
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 BROKER = """
 transaction.max.timeout.ms=5000
@@ -120,7 +120,7 @@ async def seed(bootstrap: str) -> None:
     names = [spec.name for spec in specs if not spec.is_registry]
     await registry.write(await registry.topic_ids(names))
     gone_at_ms = time.time_ns() // 1_000_000 - 60_000
-    beat = heartbeat_of(Identity("gone", "processing", "0", "here", 1, gone_at_ms), Figures(), gone_at_ms)
+    beat = heartbeat_of(WorkerIdentity("gone", "processing", "0", "here", 1, gone_at_ms), WorkerFigures(), gone_at_ms)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         await producer.send_and_wait(WORKERS, beat, key=b"processing/gone", partition=0, timestamp_ms=gone_at_ms)
         for number in range(8):

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from api_process import PATIENCE_S, until
+from app.topics.catalogue.catalogue import TopicSpec
+from app.topics.catalogue.making import ensure_topics, wait_for_broker
 from running_handlers import is_alive
 
-from app.broker import ensure_topics, wait_for_broker
-from app.broker_probe import why_unavailable
 from app.errors import BrokerUnavailable, EmbeddedBrokerError
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.kafka_runtime import KAFKA_VERSION
-from app.topics import TopicSpec
+from app.kafka.probe import why_unavailable
+from ebs.local.embedded_kafka import EmbeddedKafka
+from ebs.local.kafka_runtime import KAFKA_VERSION
 
 ROOT = Path(__file__).parents[2]
 MOODS = TopicSpec("moods", 1, 1)

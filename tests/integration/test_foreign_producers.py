@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from api_process import ApiProcess, until
+from app.settings.settings.settings import load
 from broker_site import PARTITIONS
 from checker import recounted
 from crafted import ATTRIBUTES_AT, CRC_AT, MAGIC_AT, batch, body, changed, summed, values
@@ -15,7 +16,6 @@ from foreign import alter_topic, object_value, produce, produce_by_console, send
 from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, TASK_REQUESTS, WORKERS
 
 from app.rules.dead_letters import INCOMPLETE_HEADER
-from app.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

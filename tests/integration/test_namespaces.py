@@ -11,23 +11,23 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from api_process import ApiProcess
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from checker import differences, read_all, read_topics
 from feed import feed
 from fleet import PATIENT, running_fleet, until
 from follower import Follower
 
-from app.broker import ensure_topics
 from app.errors import BrokerError, ForeignTopics, TopicMismatch
-from app.local.embedded_kafka import EmbeddedKafka
 from app.names import BARE, ROLES, Names
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.topics import TopicSpec
+    from app.topics.catalogue.catalogue import TopicSpec
 
 PARTITIONS = 2
 SYSTEMS = {BARE: 30, Names("acme.test"): 50}

@@ -14,12 +14,12 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from api_process import PATIENCE_S
 from broker_site import PARTITIONS
 from checker import read_all, read_topics
+from ebs.local.ports import free_port
 from feed import feeding
 from fleet import PATIENT, running_fleet, said, until
 from follower import Follower
 from plain_names import LEDGER_CHANGELOG, TASK_EVENTS
 
-from app.local.ports import free_port
 from app.rules.ledger import decode_row, encode_row
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from broker_site import Site
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 RECOUNTS = 3
 MOST_RECOUNTS = 20

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from api_process import PATIENCE_S, until
 from broker_site import PARTITIONS
+from ebs.local.ports import free_port
 from pages import DOCS, blocks
-
-from app.local.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,6 +13,9 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from api_process import PATIENCE_S
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from checker import differences, read_all, read_topics
 from engine_bench import request
 from feed import feed
@@ -21,11 +24,8 @@ from follower import Follower
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, retry_topic
 from worker_pages import read_json, read_page
 
-from app.broker import ensure_topics
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
-from app.local.embedded_kafka import EmbeddedKafka
-from app.settings import load
-from app.topics import catalogue
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

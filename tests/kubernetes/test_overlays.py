@@ -13,8 +13,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-
-from app.settings import Settings
+from app.settings.settings.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "docker" / "kubernetes"

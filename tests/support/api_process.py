@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+from ebs.local.ports import free_port
 from fork_server import start_module
-
-from app.local.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

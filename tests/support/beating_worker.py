@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agents.heartbeat import attach_heartbeat
+from agents.worker import create_worker_app, load_settings
 from app.names import DISTRIBUTION, SEEN_TABLE
-from app.worker import create_worker_app, load_settings
 
 _settings = load_settings()
 app = create_worker_app(DISTRIBUTION, _settings)

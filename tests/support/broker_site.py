@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from shared_broker import SharedBroker
 
-    from app.local.embedded_kafka import EmbeddedKafka
     from app.names import Names
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 

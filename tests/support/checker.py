@@ -1,6 +1,6 @@
 """The one checker: reads every topic, and names everything that is not as it should be.
 
-What stands on the topics it judges itself, by the contract only; ledger and windows are recounted by `api.recount`,
+What stands on the topics it judges itself, by the contract only; ledger and windows are recounted by `ebs.recount`,
 which shares no rule with the statistics agent. A difference is a sentence; an empty list is the proof.
 """
 
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from app.settings.settings.settings import load
 
-from api.recount.reading import open_topics
-from api.recount.run import Recount
 from app.names import BARE
 from app.rules.ledger import decode_row
 from app.rules.ledger_states import state_of_object
-from app.settings import load
+from ebs.recount.reading import open_topics
+from ebs.recount.run import Recount
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from app.settings.settings.settings import Settings
+
     from app.names import Names
-    from app.settings import Settings
 
 MOST_DIFFERENCES = 20
 _STALL_S = 120.0

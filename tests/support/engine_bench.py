@@ -12,15 +12,15 @@ from histories import task_event
 from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from agents.engine.engine import Engine
-from agents.engine.lanes import Lanes
+from agents.engine.worker_lanes import WorkerLanes
+from agents.execution.executor import Executor
+from agents.execution.loading import Handlers, LoadedHandler
 from agents.handlers import is_inline
-from agents.handling.execution import Executor
-from agents.handling.loading import Handlers, LoadedHandler
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.names import BARE
 from app.rules.control import ControlState
-from app.rules.lives import split
-from app.rules.retry import RetryPolicy
+from app.rules.owner_lives import split
+from app.rules.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from app.events import TaskEvent
@@ -96,7 +96,7 @@ class Bench:
         self.stream = FakeStream()
         self.producer = self.worker.producer
         self.control = control or ControlState()
-        self.lanes = Lanes(
+        self.lanes = WorkerLanes(
             self.worker.transactions,
             names=BARE,
             commit_interval_s=commit_interval_s,

@@ -20,9 +20,9 @@ from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
 from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
-from agents.engine.ladder import Ladder
-from agents.engine.lanes import Lanes
-from agents.handling.loading import Handlers, LoadedHandler
+from agents.engine.retry_ladder import RetryLadder
+from agents.engine.worker_lanes import WorkerLanes
+from agents.execution.loading import Handlers, LoadedHandler
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -34,7 +34,7 @@ from app.events import (
 )
 from app.names import BARE, REDRIVEN_TABLE
 from app.rules.control import ControlState
-from app.rules.retry import RetryPolicy
+from app.rules.retry_policy import RetryPolicy
 from app.streaming.ownership import Partition
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class World:
 
     async def _start(self, *, by_object: bool, concurrency: int) -> None:
         self.worker = FakeWorker(TASK_REQUESTS, *TIERS)
-        self.lanes = Lanes(
+        self.lanes = WorkerLanes(
             self.worker.transactions,
             names=BARE,
             commit_interval_s=0,
@@ -109,7 +109,7 @@ class World:
             clock_ms=self.now_ms,
             max_backlog=_SMALL["max_backlog"],
         )
-        self.ladder = Ladder(
+        self.ladder = RetryLadder(
             self.lanes, topics=TIERS, control=self.control, max_waiting=_SMALL["max_waiting"], clock_ms=self.now_ms
         )
         self.streams = {TASK_REQUESTS: FakeStream(), "retries": FakeStream()}

@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from app.consumer_groups import NOTHING_COMMITTED
-from app.streaming.fencing import UNSTABLE_OFFSET_COMMIT
-from app.streaming.protocol import DescribeGroups, ListTransactions
-from app.streaming.topic_metadata import DescribeTopics
+from app.kafka.fencing import UNSTABLE_OFFSET_COMMIT
+from app.kafka.groups import NOTHING_COMMITTED
+from app.kafka.protocol import DescribeGroups, ListTransactions
+from app.kafka.topic_metadata import DescribeTopics
 
 
 class Answer(NamedTuple):

@@ -15,11 +15,11 @@ from aiokafka.record import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
 from app.errors import Unreadable
+from app.kafka.fencing import Membership
+from app.kafka.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 from app.streaming.batching import RecordBatch
-from app.streaming.fencing import Membership
 from app.streaming.ownership import Partition
 from app.streaming.transactions import Transactions
-from app.streaming.unreadable import UnreadableRecord, unreadable_bytes, unreadable_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -196,7 +196,7 @@ class FakeOwnership:
 
     def __init__(self, topic: str, *more_topics: str) -> None:
         self.group_id = GROUP
-        self.places_table = ""
+        self.notes_table = ""
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api_process import PATIENCE_S
+from ebs.local.ports import free_port
 from fork_server import start_module
 
-from app.local.ports import free_port
 from app.names import Names
 
 if TYPE_CHECKING:

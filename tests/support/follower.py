@@ -8,7 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.consumer_groups import read_committed
+from app.kafka.groups import read_committed
 from app.names import BARE
 from app.rules.ledger import decode_row
 

@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.produce import ProduceRequest
 from confluent_kafka import Producer
 
-from app.local.kafka_runtime import KAFKA_VERSION, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
+from ebs.local.kafka_runtime import KAFKA_VERSION, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.local.tether import tethered
+from ebs.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
 
-from api import dead_letter_schemas as schemas
+from api.dead_letters import schemas as schemas
 from app.events import TaskCreated, encode
 from app.rules.dead_letters import Origin, dead_letter_headers
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import LOOPBACK, free_port
+from ebs.local.ports import LOOPBACK, free_port
+
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

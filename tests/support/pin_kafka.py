@@ -1,4 +1,4 @@
-"""Writes the pins of a version of Apache Kafka: `make pin-kafka KAFKA=4.5.0` makes `app/local/kafka_jars/4.5.0.txt`."""
+"""Writes the pins of a version of Apache Kafka: `make pin-kafka KAFKA=4.5.0` makes `ebs/local/kafka_jars/4.5.0.txt`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jgo
 
-from app.local.kafka_runtime import PINS
+from ebs.local.kafka_runtime import PINS
 
 _LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 _LOG4J_1 = "ch.qos.reload4j:reload4j:1.2.26"

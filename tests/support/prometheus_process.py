@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 import httpx
 import yaml
 from api_process import PATIENCE_S
+from ebs.local.ports import free_port
 from observed_names import RULES
 
-from app.local.ports import free_port
-from app.local.tether import tethered
+from ebs.local.tether import tethered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,18 +7,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from api_process import PATIENCE_S
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from broker_site import PARTITIONS, Site
 from kafka_proxy import KafkaProxy, proxied_kafka
-
-from app.broker import ensure_topics
-from app.settings import load
-from app.topics import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 
 class ProxiedSite(Site):

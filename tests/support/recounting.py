@@ -6,17 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
+from app.settings.settings.settings import load
 from fake_steps import FakeStep, FakeStore
 from fakes import batch, record
 from plain_names import LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, TASK_EVENTS, WINDOWS_CHANGELOG
 
 from agents.counting.bookkeeper import Bookkeeper
-from api.recount.findings import Findings
-from api.recount.partition import PartitionRecount
-from api.recount.reading import Cut, Stretch
 from app.events import ObjectCreated, encode
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
-from app.settings import load
+from ebs.recount.findings import Findings
+from ebs.recount.partition import PartitionRecount
+from ebs.recount.reading import Cut, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from histories import task_event
 
+from agents.execution.executor import Executor
+from agents.execution.loading import Handlers, LoadedHandler, mode_of, resolve
 from agents.handlers import Context
-from agents.handling.execution import Executor
-from agents.handling.loading import Handlers, LoadedHandler, mode_of, resolve
 from app.events import TaskCreated
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from plain_names import OBJECTS as OBJECTS_TOPIC
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
 OBJECTS = 600

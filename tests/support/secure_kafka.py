@@ -10,9 +10,9 @@ import trustme
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
+from ebs.local.ports import LOOPBACK, free_port
 
-from app.local.embedded_kafka import EmbeddedKafka
-from app.local.ports import LOOPBACK, free_port
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

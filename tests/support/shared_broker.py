@@ -14,13 +14,13 @@ from aiokafka.errors import GroupIdNotFound, KafkaError, NonEmptyGroup, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 from api_process import PATIENCE_S
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 
-from app.broker import ensure_topics
-from app.local.embedded_kafka import EmbeddedKafka
-from app.settings import load
-from app.streaming.abandoned import _ask, _end, _members
-from app.streaming.protocol import ListTransactions
-from app.topics import catalogue
+from app.kafka.abandoned_transactions import _ask, _end, _members
+from app.kafka.protocol import ListTransactions
+from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

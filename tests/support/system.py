@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet import Worker
 
-    from app.local.embedded_kafka import EmbeddedKafka
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 Labels = tuple[tuple[str, str], ...]
 

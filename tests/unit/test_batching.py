@@ -14,7 +14,7 @@ from fakes import batch, record
 from faust.types import TP
 
 from app.errors import StepFailed
-from app.streaming.batching import BatchSchema, message_of, take_batches, wake_takers
+from app.streaming.batching import BatchSchema, faust_message_of, take_batches, wake_takers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -274,7 +274,7 @@ def test_since_leaves_out_what_lies_below(offset, expected):
 def test_message_carries_the_batch_through_the_schema_untouched():
     """One Faust message a batch: its offset is the last one covered, its value the batch itself."""
     whole = batch("in", 0, [record("in", 0, 10, b"\xff not json")], assignment=None, start=10, end=13)
-    message = message_of(whole, TP("in", 0), generation=7)
+    message = faust_message_of(whole, TP("in", 0), generation=7)
     assert (12, 7, TP("in", 0)) == (message.offset, message.generation_id, message.tp)
     schema = BatchSchema()
     assert whole is schema.loads_value(None, message)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.class_archive import ClassArchive
+from ebs.local.class_archive import ClassArchive
 
 LIST = Path(__file__)  # of anything: this Java does not read it
 LISTING = [f"-XX:DumpLoadedClassList={LIST}"]

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from app.settings.settings.settings import load
+from ebs.local.ports import free_port, is_free
 from rich.console import Console
 from typer.testing import CliRunner
 
-from api.cli import cli
-from api.cli.bars import DownloadBar, TaskBar
-from api.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
-from api.cli.demo_run import plan_of
-from api.cli.demo_tables import statistics_table, windows_table
-from api.cli.local_system import Plan, environment, programs, worker_names
-from app.local.ports import free_port, is_free
-from app.settings import load
+from ebs.cli import cli
+from ebs.cli.bars import DownloadBar, TaskBar
+from ebs.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
+from ebs.cli.demo_run import plan_of
+from ebs.cli.demo_tables import statistics_table, windows_table
+from ebs.cli.local_system import Plan, environment, programs, worker_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

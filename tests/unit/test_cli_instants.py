@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from api.cli.instants import instant_ms, instant_text
+from ebs.cli.instants import instant_ms, instant_text
 
 NOW_MS = 1_795_489_276_303
 

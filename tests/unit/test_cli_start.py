@@ -14,8 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.cli import cli
-from api.cli.commands import COMMANDS, imported
+from ebs.cli import cli
+from ebs.cli.commands import COMMANDS, imported
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"aiokafka", "fastapi", "faust", "jgo", "mimesis", "mode", "pydantic", "rocksdict", "starlette", "uvicorn"}

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from api.cli.waiting import Ends, wait_for_all
-from api.client import ApiClient, ApiError
+from ebs.cli.client import ApiClient, ApiError
+from ebs.cli.waiting import Ends, wait_for_all
 
 MANY = 2_000
 BEGUN_MS = 1_000_000

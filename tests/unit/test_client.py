@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from api.client import ApiClient, ApiError, path_of
+from ebs.cli.client import ApiClient, ApiError, path_of
 
 
 def client_of(answer: httpx.Response | Exception, asked: list[httpx.Request] | None = None) -> ApiClient:

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from app.consumer_groups import NOTHING_COMMITTED, read_committed, read_member_count
+from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

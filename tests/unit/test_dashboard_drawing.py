@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from api.dashboard import words
-from api.dashboard.pages.one_object import segments_of
-from api.dashboard.strips import HEIGHT, WIDTH, moments, nice_top, shares, stacked
+from api.objects.object_page import segments_of
+from api.statistics.strips import HEIGHT, WIDTH, moments, nice_top, shares, stacked
 
 NOW_MS = 1_795_489_276_303
 

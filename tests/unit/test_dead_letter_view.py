@@ -15,9 +15,9 @@ from api.view.dead_letters import Place, parse_place, place_text
 from api.view.store import Layout, Slot
 from api.view.view import View
 from app.events import encode
-from app.rules.acts import Act, LetterId, LetterState, act_record
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.fingerprint import fingerprint
+from app.rules.letter_acts import Act, LetterId, LetterState, act_record
 
 EVERYTHING = Filter()
 WORDS = ["ape", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from app.security_settings import secret_fields
-from app.settings import Settings
+from app.settings.settings.security import secret_fields
+from app.settings.settings.settings import Settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 OF_THE_CONTAINER = {

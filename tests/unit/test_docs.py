@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+from app.settings.settings.security import secret_fields
+from app.settings.settings.settings import Settings
 from pages import ROOT, blocks, name_of, pages, spans
 
-from api.cli import cli
-from api.cli.commands import imported
 from api.main import http_app
-from app.security_settings import secret_fields
-from app.settings import Settings
+from ebs.cli import cli
+from ebs.cli.commands import imported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

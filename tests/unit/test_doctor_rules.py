@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from app.settings.settings.settings import Settings
+from app.topics.catalogue.catalogue import catalogue
 
-from app.doctor.diagnosis import diagnose
-from app.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
-from app.rules.workers import HeldUp
-from app.settings import Settings
-from app.topics import catalogue
+from app.rules.worker_heartbeats import HeldUp
+from ebs.doctor.diagnosis import diagnose
+from ebs.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
 
 NOW_MS = 1_795_489_276_303
 BROKER = {

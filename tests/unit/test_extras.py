@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from app.extras import how_to_install
+from app.process.extras import how_to_install
 
 
 def test_packages_of_an_extra_are_named():

@@ -1,4 +1,4 @@
-"""Figures at the limits of their types: the impossible are dead letters with a reason, the possible are counted."""
+"""WorkerFigures at the limits of their types: the impossible are dead letters with a reason, the possible are counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from histories import BASE_MS, object_created, task_event
 from recounting import RecordedPartition
 
-from api.cli.instants import clock_text, instant_text
 from api.dashboard import words
 from api.view.statistics_file import StatisticsFile
 from app.events import (
@@ -45,7 +44,8 @@ from app.rules.counts import (
 )
 from app.rules.ledger import ObjectRow, TaskRow
 from app.rules.ledger_descriptions import describe_object
-from app.rules.workers import decode_heartbeat
+from app.rules.worker_heartbeats import decode_heartbeat
+from ebs.cli.instants import clock_text, instant_text
 
 IMPOSSIBLE = (
     "-1",

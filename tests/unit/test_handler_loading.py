@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sample_handlers
+from app.settings.settings.settings import ProcessTime, Settings
 
+from agents.execution.loading import HandlerRefused, load_handlers, mode_of
 from agents.handlers import Reject
-from agents.handling.loading import HandlerRefused, load_handlers, mode_of
 from app.errors import SettingsError
-from app.settings import ProcessTime, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from app.settings.settings.settings import ProcessTime
 from running_handlers import some_task
 
 from agents.handlers import Context, Reject, Retry, default_handler
-from app.settings import ProcessTime
 
 
 def test_a_context_knows_its_attempt_and_deadline() -> None:

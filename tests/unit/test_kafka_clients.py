@@ -41,7 +41,7 @@ def test_everybody_reads_with_a_reader_that_no_record_can_end():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and "AIOKafkaConsumer" in {name.name for name in node.names}
     ]
-    assert ["app/streaming/reading.py"] == named
+    assert ["app/kafka/reading.py"] == named
 
 
 def test_the_clients_are_found():

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from app.settings.settings.settings import Settings
 
 from app.errors import EmbeddedBrokerError
-from app.local.kafka_commands import server_command, server_properties
-from app.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
-from app.settings import Settings
+from ebs.local.kafka_commands import server_command, server_properties
+from ebs.local.kafka_runtime import KAFKA_VERSION, PINS, Jar, default_cache_dir, ensure_jars, find_java, pinned_jars
 
 GOOD = b"the jar as it was published"
 VERSIONS = sorted(path.stem for path in PINS.glob("*.txt"))

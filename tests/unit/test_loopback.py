@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from api.client import ApiClient
-from api.loopback import takes_proxies
+from app.addresses.loopback import takes_proxies
+from ebs.cli.client import ApiClient
 
 HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"
 

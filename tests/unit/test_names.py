@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue, watched_topics
 
 from app.errors import SettingsError
 from app.names import BARE, MAX_NAMESPACE_CHARS, ROLES, Names, role_of
-from app.settings import load
-from app.topics import catalogue, watched_topics
 
 NAMESPACES = ("", "a", "a.b", "a-b", "A", "acme", "objects", "ebs", "x.objects", "a.ebs", "b" * MAX_NAMESPACE_CHARS)
 MAX_TOPIC_CHARS = 249

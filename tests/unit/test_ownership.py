@@ -11,7 +11,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from fake_coordinator import FakeCoordinator
 from fakes import Fatal, settle, until
 
-from app.streaming.fencing import Membership
+from app.kafka.fencing import Membership
 from app.streaming.ownership import Ownership
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.plain_text import PlainRecord, plain, plain_json, plain_lines
+from app.telemetry.plain_text import PlainRecord, plain, plain_json, plain_lines
 
 EVIL = "\x1b[31mred\x1b[0m\x9b2J\r\n2026-11-27 ERROR forged\t\u202eevil\u2028\x7f\x07\ud800"
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.local.ports import free_port, is_free
-from app.local.web_ports import reserve_web_port
+from ebs.local.ports import free_port, is_free
+
+from app.addresses.web_ports import reserve_web_port
 
 ROOT = Path(__file__).parents[2]
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")

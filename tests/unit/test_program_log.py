@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from app.errors import SettingsError
-from app.local.program_log import ProgramLog, shown_of
-from app.log_format import LOG_FORMAT
+from app.telemetry.log_format import LOG_FORMAT
+from ebs.local.program_log import ProgramLog, shown_of
 
 WHEN = "2026-11-27 23:15:01,123"
 
@@ -53,7 +53,7 @@ def make_log(tmp_path, terminal):
     ("line", "shown"),
     [
         (f"{WHEN} INFO agents.processing: ready", None),
-        (f"{WHEN} WARNING agents.engine.outcomes: task 7-0 failed", "warning: task 7-0 failed"),
+        (f"{WHEN} WARNING agents.engine.attempt_outcomes: task 7-0 failed", "warning: task 7-0 failed"),
         (f"{WHEN} ERROR api.process: a part of the API failed", "error: a part of the API failed"),
         (f"{WHEN} WARNING shop.work: no stock", "warning: no stock"),
         (f"{WHEN} WARNING mode.redirect: printed by a handler", "printed by a handler"),

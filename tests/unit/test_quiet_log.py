@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.quiet_log import OneOfThoseAlike
+from app.telemetry.quiet_log import OneOfThoseAlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

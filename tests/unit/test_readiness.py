@@ -7,9 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from api.cli.demo_play import DemoFailed, DemoPlay
-from api.cli.readiness import Readiness
-from app.local.supervisor import Child
+from ebs.cli.demo_play import DemoFailed, DemoPlay
+from ebs.cli.readiness import Readiness
+from ebs.local.supervisor import Child
 
 URLS = {"api": "http://api", "processing": "http://processing"}
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from fakes import record, unreadable
 
-from app.streaming.reading import RecordReader
+from app.kafka.reading import RecordReader
 
 A, B = TopicPartition("objects", 0), TopicPartition("dead-letters", 1)
 

@@ -8,9 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from app.settings.settings.settings import Settings
 from pages import DOCS, ROOT
-
-from app.settings import Settings
 
 SCRIPT = DOCS / "make_reference.py"
 NAMES = ("settings", "metrics", "exit-codes", "topics", "http", "cli", "python")

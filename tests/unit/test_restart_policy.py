@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.local.restart_policy import Failures, RestartPolicy, after_end
+from ebs.local.restart_policy import Failures, RestartPolicy, after_end
 
 POLICY = RestartPolicy(first_pause_s=0.5, max_pause_s=4.0, healthy_after_s=10.0, refusal_limit=3)
 REFUSED = frozenset({1})

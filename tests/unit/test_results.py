@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.execution.results import encode_result
 from agents.handlers import Reject
-from agents.handling.results import encode_result
 
 
 def nested(levels: int) -> Any:

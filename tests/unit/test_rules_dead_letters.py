@@ -14,8 +14,8 @@ from app.rules.dead_letters import (
     Body,
     Origin,
     dead_letter_headers,
+    faust_message_of,
     fitting,
-    message_of,
 )
 from app.rules.fingerprint import fingerprint
 
@@ -110,7 +110,7 @@ def test_error_that_cannot_say_what_it_is_still_has_headers():
 
     headers = dict(dead_letter_headers(ORIGIN, raised(MuteError()), attempts=1))
     assert headers["kafka_dlt-exception-fqcn"].endswith(b"MuteError")
-    assert "(its text cannot be had: KeyError)" == message_of(MuteError())
+    assert "(its text cannot be had: KeyError)" == faust_message_of(MuteError())
     assert b"KeyError" in headers["kafka_dlt-exception-message"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.rules.dead_letters import MAX_MESSAGE_CHARS, message_of
+from app.rules.dead_letters import MAX_MESSAGE_CHARS, faust_message_of
 from app.rules.fingerprint import fingerprint, generalised
 
 KNOWN = "33cff26fddc4"
@@ -76,7 +76,7 @@ def test_fingerprint_is_the_same_in_every_process_and_version():
 def test_message_that_was_cut_is_still_the_same_error():
     """A quoted value that is longer than what is kept has no end any more, and still does not count."""
     long, longer = (
-        message_of(ValueError(f"bad value '{letter * size}'")) for letter, size in (("ab ", 3_000), ("c", 9_000))
+        faust_message_of(ValueError(f"bad value '{letter * size}'")) for letter, size in (("ab ", 3_000), ("c", 9_000))
     )
     assert MAX_MESSAGE_CHARS == len(long)
     assert fingerprint("ValueError", long) == fingerprint("ValueError", longer)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from app.settings.settings.settings import Settings
+
 from app.rules.kinds import did_you_mean, handled_kinds, shown, why_unhandled
-from app.settings import Settings
 
 
 def test_kinds_are_known_only_where_each_has_a_handler_of_its_own():

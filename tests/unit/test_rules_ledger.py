@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from app.topics.catalogue.catalogue import MAX_RECORD_BYTES
 from histories import BASE_MS, SEEDS, Life, delivered, histories, object_created, task_event, types_of
 from hypothesis import given, settings
 
@@ -38,7 +39,6 @@ from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_states import ENDED_STATES, ObjectState, TaskState, ended_at_ms, state_of_object, state_of_task
 from app.rules.results import MAX_ERROR_CHARS, ResultRow, Results, decode_result_row, result_key, results_prefix
 from app.rules.tally import Tally
-from app.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

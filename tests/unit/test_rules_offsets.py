@@ -11,8 +11,8 @@ from histories import SEEDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.rules.lives import MAX_LIFE_BYTES
 from app.rules.offsets import MAX_METADATA_BYTES, Progress
+from app.rules.owner_lives import MAX_LIFE_BYTES
 
 OPERATIONS = ["take", "start", "start", "start", "finish", "finish", "commit", "commit", "crash"]
 FIRST = 1_000

@@ -19,10 +19,10 @@ from app.events import (
     decode_task_request,
     encode,
 )
-from app.rules.acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
 from app.rules.dead_letters import INCOMPLETE_HEADER, Origin, dead_letter_headers
 from app.rules.ledger import ObjectRow, apply_task_event
 from app.rules.ledger_states import TaskState, state_of_task
+from app.rules.letter_acts import Act, LetterId, LetterState, act_record, is_act, parse_letter_id, read_act, state_after
 from app.rules.redrive import Letter, Outgoing, Plan, RedrivePolicy, Refusal
 from app.rules.tally import Tally
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from app.rules.acts import is_act, read_act
+from app.rules.letter_acts import is_act, read_act
 from app.rules.redrive_runs import Progress, RunState, Wanted, is_progress, progress_record, read_progress
 
 NOW_MS = 1_795_489_276_303

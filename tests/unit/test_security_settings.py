@@ -6,11 +6,11 @@ import os
 import traceback
 
 import pytest
+from app.settings.settings.security import keys_of
+from app.settings.settings.settings import PREFIX, load
 
 from app.errors import SettingsError
-from app.kafka_security import kafka_security
-from app.security_settings import keys_of
-from app.settings import PREFIX, load
+from app.kafka.security import kafka_security
 
 SECRET = "hunter2-hunter2-hunter2"
 PLAIN = {

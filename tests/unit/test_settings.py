@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from app.settings.settings.settings import PREFIX, ProcessTime, Settings, load
 from pydantic import ValidationError
 
 from app.errors import SettingsError
-from app.settings import PREFIX, ProcessTime, Settings, load
 
 DEFAULTS = {
     "broker": "127.0.0.1:9092",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ebs
-from app.name_clashes import hidden_packages
+from app.process.name_clashes import hidden_packages
 from ebs import start
 
 PROBE = """

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from ebs.local.ports import free_port
 
 from app.errors import ProgramFailed
-from app.local.ports import free_port
-from app.local.prefixed_output import PrefixedOutput, lines_of
-from app.local.restart_policy import RestartPolicy
-from app.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
+from ebs.local.prefixed_output import PrefixedOutput, lines_of
+from ebs.local.restart_policy import RestartPolicy
+from ebs.local.supervisor import Program, StopRequest, Supervisor, stop_on_signals
 
 ROOT = Path(__file__).parents[2]
 QUICK = RestartPolicy(first_pause_s=0.01, max_pause_s=0.05, healthy_after_s=1_000)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.guard import TopicGuard
+from app.topics.catalogue.ownership import TopicClaim
+from app.topics.catalogue.shapes import TopicShape
 
 from app.errors import ForeignTopics, TopicMismatch
-from app.settings import load
-from app.topic_guard import TopicGuard
-from app.topic_ownership import TopicClaim
-from app.topic_shapes import TopicShape
-from app.topics import catalogue
 
 SPECS = {spec.name: spec for spec in catalogue(load())}
 REGISTRY = "ebs-topics"

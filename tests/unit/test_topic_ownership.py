@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from app.topic_ownership import Standing, TopicClaim, decode_claim, explain_foreign, standing_of
+from app.topics.catalogue.ownership import Standing, TopicClaim, decode_claim, explain_foreign, standing_of
 
 
 def standing(claim: TopicClaim | None, *, empty: bool, fits: bool = True) -> str:

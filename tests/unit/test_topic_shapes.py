@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.shapes import TopicShape, explain_mismatch
 from plain_names import CONTROL, LEDGER_CHANGELOG, OBJECTS, TASK_EVENTS, WORKERS
-
-from app.settings import load
-from app.topic_shapes import TopicShape, explain_mismatch
-from app.topics import catalogue
 
 CATALOGUE = catalogue(load(partitions=8))
 BOOTSTRAP = "kafka:9092"

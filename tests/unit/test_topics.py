@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
 
 from app.names import BARE, STATISTICS
-from app.settings import load
-from app.topics import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
 
 NAMES = [
     "ebs-topics",

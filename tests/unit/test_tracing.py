@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from app.settings.settings.settings import Settings
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from app.errors import SettingsError
-from app.settings import Settings
-from app.tracing import Trace, parent_of, start_tracing
-from app.tracing_switch import tracing_from
+from app.telemetry.tracing import Trace, parent_of, start_tracing
+from app.telemetry.tracing_switch import tracing_from
 
 ROOT = Path(__file__).parents[2]
 SAMPLED = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

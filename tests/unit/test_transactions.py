@@ -12,8 +12,8 @@ from fake_steps import FakeStore
 from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.fencing import Membership
-from app.streaming.places import NOT_KEPT, PLACES_KEY, Place, decode_places
+from app.kafka.fencing import Membership
+from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, decode_notes
 from app.streaming.transactions import MAX_BATCH_BYTES, Step
 
 if TYPE_CHECKING:
@@ -94,33 +94,33 @@ async def test_step_of_its_own_commits_the_offsets_that_its_body_names(worker):
 
 async def test_step_keeps_its_place_in_a_table_too(worker):
     """With the offset of what it read, beside its rows; markers that it passes alone are worth no row."""
-    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
     await run(step_over(worker, worker.batch(0, [b"1", b"2"])))
     changelog = f"{GROUP}-counts-changelog"
     (row,) = worker.producer.sent_to(changelog)
-    place = Place("id", 2, "cluster")
-    assert (PLACES_KEY, {"in": place}) == (row.key, decode_places(row.value))
-    assert {"in": place} == worker.ownership.partitions[0].places
+    place = OffsetNote("id", 2, "cluster")
+    assert (NOTES_KEY, {"in": place}) == (row.key, decode_notes(row.value))
+    assert {"in": place} == worker.ownership.partitions[0].offset_notes
     await run(step_over(worker, worker.batch(0, [], start=2, end=4)))
     assert 1 == len(worker.producer.sent_to(changelog))
 
 
 async def test_first_step_keeps_its_place_also_if_it_passes_markers_only(worker):
     """It is as good as the offset that it commits: offsets that vanish then must not be refused."""
-    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
     await run(step_over(worker, worker.batch(0, [], end=2)))
     (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
-    assert {"in": Place("id", 2, "cluster")} == decode_places(row.value)
+    assert {"in": OffsetNote("id", 2, "cluster")} == decode_notes(row.value)
 
 
 async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
     """Once, and again when the topic was made anew: what it finished in between only its metadata tells."""
-    worker.ownership.places_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
     for offset in (5, 6):
         async with worker.transactions.step() as step:
             step.commit_offset("in", 0, offset, "books")
     (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
-    assert {"in": Place("id", NOT_KEPT, "cluster")} == decode_places(row.value)
+    assert {"in": OffsetNote("id", NOT_KEPT, "cluster")} == decode_notes(row.value)
 
 
 async def test_step_that_sends_without_offsets_ends_the_process(worker):

@@ -31,10 +31,10 @@ from crafted import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.streaming import codecs, reading
-from app.streaming.codecs import MAX_UNPACKED_BYTES
-from app.streaming.unpacking import Fetched, Unpacking
-from app.streaming.unreadable import UnreadableRecord
+from app.kafka import codecs, reading
+from app.kafka.codecs import MAX_UNPACKED_BYTES
+from app.kafka.unpacking import Fetched, Unpacking
+from app.kafka.unreadable import UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

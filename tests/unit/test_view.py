@@ -13,7 +13,7 @@ from view_records import Record
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View, ViewBehind
 from app.events import ObjectCreated, encode
-from app.rules.workers import Heartbeat
+from app.rules.worker_heartbeats import Heartbeat
 
 
 def an_object(offset: int, object_id: str) -> Record:

@@ -25,11 +25,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.producer.sender import BaseHandler
 
+import app.kafka.transaction_handlers as handlers_module
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
-import app.streaming.transaction_handlers as handlers_module
-from app.streaming.fencing import Membership
-from app.streaming.producer import TransactionalProducer
+from app.kafka.fencing import Membership
+from app.kafka.transactional_producer import TransactionalProducer
 from app.streaming.transactions import Step, Transactions
 
 ROLE = os.environ["SABOTAGE_ROLE"]

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.streaming.producer import TransactionalProducer
+from app.kafka.transactional_producer import TransactionalProducer
 
 PART = os.environ["STALLED_PART"]
 MARKER = Path(os.environ["STALLED_MARKER"])

@@ -3,7 +3,7 @@
 | what | judged by |
 | --- | --- |
 | each accepted object has exactly its tasks, each event and request stands once | `checker`, as after the fault tests |
-| ledger rows, windows and totals equal a recount of the topics | `api.recount`, as `ebs recount` does |
+| ledger rows, windows and totals equal a recount of the topics | `ebs.recount`, as `ebs recount` does |
 | each task ends as its handler's plan says, with that attempt: no attempt is lost, none is spent by a crash | here |
 | each task that died has one dead letter | here |
 | the committed offsets of all groups are at the ends of their inputs | `is_done`, which the schedule waits for |
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiokafka import TopicPartition
+from app.topics.catalogue.catalogue import input_topics
 from checker import Topics, judge, note
 
-from api.recount.reading import Cut, Stretch
-from api.recount.run import Recount
 from app.names import ROLES, STATISTICS
-from app.topics import input_topics
+from ebs.recount.reading import Cut, Stretch
+from ebs.recount.run import Recount
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.kafka.fencing import Membership
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch
-from app.streaming.fencing import Membership
-from app.streaming.progress import Fetching
+from app.streaming.progress_monitor import Fetching
 from simulation import requests
 from simulation.group import ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID
 

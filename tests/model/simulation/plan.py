@@ -11,13 +11,14 @@ import zlib
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.settings.settings.settings import load
+
 from app.names import ROLES
 from app.rules.placement import partition_of
-from app.settings import load
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings.settings import Settings
 
 _PARTITIONS = (1, 2, 3)
 _OBJECTS = (1, 6)

@@ -13,12 +13,12 @@ from aiokafka import TopicPartition
 from aiokafka.producer.sender import BaseHandler
 
 import app.streaming.restore as restore_module
+from app.kafka.fencing import Membership
+from app.kafka.protocol import OffsetFetch
+from app.kafka.transaction_handlers import Unrepeated
+from app.kafka.transactional_producer import TransactionalProducer
 from app.names import LEDGER_TABLE
-from app.streaming.fencing import Membership
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
-from app.streaming.protocol import OffsetFetch
-from app.streaming.transaction_handlers import Unrepeated
 from app.streaming.transactions import Transactions
 from simulation import requests
 from simulation.faults import OF_TRANSACTIONS

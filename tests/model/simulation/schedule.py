@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from app.topics.catalogue.catalogue import catalogue
+
 from app.names import ROLES
 from app.rules.placement import partition_of
-from app.topics import catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
 from simulation.faults import Faults

@@ -13,17 +13,19 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import KafkaError
+from app.topics.catalogue.catalogue import NOTES_TABLES, input_topics
 from fake_steps import FakeStore
 from fakes import ProcessEnded
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
-from agents.engine.ladder import Ladder
-from agents.engine.lanes import Lanes
+from agents.engine.retry_ladder import RetryLadder
+from agents.engine.worker_lanes import WorkerLanes
+from agents.execution.loading import Handlers, LoadedHandler
 from agents.handlers import Reject
-from agents.handling.loading import Handlers, LoadedHandler
 from app.errors import HandlerCrashed
+from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
     DISTRIBUTION,
     EXPIRY_TABLE,
@@ -36,18 +38,16 @@ from app.names import (
     WINDOWS_TABLE,
 )
 from app.rules.control import ControlState
-from app.rules.retry import RetryPolicy
+from app.rules.retry_policy import RetryPolicy
 from app.streaming.ownership import Ownership
-from app.streaming.producer import TransactionalProducer
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
-from app.topics import PLACES_TABLES, input_topics
 from simulation.consumer import SimulatedConsumer, Stream
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from app.streaming.fencing import Membership
+    from app.kafka.fencing import Membership
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process
@@ -134,7 +134,7 @@ class Worker:
             stores=cast("Any", None),
             connection={"network": network},
             fatal=process.fatal,
-            places_table=PLACES_TABLES[role],
+            notes_table=NOTES_TABLES[role],
         )
         self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
         streams = dict.fromkeys(self.ownership.input_topics, Stream())
@@ -210,7 +210,7 @@ class Worker:
     def _process(self) -> list[Any]:
         control = ControlState()
         interval_s = self.settings.commit_interval_ms / 1_000
-        lanes = Lanes(self.transactions, names=self._names, commit_interval_s=interval_s)
+        lanes = WorkerLanes(self.transactions, names=self._names, commit_interval_s=interval_s)
         engine = Engine(
             lanes,
             topic=self._names.task_requests,
@@ -225,7 +225,7 @@ class Worker:
             worker=str(self.process),
         )
         tiers = self.ownership.input_topics[1:]
-        ladder = Ladder(lanes, topics=tiers, control=control)
+        ladder = RetryLadder(lanes, topics=tiers, control=control)
         engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)
         return [

@@ -1,0 +1,238 @@
+"""What becomes of an attempt: its events, and where the task goes from there. All of it leaves with the lane's commit.
+
+| the handler | events | the task |
+| --- | --- | --- |
+| begins | TASK_STARTED, once in all lives of the attempt | is open |
+| returns JSON | TASK_FINISHED | is done |
+| raises, attempts left | TASK_FAILED, TASK_RETRIED | waits on the retry ladder |
+| raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
+| is cancelled by control | TASK_CANCELLED | is done |
+| is cancelled as its partition is lost | none | is its next owner's |
+
+With the end of a task that died may go the pause of its kind (`breaker`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import random
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agents.dead_letters import dead_letter
+from agents.engine.event_fields import cancelled
+from agents.execution.results import encode_result
+from agents.failure_story import FailureStory, describe
+from agents.handlers import Reject, Retry
+from app.errors import HandlerCrashed, RecordTooLarge
+from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
+from app.rules.dead_letters import faust_message_of, type_name_of
+from app.rules.fingerprint import fingerprint
+from app.rules.outgoing import Outgoing
+from app.rules.retry_policy import GiveUp
+from app.streaming.transactions import SURELY_FITS_BYTES
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aiokafka.structs import ConsumerRecord
+
+    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.breaker import Breaker
+    from agents.engine.worker_lanes import WorkerLanes
+    from app.events import TaskCreated, TaskEvent
+    from app.rules.retry_policy import RetryAt, RetryPolicy
+
+log = logging.getLogger(__name__)
+
+
+class Outcomes:
+    """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
+
+    def __init__(
+        self,
+        lanes: WorkerLanes,
+        *,
+        retry_policy: RetryPolicy,
+        max_result_bytes: int,
+        worker: str,
+        clock_ms: Callable[[], int],
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._lanes = lanes
+        self._names = lanes.names
+        self._task_events = lanes.names.task_events
+        self._breaker = breaker
+        self._retry_policy = retry_policy
+        self._max_result_bytes = max_result_bytes
+        self._worker = worker
+        self._clock_ms = clock_ms
+        self._story = FailureStory(log)
+        self.last_progress_at_ms = clock_ms()
+
+    def start(self, attempt: Attempt, now_ms: int) -> bool:
+        """Say that an attempt begins; returns False if an earlier life of it has said so."""
+        if not attempt.lane.progress.start(attempt.offset):
+            return False
+        task = attempt.task
+        event_id = f"s-{attempt.identity}-{task.attempt}"
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
+        self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
+        return True
+
+    def note(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Return what is done when it is committed that an attempt has begun."""
+        return self._lanes.note(attempt.lane)
+
+    def finish(self, attempt: Attempt, result: object) -> None:
+        """Keep the result; one that cannot be kept fails the attempt."""
+        task = attempt.task
+        try:
+            encoded = encode_result(result, self._max_result_bytes)
+        except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
+            self.fail(attempt, error)
+            return
+        now_ms = self._clock_ms()
+        finished = TaskFinished(
+            f"f-{attempt.identity}",
+            *attempt.common,
+            now_ms,
+            self._worker,
+            attempt.wait_ms,
+            attempt.spent_ms(),
+            encoded,
+            task.redrive,
+        )
+        event = self._event(attempt, finished)
+        if len(encoded) > SURELY_FITS_BYTES:
+            try:
+                self._lanes.check_size(event)
+            except RecordTooLarge as error:
+                self.fail(attempt, Reject(f"the result is too large: {error}"))
+                return
+        self._lanes.send(attempt.lane, event)
+        self._done(attempt, now_ms)
+
+    def fail(self, attempt: Attempt, error: BaseException) -> None:
+        """Tell of a failed attempt, and send the task to its next one or to the dead letters."""
+        if attempt.lane.lost:
+            # Its next owner runs it again; a line of the log would tell of a death that is none.
+            return
+        task = attempt.task
+        now_ms = self._clock_ms()
+        decision = self._decide(task, error, now_ms)
+        error_type = type_name_of(error)
+        message = faust_message_of(error)
+        said = f"{error_type}: {message}"
+        group = fingerprint(error_type, message)
+        details = (
+            *attempt.common,
+            now_ms,
+            self._worker,
+            attempt.wait_ms,
+            attempt.spent_ms(),
+            said,
+            task.redrive,
+            error_type,
+            group,
+        )
+        cause, again, wait_s = error, None, 0.0
+        if not isinstance(decision, GiveUp):
+            cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
+            wait_s = (decision.due_at_ms - now_ms) / 1_000
+        pause = None
+        failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
+        if again is None:
+            event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
+            record = dead_letter(
+                _seen_by(attempt),
+                cause,
+                topic=self._names.dead_letters,
+                limit_bytes=self._lanes.transactions.limit_bytes(self._names.dead_letters),
+                attempts=task.attempt,
+                task=task,
+            )
+            if self._breaker is not None:
+                pause = self._breaker.died(attempt, said)
+        else:
+            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
+            record = again
+            text, alike = "%s failed, the next one is due in %.1f s: %s", (task.kind, group)
+            self._story.tell(alike, time.monotonic(), text, describe(task), wait_s, said)
+        outgoing = (failed, event, record)
+        self._lanes.end(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
+        if pause is not None:
+            # The other workers go on until they read it.
+            self._lanes.send_ends()
+        self.last_progress_at_ms = now_ms
+
+    def cancel(self, ready: Ready) -> None:
+        """End a task that control has cancelled, wherever it was."""
+        self._lanes.send(ready.lane, cancelled(ready.task, self._clock_ms(), self._task_events))
+        self._lanes.finish(ready.lane, ready.record.offset)
+
+    def pass_over(self, ready: Ready) -> None:
+        """End a record that asks for what another one has asked for already: without a word."""
+        self._lanes.finish(ready.lane, ready.record.offset)
+
+    def _next_attempt(
+        self, attempt: Attempt, decision: RetryAt, now_ms: int, error: BaseException, said: str
+    ) -> tuple[BaseException, Outgoing | None]:
+        """Return a task's error and the request of its next attempt, or the error that there can be none."""
+        again = _next_attempt(attempt, decision, now_ms, said, self._names.retry_topic(decision.tier_s))
+        try:
+            self._lanes.check_size(again)
+        except RecordTooLarge as too_large:
+            return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
+        return error, again
+
+    def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
+        if isinstance(error, Reject):
+            return GiveUp("rejected by its handler")
+        if isinstance(error, HandlerCrashed):
+            return GiveUp("ended the workers that ran it")
+        return self._retry_policy.decide(
+            attempt=task.attempt,
+            created_at_ms=task.at_ms,
+            now_ms=now_ms,
+            asked_delay_s=_asked_delay_s(error),
+            draw=random.uniform,
+        )
+
+    def _done(self, attempt: Attempt, now_ms: int) -> None:
+        if not attempt.lane.lost:
+            self._lanes.finish(attempt.lane, attempt.offset)
+            self.last_progress_at_ms = now_ms
+            if self._breaker is not None:
+                self._breaker.shares.finished(attempt.task.kind, attempt.began_at_s, time.perf_counter())
+
+    def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
+        return Outgoing(self._task_events, event.object_partition, attempt.key, encode(event))
+
+
+def _asked_delay_s(error: BaseException) -> float | None:
+    """Return how long an error asks to wait; a subclass of `Retry` may have left out what its constructor checks."""
+    delay_s = getattr(error, "delay_s", None) if isinstance(error, Retry) else None
+    return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
+
+
+def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str, topic: str) -> Outgoing:
+    """Return the request of a task's next attempt, for the tier (`topic`) on which it waits."""
+    task = attempt.task
+    again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
+    if task.first_failed_at_ms is msgspec.UNSET:
+        again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
+    record = _seen_by(attempt)
+    return Outgoing(topic, record.partition, record.key, encode(again), list(record.headers))
+
+
+def _seen_by(attempt: Attempt) -> ConsumerRecord:
+    """Return the record of an attempt; where it is traced, what follows hangs on this attempt's span."""
+    if attempt.traced is None:
+        return attempt.record
+    return dataclasses.replace(attempt.record, headers=tuple(attempt.traced.carry(attempt.record.headers)))

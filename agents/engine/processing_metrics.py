@@ -1,0 +1,58 @@
+"""What a processing worker tells on `/metrics` beside what all do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.telemetry.metrics import counter, gauge, labelled_gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from agents.engine.engine import Engine
+    from agents.engine.retry_ladder import RetryLadder
+
+
+class ProcessingCollector:
+    """Running handlers, those left behind, and retries that wait in this worker."""
+
+    def __init__(self, engine: Engine, ladder: RetryLadder) -> None:
+        self._engine = engine
+        self._ladder = ladder
+
+    def collect(self) -> Iterable[Metric]:
+        """Read everything where it is."""
+        pool = self._engine.pool
+        yield gauge("ebs_tasks_in_progress", "Handlers that are running in this worker", len(pool.running))
+        yield gauge("ebs_tasks_in_progress_limit", "How many may run at once", pool.size)
+        yield counter(
+            "ebs_handlers_abandoned_total",
+            "Handlers that did not end when they had to, and were abandoned",
+            0 if pool.executor is None else pool.executor.abandoned_count,
+        )
+        yield gauge(
+            "ebs_handlers_abandoned", "Abandoned handlers that still run; each keeps a place", pool.abandoned_count
+        )
+        held_up = {number for held in self._engine.held_up() for number in held.partitions}
+        yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind holds up", len(held_up))
+        breaker = self._engine.breaker
+        yield counter(
+            "ebs_breaker_trips_total",
+            "Times that this worker paused a kind because too many of its tasks died",
+            0 if breaker is None else breaker.trip_count,
+        )
+        tiers = {tier.topic.rpartition("-")[2]: tier for tier in self._ladder.tiers()}
+        yield labelled_gauge(
+            "ebs_retry_waiting",
+            "Retries that wait in this worker's memory until they are due",
+            ["tier"],
+            [((name,), tier.waiting_count) for name, tier in tiers.items()],
+        )
+        yield labelled_gauge(
+            "ebs_retry_next_due_timestamp_seconds",
+            "When the first retry that waits is due; absent if none does",
+            ["tier"],
+            [((name,), tier.next_due_at_ms / 1_000) for name, tier in tiers.items() if tier.next_due_at_ms is not None],
+        )

@@ -1,0 +1,86 @@
+"""Two redrives of one dead letter at once make one run: the first request of each generation is noted.
+
+Table `redriven`: `app.rules.distribution.SeenKeys` (a bucket of stream time, then the task's identity) to the offset of
+that request. Rows live for a day of stream time and then go, in the store and, by tombstones, in the changelog. That is
+ample: the requests of two redrives lie as far apart as the API's views of `dead-letters`, which is seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from agents.engine.event_fields import worker_identity_of
+from app.names import REDRIVEN_TABLE
+from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys
+
+if TYPE_CHECKING:
+    from agents.engine.attempt import Ready
+    from agents.engine.lane import Lane
+    from agents.engine.worker_lanes import WorkerLanes
+
+log = logging.getLogger(__name__)
+
+RETENTION_MS = 86_400_000
+_EXPIRE_AT_ONCE = 2_000
+"""Rows that go with one commit, so that the end of a bucket does not make one giant transaction."""
+_NOTES = 1_000
+"""Notes in memory of a lane, after which those that the store has by now are dropped."""
+
+
+class RedrivenTasks:
+    """Knows which redriven tasks have had their first request."""
+
+    def __init__(self, lanes: WorkerLanes, retention_ms: int = RETENTION_MS) -> None:
+        self._lanes = lanes
+        self._keys = SeenKeys(retention_ms)
+
+    def open(self, lane: Lane) -> None:
+        """Go on with a lane's stream time where it was: if it went back, rows would be looked for in the past."""
+        store = lane.partition.stores.get(REDRIVEN_TABLE)
+        newest = store.last_key() if store is not None else None
+        lane.stream_time_ms = self._keys.written_at_ms(newest) if newest else 0
+
+    def is_repeated(self, ready: Ready) -> bool:
+        """Return whether another record redrove this task in the same generation; the first one of each is noted."""
+        lane, record, task = ready
+        if task.attempt > 1:
+            return False
+        identity = worker_identity_of(task)
+        mine = str(record.offset).encode()
+        first = self._first(lane, identity)
+        if first is None:
+            key = self._keys.write_key(identity, lane.stream_time_ms)
+            self._note(lane, key, mine)
+            return False
+        if first != mine:
+            log.info("%s was redriven twice: one run counts", task.task_id)
+        return first != mine
+
+    def expire(self, lane: Lane) -> None:
+        """Let go of rows whose time is over, some at a time; called now and then, cheap when there is nothing to do."""
+        store = lane.partition.stores.get(REDRIVEN_TABLE)
+        if store is None or lane.stream_time_ms < lane.expires_at_ms or lane.rows:
+            return
+        expired = expired_keys(store.keys(FIRST_KEY), self._keys, lane.stream_time_ms, _EXPIRE_AT_ONCE)
+        for key in expired:
+            lane.redriven.pop(key, None)
+            self._lanes.put(lane, REDRIVEN_TABLE, key, None)
+        if len(expired) < _EXPIRE_AT_ONCE:
+            lane.expires_at_ms = self._keys.next_bucket_at_ms(lane.stream_time_ms)
+
+    def _first(self, lane: Lane, identity: str) -> bytes | None:
+        store: Any = lane.partition.stores[REDRIVEN_TABLE]
+        for key in self._keys.look_up_keys(identity, lane.stream_time_ms):
+            first: bytes | None = lane.redriven.get(key) or store.get(key)
+            if first is not None:
+                return first
+        return None
+
+    def _note(self, lane: Lane, key: bytes, offset: bytes) -> None:
+        """Note a first request: in memory too, for the row is in the store only after the next commit."""
+        if len(lane.redriven) >= _NOTES:
+            store = lane.partition.stores[REDRIVEN_TABLE]
+            lane.redriven = {key: value for key, value in lane.redriven.items() if store.get(key) is None}
+        lane.redriven[key] = offset
+        self._lanes.put(lane, REDRIVEN_TABLE, key, offset)

@@ -1,0 +1,353 @@
+"""Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
+
+`Lanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `ladder`)
+takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
+one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
+started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from aiokafka import TopicPartition
+
+from agents.dead_letters import dead_letter
+from agents.engine.lane import MAX_PARKED, Lane
+from agents.future_stamps import future_stamps
+from app.rules.offsets import MAX_METADATA_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from app.names import Names
+    from app.rules.outgoing import Outgoing
+    from app.streaming.batching import RecordBatch
+    from app.streaming.ownership import Partition
+    from app.streaming.transactions import Step, Transactions
+
+_COMMIT_AT_ONCE = 4_000
+"""Records to send after which the committer does not wait for its interval."""
+_GATHER_S = 0.25
+"""Ends that go to topics off the main road wait so long for others, unless none went within that time.
+
+Each partition that a transaction writes to costs the broker a marker, and its readers a fetch: one task in a hundred
+that fails put three more topics into every transaction, and doubled the broker's CPU time (2026-11, `make bench-engine
+BENCH="--only poison"`)."""
+_MAX_GATHERED = 1_000
+"""Ends that do not wait any longer: each holds its records, stack traces among them."""
+_PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
+"""A lane whose encoded progress is longer starts nothing more until it shrinks."""
+
+
+class LaneUser(Protocol):
+    """Who works the lanes of some topics; `max_backlog`: what may wait in one of them before its fetching is held."""
+
+    max_backlog: int
+
+    def lane_ready(self, lane: Lane) -> None:
+        """Begin with a lane where its committed progress says."""
+
+    def lane_lost(self, lane: Lane) -> None:
+        """Stop everything that runs for a lane."""
+
+    def committed(self) -> None:
+        """Hear that a step was collected: crowded lanes may have room again."""
+
+
+class Lanes:
+    """All lanes of a worker, and their committer. Implements `ownership.Observer`.
+
+    Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        *,
+        names: Names,
+        commit_interval_s: float,
+        gather_s: float = _GATHER_S,
+        max_parked: int = MAX_PARKED,
+        crowded_bytes: int = _PROGRESS_ALARM_BYTES,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`max_parked`: tasks of one lane that may wait beside the others; `crowded_bytes`: see there."""
+        self.transactions = transactions
+        self.names = names
+        self._max_parked = max_parked
+        self._crowded_bytes = crowded_bytes
+        self._clock_ms = clock_ms
+        self._commit_interval_s = commit_interval_s
+        self._gather_s = gather_s
+        self._gathered: list[tuple[Lane, int, Sequence[Outgoing]]] = []
+        self._gathering: asyncio.TimerHandle | None = None
+        self._gathered_at_s = -math.inf
+        self._users: dict[str, LaneUser] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._changed = asyncio.Event()
+        self._plenty = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._outgoing_count = 0
+        self._is_committing = False
+        transactions.ownership.observers.append(self)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was sent is committed."""
+        return not (self._outgoing_count or self._is_committing or self._gathered)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def register(self, user: LaneUser, topics: Sequence[str]) -> None:
+        """Let `user` work the lanes of `topics`, those that are ready already included."""
+        for topic in topics:
+            self._users[topic] = user
+            for partition in self.transactions.ownership.partitions.values():
+                if partition.active:
+                    # It was ready before its user was: nobody would tell it, and its records would be passed over.
+                    self._open(partition, topic)
+
+    async def commit_forever(self) -> None:
+        """Commit what changes until cancelled: the committer. The app owns it, neither engine nor ladder does.
+
+        It must outlive both, so that what they finish while the worker stops is committed.
+        """
+        loop = asyncio.get_running_loop()
+        due_at_s = 0.0
+        while True:
+            await self._changed.wait()
+            pause_s = due_at_s - loop.time()
+            if pause_s > 0 and not self._plenty.is_set():
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._plenty.wait()
+                except TimeoutError:
+                    pass
+            due_at_s = loop.time() + self._commit_interval_s
+            async with self.transactions.step() as step:
+                self._is_committing = True
+                collected = self._collect(step)
+            self._is_committing = False
+            for lane, noted in collected:
+                lane.committed()
+                _wake(noted)
+            self._quiet.set()
+
+    def take(self, batch: RecordBatch) -> Lane | None:
+        """Queue what of a batch is not done yet in its lane, and return the lane; None if it is not ours."""
+        lane = self._lanes.get((batch.topic, batch.partition))
+        if lane is None:
+            return None
+        admitted = self.transactions.admit(batch, lane.progress.taken_to)
+        if admitted is None:
+            return None
+        for record in admitted.records:
+            if lane.progress.take(record.offset):
+                lane.waiting.append(record)
+        lane.progress.take_to(admitted.end)
+        if admitted.records:
+            newest_ms, now_ms = admitted.records[-1].timestamp, self._clock_ms()
+            if newest_ms > now_ms:
+                newest_ms = future_stamps.believe(f"{lane.topic}-{lane.partition.number}", newest_ms, now_ms)
+            lane.stream_time_ms = max(lane.stream_time_ms, newest_ms)
+            self.derive_hold(lane)
+        self._mark(lane)
+        return lane
+
+    def send(self, lane: Lane, outgoing: Outgoing) -> None:
+        """Send a record with the lane's next commit."""
+        if lane.lost:
+            # A handler that would not be cancelled: its task belongs to another worker now.
+            return
+        lane.outbox.append(outgoing)
+        self._outgoing_count += 1
+        if self._outgoing_count >= _COMMIT_AT_ONCE:
+            self._plenty.set()
+        if not lane.changed:
+            self._mark(lane)
+
+    def check_size(self, outgoing: Outgoing) -> None:
+        """Raise `RecordTooLarge` if the record's topic does not take it."""
+        self.transactions.check_size(outgoing.topic, outgoing.key, outgoing.value, outgoing.headers)
+
+    def put(self, lane: Lane, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a table row with the lane's next commit, or delete it (None)."""
+        lane.rows[table, key] = value
+        self._mark(lane)
+
+    def finish(self, lane: Lane, offset: int) -> None:
+        """Note that a record is done for good."""
+        lane.progress.finish(offset)
+        if lane.held:
+            self.derive_hold(lane)
+        if not lane.changed:
+            self._mark(lane)
+        self._quiet.set()
+
+    def end(self, lane: Lane, offset: int, outgoing: Sequence[Outgoing]) -> None:
+        """Send what becomes of a record and note that it is done, all in one commit, together with other such ends.
+
+        For what goes to topics that are seldom written to. Until then the record counts as not done.
+        """
+        self._gathered.append((lane, offset, outgoing))
+        if len(self._gathered) >= _MAX_GATHERED:
+            self._send_gathered()
+        elif self._gathering is None:
+            loop = asyncio.get_running_loop()
+            due_at_s = max(loop.time(), self._gathered_at_s + self._gather_s)
+            self._gathering = loop.call_at(due_at_s, self._send_gathered)
+
+    def send_ends(self) -> None:
+        """Let no end that was given to `end` wait any longer."""
+        if self._gathered:
+            self._send_gathered()
+
+    def take_back(self, topic: str, key: bytes) -> None:
+        """Do not send what no step has collected yet of a topic and key."""
+        for lane in self:
+            kept = [one for one in lane.outbox if (one.topic, one.key) != (topic, key)]
+            self._outgoing_count -= len(lane.outbox) - len(kept)
+            lane.outbox = kept
+
+    def bury(self, lane: Lane, record: ConsumerRecord, error: BaseException) -> None:
+        """Send a record that cannot be read to the dead letters with the next commit."""
+        if not lane.lost:
+            topic = self.names.dead_letters
+            limit_bytes = self.transactions.limit_bytes(topic)
+            self.send(lane, dead_letter(record, error, topic=topic, limit_bytes=limit_bytes))
+
+    def note(self, lane: Lane) -> asyncio.Future[None]:
+        """Commit what happened in a lane at once; returns what is done when that commit is through."""
+        noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.noted.append(noted)
+        self._plenty.set()
+        self._mark(lane)
+        return noted
+
+    async def leave(self, topic: str) -> None:
+        """Commit that this worker leaves the lanes of a topic as it should: no death, whatever ran last."""
+        left = [lane for lane in self if lane.topic == topic and lane.announced]
+        for lane in left:
+            lane.end_life()
+        if left:
+            await asyncio.wait([self.note(lane) for lane in left])
+
+    def derive_hold(self, lane: Lane) -> None:
+        """Hold the fetching of a lane, or go on with it, as what waits in it now demands.
+
+        Called wherever that changes: as records are taken, start, and are done, however they came to their end.
+        """
+        held = lane.must_hold()
+        if held != lane.held:
+            lane.held = held
+            self._publish_holds()
+
+    def needless_hold(self) -> str:
+        """Return the partition whose fetching is held although too little waits in it; "" if there is none.
+
+        For the watchdog: there should be none, or the partition would stand still for good.
+        """
+        for lane in self:
+            if lane.held and not lane.must_hold():
+                return f"{lane.topic}-{lane.partition.number}"
+        return ""
+
+    async def wait_quiet(self) -> None:
+        """Wait until something was finished or committed."""
+        self._quiet.clear()
+        await self._quiet.wait()
+
+    def partition_ready(self, partition: Partition) -> None:
+        """Open the lanes of a partition."""
+        for topic in self._users:
+            self._open(partition, topic)
+
+    def partition_lost(self, partition: Partition) -> None:
+        """Close the lanes of a partition."""
+        for topic, user in self._users.items():
+            lane = self._lanes.pop((topic, partition.number), None)
+            if lane is not None:
+                lane.lost = True
+                self._outgoing_count -= len(lane.outbox)
+                user.lane_lost(lane)
+                _wake(lane.noted)
+        self._publish_holds()
+        self._quiet.set()
+
+    def _open(self, partition: Partition, topic: str) -> None:
+        user = self._users[topic]
+        lane = Lane(partition, topic, max_backlog=user.max_backlog, max_parked=self._max_parked)
+        self._lanes[topic, partition.number] = lane
+        user.lane_ready(lane)
+
+    def _send_gathered(self) -> None:
+        self._gathered_at_s = asyncio.get_running_loop().time()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        gathered, self._gathered = self._gathered, []
+        for lane, offset, outgoing in gathered:
+            if lane.lost:
+                continue
+            for one in outgoing:
+                self.send(lane, one)
+            self.finish(lane, offset)
+        self._quiet.set()
+
+    def _mark(self, lane: Lane) -> None:
+        if not lane.changed:
+            lane.changed = True
+            self._changed.set()
+
+    def _collect(self, step: Step) -> list[tuple[Lane, list[asyncio.Future[None]]]]:
+        """Move what happened since the last commit into a step; returns the lanes in it, with who waits for it."""
+        self._changed.clear()
+        self._plenty.clear()
+        collected = []
+        for (topic, number), lane in self._lanes.items():
+            if not lane.changed or step.partition(number) is not lane.partition:
+                continue
+            metadata = lane.encode()
+            noted, lane.noted = lane.noted, []
+            if metadata is None:
+                # It fits again once running tasks have finished: no other starts in this lane until then. What waits
+                # for a commit may be all that runs.
+                lane.crowded = True
+                _wake(noted)
+                self._changed.set()
+                continue
+            lane.crowded = len(metadata) > self._crowded_bytes
+            for outgoing in lane.outbox:
+                step.send(*outgoing)
+            for (table, key), value in lane.rows.items():
+                rows = step.rows(table, number)
+                if value is None:
+                    rows.delete(key)
+                else:
+                    rows.put(key, value)
+            self._outgoing_count -= len(lane.outbox)
+            lane.outbox.clear()
+            lane.rows.clear()
+            lane.changed = False
+            step.commit_offset(topic, number, lane.progress.watermark, metadata)
+            collected.append((lane, noted))
+        for user in set(self._users.values()):
+            user.committed()
+        return collected
+
+    def _publish_holds(self) -> None:
+        held = frozenset(TopicPartition(topic, number) for (topic, number), lane in self._lanes.items() if lane.held)
+        self.transactions.ownership.hold(held)
+
+
+def _wake(noted: list[asyncio.Future[None]]) -> None:
+    for one in noted:
+        if not one.done():
+            one.set_result(None)

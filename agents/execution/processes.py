@@ -1,0 +1,206 @@
+"""Processes for @cpu_bound handlers: as many as there are CPUs, each killed when its run is not wanted any more.
+
+They are spawned, not forked: a copy of a process with Kafka's connections and threads may hang or write to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import time
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+import pebble
+
+from agents.execution.child import Call, News, encode_call, prepare, run_handler
+from agents.handlers import Progress
+from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agents.execution.child import Answer
+    from agents.handlers import Context
+
+log = logging.getLogger(__name__)
+
+_POOL_CHECK_S = 1.0
+"""How often a run looks whether its pool still works: tasks on the way into a pool that breaks are never answered."""
+_TRIES = 3
+"""Of a run whose pool breaks before it begins, which is nothing that the task has done."""
+_NEWS_BYTES = 65_536
+
+_decode_news = msgspec.json.Decoder(News).decode
+
+
+def cpu_count() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class HandlerProcesses:
+    """Runs handlers by their specs in a pool of processes, which is started by the first run."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        specs: Sequence[str],
+        *,
+        process_count: int,
+        max_result_bytes: int,
+        apart: bool = False,
+        runs_per_process: int = 0,
+    ) -> None:
+        """Prepare for handlers named `specs`; `apart`: one of them ends its process. 0 runs are no limit."""
+        self._apart = apart
+        self._runs_per_process = runs_per_process
+        self._loop = loop
+        self._specs = specs
+        self._process_count = process_count
+        self._max_result_bytes = max_result_bytes
+        self._pool: pebble.ProcessPool | None = None
+        self._starting = asyncio.Lock()
+        # A run waits for a process here and not in the pool: there its time would run, and cancelling would kill.
+        self._free = asyncio.Semaphore(process_count)
+        self._run_ids = itertools.count()
+        self._contexts: dict[int, Context] = {}
+        self._spawn = multiprocessing.get_context("spawn")
+        self._news_from, self._news_to = self._spawn.Pipe(duplex=False)
+        os.set_blocking(self._news_from.fileno(), False)
+        os.set_blocking(self._news_to.fileno(), False)
+        loop.add_reader(self._news_from, self._read_news)
+        self._unread = b""
+        self._closed = False
+
+    async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
+        """Run a handler, once a process is free, and return its result as JSON.
+
+        Raises what the handler raises, `TimeLimitExceeded`, `ProcessDied` or `NoProcess`; cancelling kills the process.
+        One with a `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
+        """
+        run_id = next(self._run_ids)
+        self._contexts[run_id] = context
+        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes, is_async))
+        try:
+            async with self._free:
+                answer = await self._answer(spec, call, context.time_limit_s, grace_s)
+        finally:
+            del self._contexts[run_id]
+        if answer.error_text:
+            _raise_error(answer)
+        return msgspec.Raw(answer.result)
+
+    async def close(self) -> None:
+        """Kill the processes. Runs that are not cancelled before fail with `NoProcess` or `ProcessDied`."""
+        async with self._starting:
+            self._closed = True
+            await self._end_pool()
+        self._loop.remove_reader(self._news_from)
+        self._news_from.close()
+        self._news_to.close()
+
+    async def _answer(self, spec: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
+        for _ in range(_TRIES):
+            try:
+                return await _ask(await self._running_pool(), call, time_limit_s + grace_s)
+            except TimeoutError:
+                # A handler's own TimeoutError is part of an answer.
+                if grace_s:
+                    raise HandlerCrashed(
+                        f"handler {spec} blocked its event loop, beyond the time limit of {time_limit_s:g} s "
+                        "(EBS_TASK_TIME_LIMIT_S): its process was killed"
+                    ) from None
+                raise TimeLimitExceeded(
+                    f"handler {spec} took more than {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S), its process was killed"
+                ) from None
+            except pebble.ProcessExpired as error:
+                raise ProcessDied(
+                    f"the process of handler {spec} ended with exit code {error.exitcode} (below 0: killed by that "
+                    "signal; -9 often means that the memory was used up)"
+                ) from error
+            except BrokenProcessPool as error:
+                log.warning("the pool of handler processes broke and is started again: %s", error)
+        raise NoProcess(f"the processes for handler {spec} do not start, see their output above")
+
+    async def _running_pool(self) -> pebble.ProcessPool:
+        async with self._starting:
+            if self._closed:
+                raise NoProcess("the processes are closed already")
+            if self._pool is None or not self._pool.active:
+                await self._end_pool()
+                self._pool = await self._start_pool()
+            return self._pool
+
+    async def _start_pool(self) -> pebble.ProcessPool:
+        # The processes ignore SIGTERM (`child.prepare`), so waiting for its effect is waiting for nothing.
+        pebble.CONSTS.term_timeout = 0.01
+        level = logging.getLogger("agents").getEffectiveLevel()
+        pool = pebble.ProcessPool(
+            max_workers=self._process_count,
+            max_tasks=self._runs_per_process,
+            initializer=partial(prepare, apart=self._apart),
+            initargs=(self._specs, self._news_to, level),
+            context=self._spawn,
+        )
+        # Looking at it starts the processes, which takes too long for the event loop.
+        await asyncio.to_thread(getattr, pool, "active")
+        return pool
+
+    async def _end_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(_end, pool)
+
+    def _read_news(self) -> None:
+        try:
+            self._unread += os.read(self._news_from.fileno(), _NEWS_BYTES)
+        except BlockingIOError:
+            return
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            news = _decode_news(line)
+            context = self._contexts.get(news.run_id)
+            if context is not None:
+                context.last_progress = Progress(news.fraction, news.message, time.monotonic())
+
+
+async def _ask(pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:
+    try:
+        future = asyncio.wrap_future(pool.schedule(run_handler, args=(call,), timeout=time_limit_s))
+    except RuntimeError as error:  # it broke since we looked
+        raise BrokenProcessPool(str(error)) from error
+    try:
+        while not future.done():
+            await asyncio.wait((future,), timeout=_POOL_CHECK_S)
+            if not future.done() and not pool.active:
+                raise BrokenProcessPool("it stopped without an answer")
+        return future.result()
+    finally:
+        # Makes the pool kill the process, within 0.1 s, if it has not answered.
+        future.cancel()
+
+
+def _raise_error(answer: Answer) -> NoReturn:
+    error: object = None
+    if answer.pickled_error:
+        try:
+            error = pickle.loads(answer.pickled_error)  # noqa: S301  # our own process wrote it
+        # Some can be read back in that process only, such as those of a module that was made there.
+        except BaseException as broken:  # noqa: BLE001
+            log.debug("the error of a handler's process cannot be read back: %r", broken)
+    if not isinstance(error, Exception):
+        error = HandlerError(answer.error_text)
+    error.add_note(f"In the handler's process:\n{answer.stack_trace}")
+    raise error
+
+
+def _end(pool: pebble.ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]  # pebble's own types leave it out
+    pool.join()

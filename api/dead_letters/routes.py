@@ -1,0 +1,175 @@
+"""The desk of dead letters: look at them, redrive them, discard them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from api.control.answers import now_ms
+from api.dead_letters import schemas as schemas
+from api.dead_letters.answers import describe_fully, describe_groups, describe_letter, letter_links
+from api.dependencies import Collaborators, Parts, documented_body, documented_problems, json_response
+from api.server import problems
+from api.submit import body
+from api.view.answers import describe_view
+from api.view.dead_letter_filter import Filter
+from api.view.dead_letters import parse_place, place_text
+from api.view.view import ViewBehind
+from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
+
+router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+
+
+class _Edit(msgspec.Struct, forbid_unknown_fields=True):
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_edit = msgspec.json.Decoder(_Edit).decode
+
+
+_EDIT_BODY = {
+    "requestBody": {
+        "required": False,
+        "description": "Left out: the letter as it is. Of a task `payload` replaces the fields that it names (name, "
+        "content, kind); of a dead letter that is not a task it is the whole JSON value",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"payload": {"type": "object"}}},
+                "examples": {"edited": {"value": {"payload": {"content": "without the typo"}}}},
+            }
+        },
+    }
+}
+
+
+@router.get(
+    "",
+    response_model=schemas.LetterList | schemas.GroupList,
+    responses=documented_problems(422, 503),
+    summary="Dead letters newest first, or their groups",
+)
+async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
+    """Answer with the letters that meet all conditions, page by page, or with the groups that have such letters."""
+    wanted = Filter(
+        asked.fingerprint, asked.kind, asked.error, asked.topic, asked.state, asked.since_ms, asked.before_ms
+    )
+    after = None if asked.cursor is None else parse_place(asked.cursor)
+    if asked.cursor is not None and after is None:
+        detail = "Input should be the next_cursor of an answer"
+        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    letters = parts.view.dead_letters
+    view = describe_view(parts.view, now_ms(parts))
+    try:
+        if asked.group_by is not None:
+            groups = await letters.groups(wanted, asked.limit)
+            return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
+        page, place = await letters.page(wanted, asked.limit, after)
+    except ViewBehind as error:
+        raise behind(error) from error
+    listed = [describe_letter(one.letter_id, one.summary) for one in page]
+    next_cursor = None if place is None else place_text(place)
+    return json_response({"dead_letters": listed, "next_cursor": next_cursor, "view": view})
+
+
+@router.get(
+    "/{letter_id}",
+    response_model=schemas.LetterDetail,
+    responses=documented_problems(404, 503),
+    summary="Look at a dead letter",
+)
+async def read_letter(letter_id: str, parts: Parts) -> Response:
+    """Answer with its bytes, headers and stack trace, and what was done to it."""
+    parsed = _parse(letter_id)
+    letters = parts.view.dead_letters
+    try:
+        summary = letters.summary(parsed)
+        if summary is None:
+            await parts.view.catch_up(parts.view.names.dead_letters)
+            summary = letters.summary(parsed)
+        if summary is None:
+            raise _unknown(letter_id)
+        return json_response(describe_fully(parsed, summary, letters.letter(parsed)))
+    except ViewBehind as error:
+        raise behind(error) from error
+
+
+@router.post(
+    "/{letter_id}/redrive",
+    status_code=202,
+    response_model=schemas.RedriveAccepted,
+    responses=documented_problems(400, 404, 409, 413, 415, 422, 503),
+    openapi_extra=_EDIT_BODY,
+    summary="Redrive a dead letter, edited or as it is",
+)
+async def redrive_letter(letter_id: str, request: Request, parts: Parts) -> Response:
+    """Answer 202 once the broker has the new first attempt; a letter is redriven once, a task three times at most."""
+    payload = await _read_payload(request, parts)
+    redriven = await parts.redriver.redrive(_parse(letter_id), client_of(request), payload)
+    plan = redriven.plan
+    answer = {
+        "id": letter_id,
+        "state": LetterState.REDRIVEN,
+        "redrive": plan.redrive,
+        "task_id": plan.task_id,
+        "object_id": plan.object_id,
+        "links": letter_links(_parse(letter_id), plan.object_id),
+    }
+    return json_response(answer, 202)
+
+
+@router.delete(
+    "/{letter_id}",
+    response_model=schemas.Discarded,
+    responses=documented_problems(400, 404, 409, 413, 415, 422, 503),
+    openapi_extra=documented_body(schemas.DiscardWanted, "The reason, if the query does not say it"),
+    summary="Discard a dead letter",
+)
+async def discard_letter(
+    letter_id: str,
+    request: Request,
+    parts: Parts,
+    reason: Annotated[str | None, Query(min_length=1, max_length=1_000, description="Why nobody wants it")] = None,
+) -> Response:
+    """Mark it as one that nobody wants any more; its bytes stay on the topic."""
+    parsed = _parse(letter_id)
+    asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.DiscardWanted)
+    why = reason or asked.reason
+    if why is None:
+        raise problems.invalid([{"detail": "A reason is required, in the body or in the query", "pointer": "#/reason"}])
+    await parts.redriver.discard(parsed, client_of(request), why)
+    answer = {"id": letter_id, "state": LetterState.DISCARDED, "reason": why, "links": letter_links(parsed, None)}
+    return json_response(answer)
+
+
+async def _read_payload(request: Request, parts: Collaborators) -> bytes | None:
+    data = await body.read_json(request, parts.settings.max_body_bytes)
+    try:
+        payload = _decode_edit(data or b"{}").payload
+    except msgspec.ValidationError as error:
+        raise problems.invalid([{"detail": f"Known is payload: {error}", "pointer": "#"}]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise body.malformed(str(error)) from None
+    return None if payload is msgspec.UNSET else bytes(payload)
+
+
+def _parse(letter_id: str) -> LetterId:
+    parsed = parse_letter_id(letter_id)
+    if parsed is None:
+        raise _unknown(letter_id)
+    return parsed
+
+
+def client_of(request: Request) -> str:
+    """Return whose act it is: the address of the client."""
+    return "" if request.client is None else request.client.host
+
+
+def _unknown(letter_id: str) -> problems.Problem:
+    return problems.not_found(f"there is no dead letter {letter_id}")
+
+
+def behind(error: ViewBehind) -> problems.Problem:
+    """Return the answer of a view that cannot tell yet."""
+    return problems.unavailable("view-behind", str(error))

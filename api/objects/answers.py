@@ -1,0 +1,91 @@
+"""Objects and their tasks as the routes find and describe them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from api.dependencies import object_links
+from api.server import problems
+from api.view.view import Found, ViewBehind
+from app.rules.ledger import ObjectRow
+from app.rules.ledger_descriptions import describe_object, describe_task
+
+if TYPE_CHECKING:
+    from api.dependencies import Collaborators
+    from api.view.object_list import Listed
+    from app.rules.results import ResultRow
+
+
+async def find_object(object_id: str, parts: Collaborators) -> Found:
+    """Return what is known of an object. Raises `Problem` (404, 503)."""
+    try:
+        found = await parts.view.find(object_id)
+    except ViewBehind as error:
+        raise behind(error) from error
+    if found is None:
+        raise no_object(object_id)
+    return found
+
+
+def behind(error: ViewBehind) -> problems.Problem:
+    """Return the answer of a view that cannot tell yet."""
+    return problems.unavailable("view-behind", str(error))
+
+
+def no_object(object_id: str) -> problems.Problem:
+    """Return the answer to a question about an object that does not exist."""
+    return problems.not_found(f"there is no object {object_id}")
+
+
+def row_of(found: Found) -> ObjectRow:
+    """Return the ledger row; what it would be if nothing but OBJECT_CREATED had been counted, where there is none."""
+    if found.row is not None:
+        return found.row
+    record = found.record
+    assert record is not None  # one of the two is there
+    return ObjectRow(kind=record.kind, task_count=record.task_count or 0, created_at_ms=record.at_ms)
+
+
+def describe_found(object_id: str, found: Found) -> dict[str, Any]:
+    """Return an object as people read it."""
+    record = found.record
+    return {
+        **describe_object(object_id, row_of(found)),
+        "name": None if record is None else record.name,
+        "content": None if record is None else record.content,
+        "links": object_links(object_id),
+    }
+
+
+def describe_listed(listed: Listed) -> dict[str, Any]:
+    """Return an object as it stands in a list."""
+    return {
+        **describe_object(listed.object_id, listed.row),
+        "name": listed.name,
+        "created_at_ms": listed.created_at_ms,
+        "links": object_links(listed.object_id),
+    }
+
+
+def describe_task_of(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
+    """Return a task as people read it."""
+    returned = msgspec.Raw(result.result) if result.result else None
+    return {**describe_task(object_id, row, sequence, result), "result": returned}
+
+
+NOT_RUNNING = {"progress": None, "message": None, "worker": None}
+
+
+def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
+    """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
+    prefix = f"{object_id}-"
+    told: dict[int, dict[str, Any]] = {}
+    for heard in parts.view.workers.alive(parts.submitter.clock_ms()):
+        for task in heard.heartbeat.running:
+            sequence = task.task_id.removeprefix(prefix)
+            if sequence != task.task_id and sequence.isdecimal():
+                worker = heard.heartbeat.worker
+                told[int(sequence)] = {"progress": task.progress, "message": task.message or None, "worker": worker}
+    return told

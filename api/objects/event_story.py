@@ -1,0 +1,159 @@
+"""An object's events as a client gets them: each one once, in order, and an end when the object has ended.
+
+The state is the view's ledger row joined with the events that follow: a row only ever learns, so an event that it
+knew already changes nothing. The row is read before the topic's end is asked for, so whatever the row knows lies
+before that end. Of a client that goes on in the middle the row may lack what the client has, while the ledger is behind
+the topic: then the end is known only once the ledger has it.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from api.objects.answers import row_of
+from api.view.event_log import Begin
+from app.events import DECODE_ERRORS, decode_task_event
+from app.rules.ledger import ObjectRow, apply_task_event, event_count_of
+from app.rules.ledger_states import ObjectState, state_of_object
+from app.rules.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from api.view.event_log import EventLog, EventRecord
+    from api.view.view import Found
+
+ENDS = frozenset((ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED))
+_CREATED_TOPIC = "objects"
+_TASKS_TOPIC = "task-events"
+_CLOCK_SLACK_MS = 1_000
+"""The first task's instant and its record's are of one clock, which NTP may turn back a little."""
+_CLOCKS_DIFFER_MS = 60_000
+_LATE_MS = 600_000
+"""No event comes later than this after the end of an object."""
+_MAX_OFFSET_DIGITS = 18
+
+
+class Place(NamedTuple):
+    """Where an event lies: an offset of `task-events`, or None for OBJECT_CREATED, which lies before all of them."""
+
+    partition: int
+    offset: int | None
+
+    def text(self) -> str:
+        """Return it as clients send it back."""
+        if self.offset is None:
+            return f"{_CREATED_TOPIC}:{self.partition}"
+        return f"{_TASKS_TOPIC}:{self.partition}:{self.offset}"
+
+
+class Told(NamedTuple):
+    """An event as JSON, and where it lies."""
+
+    place: Place
+    type: str
+    data: bytes
+
+
+def parse_place(text: str) -> Place | None:
+    """Undo `Place.text`; None for any other text."""
+    topic, *numbers = text.split(":")
+    if not all(one.isascii() and one.isdecimal() and len(one) <= _MAX_OFFSET_DIGITS for one in numbers):
+        return None
+    if topic == _CREATED_TOPIC and len(numbers) == 1:
+        return Place(int(numbers[0]), None)
+    if topic == _TASKS_TOPIC and len(numbers) == 2:
+        return Place(int(numbers[0]), int(numbers[1]))
+    return None
+
+
+class Story:
+    """One object's events behind a place (None: all), for one client."""
+
+    def __init__(self, object_id: str, partition: int, found: Found, after: Place | None, now_ms: int) -> None:
+        self.object_id = object_id
+        self.partition = partition
+        self._record = found.record
+        self._after = after
+        self.last = after
+        """The last event that the client has."""
+        self._now_ms = now_ms
+        self._row = row_of(found)
+        self._marks_left = event_count_of(self._row) if self.ended else None
+        self._seen = ObjectRow()
+
+    @property
+    def state(self) -> ObjectState:
+        """Where the object stands, as far as it has been told."""
+        return state_of_object(self._row)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the object has ended."""
+        return self.state in ENDS
+
+    def first(self) -> list[Told]:
+        """Return OBJECT_CREATED, unless the client has it or the topic's retention has taken it."""
+        if self._after is not None or self._record is None:
+            return []
+        fields = msgspec.to_builtins(self._record)
+        # It may be large, and GET of the object has it.
+        fields.pop("content", None)
+        self.last = Place(self.partition, None)
+        return [Told(self.last, fields["type"], msgspec.json.encode(fields))]
+
+    async def past(self, log: EventLog, end: int | None) -> AsyncIterator[list[Told]]:
+        """Yield the events up to an offset, or as far as the topic goes now. Raises `EventsUnavailable`."""
+        begin, until_ms = self._range()
+        async with aclosing(log.read(self.object_id, self.partition, begin, end, until_ms)) as stretches:
+            async for records in stretches:
+                told = self.take(records)
+                if told:
+                    yield told
+                if self._marks_left == 0:
+                    return
+
+    def take(self, records: list[EventRecord]) -> list[Told]:
+        """Learn from events and return those that the client has not."""
+        told: list[Told] = []
+        for offset, value in records:
+            try:
+                event = decode_task_event(value)
+            except DECODE_ERRORS:
+                continue  # statistics sends it to the dead letters
+            apply_task_event(self._row, event, Tally())
+            if self._marks_left is not None and apply_task_event(self._seen, event, Tally()):
+                self._marks_left -= 1
+            if self._after is None or self._after.offset is None or offset > self._after.offset:
+                self.last = Place(self.partition, offset)
+                told.append(Told(self.last, type_of(value), value))
+        return told
+
+    def _range(self) -> tuple[Begin, int | None]:
+        """Return where the object's events begin, and after which instant there are none."""
+        tasks = self._row.tasks
+        until_ms = None
+        if self._marks_left is not None:
+            until_ms = max((max(task.started_at_ms, task.ended_at_ms) for task in tasks), default=0) + _LATE_MS
+        elif self._after is not None and self._after.offset is not None:
+            return Begin(offset=self._after.offset + 1), None
+        created_at_ms = min((task.created_at_ms for task in tasks if task.created_at_ms), default=0)
+        if created_at_ms:
+            return Begin(at_ms=max(0, created_at_ms - _CLOCK_SLACK_MS)), until_ms
+        # Nobody has counted a task yet: the clock that made the object is another one.
+        return Begin(at_ms=max(0, min(self._row.created_at_ms, self._now_ms) - _CLOCKS_DIFFER_MS)), until_ms
+
+
+def type_of(value: bytes) -> str:
+    """Return an event's type."""
+    return _decode_type(value).type
+
+
+class _Typed(msgspec.Struct, frozen=True, gc=False):
+    type: str
+
+
+_decode_type = msgspec.json.Decoder(_Typed).decode

@@ -1,0 +1,124 @@
+"""One object: its tasks on a line of time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from api.dashboard import words
+from api.dashboard.inside import Refused, path_of
+from api.dashboard.site import Asked, Page
+from api.server.paths import OBJECT_ID
+
+_TASKS_A_PAGE = 1_000
+_SHOWN_TASKS = 100
+_MOST_PAGES = 10
+"""Ten thousand tasks without results, or some 40 MiB of results: more is no page."""
+_SHOWN_EVENTS = 500
+_WIDTH = 1_000.0
+_LEAST_WIDTH = 3.0
+_WORKED = frozenset({"TASK_FINISHED", "TASK_FAILED"})
+_ENDED = frozenset({"FINISHED", "FAILED", "CANCELLED"})
+
+
+class Segment(NamedTuple):
+    """A stretch of a task's bar."""
+
+    x: float
+    width: float
+    part: str
+    told: str
+
+
+async def _load(asked: Asked) -> dict[str, Any]:
+    object_id = asked.path["object_id"]
+    everything = asked.query.get("tasks") == "all"
+    answer, tasks = await asyncio.gather(
+        asked.inside.get(path_of("objects", object_id)), _tasks_of(asked, object_id, everything=everything)
+    )
+    begin_ms, end_ms = _span(answer, tasks, asked.now_ms)
+    return {
+        "data": answer,
+        "object": answer,
+        "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in tasks],
+        "shows_all": everything,
+        "hidden_count": max(0, answer["tasks_total"] - len(tasks)) if tasks else 0,
+        "begin_ms": begin_ms,
+        "end_ms": end_ms,
+        "has_ended": answer["state"] in _ENDED,
+    }
+
+
+async def _tasks_of(asked: Asked, object_id: str, *, everything: bool) -> list[dict[str, Any]]:
+    """Return the first tasks, or those of all pages that make a page for people."""
+    path = path_of("objects", object_id, "tasks")
+    page = await asked.inside.get(path, limit=_TASKS_A_PAGE if everything else _SHOWN_TASKS)
+    tasks: list[dict[str, Any]] = page["tasks"]
+    for _ in range(_MOST_PAGES - 1 if everything else 0):
+        if page["next_cursor"] is None:
+            break
+        page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
+        tasks += page["tasks"]
+    return tasks
+
+
+async def _load_events(asked: Asked) -> dict[str, Any]:
+    """Return the events so far; a script adds those that come (`events.js`), from where these end."""
+    path = path_of("objects", asked.path["object_id"], "events")
+    try:
+        answer = await asked.inside.get(path, limit=_SHOWN_EVENTS)
+    except Refused as error:
+        return {"events": [], "events_path": path, "no_events": error.problem["detail"], "more_events": False}
+    events = [{**event, "details": _details_of(event)} for event in answer["events"]]
+    return {"events": events, "events_path": path, "no_events": None, "more_events": answer["next_after"] is not None}
+
+
+def _details_of(event: dict[str, Any]) -> list[str]:
+    """Return what an event tells beside its task; as `events.js` words it."""
+    told = [str(event[name]) for name in ("worker", "error") if event.get(name)]
+    if event["type"] == "TASK_STARTED" and event.get("wait_ms") is not None:
+        told.append(f"waited {words.duration(event['wait_ms'])}")
+    if event["type"] in _WORKED and event.get("spent_ms") is not None:
+        told.append(f"worked {words.duration(event['spent_ms'])}")
+    return told
+
+
+def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> tuple[int, int]:
+    """Return from when to when the line of time goes: to now while the object is under way."""
+    begin_ms = answer["created_at_ms"] or min((task["created_at_ms"] or now_ms for task in tasks), default=now_ms)
+    ends = [task["ended_at_ms"] for task in tasks if task["ended_at_ms"]]
+    end_ms = answer["finished_at_ms"] or max(ends, default=now_ms)
+    if answer["state"] not in _ENDED:
+        end_ms = max(now_ms, end_ms)
+    return begin_ms, max(end_ms, begin_ms + 1)
+
+
+def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
+    """Cut a task's time into queue wait, retry wait and work; with several attempts their work is drawn at the end."""
+    from_ms = task["created_at_ms"]
+    if from_ms is None:
+        return []
+    to_ms = max(task["ended_at_ms"] or now_ms, from_ms)
+    running = task["state"] == "IN_PROGRESS"
+    work_ms = task["spent_ms"] + (max(0, now_ms - (task["started_at_ms"] or now_ms)) if running else 0)
+    wait_ms = to_ms - from_ms if task["started_at_ms"] is None else min(task["wait_ms"], to_ms - from_ms)
+    work_ms = min(work_ms, to_ms - from_ms - wait_ms)
+    retry_ms = to_ms - from_ms - wait_ms - work_ms
+    scale = _WIDTH / (end_ms - begin_ms)
+    placed: list[Segment] = []
+    at_ms = from_ms
+    for part, length_ms, told in (
+        ("queued", wait_ms, "queue wait"),
+        ("retry", retry_ms if task["attempts"] > 1 or task["state"] == "RETRYING" else 0, "retry wait"),
+        ("progress" if running else _END_PARTS.get(task["state"], "finished"), work_ms, "work"),
+    ):
+        if length_ms > 0:
+            x = (at_ms - begin_ms) * scale
+            placed.append(Segment(round(x, 2), round(max(length_ms * scale, _LEAST_WIDTH), 2), part, told))
+            at_ms += length_ms
+    return placed
+
+
+_END_PARTS = {"DEAD": "dead", "CANCELLED": "cancelled", "RETRYING": "failed", "FINISHED": "finished"}
+
+PAGE = Page(f"/objects/{OBJECT_ID}", "object.html", "Object", _load, _load_events)

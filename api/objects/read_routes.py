@@ -1,0 +1,161 @@
+"""Look at objects: newest first, one of them (if need be as soon as it has ended), its tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.control.answers import now_ms
+from api.dependencies import Parts, documented_problems, json_response, object_links
+from api.objects import schemas as object_schemas
+from api.objects.answers import (
+    NOT_RUNNING,
+    behind,
+    describe_found,
+    describe_listed,
+    describe_task_of,
+    find_object,
+    row_of,
+    running_tasks,
+)
+from api.objects.waiting import END, MAX_WAIT_S, parse_until, wait_until
+from api.server import problems
+from api.server.paths import OBJECT_ID
+from api.view.answers import describe_view
+from api.view.object_list import Wanted, parse_place, place_text
+from api.view.view import ViewBehind
+from app.rules.ledger_states import state_of_object, state_of_task
+
+router = APIRouter(prefix="/objects", tags=["objects"])
+
+WAIT_HEADER = "Ebs-Wait"
+
+_MAX_PAGE_BYTES = 4 * 1_048_576
+"""Of results and errors in one answer: a thousand tasks may have returned a gigabyte."""
+
+
+@router.get("/", include_in_schema=False)
+@router.get(
+    "",
+    response_model=object_schemas.ObjectPage,
+    responses=documented_problems(422, 503),
+    summary="Objects, newest first",
+)
+async def read_objects(
+    request: Request, parts: Parts, asked: Annotated[object_schemas.ObjectsQuery, Query()]
+) -> Response:
+    """Answer page by page. What comes in meanwhile neither shifts nor repeats anything: a cursor is a place in time."""
+    after = None if asked.cursor is None else parse_place(asked.cursor)
+    if asked.cursor is not None and after is None:
+        detail = "Input should be the next_cursor of an answer"
+        raise problems.invalid([{"detail": detail, "parameter": "cursor"}])
+    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
+    objects = parts.view.objects
+    try:
+        page = await objects.page(wanted, asked.limit, after)
+    except ViewBehind as error:
+        raise behind(error) from error
+    next_cursor = None if page.next_place is None else place_text(page.next_place)
+    answer = {
+        "objects": [describe_listed(one) for one in page.objects],
+        "counts": objects.counts(asked.kind),
+        "next_cursor": next_cursor,
+        "links": _page_links("/api/objects", dict(request.query_params), next_cursor),
+        "view": describe_view(parts.view, now_ms(parts)),
+    }
+    return json_response(answer)
+
+
+@router.get(
+    f"/{OBJECT_ID}",
+    response_model=object_schemas.ObjectDetail,
+    responses={
+        200: {"headers": {WAIT_HEADER: {"description": "How a wait ended", "schema": {"type": "string"}}}},
+        **documented_problems(404, 422, 503),
+    },
+    summary="Look at an object, or wait for it",
+)
+async def read_object(
+    object_id: str,
+    request: Request,
+    parts: Parts,
+    wait: Annotated[
+        float | None, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for a state; left out: answer at once")
+    ] = None,
+    until: Annotated[
+        str,
+        Query(
+            description="What to wait for: a state, or `end` (FINISHED, FAILED or CANCELLED), or several of them "
+            "separated by commas. A later state counts for one on the way",
+            examples=["FINISHED", "end"],
+        ),
+    ] = END,
+) -> Response:
+    """Answer with the object and how far its tasks are; never 404 for one that was accepted.
+
+    With `wait` the answer comes as soon as the object is where it was waited for, when it can never get there, or when
+    the time is over; `wait.outcome` and the header say which.
+    """
+    try:
+        wanted = parse_until(until)
+    except ValueError as error:
+        raise problems.invalid([{"detail": str(error), "parameter": "until"}]) from None
+    if wait is None:
+        answer = describe_found(object_id, await find_object(object_id, parts))
+        return json_response({**answer, "wait": None, "view": describe_view(parts.view, now_ms(parts))})
+    waited = await wait_until(request, parts, object_id, wanted, wait)
+    answer = {
+        **describe_found(object_id, waited.found),
+        "wait": {"until": sorted(wanted), "outcome": waited.outcome},
+        "view": describe_view(parts.view, now_ms(parts)),
+    }
+    return json_response(answer, headers={WAIT_HEADER: waited.outcome})
+
+
+@router.get(
+    f"/{OBJECT_ID}/tasks",
+    response_model=object_schemas.TaskPage,
+    responses=documented_problems(404, 422, 503),
+    summary="Look at an object's tasks",
+)
+async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schemas.TasksQuery, Query()]) -> Response:
+    """Answer with the tasks by sequence, page by page, their results and what workers say of those that run.
+
+    A page ends early where results and errors together reach 4 MiB: `next_cursor` says where the next one begins.
+    """
+    row = row_of(await find_object(object_id, parts))
+    first = asked.cursor or 0
+    wanted = [
+        sequence
+        for sequence in range(first, len(row.tasks))
+        if asked.state is None or state_of_task(row.tasks[sequence]) is asked.state
+    ]
+    try:
+        results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
+    except ViewBehind as error:
+        raise behind(error) from error
+    running = running_tasks(parts, object_id)
+    tasks = [
+        describe_task_of(object_id, row, sequence, result) | running.get(sequence, NOT_RUNNING)
+        for sequence, result in zip(wanted, results, strict=False)
+    ]
+    next_cursor = str(wanted[len(tasks)]) if len(wanted) > len(tasks) else None
+    answer = {
+        "object_id": object_id,
+        "state": state_of_object(row),
+        "tasks_total": row.task_count,
+        "tasks": tasks,
+        "next_cursor": next_cursor,
+        "links": _page_links(object_links(object_id)["tasks"], asked.model_dump(exclude_unset=True), next_cursor),
+        "view": describe_view(parts.view, now_ms(parts)),
+    }
+    return json_response(answer)
+
+
+def _page_links(path: str, query: dict[str, str], next_cursor: str | None) -> dict[str, str | None]:
+    return {
+        "self": path + ("?" + urlencode(query) if query else ""),
+        "next": None if next_cursor is None else f"{path}?{urlencode(query | {'cursor': next_cursor})}",
+    }

@@ -1,0 +1,173 @@
+"""The desk of dead letters: one API process at a time acts on them, and what it writes is one transaction.
+
+All API processes share one transactional id. Who takes the desk fences the one who had it, so what that one had begun
+is gone or done, and then reads `dead-letters` up to its high watermark: past every act that was ever committed. A
+decision taken after that holds until the commit, because the commit fails if somebody took the desk meanwhile.
+
+Guarantee: of two processes that act on a letter at once one commits, and the other one sees that before it decides
+anew. Request, fact and act of a redrive are on their topics together or not at all, whatever crashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    BrokerResponseError,
+    IllegalOperation,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+)
+
+from api.submit.publisher import MAX_BATCH_BYTES, abandon, look_at, send_batches
+from api.view.view import ViewBehind
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused, TransactionInDoubt
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
+from app.kafka.transactional_producer import TransactionalProducer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.settings.settings.settings import Settings
+
+    from api.submit.publisher import Ends
+    from api.view.view import View
+    from app.kafka.probe import Security
+    from app.rules.redrive import Outgoing
+
+_log = logging.getLogger(__name__)
+
+# The last one: aiokafka was told that it is fenced while we were still handing it batches.
+_FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, IllegalOperation)
+_ACKNOWLEDGED_TOO_LATE_S = 1.0
+"""What a transaction's time-out is longer than our own patience, so that ours is what ends it."""
+
+
+class Desk(Protocol):
+    """What acting on dead letters needs; tests bring their own."""
+
+    async def take(self) -> None:
+        """Be the only one who acts, with a view that knows all acts. Raises `BrokerUnavailable`, `ViewBehind`."""
+
+    async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
+        """Write records together; returns by partition where `dead-letters` ends after them.
+
+        Raises `OutcomeUnknown` if the desk was lost, or the broker did not answer: taking it again tells what became
+        of them. Raises `RecordRefused` if nothing was written, and never will be.
+        """
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+class KafkaDesk:
+    """A `Desk` on a broker."""
+
+    def __init__(self, settings: Settings, view: View, *, security: Security = PLAINTEXT) -> None:
+        self._bootstrap = settings.broker
+        self._security = security
+        self._names = settings.names
+        self._topic = settings.names.dead_letters
+        self._partitions = [TopicPartition(self._topic, number) for number in range(settings.partitions)]
+        self._timeout_s = settings.publish_timeout_s
+        self._view = view
+        self._producer: Any = None
+        self._ends: dict[int, int] = {}
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    async def take(self) -> None:
+        """See `Desk.take`."""
+        if self._producer is None:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    self._producer = await self._start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise BrokerUnavailable(f"no answer from the Kafka broker at {self._bootstrap} ({error!r})") from error
+        if not await self._view.wait_for(self._topic, self._ends):
+            raise ViewBehind(f"the read view is behind ({self._view.progress.lag_records} records)")
+
+    async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
+        """See `Desk.commit`."""
+        producer = self._producer
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.begin_transaction()
+                ends = await send_batches(producer, records)
+                await producer.commit_transaction()
+        except (KafkaError, IllegalOperation, TransactionInDoubt, TimeoutError) as error:
+            look_at(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001  # nobody waits for a fenced one
+            self._let_go()
+            raise self._explained(error) from error
+        except BaseException:
+            self._let_go()
+            raise
+        written = self._ends_of_letters(ends)
+        for partition, end in written.items():
+            self._ends[partition] = max(end, self._ends.get(partition, 0))
+        return written
+
+    async def close(self) -> None:
+        """See `Desk.close`."""
+        self._let_go()
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
+
+    def _let_go(self) -> None:
+        """Give up the producer; the next one, here or elsewhere, ends the transaction that is open, if any."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            task = asyncio.create_task(abandon(producer))
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+
+    async def _start(self) -> Any:
+        producer = TransactionalProducer(
+            bootstrap_servers=self._bootstrap,
+            **self._security,
+            client_id="ebs-api-desk",
+            transactional_id=self._names.desk_transactional_id,
+            transaction_timeout_ms=round((self._timeout_s + _ACKNOWLEDGED_TOO_LATE_S) * 1_000),
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=MAX_BATCH_BYTES,
+            request_timeout_ms=max(1_000, round(self._timeout_s * 1_000)),
+        )
+        try:
+            await producer.start()
+            self._ends = await self._read_high_watermarks()
+        except BaseException:
+            await abandon(producer)
+            raise
+        return producer
+
+    async def _read_high_watermarks(self) -> dict[int, int]:
+        """Return where the partitions end, beyond what open transactions of workers hide."""
+        consumer = RecordReader(
+            bootstrap_servers=self._bootstrap,
+            **self._security,
+            client_id="ebs-api-desk",
+            isolation_level="read_uncommitted",
+            enable_auto_commit=False,
+        )
+        try:
+            await consumer.start()
+            ends = await consumer.end_offsets(self._partitions)
+        finally:
+            await consumer.stop()
+        return {tp.partition: end for tp, end in ends.items()}
+
+    def _explained(self, error: Exception) -> OutcomeUnknown | RecordRefused:
+        if isinstance(error, _FENCED):
+            return OutcomeUnknown("another API process acts on dead letters at this moment")
+        _log.warning("the Kafka broker at %s did not take a transaction: %r", self._bootstrap, error)
+        if isinstance(error, BrokerResponseError) and not error.retriable:
+            return RecordRefused(f"the Kafka broker at {self._bootstrap} refused it: {error}")
+        return OutcomeUnknown(f"the Kafka broker at {self._bootstrap} did not confirm within {self._timeout_s:g} s")
+
+    def _ends_of_letters(self, ends: Ends) -> dict[int, int]:
+        return {partition: end for (topic, partition), end in ends.items() if topic == self._topic}

@@ -1,0 +1,91 @@
+"""One example of each record, made with the code that makes the real ones: one object's life, seen on the topics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from app.topics.catalogue.ownership import TopicClaim
+
+from app.events import (
+    ObjectCreated,
+    TaskCancelled,
+    TaskCreated,
+    TaskDead,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TaskStarted,
+    object_created_id,
+    task_id_of,
+)
+from app.names import BARE
+from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
+from app.rules.dead_letters import Origin, dead_letter_headers
+from app.rules.fingerprint import fingerprint
+from app.rules.idempotency import object_id_of
+from app.rules.letter_acts import Act
+from app.rules.worker_heartbeats import Heartbeat, RunningTask
+
+_AT_MS = 1_795_489_276_303
+_ERROR = ValueError("page 17 of the report is not there")
+OBJECT_ID = object_id_of("order-17")
+TASK_ID = task_id_of(OBJECT_ID, 0)
+
+_TASK = (OBJECT_ID, TASK_ID, 3, "mail", 0, 3)
+_FAILURE = (1, _AT_MS + 3_020, "processing-1", 12, 3_001, f"ValueError: {_ERROR}")
+_FINGERPRINT = fingerprint("ValueError", str(_ERROR))
+
+REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content="of the day")
+RECORDS: tuple[msgspec.Struct, ...] = (
+    ObjectCreated(
+        id=object_created_id(OBJECT_ID),
+        object_id=OBJECT_ID,
+        kind="mail",
+        task_count=3,
+        name="report",
+        content="of the day",
+        at_ms=_AT_MS,
+    ),
+    TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7),
+    TaskStarted(f"s-{TASK_ID}-1", *_TASK, 1, _AT_MS + 19, "processing-1", 12),
+    TaskFinished(f"f-{TASK_ID}-1", *_TASK, 1, _AT_MS + 3_020, "processing-1", 12, 3_001, msgspec.Raw(b'{"pages":17}')),
+    TaskFailed(f"x-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
+    TaskRetried(f"r-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
+    TaskDead(f"d-{TASK_ID}-5", *_TASK, 5, *_FAILURE[1:], error_type="ValueError", fingerprint=_FINGERPRINT),
+    TaskCancelled(f"k-{TASK_ID}", *_TASK, 1, _AT_MS + 900),
+    Pause(_AT_MS, "the mail server is being moved"),
+    LimitRate("mail", 20.0, _AT_MS),
+    SetConcurrency(128, _AT_MS),
+    Cancel(object_id=OBJECT_ID, at_ms=_AT_MS, reason="sent by mistake"),
+    Drain(_AT_MS, "is to be moved"),
+    EndSession(_AT_MS + 43_200_000, _AT_MS),
+    Heartbeat(
+        worker="processing-1",
+        role="processing",
+        at_ms=_AT_MS,
+        started_at_ms=_AT_MS - 60_000,
+        partitions=[0, 1, 2, 3],
+        in_flight=1,
+        oldest_running_ms=1_200,
+        last_progress_at_ms=_AT_MS - 40,
+        version="0.1.0",
+        host="worker-a",
+        pid=4_711,
+        running=[RunningTask(TASK_ID, 1_200, 0.5, "page 9 of 17")],
+    ),
+    TopicClaim("5d1f0c52a9b04c1e8f6a3b7d2c4e9f10", _AT_MS - 86_400_000),
+    Act(_AT_MS + 60_000, "ann", "the page is there now", redrive=1),
+)
+
+LETTER_HEADERS = {
+    name: value.decode("utf-8", "replace")
+    for name, value in dead_letter_headers(
+        Origin(BARE.task_requests, 3, 1_234, _AT_MS), _ERROR, attempts=5, headers=(), task=REQUEST
+    )
+}
+
+
+def payload_of(record: msgspec.Struct) -> Any:
+    """Return a record's value as it is read from the topic."""
+    return msgspec.json.decode(msgspec.json.encode(record))

@@ -1,0 +1,42 @@
+"""The statistics as a stream, one update a second."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.dependencies import Collaborators, Parts, documented_problems
+from api.server.event_stream import MEDIA_TYPE, EventStream, message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+router = APIRouter(prefix="/statistics", tags=["statistics"])
+
+_DOCUMENTED = {
+    200: {
+        "description": "Events `statistics` with totals, `objects_by_state`, `rates_per_s` over the last seconds (null "
+        "at first) and how far behind the view is; `unavailable` as long as there are none",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+    },
+    **documented_problems(422),
+}
+
+
+@router.get("/stream", responses=_DOCUMENTED, response_class=Response, summary="Totals and rates, once a second")
+async def stream_statistics(
+    parts: Parts, *, kinds: Annotated[bool, Query(description="Also the figures of each kind")] = False
+) -> Response:
+    """Answer with Server-Sent Events; computed once for all, so one who is slow gets the latest only."""
+    return EventStream(_stream(parts, kinds=kinds), parts.streams.send_timeout_s)
+
+
+async def _stream(parts: Collaborators, *, kinds: bool) -> AsyncGenerator[bytes, None]:
+    async with aclosing(parts.pulse.beats()) as beats:
+        async for beat in beats:
+            if beat.problem is not None:
+                yield message("unavailable", {"detail": beat.problem})
+            else:
+                yield message("statistics", beat.with_kinds if kinds else beat.short)

@@ -1,0 +1,1 @@
+"""Addresses: ports of this machine, what is on it, and paths of the API."""

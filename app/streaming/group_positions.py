@@ -1,0 +1,95 @@
+"""What a claim reads before its tables are restored: committed offsets, the logs as they are, the topics' ids."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from app.kafka.fencing import fetch_stable_offsets
+from app.kafka.topic_metadata import read_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from aiokafka import TopicPartition
+    from aiokafka.client import AIOKafkaClient
+
+    from app.kafka.fencing import CommittedOffset
+    from app.streaming.ownership import Reader
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.1
+_REPORT_S = 3.0
+_MAX_END_LOOKS = 30
+"""How often an end below a committed offset is asked for again: a new leader may not know it at once."""
+
+
+class GroupPositions(NamedTuple):
+    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids."""
+
+    committed: Mapping[TopicPartition, CommittedOffset]
+    logs: Mapping[TopicPartition, range]
+    topic_ids: Mapping[str, str]
+    cluster_id: str
+
+
+async def read_positions(
+    client: AIOKafkaClient,
+    reader: Reader,
+    group_id: str,
+    inputs: Sequence[TopicPartition],
+    *,
+    known_ids: Mapping[str, str],
+    is_wanted: Callable[[], bool],
+    end_abandoned: Callable[[], Awaitable[None]],
+) -> GroupPositions | None:
+    """Read them, the offsets once no open transaction can change them any more; None if nobody wants them by then.
+
+    Topics with other ids than `known_ids` are waited for: whoever surveys them decides.
+    """
+    await end_abandoned()
+    asked_count = 0
+    while (committed := await fetch_stable_offsets(client, group_id, inputs)) is None:
+        if not is_wanted():
+            return None
+        asked_count += 1
+        if asked_count % round(_REPORT_S / _RETRY_S) == 0:
+            log.info("waiting for an open transaction of another worker to end")
+            await end_abandoned()
+        await asyncio.sleep(_RETRY_S)
+    names = list(dict.fromkeys(tp.topic for tp in inputs))
+    while (found := await _read_ids(client, names)) is None or found[1] != (known_ids or found[1]):
+        if not is_wanted():
+            return None
+        await asyncio.sleep(_RETRY_S)
+    cluster_id, topic_ids = found
+    return GroupPositions(committed, await _read_logs(reader, inputs, committed), topic_ids, cluster_id)
+
+
+async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, dict[str, str]] | None:
+    """Return the ids of the cluster and of the topics; None while one is missing, or nobody answers."""
+    try:
+        cluster_id, topics = await read_topics(client, names)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return None
+    if not all(topics[name].partition_count for name in names):
+        return None
+    return cluster_id, {name: topics[name].topic_id for name in names}
+
+
+async def _read_logs(
+    reader: Reader, inputs: Sequence[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]
+) -> dict[TopicPartition, range]:
+    for _ in range(_MAX_END_LOOKS):
+        ends = await reader.end_offsets_of(inputs)
+        if all(committed[tp].offset <= ends[tp] for tp in inputs):
+            break
+        await asyncio.sleep(_RETRY_S)
+    begins = await reader.earliest_offsets_of(inputs)
+    return {tp: range(begins[tp], max(begins[tp], ends[tp])) for tp in inputs}

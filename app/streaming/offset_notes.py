@@ -1,0 +1,151 @@
+"""Where a group is in its inputs, kept in one of its tables too: so that offsets that vanish are noticed.
+
+Kafka forgets the committed offsets of a group that had no member for `offsets.retention.minutes` (7 days), and of a
+topic that is deleted. Without a second note such a group looks like one that has never worked: it begins at the oldest
+record, and all that is finished runs again, silently. So each partition has a row with the id of each input topic that
+was worked, of the cluster, and how far. The row changes in the step that works the records, so it is as true as the
+offsets. A commit of `ebs offsets reset` says for which topic it decides (`decided`).
+
+What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
+
+| c | row | starts at |
+| --- | --- | --- |
+| decided for this topic | any | c |
+| any | of another topic | the first record: the topic was deleted and made anew |
+| any | of another cluster | nowhere: `OffsetsLost`. Topics and tables were copied, and offsets count differently here |
+| yes, up to the end | t, or none | c |
+| no | none | the first record: nobody has worked it yet |
+| no | t, with how far | there: the row is as good as the offset |
+| no | t, without | nowhere: `OffsetsLost`. A person decides, by `ebs offsets reset` |
+| beyond the end | t, or none | nowhere, likewise: the broker has lost records |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from app.errors import OffsetsLost
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from aiokafka import TopicPartition
+
+    from app.kafka.fencing import CommittedOffset
+
+NOTES_KEY = b""
+"""The row's key: in front of all others, which are never empty."""
+_DECIDED = ";t="
+_ID_CHARS = 12
+"""Of a topic's id: with the sign before it as long as what a worker's commit says of its life, which this one lacks."""
+NOT_KEPT = -1
+"""The offset in a row of those who commit what they finish in any order: only the commit's metadata tells all."""
+
+
+class OffsetNote(msgspec.Struct, array_like=True, frozen=True):
+    """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id."""
+
+    topic_id: str
+    offset: int = NOT_KEPT
+    cluster_id: str = ""
+
+
+encode_notes = msgspec.msgpack.Encoder().encode
+"""Pack the places of a partition: by topic a `OffsetNote`."""
+_decode_notes = msgspec.msgpack.Decoder(dict[str, OffsetNote]).decode
+
+
+def decode_notes(data: bytes | None) -> dict[str, OffsetNote]:
+    """Return the places of a partition; none if there is no row."""
+    return {} if data is None else _decode_notes(data)
+
+
+def decided(metadata: str, topic_id: str) -> str:
+    """Return the metadata of a commit that a person has asked for, of an offset in the topic of this id."""
+    return f"{metadata}{_DECIDED}{topic_id[:_ID_CHARS]}"
+
+
+class StartingPoint(NamedTuple):
+    """Where to begin with a partition, with which commit metadata; `said`: what people should know of it."""
+
+    offset: int
+    metadata: str
+    said: str = ""
+
+
+def starting_point(
+    tp: TopicPartition,
+    committed: CommittedOffset,
+    place: OffsetNote | None,
+    *,
+    group_id: str,
+    topic_id: str,
+    cluster_id: str,
+    log: range,
+) -> StartingPoint:
+    """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
+
+    Raises `OffsetsLost` where nobody can know what was worked.
+    """
+    name = f"{tp.topic}-{tp.partition}"
+    metadata, sign, decided_id = committed.metadata.partition(_DECIDED)
+    is_decided = bool(sign) and topic_id.startswith(decided_id)
+    if place is not None and not is_decided:
+        if cluster_id and place.cluster_id and place.cluster_id != cluster_id:
+            raise OffsetsLost(
+                f"{group_id} has worked {tp.topic} on another Kafka cluster ({place.cluster_id}, this is {cluster_id}) "
+                f"where the records had other offsets: {_decide(group_id, all_partitions=True)}"
+            )
+        if topic_id and place.topic_id and place.topic_id != topic_id:
+            return StartingPoint(
+                log.start, "", f"topic {tp.topic} was made anew: {name} is worked from its first record on"
+            )
+    offset, said = committed.offset, ""
+    if offset < 0:
+        if place is None:
+            return StartingPoint(log.start, "")
+        if place.offset == NOT_KEPT:
+            raise OffsetsLost(
+                f"{group_id} has worked {name}, but its committed offset is gone (a group without members for longer "
+                f"than offsets.retention.minutes loses it): {_decide(group_id)}"
+            )
+        offset, metadata = place.offset, ""
+        said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
+    if offset > log.stop:
+        raise OffsetsLost(
+            f"{group_id} has worked {name} up to offset {offset}, but it ends at {log.stop}: the broker has lost "
+            f"records, or the topic was made anew: {_decide(group_id)}"
+        )
+    if offset < log.start:
+        said = f"records {offset} to {log.start - 1} of {name} were deleted before they were worked"
+        # What counts from a deleted offset would be read as counting from the first one that is left.
+        return StartingPoint(log.start, "", said)
+    return StartingPoint(offset, metadata, said)
+
+
+def changed_notes(
+    known: Mapping[str, OffsetNote], now: Mapping[str, OffsetNote], with_records: Collection[str]
+) -> dict[str, OffsetNote] | None:
+    """Return a partition's places after a step that takes some of its topics to `now`; None if no row is needed.
+
+    A topic `with_records` needs one each time, another one (such as a stretch of transaction markers) only its first.
+    """
+    places = dict(known)
+    for topic, place in now.items():
+        before = known.get(topic)
+        is_same = before is not None and before.topic_id == place.topic_id and before.cluster_id == place.cluster_id
+        if topic in with_records or not is_same:
+            places[topic] = place
+    return None if places == known else places
+
+
+def _decide(group_id: str, *, all_partitions: bool = False) -> str:
+    role = group_id.rpartition("ebs-")[2]  # before it stands the namespace
+    which = " --all" if all_partitions else ""
+    return (
+        f"nobody can know what is done. Stop the workers of {role}, then run ebs offsets reset --role {role}{which} "
+        "with --to earliest (works all records again), --to latest (skips them) or, for processing, --to worked (goes "
+        "on where the events of the tasks say)"
+    )

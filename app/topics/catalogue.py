@@ -1,0 +1,102 @@
+"""The catalogue of topics: the only place where a topic's shape is spelt; `app.names` has the names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.names import DISTRIBUTION, EXPIRY_TABLE, PROCESSING, REDRIVEN_TABLE, SEEN_TABLE, STATISTICS
+from app.rules.distribution import MAX_OBJECT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.settings.settings.settings import Settings
+
+NOTES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
+"""By role the table in which its group keeps where it is, too (`app.streaming.offset_notes`)."""
+
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+MAX_RECORD_BYTES = 2 * 1_048_576
+"""Largest record of other topics: a request or a dead letter adds to an object's, and must fit whatever fitted there.
+
+Rows are bounded where they are kept: `app.rules.ledger`, `app.rules.results`, `app.rules.ledger_expiry`, `app.rules.counts`.
+"""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What a topic must look like: partition count and the configuration that it is made with."""
+
+    name: str
+    partition_count: int
+    replication_factor: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    is_single: bool = False
+    """One log for everybody; all other topics have the same partition count."""
+    is_registry: bool = False
+    """Where the system notes which topics are its own (`app.topics.guard`)."""
+
+
+def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics that a role's group reads."""
+    names = settings.names
+    return {
+        DISTRIBUTION: (names.objects,),
+        PROCESSING: (names.task_requests, *(names.retry_topic(delay_s) for delay_s in settings.retry_tiers_s)),
+        STATISTICS: (names.objects, names.task_events),
+    }[role]
+
+
+def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
+    """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles.
+
+    Nor does anybody who works read the registry.
+    """
+    group = settings.names.group(role)
+    names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
+    return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
+
+
+def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return every topic of the system, in the order in which it is made."""
+    names = settings.names
+    durable = {
+        "min.insync.replicas": str(settings.min_insync_replicas),
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    }
+    streams = durable | {"cleanup.policy": "delete", "retention.ms": str(settings.retention_days * _DAY_MS)}
+    kept = durable | {"cleanup.policy": "delete", "retention.ms": "-1"}
+    compacted = durable | {"cleanup.policy": "compact"}
+    # Who writes to these is not always ours: nobody's clock but the broker's moves stream time.
+    broker_stamps = {"message.timestamp.type": "LogAppendTime"}
+    # Heartbeats: the broker's clock judges silence; the last words of workers that were killed go after an hour, and
+    # short segments let compaction at the others (it never touches the newest segment, which lasts a week by default).
+    heartbeats = durable | {
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(_HOUR_MS),
+        "segment.ms": str(_HOUR_MS // 6),
+        **broker_stamps,
+    }
+
+    def spec(name: str, config: Mapping[str, str], *, is_single: bool = False, is_registry: bool = False) -> TopicSpec:
+        partition_count = 1 if is_single else settings.partitions
+        return TopicSpec(name, partition_count, settings.replication_factor, config, is_single, is_registry)
+
+    return (
+        spec(names.topics, compacted, is_single=True, is_registry=True),
+        spec(names.objects, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
+        spec(names.task_requests, streams),
+        spec(names.task_events, streams),
+        *(spec(names.retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
+        spec(names.dead_letters, kept),
+        spec(names.control, compacted, is_single=True),
+        spec(names.workers, heartbeats, is_single=True),
+        spec(names.seen_changelog, compacted),
+        spec(names.redriven_changelog, compacted),
+        spec(names.ledger_changelog, compacted),
+        spec(names.results_changelog, compacted),
+        spec(names.windows_changelog, compacted),
+        spec(names.expiry_changelog, compacted),
+    )

@@ -1,0 +1,183 @@
+"""`ebs pause`, `resume`, `cancel`, `rate`, `concurrency`, `drain` and `control`: what operators rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.rules.commands import MAX_CONCURRENCY, MAX_PER_S
+from ebs.cli.client import path_of
+from ebs.cli.control_tables import control_table, still_paused
+from ebs.cli.instants import instant_ms
+from ebs.cli.remote import Api, AsJson, open_api, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def _check_rate(per_s: float | None) -> float | None:
+    # Not a number passes every comparison of a range, and cannot be sent as JSON.
+    if per_s is not None and not 0 < per_s <= MAX_PER_S:
+        raise typer.BadParameter(f"must be more than 0 and at most {MAX_PER_S:,}")
+    return per_s
+
+
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task. Default: all kinds.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for other people.")]
+Off = Annotated[bool, typer.Option("--off", help="Undo the command.")]
+WorkerOption = Annotated[
+    str | None, typer.Option("--worker", metavar="WORKER", help="Only this worker (see `ebs workers`).")
+]
+
+
+def pause(
+    context: typer.Context, *, kind: Kind = None, reason: Reason = "", as_json: AsJson = False, api: Api = None
+) -> None:
+    """Start no new tasks, of all kinds or of one.
+
+    Running tasks finish. The pause lasts until `ebs resume`, also when processes restart.
+    """
+    with open_api(context, api) as client:
+        answer = client.post(path_of("control", "pause"), _given(kind=kind, reason=reason))
+    option = f" --kind {kind}" if kind else ""
+    _show(answer, f"{kind or 'every kind'} is paused; `ebs resume{option}` undoes it", as_json=as_json)
+
+
+def resume(context: typer.Context, *, kind: Kind = None, as_json: AsJson = False, api: Api = None) -> None:
+    """Undo the pause of all kinds, or of one."""
+    with open_api(context, api) as client:
+        answer = client.post(path_of("control", "resume"), _given(kind=kind))
+    words = f"the pause of {kind or 'all kinds'} is undone"
+    _show(answer, words, *still_paused(answer["control"]), as_json=as_json)
+
+
+def cancel(
+    context: typer.Context,
+    object_id: Annotated[str | None, typer.Argument(metavar="OBJECT_ID", help="An object, with all its tasks.")] = None,
+    *,
+    task: Annotated[str | None, typer.Option("--task", metavar="ID", help="One task.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="All tasks of this kind that exist now.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="TIME", help="Only those created before: 10m, 2026-11-24T07:00.")
+    ] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Cancel an object, a task, or many tasks.
+
+    Many: all tasks of a kind, or created before a time. Running tasks are cancelled, too.
+    """
+    is_filter = kind is not None or before is not None
+    if [object_id is not None, task is not None, is_filter].count(True) != 1:
+        raise typer.BadParameter("name one thing: an OBJECT_ID, or --task ID, or --kind and --before")
+    body = _given(task_id=task, kind=kind, created_before_ms=instant_ms(before), reason=reason)
+    with open_api(context, api) as client:
+        if object_id is None:
+            answer = client.post(path_of("control", "cancel"), body)
+        else:
+            answer = client.delete(path_of("objects", object_id), reason=reason or None)
+    _show(answer, f"cancelled: {_named(object_id, task, kind, before)}", as_json=as_json)
+
+
+def _named(object_id: str | None, task: str | None, kind: str | None, before: str | None) -> str:
+    if object_id is not None:
+        return f"object {object_id}; `ebs tasks {object_id}` shows its tasks"
+    if task is not None:
+        return f"task {task}"
+    return f"all tasks of {kind or 'every kind'} that were created before {before or 'now'}"
+
+
+def rate(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="A kind of tasks.")],
+    per_s: Annotated[
+        float | None, typer.Argument(metavar="PER_S", callback=_check_rate, help="Tasks that may start per second.")
+    ] = None,
+    *,
+    off: Off = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Limit how many tasks of a kind start per second.
+
+    The limit is for all workers together.
+    """
+    if off == (per_s is not None):
+        raise typer.BadParameter("give either PER_S or --off")
+    with open_api(context, api) as client:
+        path = path_of("control", "rate", kind)
+        answer = client.delete(path) if off else client.put(path, {"per_s": per_s})
+    words = f"{kind} has no limit" if off else f"at most {per_s:g} tasks of {kind} start a second"
+    _show(answer, words, as_json=as_json)
+
+
+def concurrency(
+    context: typer.Context,
+    count: Annotated[
+        int | None,
+        typer.Argument(metavar="N", min=1, max=MAX_CONCURRENCY, help="Tasks that a worker runs at once."),
+    ] = None,
+    *,
+    worker: WorkerOption = None,
+    off: Off = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Set how many tasks a worker runs at once.
+
+    --off goes back to EBS_CONCURRENCY.
+    """
+    if off == (count is not None):
+        raise typer.BadParameter("give either N or --off")
+    with open_api(context, api) as client:
+        path = path_of("control", "concurrency")
+        answer = client.delete(path, worker=worker) if off else client.put(path, _given(count=count, worker=worker))
+    who = worker or "each worker"
+    words = f"{who} goes back to its setting" if off else f"{who} works on at most {count} tasks at once"
+    _show(answer, words, as_json=as_json)
+
+
+def drain(
+    context: typer.Context,
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="A worker, as `ebs workers` names it.")],
+    *,
+    off: Off = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Let one worker start no more tasks.
+
+    It finishes what it runs, for EBS_DRAIN_S at most. Then other workers take over its partitions; if there is no
+    other worker, the tasks wait. This lasts until --off, also when the worker restarts.
+    """
+    with open_api(context, api) as client:
+        path = path_of("control", "drain", worker)
+        answer = client.delete(path) if off else client.post(path)
+    words = (
+        f"{worker} works again" if off else f"{worker} starts nothing any more; `ebs drain {worker} --off` undoes it"
+    )
+    _show(answer, words, as_json=as_json)
+
+
+def control(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
+    """Show the pauses, limits, cancels and drains in force."""
+    with open_api(context, api) as client:
+        answer = client.get(path_of("control"))
+    table = control_table(answer)
+    show(answer, table if table.rows else "nothing is in force", as_json=as_json)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in {None, ""}}
+
+
+def _show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
+    show(answer, *shown, as_json=as_json)
+    for warning in answer.get("warnings", ()):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    if not answer["seen"] and not as_json:
+        typer.echo("the broker has it, the API has not read it back yet: `ebs control` tells when it has", err=True)

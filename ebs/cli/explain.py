@@ -1,0 +1,135 @@
+"""`ebs explain`: where an object's time went, from its events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
+from ebs.cli.client import path_of
+from ebs.cli.control_tables import held_up_lines, paused_lines
+from ebs.cli.instants import clock_text, instant_text
+from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+    from ebs.cli.client import ApiClient
+
+
+_PAGE_COUNT = 10_000
+_BEGUN_AGAIN_MS = 1_000
+_TOTALS = {
+    "queue_wait_ms": What.QUEUE,
+    "work_ms": What.WORK,
+    "retry_wait_ms": What.RETRY,
+    "dead_ms": What.DEAD,
+}
+
+
+def explain(
+    context: typer.Context,
+    object_id: Annotated[str, typer.Argument(metavar="OBJECT_ID", help="The object's id.")],
+    *,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Show where an object's time went, task by task.
+
+    Queue wait, work, retry wait, and the time from death to redrive.
+    """
+    with open_api(context, api) as client:
+        answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
+        waits_for = [] if answer["ended"] else _hindrances(client)
+    timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
+    as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
+    described = _describe(answer, timeline, as_of_ms) | {"hindrances": waits_for}
+    show(described, _summary(described), _spans_table(object_id, timeline, as_of_ms), *waits_for, as_json=as_json)
+
+
+def _hindrances(client: ApiClient) -> list[str]:
+    """Return what may keep any task from going on now, in sentences."""
+    control = client.get(path_of("control"))
+    workers = [one for one in client.get(path_of("workers"))["workers"] if one["role"] == "processing"]
+    rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
+    nobody = [] if workers else ["no processing worker lives, so no task goes on: ebs up, or start one"]
+    drained = [
+        f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
+        for one in workers
+        if one["worker"] in control["draining"]
+    ]
+    return [*nobody, *held_up_lines(workers), *paused_lines(control), *rates, *drained]
+
+
+def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:
+    ended_at_ms = timeline.last_at_ms if answer["ended"] else None
+    created_at_ms = timeline.created_at_ms
+    until_ms = ended_at_ms or as_of_ms
+    return {
+        "object_id": answer["object_id"],
+        "state": answer["state"],
+        "created_at_ms": created_at_ms,
+        "ended_at_ms": ended_at_ms,
+        "as_of_ms": as_of_ms,
+        "total_ms": None if created_at_ms is None else max(0, until_ms - created_at_ms),
+        "distribution_ms": timeline.distribution_ms,
+        "tasks": [_describe_task(task, as_of_ms) for task in timeline.tasks],
+    }
+
+
+def _describe_task(task: TaskTimeline, as_of_ms: int) -> dict[str, Any]:
+    totals = {name: task.total_ms(what, as_of_ms) for name, what in _TOTALS.items()}
+    spans = [
+        msgspec.to_builtins(span) | {"lasted_ms": span.lasted_ms(as_of_ms), "goes_on": span.to_ms is None}
+        for span in task.spans
+    ]
+    return {"task_id": task.task_id, "sequence": task.sequence, "last_event": task.last, **totals, "spans": spans}
+
+
+def _summary(described: dict[str, Any]) -> str:
+    created_at_ms = described["created_at_ms"]
+    if created_at_ms is None:
+        began = "created before what the topics still hold"
+    else:
+        began = f"created {instant_text(created_at_ms)}"
+    distribution_ms = described["distribution_ms"]
+    parts = [f"{described['object_id']} is {described['state']}", began]
+    if described["total_ms"] is not None:
+        took = "took" if described["ended_at_ms"] else "has taken"
+        parts.append(f"{took} {_seconds(described['total_ms'])}")
+    if distribution_ms is not None:
+        parts.append(f"{_seconds(distribution_ms)} until it was distributed into {len(described['tasks'])} tasks")
+    elif not described["tasks"]:
+        parts.append("not distributed yet")
+    return ", ".join(parts)
+
+
+def _spans_table(object_id: str, timeline: Timeline, as_of_ms: int) -> Table:
+    headings = ("task", "from", "lasted", "what", "attempt", "worker", "ended by")
+    return table_of(f"timeline of {object_id}", headings, list(_rows(timeline, as_of_ms)))
+
+
+def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
+    for task in timeline.tasks:
+        for number, span in enumerate(task.spans):
+            attempt = f"{span.attempt}" + (f" (redrive {span.redrive})" if span.redrive else "")
+            lasted = _seconds(span.lasted_ms(as_of_ms))
+            name = str(task.sequence) if number == 0 else ""
+            yield name, clock_text(span.from_ms), lasted, span.what, attempt, span.worker or None, _ended_by(span)
+
+
+def _ended_by(span: Span) -> str:
+    if span.to_ms is None:
+        return "goes on"
+    again = ""
+    if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:
+        again = f", begun again: the handler took {_seconds(span.spent_ms)}"
+    return span.outcome + again + (f": {span.error}" if span.error else "")
+
+
+def _seconds(duration_ms: int) -> str:
+    return f"{duration_ms / 1_000:,.3f} s"

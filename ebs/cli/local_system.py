@@ -1,0 +1,256 @@
+"""The whole system on this machine: Kafka, topics, API, and workers under a supervisor; what `ebs up` and `demo` run.
+
+Stopping takes under 10 s even if nothing reacts: programs get 4.5 s (and their last words 0.5 s), then Kafka 3.5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
+
+from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
+from app.errors import EmbeddedBrokerError, SettingsError
+from app.kafka.security import kafka_security
+from ebs import start
+from ebs.local.embedded_kafka import EmbeddedKafka
+from ebs.local.ports import LOOPBACK, is_free
+from ebs.local.restart_policy import RestartPolicy, why_ended
+from ebs.local.supervisor import Program, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
+
+    from app.settings.settings.settings import Settings
+    from app.topics.catalogue.making import TopicReport
+
+    from ebs.local.kafka_runtime import Progress
+    from ebs.local.program_log import ProgramLog
+    from ebs.local.supervisor import StopRequest
+
+
+WORKER_ROLES = ("distribution", "processing", "statistics")
+OWN_ROLE = "ebs"
+API_ROLE = "api"
+
+_DRAIN_S = 3.0  # below the supervisor's grace: what a worker has not handed back by then is killed
+_API_REFUSED = frozenset({1, 3})  # 3: uvicorn's code for an application that does not start
+_KAFKA_TRIES = 3
+_KAFKA_PAUSE_S = 1.0
+_UVICORN_LEVELS = {"crit": "critical", "error": "error", "warn": "warning", "info": "info", "debug": "debug"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run; `kafka_port` None: no Kafka of our own, `settings.broker` is one that exists."""
+
+    settings: Settings
+    kafka_port: int | None
+    workers_per_role: int = 1
+
+    @property
+    def log_dir(self) -> Path:
+        """Return where each process has its log."""
+        return self.settings.data_dir.absolute() / "logs"
+
+    @property
+    def api_url(self) -> str:
+        """Return where the API can be reached from this machine."""
+        return _url_of(self.settings.api_host, self.settings.api_port)
+
+
+def _url_of(host: str, port: int) -> str:
+    """Return where to reach what listens on a host's port from this machine."""
+    if host in {"0.0.0.0", "::"}:
+        host = LOOPBACK
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def worker_names(plan: Plan) -> dict[str, str]:
+    """Return the name of every worker, and the role that it has."""
+    if plan.workers_per_role == 1:
+        return {role: role for role in WORKER_ROLES}
+    numbers = range(1, plan.workers_per_role + 1)
+    return {f"{role}-{number}": role for role in WORKER_ROLES for number in numbers}
+
+
+def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
+    """Return the API and the workers, and the address of each worker's own pages by its name."""
+    settings = plan.settings
+    env = environment(plan)
+    api = start.command("uvicorn", "api.main:http_app", "--host", settings.api_host)
+    api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
+    # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
+    api += ["--no-proxy-headers"]
+    found = [Program(API_ROLE, [*api, "--timeout-graceful-shutdown", "3"], env, _API_REFUSED)]
+    pages = {}
+    next_port = settings.web_port or FIRST_WEB_PORT
+    for name, role in worker_names(plan).items():
+        port = _reserve(next_port)
+        worker = start.command("faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level)
+        found.append(Program(name, worker, {**env, "EBS_WEB_PORT": str(port)}))
+        pages[name] = _url_of(env["EBS_WEB_HOST"], port)
+        next_port = port + 1
+    return found, pages
+
+
+def _reserve(first: int) -> int:
+    # Reserved, not only free: a second `ebs up` looks for ports before these workers listen.
+    port = reserve_web_port(first)
+    if port is None:
+        raise SettingsError(
+            f"EBS_WEB_PORT: no port from {first} on is free for a worker's pages: choose another first one"
+        )
+    return port
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """Return the environment of every program: this process's own, with what the plan decides."""
+    settings = plan.settings
+    low_s, high_s = settings.process_time
+    inherited = {name: value for name, value in os.environ.items() if name not in {"EBS_WORKER_ID", "EBS_WEB_PORT"}}
+    return {
+        **inherited,
+        "EBS_BROKER": settings.broker,
+        "EBS_PARTITIONS": str(settings.partitions),
+        "EBS_NAMESPACE": settings.namespace,
+        "EBS_DATA_DIR": str(settings.data_dir.absolute()),
+        "EBS_STATS_DB": str(settings.own_stats_db.absolute()),
+        "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
+        "EBS_GENERATE": str(settings.generate).lower(),
+        "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
+        "EBS_API_HOST": settings.api_host,
+        "EBS_API_PORT": str(settings.api_port),
+        "EBS_API_URL": plan.api_url,
+        "EBS_LOG_LEVEL": settings.log_level,
+        # What runs here is for this machine, until somebody says otherwise.
+        "EBS_WEB_HOST": os.environ.get("EBS_WEB_HOST") or LOOPBACK,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class LocalSystem:
+    """Runs a plan. `supervisor` and `pages` (of the workers) are there, and `started` set, once programs are under way.
+
+    `log` gets what the programs say, `say(line)` what concerns the whole.
+    """
+
+    def __init__(
+        self, plan: Plan, *, log: ProgramLog, say: Callable[[str], None], on_download: Progress | None = None
+    ) -> None:
+        self.plan = plan
+        self.supervisor: Supervisor | None = None
+        self.pages: dict[str, str] = {}
+        self.started = asyncio.Event()
+        self._log = log
+        self._say = say
+        self._on_download = on_download
+
+    async def run(self, request: StopRequest) -> None:
+        """Run until `request` says stop; nothing of it is left then. Raises an `EbsError` if it cannot work."""
+        settings = self.plan.settings
+        if not is_free(settings.api_port, settings.api_host):
+            raise SettingsError(
+                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}, so the API cannot listen "
+                "there: choose another one with --port"
+            )
+        if self.plan.kafka_port is not None and settings.security_protocol != "PLAINTEXT":
+            raise SettingsError(
+                f"EBS_SECURITY_PROTOCOL={settings.security_protocol} is for a Kafka that exists: name it with --broker "
+                "HOST:PORT (EBS_BROKER), or unset it: the Kafka that comes along listens on loopback, in plain text"
+            )
+        async with self._kafka(request) as kafka:
+            reports = await _unless_stopped(request, self._ensure_topics())
+            if reports is None or request.stop.is_set():
+                return
+            made = sum(report.made for report in reports)
+            self._say(f"{len(reports)} topics of {settings.partitions} partitions are right ({made} of them made now)")
+            await self._supervise(request, kafka)
+
+    def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
+        settings = self.plan.settings
+        security = kafka_security(settings)
+        return ensure_topics(settings.broker, catalogue(settings), security=security, say=self._say)
+
+    @asynccontextmanager
+    async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:
+        if self.plan.kafka_port is None:
+            yield None
+            return
+        settings = self.plan.settings
+        kafka = EmbeddedKafka(
+            settings.data_dir, self.plan.kafka_port, version=settings.kafka_version, on_download=self._on_download
+        )
+        try:
+            self._say(f"starting Apache Kafka {kafka.version} at {kafka.bootstrap}, its data in {kafka.directory}")
+            await _unless_stopped(request, kafka.start())
+            yield kafka
+        finally:
+            await _stop(kafka, request)
+
+    async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
+        found, self.pages = programs(self.plan)
+        policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
+        self.supervisor = Supervisor(found, log=self._log, policy=policy)
+        self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
+        self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
+        self.started.set()
+        running = asyncio.create_task(self.supervisor.run(request))
+        keeping = asyncio.create_task(self._keep_kafka(kafka, request))
+        try:
+            await asyncio.wait([running, keeping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            request.stop.set()
+            results = await asyncio.gather(running, keeping, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _keep_kafka(self, kafka: EmbeddedKafka | None, request: StopRequest) -> None:
+        """Start Kafka again whenever it dies; the programs wait for it meanwhile."""
+        if kafka is None:
+            await request.stop.wait()
+            return
+        while not request.stop.is_set():
+            await _unless_stopped(request, kafka.wait_until_ended())
+            for tries_left in reversed(range(_KAFKA_TRIES)):
+                if request.stop.is_set():
+                    return
+                self._say(f"Apache Kafka restarts because {why_ended(kafka.exit_code or 0)}; its log: {kafka.log_path}")
+                try:
+                    await _unless_stopped(request, kafka.start())
+                    break
+                except EmbeddedBrokerError:
+                    if tries_left == 0:
+                        raise
+                    await asyncio.sleep(_KAFKA_PAUSE_S)
+
+
+async def _stop(kafka: EmbeddedKafka, request: StopRequest) -> None:
+    """Stop Kafka, at once if the person at the terminal is in a hurry."""
+    stopping = asyncio.create_task(kafka.stop())
+    hurried = asyncio.create_task(request.hurry.wait())
+    await asyncio.wait([stopping, hurried], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        kafka.kill()
+    hurried.cancel()
+    await stopping
+
+
+async def _unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the work returns, or None, the work cancelled, when the request to stop comes first."""
+    working = asyncio.create_task(work)
+    stopped = asyncio.create_task(request.stop.wait())
+    try:
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, stopped):
+            task.cancel()
+        await asyncio.gather(working, stopped, return_exceptions=True)

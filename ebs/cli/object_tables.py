@@ -1,0 +1,138 @@
+"""What people are shown of objects and statistics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebs.cli.instants import clock_text, instant_text
+from ebs.cli.remote import table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+    Answer = Mapping[str, Any]
+
+_BAR_CHARS = 20
+_MAX_CONTENT_CHARS = 80
+_COUNTS = {
+    name: name.replace("_", " ")
+    for name in (
+        "objects_created",
+        "objects_finished",
+        "tasks_created",
+        "tasks_queued",
+        "tasks_in_progress",
+        "tasks_waiting_retry",
+        "tasks_finished",
+        "tasks_failed",
+        "tasks_dead",
+        "tasks_cancelled",
+        "imbalance",
+    )
+}
+_MAX_KIND_COLUMNS = 4
+_SPREADS = ("queue_wait_ms", "work_time_ms", "object_time_ms")
+_PARTS = ("mean", "p50", "p95", "p99", "max")
+
+
+def object_table(answer: Answer) -> Table:
+    """Return what an object is and how far."""
+    content = answer["content"] or ""
+    if len(content) > _MAX_CONTENT_CHARS:
+        content = content[: _MAX_CONTENT_CHARS - 3] + "..."
+    rows = [
+        ("state", answer["state"]),
+        ("tasks", _progress(answer["tasks_done"], answer["tasks_total"])),
+        *((name.replace("_", " "), str(answer[name])) for name in _TROUBLES if answer[name]),
+        ("kind", answer["kind"]),
+        ("name", answer["name"]),
+        ("content", content),
+        *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
+        ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
+    ]
+    return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+_TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")
+_INSTANTS = ("created_at_ms", "distributed_at_ms", "finished_at_ms")
+
+
+def totals_table(answer: Answer, rates: Mapping[str, float] | None = None) -> Table:
+    """Return the totals by kind, and of all kinds where there are several; with the rates of all where known.
+
+    Up to three kinds are columns, which a narrow terminal has room for; from four kinds on each is a row, without the
+    times (p50 / p99).
+    """
+    kinds = list(answer["kinds"].items())
+    if len(kinds) != 1:
+        kinds.append(("all kinds", answer))
+    told = {kind: {words: f"{figures[name]:,}" for name, words in _COUNTS.items()} for kind, figures in kinds}
+    if len(kinds) > _MAX_KIND_COLUMNS:
+        rows = [(kind, *figures.values()) for kind, figures in told.items()]
+        table = table_of("statistics", ("kind", *_COUNTS.values()), rows)
+    else:
+        rows = [(words, *(figures[words] for figures in told.values())) for words in _COUNTS.values()]
+        for spread in _SPREADS:
+            words = spread.removesuffix("_ms").replace("_", " ")
+            rows.append((f"{words}, p50 / p99", *(_p50_p99(figures[spread]) for _, figures in kinds)))
+        table = table_of("statistics", ("figure", *told), rows)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    if rates:
+        table.caption = ", ".join(f"{name.replace('_', ' ')} {rate:,.1f}/s" for name, rate in rates.items())
+    return table
+
+
+def windows_table(windows: Sequence[Answer]) -> Table:
+    """Return windows with their percentiles, oldest first."""
+    rows = [
+        (
+            clock_text(one["start_ms"])[:8],
+            one["kind"],
+            one["objects_created"],
+            one["objects_finished"],
+            one["tasks_finished"],
+            one["tasks_failed"],
+            *(_p50_p99(one[spread]) for spread in _SPREADS),
+        )
+        for one in reversed(windows)
+    ]
+    headings = ("from", "kind", "objects", "finished", "tasks", "failed", "queue wait", "work", "object")
+    table = table_of("windows of 10 s; p50 / p99 in ms", headings, rows)
+    for column in table.columns[6:]:
+        column.justify = "right"
+    return table
+
+
+def spreads_table(answer: Answer) -> Table:
+    """Return the percentiles of all time by kind."""
+    rows = [
+        (kind, spread.removesuffix("_ms").replace("_", " "), *(_ms(figures[spread][part]) for part in _PARTS))
+        for kind, figures in answer["kinds"].items()
+        for spread in _SPREADS
+    ]
+    table = table_of("durations in ms", ("kind", "duration", *_PARTS), rows)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    return table
+
+
+def _progress(done: int, total: int) -> str:
+    filled = _BAR_CHARS * done // total if total else 0
+    return f"{'█' * filled}{'░' * (_BAR_CHARS - filled)} {done} of {total or '?'}"
+
+
+def _instant(at_ms: int | None) -> str | None:
+    return None if at_ms is None else instant_text(at_ms)
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"
+
+
+def _p50_p99(spread: Answer) -> str:
+    if spread["mean"] is None:
+        return "-"
+    return f"{spread['p50']:,.0f} / {spread['p99']:,.0f}"

@@ -1,0 +1,114 @@
+"""`ebs offsets`: decide where a role goes on, when what it has worked cannot be known any more."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED
+from ebs.cli.commands import PlainCommand, subcommands
+from ebs.cli.options import ROLES, Broker, Role, settings_of
+
+if TYPE_CHECKING:
+    from ebs.doctor.offset_reset import Reset
+
+offsets = subcommands("Set the offsets at which a role goes on.", no_args_is_help=True)
+_EXTRA_S = 5.0
+
+
+_WORDS = {EARLIEST, LATEST, WORKED}
+
+
+def _check_target(value: str) -> str:
+    if value not in _WORDS and not (value.isascii() and value.isdecimal()):
+        raise typer.BadParameter(f"{value!r}: give {WORKED}, {EARLIEST}, {LATEST} or an offset, a whole number")
+    return value
+
+
+@offsets.command(cls=PlainCommand)
+def reset(
+    role: Annotated[Role, typer.Option("--role", metavar=ROLES, help="The role whose offsets are set.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
+            callback=_check_target,
+            help=f"{WORKED}: where the events of the tasks say (only processing). {EARLIEST}: work again all records "
+            f"that the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
+        ),
+    ],
+    broker: Broker = None,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only this topic of the role.")] = None,
+    partition: Annotated[
+        list[int] | None, typer.Option("--partition", metavar="N", min=0, help="Only this one; repeatable.")
+    ] = None,
+    *,
+    all_partitions: Annotated[
+        bool, typer.Option("--all", help="Also partitions whose committed offset is valid.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Set the committed offsets that are not valid any more.
+
+    An offset is not valid if its record is gone, or if it is beyond the end of the topic. The role's workers must be
+    stopped.
+
+    Exit code 0: done (also if there was nothing to do), 1: not done.
+    """
+    import asyncio
+
+    from app.topics.catalogue.catalogue import input_topics
+    from app.topics.catalogue.making import other_retry_topics
+
+    from app.kafka.security import kafka_security
+    from ebs.doctor.offset_reset import reset_offsets
+
+    settings = settings_of(broker=broker)
+    names = settings.names
+    topics = input_topics(role, settings)
+    if role is Role.PROCESSING:
+        # Its workers read former tiers too, so these may be what they miss the offsets of.
+        former = other_retry_topics(
+            settings.broker, names, settings.retry_tiers_s, settings.partitions, kafka_security(settings)
+        )
+        topics = (*topics, *asyncio.run(former))
+    if topic is not None and topic not in topics:
+        raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
+    if to == WORKED and role is not Role.PROCESSING:
+        raise typer.BadParameter(
+            f"{WORKED} is for processing only: {role} goes on where its tables say", param_hint="--to"
+        )
+    resets = asyncio.run(
+        reset_offsets(
+            settings.broker,
+            names,
+            role,
+            [topic] if topic is not None else topics,
+            to if to in _WORDS else int(to),
+            numbers=partition or (),
+            all_partitions=all_partitions,
+            patience_s=settings.session_timeout_s + _EXTRA_S,
+            security=kafka_security(settings),
+            say=lambda line: typer.echo(line, err=True),
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps([_as_dict(one) for one in resets]))
+        return
+    for one in resets:
+        before = "nothing" if one.before < 0 else str(one.before)
+        typer.echo(f"{one.tp.topic}-{one.tp.partition}: {before} -> {one.after} (it has {one.begin} to {one.end})")
+    nothing = "nothing to do: no partition was chosen, or all committed offsets are valid (--all resets them too)"
+    typer.echo(f"{len(resets)} offsets set" if resets else nothing)
+
+
+def _as_dict(one: Reset) -> dict[str, str | int | None]:
+    return {
+        "topic": one.tp.topic,
+        "partition": one.tp.partition,
+        "before": None if one.before < 0 else one.before,
+        "after": one.after,
+    }

@@ -1,0 +1,96 @@
+"""`ebs topics`: make and check the topics of any broker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ebs.cli.options import Broker, Partitions, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.settings.settings.settings import Settings
+    from app.topics.catalogue.making import Say, TopicReport
+    from rich.table import Table
+
+    from app.kafka.probe import Security
+
+
+def topics(
+    broker: Broker = None,
+    partitions: Partitions = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
+    ] = None,
+    adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
+        bool, typer.Option("--adopt", help="Take over topics that exist already: they are this system's.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
+) -> None:
+    """Make the missing topics and check the others.
+
+    Exit code 1 if a topic exists with another shape, or is not known to be this system's.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from app.kafka.security import kafka_security
+
+    settings = settings_of(broker=broker, partitions=partitions)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    security = kafka_security(settings)
+    reports = asyncio.run(_ensure(settings, security, timeout_s, say, adopt=adopt))
+    if as_json:
+        typer.echo(json.dumps([_as_dict(report) for report in reports]))
+    else:
+        Console().print(_as_table(reports, settings.broker))
+
+
+async def _ensure(
+    settings: Settings, security: Security, timeout_s: float | None, say: Say, *, adopt: bool
+) -> tuple[TopicReport, ...]:
+    from app.topics.catalogue.catalogue import catalogue
+    from app.topics.catalogue.making import ensure_topics, tiers_on_broker, wait_for_broker
+
+    if adopt:
+        await wait_for_broker(settings.broker, security=security, timeout_s=timeout_s, say=say)
+        # Tasks may wait in tiers that EBS_RETRY_TIERS_S named before.
+        former = await tiers_on_broker(settings.broker, settings.names, settings.partitions, security)
+        tiers_s = (*settings.retry_tiers_s, *sorted(former - set(settings.retry_tiers_s)))
+        settings = settings.model_copy(update={"retry_tiers_s": tiers_s})
+    specs = catalogue(settings)
+    return await ensure_topics(settings.broker, specs, security=security, timeout_s=timeout_s, say=say, adopt=adopt)
+
+
+def _as_dict(report: TopicReport) -> dict[str, str | int | bool | None]:
+    shape = report.shape
+    policy = None if shape.cleanup_policy is None else ",".join(sorted(shape.cleanup_policy))
+    return {
+        "name": shape.name,
+        "partitions": shape.partition_count,
+        "replicas": shape.replication_factor,
+        "cleanup_policy": policy,
+        "made": report.made,
+        "adopted": report.adopted,
+    }
+
+
+def _as_table(reports: Sequence[TopicReport], bootstrap: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"topics at {bootstrap}")
+    for heading in ("topic", "partitions", "replicas", "clean-up", ""):
+        table.add_column(heading, justify="right" if heading in {"partitions", "replicas"} else "left")
+    for row in map(_as_dict, reports):
+        count, replicas = str(row["partitions"]), str(row["replicas"])
+        done = "made" if row["made"] else "adopted" if row["adopted"] else "right"
+        table.add_row(str(row["name"]), count, replicas, str(row["cleanup_policy"] or "?"), done)
+    return table

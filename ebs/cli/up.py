@@ -1,0 +1,35 @@
+"""`ebs up`: the whole system on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+from ebs.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, Verbose, WorkersPerRole
+
+
+def up(
+    *,
+    broker: Broker = None,
+    partitions: Partitions = None,
+    port: ApiPort = None,
+    data_dir: DataDir = None,
+    kafka_port: KafkaPort = None,
+    workers_per_role: WorkersPerRole = 1,
+    verbose: Verbose = False,
+) -> None:
+    """Run the whole system here until Ctrl-C.
+
+    It starts a Kafka of its own (unless --broker names one), makes the topics, and runs the API and the workers. What
+    dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
+    """
+    import asyncio
+
+    from ebs.cli.local_system import Plan
+    from ebs.cli.options import settings_of
+    from ebs.cli.up_run import run_up
+    from ebs.local.embedded_kafka import DEFAULT_PORT
+    from ebs.local.ports import LOOPBACK
+
+    own_port = None if broker else kafka_port or DEFAULT_PORT
+    settings = settings_of(
+        broker=broker or f"{LOOPBACK}:{own_port}", partitions=partitions, api_port=port, data_dir=data_dir
+    )
+    asyncio.run(run_up(Plan(settings, own_port, workers_per_role), verbose=verbose))

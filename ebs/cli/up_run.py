@@ -1,0 +1,57 @@
+"""What `ebs up` does: it runs the system until somebody stops it, and tells people about its life."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from ebs.cli.bars import DownloadBar
+from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, worker_names
+from ebs.cli.readiness import readiness_of
+from ebs.local.prefixed_output import PrefixedOutput
+from ebs.local.program_log import ProgramLog
+from ebs.local.supervisor import StopRequest, stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebs.cli.local_system import Plan
+
+
+async def run_up(plan: Plan, *, verbose: bool) -> None:
+    """Run the plan. Raises an `EbsError` if the system cannot work."""
+    terminal = PrefixedOutput(sys.stdout, [OWN_ROLE, API_ROLE, *worker_names(plan)])
+    request = StopRequest()
+    log = ProgramLog(plan.log_dir, terminal, on_gone=request.stop.set, verbose=verbose)
+
+    def say(line: str) -> None:
+        log.event(OWN_ROLE, line)
+
+    say(f"the logs of all processes are in {log.directory} (-v shows them here)")
+    with stop_on_signals(request), DownloadBar() as bar:
+        system = LocalSystem(plan, log=log, say=say, on_download=bar)
+        beside = [asyncio.create_task(_announce(system, say)), asyncio.create_task(_tell_stop(request, say))]
+        try:
+            await system.run(request)
+        finally:
+            for task in beside:
+                task.cancel()
+    say("everything is stopped")
+    log.close()
+    if log.is_gone:
+        raise BrokenPipeError
+
+
+async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:
+    await system.started.wait()
+    await readiness_of(system, say).wait()
+    url = system.plan.api_url
+    say(f"ready: curl -X POST {url}/api/objects makes an object, curl {url}/api/statistics counts; Ctrl-C stops all")
+
+
+async def _tell_stop(request: StopRequest, say: Callable[[str], None]) -> None:
+    await request.asked.wait()
+    say("stopping; Ctrl-C again stops at once")
+    await request.hurry.wait()
+    say("stopping at once")

@@ -1,0 +1,196 @@
+"""Waits for objects by long polls, so the answer comes when the object is done; for many of them by lists, too."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from app.rules.ledger_states import ObjectState
+from ebs.cli.client import ApiError, path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ebs.cli.client import ApiClient
+
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits. Default: for ever.")
+]
+
+_POLL_S = 10.0
+_BUSY = 503
+_LIST_LIMIT = 500
+_FEW = 20
+"""So many are asked for one by one: a list costs as much as some of them."""
+_PAUSE_S = 0.2
+_PAUSES_PER_LISTING = 4
+
+
+class Ends(NamedTuple):
+    """How objects ended: a count, and ids of those that did not finish."""
+
+    finished: int
+    failed: list[str]
+    cancelled: list[str]
+    open: list[str]
+
+    @property
+    def all_finished(self) -> bool:
+        """Tell whether nothing went wrong."""
+        return not (self.failed or self.cancelled or self.open)
+
+    def words(self) -> str:
+        """Return a sentence for people."""
+        parts = [f"{self.finished} finished"]
+        for name, ids in (("failed", self.failed), ("cancelled", self.cancelled), ("not at their end yet", self.open)):
+            if ids:
+                more = ", ..." if len(ids) > 1 else ""
+                parts.append(f"{len(ids)} {name} ({ids[0]}{more})")
+        return ", ".join(parts)
+
+
+def wait_for_end(
+    client: ApiClient, object_id: str, deadline_s: float | None, patience_s: float | None = None
+) -> dict[str, Any]:
+    """Return an object as soon as it has ended, or as it is at the deadline (`time.monotonic`) or out of patience."""
+    out_of_patience_s = None if patience_s is None else time.monotonic() + patience_s
+    while True:
+        left_s = min(_left_s(out_of_patience_s), _left_s(deadline_s))
+        wait_s = max(0.0, min(_POLL_S, left_s))
+        answer: dict[str, Any] = _ask(client, path_of("objects", object_id), deadline_s, wait=wait_s, until="end")
+        # An API that stops answers before the time is over: the next one goes on waiting.
+        if answer["wait"]["outcome"] != "timed-out" or _is_over(out_of_patience_s) or _is_over(deadline_s):
+            return answer
+
+
+def wait_for_all(
+    client: ApiClient,
+    ids: Sequence[str],
+    timeout_s: float | None,
+    *,
+    on_progress: Callable[[int, int], None],
+) -> Ends:
+    """Wait for objects; `ids` are in the order in which they were submitted, about that in which they end."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    crowd = _Crowd(client, ids, deadline_s)
+    total = len(crowd.open)
+    on_progress(0, total)
+    while crowd.open and not _is_over(deadline_s):
+        crowd.wait()
+        on_progress(len(crowd.ended), total)
+    if crowd.open:
+        crowd.settle()
+        on_progress(len(crowd.ended), total)
+    by_name: dict[str, list[str]] = {name: [] for name in ("finished", "failed", "cancelled", "open")}
+    for object_id in ids:
+        by_name[_NAME_OF.get(crowd.ended.get(object_id, ""), "open")].append(object_id)
+    return Ends(len(by_name["finished"]), by_name["failed"], by_name["cancelled"], by_name["open"])
+
+
+class _Crowd:
+    """Objects that are waited for together: one by a long poll, all others by lists of what has ended, 500 an answer.
+
+    A list tells what is true, but not of everything: another process may answer it, whose view is behind, and objects
+    of an outside producer may be of any time. So each object that no list tells of is asked for by its id in the end.
+    """
+
+    def __init__(self, client: ApiClient, ids: Sequence[str], deadline_s: float | None) -> None:
+        self.open = dict.fromkeys(ids)
+        self.ended: dict[str, str] = {}
+        self._client = client
+        self._deadline_s = deadline_s
+        self._last_id = next(reversed(self.open), "")
+        self._last_created_ms: int | None = None
+        self._listed_s = 0.0
+        self._took_s = 0.0
+        self._one_by_one_count = 0
+
+    def wait(self) -> None:
+        """Wait for the first object, for a while, then see which others have ended."""
+        # The lists of a million objects take a minute: the longer they take, the more seldom they are asked for.
+        pause_s = max(_PAUSE_S, _PAUSES_PER_LISTING * self._took_s)
+        are_many = len(self.open) > _FEW
+        first = next(iter(self.open))
+        found = wait_for_end(self._client, first, self._deadline_s, max(1.0, pause_s) if are_many else None)
+        self._note(found)
+        if self._one_by_one_count and first in self.ended:
+            self._one_by_one_count -= 1
+        elif are_many and found["created_at_ms"] is not None:
+            rest_s = self._listed_s + pause_s - time.monotonic()
+            time.sleep(max(0.0, min(rest_s, _left_s(self._deadline_s))))
+            ended_count = len(self.ended)
+            self._list(found["created_at_ms"], state=_ENDED)
+            if len(self.ended) == ended_count:
+                # Slow ones, or in no order of time: lists and pauses would only add to that.
+                self._one_by_one_count = _FEW
+
+    def settle(self) -> None:
+        """See how things are at the deadline."""
+        known: set[str] = set()
+        if len(self.open) > _FEW:
+            first = self._look(next(iter(self.open)))
+            if first["created_at_ms"] is not None:
+                known = self._list(first["created_at_ms"])
+        for object_id in [one for one in self.open if one not in known]:
+            self._look(object_id)
+
+    def _look(self, object_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = _ask(self._client, path_of("objects", object_id), self._deadline_s)
+        self._note(answer)
+        return answer
+
+    def _list(self, since_ms: int, **query: str) -> set[str]:
+        """Take in the list of what was created from then on; returns which objects are in it."""
+        began_s = time.monotonic()
+        if self._last_created_ms is None:
+            self._last_created_ms = self._look(self._last_id)["created_at_ms"] or since_ms
+        # Others may have submitted more since then.
+        before_ms = max(since_ms, self._last_created_ms) + 1
+        query |= {"created_after": str(since_ms), "created_before": str(before_ms), "limit": str(_LIST_LIMIT)}
+        listed: set[str] = set()
+        while True:
+            page = _ask(self._client, path_of("objects"), self._deadline_s, **query)
+            for one in page["objects"]:
+                self._note(one)
+                listed.add(one["id"])
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
+        self._listed_s = time.monotonic()
+        self._took_s = self._listed_s - began_s
+        return listed
+
+    def _note(self, found: dict[str, Any]) -> None:
+        if found["id"] in self.open and found["state"] in _NAME_OF:
+            self.ended[found["id"]] = found["state"]
+            del self.open[found["id"]]
+
+
+def _ask(client: ApiClient, path: str, deadline_s: float | None, **query: Any) -> Any:
+    """Ask until the deadline if need be: a view that is behind, as after the API's start, catches up."""
+    while True:
+        try:
+            return client.get(path, **query)
+        except ApiError as error:
+            if error.problem.get("status") != _BUSY or _is_over(deadline_s):
+                raise
+            time.sleep(max(0.0, min(_left_s(deadline_s), error.retry_after_s or 1)))
+
+
+def _left_s(deadline_s: float | None) -> float:
+    return math.inf if deadline_s is None else deadline_s - time.monotonic()
+
+
+def _is_over(deadline_s: float | None) -> bool:
+    return _left_s(deadline_s) <= 0
+
+
+_NAME_OF: dict[str, str] = {
+    ObjectState.FINISHED: "finished",
+    ObjectState.FAILED: "failed",
+    ObjectState.CANCELLED: "cancelled",
+}
+_ENDED = ",".join(_NAME_OF)

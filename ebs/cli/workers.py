@@ -1,0 +1,32 @@
+"""`ebs workers`: who lives, and how they are doing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ebs.cli.client import path_of
+from ebs.cli.control_tables import held_up_lines, paused_lines, running_table, workers_table
+from ebs.cli.options import ROLES, Role
+from ebs.cli.remote import Api, AsJson, open_api, show
+
+
+def workers(
+    context: typer.Context,
+    *,
+    role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
+    running: Annotated[bool, typer.Option("--running", help="Show also the tasks that run longest.")] = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Show the living workers and what holds them up.
+
+    A worker counts as living if it was heard within the last 10 s.
+    """
+    with open_api(context, api) as client:
+        answer = client.get(path_of("workers"), role=None if role is None else role.value)
+        paused = [] if as_json else paused_lines(client.get(path_of("control")))
+    living = answer["workers"]
+    tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]
+    show(answer, *(tables if living else ["no worker lives"]), *held_up_lines(living), *paused, as_json=as_json)

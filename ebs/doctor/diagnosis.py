@@ -1,0 +1,32 @@
+"""All rules in the order in which people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.topics.catalogue.catalogue import catalogue
+
+from ebs.doctor.durability_rules import check_durability
+from ebs.doctor.running_rules import check_former_tiers, check_groups, check_letters, check_workers
+from ebs.doctor.settings_rules import check_clocks, check_settings
+from ebs.doctor.topic_rules import check_broker, check_topics
+
+if TYPE_CHECKING:
+    from app.settings.settings.settings import Settings
+
+    from ebs.doctor.facts import Facts, Finding
+
+
+def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
+    """Return everything that is to be said."""
+    return [
+        *check_topics(catalogue(settings), settings, facts),
+        *check_durability(catalogue(settings), settings, facts),
+        *check_broker(settings, facts),
+        *check_settings(settings, facts),
+        *check_groups(settings, facts),
+        *check_former_tiers(settings, facts),
+        *check_workers(facts),
+        *check_clocks(facts),
+        *check_letters(facts),
+    ]

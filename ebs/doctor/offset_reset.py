@@ -1,0 +1,195 @@
+"""Setting a role's committed offsets by hand, where nobody but a person can know what was worked (`ebs offsets`)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from app.errors import BrokerError
+from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
+from app.kafka.groups import read_committed, read_member_count
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
+from app.kafka.topic_metadata import read_topics
+from app.rules.offsets import Progress
+from app.rules.worked_tasks import EARLIEST, LATEST, WORKED, WorkedTasks
+from app.streaming.offset_notes import decided
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from app.kafka.probe import Security
+    from app.names import Names
+
+_PAUSE_S = 0.5
+_POLL_MS = 200
+
+
+class Reset(NamedTuple):
+    """A partition, its committed offset before (-1: none) and after with its metadata, and what its log has."""
+
+    tp: TopicPartition
+    before: int
+    after: int
+    metadata: str
+    begin: int
+    end: int
+
+
+async def reset_offsets(
+    bootstrap: str,
+    names: Names,
+    role: str,
+    topics: Sequence[str],
+    to: str | int,
+    *,
+    numbers: Sequence[int] = (),
+    all_partitions: bool = False,
+    patience_s: float,
+    security: Security = PLAINTEXT,
+    say: Callable[[str], None],
+) -> list[Reset]:
+    """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
+
+    Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is gone or beyond
+    the end. The commits say that a person decided, so they hold also for topics that were made anew or copied from
+    another cluster. A group whose workers have ended without a word has members for a session time-out: they are waited
+    for.
+
+    Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
+    """
+    group_id = names.group(role)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="ebs-offsets", **security)
+    consumer = RecordReader(
+        bootstrap_servers=bootstrap,
+        client_id="ebs-offsets",
+        group_id=group_id,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        **security,
+    )
+    try:
+        await admin.start()
+        await consumer.start()
+        await _wait_until_empty(admin, group_id, patience_s, say)
+        described = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(list(topics))}
+        partitions = [
+            TopicPartition(name, number)
+            for name in topics
+            for number in range(described.get(name, 0))
+            if not numbers or number in numbers
+        ]
+        resets = await _plan(admin, consumer, group_id, partitions, to)
+        if not all_partitions:
+            resets = [one for one in resets if one.before < 0 or one.before > one.end]
+        if resets and to == WORKED:
+            resets = await _as_worked(admin, consumer, names, resets)
+        if resets:
+            ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
+            consumer.assign([one.tp for one in resets])
+            await consumer.commit(
+                {one.tp: OffsetAndMetadata(one.after, decided(one.metadata, ids[one.tp.topic])) for one in resets}
+            )
+    except KafkaError as error:
+        raise BrokerError(f"the offsets of {group_id} at {bootstrap} cannot be set: {error!r}") from error
+    else:
+        return resets
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: Callable[[str], None]) -> None:
+    loop = asyncio.get_running_loop()
+    give_up_at_s = loop.time() + patience_s
+    said = False
+    while count := await read_member_count(admin, group_id):
+        if loop.time() >= give_up_at_s:
+            raise BrokerError(f"{group_id} has {count} members: stop its workers first, nothing was changed")
+        if not said:
+            said = True
+            say(f"waiting for {count} members of {group_id} to be gone")
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _plan(
+    admin: Any, consumer: Any, group_id: str, partitions: Sequence[TopicPartition], to: str | int
+) -> list[Reset]:
+    if not partitions:
+        return []
+    committed = await read_committed(admin, group_id, partitions)
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    return [Reset(tp, committed[tp], _target(to, begins[tp], ends[tp]), "", begins[tp], ends[tp]) for tp in partitions]
+
+
+async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:
+    """Return what the events of the tasks tell: behind everything that is done, with what is done above it."""
+    worked = WorkedTasks()
+    async for record in _read(consumer, await _whole(admin, consumer, names.task_events)):
+        with suppress(*DECODE_ERRORS):
+            worked.note(decode_task_event(record.value))
+    async for record in _read(consumer, await _whole(admin, consumer, names.task_requests)):
+        with suppress(*DECODE_ERRORS):
+            worked.note_request(decode_task_request(record.value))
+    found = []
+    for one in resets:
+        progress = Progress(one.begin)
+        async for record in _read(consumer, {one.tp: range(one.begin, one.end)}):
+            progress.take(record.offset)
+            try:
+                task = decode_task_request(record.value)
+            except DECODE_ERRORS:
+                continue  # it goes to the dead letters, perhaps once more
+            if worked.is_worked(task, waits=one.tp.topic != names.task_requests):
+                progress.finish(record.offset)
+            elif worked.has_started(task):
+                progress.start(record.offset)
+        progress.take_to(one.end)
+        metadata = progress.encode()
+        if metadata is None:
+            raise BrokerError(
+                f"too many tasks of {one.tp.topic}-{one.tp.partition} are unfinished between finished ones to note "
+                "all of them: nothing was changed; decide with --to earliest or latest"
+            )
+        found.append(one._replace(after=progress.watermark, metadata=metadata))
+    return found
+
+
+async def _whole(admin: Any, consumer: Any, topic: str) -> dict[TopicPartition, range]:
+    (described,) = await admin.describe_topics([topic])
+    partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
+    if not partitions:
+        # Without events nothing would seem to be worked.
+        raise BrokerError(f"there is no topic {topic}, or it may not be read: nothing was changed")
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    return {tp: range(begins[tp], ends[tp]) for tp in partitions}
+
+
+async def _read(consumer: Any, logs: Mapping[TopicPartition, range]) -> AsyncIterator[Any]:
+    """Yield the committed records of stretches of logs."""
+    open_logs = {tp: log for tp, log in logs.items() if log}
+    consumer.assign(list(open_logs))
+    for tp, log in open_logs.items():
+        consumer.seek(tp, log.start)
+    while open_logs:
+        for tp, records in (await consumer.getmany(*open_logs, timeout_ms=_POLL_MS)).items():
+            for record in records:
+                if record.offset < logs[tp].stop:
+                    yield record
+        for tp in list(open_logs):
+            if await consumer.position(tp) >= logs[tp].stop:
+                del open_logs[tp]
+                consumer.pause(tp)
+
+
+def _target(to: str | int, begin: int, end: int) -> int:
+    if to in {EARLIEST, WORKED}:
+        return begin
+    return end if to == LATEST else min(max(int(to), begin), end)

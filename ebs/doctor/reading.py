@@ -1,0 +1,239 @@
+"""Finds the facts out; writes nothing anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from app.topics.catalogue.catalogue import NOTES_TABLES, catalogue, input_topics
+from app.topics.catalogue.registry import TopicRegistry
+
+from app.errors import ForeignTopics
+from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count
+from app.kafka.log_dirs import biggest_partitions
+from app.kafka.reading import RecordReader
+from app.kafka.transactional_producer import transaction_version
+from app.names import PROCESSING
+from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
+from app.streaming.survey import unowned_numbers
+from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from app.settings.settings.settings import Settings
+    from app.topics.catalogue.ownership import TopicClaim
+
+_TIMEOUT_MS = 15_000
+_POLL_MS = 100
+
+
+async def read_facts(settings: Settings, security: Mapping[str, Any]) -> Facts:
+    """Return the facts of a broker that answers; `handler_error` and `waiting_letters` are others' to find out.
+
+    Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
+    """
+    connection = {"bootstrap_servers": settings.broker, "request_timeout_ms": _TIMEOUT_MS, **security}
+    admin = AIOKafkaAdminClient(client_id="ebs-doctor", **connection)
+    consumer = RecordReader(
+        client_id="ebs-doctor", enable_auto_commit=False, auto_offset_reset="earliest", **connection
+    )
+    try:
+        await admin.start()
+        await consumer.start()
+        known = settings.names
+        names = [spec.name for spec in catalogue(settings)]
+        # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
+        tiers = sorted(name for name in await admin.list_topics() if known.retry_tier_s(name) is not None)
+        names += [name for name in tiers if name not in names]
+        cluster = await admin.describe_cluster()
+        node_ids = [broker["node_id"] for broker in cluster["brokers"]]
+        topics = await _read_topics(admin, names, node_ids)
+        topics = await _with_owners(topics, TopicRegistry(known.topics, connection))
+        workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
+        usage = shutil.disk_usage(_existing(settings.data_dir))
+        return Facts(
+            bootstrap=settings.broker,
+            now_ms=time.time_ns() // 1_000_000,
+            broker_count=len(node_ids),
+            broker_configs=await _read_configs(admin, ConfigResourceType.BROKER, str(node_ids[0])),
+            topics=topics,
+            groups=[await _read_group(admin, consumer, role, settings, topics) for role in NOTES_TABLES],
+            workers=workers,
+            fresh_heartbeat_lead_ms=lead_ms,
+            transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
+            disk_free_bytes=usage.free,
+            disk_total_bytes=usage.total,
+        )
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+def _inputs_of(role: str, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
+    former = [name for name in topics if settings.names.retry_tier_s(name) is not None] if role == PROCESSING else ()
+    return list(dict.fromkeys((*input_topics(role, settings), *former)))
+
+
+async def _read_topics(
+    admin: AIOKafkaAdminClient, names: Sequence[str], node_ids: Sequence[int]
+) -> dict[str, TopicFacts]:
+    described = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["partitions"]}
+    numbers = {name: range(len(described[name])) for name in names if name in described}
+    biggest = await biggest_partitions(admin, node_ids, numbers)
+    return {
+        name: TopicFacts(
+            name=name,
+            partition_count=len(described[name]),
+            replication_factor=min(len(partition["replicas"]) for partition in described[name]),
+            fewest_in_sync=min(len(partition["isr"]) for partition in described[name]),
+            configs=await _read_configs(admin, ConfigResourceType.TOPIC, name),
+            biggest_partition_bytes=biggest.get(name),
+        )
+        for name in names
+        if name in described
+    }
+
+
+async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry) -> dict[str, TopicFacts]:
+    """Return the topics with whose they are; the registry's own is judged by what is in it."""
+    claims: Mapping[str, TopicClaim] = {}
+    topic_ids = await registry.topic_ids(topics)
+    is_registry_ours = True
+    if registry.topic in topics:
+        try:
+            claims = await registry.read()
+        except ForeignTopics:
+            is_registry_ours = False
+        except TopicAuthorizationFailedError:
+            # Whose they are cannot be known, so nothing is said of it, and nothing is told to be deleted.
+            return {name: dataclasses.replace(topic, made_by_us=False) for name, topic in topics.items()}
+
+    def judged(topic: TopicFacts) -> TopicFacts:
+        if topic.name == registry.topic:
+            return dataclasses.replace(topic, is_ours=is_registry_ours, made_by_us=False)
+        claim = claims.get(topic.name)
+        is_ours = claim is not None and claim.topic_id == topic_ids.get(topic.name)
+        return dataclasses.replace(topic, is_ours=is_ours, made_by_us=is_ours and not (claim and claim.adopted))
+
+    return {name: judged(topic) for name, topic in topics.items()}
+
+
+async def _read_configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str] | None:
+    (response,) = await admin.describe_configs([ConfigResource(kind, name)])
+    ((error_code, _message, _type, _name, entries),) = response.resources
+    return {str(entry[0]): str(entry[1]) for entry in entries} if error_code == 0 else None
+
+
+async def _read_group(
+    admin: AIOKafkaAdminClient,
+    consumer: RecordReader,
+    role: str,
+    settings: Settings,
+    topics: Mapping[str, TopicFacts],
+) -> GroupFacts:
+    names = settings.names
+    group_id, inputs = names.group(role), _inputs_of(role, settings, topics)
+    partitions = [
+        TopicPartition(name, n) for name in inputs if name in topics for n in range(topics[name].partition_count)
+    ]
+    member_count = await read_member_count(admin, group_id)
+    committed = await read_committed(admin, group_id, partitions) if partitions else {}
+    begins = await consumer.beginning_offsets(partitions) if partitions else {}
+    ends = await consumer.end_offsets(partitions) if partitions else {}
+    lag: defaultdict[str, int] = defaultdict(int)
+    lost: defaultdict[str, int] = defaultdict(int)
+    gone: defaultdict[str, list[int]] = defaultdict(list)
+    beyond: defaultdict[str, list[int]] = defaultdict(list)
+    worked = await _worked_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
+    for tp in partitions:
+        offset = committed.get(tp, NOTHING_COMMITTED)
+        if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
+            gone[tp.topic].append(tp.partition)
+        if offset > ends[tp]:
+            beyond[tp.topic].append(tp.partition)
+        lag[tp.topic] += ends[tp] - max(begins[tp], offset)
+        if NOTHING_COMMITTED < offset < begins[tp]:
+            lost[tp.topic] += begins[tp] - offset
+    unowned = await _unowned(admin, group_id, inputs, topics) if member_count else ()
+    return GroupFacts(group_id, member_count, dict(lag), dict(lost), dict(gone), dict(beyond), unowned)
+
+
+async def _worked_numbers(consumer: RecordReader, name: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
+    """Return the partitions that a group has worked: its first step in each leaves a row in a table (`name`)."""
+    if name not in topics:
+        return frozenset()
+    ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
+    return frozenset(tp.partition for tp, end in ends.items() if end > 0)
+
+
+async def _unowned(
+    admin: AIOKafkaAdminClient, group_id: str, inputs: Sequence[str], topics: Mapping[str, TopicFacts]
+) -> tuple[int, ...]:
+    """Return the partition numbers that no member of a group has, while nothing is about to change that."""
+    (response,) = await admin.describe_consumer_groups([group_id])
+    ((error_code, _group, state, _protocol_type, _protocol, members, *_rest),) = response.groups
+    if error_code or state != "Stable":
+        return ()
+    count = min((topics[name].partition_count for name in inputs if name in topics), default=0)
+    return unowned_numbers(count, [member[4] for member in members])
+
+
+async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[WorkerFacts], int | None]:
+    """Return the last heartbeats, and how far the broker's clock is before ours by one that has just come."""
+    partition = TopicPartition(topic, 0)
+    consumer.assign([partition])
+    await consumer.seek_to_beginning(partition)
+    end = (await consumer.end_offsets([partition]))[partition]
+    latest: dict[bytes, WorkerFacts] = {}
+    lead_ms: int | None = None
+    deadline_s = time.monotonic() + HEARTBEAT_EVERY_S + 1
+    while time.monotonic() < deadline_s:
+        position = await consumer.position(partition)
+        if position >= end and (lead_ms is not None or not latest):
+            break
+        fetched = await consumer.getmany(partition, timeout_ms=_POLL_MS)
+        for record in fetched.get(partition, ()):
+            beat = None if record.value is None else decode_heartbeat(record.value)
+            if beat is None:
+                latest.pop(record.key, None)
+                continue
+            latest[record.key] = WorkerFacts(
+                beat.worker,
+                beat.role,
+                beat.at_ms,
+                record.timestamp,
+                beat.abandoned,
+                beat.held_up,
+                beat.standing_still,
+            )
+            if record.offset >= end:
+                lead_ms = record.timestamp - time.time_ns() // 1_000_000
+    consumer.unsubscribe()
+    return sorted(latest.values(), key=lambda worker: (worker.role, worker.name)), lead_ms
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or what of it exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+async def read_within(settings: Settings, security: Mapping[str, Any], timeout_s: float) -> Facts:
+    """Return the facts, or raise `TimeoutError`, `KafkaError` or `OSError`."""
+    async with asyncio.timeout(timeout_s):
+        return await read_facts(settings, security)
+
+
+UNREADABLE = (KafkaError, OSError, TimeoutError)

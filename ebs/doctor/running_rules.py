@@ -1,0 +1,161 @@
+"""Groups, workers and dead letters as they are now; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.names import PROCESSING, role_of
+from app.rules.worker_heartbeats import is_gone
+from ebs.doctor.facts import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from app.settings.settings.settings import Settings
+
+    from ebs.doctor.facts import Facts, GroupFacts, WorkerFacts
+
+_MUCH_LAG = 100_000
+
+
+def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    """Yield groups that nobody works for, that are behind, or that lost records."""
+    for group in facts.groups:
+        role = role_of(group.group_id)
+        for topic, count in group.lost.items():
+            said = f"{count} records of {topic} were deleted before they were read"
+            fix = "raise the topic's retention.ms, and start more workers; what is gone must be submitted again"
+            yield Finding(Severity.ERROR, group.group_id, said, "their objects or tasks stay undone", fix)
+        yield from _check_places(group, role)
+        yield _lag_of(group, role)
+        if group.member_count > settings.partitions:
+            said = f"it has {group.member_count} workers for {settings.partitions} partitions"
+            fix = "run fewer; concurrency within a worker (EBS_CONCURRENCY) is free of partitions"
+            yield Finding(Severity.WARNING, group.group_id, said, "some of them have nothing to do", fix)
+
+
+def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
+    """Yield partitions of which nobody knows how far they were worked, and those that nobody works."""
+    to = "worked (or earliest, latest, an offset)" if role == "processing" else "earliest (or latest, or an offset)"
+    decide = f"stop its workers, then ebs offsets reset --role {role} --to {to}"
+    for topic, numbers in group.without_offset.items():
+        said = f"it has worked {_partitions_of(topic, numbers)}, and its committed offsets are gone"
+        if role == "processing":
+            why = "what is done cannot be known, so its workers refuse to start: all tasks would run again"
+            yield Finding(Severity.ERROR, group.group_id, said, why, decide)
+        else:
+            why = "its workers go on where their tables say"
+            fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
+            yield Finding(Severity.WARNING, group.group_id, said, why, fix)
+    for topic, numbers in group.beyond.items():
+        said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
+        why = "the topic was made anew (then its workers begin at its start), or the broker has lost records"
+        yield Finding(
+            Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
+        )
+    if group.unowned:
+        unowned = ", ".join(map(str, group.unowned))
+        said = f"it has {group.member_count} members, and none has partitions {unowned}"
+        fix = (
+            "wait half a minute: a worker without partitions rejoins by itself; if all are drained: "
+            "ebs drain WORKER --off"
+        )
+        yield Finding(Severity.ERROR, group.group_id, said, "their records are worked by nobody", fix)
+
+
+def _partitions_of(topic: str, numbers: Sequence[int]) -> str:
+    return f"{topic} (partition{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})"
+
+
+def _lag_of(group: GroupFacts, role: str) -> Finding:
+    lag = sum(group.lag.values())
+    behind = ", ".join(f"{count} of {topic}" for topic, count in group.lag.items() if count) or "nothing"
+    if group.member_count == 0:
+        severity = Severity.ERROR if lag else Severity.WARNING
+        fix = f"faust -A agents.{role} worker (or ebs up)"
+        return Finding(severity, group.group_id, f"nobody works; to read: {behind}", f"no {role} worker runs", fix)
+    said = f"members: {group.member_count}, records to read: {behind}"
+    if lag > _MUCH_LAG:
+        fix = f"start more workers of {role}, or see what holds them up: ebs workers --running"
+        return Finding(Severity.WARNING, group.group_id, said, "work waits", fix)
+    return Finding(Severity.OK, group.group_id, said)
+
+
+def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    """Yield retry tiers that EBS_RETRY_TIERS_S no longer names: tasks may wait there."""
+    lags = [group.lag for group in facts.groups if role_of(group.group_id) == PROCESSING]
+    behind = lags[0] if lags else {}
+    for name, topic in facts.topics.items():
+        tier_s = settings.names.retry_tier_s(name)
+        if tier_s is None or tier_s in settings.retry_tiers_s:
+            continue
+        if not topic.is_ours:
+            said = "EBS_RETRY_TIERS_S does not name this retry tier, and nothing says that this system made it"
+            fix = "ebs topics --adopt, if tasks of this system wait in it"
+            yield Finding(Severity.INFO, name, said, "no worker reads it", fix)
+            continue
+        count = behind.get(name, 0)
+        said = f"EBS_RETRY_TIERS_S does not name this retry tier, {count} records wait in it"
+        if count and topic.partition_count != settings.partitions:
+            said += f", and it has {topic.partition_count} partitions where the others have {settings.partitions}"
+            fix = "set EBS_PARTITIONS and EBS_RETRY_TIERS_S as they were until it is empty"
+            yield Finding(Severity.ERROR, name, said, "no worker reads it: these tasks never go on", fix)
+        elif count:
+            fix = "restart the processing workers that are older than the change; delete the topic when it is empty"
+            yield Finding(Severity.WARNING, name, said, "only workers that started after the change read it", fix)
+        else:
+            fix = "delete it while no processing worker runs, if the tier is not to come back"
+            yield Finding(Severity.INFO, name, said, "", fix)
+
+
+def check_workers(facts: Facts) -> Iterator[Finding]:
+    """Yield workers that went silent without a word, and those with handlers that do not end."""
+    silent = [worker for worker in facts.workers if is_gone(worker.appended_at_ms, _now_of_broker_ms(facts))]
+    living = [worker for worker in facts.workers if worker not in silent]
+    if living:
+        yield Finding(Severity.OK, "workers", f"{len(living)} live")
+    for worker in silent:
+        ago_s = (_now_of_broker_ms(facts) - worker.appended_at_ms) / 1_000
+        said = f"{worker.role}/{worker.name} was last heard {ago_s:.0f} s ago and has not said goodbye"
+        fix = "see its log, start it again; its entry goes after an hour"
+        yield Finding(Severity.WARNING, "workers", said, "it was killed, or hangs", fix)
+    for worker in living:
+        yield from _standing(worker)
+        if worker.abandoned:
+            said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not end when their time was over"
+            fix = "give what the handler waits for a time-out; restart the worker"
+            yield Finding(Severity.WARNING, "workers", said, "each takes a place of EBS_CONCURRENCY", fix)
+
+
+def _standing(worker: WorkerFacts) -> Iterator[Finding]:
+    """Yield why work waits in a worker."""
+    where = f"{worker.role}/{worker.name}"
+    if worker.standing_still:
+        said = f"{where} stands still: {worker.standing_still}"
+        fix = "its supervisor starts it again; if that comes back, see its log"
+        yield Finding(Severity.ERROR, "workers", said, "it ends soon, and its partitions go on elsewhere", fix)
+    for held in worker.held_up:
+        yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
+
+
+def check_letters(facts: Facts) -> Iterator[Finding]:
+    """Yield how many dead letters wait for somebody."""
+    waiting = facts.waiting_letters
+    if waiting:
+        yield Finding(
+            Severity.WARNING,
+            "dead letters",
+            f"{waiting} wait",
+            "their tasks failed for good",
+            "ebs dead-letters; then ebs redrive or ebs discard",
+        )
+    elif waiting == 0:
+        yield Finding(Severity.OK, "dead letters", "none waits")
+    else:
+        yield Finding(
+            Severity.INFO, "dead letters", "the API does not answer, so they are not counted", "", "name it with --api"
+        )
+
+
+def _now_of_broker_ms(facts: Facts) -> int:
+    return facts.now_ms + (facts.fresh_heartbeat_lead_ms or 0)

@@ -1,0 +1,199 @@
+"""Comparing one partition's tables with what its events say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
+from app.rules.ledger import decode_row
+from app.rules.ledger_descriptions import describe_object, describe_task
+from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
+from ebs.recount.figures import WINDOW_MS, Figures, row_of, unequal
+from ebs.recount.findings import Difference, Findings
+from ebs.recount.objects import brief, error_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ebs.recount.figures import Expected
+    from ebs.recount.objects import Facts
+
+_HOUR_MS = 3_600_000
+_NO_FIELDS: frozenset[str] = frozenset()
+GONE = "records that it needs have left the topics"
+AMBIGUOUS = "events came when the ledger may have forgotten their object already"
+COMPACTED = "the table's row changed while it was compared"
+RESULT_FIELDS = (" error", " result", " result row")
+"""How the names of those fields end that stand in rows of results."""
+
+
+class Terms(NamedTuple):
+    """How long rows are kept (ms), and the stream times (epoch ms) that both tables are at.
+
+    Topics that have lost records since their beginning: `is_truncated`, then nothing is known of what happened before
+    `known_from_ms`.
+    """
+
+    ended_ms: int
+    silent_ms: int
+    windows_ms: int
+    ledger_time_ms: int
+    windows_time_ms: int
+    is_truncated: bool
+    known_from_ms: int
+
+
+def brief_result(data: bytes) -> ResultRow:
+    """Return a row of results with its texts in short."""
+    row = decode_result_row(data)
+    return ResultRow(brief(row.result).encode(), brief(error_bytes(row.error)))
+
+
+class PartitionComparison:
+    """Compares the tables of one partition, and notes what it finds."""
+
+    def __init__(self, partition: int, terms: Terms, findings: Findings) -> None:
+        self._partition = partition
+        self._terms = terms
+        self._findings = findings
+
+    def rows(
+        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+    ) -> list[Difference]:
+        """Compare ledger rows and those of results (in short, see `brief_result`); returns the differences."""
+        found = self._orphans(expected, stored, results)
+        for object_id, facts in expected.items():
+            row = stored.get(object_id.encode())
+            if facts.is_doubtful:
+                self._findings.skip("objects", AMBIGUOUS if facts.has_beginning else GONE)
+            elif row is not None and self._terms.is_truncated and not facts.tasks and decode_row(row).tasks:
+                # Its creation is left, and nothing of its tasks.
+                self._findings.skip("objects", GONE)
+            elif row is not None:
+                self._findings.objects += 1
+                found += self._row(object_id, facts, row, results)
+            elif self._may_be_forgotten(facts):
+                self._findings.forgotten += 1
+            else:
+                self._findings.objects += 1
+                found.append(self._difference("object", object_id, "row", None, facts.described()["state"]))
+        for key, row in stored.items():
+            if key.decode() in expected:
+                continue
+            if self._terms.is_truncated:
+                self._findings.skip("objects", GONE)
+            else:
+                self._findings.objects += 1
+                told = describe_object(key.decode(), decode_row(row))
+                found.append(self._difference("object", key.decode(), "row", told["state"], None))
+        return found
+
+    def _orphans(
+        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+    ) -> list[Difference]:
+        """Return the rows of results of objects that the ledger has forgotten, or never knew: they go together."""
+        found = []
+        for key in results:
+            object_id, sequence = unpack_result_key(key)
+            facts = expected.get(object_id.decode())
+            if object_id not in stored and (facts is None or self._may_be_forgotten(facts)):
+                field = f"task {sequence} result row"
+                found.append(self._difference("object", object_id.decode(), field, "there", None))
+        return found
+
+    def _row(self, object_id: str, facts: Facts, data: bytes, results: Mapping[bytes, ResultRow]) -> list[Difference]:
+        row = decode_row(data)
+        pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            ("", describe_object(object_id, row), facts.described())
+        ]
+        if len(row.tasks) != len(facts.tasks):
+            return [self._difference("object", object_id, "tasks", len(row.tasks), len(facts.tasks))]
+        for sequence in sorted(facts.tasks):
+            result = results.get(result_key(object_id.encode(), sequence), NO_RESULT)
+            told = describe_task(object_id, row, sequence, result) | {"result": result.result.decode()}
+            pairs.append((f"task {sequence} ", told, facts.described_task(sequence)))
+        return [
+            self._difference("object", object_id, f"{prefix}{name}", told[name], value)
+            for prefix, told, wanted in pairs
+            for name, value in wanted.items()
+            if told[name] != value
+        ]
+
+    def _may_be_forgotten(self, facts: Facts) -> bool:
+        end_ms = facts.ended_at_ms()
+        if end_ms is not None:
+            return end_ms + self._terms.ended_ms <= self._terms.ledger_time_ms
+        return facts.alive_at_ms() + self._terms.silent_ms <= self._terms.ledger_time_ms
+
+    def windows(self, expected: Expected, stored: Mapping[bytes, bytes]) -> list[Difference]:
+        """Compare windows and totals; returns the differences.
+
+        A late event may count in a longer window than others of its time, so what is compared is, for each length and
+        each span that is still kept in that length, the sum of all rows in it.
+        """
+        rows = {decode_window_key(key): decode_counts(data) for key, data in stored.items()}
+        found: list[Difference] = []
+        seen: set[tuple[int, str]] = set()
+        for size_ms, kept_ms in self._ladder():
+            told: dict[tuple[int, str], list[Counts]] = defaultdict(list)
+            wanted: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+            for key, counts in rows.items():
+                if 0 < key.size_ms <= size_ms:
+                    told[key.start_ms // size_ms * size_ms, key.kind].append(counts)
+            for start_ms, kind in expected.windows.keys() | expected.unknown:
+                wanted[start_ms // size_ms * size_ms, kind].append((start_ms, kind))
+            for start_ms, kind in sorted(told.keys() | wanted.keys()):
+                parts = wanted[start_ms, kind]
+                if start_ms + size_ms <= self._terms.windows_time_ms - kept_ms or seen.intersection(parts):
+                    continue
+                new = self._window(WindowKey(size_ms, start_ms, kind), expected, parts, told[start_ms, kind])
+                if new:
+                    seen.update(parts)
+                found += new
+        return found + self._totals(expected, rows)
+
+    def _ladder(self) -> list[tuple[int, int]]:
+        kept_ms = self._terms.windows_ms
+        return [
+            (WINDOW_MS, kept_ms),
+            (60_000, max(kept_ms, 24 * _HOUR_MS)),
+            (_HOUR_MS, max(kept_ms, 30 * 24 * _HOUR_MS)),
+        ]
+
+    def _window(
+        self, key: WindowKey, expected: Expected, parts: list[tuple[int, str]], told: list[Counts]
+    ) -> list[Difference]:
+        if self._terms.is_truncated and key.start_ms < self._terms.known_from_ms:
+            self._findings.skip("windows", GONE)
+            return []
+        if expected.unknown.intersection(parts):
+            self._findings.skip("windows", GONE if self._terms.is_truncated else AMBIGUOUS)
+            return []
+        figures = Figures()
+        for part in parts:
+            figures.add(expected.windows[part])
+        self._findings.windows += 1
+        # Whether the first records that are left are late, those before them would tell.
+        but = frozenset({"late_events"}) if self._terms.is_truncated else _NO_FIELDS
+        name = f"of {key.size_ms // 1_000} s at {key.start_ms} of {key.kind}"
+        return [self._difference("window", name, *one) for one in unequal(row_of(told), figures.as_row(), but=but)]
+
+    def _totals(self, expected: Expected, rows: dict[WindowKey, Counts]) -> list[Difference]:
+        told = {key.kind: counts for key, counts in rows.items() if key.size_ms == 0}
+        found: list[Difference] = []
+        for kind in sorted(told.keys() | expected.totals.keys()):
+            counts = told.get(kind, Counts())
+            if counts.imbalance:
+                found.append(self._difference("total", kind, "imbalance", counts.imbalance, 0))
+            if self._terms.is_truncated or kind in expected.unknown_kinds:
+                self._findings.skip("totals", GONE if self._terms.is_truncated else AMBIGUOUS)
+                continue
+            self._findings.totals += 1
+            figures = expected.totals.get(kind, Figures())
+            unlike = unequal(row_of([counts]), figures.as_row(), but=_NO_FIELDS)
+            found += [self._difference("total", kind, *one) for one in unlike]
+        return found
+
+    def _difference(self, what: str, name: str, field: str, table: Any, topics: Any) -> Difference:
+        return Difference(self._partition, what, name, field, table, topics)

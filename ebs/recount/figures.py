@@ -1,0 +1,149 @@
+"""Figures of windows and totals: what objects' facts add up to, what the tables' rows add up to, and what differs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ebs.recount.objects import CREATED, MAX_SUM, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from app.rules.counts import Counts
+    from ebs.recount.objects import Facts
+
+WINDOW_MS = 10_000
+_COUNTED = {
+    "OBJECT_CREATED": "objects_created",
+    "TASK_CREATED": "tasks_created",
+    "TASK_STARTED": "tasks_started",
+    "TASK_FINISHED": "tasks_finished",
+    "TASK_FAILED": "tasks_failed",
+    "TASK_RETRIED": "tasks_retried",
+    "TASK_DEAD": "tasks_died",
+    "TASK_CANCELLED": "tasks_cancelled",
+}
+_NOW = {
+    "QUEUED": "queued_now",
+    "IN_PROGRESS": "in_progress_now",
+    "RETRYING": "retrying_now",
+    "FINISHED": "finished_now",
+    "DEAD": "dead_now",
+    "CANCELLED": "cancelled_now",
+}
+_DURATIONS = ("wait", "spent", "object")
+_BASE = 1.1
+"""Of the histograms' buckets."""
+
+
+class Figures:
+    """Counts by name, and of each duration (ms) how often it was."""
+
+    __slots__ = ("counts", "durations")
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.durations: dict[str, Counter[int]] = {name: Counter() for name in _DURATIONS}
+
+    def add(self, other: Figures) -> None:
+        """Add other figures to these."""
+        self.counts.update(other.counts)
+        for name in _DURATIONS:
+            self.durations[name].update(other.durations[name])
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what a row with these figures should hold."""
+        row: dict[str, Any] = {name: count for name, count in self.counts.items() if count}
+        for name, lasted in self.durations.items():
+            total_ms = sum(value * count for value, count in lasted.items())
+            if name != "spent":  # failed attempts are in that sum, not in the histogram
+                row[f"{name}_ms"] = total_ms
+            row[f"{name}_max_ms"] = max(lasted, default=0)
+            buckets: Counter[int] = Counter()
+            for value, count in lasted.items():
+                buckets[-1 if value == 0 else math.ceil(math.log(value) / math.log(_BASE))] += count
+            row[f"{name}_histogram"] = dict(buckets)
+        return {name: min(value, MAX_SUM) if isinstance(value, int) else value for name, value in row.items() if value}
+
+
+def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
+    """Return what rows of the table hold together; fields of 0 are left out."""
+    held: dict[str, Any] = {}
+    for counts in rows:
+        for name, value in msgspec.structs.asdict(counts).items():
+            if name.endswith("_histogram"):
+                held[name] = dict(Counter(held.get(name, {})) + Counter(value))
+            elif name.endswith("_max_ms"):
+                held[name] = max(held.get(name, 0), value)
+            else:
+                held[name] = min(held.get(name, 0) + value, MAX_SUM)
+    return {name: value for name, value in held.items() if value}
+
+
+def unequal(told: dict[str, Any], expected: dict[str, Any], *, but: frozenset[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each field that differs, with both values; fields named in `but` are not looked at."""
+    for name in sorted((told.keys() | expected.keys()) - but):
+        ours, theirs = told.get(name, 0), expected.get(name, 0)
+        if ours != theirs:
+            yield name, ours, theirs
+
+
+class Expected:
+    """What the tables should hold by a partition's events; `windows` by start and kind, `totals` by kind.
+
+    `counted_as` tells under which name a kind is counted. `unknown` names the windows, and `unknown_kinds` the totals,
+    that events of doubtful objects fall into.
+    """
+
+    def __init__(self, counted_as: Callable[[str], str] = str) -> None:
+        self._counted_as = counted_as
+        self.windows: dict[tuple[int, str], Figures] = defaultdict(Figures)
+        self.totals: dict[str, Figures] = defaultdict(Figures)
+        self.unknown: set[tuple[int, str]] = set()
+        self.unknown_kinds: set[str] = set()
+
+    def add(self, facts: Facts) -> None:
+        """Add everything that an object's events say."""
+        kind = self._counted_as(facts.kind)
+        if facts.is_doubtful:
+            self.unknown_kinds.add(kind)
+            self.unknown.update((_start_of(fact.at_ms), kind) for _, fact, _ in facts.happened())
+            return
+        for name, fact, is_redrive in facts.happened():
+            counts = self.windows[_start_of(fact.at_ms), kind].counts
+            # A redrive makes its task again, and it is no new one.
+            counts[_COUNTED[name]] += not (name == CREATED and is_redrive)
+            counts["late_events"] += fact.is_late
+            self._add_durations(name, fact.wait_ms, fact.spent_ms, self.windows[_start_of(fact.at_ms), kind])
+        told = facts.described()
+        finished_ms = told["finished_at_ms"]
+        if finished_ms is not None:
+            window = self.windows[_start_of(finished_ms), kind]
+            window.counts["objects_finished"] += 1
+            if facts.created is not None:
+                window.durations["object"][max(0, finished_ms - told["created_at_ms"])] += 1
+        for task in facts.tasks.values():
+            if any(key.type == CREATED and not key.redrive for key in task):
+                self.totals[kind].counts[_NOW[state_of(task)]] += 1
+
+    def finish(self) -> None:
+        """Add the windows up to the totals."""
+        for (_, kind), figures in self.windows.items():
+            self.totals[kind].add(figures)
+
+    @staticmethod
+    def _add_durations(name: str, wait_ms: int, spent_ms: int, figures: Figures) -> None:
+        if name == "TASK_STARTED":
+            figures.durations["wait"][wait_ms] += 1
+        elif name in {"TASK_FINISHED", "TASK_FAILED"}:
+            figures.counts["spent_ms"] += spent_ms
+            if name == "TASK_FINISHED":
+                figures.durations["spent"][spent_ms] += 1
+
+
+def _start_of(at_ms: int) -> int:
+    return at_ms // WINDOW_MS * WINDOW_MS

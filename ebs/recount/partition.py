@@ -1,0 +1,193 @@
+"""Recounting one partition: its events in slices of objects, then its windows."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from app.events import DECODE_ERRORS, decode_object, decode_task_event
+from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
+from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
+from app.rules.results import unpack_result_key
+from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
+from ebs.recount.figures import WINDOW_MS, Expected
+from ebs.recount.objects import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from app.settings.settings.settings import Settings
+
+    from app.events import ObjectCreated
+    from ebs.recount.findings import Difference, Findings
+    from ebs.recount.reading import Cut, Stretch
+
+    Read = Callable[[Stretch], AsyncIterator[list[Any]]]
+
+_HOUR_MS = 3_600_000
+_CLOCK_TOLERANCE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One of `count` parts of a partition's objects, by the checksum of their ids."""
+
+    number: int
+    count: int
+
+    def has(self, key: bytes) -> bool:
+        """Return whether an object is in it."""
+        return self.count == 1 or zlib.crc32(key) % self.count == self.number
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _object_of_result(key: bytes) -> bytes:
+    return unpack_result_key(key)[0]
+
+
+class PartitionRecount:
+    """Recounts what a `cut` holds, by the settings of the statistics workers and the topics' partition count."""
+
+    def __init__(self, read: Read, cut: Cut, settings: Settings, findings: Findings, partition_count: int) -> None:
+        self._read = read
+        self._cut = cut
+        self._settings = settings
+        self._findings = findings
+        self._partition_count = partition_count
+        self._ended_ms = round(settings.ledger_retention_h * _HOUR_MS)
+        self._is_truncated = cut.objects.begin > 0 or cut.task_events.begin > 0
+        self._known_from_ms = 0
+        self._newest_ms = [0, 0]
+
+    async def run(self, slice_count: int, changed_since: Callable[[Stretch], Any]) -> list[Difference]:
+        """Return the differences; `changed_since` tells which keys a changelog has behind a stretch."""
+        windows = await self._rows(self._cut.windows, Slice(0, 1))
+        named = {key.kind for key in map(decode_window_key, windows) if key.size_ms == TOTAL_SIZE_MS}
+        expected = Expected(lambda kind: kind if kind in named or OTHERS not in named else OTHERS)
+        found: list[Difference] = []
+        for number in range(slice_count):
+            part = Slice(number, slice_count)
+            # First, before newer records can compact away those of the cut.
+            rows = await self._rows(self._cut.ledger, part)
+            results = await self._rows(self._cut.results, part, brief_result, _object_of_result)
+            facts = await self._facts(part)
+            found += self._comparison().rows(facts, rows, results)
+            for one in facts.values():
+                expected.add(one)
+        expected.finish()
+        found += self._comparison().windows(expected, windows)
+        return await self._without_compacted(found, changed_since) if found else found
+
+    def _comparison(self) -> PartitionComparison:
+        objects_ms, events_ms = self._newest_ms
+        terms = Terms(
+            ended_ms=self._ended_ms,
+            silent_ms=self._ended_ms + 2 * self._settings.retention_days * 24 * _HOUR_MS,
+            windows_ms=round(self._settings.window_retention_h * _HOUR_MS),
+            ledger_time_ms=min(objects_ms, events_ms),
+            windows_time_ms=events_ms,
+            is_truncated=self._is_truncated,
+            known_from_ms=self._known_from_ms,
+        )
+        return PartitionComparison(self._cut.objects.tp.partition, terms, self._findings)
+
+    async def _rows(
+        self,
+        changelog: Stretch,
+        part: Slice,
+        keep: Callable[[bytes], Any] = _as_it_is,
+        object_of: Callable[[bytes], bytes] = _as_it_is,
+    ) -> dict[bytes, Any]:
+        """Return what is to be kept of the last row of each key of a slice; `object_of` tells a key's object."""
+        rows: dict[bytes, Any] = {}
+        async for records in self._read(changelog):
+            for record in records:
+                if part.has(object_of(record.key)):
+                    if record.value is None:
+                        rows.pop(record.key, None)
+                    else:
+                        rows[record.key] = keep(record.value)
+        return rows
+
+    async def _facts(self, part: Slice) -> dict[str, Facts]:
+        facts: dict[str, Facts] = {}
+        async for event, newest_ms in self._events(self._cut.objects, 0, self._decode_object):
+            if part.has(event.object_id.encode()):
+                one = facts.setdefault(event.object_id, Facts())
+                if one.created is not None and newest_ms - one.last_ms >= self._ended_ms:
+                    one.is_doubtful = True
+                one.add_creation(event, is_late=self._is_late(event.at_ms, newest_ms))
+        async for event, newest_ms in self._events(self._cut.task_events, 1, decode_task_event):
+            if part.has(event.object_id.encode()):
+                one = facts.setdefault(event.object_id, Facts())
+                if one.last_ms and newest_ms - one.last_ms >= self._ended_ms:
+                    one.is_doubtful = True
+                one.add(event, is_late=self._is_late(event.at_ms, newest_ms))
+        for one in facts.values():
+            one.is_doubtful |= not one.has_beginning if self._is_truncated else not one.has_any_beginning
+        return facts
+
+    async def _events(
+        self, stretch: Stretch, topic_number: int, decode: Callable[[bytes], Any]
+    ) -> AsyncIterator[tuple[Any, int]]:
+        """Yield each event with the newest timestamp of its topic so far."""
+        newest_ms = 0
+        is_first = stretch.begin > 0
+        async for records in self._read(stretch):
+            for record in records:
+                newest_ms = max(newest_ms, record.timestamp)
+                if is_first:
+                    self._known_from_ms = max(self._known_from_ms, record.timestamp)
+                    is_first = False
+                try:
+                    event = decode(record.value)
+                except DECODE_ERRORS:
+                    continue  # it lies in the dead letters
+                if event is not None:
+                    yield _as_believed(event, record.timestamp), newest_ms
+        self._newest_ms[topic_number] = newest_ms
+
+    def _decode_object(self, value: bytes) -> ObjectCreated | None:
+        """Return an object; None if it was refused, so that it never had tasks, or moved to another partition."""
+        event = decode_object(value)
+        if zlib.crc32(event.object_id.encode()) % self._partition_count != self._cut.objects.tp.partition:
+            return None  # it is moved to the partition of its id
+        task_count = event.task_count or self._settings.tasks_per_object
+        copied_bytes = task_count * (len(event.name) + len(event.content))
+        too_large = len(value) > MAX_OBJECT_BYTES or copied_bytes > MAX_COPIED_BYTES
+        return None if too_large or task_count > self._settings.max_tasks_per_object else event
+
+    def _is_late(self, at_ms: int, newest_ms: int) -> bool:
+        window_end_ms = at_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS
+        return window_end_ms + round(self._settings.window_grace_s * 1_000) <= newest_ms
+
+    async def _without_compacted(
+        self, found: list[Difference], changed_since: Callable[[Stretch], Any]
+    ) -> list[Difference]:
+        """Leave out rows that are not there and have changed since: only the newer record may be left of them."""
+        changed = {key.decode("utf-8", "replace") for key in await changed_since(self._cut.ledger)}
+        changed_results = changed | {
+            _object_of_result(key).decode("utf-8", "replace") for key in await changed_since(self._cut.results)
+        }
+        kept = []
+        for one in found:
+            if one.what == "object" and one.field == "row" and one.table is None and one.name in changed:
+                self._findings.objects -= 1
+                self._findings.skip("objects", COMPACTED)
+            elif one.what == "object" and one.name in changed_results and one.field.endswith(RESULT_FIELDS):
+                self._findings.skip("objects", COMPACTED)
+            else:
+                kept.append(one)
+        return kept
+
+
+def _as_believed(event: Any, stamp_ms: int) -> Any:
+    """Return an event as it counts: one that says it happened a minute after it was written did when it was."""
+    is_believed = event.at_ms <= stamp_ms + _CLOCK_TOLERANCE_MS or stamp_ms <= 0
+    return event if is_believed else msgspec.structs.replace(event, at_ms=stamp_ms)

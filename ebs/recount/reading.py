@@ -1,0 +1,174 @@
+"""Reading partitions up to a point at which the statistics stand still, while they run.
+
+A step commits its offsets and its rows together, so for each partition there are offsets of the inputs and ends of the
+changelogs that belong together. They are found by asking: stable offsets, then the changelogs' ends, then the offsets
+again. If these are the same and nothing undecided lies in the changelogs, no step was between; else it is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from aiokafka import AIOKafkaClient, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.errors import BrokerError, BrokerUnavailable
+from app.kafka.fencing import fetch_stable_offsets
+from app.kafka.probe import PLAINTEXT
+from app.kafka.reading import RecordReader
+from app.names import STATISTICS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from app.kafka.probe import Security
+    from app.names import Names
+
+_FETCH_BYTES = 4 << 20
+_POLL_MS = 200
+_PAUSE_S = 0.02
+
+
+class Stretch(NamedTuple):
+    """Records of a partition from `begin` to `end` (exclusive); `begin` is the first offset that the topic has."""
+
+    tp: TopicPartition
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Offsets that it covers, at most."""
+        return max(0, self.end - self.begin)
+
+
+class Cut(NamedTuple):
+    """What belongs together of one partition."""
+
+    objects: Stretch
+    task_events: Stretch
+    ledger: Stretch
+    results: Stretch
+    windows: Stretch
+
+    @property
+    def size(self) -> int:
+        """Offsets that all of it covers, at most."""
+        return sum(stretch.size for stretch in self)
+
+
+class TopicReader:
+    """Reads topics of one broker, committed records only; `async with` connects."""
+
+    def __init__(
+        self, bootstrap: str, names: Names, security: Security = PLAINTEXT, *, patience_s: float = 30.0
+    ) -> None:
+        self._group_id = names.group(STATISTICS)
+        self._inputs = (names.objects, names.task_events)
+        self._changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog)
+        self._bootstrap = bootstrap
+        self._patience_s = patience_s
+        self._client = AIOKafkaClient(bootstrap_servers=bootstrap, client_id="ebs-recount", **security)
+        self._committed = _consumer(bootstrap, self._inputs, security, "read_committed")
+        self._uncommitted = _consumer(bootstrap, self._inputs, security, "read_uncommitted")
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._client.bootstrap()
+            await self._committed.start()
+            await self._uncommitted.start()
+        except KafkaError as error:
+            await self.__aexit__()
+            raise BrokerUnavailable(
+                f"no Kafka broker at {self._bootstrap} ({error}): start it, or name another one with --broker HOST:PORT"
+            ) from error
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._client.close()
+        await self._committed.stop()
+        await self._uncommitted.stop()
+
+    async def partitions(self) -> list[int]:
+        """Return the numbers of the partitions. Raises `BrokerError` if topics are missing."""
+        names = (*self._inputs, *self._changelogs)
+        # A fresh client knows the partitions of topics only that it was told to look at.
+        await self._client.set_topics(names)
+        found = {name: self._client.cluster.partitions_for_topic(name) for name in names}
+        missing = [name for name, numbers in found.items() if not numbers]
+        if missing:
+            raise BrokerError(f"the broker at {self._bootstrap} has no topic {missing[0]}: is it the right one?")
+        return sorted(found[self._inputs[0]] or ())
+
+    async def cut(self, number: int) -> Cut:
+        """Return what belongs together of a partition now. Raises `BrokerUnavailable` if it never stands still."""
+        inputs = [TopicPartition(name, number) for name in self._inputs]
+        changelogs = [TopicPartition(name, number) for name in self._changelogs]
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while True:
+                    before = await fetch_stable_offsets(self._client, self._group_id, inputs)
+                    ends = await self._uncommitted.end_offsets(changelogs)
+                    stable = await self._committed.end_offsets(changelogs)
+                    after = await fetch_stable_offsets(self._client, self._group_id, inputs)
+                    if before is not None and before == after and ends == stable:
+                        break
+                    await asyncio.sleep(_PAUSE_S)
+        except TimeoutError:
+            raise BrokerUnavailable(
+                f"partition {number} has an open transaction for {self._patience_s:g} s: try again when it has ended"
+            ) from None
+        begins = await self._committed.beginning_offsets([*inputs, *changelogs])
+        wanted = {tp: committed.offset for tp, committed in before.items()} | ends
+        return Cut(*(Stretch(tp, begins[tp], max(begins[tp], wanted[tp])) for tp in (*inputs, *changelogs)))
+
+    async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:
+        """Yield the records of a stretch. Raises `BrokerUnavailable` where they do not come."""
+        if not stretch.size:
+            return
+        tp = stretch.tp
+        self._committed.assign([tp])
+        self._committed.seek(tp, stretch.begin)
+        loop = asyncio.get_running_loop()
+        progressed_s = loop.time()
+        while await self._committed.position(tp) < stretch.end:
+            records = (await self._committed.getmany(tp, timeout_ms=_POLL_MS)).get(tp, [])
+            if records:
+                progressed_s = loop.time()
+                yield [record for record in records if record.offset < stretch.end]
+            elif loop.time() - progressed_s > self._patience_s:
+                raise BrokerUnavailable(f"{tp.topic}-{tp.partition} cannot be read up to offset {stretch.end}")
+
+    async def changed_since(self, stretch: Stretch) -> set[bytes]:
+        """Return the keys that a changelog has behind a stretch: its older records of them may be compacted away."""
+        end = (await self._committed.end_offsets([stretch.tp]))[stretch.tp]
+        keys: set[bytes] = set()
+        async for records in self.read(Stretch(stretch.tp, stretch.end, end)):
+            keys.update(record.key for record in records)
+        return keys
+
+
+def _consumer(bootstrap: str, inputs: Sequence[str], security: Security, isolation_level: str) -> RecordReader:
+    return RecordReader(
+        whole=inputs,  # the statistics take the time of what cannot be unpacked, too
+        bootstrap_servers=bootstrap,
+        **security,
+        client_id="ebs-recount",
+        isolation_level=isolation_level,
+        enable_auto_commit=False,
+        # Where retention takes the next offset meanwhile, reading goes on at the first that is left.
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+    )
+
+
+@asynccontextmanager
+async def open_topics(bootstrap: str, names: Names, security: Security = PLAINTEXT) -> AsyncIterator[TopicReader]:
+    """Connect to a broker. Raises `BrokerError` and `BrokerUnavailable`, whatever aiokafka calls it."""
+    try:
+        async with TopicReader(bootstrap, names, security) as reader:
+            yield reader
+    except KafkaError as error:
+        raise BrokerError(f"the Kafka broker at {bootstrap} refuses: {error!r}") from error

@@ -1,0 +1,103 @@
+"""Where a group goes on: by its committed offset, by what its table has noted, or nowhere before a person decides."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from aiokafka import TopicPartition
+
+from app.errors import OffsetsLost
+from app.kafka.fencing import CommittedOffset
+from app.streaming.offset_notes import OffsetNote, changed_notes, decided, decode_notes, encode_notes, starting_point
+
+IN = TopicPartition("in", 0)
+GONE = CommittedOffset(-1, "")
+
+
+def start(committed: CommittedOffset, place: OffsetNote | None, log: range = range(100)):
+    """Return where a group begins with a topic whose id is "now"."""
+    return starting_point(IN, committed, place, group_id="ebs-processing", topic_id="now", cluster_id="here", log=log)
+
+
+@pytest.mark.parametrize("place", [None, OffsetNote("now"), OffsetNote("now", 9)])
+def test_committed_offset_counts(place):
+    """Also one that somebody has set by hand, whatever the table says; its metadata comes with it."""
+    assert (7, "bits", "") == start(CommittedOffset(7, "bits"), place)
+
+
+def test_new_group_begins_at_the_first_record():
+    """Nobody has worked anything: that is no loss."""
+    assert (4, "", "") == start(GONE, None, range(4, 9))
+
+
+def test_lost_offset_is_known_to_a_table_that_kept_it():
+    """Rows and offsets were committed together."""
+    offset, metadata, said = start(GONE, OffsetNote("now", 9))
+    assert (9, "", True) == (offset, metadata, "in-0 is gone" in said)
+
+
+def test_lost_offset_that_no_table_kept_is_refused_with_the_command():
+    """All that is finished would run again."""
+    with pytest.raises(OffsetsLost, match="ebs offsets reset --role processing with --to earliest"):
+        start(GONE, OffsetNote("now"))
+
+
+@pytest.mark.parametrize(("committed", "offset"), list(product([GONE, CommittedOffset(50, "bits")], [-1, 70])))
+def test_topic_that_was_made_anew_begins_at_its_first_record(committed, offset):
+    """Whatever was committed or noted is of another log."""
+    found = start(committed, OffsetNote("before", offset), range(30))
+    assert (0, "", True) == (found.offset, found.metadata, "was made anew" in found.said)
+
+
+@pytest.mark.parametrize("place", [None, OffsetNote("now"), OffsetNote("now", 80)])
+def test_offset_beyond_the_end_is_refused(place):
+    """Records were lost: what was written since would be passed over in silence."""
+    with pytest.raises(OffsetsLost, match="it ends at 30"):
+        start(CommittedOffset(80, ""), place, range(30))
+
+
+def test_what_was_deleted_unworked_is_told():
+    """And its metadata does not count from there."""
+    found = start(CommittedOffset(3, "bits"), OffsetNote("now"), range(10, 20))
+    assert (10, "", True) == (found.offset, found.metadata, "records 3 to 9 of in-0" in found.said)
+
+
+@pytest.mark.parametrize("committed", [GONE, CommittedOffset(50, "bits"), CommittedOffset(50, "bits;t=before")])
+@pytest.mark.parametrize("topic_id", ["now", "before"])
+def test_tables_of_another_cluster_are_refused(committed, topic_id):
+    """As MirrorMaker makes them: all that is finished would run again, and translated offsets are a guess."""
+    with pytest.raises(
+        OffsetsLost, match=r"another Kafka cluster \(there, this is here\).* --role processing --all with"
+    ):
+        start(committed, OffsetNote(topic_id, 50, "there"))
+
+
+@pytest.mark.parametrize(
+    "place", [None, OffsetNote("now", 9), OffsetNote("before", 9), OffsetNote("before", 9, "there")]
+)
+def test_decision_of_a_person_counts(place):
+    """Whatever the table says of an older topic, or of one on another cluster; its progress comes with it."""
+    assert (7, "bits", "") == start(CommittedOffset(7, decided("bits", "now")), place)
+    assert (7, "", "") == start(CommittedOffset(7, decided("", "now")), place)
+
+
+def test_decision_of_an_older_topic_does_not_count():
+    """It was deleted since."""
+    assert 0 == start(CommittedOffset(50, decided("", "before")), OffsetNote("before", 9)).offset
+
+
+def test_row_changes_with_records_and_with_new_topics():
+    """Not for what a step only passes, such as transaction markers: it would write to one more partition."""
+    first = changed_notes({}, {"in": OffsetNote("1", 5, "c"), "retry": OffsetNote("2", -1, "c")}, {"in"}) or {}
+    assert {"in": OffsetNote("1", 5, "c"), "retry": OffsetNote("2", -1, "c")} == first
+    assert {**first, "in": OffsetNote("1", 6, "c")} == changed_notes(first, {"in": OffsetNote("1", 6, "c")}, {"in"})
+    assert changed_notes(first, {"in": OffsetNote("1", 6, "c"), "retry": OffsetNote("2", -1, "c")}, set()) is None
+    for place in (OffsetNote("3", 9, "c"), OffsetNote("1", 9, "d")):
+        assert {**first, "in": place} == changed_notes(first, {"in": place}, set())
+
+
+def test_row_survives_packing():
+    """And no row is no place."""
+    places = {"in": OffsetNote("1", 5), "retry": OffsetNote("2")}
+    assert (places, {}) == (decode_notes(encode_notes(places)), decode_notes(None))
