@@ -165,6 +165,7 @@ class WorkerAnswer(BaseModel):
     abandoned: int = Field(description="Handlers that did not end when they had to; each keeps a place of the worker")
     held_up: list[HeldUpAnswer] = Field(description="Partitions that a paused or slow kind holds up")
     standing_still: str = Field(description="Why the worker's work stands still; it ends soon. Empty: work moves")
+    refused: str = Field(description="Partitions that the broker cannot read. Empty: it reads all")
 
 
 class WorkerList(BaseModel):

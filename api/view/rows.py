@@ -11,6 +11,7 @@ from app.events import DECODE_ERRORS, ObjectCreated, decode_object
 from app.rules.clocks import event_time_ms
 from app.rules.counts import TOTAL_SIZE_MS
 from app.rules.placement import is_misplaced
+from app.streaming.offset_notes import NOTE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +59,11 @@ def window_key_of(key: bytes) -> bytes:
     return key[len(_WINDOW_PREFIX) : -_PARTITION_BYTES]
 
 
+def rows_of(records: Sequence[Any]) -> list[Any]:
+    """Return the records of a changelog that are rows; workers leave a note in it, too."""
+    return [record for record in records if record.key != NOTE_KEY]
+
+
 def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
     """Return an object's record, if there is one."""
     return None if value is None else decode_object(value)
@@ -84,7 +90,7 @@ def add_records(
         place = Place(partition, object_partitions)
         _add_objects(batch, changes, place, records, get_many=get_many, forgotten=forgotten)
     else:
-        _adders(names)[topic](batch, changes, partition, records)
+        _adders(names)[topic](batch, changes, partition, rows_of(records))
 
 
 class Place(NamedTuple):

@@ -23,6 +23,7 @@ from api.view.rows import (
     TOTALS_PREFIX,
     add_records,
     decode_object_or_none,
+    rows_of,
     window_key_of,
     window_prefix,
 )
@@ -37,6 +38,8 @@ from app.rules.ledger import ObjectRow, decode_row
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
+
+    from aiokafka import TopicPartition
 
     from api.view.forgotten import Counted
     from api.view.store import Offsets, ViewStore
@@ -94,6 +97,8 @@ class View:
         self.caught_up_once = False
         self.trouble = ""
         """Why there is no store, where it is not for the broker."""
+        self.refused: Mapping[TopicPartition, str] = {}
+        """Which partitions the broker cannot read, in words: a new life of this process would change nothing."""
         self.generation = 0
         self.dead_letters = DeadLetters(self._opened)
         self.control = Control()
@@ -169,7 +174,7 @@ class View:
             self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
             if topic == names.windows_changelog:
                 self._totals = None
-                self._changed_windows |= {record.key for record in new}
+                self._changed_windows |= {record.key for record in rows_of(new)}
         letters.finish()
         ids = changes.ids
         if ids:

@@ -37,7 +37,7 @@ from app.streaming.progress_monitor import KafkaEnds, ProgressMonitor, patience_
 from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.transactions import MAX_BATCH_BYTES, Transactions
-from app.streaming.watchdog import Watchdog, end_hanging_process
+from app.streaming.watchdog import Watchdog, end_hanging_process, why_starved
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -198,8 +198,9 @@ def create_streaming_app(
     )
     app.watchdog = Watchdog(
         options.stall_timeout_s,
-        verdict=lambda: app.progress_monitor.verdict,
+        verdict=lambda: app.progress_monitor.verdict or why_starved(),
         end=lambda silence: end_hanging_process(silence, app.describe_work),
+        describe_work=lambda: app.describe_work(),  # noqa: PLW0108  # it is set after this
     )
     app.is_prepared = False
     app.transport.Consumer = Consumer

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 
 from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
 from app.streaming.group_positions import GroupPositions, read_positions
-from app.streaming.offset_notes import NOTES_KEY, decode_notes, starting_point
+from app.streaming.offset_notes import check_tables, starting_point
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
 
@@ -41,17 +41,19 @@ class Partition:
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
     beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `places` says which topics were worked (see `places`). `members` are the ids of the group's members when it
+    `kept_to` is up to where it was still the log that was worked, `places` says which topics were (see `places`).
+    `members` are the ids of the group's members when it
     was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "places", "stores")
+    __slots__ = ("active", "ends", "kept_to", "members", "metadata", "next_offsets", "number", "places", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.ends: dict[str, int] = {}
+        self.kept_to: dict[str, int] = {}
         self.places: dict[str, OffsetNote] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}
@@ -94,6 +96,7 @@ class Ownership:
 
     `notes_table` names the table that keeps where the group is (`places`); without it lost offsets go unnoticed.
     `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
+    `leader_epochs` are those of the records that were taken last (`app.kafka.leader_epochs`).
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs named in the design.
@@ -115,6 +118,7 @@ class Ownership:
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = ""
         self.input_topics = tuple(input_topics)
+        self.leader_epochs: dict[TopicPartition, int] = {}
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
         self.assignment: object = None
@@ -140,6 +144,10 @@ class Ownership:
     def owned_inputs(self) -> list[TopicPartition]:
         """Return the input partitions of this worker, those that are not restored yet included."""
         return [TopicPartition(topic, number) for number in self.partitions for topic in self.input_topics]
+
+    def changelog_of(self, table: str) -> str:
+        """Return the changelog topic of a table."""
+        return f"{self.group_id}-{table}-changelog"
 
     def suspend(self) -> None:
         """Take no more records: a rebalance has begun."""
@@ -281,8 +289,7 @@ class Ownership:
         """Set each partition's offsets, now that its tables tell, too; returns where to read from."""
         starts = {}
         for partition in partitions:
-            store = partition.stores.get(self.notes_table)
-            places = partition.offset_notes = decode_notes(None if store is None else store.get(NOTES_KEY))
+            places = partition.offset_notes = self._check_tables(partition, positions)
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
                 start = starting_point(
@@ -293,13 +300,28 @@ class Ownership:
                     topic_id=positions.topic_ids[topic],
                     cluster_id=positions.cluster_id,
                     log=positions.logs[tp],
+                    kept_to=positions.kept_to[tp],
                 )
                 if start.said:
                     log.error("%s", start.said)
                 starts[tp] = partition.next_offsets[topic] = start.offset
                 partition.metadata[topic] = start.metadata
                 partition.ends[topic] = positions.logs[tp].stop
+                partition.kept_to[topic] = positions.kept_to[tp]
+                self.leader_epochs[tp] = positions.committed[tp].leader_epoch
         return starts
+
+    def _check_tables(self, partition: Partition, positions: GroupPositions) -> dict[str, OffsetNote]:
+        if self.notes_table not in partition.stores:
+            return {}
+        return check_tables(
+            partition.number,
+            {self.changelog_of(table): store.note for table, store in partition.stores.items()},
+            {topic: positions.committed[TopicPartition(topic, partition.number)] for topic in self.input_topics},
+            places_changelog=self.changelog_of(self.notes_table),
+            group_id=self.group_id,
+            topic_ids=positions.topic_ids,
+        )
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:
         assert self.reader is not None

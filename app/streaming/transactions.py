@@ -29,7 +29,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import RecordTooLarge, StepFailed
-from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, changed_notes, encode_notes
+from app.kafka.leader_epochs import NO_EPOCH
+from app.streaming.offset_notes import NOT_KEPT, NOTE, NOTE_KEY, NOTED, OffsetNote, changed_notes, encode_notes
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
-    from aiokafka import AIOKafkaProducer
-
     from app.kafka.fencing import Membership
+    from app.kafka.transactional_producer import TransactionalProducer
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Ownership, Partition
 
@@ -117,7 +117,7 @@ class Step:
         rows = self._rows.get((table, partition))
         if rows is None:
             owned = self._transactions.ownership.partitions[partition]
-            rows = StepRows(owned.stores[table], self._transactions.changelog_of(table), partition)
+            rows = StepRows(owned.stores[table], self._transactions.ownership.changelog_of(table), partition)
             self._rows[table, partition] = rows
         return rows
 
@@ -177,10 +177,15 @@ class Step:
             now.setdefault(tp.partition, {})[tp.topic] = place
         for number, by_topic in now.items():
             known = ownership.partitions[number].offset_notes
-            places = changed_notes(known, by_topic, with_records.get(number, _NOTHING))
+            changelogs = map(ownership.changelog_of, ownership.partitions[number].stores)
+            new = [name for name in changelogs if name not in known]
+            places = changed_notes(known, by_topic | dict.fromkeys(new, NOTED), with_records.get(number, _NOTHING))
             if places is not None:
                 self._places[number] = places
-                self.rows(ownership.notes_table, number).put(NOTES_KEY, encode_notes(places))
+                notes = dict.fromkeys(new, NOTE)
+                notes[ownership.changelog_of(ownership.notes_table)] = encode_notes(places)
+                for changelog, note in notes.items():
+                    self.send(changelog, number, NOTE_KEY, note)
 
     def apply(self) -> None:
         """Make the committed step visible: advance the partitions' offsets, write the rows to the stores."""
@@ -207,7 +212,7 @@ class Transactions:
         self,
         *,
         ownership: Ownership,
-        new_producer: Callable[[Callable[[], Membership]], AIOKafkaProducer],
+        new_producer: Callable[[Callable[[], Membership]], TransactionalProducer],
         fatal: Callable[[BaseException], NoReturn],
     ) -> None:
         self.ownership = ownership
@@ -219,7 +224,7 @@ class Transactions:
         self.max_message_bytes: dict[str, int] = {}
         self._began_at_s = 0.0
         self._new_producer = new_producer
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: TransactionalProducer | None = None
         self._lock = asyncio.Lock()
         self._suspended = False
         self._stopped = False
@@ -227,6 +232,7 @@ class Transactions:
     async def start(self) -> None:
         """Connect the producer; an open transaction of an earlier life under the same id is aborted by this."""
         self._producer = self._new_producer(self._membership)
+        self._producer.commit_with(self.ownership.leader_epochs)
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -300,6 +306,8 @@ class Transactions:
         partition = self.ownership.partitions.get(batch.partition)
         if partition is None or not partition.active:
             return None
+        tp = TopicPartition(batch.topic, batch.partition)
+        self.ownership.leader_epochs[tp] = max(batch.leader_epoch, self.ownership.leader_epochs.get(tp, NO_EPOCH))
         if next_offset is None:
             next_offset = partition.next_offsets[batch.topic]
         if batch.start > next_offset:
@@ -325,10 +333,6 @@ class Transactions:
             raise RecordTooLarge(
                 f"{topic} takes at most {limit_bytes} bytes a record (max.message.bytes), this one has {size_bytes}"
             )
-
-    def changelog_of(self, table: str) -> str:
-        """Return the changelog topic of a table."""
-        return f"{self.ownership.group_id}-{table}-changelog"
 
     def _membership(self) -> Membership:
         assert self.ownership.membership is not None

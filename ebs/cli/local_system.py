@@ -19,7 +19,7 @@ from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka.security import kafka_security
 from ebs import start
 from ebs.local.embedded_kafka import EmbeddedKafka
-from ebs.local.ports import LOOPBACK, is_free
+from ebs.local.ports import LOOPBACK, holder_of, is_free
 from ebs.local.restart_policy import RestartPolicy, why_ended
 from ebs.local.supervisor import Program, Supervisor
 
@@ -157,8 +157,8 @@ class LocalSystem:
         settings = self.plan.settings
         if not is_free(settings.api_port, settings.api_host):
             raise SettingsError(
-                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}, so the API cannot listen "
-                "there: choose another one with --port"
+                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}"
+                f"{holder_of(settings.api_port)}, so the API cannot listen there: choose another one with --port"
             )
         if self.plan.kafka_port is not None and settings.security_protocol != "PLAINTEXT":
             raise SettingsError(
