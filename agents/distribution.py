@@ -21,7 +21,7 @@ from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
 from app.names import DISTRIBUTION, SEEN_TABLE
-from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys, split
+from app.rules.distribution import SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
 from app.streaming.topic_limits import SURELY_FITS_BYTES
 from app.telemetry.metrics import counter
@@ -155,7 +155,7 @@ class Distributor:
 
     def _forget_old_ids(self, step: Step, partition: int, stream_time_ms: int) -> None:
         seen = step.rows(SEEN_TABLE, partition)
-        for key in expired_keys(seen.committed_keys(FIRST_KEY), self._seen, stream_time_ms, EXPIRE_PER_STEP):
+        for key in expired_keys(seen.committed_keys(), self._seen, stream_time_ms, EXPIRE_PER_STEP):
             seen.delete(key)
 
 

@@ -1,8 +1,8 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
 `/livez` fails when work stands still (`app.streaming.standstill_rule`); it asks nobody, so a broker that is away never
-fails it. `/readyz` fails until the worker has joined its group and restored its partitions, and while no broker answers
-or work stands still.
+fails it. `/readyz` fails until the worker has joined its group and restored its partitions. It also fails while no broker
+answers, the broker cannot read a partition, or work stands still.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def check_broker(app: StreamingApp) -> HealthCheck:
     """Return whether the broker answers, as of the last look a few seconds ago."""
     if not app.is_prepared:
         return HealthCheck("broker", ok=False, detail="the worker waits for the Kafka broker and its topics")
+    refused = app.progress_monitor.refused()
+    if refused:
+        return HealthCheck("broker", ok=False, detail="; ".join(refused.values()))
     if app.progress_monitor.ends is None:
         return HealthCheck(
             "broker", ok=False, detail=app.progress_monitor.why_away or "the Kafka broker does not answer"

@@ -84,6 +84,7 @@ class StepFigures:
             partitions=sorted(partition.number for partition in owned if partition.active),
             last_progress_at_ms=self._progress_at_ms,
             standing_still=self._progress.verdict or "",
+            refused="; ".join(self._progress.refused().values()),
         )
 
 

@@ -26,6 +26,7 @@
         │   └── TransactionInDoubt    a transaction whose outcome nobody knows
         ├── Fenced               another worker owns the partitions now                        ends the process
         ├── RestoreFailed        a changelog could not be read to its end                      ends the process
+        ├── StoreFailed          a table cannot be written to disk                             ends the process
         ├── InputsChanged        topics are others than at the start, or assigned to nobody    ends the process
         └── OffsetsLost          what was worked cannot be known; names the command that decides    exit 1
 
@@ -132,6 +133,10 @@ class Fenced(StreamingError):
 
 class RestoreFailed(StreamingError):
     """A table's changelog could not be read up to its high watermark."""
+
+
+class StoreFailed(StreamingError):
+    """The store of a table cannot be opened or written: no room, or no right."""
 
 
 class InputsChanged(StreamingError):

@@ -7,6 +7,7 @@ from ebs import start
 
 def main() -> None:
     """Run the command line."""
+    start.check_folder()
     start.claim()
     from ebs.cli import main as run  # noqa: PLC0415  # found since the line above
 

@@ -23,6 +23,14 @@ FOLDER = _INSTALLED if os.path.isdir(_INSTALLED) else os.path.dirname(_HERE)
 """Where our packages are; for an editable installation that is the clone."""
 
 
+def check_folder() -> None:
+    """End this process with one line if its current folder is gone: nothing that is relative to it means anything."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("ebs: the current folder was deleted: change to one that exists")
+
+
 def claim() -> None:
     """Let this process import our packages first."""
     sys.path[:] = [FOLDER, *_without(FOLDER)]
@@ -64,6 +72,7 @@ def _run_module() -> None:
 
     if len(sys.argv) < 2:
         sys.exit("usage: python -m ebs.start MODULE ARGUMENTS..., such as faust -A agents.processing worker")
+    check_folder()
     prepare()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

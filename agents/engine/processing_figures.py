@@ -46,6 +46,7 @@ class ProcessingFigures:
             abandoned=self._engine.abandoned_count,
             held_up=self._engine.report.held_up(),
             standing_still=self._progress.verdict or "",
+            refused="; ".join(self._progress.refused().values()),
             running=[_describe(attempt, now_s) for attempt in oldest_first[:MAX_RUNNING_SHOWN]],
         )
 

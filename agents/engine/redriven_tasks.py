@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.engine.event_fields import task_identity_of
 from app.names import REDRIVEN_TABLE
-from app.rules.distribution import FIRST_KEY, SeenKeys, expired_keys
+from app.rules.distribution import SeenKeys, expired_keys
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
@@ -62,7 +62,7 @@ class RedrivenTasks:
         store = lane.partition.stores.get(REDRIVEN_TABLE)
         if store is None or lane.stream_time_ms < lane.expires_at_ms or lane.rows:
             return
-        expired = expired_keys(store.keys(FIRST_KEY), self._keys, lane.stream_time_ms, _EXPIRE_AT_ONCE)
+        expired = expired_keys(store.keys(), self._keys, lane.stream_time_ms, _EXPIRE_AT_ONCE)
         for key in expired:
             lane.redriven.pop(key, None)
             self._lanes.put(lane, REDRIVEN_TABLE, key, None)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SET_BACK_MS = 1_000
+"""Less is a clock that is put right in small steps."""
 MAX_WAITING = 10_000
 """Retries of one lane that wait in memory; then its fetching pauses, for these are due first."""
 
@@ -49,7 +51,11 @@ class RetryLadder:
         control: ControlState,
         max_waiting: int = MAX_WAITING,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        steady_ms: Callable[[], int] = lambda: int(time.monotonic() * 1_000),
     ) -> None:
+        """`steady_ms` goes on as `clock_ms` does, and is never set back."""
+        self._steady_ms = steady_ms
+        self._read_at_ms = clock_ms(), steady_ms()
         self._lanes = lanes
         self._control = control
         self.max_backlog = max_waiting
@@ -131,8 +137,18 @@ class RetryLadder:
             for _, _, lane, record, task in ended:
                 self._cancel(lane, record, task)
 
+    def _now_ms(self) -> int:
+        """Return the time. Where the clock was set back, what waits is due by as much earlier: it waits no longer."""
+        now_ms, steady_ms = self._clock_ms(), self._steady_ms()
+        read_at_ms, self._read_at_ms = self._read_at_ms, (now_ms, steady_ms)
+        back_ms = (steady_ms - read_at_ms[1]) - (now_ms - read_at_ms[0])
+        if back_ms > _SET_BACK_MS and self._waiting:
+            log.warning("the clock was set back by %.0f s: retries that wait keep their pauses", back_ms / 1_000)
+            self._waiting = [(due_at_ms - back_ms, *rest) for due_at_ms, *rest in self._waiting]
+        return now_ms
+
     def _queue(self, lane: Lane) -> None:
-        now_ms = self._clock_ms()
+        now_ms = self._now_ms()
         while lane.waiting:
             record = lane.waiting.popleft()
             try:
@@ -153,7 +169,7 @@ class RetryLadder:
     def _forward_due(self) -> None:
         """Forward what is due, and come back when the next one is."""
         try:
-            self._forward_until(self._clock_ms())
+            self._forward_until(self._now_ms())
         except Exception as error:  # noqa: BLE001  # the event loop would only log it, and its timer be gone
             self._lanes.transactions.fatal(error)
 

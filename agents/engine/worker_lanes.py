@@ -17,7 +17,10 @@ from agents.engine.delayed_ends import GATHER_S, DelayedEnds
 from agents.engine.fetch_holds import FetchHolds
 from agents.engine.lane import MAX_PARKED, Lane
 from agents.future_stamps import future_stamps
+from app.errors import OffsetsLost
+from app.kafka.types import TopicPartition
 from app.rules.offsets import MAX_METADATA_BYTES
+from app.streaming.offset_notes import check_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -229,8 +232,19 @@ class WorkerLanes:
     def _open(self, partition: Partition, topic: str) -> None:
         user = self._users[topic]
         lane = Lane(partition, topic, max_backlog=user.max_backlog, max_parked=self._max_parked)
+        self._check_kept(lane)
         self._lanes[topic, partition.number] = lane
         user.lane_ready(lane)
+
+    def _check_kept(self, lane: Lane) -> None:
+        """End the worker if records were lost that finished above the committed offset: others have their offsets."""
+        partition, ownership = lane.partition, self.transactions.ownership
+        tp = TopicPartition(lane.topic, partition.number)
+        kept_to, end = partition.kept_to[lane.topic], partition.ends[lane.topic]
+        try:
+            check_kept(tp, lane.progress.known_to, kept_to, end, group_id=ownership.group_id)
+        except OffsetsLost as error:
+            self.transactions.fatal(error)
 
     def _mark(self, lane: Lane) -> None:
         if not lane.changed:

@@ -20,6 +20,7 @@ import msgspec
 import pebble
 
 from agents.execution.child import Call, News, encode_call, prepare_process, run_handler
+from agents.execution.stopped import StoppedProcesses
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
 from ebs.context import ReportedProgress
 
@@ -77,6 +78,8 @@ class HandlerProcesses:
         os.set_blocking(self._news_to.fileno(), False)
         loop.add_reader(self._news_from, self._read_news)
         self._unread = b""
+        self._stopped = StoppedProcesses()
+        self._looked_at_s = 0.0
         self._closed = False
 
     async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
@@ -109,7 +112,7 @@ class HandlerProcesses:
     async def _answer(self, spec: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
         for _ in range(_TRIES):
             try:
-                return await _ask(await self._running_pool(), call, time_limit_s + grace_s)
+                return await self._ask(await self._running_pool(), call, time_limit_s + grace_s)
             except TimeoutError:
                 # A handler's own TimeoutError is part of an answer.
                 if grace_s:
@@ -123,11 +126,33 @@ class HandlerProcesses:
             except pebble.ProcessExpired as error:
                 raise ProcessDied(
                     f"the process of handler {spec} ended with exit code {error.exitcode} (below 0: killed by that "
-                    "signal; -9 often means out of memory)"
+                    "signal; -9 often means out of memory, or that it had stopped itself)"
                 ) from error
             except BrokenProcessPool as error:
                 log.warning("the pool of handler processes broke and is restarted: %s", error)
         raise NoProcess(f"the processes of handler {spec} do not start, see their output above")
+
+    async def _ask(self, pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:
+        try:
+            future = asyncio.wrap_future(pool.schedule(run_handler, args=(call,), timeout=time_limit_s))
+        except RuntimeError as error:  # it broke since we looked
+            raise BrokenProcessPool(str(error)) from error
+        try:
+            while not future.done():
+                await asyncio.wait((future,), timeout=_POOL_CHECK_S)
+                if not future.done() and not pool.active:
+                    raise BrokenProcessPool("it stopped without an answer")
+                self._kill_stopped(pool)
+            return future.result()
+        finally:
+            # Makes the pool kill the process, within 0.1 s, if it has not answered.
+            future.cancel()
+
+    def _kill_stopped(self, pool: pebble.ProcessPool) -> None:
+        now_s = self._loop.time()
+        if now_s - self._looked_at_s >= _POOL_CHECK_S:
+            self._looked_at_s = now_s
+            self._stopped.look(list(pool._pool_manager.worker_manager.workers))  # noqa: SLF001  # pebble names its processes nowhere else
 
     async def _running_pool(self) -> pebble.ProcessPool:
         async with self._starting:
@@ -169,22 +194,6 @@ class HandlerProcesses:
             context = self._contexts.get(news.run_id)
             if context is not None:
                 context.last_progress = ReportedProgress(news.fraction, news.message, time.monotonic())
-
-
-async def _ask(pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:
-    try:
-        future = asyncio.wrap_future(pool.schedule(run_handler, args=(call,), timeout=time_limit_s))
-    except RuntimeError as error:  # it broke since we looked
-        raise BrokenProcessPool(str(error)) from error
-    try:
-        while not future.done():
-            await asyncio.wait((future,), timeout=_POOL_CHECK_S)
-            if not future.done() and not pool.active:
-                raise BrokenProcessPool("it stopped without an answer")
-        return future.result()
-    finally:
-        # Makes the pool kill the process, within 0.1 s, if it has not answered.
-        future.cancel()
 
 
 def _raise_error(answer: Answer) -> NoReturn:

@@ -173,6 +173,7 @@ class WorkerAnswer(BaseModel):
     standing_still: str = Field(
         description="Why the worker makes no progress; it will exit soon. Empty: it makes progress"
     )
+    refused: str = Field(description="Partitions that the broker cannot read. Empty: it reads all")
 
 
 class WorkerList(BaseModel):

@@ -71,9 +71,12 @@ def _check_view(parts: Collaborators) -> dict[str, str | bool]:
     lag = view.progress.lag_records
     if view.trouble:
         return {"name": "view", "ok": False, "detail": view.trouble}
+    refused = "; ".join(view.refused.values())
     if view.caught_up_once:
-        return {"name": "view", "ok": True, "detail": f"caught up, {lag} records behind now"}
-    if lag is not None:
+        return {"name": "view", "ok": True, "detail": refused or f"caught up, {lag} records behind now"}
+    if refused:
+        how_far = refused
+    elif lag is not None:
         how_far = f"{lag} records to go"
     else:
         how_far = "not started" if view.progress.heard_at_ms is None else "the ledger's rows come first"

@@ -163,6 +163,7 @@ class ViewFeed:
                 if new[0].offset < offsets.get(tp.topic, {}).get(tp.partition, 0):
                     raise TopicsReplaced(f"topic {tp.topic} begins anew")
             self._view.apply({(tp.topic, tp.partition): new for tp, new in records.items()})
+        self._view.refused = consumer.refusals.lasting()
         standing = await standing_of(consumer, freshness)
         if standing is not None:
             self._view.note_progress(standing.progress, standing.positions)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from api.view.object_index import partition_bytes
 from app.events import decode_object
 from app.rules.counts import TOTAL_SIZE_MS
+from app.streaming.offset_notes import NOTE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,11 @@ def window_row_key(window_key: bytes, partition: int) -> bytes:
 def window_key_of(key: bytes) -> bytes:
     """Return the window's key of a stored row's."""
     return key[len(_WINDOW_PREFIX) : -_PARTITION_BYTES]
+
+
+def rows_of(records: Sequence[Any]) -> list[Any]:
+    """Return the records of a changelog that are rows; workers leave a note in it, too."""
+    return [record for record in records if record.key != NOTE_KEY]
 
 
 def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:

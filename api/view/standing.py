@@ -24,10 +24,11 @@ class Standing(NamedTuple):
 async def standing_of(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> Standing | None:
     """Return where the consumer stands; None until every partition has been heard of once.
 
-    Partitions that are held back are left out, and nobody knows the lag meanwhile: they would look as if they stood
-    still, and without a position the others would, in front of a transaction marker (see `api.view.standstill`).
+    Partitions that are held back, or that the broker cannot read, are left out, and nobody knows the lag meanwhile:
+    they would look as if they stood still, and without a position the others would, in front of a transaction marker
+    (see `api.view.standstill`).
     """
-    held = consumer.paused()
+    held = consumer.paused() | consumer.refusals.lasting().keys()
     positions: Offsets = {}
     lag_records = 0
     heard: list[int] = []

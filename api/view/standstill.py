@@ -63,4 +63,5 @@ class ViewWatch:
             ends = None
         offsets = self._view.offsets()
         positions = {TopicPartition(topic, n): offset for topic, of in offsets.items() for n, offset in of.items()}
+        positions = {tp: offset for tp, offset in positions.items() if tp not in self._view.refused}
         self.verdict = self._rule.observe(Sample(self._clock(), ends, positions, committed_count=0, excuse=excuse))

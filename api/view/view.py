@@ -24,6 +24,7 @@ from api.view.rows import (
     add_letters,
     add_results,
     decode_object_or_none,
+    rows_of,
 )
 from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from api.view.forgotten import Counted
     from api.view.store import Offsets, ViewStore
     from app.events import ObjectCreated
+    from app.kafka.types import TopicPartition
     from app.names import Names
 
 Ends = dict[int, int]
@@ -87,6 +89,8 @@ class View:
         self.caught_up_once = False
         self.trouble = ""
         """Why there is no store, where it is not for the broker."""
+        self.refused: Mapping[TopicPartition, str] = {}
+        """Which partitions the broker cannot read, in words: a new life of this process would change nothing."""
         self.generation = 0
         self.dead_letters = DeadLetters(self._opened)
         self.control = Control()
@@ -97,6 +101,7 @@ class View:
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
+        self._changelogs = {names.ledger_changelog, names.results_changelog, names.windows_changelog}
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
         self._folds: dict[str, Fold] = {
@@ -148,7 +153,7 @@ class View:
         for topic, fold in self._folds.items():
             for partition in sorted(number for name, number in records if name == topic):
                 new = records[topic, partition]
-                fold(write, partition, new)
+                fold(write, partition, rows_of(new) if topic in self._changelogs else new)
                 self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
         write.letters.finish()
         ids = write.changes.ids

@@ -6,6 +6,7 @@ import atexit
 import random
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _OWN_PORTS = range(20_000, 32_768)
 """Below those that systems take for outgoing connections (Linux from 32,768, others from 49,152): a client that tries
 again and again to reach a server of ours that is down would end up with the server's own port, and keep it."""
 _BLOCK = 64
+_LISTENS = "0A"
+_MAX_COMMAND_CHARS = 100
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -26,6 +29,37 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     except OSError:
         return False
     return True
+
+
+def holder_of(port: int) -> str:
+    """Return who listens on a port, as " (process 123: python -m http.server)"; "" if that cannot be known.
+
+    Linux tells it of the processes of the same user, and root of all.
+    """
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net", table), port)}
+    if not inodes:
+        return ""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(entry.readlink()) in wanted for entry in (process / "fd").iterdir()):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                return f" (process {process.name}: {command[:_MAX_COMMAND_CHARS]})"
+        except OSError:
+            continue  # it is another user's, or has just ended
+    return ""
+
+
+def _listening(table: Path, port: int) -> Iterator[str]:
+    """Yield the inodes of the sockets that listen on a port, by a table of Linux."""
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+        if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+            yield inode
 
 
 def free_port(first: int = 0, host: str = LOOPBACK) -> int:

@@ -37,10 +37,14 @@ class Membership(NamedTuple):
 
 
 class CommittedOffset(NamedTuple):
-    """A partition's committed offset (the next one to read; -1 if there is none) and its metadata."""
+    """A partition's committed offset (the next one to read; -1 if there is none) and its metadata.
+
+    `leader_epoch` is that of the last record that was read before the commit; -1 if it is not known.
+    """
 
     offset: int
     metadata: str
+    leader_epoch: int = -1
 
 
 async def fetch_stable_offsets(
@@ -68,9 +72,9 @@ async def fetch_stable_offsets(
     committed: dict[TopicPartition, CommittedOffset] = {}
     codes = {response.error_code}
     for topic, answers, _tags in response.topics:
-        for number, offset, _leader_epoch, metadata, code, _tags in answers:
+        for number, offset, leader_epoch, metadata, code, _tags in answers:
             codes.add(code)
-            committed[TopicPartition(topic, number)] = CommittedOffset(offset, metadata or "")
+            committed[TopicPartition(topic, number)] = CommittedOffset(offset, metadata or "", leader_epoch)
     for code in codes - {0, UNSTABLE_OFFSET_COMMIT}:
         error_type = errors.for_code(code)
         if not error_type.retriable:

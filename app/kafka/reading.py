@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher
 
+from app.kafka.refusals import Refusals
 from app.kafka.unpacking import Fetched, Unpacking
 from app.kafka.unreadable import UnreadableRecord
 from app.telemetry.quiet_log import Alike, alike_before
@@ -36,12 +37,14 @@ _alike = Alike(_SILENCE_S)
 class RecordReader(AIOKafkaConsumer):
     """An aiokafka consumer that passes over what cannot be unpacked; its options are aiokafka's.
 
-    Of the topics `whole` it hands out that, too, as `UnreadableRecord`s.
+    Of the topics `whole` it hands out that, too, as `UnreadableRecord`s. `refusals` is what the broker cannot read.
     """
 
     def __init__(self, *, whole: Iterable[str] = (), **options: Any) -> None:
         super().__init__(**options)
         self._whole = frozenset(whole)
+        self.refusals = Refusals()
+        self.refusals.watch(self._client)
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None

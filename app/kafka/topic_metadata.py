@@ -17,7 +17,7 @@ from aiokafka.protocol.types import Boolean, CompactArray, Int16, Int32, Schema,
 from app.kafka.protocol import NO_TAGS, STRING, OneVersionRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from io import BytesIO
 
     from aiokafka.client import AIOKafkaClient
@@ -28,7 +28,7 @@ _UNKNOWN_TOPIC = 3
 
 
 class TopicMetadata(NamedTuple):
-    """A topic: its id, partition count and leaders' node ids; `weak` partitions may take no writes.
+    """A topic: its id, partition count and by partition the leader's node id; `weak` ones may take no writes.
 
     A partition is weak without a leader, or while fewer than a majority of its replicas are in sync. A topic that does
     not exist is `missing`; one that the broker does not tell of for another reason has no partitions either.
@@ -36,7 +36,7 @@ class TopicMetadata(NamedTuple):
 
     topic_id: str
     partition_count: int
-    leaders: frozenset[int]
+    leaders: Mapping[int, int]
     weak: tuple[int, ...]
     missing: bool = False
 
@@ -133,12 +133,12 @@ async def read_topics(client: AIOKafkaClient, names: Iterable[str]) -> ClusterMe
 
 
 def _topic_of(code: int, topic_id: bytes, partitions: list[tuple[Any, ...]]) -> TopicMetadata:
-    leaders, weak = set(), []
+    leaders, weak = {}, []
     for _code, number, leader, _epoch, replicas, in_sync, *_ in partitions:
         if leader == _NO_LEADER or 2 * len(in_sync) < len(replicas):
             weak.append(number)
         if leader != _NO_LEADER:
-            leaders.add(leader)
+            leaders[number] = leader
     known_id = topic_id.hex() if any(topic_id) else ""
     is_missing = code == _UNKNOWN_TOPIC
-    return TopicMetadata(known_id, len(partitions), frozenset(leaders), tuple(sorted(weak)), is_missing)
+    return TopicMetadata(known_id, len(partitions), leaders, tuple(sorted(weak)), is_missing)

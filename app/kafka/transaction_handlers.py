@@ -19,10 +19,10 @@ from aiokafka.producer.sender import (
 )
 
 from app.errors import TransactionInDoubt
+from app.kafka.leader_epochs import NO_EPOCH
 from app.kafka.protocol import NO_TAGS
 from app.kafka.transaction_protocol import EndTxn, Produce, TxnOffsetCommit, TxnOffsetCommitV2
 
-_NO_LEADER_EPOCH = -1
 _CONCURRENT_TRANSACTIONS = 51
 _OLD_NAMES: dict[int, int] = {90: errors.InvalidProducerEpoch.errno, 120: errors.InvalidTxnState.errno}
 """PRODUCER_FENCED and TRANSACTION_ABORTABLE, by the codes that aiokafka knows: both end us."""
@@ -87,7 +87,8 @@ class FencedCommit(Unrepeated, TxnOffsetCommitHandler):
         membership = self._sender.membership()
         topics: dict[str, list[tuple[Any, ...]]] = {}
         for tp, commit in sorted(self._offsets.items()):
-            partition = (tp.partition, commit.offset, _NO_LEADER_EPOCH, commit.metadata, NO_TAGS)
+            epoch = self._sender.leader_epochs.get(tp, NO_EPOCH)
+            partition = (tp.partition, commit.offset, epoch, commit.metadata, NO_TAGS)
             topics.setdefault(tp.topic, []).append(partition)
         return self._request(
             transaction.transactional_id,

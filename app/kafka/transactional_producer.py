@@ -64,6 +64,11 @@ class TransactionalProducer(AIOKafkaProducer):
         # arguments are not kept by the producer and could not be repeated.
         self._sender.__class__ = _TransactionSender
         self._sender.membership = membership
+        self.commit_with({})
+
+    def commit_with(self, leader_epochs: Mapping[TopicPartition, int]) -> None:
+        """Commit each input's offset with its leader epoch from here, as far as there is one (`leader_epochs`)."""
+        self._sender.leader_epochs = leader_epochs
 
     @property
     def transaction_version(self) -> int:
@@ -93,6 +98,7 @@ class _SenderEnds(errors.ProducerFenced):
 
 class _TransactionSender(Sender):
     membership: Callable[[], Membership] | None
+    leader_epochs: Mapping[TopicPartition, int]
     transaction_version: int
 
     async def start(self) -> None:

@@ -29,6 +29,7 @@ from aiokafka.structs import ConsumerRecord
 
 from app.errors import Unreadable
 from app.kafka.codecs import MAX_UNPACKED_BYTES, decompress
+from app.kafka.leader_epochs import NO_EPOCH
 from app.kafka.single_records import HEADER_BYTES, single_records
 from app.kafka.unreadable import NO_TIMESTAMP, unreadable_bytes
 
@@ -72,6 +73,8 @@ class Unpacking:
 
     `next_fetch_offset` is where to go on behind what was taken. It may end before the bytes do: what is left is
     fetched again from there. So no more is unpacked at a time than `MAX_UNPACKED_BYTES` and one batch.
+    `first_epoch` and `leader_epoch` are the leader epochs of the first batch and of the one that was taken last;
+    `NO_EPOCH` where there is none.
     """
 
     def __init__(  # noqa: PLR0917  # aiokafka's signature
@@ -86,6 +89,8 @@ class Unpacking:
         isolation_level: int,
     ) -> None:
         self.next_fetch_offset = fetch_offset
+        self.first_epoch = _first_epoch(fetched.data)
+        self.leader_epoch = NO_EPOCH
         self._tp = tp
         self._check_crcs = check_crcs
         self._read_committed = isolation_level == READ_COMMITTED
@@ -103,9 +108,10 @@ class Unpacking:
         topic, partition = self._tp
         begin, unpacked_bytes = self.next_fetch_offset, 0
         trouble = Unreadable("the length of its batch is wrong")
-        for base_offset, magic, at, end in _batches(data):
+        for base_offset, epoch, magic, at, end in _batches(data):
             if unpacked_bytes >= MAX_UNPACKED_BYTES:
                 return
+            self.leader_epoch = epoch
             plain = None
             try:
                 batch, records, plain = self._open(data[at:end], magic, base_offset)
@@ -217,15 +223,21 @@ class Unpacking:
         return unreadable_bytes(self._tp, offset, last_offset, data, error)
 
 
-def _batches(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield of each whole batch its base offset, magic, begin and end."""
+def _first_epoch(data: bytes) -> int:
+    """Return the leader epoch of the first batch."""
+    _, epoch, *_ = next(_batches(data), (0, NO_EPOCH))
+    return epoch
+
+
+def _batches(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield of each whole batch its base offset, leader epoch, magic, begin and end."""
     at, size = 0, len(data)
     while size - at >= _PREFIX.size:
-        base_offset, length, _, magic = _PREFIX.unpack_from(data, at)
+        base_offset, length, epoch, magic = _PREFIX.unpack_from(data, at)
         end = at + _LENGTH_END + length
         if not at + _PREFIX.size <= end <= size:
             return
-        yield base_offset, magic, at, end
+        yield base_offset, epoch if magic == _MAGIC else NO_EPOCH, magic, at, end
         at = end
 
 

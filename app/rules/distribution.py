@@ -20,9 +20,6 @@ MAX_COPIED_BYTES = 64 << 20
 _BUCKETS = 2
 _BUCKET_BYTES = 6
 
-FIRST_KEY = bytes(_BUCKET_BYTES)
-"""Where the keys of `SeenKeys` begin: the row before them is the streaming layer's (`app.streaming.offset_notes`)."""
-
 
 class SplitObject(NamedTuple):
     """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""

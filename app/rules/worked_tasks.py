@@ -18,7 +18,11 @@ _ALL_ATTEMPTS = 1 << 30
 EARLIEST = "earliest"
 LATEST = "latest"
 WORKED = "worked"
-"""Where a role can be told to go on; WORKED, for processing only: where the events of its tasks say."""
+COMMITTED = "committed"
+"""Where a role can be told to go on.
+
+WORKED, for processing only: where the events of its tasks say. COMMITTED: where it is, though tables lost their rows.
+"""
 
 
 class WorkedTasks:

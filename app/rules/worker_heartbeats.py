@@ -21,6 +21,7 @@ GONE_AFTER_MS = 10_000
 """Five heartbeats: a worker that is busy for a moment is not gone, one that was killed soon is."""
 MAX_RUNNING_SHOWN = 20
 _MAX_MESSAGE_CHARS = 200
+_MAX_REFUSED_CHARS = 2_000
 
 
 Name = Annotated[str, Meta(max_length=1_000)]
@@ -93,7 +94,8 @@ class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
     """How a worker of any role is doing; `last_progress_at_ms` is when it last committed or finished something.
 
     `abandoned`: handlers that did not end when they had to and run on; each takes a place of the worker's concurrency.
-    `standing_still`: what the watchdog has found, after which the worker soon ends; "" if nothing.
+    `standing_still`: what the watchdog has found, after which the worker soon ends; "" if nothing. `refused`: which
+    partitions the broker cannot read; "" if it reads all.
     """
 
     partitions: list[int] = []
@@ -106,6 +108,7 @@ class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
     abandoned: int = 0
     held_up: list[HeldUp] = []
     standing_still: str = ""
+    refused: str = ""
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +148,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     web_port: Figure = 0
     held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
     standing_still: Annotated[str, Meta(max_length=2_000)] = ""
+    refused: Annotated[str, Meta(max_length=_MAX_REFUSED_CHARS)] = ""
 
 
 def tiers_of(told: Iterable[RetryTier]) -> list[RetryTier]:
@@ -168,8 +172,9 @@ def heartbeat_of(identity: WorkerIdentity, figures: WorkerFigures, at_ms: int) -
     longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
     shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
     held_up = [msgspec.structs.replace(one, kind=_printable(one.kind)) for one in figures.held_up]
+    refused = figures.refused[:_MAX_REFUSED_CHARS]
     fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
-    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "held_up": held_up})))
+    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "held_up": held_up, "refused": refused})))
 
 
 def _printable(message: str) -> str:

@@ -37,7 +37,7 @@ from app.streaming.survey import Survey
 from app.streaming.tables import StepTableManager, TransactionalTable
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
-from app.streaming.watchdog import Watchdog, end_hanging_process
+from app.streaming.watchdog import Watchdog, end_hanging_process, why_starved
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -210,8 +210,9 @@ def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
     )
     app.watchdog = Watchdog(
         options.stall_timeout_s,
-        verdict=lambda: app.progress_monitor.verdict,
+        verdict=lambda: app.progress_monitor.verdict or why_starved(),
         end=lambda silence: end_hanging_process(silence, app.describe_work),
+        describe_work=lambda: app.describe_work(),  # noqa: PLW0108  # it is set after this
     )
 
 

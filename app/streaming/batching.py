@@ -20,6 +20,7 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.types import ConsumerMessage
 
 from app.errors import StepFailed
+from app.kafka.leader_epochs import NO_EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -38,6 +39,8 @@ class RecordBatch(NamedTuple):
 
     `start` is the offset that was asked for, `end` the one to go on from (exclusive); `records` holds what is between
     them, in order, and may be empty. `assignment` is the group assignment under which it was fetched, by identity.
+    `first_epoch` and `leader_epoch` are the leader epochs under which its first and its last record were written
+    (`leader_epochs`).
     """
 
     topic: str
@@ -46,6 +49,8 @@ class RecordBatch(NamedTuple):
     start: int
     end: int
     assignment: object
+    first_epoch: int = NO_EPOCH
+    leader_epoch: int = NO_EPOCH
 
     def since(self, offset: int) -> RecordBatch:
         """Return the batch without what lies below `offset`."""
@@ -137,6 +142,7 @@ def _take_fetched(
         fits = result.check_assignment(tp)
         start = assignment.state_value(tp).position if fits else 0
         # A result that a seek has passed by has let go of its records; to ask for them would raise.
+        unpacked = result._partition_records  # noqa: SLF001  # our own `Unpacking`
         records = result.getall(max_records) if fits else []
         if not result.has_more():
             del fetched[tp]
@@ -147,7 +153,8 @@ def _take_fetched(
         if _out_of_range:
             _check_start(tp, assignment.state_value(tp), start)
         if end > start:
-            batches.append(RecordBatch(tp.topic, tp.partition, records, start, end, assignment))
+            epochs = unpacked.first_epoch, unpacked.leader_epoch
+            batches.append(RecordBatch(tp.topic, tp.partition, records, start, end, assignment, *epochs))
         max_records -= len(records)
         if max_records <= 0:
             break

@@ -19,9 +19,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.kafka.fencing import Membership
+from app.kafka.leader_epochs import read_epoch_ends
 from app.streaming.assignor import CopartitionedAssignor
 from app.streaming.batching import RecordBatch, faust_message_of, take_batches, wake_takers
 from app.streaming.input_reader import Fetching
+from app.streaming.logs_in_use import LogsInUse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +61,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     app: StepApp
     consumer: Consumer
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._logs = LogsInUse(lambda epochs: read_epoch_ends(self._ensure_consumer()._client, epochs))  # noqa: SLF001  # aiokafka has no getter
 
     async def on_start(self) -> None:
         """Let the watchdog look after this thread too, then start the consumer."""
@@ -123,7 +129,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             await asyncio.sleep(0.05)
             return []
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001  # as above
-            return await take_batches(fetcher, assignment, wanted, timeout_s=_TAKE_TIMEOUT_S, max_records=_TAKE_RECORDS)
+            batches = await take_batches(
+                fetcher, assignment, wanted, timeout_s=_TAKE_TIMEOUT_S, max_records=_TAKE_RECORDS
+            )
+        known = self.app.transactions.ownership.leader_epochs
+        return await self._logs.check(batches, known) if batches else batches
 
     def take_again(self) -> None:
         """Let a `take` that waits see that other partitions are wanted now; may be called from any thread."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka.errors import KafkaError
 
 from app.kafka.fencing import fetch_stable_offsets
+from app.kafka.leader_epochs import read_epoch_ends
 from app.kafka.topic_metadata import read_topics
 
 if TYPE_CHECKING:
@@ -29,10 +31,14 @@ _MAX_END_LOOKS = 30
 
 
 class GroupPositions(NamedTuple):
-    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids."""
+    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids.
+
+    `kept_to`: up to where each log still is the one that was worked (`leader_epochs`).
+    """
 
     committed: Mapping[TopicPartition, CommittedOffset]
     logs: Mapping[TopicPartition, range]
+    kept_to: Mapping[TopicPartition, int]
     topic_ids: Mapping[str, str]
     cluster_id: str
 
@@ -67,7 +73,32 @@ async def read_positions(
             return None
         await asyncio.sleep(_RETRY_S)
     cluster_id, topic_ids = found
-    return GroupPositions(committed, await _read_logs(reader, inputs, committed), topic_ids, cluster_id)
+    logs = await _read_logs(reader, inputs, committed)
+    while (ends := await read_epoch_ends(client, _epochs_of(committed))) is None:
+        if not is_wanted():
+            return None
+        await asyncio.sleep(_RETRY_S)
+    kept_to = {tp: min(one.stop, ends.get(tp, one.stop)) for tp, one in logs.items()}
+    return GroupPositions(committed, logs, kept_to, topic_ids, cluster_id)
+
+
+async def read_commits(
+    client: AIOKafkaClient, group_id: str, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, tuple[CommittedOffset, int]] | None:
+    """Return what a group has committed, and where the log of that commit's leader epoch ends; None: ask again.
+
+    The end is `sys.maxsize` where the commit has no epoch.
+    """
+    committed = await fetch_stable_offsets(client, group_id, partitions)
+    if committed is None:
+        return None
+    ends = await read_epoch_ends(client, _epochs_of(committed))
+    return None if ends is None else {tp: (one, ends.get(tp, sys.maxsize)) for tp, one in committed.items()}
+
+
+def _epochs_of(committed: Mapping[TopicPartition, CommittedOffset]) -> dict[TopicPartition, int]:
+    """Return the leader epochs that were committed, `NO_EPOCH` where there is none."""
+    return {tp: one.leader_epoch for tp, one in committed.items()}
 
 
 async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, dict[str, str]] | None:

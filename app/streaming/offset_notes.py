@@ -18,6 +18,14 @@ What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
 | no | t, with how far | there: the row is as good as the offset |
 | no | t, without | nowhere: `OffsetsLost`. A person decides, by `ebs offsets reset` |
 | beyond the end | t, or none | nowhere, likewise: the broker has lost records |
+
+The end is where the log ends now, or where the log of the leader epoch of the commit ends, if that is less: what lies
+behind was written after a broker had lost records (`leader_epochs`).
+
+A table may lose its rows, too: its changelog is deleted and made anew, or a broker loses the log. An empty table looks
+like one that was never written. So the first step in each partition writes a note to each changelog, and names the
+changelogs in the row above. Where a group has worked and a note is missing, `check_tables` refuses until a person has
+decided. Notes have the empty key, which no row has, and never reach a table's store.
 """
 
 from __future__ import annotations
@@ -35,8 +43,10 @@ if TYPE_CHECKING:
 
     from app.kafka.fencing import CommittedOffset
 
-NOTES_KEY = b""
-"""The row's key: in front of all others, which are never empty."""
+NOTE_KEY = b""
+"""The key of the row above, and of the note in the other changelogs; the keys of rows are never empty."""
+NOTE = b"worked"
+"""What a note says in a changelog other than that of the places."""
 _DECIDED = ";t="
 _ID_CHARS = 12
 """Of a topic's id: with the sign before it as long as what a worker's commit says of its life, which this one lacks."""
@@ -45,15 +55,20 @@ NOT_KEPT = -1
 
 
 class OffsetNote(msgspec.Struct, array_like=True, frozen=True):
-    """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id."""
+    """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id.
+
+    A changelog that has a note is `NOTED`.
+    """
 
     topic_id: str
     offset: int = NOT_KEPT
     cluster_id: str = ""
 
 
+NOTED = OffsetNote("")
+
 encode_notes = msgspec.msgpack.Encoder().encode
-"""Pack the notes of a partition: by topic an `OffsetNote`."""
+"""Pack the notes of a partition: by topic, inputs and changelogs, an `OffsetNote`."""
 _decode_notes = msgspec.msgpack.Decoder(dict[str, OffsetNote]).decode
 
 
@@ -64,7 +79,18 @@ def decode_notes(data: bytes | None) -> dict[str, OffsetNote]:
 
 def decided(metadata: str, topic_id: str) -> str:
     """Return the metadata of a commit that a person has asked for, of an offset in the topic of this id."""
-    return f"{metadata}{_DECIDED}{topic_id[:_ID_CHARS]}"
+    return f"{metadata.partition(_DECIDED)[0]}{_DECIDED}{topic_id[:_ID_CHARS]}"
+
+
+def has_decision(metadata: str) -> bool:
+    """Return whether a person has asked for a commit of this metadata, whatever the topic was then."""
+    return _DECIDED in metadata
+
+
+def is_decided(metadata: str, topic_id: str) -> bool:
+    """Return whether a person has asked for a commit of this metadata, of an offset in the topic of this id."""
+    _, sign, decided_id = metadata.partition(_DECIDED)
+    return bool(sign) and topic_id.startswith(decided_id)
 
 
 class StartingPoint(NamedTuple):
@@ -84,15 +110,16 @@ def starting_point(
     topic_id: str,
     cluster_id: str,
     log: range,
+    kept_to: int,
 ) -> StartingPoint:
     """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
 
-    Raises `OffsetsLost` where nobody can know what was worked.
+    `kept_to` is up to where it is still the log that was worked. Raises `OffsetsLost` where nobody can know what was
+    worked.
     """
     name = f"{tp.topic}-{tp.partition}"
-    metadata, sign, decided_id = committed.metadata.partition(_DECIDED)
-    is_decided = bool(sign) and topic_id.startswith(decided_id)
-    if note is not None and not is_decided:
+    metadata = committed.metadata.partition(_DECIDED)[0]
+    if note is not None and not is_decided(committed.metadata, topic_id):
         if cluster_id and note.cluster_id and note.cluster_id != cluster_id:
             raise OffsetsLost(
                 f"{group_id} has worked {tp.topic} on another Kafka cluster ({note.cluster_id}, this is {cluster_id}) "
@@ -113,16 +140,51 @@ def starting_point(
             )
         offset, metadata = note.offset, ""
         said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
-    if offset > log.stop:
-        raise OffsetsLost(
-            f"{group_id} has worked {name} up to offset {offset}, but it ends at {log.stop}: the broker has lost "
-            f"records, or the topic was recreated: {_decide(group_id)}"
-        )
+    check_kept(tp, offset, kept_to, log.stop, group_id=group_id)
     if offset < log.start:
         said = f"records {offset} to {log.start - 1} of {name} were deleted before they were worked"
         # What counts from a deleted offset would be read as counting from the first one that is left.
         return StartingPoint(log.start, "", said)
     return StartingPoint(offset, metadata, said)
+
+
+def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *, group_id: str) -> None:
+    """Raise `OffsetsLost` if the log of a partition has lost records of those that were worked."""
+    if worked_to <= kept_to:
+        return
+    name = f"{tp.topic}-{tp.partition}"
+    now = (
+        f"it ends at {log_end}: the broker has lost records, or the topic was made anew"
+        if worked_to > log_end
+        else f"the broker has lost its records from {kept_to} on, and has others there now, up to {log_end}"
+    )
+    raise OffsetsLost(f"{group_id} has worked {name} up to offset {worked_to}, but {now}: {_decide(group_id)}")
+
+
+def check_tables(
+    number: int,
+    notes: Mapping[str, bytes | None],
+    committed: Mapping[str, CommittedOffset],
+    *,
+    places_changelog: str,
+    group_id: str,
+    topic_ids: Mapping[str, str],
+) -> dict[str, OffsetNote]:
+    """Return the places of a partition, by the notes of its changelogs and the committed offsets of its inputs.
+
+    Raises `OffsetsLost` if a table has lost its rows and nobody has decided; after a decision its note counts as not
+    written yet.
+    """
+    places = decode_notes(notes[places_changelog])
+    lost = [name for name, note in notes.items() if note is None and (not places or name in places)]
+    decisions = [is_decided(one.metadata, topic_ids[topic]) for topic, one in committed.items() if one.offset >= 0]
+    has_worked = False in decisions or (not decisions and len(lost) < len(notes))
+    if lost and has_worked:
+        raise OffsetsLost(
+            f"{group_id} has worked partition {number}, but the rows of {' and '.join(lost)} are gone (the topic was "
+            f"made anew, or the broker has lost its log): {_decide_tables(group_id)}"
+        )
+    return {name: place for name, place in places.items() if name not in lost}
 
 
 def changed_notes(
@@ -141,8 +203,21 @@ def changed_notes(
     return None if notes == known else notes
 
 
+def _role_of(group_id: str) -> str:
+    return group_id.rpartition("ebs-")[2]  # before it stands the namespace
+
+
+def _decide_tables(group_id: str) -> str:
+    role = _role_of(group_id)
+    return (
+        f"what it would work with empty tables may be wrong. Stop the workers of {role}, then run ebs offsets reset "
+        f"--role {role} --to committed (goes on without these rows), or make all tables of the role anew "
+        "(docs/how-to/lost-offsets.md)"
+    )
+
+
 def _decide(group_id: str, *, all_partitions: bool = False) -> str:
-    role = group_id.rpartition("ebs-")[2]  # before it stands the namespace
+    role = _role_of(group_id)
     which = " --all" if all_partitions else ""
     return (
         f"it is not known which records are done. Stop the workers of {role}, then run ebs offsets reset --role "

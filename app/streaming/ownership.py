@@ -11,12 +11,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-# CHECK
 from aiokafka import TopicPartition
 
 from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
 from app.streaming.group_positions import GroupPositions, read_positions
-from app.streaming.offset_notes import NOTES_KEY, decode_notes, starting_point
+from app.streaming.offset_notes import check_tables, starting_point
 from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from app.kafka.cluster import Cluster
     from app.kafka.fencing import Membership
     from app.streaming.input_reader import InputReader
+    from app.streaming.offset_notes import OffsetNote
     from app.streaming.partition import PartitionObserver
     from app.streaming.tables import TransactionalTable
     from app.streaming.workspace import Workspace
@@ -44,6 +44,7 @@ class Ownership:
 
     `notes_table` names the table that keeps where the group is (`offset_notes`); without it lost offsets go unnoticed.
     `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
+    `leader_epochs` are those of the records that were taken last (`app.kafka.leader_epochs`).
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
     first moment at which somebody else can own it. Source: KIP-447, and the fault runs that
@@ -66,6 +67,7 @@ class Ownership:
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = ""
         self.input_topics = tuple(input_topics)
+        self.leader_epochs: dict[TopicPartition, int] = {}
         self.partitions: dict[int, Partition] = {}
         self.membership: Membership | None = None
         self.assignment: object = None
@@ -91,6 +93,10 @@ class Ownership:
     def owned_inputs(self) -> list[TopicPartition]:
         """Return the input partitions of this worker, those that are not restored yet included."""
         return [TopicPartition(topic, number) for number in self.partitions for topic in self.input_topics]
+
+    def changelog_of(self, table: str) -> str:
+        """Return the changelog topic of a table."""
+        return f"{self.group_id}-{table}-changelog"
 
     def suspend(self) -> None:
         """Take no more records: a rebalance has begun."""
@@ -232,8 +238,7 @@ class Ownership:
         """Set each partition's offsets, now that its tables tell, too; returns where to read from."""
         starts = {}
         for partition in partitions:
-            store = partition.stores.get(self.notes_table)
-            notes = partition.offset_notes = decode_notes(None if store is None else store.get(NOTES_KEY))
+            notes = partition.offset_notes = self._check_tables(partition, positions)
             for topic in self.input_topics:
                 tp = TopicPartition(topic, partition.number)
                 start = starting_point(
@@ -244,13 +249,28 @@ class Ownership:
                     topic_id=positions.topic_ids[topic],
                     cluster_id=positions.cluster_id,
                     log=positions.logs[tp],
+                    kept_to=positions.kept_to[tp],
                 )
                 if start.said:
                     log.error("%s", start.said)
                 starts[tp] = partition.next_offsets[topic] = start.offset
                 partition.metadata[topic] = start.metadata
                 partition.ends[topic] = positions.logs[tp].stop
+                partition.kept_to[topic] = positions.kept_to[tp]
+                self.leader_epochs[tp] = positions.committed[tp].leader_epoch
         return starts
+
+    def _check_tables(self, partition: Partition, positions: GroupPositions) -> dict[str, OffsetNote]:
+        if self.notes_table not in partition.stores:
+            return {}
+        return check_tables(
+            partition.number,
+            {self.changelog_of(table): store.note for table, store in partition.stores.items()},
+            {topic: positions.committed[TopicPartition(topic, partition.number)] for topic in self.input_topics},
+            places_changelog=self.changelog_of(self.notes_table),
+            group_id=self.group_id,
+            topic_ids=positions.topic_ids,
+        )
 
     async def _activate(self, partitions: Sequence[Partition], starts: Mapping[TopicPartition, int]) -> None:
         assert self.reader is not None

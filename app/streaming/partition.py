@@ -14,17 +14,18 @@ class Partition:
 
     `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
     beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `offset_notes` says which topics were worked. `members` are the ids of the group's members when it
-    was claimed, None if they are not known. Not `active` until restored.
+    `kept_to` is up to where it was still the log that was worked, `offset_notes` says which topics were. `members` are
+    the ids of the group's members when it was claimed, None if they are not known. Not `active` until restored.
     """
 
-    __slots__ = ("active", "ends", "members", "metadata", "next_offsets", "number", "offset_notes", "stores")
+    __slots__ = ("active", "ends", "kept_to", "members", "metadata", "next_offsets", "number", "offset_notes", "stores")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.next_offsets: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.ends: dict[str, int] = {}
+        self.kept_to: dict[str, int] = {}
         self.offset_notes: dict[str, OffsetNote] = {}
         self.members: frozenset[str] | None = None
         self.stores: dict[str, TableStore] = {}

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from app.errors import InputsChanged
 from app.kafka.cluster import started
+from app.kafka.refusals import lasting_refusals
 from app.streaming.input_reader import Fetching
 from app.streaming.standstill_rule import Sample, StandstillRule
 from app.streaming.survey import ClusterIncomplete
@@ -88,8 +89,9 @@ class ProgressMonitor:
 
     `why_away` says why the broker's answers do not count, `survey` (None: nobody looks) whether all is as it was.
     `is_behind` is set by a role that keeps records in hand in a way of its own: what of them could move, "" if nothing.
-    `followed` are partitions that the worker reads to their ends beside its inputs, each with its next offset.
-    `ends` is None while the broker does not answer.
+    `refused` tells in words which partitions the broker cannot read: they do not stand still, as a new life of the
+    worker would change nothing. `followed` are partitions that the worker reads to their ends beside its inputs, each
+    with its next offset. `ends` is None while the broker does not answer.
     """
 
     def __init__(
@@ -100,8 +102,10 @@ class ProgressMonitor:
         limit_s: float,
         is_stopping: Callable[[], bool],
         survey: Surveyor | None = None,
+        refused: Callable[[], Mapping[TopicPartition, str]] = lasting_refusals,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.refused = refused
         self.period_s = look_period_s(limit_s)
         self.verdict: str | None = None
         self.why_away = ""
@@ -175,10 +179,12 @@ class ProgressMonitor:
 
     def _sample(self) -> Sample:
         fetching = self._fetching()
+        positions = {**fetching.positions, **{tp: position() for tp, position in self.followed.items()}}
+        refused = self.refused()
         return Sample(
             at_s=self._clock(),
             ends=self.ends,
-            positions={**fetching.positions, **{tp: position() for tp, position in self.followed.items()}},
+            positions={tp: one for tp, one in positions.items() if tp not in refused},
             committed_count=self._transactions.committed_count,
             backed_up=fetching.backed_up,
             in_hand=self._closed() or (self._undelivered_work() if self.is_behind is None else self.is_behind()),

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from app.errors import RestoreFailed
+from app.streaming.offset_notes import NOTE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,10 +103,14 @@ async def _read_to(
         if not open_partitions:
             return progress.row_count
         if time.monotonic() - progressed_at_s > stall_timeout_s:
+            refused = "".join(f"; {words}" for words in consumer.refusals.lasting().values())
             behind = ", ".join(f"{tp.topic}-{tp.partition} at {positions[tp]} of {ends[tp]}" for tp in open_partitions)
-            raise RestoreFailed(f"no progress for {stall_timeout_s:g} s in restoring {behind}")
+            raise RestoreFailed(f"no progress for {stall_timeout_s:g} s in restoring {behind}{refused}")
         fetched = await consumer.getmany(*open_partitions, timeout_ms=_POLL_MS)
         for tp, records in fetched.items():
             if wanted(tp):
-                targets[tp].write({record.key: record.value for record in records})
+                rows = {record.key: record.value for record in records}
+                if NOTE_KEY in rows:
+                    targets[tp].note = rows.pop(NOTE_KEY)
+                targets[tp].write(rows)
                 progress.row_count += len(records)

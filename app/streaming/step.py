@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, changed_notes, encode_notes
+from app.streaming.offset_notes import NOT_KEPT, NOTE, NOTE_KEY, NOTED, OffsetNote, changed_notes, encode_notes
 from app.streaming.tables import StepRows
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ class StepTransactions(Protocol):
 
     def admit(self, batch: RecordBatch, next_offset: int | None = None) -> RecordBatch | None:
         """Return what of a batch is still to be worked."""
-
-    def changelog_of(self, table: str) -> str:
-        """Return the changelog topic of a table."""
 
     async def begin(self) -> None:
         """Begin a transaction."""
@@ -104,7 +101,7 @@ class Step:
         rows = self._rows.get((table, partition))
         if rows is None:
             owned = self._ownership.partitions[partition]
-            rows = StepRows(owned.stores[table], self._transactions.changelog_of(table), partition)
+            rows = StepRows(owned.stores[table], self._ownership.changelog_of(table), partition)
             self._rows[table, partition] = rows
         return rows
 
@@ -164,10 +161,15 @@ class Step:
             now.setdefault(tp.partition, {})[tp.topic] = note
         for number, by_topic in now.items():
             known = ownership.partitions[number].offset_notes
-            notes = changed_notes(known, by_topic, with_records.get(number, _NOTHING))
+            changelogs = map(ownership.changelog_of, ownership.partitions[number].stores)
+            new = [name for name in changelogs if name not in known]
+            notes = changed_notes(known, by_topic | dict.fromkeys(new, NOTED), with_records.get(number, _NOTHING))
             if notes is not None:
                 self._notes[number] = notes
-                self.rows(ownership.notes_table, number).put(NOTES_KEY, encode_notes(notes))
+                told: dict[str, bytes] = dict.fromkeys(new, NOTE)
+                told[ownership.changelog_of(ownership.notes_table)] = encode_notes(notes)
+                for changelog, value in told.items():
+                    self.send(changelog, number, NOTE_KEY, value)
 
     def apply(self) -> None:
         """Make the committed step visible: advance the partitions' offsets, write the rows to the stores."""

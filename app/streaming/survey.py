@@ -144,7 +144,7 @@ class Survey:
             if topic.weak:
                 said = f"{name}-{topic.weak[0]} has no leader, or at most half of its replicas are in sync"
                 raise ClusterIncomplete(said)
-        asked = {leader for topic in found.values() for leader in topic.leaders}
+        asked = {leader for topic in found.values() for leader in topic.leaders.values()}
         for kind, key in (
             (CoordinationType.GROUP, self._ownership.group_id),
             (CoordinationType.TRANSACTION, self._transactional_id),

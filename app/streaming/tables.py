@@ -19,6 +19,8 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager, WriteOptions
 
+from app.errors import StoreFailed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -53,10 +55,18 @@ class StoreMemory:
 
 
 class TableStore:
-    """The committed rows of one table in one partition: bytes to bytes, in key order."""
+    """The committed rows of one table in one partition: bytes to bytes, in key order.
+
+    `note` is what `places` keeps in the changelog: no row, and None if the changelog had no note when it was restored.
+    """
 
     def __init__(self, path: Path, memory: StoreMemory) -> None:
-        self._database = Rdict(str(path), memory.options())
+        self.note: bytes | None = None
+        self._path = path
+        try:
+            self._database = Rdict(str(path), memory.options())
+        except Exception as error:
+            raise self._failed(error) from error
         self._write_options = WriteOptions()
         # A store that is lost is restored from its changelog; a second log on disk would only cost.
         self._write_options.disable_wal = True
@@ -76,7 +86,10 @@ class TableStore:
                 delete(key)
             else:
                 put(key, value)
-        self._database.write(batch, self._write_options)
+        try:
+            self._database.write(batch, self._write_options)
+        except Exception as error:
+            raise self._failed(error) from error
 
     def items(self, from_key: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over rows in key order, from `from_key` (inclusive) on."""
@@ -90,6 +103,12 @@ class TableStore:
         """Return the last key in order, None of an empty store."""
         key: bytes | None = next(self._database.keys(backwards=True), None)
         return key
+
+    def _failed(self, error: Exception) -> StoreFailed:
+        return StoreFailed(
+            f"a table cannot be kept at {self._path} ({error}): make room there, or choose another folder with "
+            "EBS_DATA_DIR; nothing is lost, as the changelog has all rows"
+        )
 
     def close(self) -> None:
         """Close the database; its directory is swept with the process's own."""

@@ -21,7 +21,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from aiokafka import TopicPartition
+
 from app.errors import StepFailed
+from app.kafka.leader_epochs import NO_EPOCH
 from app.streaming.gathered_batches import MAX_STEP_RECORDS, GatheredBatches
 from app.streaming.step import Step
 from app.streaming.topic_limits import TopicLimits
@@ -30,9 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from typing import NoReturn
 
-    from aiokafka import AIOKafkaProducer
-
     from app.kafka.fencing import Membership
+    from app.kafka.transactional_producer import TransactionalProducer
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Ownership
 
@@ -48,7 +50,7 @@ class Transactions:
         self,
         *,
         ownership: Ownership,
-        new_producer: Callable[[Callable[[], Membership]], AIOKafkaProducer],
+        new_producer: Callable[[Callable[[], Membership]], TransactionalProducer],
         fatal: Callable[[BaseException], NoReturn],
     ) -> None:
         self.ownership = ownership
@@ -60,7 +62,7 @@ class Transactions:
         self.topic_limits = TopicLimits()
         self._began_at_s = 0.0
         self._new_producer = new_producer
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: TransactionalProducer | None = None
         self._lock = asyncio.Lock()
         self._suspended = False
         self._stopped = False
@@ -68,6 +70,7 @@ class Transactions:
     async def start(self) -> None:
         """Connect the producer; an open transaction of an earlier life under the same id is aborted by this."""
         self._producer = self._new_producer(self._membership)
+        self._producer.commit_with(self.ownership.leader_epochs)
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -141,6 +144,8 @@ class Transactions:
         partition = self.ownership.partitions.get(batch.partition)
         if partition is None or not partition.active:
             return None
+        tp = TopicPartition(batch.topic, batch.partition)
+        self.ownership.leader_epochs[tp] = max(batch.leader_epoch, self.ownership.leader_epochs.get(tp, NO_EPOCH))
         if next_offset is None:
             next_offset = partition.next_offsets[batch.topic]
         if batch.start > next_offset:
@@ -149,10 +154,6 @@ class Transactions:
                 "they were deleted before they were worked (raise EBS_RETENTION_DAYS), or skipped"
             )
         return batch.since(next_offset) if batch.end > next_offset else None
-
-    def changelog_of(self, table: str) -> str:
-        """Return the changelog topic of a table."""
-        return f"{self.ownership.group_id}-{table}-changelog"
 
     def _membership(self) -> Membership:
         assert self.ownership.membership is not None

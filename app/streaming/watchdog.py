@@ -1,27 +1,40 @@
 """Ends a worker that hangs: a thread that looks whether the event loops turn and whether the work moves.
 
-What it cannot see: native code that never gives Python's lock back stops this thread too; a probe of `/livez` does.
+What stops this thread, too, is the matter of a timer of the kernel (`dead_man`): native code that never gives Python's
+lock back, a handler that stops its own process. That is an end without a word; the next owner of the tasks finds the
+culprit by the deaths (`app.rules.owner_lives`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import faulthandler
+import logging
 import os
+import resource
 import threading
 import time
 import traceback
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.streaming.clocks import Clocks
+from app.streaming.dead_man import DeadMan
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 EXIT_STOOD_STILL = 72
 """The event loop was blocked, or the worker made no progress, for EBS_STALL_TIMEOUT_S; start it again."""
 
+DEAD_AFTER_LIMITS = 4
+"""So many limits may a process be stopped: somebody who debugs it, or a container that is paused, needs some time."""
 _LOOKS_PER_LIMIT = 20
 _MAX_PERIOD_S = 1.0
+_STANDARD_ERROR = 2
 _STACK_FRAMES = 6
 _MAX_TASKS_SHOWN = 40
 
@@ -59,7 +72,8 @@ class Watchdog:
     """Watches loops and a verdict; `end(silence)` is called once, in the watchdog's thread, and should not return.
 
     Time counts while this thread itself runs: after a stop of the whole process (SIGSTOP, a laptop's sleep) everything
-    gets its full limit again.
+    gets its full limit again, unless the stop lasted for `DEAD_AFTER_LIMITS`. `describe_work` says what was in hand
+    when somebody had replaced a clock.
     """
 
     def __init__(
@@ -68,14 +82,18 @@ class Watchdog:
         *,
         verdict: Callable[[], str | None],
         end: Callable[[Silence], object] | None = None,
+        describe_work: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._describe_work = describe_work
         self.period_s = min(_MAX_PERIOD_S, limit_s / _LOOKS_PER_LIMIT)
         self._limit_s = limit_s
         self._verdict = verdict
         self._end = end or end_hanging_process
         self._clock = clock
         self._pulses: list[_Pulse] = []
+        self._dead_man = DeadMan(DEAD_AFTER_LIMITS * limit_s)
+        self._clocks = Clocks()
         self._stopped = threading.Event()
         self._looked_at_s = clock()
         self._watched_s = 0.0
@@ -135,11 +153,40 @@ class Watchdog:
         return [pulse.loop for pulse in self._pulses]
 
     def _run(self) -> None:
+        self._dead_man.set()
         while not self._stopped.wait(self.period_s):
+            self._dead_man.set()
+            self._put_clocks_back()
             silence = self.look()
             if silence is not None:
                 self._end(silence)
                 return
+        self._dead_man.close()
+
+    def _put_clocks_back(self) -> None:
+        replaced = self._clocks.put_back()
+        if replaced:
+            work = _words_of(self._describe_work)
+            log.error(
+                "code in this process had replaced %s of the module time, by which the worker, its time limits and "
+                "its connections go: put back%s",
+                ", ".join(replaced),
+                work and f"; {work}",
+            )
+
+
+def why_starved() -> str | None:
+    """Return that this process can open nothing any more, None if it can.
+
+    What runs in it then fails at random, and nobody gives back what a handler has taken and forgotten.
+    """
+    try:
+        os.close(os.dup(_STANDARD_ERROR))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            return f"all file descriptors are used up (the limit is {limit}): something does not close its files"
+    return None
 
 
 def end_hanging_process(silence: Silence, describe_work: Callable[[], str] = str) -> None:
@@ -147,16 +194,19 @@ def end_hanging_process(silence: Silence, describe_work: Callable[[], str] = str
 
     Written past `logging`, whose locks the thread that hangs may hold, and past `sys.stderr`, which Faust replaces.
     """
-    standard_error = 2
-    try:
-        work = describe_work()
-    except Exception as error:  # noqa: BLE001  # it is asked in another thread than the one whose work it is
-        work = f"what was in hand cannot be said ({error!r})"
+    work = _words_of(describe_work)
     reason = f"{silence.reason}; {work}" if work else silence.reason
     text = f"the worker ends (exit code {EXIT_STOOD_STILL}): {reason}\n{_describe_tasks(silence)}"
-    os.write(standard_error, text.encode(errors="backslashreplace"))
-    faulthandler.dump_traceback(file=standard_error, all_threads=True)
+    os.write(_STANDARD_ERROR, text.encode(errors="backslashreplace"))
+    faulthandler.dump_traceback(file=_STANDARD_ERROR, all_threads=True)
     os._exit(EXIT_STOOD_STILL)
+
+
+def _words_of(describe_work: Callable[[], str]) -> str:
+    try:
+        return describe_work()
+    except Exception as error:  # noqa: BLE001  # it is asked in another thread than the one whose work it is
+        return f"what was in hand cannot be said ({error!r})"
 
 
 def _describe_tasks(silence: Silence) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from app.addresses.loopback import takes_proxies
@@ -20,6 +21,8 @@ TIMEOUT_S = 30.0
 CONNECT_S = 5.0
 _FIRST_CONNECT_S = 0.5
 """After it a person is told that nobody answers: within a second of the start of a command."""
+_SILENT_S = 0.6
+"""After it a person is told that an API which takes connections has not answered yet."""
 
 
 class ApiError(EbsError):
@@ -47,7 +50,8 @@ def path_of(*parts: str) -> str:
 class ApiClient:
     """Asks the API at `base_url` with an API `key`; tests bring a `transport`. Every call raises `ApiError`.
 
-    `say(line)` hears that nobody has answered so far; the client goes on trying for `CONNECT_S`.
+    `say(line)` hears that nobody has answered so far, from a thread of its own; the client goes on trying for
+    `CONNECT_S`, and waiting for `TIMEOUT_S`.
     """
 
     def __init__(
@@ -124,11 +128,11 @@ class ApiClient:
 
         try:
             try:
-                return self._client.request(method, path, **options)
+                return self._request(method, path, **options)
             except httpx.ConnectTimeout:
                 self._say(f"no API answers at {self._base_url} yet; trying for {CONNECT_S:g} s more")
                 patient = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
-                return self._client.request(method, path, timeout=patient, **options)
+                return self._request(method, path, timeout=patient, **options)
         except httpx.UnsupportedProtocol:
             raise ApiError(
                 f"EBS_API_URL={self._base_url} is not the URL of an API, such as http://127.0.0.1:8000"
@@ -136,9 +140,24 @@ class ApiClient:
         except httpx.ConnectTimeout:
             raise self._unreachable("it timed out") from None
         except httpx.TimeoutException:
-            raise ApiError(f"the API at {self._base_url} did not answer within {TIMEOUT_S:g} s") from None
+            raise ApiError(
+                f"{self._base_url} takes connections and did not answer within {TIMEOUT_S:g} s: if it is the ebs API, "
+                "see its log and start it again; if not, name another one with --api URL (EBS_API_URL)"
+            ) from None
         except httpx.TransportError as error:
             raise self._unreachable(str(error)) from None
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask; says so if the answer takes longer than one that is about to come, unless it was asked to wait."""
+        said = f"waiting for an answer from {self._base_url}, up to {TIMEOUT_S:g} s"
+        timer = threading.Timer(_SILENT_S, self._say, (said,))
+        timer.daemon = True
+        if not (options.get("params") or {}).get("wait"):
+            timer.start()
+        try:
+            return self._client.request(method, path, **options)
+        finally:
+            timer.cancel()
 
     def _unreachable(self, reason: str) -> ApiError:
         return ApiError(

@@ -69,6 +69,8 @@ def held_up_lines(workers: Sequence[Answer]) -> list[str]:
         where = f"{one['role']}/{one['worker']}"
         if one["standing_still"]:
             lines.append(f"{where} stands still: {one['standing_still']}; it exits soon and is restarted")
+        if one["refused"]:
+            lines.append(f"{where}: {one['refused']}")
         held_up = msgspec.convert(one["held_up"], list[HeldUp])
         lines += [f"{where}: {held.line()}" for held in held_up]
     return lines

@@ -18,6 +18,7 @@ from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs import start
 from ebs.cli.client import ApiClient, ApiError, path_of
 from ebs.cli.options import Broker, settings_of
+from ebs.cli.remote import say
 from ebs.doctor.facts import Severity
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def _handler_error() -> str | None:
 
 def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) -> int | None:
     try:
-        with ApiClient(settings.api_url, key=settings.api_key.get_secret_value(), transport=transport) as client:
+        key = settings.api_key.get_secret_value()
+        with ApiClient(settings.api_url, key=key, transport=transport, say=say) as client:
             answer = client.get(path_of("dead-letters"), group_by="fingerprint", state="DEAD", limit=_MOST_GROUPS)
     except ApiError:
         return None

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.addresses.ports import LOOPBACK, is_free
+from app.addresses.ports import LOOPBACK, holder_of, is_free
 from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka.cluster import cluster_of
@@ -155,8 +155,8 @@ class LocalSystem:
         settings = self.plan.settings
         if not is_free(settings.api_port, settings.api_host):
             raise SettingsError(
-                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}, so the API cannot listen "
-                "there: choose another one with --port"
+                f"EBS_API_PORT={settings.api_port}: the port is taken on {settings.api_host}"
+                f"{holder_of(settings.api_port)}, so the API cannot listen there: choose another one with --port"
             )
         if self.plan.kafka_port is not None and settings.security_protocol != "PLAINTEXT":
             raise SettingsError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.rules.worked_tasks import EARLIEST, LATEST, WORKED
+from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.options import ROLES, Broker, Role, settings_of
 
@@ -18,12 +18,12 @@ offsets = subcommands("Set the offsets at which a role continues.", no_args_is_h
 _EXTRA_S = 5.0
 
 
-_WORDS = {EARLIEST, LATEST, WORKED}
+_WORDS = (WORKED, COMMITTED, EARLIEST, LATEST)
 
 
 def _check_target(value: str) -> str:
     if value not in _WORDS and not (value.isascii() and value.isdecimal()):
-        raise typer.BadParameter(f"{value!r}: give {WORKED}, {EARLIEST}, {LATEST} or an offset, a whole number")
+        raise typer.BadParameter(f"{value!r}: give {', '.join(_WORDS)} or an offset, a whole number")
     return value
 
 
@@ -34,10 +34,11 @@ def reset(
         str,
         typer.Option(
             "--to",
-            metavar=f"{WORKED}|{EARLIEST}|{LATEST}|OFFSET",
+            metavar=f"{'|'.join(_WORDS)}|OFFSET",
             callback=_check_target,
-            help=f"{WORKED}: where the events of the tasks say (only processing). {EARLIEST}: work again all records "
-            f"that the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
+            help=f"{WORKED}: where the events of the tasks say (only processing). {COMMITTED}: where the role is, "
+            f"although rows of its tables are gone. {EARLIEST}: work again all records that "
+            f"the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
         ),
     ],
     broker: Broker = None,
@@ -53,8 +54,8 @@ def reset(
 ) -> None:
     """Set the committed offsets that are not valid any more.
 
-    An offset is not valid if its record is gone, or if it is beyond the end of the topic. The role's workers must be
-    stopped.
+    An offset is not valid if it is gone, if it is beyond the end of the topic, or if the broker has lost records before
+    it. The role's workers must be stopped.
 
     Exit code 0: done (also if there was nothing to do), 1: not done.
     """

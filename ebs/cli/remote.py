@@ -32,10 +32,11 @@ Cursor = Annotated[
 def open_api(context: typer.Context, url: str | None) -> ApiClient:
     """Return a client of the API; a test hands its transport in as the context's `obj`."""
     settings = client_settings(url)
-    return ApiClient(settings.api_url, key=settings.api_key, transport=context.obj, say=_say)
+    return ApiClient(settings.api_url, key=settings.api_key, transport=context.obj, say=say)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell the person at the terminal, beside what a command prints."""
     typer.echo(f"ebs: {plain(line)}", err=True)
 
 

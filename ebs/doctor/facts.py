@@ -54,7 +54,9 @@ class GroupFacts:
     """A consumer group: members, records to read by topic, and committed offsets whose records are gone.
 
     `without_offset`: by topic the partitions that it has worked and that have no committed offset any more; `beyond`:
-    those whose committed offset lies beyond the end; `unowned`: partition numbers that no member has.
+    those whose committed offset lies beyond the end; `refilled`: those whose records before it were lost, and that have
+    others there now; `without_rows`: by changelog the partitions that were worked and whose rows are gone; `unowned`:
+    partition numbers that no member has.
     """
 
     group_id: str
@@ -63,6 +65,8 @@ class GroupFacts:
     lost: Mapping[str, int] = field(default_factory=dict)
     without_offset: Mapping[str, Sequence[int]] = field(default_factory=dict)
     beyond: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    refilled: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    without_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
     unowned: Sequence[int] = ()
 
 
@@ -77,6 +81,7 @@ class WorkerFacts:
     abandoned: int = 0
     held_up: Sequence[HeldUp] = ()
     standing_still: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
 from app.kafka.errors import KafkaError
-from app.kafka.groups import read_committed, read_member_count
+from app.kafka.groups import read_member_count
 from app.kafka.topic_metadata import read_topics
 from app.kafka.types import OffsetAndMetadata, TopicPartition
 from app.rules.offsets import PartitionProgress
-from app.rules.worked_tasks import EARLIEST, LATEST, WORKED, WorkedTasks
+from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED, WorkedTasks
+from app.streaming.group_positions import read_commits
 from app.streaming.offset_notes import decided
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from app.kafka.cluster import Cluster
     from app.names import Names
 
+Answer = TypeVar("Answer")
+
 _PAUSE_S = 0.5
+_TRIES = 60
+"""As long as the open transaction of a worker that was killed may last."""
 _POLL_MS = 200
 
 
 class Reset(NamedTuple):
-    """A partition, its committed offset before (-1: none) and after with its metadata, and what its log has."""
+    """A partition, its committed offset before (-1: none) and after with its metadata, and what its log has.
+
+    `kept_to` is up to where that log still is the one that was worked.
+    """
 
     tp: TopicPartition
     before: int
@@ -35,6 +43,12 @@ class Reset(NamedTuple):
     metadata: str
     begin: int
     end: int
+    kept_to: int
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether a worker could go on at the committed offset."""
+        return 0 <= self.before <= self.kept_to
 
 
 async def reset_offsets(
@@ -49,12 +63,12 @@ async def reset_offsets(
     patience_s: float,
     say: Callable[[str], None],
 ) -> list[Reset]:
-    """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, an offset) and return what was changed.
+    """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, `COMMITTED`, an offset) and return what was changed.
 
-    Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is gone or beyond
-    the end. The commits say that a person decided, so they hold also for topics that were recreated or copied from
-    another cluster. A group whose workers have ended without a word has members for a session time-out: they are waited
-    for.
+    Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is not valid.
+    `COMMITTED` keeps each valid offset, and is for a role whose tables have lost their rows. The commits say that a
+    person decided, so they hold also for topics that were recreated or copied from another cluster. A group whose
+    workers have ended without a word has members for a session time-out: they are waited for.
 
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
@@ -72,9 +86,11 @@ async def reset_offsets(
                 for number in range(described.get(name, 0))
                 if not numbers or number in numbers
             ]
-            resets = await _plan(admin, consumer, group_id, partitions, to)
-            if not all_partitions:
-                resets = [one for one in resets if one.before < 0 or one.before > one.end]
+            resets = await _plan(consumer, group_id, partitions, to)
+            if to == COMMITTED:
+                resets = [one for one in resets if one.is_valid]
+            elif not all_partitions:
+                resets = [one for one in resets if not one.is_valid]
             if resets and to == WORKED:
                 resets = await _as_worked(admin, consumer, names, resets)
             if resets:
@@ -102,14 +118,28 @@ async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: C
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _plan(
-    admin: Any, consumer: Any, group_id: str, partitions: Sequence[TopicPartition], to: str | int
-) -> list[Reset]:
+async def _plan(consumer: Any, group_id: str, partitions: Sequence[TopicPartition], to: str | int) -> list[Reset]:
     if not partitions:
         return []
-    committed = await read_committed(admin, group_id, partitions)
+    places = await _until_told(lambda: read_commits(consumer._client, group_id, partitions))  # noqa: SLF001  # aiokafka's consumer has no getter
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    return [Reset(tp, committed[tp], _target(to, begins[tp], ends[tp]), "", begins[tp], ends[tp]) for tp in partitions]
+    resets = []
+    for tp in partitions:
+        committed, kept_to = places[tp]
+        begin, end = begins[tp], ends[tp]
+        after, metadata = (committed.offset, committed.metadata) if to == COMMITTED else (_target(to, begin, end), "")
+        resets.append(Reset(tp, committed.offset, after, metadata, begin, end, min(end, kept_to)))
+    return resets
+
+
+async def _until_told(ask: Callable[[], Awaitable[Answer | None]]) -> Answer:
+    """Return the answer of a broker that cannot tell for a moment."""
+    for _ in range(_TRIES):
+        answer = await ask()
+        if answer is not None:
+            return answer
+        await asyncio.sleep(_PAUSE_S)
+    raise BrokerError("the broker does not say what is committed: a transaction is open, or it has no leader")
 
 
 async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:

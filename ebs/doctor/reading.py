@@ -18,6 +18,8 @@ from app.kafka.transactional_producer import transaction_version
 from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
+from app.streaming.group_positions import read_commits
+from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
 from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.kafka.cluster import Cluster
+    from app.kafka.fencing import CommittedOffset
     from app.kafka.reading import RecordReader
     from app.kafka.types import AIOKafkaAdminClient
     from app.settings.settings import Settings
@@ -142,22 +145,55 @@ async def _read_group(
     lost: defaultdict[str, int] = defaultdict(int)
     gone: defaultdict[str, list[int]] = defaultdict(list)
     beyond: defaultdict[str, list[int]] = defaultdict(list)
-    worked = await _worked_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
+    refilled: defaultdict[str, list[int]] = defaultdict(list)
+    # While a transaction is open there is no answer: then a worker lives, and has looked when it claimed them.
+    commits = (await read_commits(consumer._client, group_id, partitions) if partitions else None) or {}  # noqa: SLF001  # aiokafka's has no getter
+    worked = await _written_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
         if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
             gone[tp.topic].append(tp.partition)
         if offset > ends[tp]:
             beyond[tp.topic].append(tp.partition)
+        elif tp in commits and offset > commits[tp][1]:
+            refilled[tp.topic].append(tp.partition)
         lag[tp.topic] += ends[tp] - max(begins[tp], offset)
         if NOTHING_COMMITTED < offset < begins[tp]:
             lost[tp.topic] += begins[tp] - offset
     unowned = await _unowned(admin, group_id, inputs, topics) if member_count else ()
-    return GroupFacts(group_id, member_count, dict(lag), dict(lost), dict(gone), dict(beyond), unowned)
+    return GroupFacts(
+        group_id=group_id,
+        member_count=member_count,
+        lag=dict(lag),
+        lost=dict(lost),
+        without_offset=dict(gone),
+        beyond=dict(beyond),
+        refilled=dict(refilled),
+        without_rows=await _without_rows(consumer, group_id, commits, topics),
+        unowned=unowned,
+    )
 
 
-async def _worked_numbers(consumer: RecordReader, name: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
-    """Return the partitions that a group has worked: its first step in each leaves a row in a table (`name`)."""
+async def _without_rows(
+    consumer: RecordReader,
+    group_id: str,
+    commits: Mapping[TopicPartition, tuple[CommittedOffset, int]],
+    topics: Mapping[str, TopicFacts],
+) -> dict[str, list[int]]:
+    """Return by changelog the partitions that a group has worked without a record there: a note is the least."""
+    kept = {tp.partition: one for tp, (one, _) in commits.items() if one.offset > NOTHING_COMMITTED}
+    worked = {number for number, one in kept.items() if not has_decision(one.metadata)}
+    found: dict[str, list[int]] = {}
+    for name in topics:
+        if name.startswith(f"{group_id}-") and name.endswith("-changelog"):
+            empty = worked - await _written_numbers(consumer, name, topics)
+            if empty:
+                found[name] = sorted(empty)
+    return found
+
+
+async def _written_numbers(consumer: RecordReader, name: str, topics: Mapping[str, TopicFacts]) -> frozenset[int]:
+    """Return the partitions of a changelog that were written to: a group's first step in each leaves a note there."""
     if name not in topics:
         return frozenset()
     ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
@@ -203,6 +239,7 @@ async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[Worker
                 beat.abandoned,
                 beat.held_up,
                 beat.standing_still,
+                beat.refused,
             )
             if record.offset >= end:
                 lead_ms = record.timestamp - time.time_ns() // 1_000_000

@@ -52,6 +52,15 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
         )
+    for topic, numbers in group.refilled.items():
+        said = f"the broker has lost records of {_partitions_of(topic, numbers)}, and has others since"
+        why = "new records lie before its committed offsets, so its workers refuse to start: they would be skipped"
+        yield Finding(Severity.ERROR, group.group_id, said, why, decide)
+    for changelog, numbers in group.without_rows.items():
+        said = f"it has worked, and {_partitions_of(changelog, numbers)} has no rows"
+        why = "the topic was made anew, or lost: its workers refuse to start, as empty tables make wrong results"
+        fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (goes on without these rows)"
+        yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.unowned:
         unowned = ", ".join(map(str, group.unowned))
         said = f"it has {group.member_count} members, and none has partitions {unowned}"
@@ -135,6 +144,9 @@ def _standing(worker: WorkerFacts) -> Iterator[Finding]:
         said = f"{where} stands still: {worker.standing_still}"
         fix = "its supervisor restarts it; if this happens again, see its log"
         yield Finding(Severity.ERROR, "workers", said, "it exits soon, and other workers take over its partitions", fix)
+    if worker.refused:
+        fix = "let another replica lead the partition, or skip the damage (docs/runbooks.md#a-damaged-log)"
+        yield Finding(Severity.ERROR, "workers", f"{where}: {worker.refused}", "what lies there is not worked", fix)
     for held in worker.held_up:
         yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
 

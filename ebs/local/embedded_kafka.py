@@ -11,6 +11,7 @@ import asyncio
 import base64
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from app.addresses.ports import LOOPBACK, free_port, is_free
+from app.addresses.ports import LOOPBACK, free_port, holder_of, is_free
 from app.errors import EmbeddedBrokerError
 from app.kafka.cluster import Cluster
 from app.kafka.probe import why_unavailable
@@ -39,6 +40,8 @@ DEFAULT_PORT = 9092
 
 _POLL_S = 0.05
 _LOG_LINES_IN_ERROR = 12
+_OF_A_NEWER_KAFKA = re.compile(r"MetadataParseException|No MetadataVersion with feature level")
+"""What a broker says of metadata that it does not know: 3.9 and 4.1 on data of 4.4, older ones on other data."""
 
 
 class EmbeddedKafka:
@@ -103,9 +106,9 @@ class EmbeddedKafka:
         with self._sole_use() as lock_fd:
             if not is_free(self.port):
                 raise EmbeddedBrokerError(
-                    f"port {self.port} of {LOOPBACK} is taken, so the embedded Kafka cannot listen there: if a Kafka "
-                    f"has it, use that one with --broker {self.bootstrap} (EBS_BROKER); if not, choose another port "
-                    "with --kafka-port"
+                    f"port {self.port} of {LOOPBACK} is taken{holder_of(self.port)}, so the embedded Kafka cannot "
+                    f"listen there: if a Kafka has it, use that one with --broker {self.bootstrap} (EBS_BROKER); if "
+                    "not, choose another port with --kafka-port"
                 )
             class_path = [jars / jar.filename for jar in pinned_jars(self.version)]
             archive = ClassArchive(java, class_path, jars.parent)
@@ -247,7 +250,14 @@ class EmbeddedKafka:
             raise self._failure(f"did not answer within {timeout_s:g} s") from None
 
     def _failure(self, what: str) -> EmbeddedBrokerError:
-        lines = self.log_path.read_text(errors="replace").splitlines()[-_LOG_LINES_IN_ERROR:]
+        log = self.log_path.read_text(errors="replace")
+        if _OF_A_NEWER_KAFKA.search(log):
+            return EmbeddedBrokerError(
+                f"a newer Kafka than {self.version} wrote the data in {self.directory}, and {self.version} cannot read "
+                "it: unset EBS_KAFKA_VERSION or name the newer version, or choose another directory with --data-dir "
+                "(EBS_DATA_DIR)"
+            )
+        lines = log.splitlines()[-_LOG_LINES_IN_ERROR:]
         return EmbeddedBrokerError(
             "\n  ".join([f"the embedded Kafka {what}; the last lines of {self.log_path} say why:", *lines])
         )

@@ -1,7 +1,7 @@
 """What programs say: all of it in a file each, and on the terminal only what people need to see.
 
 On the terminal are the events of a program's life (started, restarts because, stopped), warnings and errors of ours and
-of handlers, and, after a crash, its last lines. `verbose` shows every line.
+of handlers, and, after a crash, its last lines, unless the life before ended with the same. `verbose` shows every line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 10 * 1_048_576
 _LAST_LINES = 10
+_MAX_REMEMBERED = 100
 _LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) (?P<logger>[^ :]+): (?P<text>.*)")
 """How our processes log (`app.telemetry.log_format`)."""
 _OF_UVICORN = re.compile(r"(?P<level>[A-Z]+): +(?P<text>.*)")
@@ -36,8 +37,18 @@ class _File(RotatingFileHandler):
 
 
 class _Program(NamedTuple):
+    """A program's file, its last lines that were not shown, and what was shown of this life and of the one before."""
+
     file: _File
     unseen: deque[str]
+    shown: set[str]
+    shown_before: set[str]
+
+    def end_life(self) -> None:
+        self.unseen.clear()
+        self.shown_before.clear()
+        self.shown_before.update(self.shown)
+        self.shown.clear()
 
 
 class ProgramLog:
@@ -77,7 +88,7 @@ class ProgramLog:
         program.file.emit(makeLogRecord({"msg": line}))
         shown = line if self._verbose else self._shown(role, line)
         if shown is not None:
-            self._write(role, shown)
+            self._write_once(role, program, shown)
         elif not _is_talk(line):
             program.unseen.append(line)
 
@@ -87,8 +98,9 @@ class ProgramLog:
         program.file.emit(makeLogRecord({"msg": f"-- {text}"}))
         if crashed:
             for line in program.unseen:
-                self._write(role, f"    {line}")
+                self._write_once(role, program, f"    {line}")
             text = f"{text}; its log: {self.directory / role}.log"
+            program.end_life()
         program.unseen.clear()
         if crashed or self._tells_lives:
             self._write(role, text)
@@ -97,6 +109,15 @@ class ProgramLog:
         """Close the files."""
         for program in self._programs.values():
             program.file.close()
+
+    def _write_once(self, role: str, program: _Program, line: str) -> None:
+        """Write a line, unless the life before said the same: a crash loop has one reason."""
+        is_known = line in program.shown_before
+        program.shown_before.discard(line)
+        if len(program.shown) < _MAX_REMEMBERED:
+            program.shown.add(line)
+        if self._verbose or not is_known:
+            self._write(role, line)
 
     def _write(self, role: str, line: str) -> None:
         try:
@@ -111,7 +132,7 @@ class ProgramLog:
             file = _File(
                 path, maxBytes=_MAX_FILE_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace", delay=True
             )
-            self._programs[role] = _Program(file, deque(maxlen=_LAST_LINES))
+            self._programs[role] = _Program(file, deque(maxlen=_LAST_LINES), set(), set())
         return self._programs[role]
 
     def _shown(self, role: str, line: str) -> str | None:

@@ -16,18 +16,25 @@ _WHY = {
     72: "it made no progress, or its stop hung",
     73: "its topics or its group changed",
 }
+_CURABLE = frozenset({70, 71, 72, 73, -signal.SIGKILL, -signal.SIGTERM})
+"""Ends after which to start again is the cure, or that come from outside."""
 UNEVENTFUL = frozenset({71, 73, -signal.SIGKILL, -signal.SIGTERM})
 """Ends that the last lines of a log say nothing about: they come from outside."""
 
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """How patient to be; a life of at least `healthy_after_s` wipes out the failures before it."""
+    """How patient to be; a life of at least `healthy_after_s` wipes out the failures before it.
+
+    A program that never had such a life is given up after `crash_limit` ends that no restart is the cure for.
+    """
 
     first_pause_s: float = 0.5
     max_pause_s: float = 10.0
     healthy_after_s: float = 10.0
     refusal_limit: int = 3
+    crash_limit: int = 8
+    """More deaths than a task needs that ends its workers, until it is found (`app.rules.owner_lives`)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Failures:
 
     in_a_row: int = 0
     refusals_in_a_row: int = 0
+    crashes: int = 0
+    has_run_well: bool = False
 
 
 def after_end(
@@ -52,10 +61,11 @@ def after_end(
     """
     healthy = ran_s >= policy.healthy_after_s
     if healthy:
-        before = Failures()
+        before = Failures(has_run_well=True)
     refusals = before.refusals_in_a_row + 1 if exit_code in refused and not healthy else 0
-    after = replace(before, in_a_row=before.in_a_row + 1, refusals_in_a_row=refusals)
-    if refusals >= policy.refusal_limit:
+    crashes = before.crashes + (exit_code not in _CURABLE)
+    after = replace(before, in_a_row=before.in_a_row + 1, refusals_in_a_row=refusals, crashes=crashes)
+    if refusals >= policy.refusal_limit or (crashes >= policy.crash_limit and not before.has_run_well):
         return after, None
     if exit_code in CRASHED and before.in_a_row == 0:
         return after, 0.0

@@ -12,6 +12,7 @@ from app.events import DECODE_ERRORS, decode_object, decode_task_event
 from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
 from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
 from app.rules.results import unpack_result_key
+from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
 from ebs.recount.figures import WINDOW_MS, Expected
 from ebs.recount.objects import Facts
@@ -107,7 +108,7 @@ class PartitionRecount:
         rows: dict[bytes, Any] = {}
         async for records in self._read(changelog):
             for record in records:
-                if part.has(object_of(record.key)):
+                if record.key != NOTE_KEY and part.has(object_of(record.key)):
                     if record.value is None:
                         rows.pop(record.key, None)
                     else:

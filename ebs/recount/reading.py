@@ -138,7 +138,8 @@ class TopicReader:
                 progressed_s = loop.time()
                 yield [record for record in records if record.offset < stretch.end]
             elif loop.time() - progressed_s > self._patience_s:
-                raise BrokerUnavailable(f"{tp.topic}-{tp.partition} cannot be read up to offset {stretch.end}")
+                refused = "".join(f": {words}" for words in self._committed.refusals.lasting().values())
+                raise BrokerUnavailable(f"{tp.topic}-{tp.partition} cannot be read up to offset {stretch.end}{refused}")
 
     async def changed_since(self, stretch: Stretch) -> set[bytes]:
         """Return the keys that a changelog has behind a stretch: its older records of them may be compacted away."""

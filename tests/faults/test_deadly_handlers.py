@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 GOOD = 20
-SOON = {"EBS_DRAIN_S": "1", "EBS_SESSION_TIMEOUT_S": "6", "EBS_TRANSACTION_TIMEOUT_S": "8"}
+SOON = {
+    "EBS_DRAIN_S": "1",
+    "EBS_SESSION_TIMEOUT_S": "6",
+    "EBS_TRANSACTION_TIMEOUT_S": "8",
+    "EBS_STALL_TIMEOUT_S": "4",
+    "EBS_TASK_TIME_LIMIT_S": "10",
+}
+"""A worker that is stopped is killed after four times the stall timeout."""
 
 
 async def start(fleet: Fleet, workers: int = 2) -> None:
@@ -49,6 +56,7 @@ async def events_of(broker: EmbeddedKafka) -> list[dict[str, Any]]:
     [
         ("thread", "segfault", b"ended with exit code -11"),
         ("inline", "exit", b"ended with exit code 7"),
+        ("thread", "stop", b"ended with exit code -9"),
         ("coroutine", "cancel all", b"cancelled or stopped something in the event loop"),
     ],
 )

@@ -19,15 +19,11 @@ from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, until
 from follower import Follower, lag_of
 from plain_names import CONTROL, DISTRIBUTION_APP, OBJECTS, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
 from system import System
+from topics_anew import all_ready, make_anew
 from typer.testing import CliRunner
-from worker_pages import read_page
 
 from app.events import ObjectCreated, encode
-from app.kafka.cluster import Cluster
-from app.settings.settings import load
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
-from app.topics.catalogue import catalogue
-from app.topics.making import ensure_topics
 from ebs.cli import cli
 
 if TYPE_CHECKING:
@@ -41,35 +37,7 @@ QUICK = {**PATIENT, "EBS_STALL_TIMEOUT_S": "12"}
 """A look each second."""
 
 
-async def all_ready(fleet: Fleet) -> None:
-    """Wait until every worker's `/readyz` says so."""
-    await until(
-        lambda: all(read_page(worker, "/readyz").status == 200 for worker in fleet.workers.values()),
-        "all workers to be ready",
-        fleet=fleet,
-        reviving=True,
-    )
-
-
-async def make_anew(bootstrap: str, *names: str) -> None:
-    """Delete topics and make them again, as an operator does who wants to be rid of what is in them."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.delete_topics(list(names))
-        await until(lambda: _are_gone(admin, names), "the topics to be gone")
-    finally:
-        await admin.close()
-    await ensure_topics(Cluster(bootstrap), catalogue(load(broker=bootstrap, partitions=PARTITIONS)))
-
-
-async def _are_gone(admin: AIOKafkaAdminClient, names: tuple[str, ...]) -> bool:
-    return not {one["topic"] for one in await admin.describe_topics()} & set(names)
-
-
-@pytest.mark.parametrize(
-    "names", [(OBJECTS,), (TASK_REQUESTS, TASK_EVENTS), ("ebs-distribution-seen-changelog", CONTROL)]
-)
+@pytest.mark.parametrize("names", [(OBJECTS,), (TASK_REQUESTS, TASK_EVENTS), (CONTROL,)])
 async def test_workers_go_on_with_topics_that_were_made_anew(broker: EmbeddedKafka, fleet: Fleet, names) -> None:
     """Within seconds, by a new life; without the mend nobody worked anything any more, and every probe was fine."""
     for role in ROLES:
@@ -78,7 +46,7 @@ async def test_workers_go_on_with_topics_that_were_made_anew(broker: EmbeddedKaf
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         await feed(broker.bootstrap, 40, partitions=PARTITIONS)
         await until(lambda: follower.has_finished_objects(40), "40 objects", fleet=fleet)
-    await make_anew(broker.bootstrap, *names)
+    await make_anew(broker.bootstrap, PARTITIONS, *names)
     workers = fleet.workers.values()
     await until(lambda: all(one.exit_code is not None for one in workers), "all to notice", timeout_s=30, fleet=fleet)
     assert [EXIT_INPUTS_CHANGED] * 3 == [one.exit_code for one in workers]
@@ -154,7 +122,7 @@ async def test_api_goes_on_with_topics_that_were_made_anew(broker: EmbeddedKafka
     async with System(broker, tmp_path, PARTITIONS, EBS_STALL_TIMEOUT_S="12") as system:
         fleet, client = system.fleet, system.api.client
         assert 202 == client.post("/api/objects", json={}).status_code
-        await make_anew(broker.bootstrap, OBJECTS, TASK_REQUESTS)
+        await make_anew(broker.bootstrap, PARTITIONS, OBJECTS, TASK_REQUESTS)
         await until(lambda: fleet.revive() != [], "a worker to notice", timeout_s=30, fleet=fleet)
         answer = client.post("/api/objects", json={})
         assert 202 == answer.status_code

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from app.settings.settings.settings import load
+from app.topics.catalogue.catalogue import catalogue
+from app.topics.catalogue.making import ensure_topics
 from checker import differences
 from feed import feed
 from fleet import PATIENT, Fleet, said, until
 from follower import Follower, lag_of
 from plain_names import OBJECTS as OBJECTS_TOPIC
 from plain_names import STATISTICS_APP, TASK_EVENTS
+
+from app.rules.worked_tasks import EARLIEST
+from ebs.doctor.offset_reset import reset_offsets
 
 if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
@@ -21,7 +26,7 @@ OBJECTS = 300
 
 
 async def forget_statistics(bootstrap: str) -> None:
-    """Delete the changelogs of the statistics and set its group back to the beginning, as Kafka's own tools do."""
+    """Delete the changelogs of the statistics, make them again, and set the group back to the beginning."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -30,14 +35,19 @@ async def forget_statistics(bootstrap: str) -> None:
         await admin.delete_topics(topics)
     finally:
         await admin.close()
-    async with AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=STATISTICS_APP, enable_auto_commit=False
-    ) as consumer:
-        inputs = [
-            TopicPartition(topic, number) for topic in (OBJECTS_TOPIC, TASK_EVENTS) for number in range(PARTITIONS)
-        ]
-        consumer.assign(inputs)
-        await consumer.commit(dict.fromkeys(inputs, 0))
+    settings = load(broker=bootstrap, partitions=PARTITIONS)
+    await ensure_topics(bootstrap, catalogue(settings))
+    done = await reset_offsets(
+        bootstrap,
+        settings.names,
+        "statistics",
+        [OBJECTS_TOPIC, TASK_EVENTS],
+        EARLIEST,
+        all_partitions=True,
+        patience_s=60,
+        say=print,
+    )
+    assert 2 * PARTITIONS == len(done)
 
 
 async def test_tables_are_made_again_from_the_topics(broker: EmbeddedKafka, fleet: Fleet) -> None:

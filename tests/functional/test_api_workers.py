@@ -55,6 +55,7 @@ def test_worker_is_described_by_its_last_word(api):
             abandoned=1,
             held_up=[HeldUp("mail", "rate", 10_000, [3])],
             standing_still="tasks of kind mail wait although nothing holds them back",
+            refused="the broker cannot read objects-3",
         ),
     )
     (worker,) = schemas.WorkerList.model_validate(api.get("/api/workers").json()).workers
@@ -79,6 +80,7 @@ def test_worker_is_described_by_its_last_word(api):
         "abandoned": 1,
         "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [3]}],
         "standing_still": "tasks of kind mail wait although nothing holds them back",
+        "refused": "the broker cannot read objects-3",
     } == worker.model_dump()
 
 

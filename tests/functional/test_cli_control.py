@@ -272,13 +272,15 @@ def test_command_that_is_not_read_back_yet_says_so(api, ebs):
 def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
     """`ebs workers` and `ebs explain` say which kind, how many of its tasks wait, and what to do."""
     identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
-    figures = WorkerFigures(held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due")
+    held_up = [HeldUp("mail", "rate", 10_000, [3])]
+    figures = WorkerFigures(held_up=held_up, standing_still="retries are due", refused="the broker cannot read t-1")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
     for words in (("workers",), ("explain", api.post().json()["id"])):
         said = " ".join(ebs(*words).stdout.split())
         assert "processing/p-1: kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in said
         assert "ebs rate mail --off" in said
         assert "processing/p-1 stands still: retries are due" in said
+        assert "processing/p-1: the broker cannot read t-1" in said
 
 
 def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):

@@ -19,7 +19,6 @@ from app.events import TasksCreated, decode_task_event, decode_task_request, enc
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
-from app.streaming.offset_notes import NOTES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,14 +180,6 @@ def test_stamp_of_the_future_makes_nobody_forget(world, ahead_ms):
     assert Counter() == requested(world.step([submitted("a")], now_ms=NOW_MS))
     assert told_before < future_stamps.count
     assert {NOW_MS // (2 * HOUR_MS)} == {int.from_bytes(key[:6], "big") for key in world.store.rows}
-
-
-def test_row_of_the_places_is_never_forgotten(world):
-    """It lies in front of the ids, and is the streaming layer's."""
-    world.store.rows[NOTES_KEY] = b"places"
-    world.step([submitted("a")])
-    world.step([submitted("c", at_ms=NOW_MS + 6 * HOUR_MS)])
-    assert {NOTES_KEY} < world.store.rows.keys()
 
 
 BAD = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka import TopicPartition
 from engine_bench import NOW_MS, PARTITIONS, Gate, request
-from fakes import settle, until
+from fakes import ProcessEnded, settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 from running_handlers import eventually
 
@@ -559,6 +559,21 @@ async def test_failure_of_a_lost_partition_is_not_told(bench, gate):
     await eventually(lambda: one.committed(1) == (2, ""))
     assert ([TaskStarted], 0) == (one.types("lost"), one.committed(0)[0])
     assert {"first", "kept"} == buried(one.producer.records)
+
+
+async def test_finished_tasks_whose_records_were_lost_end_the_worker(bench, gate):
+    """They are noted above the committed offset: other tasks have their offsets now, and would count as finished."""
+    left = PartitionProgress(0)
+    for offset in range(10):
+        left.take(offset)
+        left.start(offset)
+    left.finish(9)
+    one = await bench(gate)
+    with pytest.raises(ProcessEnded):
+        one.worker.ownership.give(0, metadata=left.encode() or "", kept_to=9, end=20)
+    (error,) = one.worker.fatal.errors
+    assert "up to offset 10, but the broker has lost its records from 9 on" in str(error)
+    one.worker.ownership.give(1, metadata=left.encode() or "", kept_to=10, end=20)
 
 
 async def test_partition_taken_over_full_of_holes_is_worked_off(bench, gate):

@@ -112,9 +112,9 @@ async def test_a_retry_keeps_its_delay(bench: Bench) -> None:
     assert 2.5 == caught.value.delay_s
 
 
-@pytest.mark.parametrize(("content", "code"), [("die", 3), ("killed", -9)])
+@pytest.mark.parametrize(("content", "code"), [("die", 3), ("killed", -9), ("stopped", -9)])
 async def test_a_process_that_dies_fails_its_task_only(bench: Bench, content: str, code: int) -> None:
-    """Such as when the system is short of memory; the next task gets a new process."""
+    """Such as when the system is short of memory, or it stops itself; the next task gets a new process."""
     with pytest.raises(ProcessDied, match=f"the process of handler sample_handlers:end ended with exit code {code} "):
         await bench.run(END, content)
     assert "next" == (await compute(bench, "next"))["content"]

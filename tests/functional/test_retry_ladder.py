@@ -52,7 +52,15 @@ class Bench:
         self.lanes = WorkerLanes(
             self.worker.transactions, names=BARE, commit_interval_s=0, gather_s=0, clock_ms=clock_ms
         )
-        self.ladder = RetryLadder(self.lanes, topics=TIERS, control=self.control, max_waiting=4, clock_ms=clock_ms)
+        self.set_back_ms = 0
+        self.ladder = RetryLadder(
+            self.lanes,
+            topics=TIERS,
+            control=self.control,
+            max_waiting=4,
+            clock_ms=lambda: clock_ms() - self.set_back_ms,
+            steady_ms=clock_ms,
+        )
         self.running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -222,3 +230,17 @@ async def test_depth_and_next_due_are_told_of_each_tier(bench):
     empty, full = bench.ladder.tiers()
     assert RetryTier(TIERS[0], 0, None) == empty
     assert RetryTier(TIERS[1], 2, NOW_MS + 60_000) == full
+
+
+async def test_clock_that_is_set_back_holds_nothing_up(bench):
+    """What waits would be due a day later; what comes then goes by the clock as it is."""
+    bench.put(TIERS[0], 0, waiting("a", in_ms=40), waiting("b", in_ms=90_000))
+    await settle()
+    assert [] == bench.forwarded()
+    bench.set_back_ms = 86_400_000
+    bench.now_ms += 50
+    await bench.forwards(1)
+    bench.now_ms += 90_000
+    bench.put(TIERS[0], 0, waiting("c", in_ms=-86_400_000), start=2)
+    await bench.forwards(3)
+    assert {"a", "b", "c"} == set(bench.forwarded())

@@ -24,7 +24,7 @@ def app(**changes: Any) -> Any:
         partitions=partitions,
         restoring=[],
     )
-    progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "")
+    progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "", refused=dict)
     fine = {"is_prepared": True, "should_stop": False, "progress_monitor": progress}
     return SimpleNamespace(transactions=SimpleNamespace(ownership=ownership), **(fine | changes))
 
@@ -48,12 +48,23 @@ def test_standstill_fails_liveness_with_its_reason():
     ("changes", "said"),
     [
         ({"is_prepared": False}, "the worker waits for the Kafka broker and its topics"),
-        ({"progress_monitor": SimpleNamespace(ends=None, why_away="")}, "the Kafka broker does not answer"),
+        (
+            {"progress_monitor": SimpleNamespace(ends=None, why_away="", refused=dict)},
+            "the Kafka broker does not answer",
+        ),
     ],
 )
 def test_broker_that_is_away_fails_readiness(changes, said):
     """Before the start and later."""
     assert (False, said) == check_broker(app(**changes))[1:]
+
+
+def test_partition_that_the_broker_cannot_read_fails_readiness_only():
+    """The others go on, and a new life of the worker would change nothing."""
+    worker = app()
+    worker.progress.refused = lambda: {("in", 1): "the broker cannot read in-1 from offset 9 on"}
+    assert (False, "the broker cannot read in-1 from offset 9 on") == check_broker(worker)[1:]
+    assert check_progress(worker).ok
 
 
 def test_membership_fails_readiness_until_joined_and_while_it_changes():

@@ -67,6 +67,21 @@ def test_records_survive_the_broker(tmp_path, end, version):
     assert b"fine" == asyncio.run(scenario())
 
 
+def test_data_of_a_newer_kafka_is_refused_in_one_line(tmp_path):
+    """It names the setting that chose the older one; Kafka's own words are a stack trace of Java."""
+
+    async def scenario() -> None:
+        broker = EmbeddedKafka(tmp_path, port=0, version=KAFKA_VERSION)
+        await broker.start()
+        await broker.stop()
+        await EmbeddedKafka(tmp_path, port=0, version="4.1.0").start()
+
+    with pytest.raises(
+        EmbeddedBrokerError, match=r"^a newer Kafka than 4.1.0 wrote the data in .*EBS_KAFKA_VERSION.*$"
+    ):
+        asyncio.run(scenario())
+
+
 def test_stop_takes_a_moment_and_can_be_repeated(tmp_path):
     """A broker that is asked to stop does so by itself, not by a kill; a second stop is no error."""
 
@@ -109,7 +124,8 @@ def test_port_in_use_names_the_port_and_the_way_out(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         broker = EmbeddedKafka(tmp_path, port=port)
-        with pytest.raises(EmbeddedBrokerError, match=rf"port {port} of 127.0.0.1 is taken.*--broker 127.0.0.1:{port}"):
+        said = rf"port {port} of 127.0.0.1 is taken \(process {os.getpid()}: .*--broker 127.0.0.1:{port}"
+        with pytest.raises(EmbeddedBrokerError, match=said):
             asyncio.run(broker.start())
     assert broker.pid is None
 

@@ -19,6 +19,7 @@ from app.names import BARE
 from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
 from app.settings.settings import load
+from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.reading import open_topics
 from ebs.recount.run import Recount
 
@@ -105,7 +106,8 @@ async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
         except (msgspec.DecodeError, TypeError, KeyError):
             topics.undecodable += 1
     async for record in read_all(bootstrap, [names.ledger_changelog]):
-        _keep_last(topics.ledger, record.key.decode(), record.value)
+        if record.key != NOTE_KEY:
+            _keep_last(topics.ledger, record.key.decode(), record.value)
     return topics
 
 

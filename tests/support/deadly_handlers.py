@@ -7,8 +7,10 @@ import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fault_handlers import note
@@ -16,6 +18,8 @@ from fault_handlers import note
 import ebs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ebs import Context, Task
 
 KINDS = ("coroutine", "thread", "inline")
@@ -25,6 +29,7 @@ DEADLY = {
     "EBS_MAX_ATTEMPTS": "2",
 }
 """Settings of a worker that runs them."""
+_TAKEN: list[int] = []
 
 
 async def coroutine(task: Task, context: Context) -> int:
@@ -53,23 +58,47 @@ def _pause_s(task: Task) -> float:
 
 
 def _act(task: Task) -> int:
-    match task.name:
-        case "exit":
-            os._exit(7)
-        case "segfault":
-            ctypes.string_at(0)
-        case "cancel all":
-            for one in asyncio.all_tasks():
-                one.cancel()
-        case "terminate a child":
-            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
-            child.start()
-            child.terminate()
-            child.join()
-        case "leave a thread":
-            threading.Thread(target=time.sleep, args=(600,)).start()
-        case "leave a child":
-            if os.fork() == 0:
-                time.sleep(600)
-                os._exit(0)
+    if task.name in _ACTS:
+        _ACTS[task.name]()
     return os.getpid()
+
+
+def _cancel_all() -> None:
+    for one in asyncio.all_tasks():
+        one.cancel()
+
+
+def _terminate_a_child() -> None:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    child.terminate()
+    child.join()
+
+
+def _leave_a_child() -> None:
+    if os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
+
+
+def _take_all_descriptors() -> None:
+    with suppress(OSError):
+        while True:
+            _TAKEN.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def _freeze_the_time() -> None:
+    time.monotonic = time.time = lambda: 0.0
+
+
+_ACTS: dict[str, Callable[[], object]] = {
+    "exit": lambda: os._exit(7),
+    "segfault": lambda: ctypes.string_at(0),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "cancel all": _cancel_all,
+    "terminate a child": _terminate_a_child,
+    "leave a thread": lambda: threading.Thread(target=time.sleep, args=(600,)).start(),
+    "leave a child": _leave_a_child,
+    "take all descriptors": _take_all_descriptors,
+    "freeze the time": _freeze_the_time,
+}

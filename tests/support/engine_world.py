@@ -121,7 +121,12 @@ class World:
             max_backlog=_SMALL["max_backlog"],
         )
         self.ladder = RetryLadder(
-            self.lanes, topics=TIERS, control=self.control, max_waiting=_SMALL["max_waiting"], clock_ms=self.now_ms
+            self.lanes,
+            topics=TIERS,
+            control=self.control,
+            max_waiting=_SMALL["max_waiting"],
+            clock_ms=self.now_ms,
+            steady_ms=self.now_ms,
         )
         self.streams = {TASK_REQUESTS: FakeStream(), "retries": FakeStream()}
         await self.worker.start()

@@ -11,6 +11,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from app.kafka.fencing import UNSTABLE_OFFSET_COMMIT
 from app.kafka.groups import NOTHING_COMMITTED
+from app.kafka.leader_epochs import OffsetForLeaderEpoch
 from app.kafka.protocol import DescribeGroups, ListTransactions
 from app.kafka.topic_metadata import DescribeTopics
 
@@ -30,6 +31,7 @@ class FakeCoordinator:
 
     def __init__(self) -> None:
         self.committed: dict[TopicPartition, tuple[int, str]] = {}
+        self.epochs: dict[TopicPartition, int] = {}
         self.unstable: set[TopicPartition] = set()
         self.open_transactions: set[str] = set()
         self.member_client_ids: set[str] = set()
@@ -47,6 +49,8 @@ class FakeCoordinator:
         self.assignments: list[bytes] = []
         self.silent: set[int] = set()
         self.coordinator = 1
+        self.epoch_ends: dict[tuple[TopicPartition, int], int] = {}
+        self.epoch_refusal = 0
 
     def brokers(self) -> list[SimpleNamespace]:
         """Return the one broker."""
@@ -81,6 +85,8 @@ class FakeCoordinator:
         if isinstance(request, InitProducerIdRequest):
             self.ended.append(request._transactional_id)
             return SimpleNamespace(error_code=51)
+        if isinstance(request, OffsetForLeaderEpoch):
+            return SimpleNamespace(topics=[self._epochs(node_id, *one) for one in request.fields[1]])
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -89,6 +95,16 @@ class FakeCoordinator:
         return Answer(
             0, [(topic, [self._answer(topic, number) for number in numbers], {}) for topic, numbers, _ in asked]
         )
+
+    def _epochs(self, node_id: int, topic: str, partitions: list[Any], _tags: object) -> tuple[Any, ...]:
+        """Return where the logs of epochs end; -1 of one that nobody knows."""
+        assert {node_id} == {self.leaders.get(one[0], 1) for one in partitions}
+        ends = self.epoch_ends
+        answers = [
+            (self.epoch_refusal, number, epoch, ends.get((TopicPartition(topic, number), epoch), -1), {})
+            for number, _, epoch, _ in partitions
+        ]
+        return topic, answers, {}
 
     def _topic(self, name: str) -> tuple[Any, ...]:
         """Return a topic as Metadata v12 has it; one whose id is "" is gone."""
@@ -100,4 +116,5 @@ class FakeCoordinator:
     def _answer(self, topic: str, number: int) -> tuple[int, int, int, str, int, dict[int, bytes]]:
         tp = TopicPartition(topic, number)
         offset, metadata = self.committed.get(tp, (NOTHING_COMMITTED, ""))
-        return number, offset, -1, metadata, UNSTABLE_OFFSET_COMMIT if tp in self.unstable else 0, {}
+        code = UNSTABLE_OFFSET_COMMIT if tp in self.unstable else 0
+        return number, offset, self.epochs.get(tp, -1), metadata, code, {}

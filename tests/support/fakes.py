@@ -7,6 +7,7 @@ back, so what a test sees is what would be on the topics after the commit.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
@@ -148,6 +149,10 @@ class FakeProducer:
         sent.set_result(None)
         return sent
 
+    def commit_with(self, leader_epochs: Mapping[TopicPartition, int]) -> None:
+        """Note whose leader epochs go with the offsets."""
+        self.leader_epochs = leader_epochs
+
     async def send_offsets_to_transaction(
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str
     ) -> None:
@@ -196,6 +201,7 @@ class FakeOwnership:
     def __init__(self, topic: str, *more_topics: str) -> None:
         self.group_id = GROUP
         self.notes_table = ""
+        self.leader_epochs: dict[TopicPartition, int] = {}
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = "cluster"
         self.input_topics = (topic, *more_topics)
@@ -212,6 +218,7 @@ class FakeOwnership:
         *,
         offset: int = 0,
         end: int = 0,
+        kept_to: int | None = None,
         metadata: str = "",
         stores: Mapping[str, Any] | None = None,
         members: frozenset[str] | None = None,
@@ -221,6 +228,7 @@ class FakeOwnership:
         partition.next_offsets = dict.fromkeys(self.input_topics, offset)
         partition.metadata = dict.fromkeys(self.input_topics, metadata)
         partition.ends = dict.fromkeys(self.input_topics, end)
+        partition.kept_to = dict.fromkeys(self.input_topics, sys.maxsize if kept_to is None else kept_to)
         partition.stores = dict(stores or {})
         partition.members = members
         partition.active = True
@@ -234,6 +242,10 @@ class FakeOwnership:
         partition.active = False
         for observer in self.observers:
             observer.partition_lost(partition)
+
+    def changelog_of(self, table: str) -> str:
+        """Return the changelog topic of a table."""
+        return f"{self.group_id}-{table}-changelog"
 
     def hold(self, partitions: frozenset[TopicPartition]) -> None:
         """Note which partitions are held back."""

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from app.kafka.groups import read_committed
 from app.names import BARE
 from app.rules.ledger_rows import decode_row
+from app.streaming.offset_notes import NOTE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ class Follower:
 
     def _note(self, topic: str, key: bytes, value: bytes | None) -> None:
         if topic == self._names.ledger_changelog:
-            if value is not None and decode_row(value).finished_at_ms:
+            if key != NOTE_KEY and value is not None and decode_row(value).finished_at_ms:
                 self.finished_objects.add(key.decode())
             return
         try:

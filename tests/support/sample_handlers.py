@@ -117,6 +117,7 @@ ENDINGS: dict[str, Any] = {
     "kill the group": lambda: os.killpg(0, signal.SIGKILL),
     "die": functools.partial(os._exit, 3),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "no JSON": object,
     "long": lambda: "x" * 2_000,
 }

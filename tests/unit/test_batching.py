@@ -31,6 +31,7 @@ class FakeLog:
 
     def __init__(self, tp: TopicPartition, start: int, offsets: Iterable[int], end: int) -> None:
         self.next_fetch_offset = start
+        self.first_epoch, self.leader_epoch = 3, 4
         self._records = self._iterate(tp, list(offsets), end)
 
     def _iterate(self, tp: TopicPartition, offsets: list[int], end: int) -> Iterator[ConsumerRecord]:
@@ -115,6 +116,7 @@ async def test_batches_cover_records_and_markers():
     taken = await fetcher.take(A, B)
     assert [(0, 0, 6, [0, 1, 4]), (1, 0, 3, [])] == stretches(taken)
     assert all(one.assignment is fetcher.assignment for one in taken)
+    assert {(3, 4)} == {(one.first_epoch, one.leader_epoch) for one in taken}
     assert (6, 3, {}, 2) == (fetcher.position_of(A), fetcher.position_of(B), fetcher._records, fetcher.notified)
 
 

@@ -331,7 +331,7 @@ def test_download_bar_that_is_not_needed_shows_nothing(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--role", "processing", "--to", "soon"], "give worked, earliest, latest or an offset"),
+        (["--role", "processing", "--to", "soon"], "give worked, committed, earliest, latest or an offset"),
         (["--role", "processing", "--to", "-1"], "give worked"),
         (["--role", "statistics", "--to", "worked"], "its tables say"),
         (["--role", "statistics", "--to", "latest", "--topic", "control"], "reads objects, task-events"),

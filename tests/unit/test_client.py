@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import httpx
 import pytest
@@ -61,7 +62,7 @@ def test_every_wrong_field_is_named():
     ("answer", "said"),
     [
         (httpx.ConnectError("refused"), r"^no API answers at http://api:8000 \(refused\): start it with `ebs up`"),
-        (httpx.ReadTimeout("slow"), r"^the API at http://api:8000 did not answer within 30 s$"),
+        (httpx.ReadTimeout("slow"), r"^http://api:8000 takes connections and did not answer within 30 s: .*--api URL"),
         (httpx.Response(502, text="<html>"), r"answers 502 without JSON: is EBS_API_URL=http://api:8000 the ebs API"),
         (httpx.Response(200, text="hello"), r"answers 200 without JSON"),
         (httpx.Response(500, json=[1]), r"answers 500 Internal Server Error$"),
@@ -71,6 +72,26 @@ def test_what_is_no_answer_of_the_api_is_one_sentence(answer, said):
     """Nobody there, nobody answering, somebody else there: each says what to do."""
     with client_of(answer) as client, pytest.raises(ApiError, match=said):
         client.get("/api/workers")
+
+
+def test_silent_api_is_told_of_while_it_is_waited_for():
+    """It takes the connection and says nothing. A request that asks the API to wait is expected to take long."""
+    said: list[str] = []
+    told = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        told.set()
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if "wait" not in request.url.params:
+            assert told.wait(30)
+        return httpx.Response(200, json={})
+
+    with ApiClient("http://api:8000", transport=httpx.MockTransport(respond), say=say) as client:
+        client.get("/api/workers")
+        client.get("/api/objects/a", wait=20)
+    assert ["waiting for an answer from http://api:8000, up to 30 s"] == said
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://[::1", ""])

@@ -245,6 +245,22 @@ def test_healthy_system_has_nothing_but_ok():
             "ebs offsets reset --role processing",
         ),
         (
+            replace(HEALTHY, groups=[GroupFacts("ebs-statistics", 0, refilled={"t": [1, 2]})]),
+            {},
+            "error",
+            "ebs-statistics",
+            "has lost records of t (partitions 1, 2), and has others since",
+            "ebs offsets reset --role statistics --to earliest",
+        ),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-statistics", 0, without_rows={"c": [1]})]),
+            {},
+            "error",
+            "ebs-statistics",
+            "c (partition 1) has no rows",
+            "ebs offsets reset --role statistics --to committed",
+        ),
+        (
             replace(HEALTHY, groups=[GroupFacts("ebs-x", 2, unowned=[4, 5])]),
             {},
             "error",
@@ -320,11 +336,15 @@ def test_nothing_is_told_to_be_done_to_a_topic_of_somebody_else():
 def test_work_that_waits_in_a_worker_is_told():
     """A kind that holds up partitions is a warning, a standstill an error; a silent worker's last word is not news."""
     worker = replace(
-        HEALTHY.workers[0], held_up=[HeldUp("mail", "rate", 10_000, [3])], standing_still="retries are due"
+        HEALTHY.workers[0],
+        held_up=[HeldUp("mail", "rate", 10_000, [3])],
+        standing_still="retries are due",
+        refused="the broker cannot read t-1",
     )
     findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[worker]))
     told = {(one.severity, one.what) for one in findings if one.subject == "workers"}
     assert (Severity.ERROR, "processing/w-1 stands still: retries are due") in told
+    assert (Severity.ERROR, "processing/w-1: the broker cannot read t-1") in told
     assert any(severity is Severity.WARNING and "kind mail holds up partition 3" in what for severity, what in told)
     gone = replace(worker, appended_at_ms=NOW_MS - 60_000)
     assert not any("mail" in one.what for one in diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[gone])))

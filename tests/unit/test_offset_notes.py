@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import TYPE_CHECKING
 
 import pytest
 from aiokafka import TopicPartition
 
 from app.errors import OffsetsLost
 from app.kafka.fencing import CommittedOffset
-from app.streaming.offset_notes import OffsetNote, changed_notes, decided, decode_notes, encode_notes, starting_point
+from app.streaming.offset_notes import (
+    NOTE,
+    NOTED,
+    OffsetNote,
+    changed_notes,
+    check_tables,
+    decided,
+    decode_notes,
+    encode_notes,
+    starting_point,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IN = TopicPartition("in", 0)
 GONE = CommittedOffset(-1, "")
 
 
-def start(committed: CommittedOffset, note: OffsetNote | None, log: range = range(100)):
+def start(committed: CommittedOffset, note: OffsetNote | None, log: range = range(100), kept_to: int = 100):
     """Return where a group begins with a topic whose id is "now"."""
-    return starting_point(IN, committed, note, group_id="ebs-processing", topic_id="now", cluster_id="here", log=log)
+    return starting_point(
+        IN,
+        committed,
+        note,
+        group_id="ebs-processing",
+        topic_id="now",
+        cluster_id="here",
+        log=log,
+        kept_to=min(log.stop, kept_to),
+    )
 
 
 @pytest.mark.parametrize("note", [None, OffsetNote("now"), OffsetNote("now", 9)])
@@ -57,6 +80,14 @@ def test_offset_beyond_the_end_is_refused(note):
         start(CommittedOffset(80, ""), note, range(30))
 
 
+def test_log_that_grew_again_past_the_committed_offset_is_refused():
+    """Its first records are others than those that were worked: they would be skipped."""
+    with pytest.raises(OffsetsLost, match="has lost its records from 0 on, and has others there now, up to 100"):
+        start(CommittedOffset(80, "", 2), OffsetNote("now", 80), kept_to=0)
+    assert 80 == start(CommittedOffset(80, "", 2), OffsetNote("now", 80), kept_to=80).offset
+    assert 80 == start(CommittedOffset(80, decided("", "now")), OffsetNote("now", 80)).offset
+
+
 def test_what_was_deleted_unworked_is_told():
     """And its metadata does not count from there."""
     found = start(CommittedOffset(3, "bits"), OffsetNote("now"), range(10, 20))
@@ -85,6 +116,67 @@ def test_decision_of_a_person_counts(note):
 def test_decision_of_an_older_topic_does_not_count():
     """It was deleted since."""
     assert 0 == start(CommittedOffset(50, decided("", "before")), OffsetNote("before", 9)).offset
+
+
+PLACES, ROWS = "g-places-changelog", "g-rows-changelog"
+WORKED = encode_notes({"in": OffsetNote("now", 9), ROWS: NOTED, PLACES: NOTED})
+
+
+def tables(places: bytes | None, rows: bytes | None, **committed: CommittedOffset) -> Mapping[str, OffsetNote]:
+    """Return the places of a partition by the notes of two tables and what is committed."""
+    return check_tables(
+        3,
+        {PLACES: places, ROWS: rows},
+        committed,
+        places_changelog=PLACES,
+        group_id="ebs-statistics",
+        topic_ids=dict.fromkeys(committed, "now"),
+    )
+
+
+@pytest.mark.parametrize("committed", [{}, {"a": GONE}, {"a": CommittedOffset(5, "")}])
+def test_tables_with_their_notes_are_whole(committed):
+    """Also with offsets that are gone, which is another matter."""
+    assert decode_notes(WORKED) == tables(WORKED, NOTE, **committed)
+
+
+def test_tables_of_a_new_group_need_no_notes():
+    """Nobody has worked anything."""
+    assert {} == tables(None, None, a=GONE, b=GONE)
+
+
+@pytest.mark.parametrize(
+    ("places", "rows", "committed", "gone"),
+    [
+        (WORKED, None, {"a": CommittedOffset(5, "")}, ROWS),
+        (WORKED, None, {"a": GONE}, ROWS),
+        (None, NOTE, {"a": CommittedOffset(5, "")}, PLACES),
+        (None, NOTE, {"a": GONE}, PLACES),
+        (None, None, {"a": CommittedOffset(5, ""), "b": GONE}, f"{PLACES} and {ROWS}"),
+        (WORKED, None, {"a": CommittedOffset(5, decided("", "now")), "b": CommittedOffset(5, "")}, ROWS),
+        (WORKED, None, {"a": CommittedOffset(5, decided("", "before"))}, ROWS),
+    ],
+)
+def test_table_without_its_note_has_lost_its_rows(places, rows, committed, gone):
+    """Its changelog was made anew, or lost: it would be taken for one that was never written."""
+    said = f"ebs-statistics has worked partition 3, but the rows of {gone} are gone.*--role statistics --to committed"
+    with pytest.raises(OffsetsLost, match=said):
+        tables(places, rows, **committed)
+
+
+def test_decision_lets_a_role_go_on_with_an_empty_table():
+    """Its note is written again; so the next loss is noticed, too."""
+    committed = CommittedOffset(5, decided(decided("bits", "before"), "now"))
+    assert "bits;t=now" == committed.metadata
+    assert {"in": OffsetNote("now", 9), PLACES: NOTED} == tables(WORKED, None, a=committed, b=GONE)
+    assert {} == tables(None, None, a=committed)
+
+
+def test_table_that_is_new_in_this_version_needs_no_note():
+    """The row does not name it: rows of versions without notes name none."""
+    assert {"in": OffsetNote("now", 9)} == tables(
+        encode_notes({"in": OffsetNote("now", 9)}), None, a=CommittedOffset(5, "")
+    )
 
 
 def test_row_changes_with_records_and_with_new_topics():

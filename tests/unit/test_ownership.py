@@ -163,6 +163,19 @@ async def test_end_that_a_new_leader_does_not_know_yet_is_waited_for(bench):
     assert 7 == bench.ownership.partitions[0].next_offsets["in"]
 
 
+@pytest.mark.parametrize(("kept_to", "is_lost"), [(6, True), (7, False)])
+async def test_log_that_was_lost_and_grew_again_is_refused(bench, kept_to, is_lost):
+    """By where the log of the commit's leader epoch ends; the next commit is under that epoch at least."""
+    bench.coordinator.committed = {IN: (7, ""), MORE: (5, "")}
+    bench.coordinator.epochs = {IN: 3}
+    bench.coordinator.epoch_ends = {(IN, 3): kept_to}
+    bench.claim(0, generation=1)
+    await until(lambda: bench.fatal.errors or bench.open_numbers() == {0})
+    assert is_lost == ("has lost its records from 6 on" in str(bench.fatal.errors))
+    await asyncio.gather(*bench.ownership._restores, return_exceptions=True)
+    assert is_lost or {IN: 3, MORE: -1} == bench.ownership.leader_epochs
+
+
 async def test_open_transaction_of_another_worker_is_waited_for(bench):
     """An offset that may still change is no place to begin."""
     bench.coordinator.unstable = {MORE}

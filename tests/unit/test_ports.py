@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from app.addresses.ports import free_port, is_free
+from app.addresses.ports import free_port, holder_of, is_free
 from app.addresses.web_ports import reserve_web_port
 
 ROOT = Path(__file__).parents[2]
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 ASK = "from app.addresses.ports import free_port; print([free_port() for _ in range(200)], flush=True); input()"
+
+
+def test_holder_of_a_port_is_named():
+    """By its process and command; of a port that is free there is none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert f" (process {os.getpid()}: " in holder_of(port)
+    assert "" == holder_of(port)
 
 
 def test_no_port_is_given_twice_though_nobody_listens_yet():

@@ -119,6 +119,18 @@ def test_crash_shows_the_last_lines_that_were_not_seen(make_log, terminal):
     assert len(terminal.lines) == count + 1
 
 
+def test_crash_loop_gives_its_reason_once(make_log, terminal):
+    """Each life says the same; another reason, and the same one twice in a life, are news."""
+    log = make_log()
+    for reasons in (["error: no shop"], ["error: no shop"], ["error: no shop", "error: no shop", "error: no stock"]):
+        for reason in reasons:
+            log.line("w", reason)
+        log.event("w", "restarts", crashed=True)
+    said = [line for line in terminal.lines if "error" in line]
+    assert ["w | error: no shop", "w | error: no shop", "w | error: no stock"] == said
+    assert 3 == sum("restarts" in line for line in terminal.lines)
+
+
 def test_verbose_shows_everything(make_log, terminal):
     """As it was said."""
     log = make_log(verbose=True)

@@ -47,12 +47,14 @@ class Worker:
         self.transactions.fatal = self.fatal
         self.surveyed: Exception | None = None
         self.unowned: tuple[int, ...] = ()
+        self.refused: dict[TopicPartition, str] = {}
         self.progress = ProgressMonitor(
             self.transactions,
             self,
             limit_s=LIMIT_S,
             is_stopping=lambda: self.stops,
             survey=self,
+            refused=lambda: self.refused,
             clock=lambda: self.now_s,
         )
 
@@ -86,6 +88,15 @@ class Worker:
 async def test_lag_that_nobody_takes_is_a_standstill():
     """The ends move on while the position stays."""
     assert "in-0 stood still" in (await Worker().look_for(100) or "")
+
+
+async def test_partition_that_the_broker_cannot_read_is_no_standstill():
+    """A new life would change nothing, and the other partitions would pay for it."""
+    worker = Worker()
+    worker.refused = {IN: "the broker cannot read in-0"}
+    assert await worker.look_for(200) is None
+    worker.refused = {}
+    assert "in-0 stood still" in (await worker.look_for(100) or "")
 
 
 async def test_delivered_records_that_are_not_committed_are_a_standstill():

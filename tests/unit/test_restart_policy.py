@@ -38,6 +38,14 @@ def test_third_refusal_in_a_row_gives_up():
     assert [0.5, 1.0, None] == pauses((1, 2.0), (1, 2.0), (1, 2.0))
 
 
+def test_program_that_never_ran_well_is_given_up():
+    """Such as a module that ends its process when it is imported; not where a restart is the cure, or it ran well."""
+    assert [4.0, None] == pauses(*[(9, 1.0)] * 8)[-2:]
+    assert [4.0, None] == pauses(*[(-11, 1.0)] * 8)[-2:]
+    assert None not in pauses(*[(70, 1.0), (72, 1.0), (-9, 1.0)] * 8)
+    assert None not in pauses((9, 10.0), *[(9, 1.0)] * 20)
+
+
 def test_other_ends_between_refusals_start_the_count_anew():
     """Only refusals in an unbroken row give up: a kill between them says that the program could work."""
     assert None not in pauses((1, 2.0), (1, 2.0), (-9, 2.0), (1, 2.0), (1, 2.0))

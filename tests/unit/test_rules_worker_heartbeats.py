@@ -48,6 +48,7 @@ def test_heartbeat_is_that_of_the_contract():
         "web_port": 6066,
         "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [1]}],
         "standing_still": "",
+        "refused": "",
     } == json.loads(heartbeat_of(IDENTITY, figures, 2_000))
 
 

@@ -55,6 +55,20 @@ def installed(tmp_path):
     return site
 
 
+@pytest.mark.parametrize(
+    "command", [(sys.executable, "-P", "-m", "ebs", "up"), start.command("faust", "-A", "agents.processing", "worker")]
+)
+def test_deleted_folder_is_one_line(tmp_path, command):
+    """Nothing that is relative to it would mean anything."""
+    (tmp_path / "gone").mkdir()
+    done = run("sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *command, cwd=tmp_path / "gone")
+    assert (1, "", "ebs: the current folder was deleted: change to one that exists\n") == (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
+
+
 def test_process_of_ours_imports_our_packages_and_the_folder_that_it_was_started_in(shop):
     """Ours win; the user's modules are found, a relative PYTHONPATH means what it meant, arguments arrive."""
     done = run(*start.command("probe", "--some", "argument"), cwd=shop, PYTHONPATH="lib")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import faust
@@ -109,6 +111,28 @@ def test_applied_rows_are_committed(rows, store):
     rows.put(b"b", b"3")
     rows.apply()
     assert [(b"a", b"committed"), (b"b", b"3")] == list(store.items())
+
+
+_FULL = """
+import os, resource, sys
+from pathlib import Path
+from app.streaming.tables import StoreMemory, TableStore
+
+store = TableStore(Path(sys.argv[1]) / "ledger-0-1", StoreMemory())
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # a file that may not grow, as on a full disk
+while True:
+    store.write({os.urandom(16): os.urandom(10_000) for _ in range(100)})
+"""
+
+
+def test_full_disk_names_the_folder_and_the_setting(tmp_path):
+    """It ends the worker; its tables are in their changelogs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
+    )
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("app.errors.StoreFailed")]
+    assert f"a table cannot be kept at {tmp_path}/ledger-0-1 (IO error: " in said
+    assert "another folder with EBS_DATA_DIR" in said
 
 
 def test_step_lists_committed_keys_only(rows):

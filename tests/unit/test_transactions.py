@@ -13,7 +13,7 @@ from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, unt
 
 from app.errors import RecordTooLarge, StepFailed
 from app.kafka.fencing import Membership
-from app.streaming.offset_notes import NOT_KEPT, NOTES_KEY, OffsetNote, decode_notes
+from app.streaming.offset_notes import NOT_KEPT, NOTE, NOTE_KEY, NOTED, OffsetNote, decode_notes
 from app.streaming.step import Step
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 
@@ -99,11 +99,32 @@ async def test_step_keeps_its_offsets_in_a_table_too(worker):
     await run(step_over(worker, worker.batch(0, [b"1", b"2"])))
     changelog = f"{GROUP}-counts-changelog"
     (row,) = worker.producer.sent_to(changelog)
-    note = OffsetNote("id", 2, "cluster")
-    assert (NOTES_KEY, {"in": note}) == (row.key, decode_notes(row.value))
-    assert {"in": note} == worker.ownership.partitions[0].offset_notes
+    places = {"in": OffsetNote("id", 2, "cluster"), changelog: NOTED}
+    assert (NOTE_KEY, places) == (row.key, decode_notes(row.value))
+    assert places == worker.ownership.partitions[0].offset_notes
+    assert {} == worker.ownership.partitions[0].stores["counts"].rows
     await run(step_over(worker, worker.batch(0, [], start=2, end=4)))
     assert 1 == len(worker.producer.sent_to(changelog))
+
+
+async def test_first_step_leaves_a_note_in_each_changelog(worker):
+    """So that an empty table can be told from one that has lost its rows; once, also if it has no rows to write."""
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    partition = worker.ownership.partitions[0]
+    partition.stores["more"] = FakeStore()
+    for start in (0, 2):
+        await run(step_over(worker, worker.batch(0, [b"1", b"2"], start=start)))
+    assert [(NOTE_KEY, NOTE)] == [one[2:4] for one in worker.producer.sent_to(f"{GROUP}-more-changelog")]
+    assert {"in", f"{GROUP}-counts-changelog", f"{GROUP}-more-changelog"} == partition.offset_notes.keys()
+    assert {} == partition.stores["more"].rows
+
+
+async def test_leader_epochs_of_what_was_taken_go_with_the_offsets(worker):
+    """The highest so far; a batch of a format without epochs changes nothing."""
+    assert worker.producer.leader_epochs is worker.ownership.leader_epochs
+    for start, epoch in ((0, 4), (1, 6), (2, -1)):
+        await run(step_over(worker, worker.batch(0, [b"1"], start=start)._replace(leader_epoch=epoch)))
+    assert {IN: 6} == worker.producer.leader_epochs
 
 
 async def test_first_step_keeps_its_offsets_also_if_it_passes_markers_only(worker):
@@ -111,7 +132,7 @@ async def test_first_step_keeps_its_offsets_also_if_it_passes_markers_only(worke
     worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
     await run(step_over(worker, worker.batch(0, [], end=2)))
     (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
-    assert {"in": OffsetNote("id", 2, "cluster")} == decode_notes(row.value)
+    assert OffsetNote("id", 2, "cluster") == decode_notes(row.value)["in"]
 
 
 async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
@@ -121,7 +142,7 @@ async def test_step_of_its_own_only_notes_that_a_topic_is_worked(worker):
         async with worker.transactions.step() as step:
             step.commit_offset("in", 0, offset, "books")
     (row,) = worker.producer.sent_to(f"{GROUP}-counts-changelog")
-    assert {"in": OffsetNote("id", NOT_KEPT, "cluster")} == decode_notes(row.value)
+    assert OffsetNote("id", NOT_KEPT, "cluster") == decode_notes(row.value)["in"]
 
 
 async def test_step_that_sends_without_offsets_ends_the_process(worker):

@@ -15,6 +15,7 @@ from api.view.standing import standing_of
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
+from app.kafka.refusals import Refusals
 from app.rules.freshness import Freshness
 from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.ledger_states import ObjectState
@@ -189,6 +190,8 @@ class HoldingConsumer:
     def paused(self) -> set[TopicPartition]:
         """Return what is held back."""
         return {TopicPartition(OBJECTS, 0)}
+
+    refusals = Refusals()
 
     def last_stable_offset(self, tp: TopicPartition) -> int | None:
         """Return where a partition ends; of what is held nothing is fetched."""

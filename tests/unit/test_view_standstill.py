@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from api.view.standstill import ViewWatch
-
-if TYPE_CHECKING:
-    from aiokafka import TopicPartition
 
 LIMIT_S = 60.0
 
@@ -23,7 +21,7 @@ class Bench:
         self.position = 4
         self.end: int | Exception = 10
         self.asked: list[TopicPartition] = []
-        self.view: Any = SimpleNamespace(is_attached=True, offsets=lambda: {"objects": {0: self.position}})
+        self.view: Any = SimpleNamespace(is_attached=True, offsets=lambda: {"objects": {0: self.position}}, refused={})
         self.watch = ViewWatch(self.view, self, LIMIT_S, clock=lambda: self.now_s)
 
     async def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -50,6 +48,13 @@ async def test_view_that_does_not_read_stands_still():
     bench = Bench()
     assert await bench.look_for(50) is None
     assert "objects-0 stood still for 65 s at offset 4, with records up to 10" == await bench.look_for(20)
+
+
+async def test_partition_that_the_broker_cannot_read_is_no_standstill():
+    """A new life of the API would change nothing."""
+    bench = Bench()
+    bench.view.refused = {TopicPartition("objects", 0): "the broker cannot read objects-0"}
+    assert await bench.look_for(200) is None
 
 
 async def test_view_that_reads_or_has_read_everything_does_not():

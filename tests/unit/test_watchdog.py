@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 from app.streaming.watchdog import EXIT_STOOD_STILL, Watchdog
 
@@ -138,9 +141,10 @@ asyncio.run(main())
 """
 
 
-def run(program: str) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_process_whose_loop_hangs_ends_with_its_stacks():
@@ -157,6 +161,85 @@ def test_process_whose_work_stands_still_ends_with_where_its_tasks_wait():
     assert EXIT_STOOD_STILL == ended.returncode
     assert "records are in hand" in ended.stderr
     assert "in wait_for_ever" in ended.stderr
+
+
+_STOPPED = """
+import ctypes, os, signal, sys, time
+from app.streaming.watchdog import DEAD_AFTER_LIMITS, Watchdog
+
+watchdog = Watchdog(0.25, verdict=lambda: None)
+watchdog.start()
+time.sleep(DEAD_AFTER_LIMITS * 0.25 * 2)
+print("lives", flush=True)
+if sys.argv[1] == "stop":
+    os.kill(os.getpid(), signal.SIGSTOP)
+if sys.argv[1] == "native":
+    ctypes.PyDLL(None).sleep(600)  # with Python's lock
+watchdog.stop()
+time.sleep(DEAD_AFTER_LIMITS * 0.25 * 2)
+print("still lives", flush=True)
+"""
+
+
+@pytest.mark.parametrize("by", ["stop", "native"])
+def test_process_that_stops_itself_is_killed(by):
+    """No thread of it runs any more: by SIGSTOP, or as native code keeps Python's lock."""
+    ended = run(_STOPPED, by)
+    assert (-signal.SIGKILL, "lives\n") == (ended.returncode, ended.stdout)
+
+
+def test_process_that_is_not_watched_any_more_lives():
+    """And one that is, as long as it runs."""
+    ended = run(_STOPPED, "nothing")
+    assert (0, "lives\nstill lives\n") == (ended.returncode, ended.stdout)
+
+
+_STARVING = """
+import os, resource, threading
+from app.streaming.watchdog import Watchdog, why_starved
+
+assert why_starved() is None
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+Watchdog(1.0, verdict=why_starved, describe_work=lambda: "").start()
+taken = []
+try:
+    while True:
+        taken.append(os.dup(2))
+except OSError:
+    threading.Event().wait()
+"""
+
+
+def test_process_that_has_used_up_its_descriptors_ends():
+    """Whatever else runs in it would fail; a new life has all of them."""
+    ended = run(_STARVING)
+    assert EXIT_STOOD_STILL == ended.returncode
+    assert "all file descriptors are used up (the limit is 64)" in ended.stderr
+
+
+_TAMPERING = """
+import threading, time
+from app.streaming.watchdog import Watchdog
+
+real = time.monotonic
+watchdog = Watchdog(1.0, verdict=lambda: None, describe_work=lambda: "running: task a-0")
+watchdog.start()
+time.monotonic = time.time = lambda: 0
+while time.monotonic is not real:
+    pass
+watchdog.stop()
+for thread in threading.enumerate():
+    if thread.name == "ebs-watchdog":
+        thread.join()
+"""
+
+
+def test_clocks_that_were_replaced_are_put_back():
+    """With a word on what ran then; a coroutine's time limit, heartbeats and restarts go by them."""
+    ended = run(_TAMPERING)
+    assert 0 == ended.returncode
+    assert "had replaced monotonic, time of the module time" in ended.stderr
+    assert "put back; running: task a-0" in ended.stderr
 
 
 def test_stop_that_hangs_is_ended_at_its_limit():

@@ -97,7 +97,7 @@ async def _leak_ledger(transactions: Transactions, step: Step) -> None:
         for (table, partition), rows in step._rows.items():
             if table == "ledger":
                 for key, value in rows.changed.items():
-                    await producer.send(transactions.changelog_of(table), value, key, partition)
+                    await producer.send(transactions.ownership.changelog_of(table), value, key, partition)
         await producer.flush()
 
 

@@ -150,6 +150,8 @@ class SimulatedConsumer:
         task = asyncio.create_task(self._or_end(job))
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
+        # A process may die before its first turn; Python would warn of a job that nobody has awaited.
+        task.add_done_callback(lambda _task: job.close())
 
     async def _or_end(self, job: Any) -> None:
         """Run a job; as in the product, an error in a hook ends the process."""

@@ -86,7 +86,7 @@ def _changelog() -> Any:
         assert process is not None
         for (table, partition), rows in step._rows.items():
             if table == LEDGER_TABLE and rows.changed:
-                tp = TopicPartition(self.changelog_of(table), partition)
+                tp = TopicPartition(self.ownership.changelog_of(table), partition)
                 await process.worker.consumer.ask_until_answered(
                     requests.PlainProduce({tp: tuple(rows.changed.items())})
                 )

@@ -1,0 +1,133 @@
+"""Logs that are lost, or made anew, behind the workers' backs: of their tables, and of what they read."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from checker import differences
+from feed import feed
+from fleet import ROLES, Fleet, until
+from follower import Follower
+from plain_names import OBJECTS, SEEN_CHANGELOG
+from topics_anew import all_ready, make_anew
+from typer.testing import CliRunner
+
+from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED, EXIT_STEP_FAILED
+from ebs.cli import cli
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+    from ebs.local.embedded_kafka import EmbeddedKafka
+
+PARTITIONS = 4
+SESSION_S = "15"
+SOON_MISSED = {"EBS_SESSION_TIMEOUT_S": SESSION_S, "EBS_TRANSACTION_TIMEOUT_S": "20", "EBS_STALL_TIMEOUT_S": "12"}
+"""Offsets are set once the last worker's session is over. A look each second."""
+PATIENT = {**SOON_MISSED, "EBS_STALL_TIMEOUT_S": "300"}
+"""Of a worker that is frozen while its broker starts, which would be killed after four times that."""
+
+
+@pytest.fixture
+def settings(broker: EmbeddedKafka, monkeypatch) -> None:
+    """Let the `ebs` command of this process mean the test's broker."""
+    for name, value in {
+        "BROKER": broker.bootstrap,
+        "PARTITIONS": str(PARTITIONS),
+        "SESSION_TIMEOUT_S": SESSION_S,
+    }.items():
+        monkeypatch.setenv(f"EBS_{name}", value)
+
+
+async def ebs(*arguments: str) -> Result:
+    """Run an `ebs` command in a thread of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, cli, list(arguments))
+
+
+async def lose_logs(broker: EmbeddedKafka, topic: str) -> None:
+    """Take the logs of a topic from the broker while it is down, as a new disk does; the topic stays the same."""
+    broker.kill()
+    lost = list((broker.directory / "log").glob(f"{topic}-[0-9]"))
+    assert PARTITIONS == len(lost)
+    for directory in lost:
+        shutil.rmtree(directory)
+    await broker.start()
+
+
+async def work(broker: EmbeddedKafka, fleet: Fleet, count: int) -> list[str]:
+    """Feed objects and wait until they are finished; returns their ids."""
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, count, partitions=PARTITIONS)
+        await until(
+            lambda: follower.look(lambda: follower.finished_objects >= set(accepted)), f"{count} objects", fleet=fleet
+        )
+    return accepted
+
+
+async def ended(fleet: Fleet, code: int, *names: str) -> None:
+    """Wait until workers have ended with an exit code."""
+    workers = [fleet.workers[name] for name in names]
+    await until(lambda: all(one.exit_code is not None for one in workers), f"{names} to end", fleet=fleet)
+    assert {code} == {one.exit_code for one in workers}, fleet.last_words()
+
+
+@pytest.mark.usefixtures("settings")
+async def test_table_whose_changelog_was_made_anew_is_refused_until_a_person_decides(
+    broker: EmbeddedKafka, fleet: Fleet
+) -> None:
+    """Without the mend the worker went on with an empty table, and said so once, in its log."""
+    for role in ROLES:
+        fleet.start(role, **SOON_MISSED)
+    await all_ready(fleet)
+    accepted = await work(broker, fleet, 40)
+    await make_anew(broker.bootstrap, PARTITIONS, SEEN_CHANGELOG)
+    await ended(fleet, EXIT_INPUTS_CHANGED, "distribution-1")
+    fleet.revive()
+    await ended(fleet, EXIT_CONFIGURATION, "distribution-1")
+    assert f"the rows of {SEEN_CHANGELOG} are gone" in fleet.workers["distribution-1"].log()
+    told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
+    assert "ebs offsets reset --role distribution --to committed" in told.stdout
+    done = await ebs("offsets", "reset", "--role", "distribution", "--to", "committed")
+    assert (0, True) == (done.exit_code, "4 offsets set" in done.stdout), done.output
+    fleet.revive()
+    await all_ready(fleet)
+    accepted += await work(broker, fleet, 40)
+    # The notes are written again: the next life does not need a decision.
+    await fleet.terminate("distribution-1")
+    fleet.start("distribution", **SOON_MISSED)
+    accepted += await work(broker, fleet, 40)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+
+
+@pytest.mark.usefixtures("settings")
+async def test_log_that_was_lost_and_grew_again_is_refused(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """The committed offsets lie inside the new log: without the mend its first records were skipped, silently."""
+    for role in ROLES:
+        fleet.start(role, **PATIENT)
+    await all_ready(fleet)
+    await work(broker, fleet, 200)
+    await fleet.terminate("statistics-1")
+    fleet.freeze("distribution-1")
+    await lose_logs(broker, OBJECTS)
+    waiting = await feed(broker.bootstrap, 800, partitions=PARTITIONS)
+    fleet.thaw("distribution-1")
+    await ended(fleet, EXIT_STEP_FAILED, "distribution-1")
+    assert "the broker has lost its records from 0 on" in fleet.workers["distribution-1"].log()
+    fleet.revive()
+    fleet.start("statistics", **PATIENT)
+    await ended(fleet, EXIT_CONFIGURATION, "distribution-1", "statistics-1")
+    assert "the broker has lost its records from 0 on" in fleet.workers["statistics-1"].log()
+    told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
+    assert 2 == told.stdout.count(f"the broker has lost records of {OBJECTS}")
+    for role in ("distribution", "statistics"):
+        done = await ebs("offsets", "reset", "--role", role, "--to", "earliest")
+        assert (0, True) == (done.exit_code, "4 offsets set" in done.stdout), done.output
+    fleet.revive()
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        await until(
+            lambda: follower.look(lambda: follower.finished_objects >= set(waiting)), "what came since", fleet=fleet
+        )
