@@ -1,7 +1,7 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
 `/livez` fails when work stands still (`app.streaming.standstill_rule`); it asks nobody, so a broker that is away never
-fails it. `/readyz` fails until the worker has joined its group and restored its partitions. It also fails while no broker
+fails it. `/readyz` fails until the worker has joined its group and restored its partitions, and again while no broker
 answers, the broker cannot read a partition, or work stands still.
 """
 

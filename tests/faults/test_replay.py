@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient
-from app.settings.settings.settings import load
-from app.topics.catalogue.catalogue import catalogue
-from app.topics.catalogue.making import ensure_topics
 from checker import differences
 from feed import feed
 from fleet import PATIENT, Fleet, said, until
@@ -16,6 +13,9 @@ from plain_names import OBJECTS as OBJECTS_TOPIC
 from plain_names import STATISTICS_APP, TASK_EVENTS
 
 from app.rules.worked_tasks import EARLIEST
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 from ebs.doctor.offset_reset import reset_offsets
 
 if TYPE_CHECKING:

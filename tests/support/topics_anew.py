@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient
-from app.settings.settings.settings import load
-from app.topics.catalogue.catalogue import catalogue
-from app.topics.catalogue.making import ensure_topics
 from fleet import until
 from worker_pages import read_page
+
+from app.kafka.cluster import Cluster
+from app.settings.settings import load
+from app.topics.catalogue import catalogue
+from app.topics.making import ensure_topics
 
 if TYPE_CHECKING:
     from fleet import Fleet
@@ -34,7 +36,7 @@ async def make_anew(bootstrap: str, partitions: int, *names: str) -> None:
         await until(lambda: _are_gone(admin, names), "the topics to be gone")
     finally:
         await admin.close()
-    await ensure_topics(bootstrap, catalogue(load(broker=bootstrap, partitions=partitions)))
+    await ensure_topics(Cluster(bootstrap), catalogue(load(broker=bootstrap, partitions=partitions)))
 
 
 async def _are_gone(admin: AIOKafkaAdminClient, names: tuple[str, ...]) -> bool:
