@@ -44,7 +44,7 @@ _alike = Alike(_SILENCE_S)
 _of_process: WeakSet[Refusals] = WeakSet()
 
 
-class Refusal(NamedTuple):
+class ReadRefusal(NamedTuple):
     """From which offset on the broker does not hand out a partition, and with which error.
 
     `since_s` and `last_s` are when it said so first and last (monotonic).
@@ -66,7 +66,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[TopicPartition, Refusal] = {}
+        self._known: dict[TopicPartition, ReadRefusal] = {}
         _of_process.add(self)
 
     def lasting(self) -> dict[TopicPartition, str]:
@@ -106,7 +106,7 @@ class Refusals:
         now_s = self._clock()
         known = self._known.get(tp)
         if known is None or (known.offset, known.code) != (offset, code):
-            known = Refusal(offset, code, now_s, now_s)
+            known = ReadRefusal(offset, code, now_s, now_s)
         self._known[tp] = known._replace(last_s=now_s)
         if now_s - known.since_s < _TOLD_AFTER_S:
             return

@@ -62,7 +62,7 @@ def test_broker_that_is_away_fails_readiness(changes, said):
 def test_partition_that_the_broker_cannot_read_fails_readiness_only():
     """The others go on, and a new life of the worker would change nothing."""
     worker = app()
-    worker.progress.refused = lambda: {("in", 1): "the broker cannot read in-1 from offset 9 on"}
+    worker.progress_monitor.refused = lambda: {("in", 1): "the broker cannot read in-1 from offset 9 on"}
     assert (False, "the broker cannot read in-1 from offset 9 on") == check_broker(worker)[1:]
     assert check_progress(worker).ok
 
