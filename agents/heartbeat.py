@@ -47,19 +47,19 @@ def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Figure
     tell = StepFigures(app.transactions, app.progress) if figures is None else figures
 
     async def beat() -> None:
-        identity = identity_of(app.worker_name, app.role, app.options.web_port)
+        identity = identity_of(app.worker_name, app.role)
         await Heart(app.options.connection, identity, tell, topic=topic).run()
 
     app.task(beat)
 
 
-def identity_of(worker: str, role: str, web_port: int = 0) -> Identity:
+def identity_of(worker: str, role: str) -> Identity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")
     except PackageNotFoundError:
         installed = "source tree"
-    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), web_port)
+    return Identity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms())
 
 
 class StepFigures:
