@@ -47,19 +47,19 @@ def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], Worker
     tell = StepFigures(app.transactions, app.progress_monitor) if figures is None else figures
 
     async def beat() -> None:
-        identity = worker_identity_of(app.worker_name, app.role, app.options.web_port)
+        identity = worker_identity_of(app.worker_name, app.role)
         await Heart(app.options.cluster, identity, tell, topic=topic).run()
 
     app.task(beat)
 
 
-def worker_identity_of(worker: str, role: str, web_port: int = 0) -> WorkerIdentity:
+def worker_identity_of(worker: str, role: str) -> WorkerIdentity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")
     except PackageNotFoundError:
         installed = "source tree"
-    return WorkerIdentity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), web_port)
+    return WorkerIdentity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms())
 
 
 class StepFigures:

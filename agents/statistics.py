@@ -27,7 +27,7 @@ app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: 
 app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="a row a task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")
-register_pages(app, _settings.names.workers)
+register_pages(app)
 attach_heartbeat(app, _settings.names.workers)
 register_health(app)
 register_metrics(app)

@@ -1,9 +1,8 @@
-"""What the pages show of a worker's tables, a page at a time: windows newest first, objects by partition and id."""
+"""What the pages show of a worker's tables: windows newest first, objects by partition and id."""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from app.rules.counts import (
     TOTAL_SIZE_MS,
@@ -27,15 +26,9 @@ if TYPE_CHECKING:
 
     from app.streaming.tables import TableStore
 
+MAX_ROWS = 200
 _MAX_PAGE_BYTES = 2 << 20
 """Of the rows behind a page of objects: decoding them holds the event loop, which the agent shares."""
-
-
-class ItemPage(NamedTuple):
-    """A part of a list, and the cursor of the next part, None at the end."""
-
-    items: list[dict[str, Any]]
-    next_cursor: str | None
 
 
 def totals_of(stores: Mapping[int, TableStore]) -> dict[str, dict[str, Any]]:
@@ -50,52 +43,41 @@ def totals_of(stores: Mapping[int, TableStore]) -> dict[str, dict[str, Any]]:
     return {kind: {**describe_counts(one), "audit": describe_audit(one)} for kind, one in sorted(kinds.items())}
 
 
-def list_windows(stores: Mapping[int, TableStore], cursor: str, limit: int) -> ItemPage:
-    """Return windows behind a cursor (empty: from the newest on). Raises `ValueError` for a cursor that is none."""
-    after = _order_of(decode_window_key(bytes.fromhex(cursor))) if cursor else None
+def list_windows(stores: Mapping[int, TableStore], max_rows: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the newest windows, added up over this worker's partitions, and whether these are all."""
     holders: dict[WindowKey, list[TableStore]] = {}
     for store in list(stores.values()):
         for data in store.keys():  # noqa: SIM118  # a store is no dictionary
             key = decode_window_key(data)
-            if key.size_ms != TOTAL_SIZE_MS and (after is None or _order_of(key) > after):
+            if key.size_ms != TOTAL_SIZE_MS:
                 holders.setdefault(key, []).append(store)
     # Only what is shown is decoded: there may be thousands, and the agent shares the event loop.
-    ordered = sorted(holders, key=_order_of)
-    shown = ordered[:limit]
     items = []
-    for key in shown:
+    for key in sorted(holders, key=_order_of)[:max_rows]:
         rows = [store.get(encode_window_key(key)) for store in holders[key]]
         total = total_of(decode_counts(row) for row in rows if row is not None)
         where = {"start_ms": key.start_ms, "end_ms": key.end_ms, "size_s": key.size_ms // 1_000, "kind": key.kind}
         items.append({**where, **describe_window(total)})
-    return ItemPage(items, encode_window_key(shown[-1]).hex() if len(ordered) > limit else None)
+    return items, len(holders) <= max_rows
 
 
-def list_objects(stores: Mapping[int, TableStore], cursor: str, limit: int) -> ItemPage:
-    """Return objects from a cursor on (empty: from the first). Raises `ValueError` for a cursor that is none."""
-    number_text, _, key_text = cursor.partition(".")
-    first, from_key = (int(number_text), bytes.fromhex(key_text)) if cursor else (-1, b"")
+def list_objects(stores: Mapping[int, TableStore], max_rows: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the first objects, and whether these are all."""
     items: list[dict[str, Any]] = []
     size_bytes = 0
-    for number in sorted(stores):
-        if number < first:
-            continue
-        rows = stores[number].items((from_key if number == first else None) or None)
-        for key, stored in islice(rows, limit + 1 - len(items)):
-            if len(items) == limit or size_bytes >= _MAX_PAGE_BYTES:
-                return ItemPage(items, f"{number}.{key.hex()}")
+    for number, store in sorted(stores.items()):
+        for key, stored in store.items():
+            if len(items) == max_rows or size_bytes >= _MAX_PAGE_BYTES:
+                return items, False
             size_bytes += len(stored)
             items.append({"partition": number, **describe_object(key.decode(), decode_row(stored))})
-    return ItemPage(items, None)
+    return items, True
 
 
 def show_object(
-    ledger: Mapping[int, TableStore], results: Mapping[int, TableStore], object_id: str, first: int, limit: int
-) -> tuple[dict[str, Any], str | None] | None:
-    """Return an object with `limit` tasks from the first one on, and the cursor of the next ones (None at the end).
-
-    None if it is in none of the partitions.
-    """
+    ledger: Mapping[int, TableStore], results: Mapping[int, TableStore], object_id: str, max_tasks: int
+) -> dict[str, Any] | None:
+    """Return an object with its first tasks, and whether these are all; None if it is in none of the partitions."""
     key = object_id.encode()
     for number, store in list(ledger.items()):
         stored = store.get(key)
@@ -103,12 +85,11 @@ def show_object(
             continue
         row = decode_row(stored)
         tasks = []
-        for sequence in range(first, min(first + limit, len(row.tasks))):
-            said = results[number].get(result_key(key, sequence)) if has_result_row(row.tasks[sequence]) else None
-            result = decode_result_row(said) if said else NO_RESULT
-            tasks.append(describe_task(object_id, row, sequence, result))
-        next_cursor = str(first + limit) if first + limit < len(row.tasks) else None
-        return {"partition": number, **describe_object(object_id, row), "tasks": tasks}, next_cursor
+        for sequence, task in enumerate(row.tasks[:max_tasks]):
+            said = results[number].get(result_key(key, sequence)) if has_result_row(task) else None
+            tasks.append(describe_task(object_id, row, sequence, decode_result_row(said) if said else NO_RESULT))
+        is_complete = len(row.tasks) <= max_tasks
+        return {"partition": number, **describe_object(object_id, row), "tasks": tasks, "is_complete": is_complete}
     return None
 
 

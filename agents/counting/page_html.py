@@ -16,47 +16,20 @@ table { border-collapse: collapse; margin: .5rem 0 1rem; display: block; overflo
 caption { text-align: left; font-weight: 600 } th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap }
 th { border-bottom: 1px solid } td:first-child, th:first-child { text-align: left }
 """
-_PAGES = (("/windows/", "windows"), ("/ledger/", "ledger"), ("/partitions/", "partitions"))
+_PAGES = (("/windows/", "windows"), ("/ledger/", "ledger"))
 
 
 def render_page(title: str, told: Mapping[str, Any]) -> str:
-    """Return what a page tells as HTML; what is a list or a dictionary of things becomes a table."""
-    parts = [f"<h1>{escape(title)}</h1>", _navigation(), _workers(told)]
-    if told.get("error"):
-        parts.append(f"<p role=alert>{escape(str(told['error']))}</p>")
-    if told.get("url"):
-        parts.append(f"<p>{_link(told['url'], told['url'])}</p>")
-    plain = {
-        name: value
-        for name, value in told.items()
-        if name not in {"worker", "partitions", "others", "missing_partitions", "error", "url", "next"}
-        and not isinstance(value, list | dict)
-    }
-    if plain:
-        parts.append(_facts([(name, _text(name, value)) for name, value in plain.items()]))
-    parts += [_listed(name, told[name]) for name in ("totals", "windows", "objects", "tasks") if name in told]
-    if told.get("next"):
-        parts.append(f"<p>{_link(told['next'], 'next page')}</p>")
+    """Return what a page tells as HTML: plain values in one table, each list or dictionary of rows in its own."""
+    links = " | ".join(_link(path, name) for path, name in _PAGES)
+    parts = [f"<h1>{escape(title)}</h1><nav>{links}</nav>"]
+    tables = {name: value for name, value in told.items() if name in {"totals", "windows", "objects", "tasks"}}
+    plain = {name: value for name, value in told.items() if name not in tables and not isinstance(value, dict)}
+    parts.append(_facts([(name, _text(name, value)) for name, value in plain.items()]))
+    parts += [_listed(name, value) for name, value in tables.items()]
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
     viewport = '<meta name=viewport content="width=device-width">'
     return f"{head}{viewport}<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
-
-
-def _navigation() -> str:
-    return "<nav>" + " | ".join(_link(path, name) for path, name in _PAGES) + "</nav>"
-
-
-def _workers(told: Mapping[str, Any]) -> str:
-    own = f"<b>{escape(str(told['worker']))}</b> (this page): partitions {_numbers(told['partitions'])}"
-    others = [
-        f"{_link(one['url'], one['worker']) if one['url'] else escape(one['worker'])}: "
-        f"partitions {_numbers(one['partitions'])}"
-        for one in told["others"]
-    ]
-    missing = told["missing_partitions"]
-    if missing:
-        others.append(f"no worker yet (being restored, or moved): partitions {_numbers(missing)}")
-    return "<ul>" + "".join(f"<li>{line}</li>" for line in [own, *others]) + "</ul>"
 
 
 def _listed(name: str, listed: Any) -> str:
@@ -93,6 +66,8 @@ def _text(name: str, value: Any) -> str:
         return "-"
     if name in {"start_ms", "end_ms"} or name.endswith("_at_ms"):
         return datetime.fromtimestamp(value / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
@@ -101,10 +76,6 @@ def _text(name: str, value: Any) -> str:
 def _facts(rows: Iterable[tuple[str, str]]) -> str:
     lines = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
     return f"<table>{lines}</table>"
-
-
-def _numbers(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 def _link(url: str, text: str) -> str:

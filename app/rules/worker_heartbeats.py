@@ -112,7 +112,7 @@ class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
-    """What a worker's life does not change; `web_port` is that of its own pages, 0 if it does not say."""
+    """What a worker's life does not change."""
 
     worker: str
     role: str
@@ -120,7 +120,6 @@ class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
     host: str
     pid: int
     started_at_ms: int
-    web_port: int = 0
 
     def key(self) -> bytes:
         """Return the key of its records."""
@@ -145,7 +144,6 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     running: Annotated[list[RunningTask], Meta(max_length=1_000)] = []
     retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000)] = []
     abandoned: Figure = 0
-    web_port: Figure = 0
     held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
     standing_still: Annotated[str, Meta(max_length=2_000)] = ""
     refused: Annotated[str, Meta(max_length=_MAX_REFUSED_CHARS)] = ""

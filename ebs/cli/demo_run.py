@@ -15,8 +15,8 @@ from app.addresses.ports import LOOPBACK, free_port
 from app.settings.security import keys_of
 from ebs.cli.bars import DownloadBar, TaskBar
 from ebs.cli.demo_play import DemoPlay, patience_s
-from ebs.cli.demo_tables import statistics_table, windows_table
 from ebs.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
+from ebs.cli.object_tables import totals_table, windows_table
 from ebs.cli.options import is_set, settings_of
 from ebs.cli.readiness import readiness_of
 from ebs.local.embedded_kafka import DEFAULT_PORT
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # as shells count a Ctrl-C
 _PROCESS_TIME = "0.05-0.2"
+_WINDOWS_SHOWN = 12
 _CALL_TIMEOUT_S = 120.0  # a call that makes 100,000 objects takes its time
 
 
@@ -115,8 +116,8 @@ class Demo:
             with TaskBar(self._console) as bar:
                 play = DemoPlay(client, readiness_of(system, self._say), on_progress=bar)
                 outcome = await play.run(self._objects, settings.tasks_per_object, self._timeout_s)
-            self._console.print(statistics_table(outcome.figures))
-            windows = await client.get("/api/statistics/windows")
+            self._console.print(totals_table(outcome.figures))
+            windows = await client.get("/api/statistics/windows", params={"limit": _WINDOWS_SHOWN})
             if windows.is_success:
                 self._console.print(windows_table(windows.json()["windows"]))
         if outcome.differences:

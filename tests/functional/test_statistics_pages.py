@@ -1,36 +1,31 @@
-"""A statistics worker's pages: lists page by page, HTML that cannot be broken into, and who else is asked."""
+"""A statistics worker's pages: bounded lists, and HTML that shows everything as text."""
 
 from __future__ import annotations
 
-import re
-import socket
+from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 from fake_steps import FakeStore, no_rows
 from histories import BASE_MS, object_created, task_event
 
-from agents.counting.colleagues import Colleagues
 from agents.counting.listing import list_objects, list_windows, show_object, totals_of
 from agents.counting.page_html import render_page
+from agents.counting.pages import register_pages
 from app.events import TaskFailed, TaskFinished, TasksCreated, TaskStarted
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow, TaskRow, encode_row
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
-
-NOW_MS = 1_795_489_276_303
 
 
 class PageStore(FakeStore):
     """A store that iterates as rocksdb does."""
 
-    def items(self, from_key: bytes | None = None) -> Any:
+    def items(self) -> Any:
         """Iterate over rows in key order."""
-        return iter(sorted((key, value) for key, value in self.rows.items() if key >= (from_key or b"")))
+        return iter(sorted(self.rows.items()))
 
 
 NO_RESULTS: Any = {2: PageStore(), 5: PageStore()}
@@ -55,57 +50,51 @@ def ledgers() -> Any:
     }
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6, 11, 12])
-def test_objects_come_page_by_page_each_once(ledgers, limit):
-    """In order of partition and id, whatever the size of a page; the last page has no next."""
-    ids: list[str] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = list_objects(ledgers, cursor, limit)
-        assert 0 < len(page.items) <= limit
-        ids += [one["id"] for one in page.items]
-        cursor = page.next_cursor
-    assert [f"a{number}" for number in range(5)] + [f"b{number}" for number in range(6)] == ids
+ALL_IDS = [f"a{number}" for number in range(5)] + [f"b{number}" for number in range(6)]
+
+
+@pytest.mark.parametrize("max_rows", [1, 5, 6, 10, 11, 12])
+def test_list_of_objects_is_bounded_and_says_whether_it_is_complete(ledgers, max_rows):
+    """In order of partition and id; a list that was cut says so."""
+    objects, is_complete = list_objects(ledgers, max_rows)
+    assert ALL_IDS[:max_rows] == [one["id"] for one in objects]
+    assert (max_rows >= 11) == is_complete
 
 
 def test_object_is_shown_with_its_tasks(ledgers):
-    """From whichever partition has it; None where none has."""
-    found = show_object(ledgers, NO_RESULTS, "b3", 0, 100)
-    assert found is not None
-    told, next_cursor = found
-    assert next_cursor is None
-    assert (5, "b3", "FINISHED", 1) == (told["partition"], told["id"], told["state"], len(told["tasks"]))
-    assert show_object(ledgers, NO_RESULTS, "b9", 0, 100) is None
+    """From the partition that has it; None where none has it."""
+    told = show_object(ledgers, NO_RESULTS, "b3", 100)
+    assert told is not None
+    assert (5, "b3", "FINISHED", 1, True) == (
+        *(told[name] for name in ("partition", "id", "state")),
+        len(told["tasks"]),
+        told["is_complete"],
+    )
+    assert show_object(ledgers, NO_RESULTS, "b9", 100) is None
 
 
-def test_tasks_of_an_object_come_page_by_page_with_their_errors():
-    """Ten thousand tasks are no page; errors stand in rows of their own."""
+def test_first_tasks_of_an_object_are_shown_with_their_errors():
+    """An object may have ten thousand tasks. Errors stand in rows of their own table."""
     row, results = ObjectRow(), Results(no_rows)
     for sequence in range(25):
         event = task_event(TaskFailed, "a", sequence, at_ms=BASE_MS, task_count=25, error=f"no {sequence}")
         apply_task_event(row, event, Tally(), results)
     ledgers: Any = {3: PageStore({b"a": encode_row(row)})}
     stores: Any = {3: PageStore(dict(results.changed()))}
-    errors: list[str] = []
-    cursor: str | None = "0"
-    while cursor is not None:
-        found = show_object(ledgers, stores, "a", int(cursor), 10)
-        assert found is not None
-        assert len(found[0]["tasks"]) <= 10
-        errors += [task["error"] for task in found[0]["tasks"]]
-        cursor = found[1]
-    assert [f"no {sequence}" for sequence in range(25)] == errors
+    for max_tasks, is_complete in ((10, False), (24, False), (25, True)):
+        told = show_object(ledgers, stores, "a", max_tasks)
+        assert told is not None
+        assert [f"no {sequence}" for sequence in range(max_tasks)] == [task["error"] for task in told["tasks"]]
+        assert is_complete == told["is_complete"]
 
 
-def test_page_of_objects_ends_early_where_rows_are_large():
-    """A row may have ten thousand tasks: decoding a thousand of those would stop the agent for seconds."""
+def test_list_of_objects_ends_early_where_rows_are_large():
+    """A row may have ten thousand tasks: decoding hundreds of them would stop the agent for seconds."""
     row = ObjectRow("default", 10_000, BASE_MS, tasks=[TaskRow(started_at_ms=BASE_MS, spent_ms=BASE_MS)] * 10_000)
     ledgers: Any = {0: PageStore({f"a{number:02}".encode(): encode_row(row) for number in range(40)})}
-    pages = [list_objects(ledgers, "", 1_000)]
-    while (cursor := pages[-1].next_cursor) is not None:
-        pages.append(list_objects(ledgers, cursor, 1_000))
-    assert [f"a{number:02}" for number in range(40)] == [one["id"] for page in pages for one in page.items]
-    assert max(len(page.items) for page in pages) < 20
+    objects, is_complete = list_objects(ledgers, 1_000)
+    assert 0 < len(objects) < 20
+    assert not is_complete
 
 
 @pytest.fixture
@@ -120,19 +109,14 @@ def windows() -> Any:
     return {0: PageStore(rows), 1: PageStore({**rows, minute: row})}
 
 
-@pytest.mark.parametrize("limit", [1, 4, 10, 11, 100])
-def test_windows_come_newest_first_page_by_page(windows, limit):
-    """Each once, added up over the worker's partitions; totals are no windows."""
-    listed: list[dict[str, Any]] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = list_windows(windows, cursor, limit)
-        listed += page.items
-        cursor = page.next_cursor
-    assert 11 == len(listed)
+@pytest.mark.parametrize("max_rows", [1, 4, 10, 11, 100])
+def test_windows_are_listed_newest_first(windows, max_rows):
+    """Each once, added up over the worker's partitions; totals are no windows; a list that was cut says so."""
+    listed, is_complete = list_windows(windows, max_rows)
+    assert min(max_rows, 11) == len(listed)
+    assert (max_rows >= 11) == is_complete
     assert sorted((one["end_ms"] for one in listed), reverse=True) == [one["end_ms"] for one in listed]
-    assert [2] * 10 + [1] == [one["tasks_started"] for one in listed]
-    assert (60, "mail") == (listed[-1]["size_s"], listed[-1]["kind"])
+    assert ([2] * 10 + [1])[:max_rows] == [one["tasks_started"] for one in listed]
 
 
 def test_totals_add_up_over_the_partitions_with_their_audit(windows):
@@ -142,79 +126,78 @@ def test_totals_add_up_over_the_partitions_with_their_audit(windows):
     assert "p95" in told["queue_wait_ms"]
 
 
-@pytest.mark.parametrize("cursor", ["x", "zz.zz", "1.x", "-"])
-def test_cursor_that_is_none_is_an_error(ledgers, windows, cursor):
-    """The page says so with 422; nothing is guessed."""
-    with pytest.raises(ValueError):  # noqa: PT011  # whatever its words
-        list_windows(windows, cursor, 5)
-    with pytest.raises(ValueError):  # noqa: PT011  # whatever its words
-        list_objects(ledgers, cursor, 5)
-
-
-ABOUT = {
-    "worker": "<b>",
-    "partitions": [0],
-    "others": [
-        {"worker": "w2", "partitions": [1, 2], "url": "http://h:1/windows/"},
-        {"worker": "w3", "partitions": [3], "url": None},
-    ],
-    "missing_partitions": [4],
-}
+ABOUT = {"worker": "<b>", "partitions": [0, 3]}
 
 
 def test_html_says_what_the_json_says(windows):
-    """Tables with percentiles, links to the others and to the next page, instants that people can read."""
-    page = list_windows(windows, "", 3)
-    told = {"totals": totals_of(windows), "windows": page.items, "next": "/windows/?cursor=1"}
+    """A table of plain values and one for each list, with percentiles, and instants that people can read."""
+    listed, is_complete = list_windows(windows, 3)
+    told = {"totals": totals_of(windows), "windows": listed, "is_complete": is_complete}
     html = render_page("windows", ABOUT | told)
-    assert 3 + 1 + 1 + 1 == html.count("<tr>")
-    for text in ("queue_wait p95", "audit holds", 'href="http://h:1/windows/"', "next page", "UTC", "w3: partitions 3"):
+    facts, totals, rows = 3, 1 + 1, 1 + 3
+    assert facts + totals + rows == html.count("<tr>")
+    for text in ("queue_wait p95", "audit holds", "<td>no</td>", "<td>0, 3</td>", "UTC"):
         assert text in html, text
-    assert "no worker yet" in html
 
 
 def test_html_shows_whatever_stands_in_a_row_as_text():
-    """Names, ids and errors are anybody's text: none of it becomes markup."""
+    """Names, ids and errors are anybody's text: none of it becomes markup, in a link neither."""
     bad = "<script>alert(1)</script>"
-    told = {"error": bad, "objects": [{"id": bad, "kind": bad}], "tasks": [{"error": f'"{bad}'}], "url": f'"{bad}'}
+    told = {"error": bad, "objects": [{"id": f'"{bad}', "kind": bad}], "tasks": [{"error": f'"{bad}'}]}
     html = render_page(bad, ABOUT | told)
     assert "<script" not in html
-    assert not re.search(r'href="[^"]*<', html)
+    assert 'href="/ledger/%22%3Cscript' in html
 
 
-def heard(worker: str, role: str = "statistics", *, host: str = "far", web_port: int = 6070) -> bytes:
-    """Return a heartbeat."""
-    identity = WorkerIdentity(worker, role, "0.1.0", host, 1, NOW_MS, web_port)
-    return heartbeat_of(identity, WorkerFigures(partitions=[1, 2]), NOW_MS)
+class FakeWorker:
+    """A worker's app as far as its pages look at it: tables, names, and the routes that were registered."""
+
+    worker_name = "statistics-1"
+    options = SimpleNamespace(namespace="")
+
+    def __init__(self, **stores: Any) -> None:
+        self.tables = {name: SimpleNamespace(stores=one) for name, one in stores.items()}
+        self.routes: dict[str, Any] = {}
+
+    def page(self, path: str) -> Any:
+        """Keep a page's function under its path."""
+        return lambda function: self.routes.setdefault(path, function)
+
+    async def get(self, path: str, accept: str = "application/json", **parts: str) -> tuple[str, Any, int, Any]:
+        """Return how a page answers: format, body, status, headers."""
+        as_json = lambda body, status, headers: ("json", body, status, headers)  # noqa: E731
+        as_html = lambda body, status, headers: ("html", body, status, headers)  # noqa: E731
+        web = SimpleNamespace(json=as_json, html=as_html)
+        return await self.routes[path](web, SimpleNamespace(headers={"Accept": accept}), **parts)
 
 
-def test_colleagues_are_the_other_statistics_workers_that_live():
-    """Not this worker, no other role, nobody who stopped or fell silent."""
-    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
-    colleagues.hear(b"statistics/me", heard("me"), NOW_MS)
-    colleagues.hear(b"processing/p", heard("p", "processing"), NOW_MS)
-    colleagues.hear(b"statistics/old", heard("old"), NOW_MS - 60_000)
-    colleagues.hear(b"statistics/gone", heard("gone"), NOW_MS)
-    colleagues.hear(b"statistics/gone", None, NOW_MS)
-    colleagues.hear(b"statistics/odd", b"odd", NOW_MS)
-    colleagues.hear(None, heard("nameless"), NOW_MS)
-    colleagues.hear(b"statistics/other", heard("other"), NOW_MS)
-    assert [("other", [1, 2], "http://far:6070")] == [tuple(one) for one in colleagues.alive("localhost")]
+@pytest.fixture
+def worker(ledgers, windows) -> FakeWorker:
+    """Return a worker with its pages."""
+    fake = FakeWorker(ledger=ledgers, results=NO_RESULTS, windows=windows)
+    register_pages(fake)
+    return fake
 
 
-def test_colleague_on_this_machine_is_reached_as_this_worker_was():
-    """Its host name may mean nothing to who asks; one that tells no port has no link."""
-    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
-    colleagues.hear(b"a", heard("a", host=socket.gethostname()), NOW_MS)
-    colleagues.hear(b"b", heard("b", web_port=0), NOW_MS)
-    assert ["http://localhost:6070", None] == [one.url for one in colleagues.alive("localhost")]
-    assert "http://[::1]:6070" == colleagues.alive("::1")[0].url
+@pytest.mark.parametrize(("path", "name", "count"), [("/windows/", "windows", 11), ("/ledger/", "objects", 11)])
+async def test_pages_show_what_this_worker_has(worker, path, name, count):
+    """As JSON with the worker's partitions; as HTML for a browser; caches keep the two apart."""
+    form, told, status, headers = await worker.get(path)
+    assert ("json", 200, {"Vary": "Accept"}) == (form, status, headers)
+    assert ("statistics-1", [2, 5], count, True) == (
+        told["worker"],
+        told["partitions"],
+        len(told[name]),
+        told["is_complete"],
+    )
+    form, html, status, headers = await worker.get(path, "text/html,*/*")
+    assert ("html", 200, {"Vary": "Accept"}) == (form, status, headers)
+    assert f"<caption>{name}</caption>" in html
 
 
-def test_older_heartbeat_has_no_port():
-    """A worker of an earlier version is known all the same."""
-    value = msgspec.json.decode(heard("a"))
-    del value["web_port"]
-    colleagues = Colleagues("me", "workers", lambda: NOW_MS)
-    colleagues.hear(b"a", msgspec.json.encode(value), NOW_MS)
-    assert [("a", None)] == [(one.worker, one.url) for one in colleagues.alive("h")]
+async def test_object_of_another_worker_is_not_found_here(worker):
+    """The answer says where else to ask."""
+    assert 200 == (await worker.get("/ledger/{object_id}/", object_id="b3"))[2]
+    _, told, status, _ = await worker.get("/ledger/{object_id}/", object_id="other")
+    assert (404, [2, 5]) == (status, told["partitions"])
+    assert "ask the other statistics workers, or the API" in told["error"]

@@ -22,11 +22,12 @@ class Page(NamedTuple):
     headers: dict[str, str]
 
 
-def read_page(worker: Worker, path: str, timeout_s: float = PATIENCE_S) -> Page:
+def read_page(worker: Worker, path: str, timeout_s: float = PATIENCE_S, accept: str = "*/*") -> Page:
     """GET a page of a worker."""
     url = f"http://127.0.0.1:{worker.env['EBS_WEB_PORT']}{path}"
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        request = urllib.request.Request(url, headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             return Page(answer.status, answer.read().decode(), dict(answer.headers))
     except urllib.error.HTTPError as error:
         return Page(error.code, error.read().decode(), dict(error.headers))

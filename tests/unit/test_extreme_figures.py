@@ -173,7 +173,7 @@ def test_words_are_found_for_any_figure(value_ms, zone, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["9223372036854775808", "1" + "0" * 400, "1e400", "-9223372036854775809", "NaN"])
-@pytest.mark.parametrize("name", ["at_ms", "started_at_ms", "in_flight", "oldest_running_ms", "pid", "web_port"])
+@pytest.mark.parametrize("name", ["at_ms", "started_at_ms", "in_flight", "oldest_running_ms", "pid"])
 def test_impossible_figure_of_a_heartbeat_makes_it_nobodys(name, text):
     """All pages and commands calculate with what workers say."""
     beat = {"worker": "w", "role": "processing", "at_ms": 1, "started_at_ms": 1} | {name: msgspec.Raw(text.encode())}

@@ -21,7 +21,7 @@ from app.rules.worker_heartbeats import (
     tiers_of,
 )
 
-IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000, 6_066)
+IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000)
 
 
 def test_heartbeat_is_that_of_the_contract():
@@ -45,7 +45,6 @@ def test_heartbeat_is_that_of_the_contract():
         "running": [{"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"}],
         "retry_tiers": [{"topic": "task-requests-retry-1s", "waiting_count": 2, "next_due_at_ms": 1_700}],
         "abandoned": 1,
-        "web_port": 6066,
         "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [1]}],
         "standing_still": "",
         "refused": "",
