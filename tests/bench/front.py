@@ -3,7 +3,8 @@
 - view: an API process builds its view of so many objects and ledger rows, and is started again;
 - get: GET of one object while the pipeline runs at 100 objects/s;
 - submit: POST of single objects, and of batches of 1,000 as NDJSON, to one API process that also keeps its view;
-- lag: how far behind the view is while the pipeline works off preloaded objects as fast as it can.
+- lag: how far behind the view is while the pipeline works off preloaded objects as fast as it can;
+- tabs: CPU of an API process with 100 open tabs of the dashboard, above that with none, at 10 objects/s.
 
 Each part has a broker of its own. Run it on a machine that does nothing else.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import statistics
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,10 +22,11 @@ from typing import TYPE_CHECKING
 import uvloop
 from aiokafka import AIOKafkaProducer
 from api_process import ApiProcess
-from feed import feed
+from feed import feed, feeding
 from fleet import said, until
 from histories import made_fact
-from pipeline import PARTITIONS, Line, run_parts, running_system
+from open_tabs import open_tabs
+from pipeline import PARTITIONS, Line, run_parts, running_system, usage_of
 from plain_names import LEDGER_CHANGELOG
 from raw_http import get_load, post_load
 
@@ -46,6 +49,11 @@ GET_WARM_UP_S = 15.0
 POST_S = 10.0
 BATCH_COUNT = 1_000
 _ROWS_A_CALL = 20_000
+TABS = 100
+TABS_S = 30.0
+TABS_ROUNDS = 3
+TABS_OBJECTS = 5_000
+_DYING = {"EBS_HANDLERS": json.dumps({"letter": "dashboard_handlers:mended"}), "GATES": "/nonexistent"}
 
 
 @contextmanager
@@ -197,6 +205,50 @@ async def submit() -> list[Line]:
     ]
 
 
+async def tabs() -> list[Line]:
+    """Watch six pages with 100 tabs and with none, in turn, while objects flow in."""
+    async with running_system(_DYING) as (broker, fleet):
+        fleet.start_all()
+        await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
+        (shown, *_) = await feed(broker.bootstrap, TABS_OBJECTS, partitions=PARTITIONS)
+        await feed(broker.bootstrap, 100, partitions=PARTITIONS, kind="letter")
+        pages = ("", "objects", f"objects/{shown}", "statistics/windows", "workers", "dead-letters")
+        paths = [f"/live/{pages[number % len(pages)]}" for number in range(TABS)]
+        with api_on(broker) as api:
+            await ready(api, "start")
+            await until(lambda: ended_in(api) == TABS_OBJECTS + 100, "all objects to end", timeout_s=120)
+            alone, watched, events = [], [], []
+            async with feeding(broker.bootstrap, partitions=PARTITIONS, rate_per_s=10):
+                for _ in range(TABS_ROUNDS):
+                    alone.append(await cores_of(api, TABS_S))
+                    async with open_tabs(api.url, paths) as opened:
+                        watched.append(await cores_of(api, TABS_S))
+                        events += [tab.events_count / TABS_S for tab in opened]
+    more = statistics.median(watched) - statistics.median(alone)
+    return [
+        Line("CPU of an API process without tabs, cores", f"{statistics.median(alone):.2f}", ""),
+        Line(f"{TABS} open tabs of the dashboard: cores more", f"{more:.2f}", "0.30"),
+        Line(
+            "the same: updates of a tab a second, median / least",
+            f"{statistics.median(events):.2f} / {min(events):.2f}",
+            "",
+        ),
+    ]
+
+
+async def cores_of(api: ApiProcess, duration_s: float) -> float:
+    """Return how many cores a process takes over a while."""
+    before, began_s = usage_of(api.process.pid).cpu_s, time.perf_counter()
+    await asyncio.sleep(duration_s)
+    return (usage_of(api.process.pid).cpu_s - before) / (time.perf_counter() - began_s)
+
+
+def ended_in(api: ApiProcess) -> int:
+    """Return how many objects have ended, as the view has them."""
+    counts = api.client.get("/api/objects?limit=1").json()["counts"]
+    return sum(counts.get(state, 0) for state in ("FINISHED", "FAILED"))
+
+
 def objects_in(api: ApiProcess) -> int:
     """Return how many objects the view has."""
     return sum(api.client.get("/api/objects?limit=1").json()["counts"].values())
@@ -209,6 +261,7 @@ async def main(options: argparse.Namespace) -> None:
         "get": [get],
         "submit": [submit],
         "lag": [lambda: lag(max(1, options.objects // 10))],
+        "tabs": [tabs],
     }
     await run_parts(parts, options.only)
 
@@ -216,5 +269,5 @@ async def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=1_000_000, help="objects in the view (default: 1,000,000)")
-    parser.add_argument("--only", choices=["view", "get", "submit", "lag"], help="one part only")
+    parser.add_argument("--only", choices=["view", "get", "submit", "lag", "tabs"], help="one part only")
     uvloop.run(main(parser.parse_args()))
