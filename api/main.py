@@ -142,7 +142,7 @@ def create_http_app(
     redriver = Redriver(settings, desk, publisher, view, clock_ms)
     closing = Closing()
     pulse = Pulse(view, clock_ms)
-    for end in (view.waiters.wake_all, events.close, pulse.close):
+    for end in (view.waiters.wake_all, events.close, pulse.beats.close):
         closing.call(end)
     bulk_redriver = BulkRedriver(redriver, view, clock_ms)
     app.state.collaborators = Collaborators(

@@ -19,7 +19,7 @@ from api.control import workers_page as workers
 from api.dashboard import problems
 from api.dashboard.drawing import STATIC
 from api.dashboard.forms import carry_out
-from api.dashboard.live import follow
+from api.dashboard.live import LiveParts
 from api.dashboard.negotiation import DataRoute, FormRoute, PageRoute, wants_page
 from api.dashboard.own_site import OwnSiteOnly
 from api.dashboard.site import show, tell
@@ -68,14 +68,14 @@ def install(app: FastAPI, foreign_origins: Sequence[str] = ()) -> None:
     """
     problems.install(app, (documents.Problem, ViewBehind, HTTPException, RequestValidationError, Exception))
     app.add_middleware(OwnSiteOnly, refuse=_refuse, origins=frozenset(foreign_origins))
-    app.router.routes.extend(_routes())
+    app.router.routes.extend(_routes(LiveParts(app)))
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(live: LiveParts) -> list[BaseRoute]:
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC)), Route("/favicon.ico", _icon)]
     for page in PAGES:
         routes.append(PageRoute(page.path, _shown(page)))
-        routes.append(Route(f"/live{page.path}", _followed(page)))
+        routes.append(Route(f"/live{page.path}", _followed(live, page)))
     routes += [FormRoute(act.path, _carried_out(act), methods=["POST"]) for act in ACTS]
     # `/` leads whoever asks for nothing by name to the documentation, as it did before there were pages.
     routes += [DataRoute(overview.PAGE.path, _told(overview.PAGE))]
@@ -90,9 +90,9 @@ def _shown(page: Page) -> Any:
     return answer
 
 
-def _followed(page: Page) -> Any:
+def _followed(live: LiveParts, page: Page) -> Any:
     async def answer(request: Request) -> Response:
-        return follow(request, page)
+        return live.answer(request, page)
 
     return answer
 

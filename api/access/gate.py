@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse
 
 from api.access.keys import READ, WRITE
 from api.access.origin import counted_as
-from api.dashboard.inside import outer_of
+from api.dashboard.inside import RIGHTS, outer_of
 from api.dashboard.negotiation import wants_page
 from api.dashboard.problems import problem_page
 from api.server import problems
@@ -42,9 +42,6 @@ _OPEN = _PROBES | {LOGIN_PATH, "/logout", "/favicon.ico"}
 _STATIC = "/static/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REALM = 'Bearer realm="ebs"'
-
-_RIGHTS = "ebs.rights"
-"""In the scope of a request that was let in: the scopes of its key."""
 
 
 class Gate:
@@ -100,11 +97,11 @@ class Gate:
             await refusal(scope, receive, send)
             return
         # In place: what is around us reads the route from this scope afterwards.
-        scope[_RIGHTS] = _scopes_of(self._keys, holder)
+        scope[RIGHTS] = _scopes_of(self._keys, holder)
         await self._app(scope, receive, send)
 
     async def _pass_inside(self, outer: Scope, scope: Scope, receive: Receive, send: Send) -> None:
-        allowed = _needed(scope) in outer[_RIGHTS] or self._is_open(scope["path"])
+        allowed = _needed(scope) in outer[RIGHTS] or self._is_open(scope["path"])
         app = self._app if allowed else _answer(scope, _forbidden())
         await app(scope, receive, send)
 

@@ -22,6 +22,9 @@ The mark must travel with the one call. What a context variable holds is inherit
 their tasks, and resume reading from a connection, in the context of an earlier request.
 """
 
+RIGHTS = "ebs.rights"
+"""In the scope of a request that the gate let in: the scopes of its key."""
+
 
 def outer_of(scope: Scope) -> Scope | None:
     """Return the scope of the request that this call is made inside of, None of a request that came from outside."""

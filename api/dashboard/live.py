@@ -2,54 +2,92 @@
 
 The parts are drawn by the templates that draw the page, so there is one place that draws, and one that escapes. A
 client that was away needs no replay: whatever comes next is how things are.
+
+All tabs of the same page, query and rights get the same bytes, loaded and drawn once. Nothing else of a request gets
+into them: the loads inside have the rights of the tabs, and no cookie, address or header of any of them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 from api.dashboard.drawing import draw
-from api.dashboard.site import asked_of, load
+from api.dashboard.inside import RIGHTS, Inside
+from api.dashboard.site import Asked, load
+from api.server.broadcast import Broadcast
 from api.server.event_stream import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 
+    from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.responses import Response
 
     from api.dashboard.site import Page
-    from api.server.closing import Closing
-
-_SIGN_OF_LIFE_ROUNDS = 10
-"""Rounds without news after which a comment is sent: proxies close connections that say nothing for a while."""
+    from api.dependencies import Collaborators
 
 
-def follow(request: Request, page: Page) -> Response:
-    """Answer with the live part of a page, now and whenever it changes."""
+class LiveParts:
+    """The live parts that tabs follow now, by page, query and rights."""
 
-    async def drawn() -> str:
-        context, _ = await load(page, asked_of(request))
-        return draw(page.template, context | {"said": "", "refused": None, "live": ""}, fragment=True)
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._followed: dict[Hashable, Broadcast[bytes]] = {}
+        self._is_closed = False
+        self._parts.closing.call(self.close)
 
-    return EventStream(changes(drawn, page.every_s(request.query_params), request.app.state.collaborators.closing))
+    def answer(self, request: Request, page: Page) -> Response:
+        """Answer with the live part of a page, now and whenever it changes."""
+        path, query = request.path_params, dict(request.query_params)
+        rights = request.scope.get(RIGHTS)
+
+        def start() -> Broadcast[bytes]:
+            outer = {} if rights is None else {RIGHTS: rights}
+            return Broadcast(self._drawing(page, path, query, Inside(self._app, outer)), page.every_s(query))
+
+        key = (page.path, frozenset(path.items()), frozenset(query.items()), rights)
+        streams = self._parts.streams
+        return EventStream(self._events(key, start, streams.heartbeat_s), streams.send_timeout_s)
+
+    def close(self) -> None:
+        """Let all tabs go: the process stops."""
+        self._is_closed = True
+        for one in self._followed.values():
+            one.close()
+
+    @property
+    def _parts(self) -> Collaborators:
+        parts: Collaborators = self._app.state.collaborators
+        return parts
+
+    def _drawing(
+        self, page: Page, path: dict[str, Any], query: dict[str, str], inside: Inside
+    ) -> Callable[[], Awaitable[bytes]]:
+        async def drawn() -> bytes:
+            context, _ = await load(page, Asked(path, query, inside, self._parts.submitter.clock_ms()))
+            return event("live", draw(page.template, context | _NOTHING_SAID, fragment=True))
+
+        return drawn
+
+    async def _events(
+        self, key: Hashable, start: Callable[[], Broadcast[bytes]], heartbeat_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        if self._is_closed:
+            return
+        broadcast = self._followed.get(key) or self._followed.setdefault(key, start())
+        try:
+            async with aclosing(broadcast.follow((HEARTBEAT, heartbeat_s))) as events:
+                async for one in events:
+                    yield one
+        finally:
+            if not broadcast.is_followed and self._followed.get(key) is broadcast:
+                del self._followed[key]
 
 
-async def changes(drawn: Callable[[], Awaitable[str]], every_s: float, closing: Closing) -> AsyncGenerator[bytes, None]:
-    """Yield an event for each change of what `drawn` returns, until the process is asked to stop."""
-    last = ""
-    silent_rounds = 0
-    while not closing.asked:
-        html = await drawn()
-        silent_rounds += 1
-        if html != last:
-            last, silent_rounds = html, 0
-            yield event("live", html)
-        elif silent_rounds >= _SIGN_OF_LIFE_ROUNDS:
-            silent_rounds = 0
-            yield HEARTBEAT
-        await asyncio.sleep(every_s)
+_NOTHING_SAID = {"said": "", "refused": None, "live": ""}
+"""What pages say to one person only is in no live part."""
 
 
 def event(name: str, data: str) -> bytes:

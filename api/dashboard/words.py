@@ -55,7 +55,12 @@ def duration(value_ms: float | None) -> str:
 
 def moment(at_ms: int | None) -> Markup:
     """Return the time of day, with the date for those who point at it."""
-    return _time(at_ms, lambda at: f"{at:%H:%M:%S}")
+    return _time(at_ms, lambda _at: plain_moment(at_ms or 0))
+
+
+def plain_moment(at_ms: int) -> str:
+    """Return the time of day as text alone."""
+    return f"{_utc(at_ms):%H:%M:%S}"
 
 
 def to_the_ms(at_ms: int | None) -> Markup:
@@ -101,6 +106,10 @@ def pretty(value: Any) -> str:
 def _time(at_ms: int | None, words: Callable[[datetime], str]) -> Markup:
     if at_ms is None:
         return escape(NOTHING)
-    at = datetime.fromtimestamp(min(max(0, at_ms), MAX_INSTANT_MS) / _S_MS, UTC)
+    at = _utc(at_ms)
     exact = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // _S_MS:03d} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), exact, words(at))
+
+
+def _utc(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(min(max(0, at_ms), MAX_INSTANT_MS) / _S_MS, UTC)

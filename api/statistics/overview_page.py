@@ -123,7 +123,7 @@ def queue_strip(line: Sequence[Moment]) -> Strip:
 
 
 def _at(moment: Moment) -> str:
-    return words.moment(moment.start_ms).striptags()
+    return words.plain_moment(moment.start_ms)
 
 
 def _span(line: Sequence[Moment]) -> str:

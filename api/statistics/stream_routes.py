@@ -34,7 +34,7 @@ async def stream_statistics(
 
 
 async def _stream(parts: Collaborators, *, kinds: bool) -> AsyncGenerator[bytes, None]:
-    async with aclosing(parts.pulse.beats()) as beats:
+    async with aclosing(parts.pulse.beats.follow()) as beats:
         async for beat in beats:
             if beat.problem is not None:
                 yield message("unavailable", {"detail": beat.problem})

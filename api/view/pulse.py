@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from api.server.broadcast import Broadcast
 from api.view.answers import describe_view
 from api.view.behind import ViewBehind
 from app.rules.counts import describe_totals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from api.view.view import View
 
@@ -33,7 +33,10 @@ _RATED = (
 
 
 class Beat(NamedTuple):
-    """One update as JSON; `problem` says why there are no figures now."""
+    """One update as JSON; `problem` says why there are no figures now.
+
+    No two have one number: so each is sent, also if nothing has changed.
+    """
 
     number: int
     short: bytes
@@ -42,65 +45,23 @@ class Beat(NamedTuple):
 
 
 class Pulse:
-    """Computes while somebody watches."""
+    """The figures that all who watch share."""
 
     def __init__(self, view: View, clock_ms: Callable[[], int], every_s: float = _EVERY_S) -> None:
         self._view = view
         self._clock_ms = clock_ms
-        self._every_s = every_s
-        self._watching = 0
-        self._task: asyncio.Task[None] | None = None
-        self._beat = Beat(0, b"", b"")
-        self._came = asyncio.Event()
         self._samples: deque[tuple[int, dict[str, Any]]] = deque()
-        self._closed = False
+        self._count = 0
+        self.beats = Broadcast(self._take, every_s)
 
-    async def beats(self) -> AsyncGenerator[Beat, None]:
-        """Yield the figures now and then once a second; to one who is slow only the latest."""
-        self._watching += 1
-        if self._task is None:
-            self._take()
-            self._task = asyncio.create_task(self._run())
-        try:
-            seen = 0
-            while not self._closed:
-                if self._beat.number == seen:
-                    came = self._came
-                    await came.wait()
-                    continue
-                seen = self._beat.number
-                yield self._beat
-        finally:
-            self._watching -= 1
-            if not self._watching and self._task is not None:
-                self._task.cancel()
-                self._task = None
-                self._samples.clear()
-
-    def close(self) -> None:
-        """Let everybody who watches go: the process stops."""
-        self._closed = True
-        self._wake()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            self._take()
-
-    def _take(self) -> None:
+    async def _take(self) -> Beat:
+        self._count += 1
         try:
             short, kinds = self._figures()
-            self._beat = Beat(
-                self._beat.number + 1, msgspec.json.encode(short), msgspec.json.encode(short | {"kinds": kinds})
-            )
         except ViewBehind as error:
             self._samples.clear()
-            self._beat = Beat(self._beat.number + 1, b"", b"", str(error))
-        self._wake()
-
-    def _wake(self) -> None:
-        self._came.set()
-        self._came = asyncio.Event()
+            return Beat(self._count, b"", b"", str(error))
+        return Beat(self._count, msgspec.json.encode(short), msgspec.json.encode(short | {"kinds": kinds}))
 
     def _figures(self) -> tuple[dict[str, Any], dict[str, Any]]:
         now_ms = self._clock_ms()
@@ -120,6 +81,8 @@ class Pulse:
     def _rates(self, now_ms: int, total: dict[str, Any]) -> dict[str, float] | None:
         """Return what happened a second over the last seconds; None at the first look."""
         samples = self._samples
+        if samples and now_ms - samples[-1][0] > _RATE_OVER_MS:
+            samples.clear()  # nobody watched in between
         samples.append((now_ms, total))
         while len(samples) > 2 and samples[1][0] <= now_ms - _RATE_OVER_MS:
             samples.popleft()

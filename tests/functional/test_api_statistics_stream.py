@@ -18,7 +18,7 @@ TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "mail")
 def _every_moment(api):
     parts = api.app.state.collaborators
     pulse = Pulse(api.view, parts.submitter.clock_ms, every_s=0.01)
-    parts.closing.call(pulse.close)
+    parts.closing.call(pulse.beats.close)
     api.app.state.collaborators = parts._replace(pulse=pulse)
 
 
@@ -83,7 +83,7 @@ def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(a
 
     api.run(scenario())
     assert len(asked) < 100
-    assert pulse._task is None
+    assert not pulse.beats.is_followed
 
 
 def test_slow_client_gets_the_latest_only(api):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from browsing import ACCEPT, BROWSER, browse, send_form
 from starlette.datastructures import Headers
 
 from api.control import schemas as control_schemas
-from api.dashboard.live import changes, event
 from api.dashboard.negotiation import wants_page
 from api.dashboard.own_site import is_own
 from api.pages import PAGES
 from api.server import schemas
-from api.server.closing import Closing
 
 
 @pytest.mark.parametrize(
@@ -147,34 +143,6 @@ def test_openapi_does_not_list_pages(api):
     """It documents the API."""
     paths = api.get("/openapi.json").json()["paths"]
     assert [] == [path for path in paths if not path.startswith("/api/")]
-
-
-async def test_live_part_is_sent_when_it_changes():
-    """Once at first, then for each change only; and it ends when the process is to stop."""
-    shown = iter(["a", "a", "b\nc", "b\nc"])
-    closing = Closing()
-
-    async def drawn() -> str:
-        html = next(shown, None)
-        if html is None:
-            closing.ask()
-        return html or "b\nc"
-
-    async with asyncio.timeout(30):
-        sent = [one async for one in changes(drawn, 0, closing)]
-    assert [event("live", "a"), b"event: live\ndata: b\ndata: c\n\n"] == sent
-
-
-async def test_live_part_that_does_not_change_shows_signs_of_life():
-    """A comment now and then keeps proxies from closing the connection."""
-    closing = Closing()
-    sent = []
-    async with asyncio.timeout(30):
-        async for one in changes(lambda: asyncio.sleep(0, "a"), 0, closing):
-            sent.append(one)
-            if one.startswith(b":"):
-                closing.ask()
-    assert 2 == len(sent)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
