@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 
 import pytest
 from asgi_stream import AsgiStream, messages
@@ -84,6 +85,30 @@ def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(a
     api.run(scenario())
     assert len(asked) < 100
     assert not pulse.beats.is_followed
+
+
+def test_rates_are_not_taken_over_a_time_without_watchers(api):
+    """The first figures after it have no rates, as the very first ones."""
+    now_ms = 0
+    pulse = Pulse(api.view, lambda: now_ms, every_s=0)
+
+    async def rates() -> list[dict | None]:
+        nonlocal now_ms
+        told = []
+        async with aclosing(pulse.beats.follow()) as beats:
+            async for beat in beats:
+                told.append(json.loads(beat.short)["rates_per_s"])
+                if len(told) > 1 and told[-1] is not None:
+                    return told
+                now_ms += 1_000
+        return told
+
+    api.topics.deliver()
+    first = api.run(rates())
+    now_ms += 60_000
+    again = api.run(rates())
+    assert (None, None) == (first[0], again[0])
+    assert again[-1]["over_s"] < 5
 
 
 def test_slow_client_gets_the_latest_only(api):

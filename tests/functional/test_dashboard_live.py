@@ -31,8 +31,8 @@ class Counted:
         self.queries: list[Mapping[str, str]] = []
         self.failure: Exception | None = None
         page = PAGE._replace(path="/counted", load=self._load, every_s=lambda _query: every_s)
-        live = LiveParts(api.app)
-        api.app.router.routes.insert(0, Route(PATH, lambda request: live.answer(request, page)))
+        self.live = LiveParts(api.app)
+        api.app.router.routes.insert(0, Route(PATH, lambda request: self.live.answer(request, page)))
 
     async def _load(self, asked: Any) -> dict[str, Any]:
         self.queries.append(asked.query)
@@ -117,6 +117,18 @@ def test_tabs_of_two_objects_get_each_their_own(api):
         assert other.encode() not in body
 
 
+def test_tabs_of_two_pages_get_each_their_own(api):
+    """Though both have the same query."""
+
+    async def scenario() -> tuple[bytes, bytes]:
+        objects, workers = streams(api, "/live/objects", "/live/workers")
+        async with objects, workers:
+            return await objects.until(b"No objects yet"), await workers.until(EVENT)
+
+    _, workers = api.run(scenario())
+    assert b"No objects yet" not in workers
+
+
 def test_tabs_of_different_rights_share_nothing(make_api):
     """Each load has the rights of its tabs; nothing else of a tab's request goes into it, and no key opens nothing."""
     api = make_api(api_keys_read=READ, api_keys_write=WRITE)
@@ -168,6 +180,7 @@ def test_last_tab_ends_the_loop(api):
                 await settle()
         await settle()
         assert before == asyncio.all_tasks()
+        assert {} == counted.live._followed  # or addresses that nobody asks for again would fill the memory
         count = len(counted.queries)
         await asyncio.sleep(0.05)
         return count, len(counted.queries)

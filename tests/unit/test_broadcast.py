@@ -149,17 +149,17 @@ async def test_failure_reaches_everybody_and_the_next_starts_again(failure):
 async def test_computation_that_is_cancelled_late_is_no_failure_of_the_next():
     """The last one leaves while it computes, and somebody comes at the same moment."""
     source = Source()
-    broadcast = Broadcast(source.compute, FOREVER_S)
+    broadcast = Broadcast(source.compute, NOW_S)
+    leaving = broadcast.follow()
+    assert "a" == await newest(leaving)
     source.may_end.clear()
-    leaving = asyncio.create_task(newest(broadcast.follow()))
     await settle()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    source.result = "b"
     async with aclosing(broadcast.follow()) as late:
-        coming = asyncio.create_task(newest(late))
-        await settle()
+        coming = asyncio.create_task(newest(late))  # runs before the cancelled computation does
+        await leaving.aclose()
         source.may_end.set()
-        assert "a" == await coming
+        assert "b" == await coming
 
 
 async def test_heartbeat_comes_after_a_while_without_news():
@@ -185,9 +185,9 @@ async def test_close_lets_everybody_go():
     await settle()
     broadcast.close()
     with pytest.raises(StopAsyncIteration):
-        await newest(broadcast.follow())
-    with pytest.raises(StopAsyncIteration):
         await waiting
+    with pytest.raises(StopAsyncIteration):
+        await newest(broadcast.follow())
 
 
 async def test_computation_has_no_context_of_the_first_follower():
