@@ -91,17 +91,18 @@ def windows_table(windows: Sequence[Answer]) -> Table:
         (
             clock_text(one["start_ms"])[:8],
             one["kind"],
-            one["objects_created"],
-            one["objects_finished"],
+            f"{one['objects_finished']} of {one['objects_created']}",
             one["tasks_finished"],
             one["tasks_failed"],
-            *(_p50_p99(one[spread]) for spread in _SPREADS),
+            *(_p50_p99(one[spread]).replace(" ", "") for spread in _SPREADS),
         )
         for one in reversed(windows)
     ]
-    headings = ("from", "kind", "objects", "finished", "tasks", "failed", "queue wait", "work", "object")
-    table = table_of("windows of 10 s; p50 / p99 in ms", headings, rows)
-    for column in table.columns[6:]:
+    headings = ("from", "kind", "objects", "tasks", "failed", "queue wait", "work", "object")
+    table = table_of("windows of 10 s: finished of created objects, finished tasks, p50 / p99 in ms", headings, rows)
+    # Without lines between its columns it fits a terminal of 80.
+    table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
+    for column in (table.columns[2], *table.columns[5:]):
         column.justify = "right"
     return table
 

@@ -27,7 +27,7 @@ def test_object_is_submitted_and_followed_to_its_end(system, visit, visitor):
     expect(page.locator("#object-state")).to_have_text("FINISHED")
     expect(page.get_by_role("img", name="4 of 4 tasks done")).to_be_visible()
     expect(page.locator("#event-rows")).to_contain_text("TASK_FINISHED")
-    expect(page.locator("#event-rows tr")).to_have_count(13)
+    expect(page.locator("#event-rows tr")).to_have_count(10)
     expect(page.get_by_role("button", name="Cancel this object")).to_have_count(0)
     assert (1, None) == (page.evaluate("window.mark"), page.evaluate("window.evil ?? null"))
     visitor.shoot(page, "finished")

@@ -12,6 +12,7 @@ from follower import Follower, lag_of
 from plain_names import OBJECTS as OBJECTS_TOPIC
 from plain_names import STATISTICS_APP, TASK_EVENTS
 
+from app.kafka.cluster import Cluster
 from app.rules.worked_tasks import EARLIEST
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
@@ -36,9 +37,10 @@ async def forget_statistics(bootstrap: str) -> None:
     finally:
         await admin.close()
     settings = load(broker=bootstrap, partitions=PARTITIONS)
-    await ensure_topics(bootstrap, catalogue(settings))
+    cluster = Cluster(bootstrap)
+    await ensure_topics(cluster, catalogue(settings))
     done = await reset_offsets(
-        bootstrap,
+        cluster,
         settings.names,
         "statistics",
         [OBJECTS_TOPIC, TASK_EVENTS],

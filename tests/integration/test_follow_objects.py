@@ -125,7 +125,7 @@ def test_many_streams_at_once_are_each_complete(system):
 
     with ThreadPoolExecutor(30) as pool:
         told = list(pool.map(follow, range(30)))
-    assert [11] * 30 == [len(one) for one in told]
+    assert [9] * 30 == [len(one) for one in told]
     assert all(len(set(one)) == len(one) for one in told)
 
 

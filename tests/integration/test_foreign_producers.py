@@ -165,5 +165,5 @@ def test_damaged_log_costs_what_is_damaged_only(site: Site):
     for record in site.read(DEAD_LETTERS):
         headers = dict(record.headers)
         assert str(int(headers["kafka_dlt-original-offset"]) + 1).encode() == headers["ebs-last-offset"]
-        assert b"a piece of the log" in headers[INCOMPLETE_HEADER]
+        assert b"raw bytes of the log" in headers[INCOMPLETE_HEADER]
         assert found[int(headers["kafka_dlt-original-offset"]) // 2] == record.value

@@ -40,7 +40,10 @@ def test_letter_redriven_at_two_processes_at_once_is_written_once(site):
 
         def redrive(one: tuple[ApiProcess, str]) -> tuple[str, int]:
             api, letter_id = one
-            return letter_id, api.client.post(f"{PATH}/{letter_id}/redrive").status_code
+            while (answer := api.client.post(f"{PATH}/{letter_id}/redrive")).status_code == 503:
+                # On a slow machine the processes may take the desk from each other for longer than one request waits.
+                assert answer.json()["safe_to_repeat"], answer.text
+            return letter_id, answer.status_code
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(redrive, asked))

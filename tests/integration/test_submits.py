@@ -12,9 +12,9 @@ from api_process import PATIENCE_S, ApiProcess
 from broker_site import PARTITIONS, Site
 from checker import read_all
 from fleet import PATIENT, running_fleet, until
-from plain_names import OBJECTS, TASK_EVENTS
+from plain_names import OBJECTS, TASK_REQUESTS
 
-from app.events import decode_object, decode_task_event
+from app.events import decode_object, decode_task_request
 from app.rules.idempotency import object_id_of
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ async def read_topic(site: Site, topic: str) -> list[bytes]:
 
 
 async def tasks_of(site: Site) -> Counter[str]:
-    """Return how often each task was created, by its id."""
-    events = [decode_task_event(value) for value in await read_topic(site, TASK_EVENTS)]
-    return Counter(event.task_id for event in events)
+    """Return how often each task was requested, by its id."""
+    return Counter(decode_task_request(value).task_id for value in await read_topic(site, TASK_REQUESTS))
 
 
 def test_a_thousand_repetitions_make_one_object_though_a_process_dies(site):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from aiokafka import TopicPartition
 from fake_steps import FakeStore
-from fakes import FakeStream, FakeWorker, ProcessEnded
+from fakes import FakeStream, FakeWorker
 from histories import task_event
 from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
 from virtual_time import VirtualLoop
@@ -72,22 +72,11 @@ class GatedExecutor:
                 del self.ending[task.task_id, task.attempt]
 
 
-def _pass_over_ends(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
-    """Tell of errors that nobody awaited, but for the end of the process, which the test sees elsewhere.
-
-    Python writes such an error where its garbage collector finds it, and parses source for the traceback. In the midst
-    of hypothesis's own parsing Python 3.11 fails then: "AST constructor recursion depth mismatch".
-    """
-    if not isinstance(told.get("exception"), ProcessEnded):
-        loop.default_exception_handler(told)
-
-
 class World:
     """One worker, all that it may own, and what the test knows of every task."""
 
     def __init__(self, *, by_object: bool = False, concurrency: int = 3) -> None:
         self.loop = VirtualLoop()
-        self.loop.set_exception_handler(_pass_over_ends)
         self.executor = GatedExecutor()
         self.control = ControlState()
         self.logs: dict[TopicPartition, list[bytes]] = defaultdict(list)
@@ -165,7 +154,7 @@ class World:
             committed = self.worker.producer.offsets.get(tp)
             self.positions[tp] = partition.next_offsets[topic] = 0 if committed is None else committed.offset
             partition.metadata[topic] = "" if committed is None else committed.metadata
-            partition.ends[topic] = len(self.logs[tp])
+            partition.ends[topic] = partition.kept_to[topic] = len(self.logs[tp])
         partition.stores = cast("Any", {REDRIVEN_TABLE: FakeStore()})
         partition.active = True
         self.worker.ownership.partitions[number] = partition

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from aiokafka import TopicPartition
@@ -46,6 +47,12 @@ class Fatal:
     def __call__(self, error: BaseException) -> NoReturn:
         """End the process."""
         self.errors.append(error)
+        # Nobody awaits the task that ends here, so the garbage collector would write its error, for which Python parses
+        # source. In the midst of hypothesis's own parsing Python 3.11 fails then: "AST constructor recursion depth".
+        with suppress(RuntimeError):  # no loop runs
+            task = asyncio.current_task()
+            if task is not None:
+                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         raise ProcessEnded(str(error)) from error
 
 

@@ -64,7 +64,7 @@ def test_run_that_is_silent_for_long_is_known_to_be_interrupted():
     assert RUN is RUN.heard_of(SILENT_AFTER_S)
     silent = RUN.heard_of(SILENT_AFTER_S + 0.1)
     assert (RunState.INTERRUPTED, RUN.at_ms) == (silent.state, silent.ended_at_ms)
-    assert "for 10 s; the same request goes on" in silent.error
+    assert "for 10 s; send the same request again" in silent.error
     done = RUN.ended(RunState.DONE, NOW_MS)
     assert done is done.heard_of(3_600)
 

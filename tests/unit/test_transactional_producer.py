@@ -62,6 +62,7 @@ def sender(client: Client, manager_type: type[TransactionManager] = TransactionM
     return SimpleNamespace(
         client=client,
         membership=lambda: Membership(4, "member"),
+        leader_epochs={},
         _txn_manager=manager,
         _retry_backoff=0.0,
         _request_timeout_ms=1_000,
