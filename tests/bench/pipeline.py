@@ -34,8 +34,8 @@ from rich.table import Table
 from app.kafka.cluster import Cluster
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
 from app.rules.ledger_rows import decode_row
-from app.streaming.offset_notes import NOTE_KEY
 from app.settings.settings import load
+from app.streaming.offset_notes import NOTE_KEY
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
