@@ -35,6 +35,7 @@ from app.kafka.cluster import Cluster
 from app.rules.counts import TOTAL_SIZE_MS, decode_counts, decode_window_key
 from app.rules.ledger_rows import decode_row
 from app.settings.settings import load
+from app.streaming.offset_notes import NOTE_KEY
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from ebs.local.embedded_kafka import EmbeddedKafka
@@ -126,7 +127,9 @@ async def throughput(objects: int, *, ledger: bool) -> list[Line]:
             while sum(finished.values()) < tasks:
                 for records in (await windows.getmany(timeout_ms=100)).values():
                     for record in records:
-                        if record.value and decode_window_key(record.key).size_ms == TOTAL_SIZE_MS:
+                        if record.key == NOTE_KEY or not record.value:
+                            continue
+                        if decode_window_key(record.key).size_ms == TOTAL_SIZE_MS:
                             counts = decode_counts(record.value)
                             finished[record.partition, record.key] = counts.tasks_finished
         took_s = time.perf_counter() - began_at_s
@@ -161,7 +164,7 @@ async def latency(rate_per_s: int, target: str) -> list[Line]:
                 for records in (await consumer.getmany(timeout_ms=10)).values():
                     now_s = time.time()
                     for record in records:
-                        if record.value and decode_row(record.value).finished_at_ms:
+                        if record.key != NOTE_KEY and record.value and decode_row(record.value).finished_at_ms:
                             finished_at_s.setdefault(record.key.decode(), now_s)
 
         async with reading(broker, LEDGER_CHANGELOG) as consumer:
