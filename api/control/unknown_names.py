@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from api.dependencies import now_ms
 from api.view.behind import ViewBehind
 from app.rules.commands import Cancel, Family
 from app.rules.kinds import did_you_mean, handled_kinds, shown
@@ -51,7 +52,7 @@ def _of_kind(parts: Collaborators, kind: str) -> list[str]:
 
 
 def _of_worker(parts: Collaborators, worker: str) -> list[str]:
-    known = {heard.heartbeat.worker for heard in parts.view.workers.alive(parts.submitter.clock_ms())}
+    known = {heard.heartbeat.worker for heard in parts.view.workers.alive(now_ms(parts))}
     if worker in known:
         return []
     return [f"no worker {shown(worker)} is running{did_you_mean(worker, known)}. {_ALL_THE_SAME}"]

@@ -32,4 +32,4 @@ async def living_workers(parts: Collaborators) -> list[Heartbeat]:
     """Return the last heartbeat of each worker that is not gone. Raises `ViewBehind`."""
     # A view that was away for a while would take everybody for gone.
     await parts.view.catch_up(parts.view.names.workers)
-    return [heard.heartbeat for heard in parts.view.workers.alive(parts.submitter.clock_ms())]
+    return [heard.heartbeat for heard in parts.view.workers.alive(now_ms(parts))]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.dependencies import object_links
+from api.dependencies import now_ms, object_links
 from api.server import problems
 from app.events import parse_task_id
 from app.rules.ledger_descriptions import describe_object, describe_task
@@ -74,7 +74,7 @@ NOT_RUNNING = {"progress": None, "message": None, "worker": None}
 def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
     """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
     told: dict[int, dict[str, Any]] = {}
-    for heard in parts.view.workers.alive(parts.submitter.clock_ms()):
+    for heard in parts.view.workers.alive(now_ms(parts)):
         for task in heard.heartbeat.running:
             parsed = parse_task_id(task.task_id)
             if parsed is not None and parsed[0] == object_id:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from api.dependencies import Collaborators, Parts, documented_problems, json_response
+from api.dependencies import Collaborators, Parts, documented_problems, json_response, now_ms
 from api.server import problems, schemas
 
 router = APIRouter(tags=["health"])
@@ -59,7 +59,7 @@ def _check_broker(parts: Collaborators) -> dict[str, str | bool]:
     trouble = parts.publisher.trouble()
     heard_at_ms = parts.view.progress.heard_at_ms
     if trouble is None and heard_at_ms is not None:
-        silence_ms = parts.submitter.clock_ms() - heard_at_ms
+        silence_ms = now_ms(parts) - heard_at_ms
         if silence_ms > _MAX_SILENCE_MS:
             trouble = f"the Kafka broker has not answered for {silence_ms // 1_000} s"
     detail = trouble or "the broker is reachable and its topics are right"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from api.view.object_index import partition_bytes
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from api.view.write import Write
     from app.events import ObjectCreated
     from app.names import Names
+
+Fold = Callable[["Write", int, "Sequence[Any]"], None]
+"""Takes the records of one topic and partition into a write, in the order of their offsets."""
 
 RECORD_PREFIX = b"o"
 ROW_PREFIX = b"l"
@@ -55,9 +59,13 @@ def window_key_of(key: bytes) -> bytes:
     return key[len(_WINDOW_PREFIX) : -_PARTITION_BYTES]
 
 
-def rows_of(records: Sequence[Any]) -> list[Any]:
-    """Return the records of a changelog that are rows; workers leave a note in it, too."""
-    return [record for record in records if record.key != NOTE_KEY]
+def of_rows(fold: Fold) -> Fold:
+    """Return the fold of a changelog, from that of its rows: workers leave a note in it, too."""
+
+    def fold_rows(write: Write, partition: int, records: Sequence[Any]) -> None:
+        fold(write, partition, [record for record in records if record.key != NOTE_KEY])
+
+    return fold_rows
 
 
 def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:

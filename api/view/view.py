@@ -8,7 +8,6 @@ never says 404, whichever API process took the POST.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from api.view.behind import ViewBehind
@@ -24,7 +23,7 @@ from api.view.rows import (
     add_letters,
     add_results,
     decode_object_or_none,
-    rows_of,
+    of_rows,
 )
 from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
@@ -35,10 +34,11 @@ from app.names import BARE
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from api.view.forgotten import Counted
+    from api.view.rows import Fold
     from api.view.store import Offsets, ViewStore
     from app.events import ObjectCreated
     from app.kafka.types import TopicPartition
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 Ends = dict[int, int]
 """By partition the offset after the last record."""
-Fold = Callable[["Write", int, "Sequence[Any]"], None]
-"""Takes the records of one topic and partition into a write, in the order of their offsets."""
 
 
 class Found(NamedTuple):
@@ -101,14 +99,13 @@ class View:
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
-        self._changelogs = {names.ledger_changelog, names.results_changelog, names.windows_changelog}
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
         self._folds: dict[str, Fold] = {
-            names.ledger_changelog: add_ledger_rows,
+            names.ledger_changelog: of_rows(add_ledger_rows),
             names.objects: self._records.add,
-            names.results_changelog: add_results,
-            names.windows_changelog: self.statistics.add,
+            names.results_changelog: of_rows(add_results),
+            names.windows_changelog: of_rows(self.statistics.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.workers: self.workers.add,
@@ -153,7 +150,7 @@ class View:
         for topic, fold in self._folds.items():
             for partition in sorted(number for name, number in records if name == topic):
                 new = records[topic, partition]
-                fold(write, partition, rows_of(new) if topic in self._changelogs else new)
+                fold(write, partition, new)
                 self._offsets.setdefault(topic, {})[partition] = new[-1].offset + 1
         write.letters.finish()
         ids = write.changes.ids

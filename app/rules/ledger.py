@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import TaskCancelled, TaskDead, TaskEvent, TaskFailed, TaskFinished, TasksCreated, TaskStarted
+from app.events import (
+    TaskCancelled,
+    TaskDead,
+    TaskEvent,
+    TaskFailed,
+    TaskFinished,
+    TasksCreated,
+    TaskStarted,
+    redrive_of,
+)
 from app.rules.ledger_rows import (
     CANCELLED_MARK,
     CREATED_MARK,
@@ -98,7 +107,7 @@ def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally) -> i
     _make_room(row, event.task_count)
     row.task_count = row.task_count or event.task_count
     kind = row.kind = row.kind or event.kind
-    redrive = 0 if event.redrive is msgspec.UNSET else event.redrive
+    redrive = redrive_of(event)
     bit = CREATED_MARK << redrive * GENERATION_BITS
     news = [task for task in row.tasks[event.first : event.first + event.count] if not task.marks & bit]
     queued_count = 0

@@ -114,7 +114,7 @@ class RedrivePolicy(NamedTuple):
             return Refusal(f"of a task name, content and kind can be edited: {error}", of_payload=True)
         if partition is None or partition >= self.partition_count:
             partition = (task.object_partition + task.sequence) % self.partition_count
-        common = (
+        request = TaskCreated(
             f"c-{task.task_id}-r{redrive}",
             task.object_id,
             task.task_id,
@@ -124,9 +124,6 @@ class RedrivePolicy(NamedTuple):
             task.task_count,
             1,
             at_ms,
-        )
-        request = TaskCreated(
-            *common,
             name=task.name if edit.name is msgspec.UNSET else edit.name,
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,

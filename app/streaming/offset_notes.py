@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NOTE_KEY = b""
 """The key of the row above, and of the note in the other changelogs; the keys of rows are never empty."""
 NOTE = b"worked"
-"""What a note says in a changelog other than that of the places."""
+"""What a note says in the changelogs that do not have the row above."""
 _DECIDED = ";t="
 _ID_CHARS = 12
 """Of a topic's id: with the sign before it as long as what a worker's commit says of its life, which this one lacks."""
@@ -163,28 +163,28 @@ def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *
 
 def check_tables(
     number: int,
-    notes: Mapping[str, bytes | None],
+    kept: Mapping[str, bytes | None],
     committed: Mapping[str, CommittedOffset],
     *,
-    places_changelog: str,
+    notes_changelog: str,
     group_id: str,
     topic_ids: Mapping[str, str],
 ) -> dict[str, OffsetNote]:
-    """Return the places of a partition, by the notes of its changelogs and the committed offsets of its inputs.
+    """Return the notes of a partition, by what its changelogs have kept and the committed offsets of its inputs.
 
-    Raises `OffsetsLost` if a table has lost its rows and nobody has decided; after a decision its note counts as not
-    written yet.
+    `kept` has the note of each changelog, None where there is none. Raises `OffsetsLost` if a table has lost its rows
+    and nobody has decided; after a decision its note counts as not written yet.
     """
-    places = decode_notes(notes[places_changelog])
-    lost = [name for name, note in notes.items() if note is None and (not places or name in places)]
+    notes = decode_notes(kept[notes_changelog])
+    lost = [name for name, note in kept.items() if note is None and (not notes or name in notes)]
     decisions = [is_decided(one.metadata, topic_ids[topic]) for topic, one in committed.items() if one.offset >= 0]
-    has_worked = False in decisions or (not decisions and len(lost) < len(notes))
+    has_worked = False in decisions or (not decisions and len(lost) < len(kept))
     if lost and has_worked:
         raise OffsetsLost(
             f"{group_id} has worked partition {number}, but the rows of {' and '.join(lost)} are gone (the topic was "
             f"made anew, or the broker has lost its log): {_decide_tables(group_id)}"
         )
-    return {name: place for name, place in places.items() if name not in lost}
+    return {name: note for name, note in notes.items() if name not in lost}
 
 
 def changed_notes(

@@ -267,7 +267,7 @@ class Ownership:
             partition.number,
             {self.changelog_of(table): store.note for table, store in partition.stores.items()},
             {topic: positions.committed[TopicPartition(topic, partition.number)] for topic in self.input_topics},
-            places_changelog=self.changelog_of(self.notes_table),
+            notes_changelog=self.changelog_of(self.notes_table),
             group_id=self.group_id,
             topic_ids=positions.topic_ids,
         )

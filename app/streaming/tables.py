@@ -57,7 +57,7 @@ class StoreMemory:
 class TableStore:
     """The committed rows of one table in one partition: bytes to bytes, in key order.
 
-    `note` is what `places` keeps in the changelog: no row, and None if the changelog had no note when it was restored.
+    `note` is what `offset_notes` keeps in the changelog: no row, and None if a restore has found none.
     """
 
     def __init__(self, path: Path, memory: StoreMemory) -> None:

@@ -94,7 +94,7 @@ def windows_table(windows: Sequence[Answer]) -> Table:
             f"{one['objects_finished']} of {one['objects_created']}",
             one["tasks_finished"],
             one["tasks_failed"],
-            *(_p50_p99(one[spread]).replace(" ", "") for spread in _SPREADS),
+            *(_p50_p99(one[spread], "/") for spread in _SPREADS),
         )
         for one in reversed(windows)
     ]
@@ -133,7 +133,7 @@ def _ms(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
-def _p50_p99(spread: Answer) -> str:
+def _p50_p99(spread: Answer, between: str = " / ") -> str:
     if spread["mean"] is None:
         return "-"
-    return f"{spread['p50']:,.0f} / {spread['p99']:,.0f}"
+    return f"{spread['p50']:,.0f}{between}{spread['p99']:,.0f}"

@@ -64,7 +64,7 @@ class Facts:
     `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.
     """
 
-    __slots__ = ("created", "is_doubtful", "kind", "last_ms", "task_count", "tasks")
+    __slots__ = ("_told_count", "created", "is_doubtful", "kind", "last_ms", "task_count", "tasks")
 
     def __init__(self) -> None:
         self.kind = ""
@@ -73,6 +73,7 @@ class Facts:
         self.tasks: dict[int, Task] = {}
         self.last_ms = 0
         self.is_doubtful = False
+        self._told_count = 0
 
     def add_creation(self, event: ObjectCreated, *, is_late: bool) -> None:
         """Take in OBJECT_CREATED; the first one counts."""
@@ -88,12 +89,13 @@ class Facts:
         self.task_count = self.task_count or event.task_count
         name = str(event.__struct_config__.tag)
         redrive = event.redrive if isinstance(event.redrive, int) else 0
-        for sequence in range(event.task_count):
+        for sequence in range(self._told_count, event.task_count):
             self.tasks.setdefault(sequence, {})
+        self._told_count = max(self._told_count, event.task_count)
         self.last_ms = max(self.last_ms, event.at_ms)
         if isinstance(event, TasksCreated):
+            made = Fact(event.at_ms, is_late, 0, 0, "")
             for sequence in range(event.first, event.first + event.count):
-                made = Fact(event.at_ms, is_late, 0, 0, "")
                 self.tasks[sequence].setdefault(Key(redrive, name, 0), made)
             return
         key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)

@@ -128,7 +128,7 @@ def tables(places: bytes | None, rows: bytes | None, **committed: CommittedOffse
         3,
         {PLACES: places, ROWS: rows},
         committed,
-        places_changelog=PLACES,
+        notes_changelog=PLACES,
         group_id="ebs-statistics",
         topic_ids=dict.fromkeys(committed, "now"),
     )
