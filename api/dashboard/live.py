@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from api.dashboard.drawing import draw
 from api.dashboard.inside import RIGHTS, Inside
 from api.dashboard.site import Asked, load
+from api.dependencies import now_ms
 from api.server.broadcast import Broadcast
 from api.server.event_stream import HEARTBEAT, EventStream
 
@@ -66,7 +67,7 @@ class LiveParts:
         self, page: Page, path: dict[str, Any], query: dict[str, str], inside: Inside
     ) -> Callable[[], Awaitable[bytes]]:
         async def drawn() -> bytes:
-            context, _ = await load(page, Asked(path, query, inside, self._parts.submitter.clock_ms()))
+            context, _ = await load(page, Asked(path, query, inside, now_ms(self._parts)))
             return event("live", draw(page.template, context | _NOTHING_SAID, fragment=True))
 
         return drawn
