@@ -1,12 +1,10 @@
-"""Handlers with real work, one of each sort, to use and to learn from.
+"""A project with real work, one function of each sort, to use and to learn from.
 
-    EBS_HANDLERS='{"text": "agents.examples:word_count",
-                   "image": "agents.examples:thumbnail",
-                   "page": "agents.examples:check_page"}' ebs up
+    ebs up --project agents.examples
     curl -X POST localhost:8000/api/objects -H 'content-type: application/json' \
          -d '{"kind": "text", "name": "a poem", "content": "the rose is a rose is a rose"}'
 
-Handlers run at least once (see `help(ebs)`). These only compute and read, so a second run does no harm.
+Functions run at least once (see `help(ebs)`). These only compute and read, so a second run does no harm.
 """
 
 from __future__ import annotations
@@ -21,10 +19,12 @@ from typing import TYPE_CHECKING
 import httpx
 
 from app.process.extras import how_to_install
-from ebs import Context, Reject, Retry, Task, cpu_bound
+from ebs import Context, Project, Reject, Retry, Task, cpu_bound
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+project = Project()
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # noqa: RUF001  # the apostrophe that books are printed with
 _LINES_PER_PROGRESS = 1_000
@@ -38,12 +38,13 @@ _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _COME_BACK = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 
 
-def word_count(task: Task, context: Context) -> dict[str, object]:
+@project.task("text")
+def word_count(task: Task[str], context: Context) -> dict[str, object]:
     """Count the words of an object's content: a plain function, which runs in a thread.
 
     It looks at `context.cancelled` now and then: nobody can end a thread from outside.
     """
-    lines = _content_of(task).splitlines()
+    lines = task.content.splitlines()
     counts: Counter[str] = Counter()
     for number, line in enumerate(lines):
         if number % _LINES_PER_PROGRESS == 0:
@@ -54,13 +55,14 @@ def word_count(task: Task, context: Context) -> dict[str, object]:
     return {"words": counts.total(), "distinct": len(counts), "most_common": counts.most_common(5)}
 
 
+@project.task("image")
 @cpu_bound
-def thumbnail(task: Task, context: Context) -> dict[str, object]:
+def thumbnail(task: Task[str], context: Context) -> dict[str, object]:
     """Make a small PNG of an image (content: base64 of a PNG, JPEG, GIF or WebP), which takes a CPU: in a process.
 
     Needs Pillow: `pip install pillow`.
     """
-    image = _open_image(_content_of(task))
+    image = _open_image(task.content)
     context.progress(0.3, f"read {image.width} x {image.height} pixels")
     image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     png = io.BytesIO()
@@ -69,13 +71,14 @@ def thumbnail(task: Task, context: Context) -> dict[str, object]:
     return {"width": image.width, "height": image.height, "png": base64.b64encode(png.getvalue()).decode()}
 
 
-async def check_page(task: Task, context: Context) -> dict[str, object]:
+@project.task("page")
+async def check_page(task: Task[str], context: Context) -> dict[str, object]:
     """Fetch a web page (content: its address) and return its title: a coroutine, hundreds of them wait at once.
 
     Says how each failure is meant: an address that is none, or a page that is gone, is rejected; a busy server is asked
     again when it wants; anything else, such as no connection, is an ordinary failed attempt.
     """
-    url = _content_of(task).strip()
+    url = task.content.strip()
     # Redirects are not followed. Where strangers submit objects, say also which hosts may be asked.
     async with httpx.AsyncClient(timeout=context.remaining_s, trust_env=False) as client:
         try:
@@ -91,12 +94,6 @@ async def check_page(task: Task, context: Context) -> dict[str, object]:
             raise Reject(f"the content is no address of a web page: {error}") from error
     title = _TITLE.search(body)
     return {"status": answer.status_code, "title": title[1].decode("utf-8", "replace").strip() if title else None}
-
-
-def _content_of(task: Task) -> str:
-    if not isinstance(task.content, str):
-        raise Reject("the task has no content")
-    return task.content
 
 
 def _open_image(content: str) -> Image:

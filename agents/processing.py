@@ -32,7 +32,6 @@ from app.errors import SettingsError, StepFailed
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
-from app.rules.retry_policy import RetryPolicy
 from app.topics.retry_tiers import other_retry_topics
 
 _settings = load_settings()
@@ -68,13 +67,8 @@ _engine = Engine(
     partition_count=_settings.partitions,
     handlers=_handlers,
     control=_control,
-    retry_policy=RetryPolicy(
-        _settings.retry_tiers_s, _settings.max_attempts, round(_settings.max_task_age_h * 3_600_000)
-    ),
     concurrency=_settings.concurrency,
     one_at_a_time_by_object=_settings.order == "key",
-    time_limit_s=_settings.task_time_limit_s,
-    max_result_bytes=_settings.max_result_bytes,
     worker=app.worker_name,
     tracing=_attempt_tracing,
     dead_shares=_dead_shares,
@@ -116,9 +110,7 @@ def _control_changed() -> None:
 @app.agent(app.input_of(_names.task_requests))
 async def processing(stream: Any) -> None:
     """Work tasks off."""
-    executor = Executor(
-        _handlers, max_result_bytes=_settings.max_result_bytes, process_count=_settings.handler_processes
-    )
+    executor = Executor(_handlers, process_count=_settings.handler_processes)
     feed = ControlFeed(app.options.cluster, _control, _names.control, on_change=_control_changed)
     app.progress_monitor.followed[feed.partition] = lambda: feed.position
     feed.start()

@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from ebs.context import Context
     from ebs.errors import Reject, Retry
     from ebs.marks import cpu_bound, inline
+    from ebs.project import Project
     from ebs.task import Task
 
-__all__ = ["Context", "Reject", "Retry", "Task", "cpu_bound", "inline"]
+__all__ = ["Context", "Project", "Reject", "Retry", "Task", "cpu_bound", "inline"]
 
 _FILES = {
     "Context": "context",
+    "Project": "project",
     "Reject": "errors",
     "Retry": "errors",
     "Task": "task",

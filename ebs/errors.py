@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["EbsError", "Reject", "Retry"]
+__all__ = ["EbsError", "ProjectRefused", "Reject", "Retry"]
 
 
 class EbsError(Exception):
     """Base of all errors of ebs; `str()` of one is a sentence for people."""
+
+
+class ProjectRefused(EbsError):
+    """A project cannot be used, or found; the text names the function and what to change."""
 
 
 class Reject(EbsError):

@@ -17,7 +17,7 @@ from importlib.machinery import PathFinder
 
 PACKAGES = ("app", "agents", "api")
 
-_HERE = os.path.dirname(os.path.realpath(__file__))
+_HERE = PACKAGE = os.path.dirname(os.path.realpath(__file__))
 _INSTALLED = os.path.join(_HERE, "_system")
 FOLDER = _INSTALLED if os.path.isdir(_INSTALLED) else os.path.dirname(_HERE)
 """Where our packages are; for an editable installation that is the clone."""

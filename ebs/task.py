@@ -1,18 +1,29 @@
-"""The task, as a handler sees it."""
+"""The task, as a function sees it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Generic
+
 import msgspec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Content = TypeVar("Content", default=Any)
+else:
+    from typing import TypeVar
+
+    Content = TypeVar("Content")
 
 __all__ = ["Task"]
 
 
-class Task(msgspec.Struct, frozen=True, gc=False):
-    """What there is to do: `name` and `content` are those of its object.
+class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
+    """What there is to do: `content`, which was decoded to the T of the function's `Task[T]`, and whose task it is.
 
-    `task_id` is the same in every run. `sequence` counts the `task_count` tasks of an object from 0, `attempt` counts
-    from 1. `at_ms` is when the task was made (UTC epoch milliseconds). `redrive` says how often the task was redriven,
-    if it was.
+    `task_id` is the same in every run. `name` is that of its object. `sequence` counts the `task_count` tasks of an
+    object from 0, `attempt` counts from 1. `at_ms` is when the task was made (UTC epoch milliseconds). `redrive` says
+    how often the task was redriven, if it was.
     """
 
     id: str
@@ -25,5 +36,5 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     at_ms: int
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: str | msgspec.UnsetType = msgspec.UNSET
+    content: Content = msgspec.UNSET  # type: ignore[assignment]  # of a request without content
     redrive: int | msgspec.UnsetType = msgspec.UNSET

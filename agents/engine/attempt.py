@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agents.engine.lane import Lane
+    from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
     from app.telemetry.tracing import Trace
@@ -41,6 +42,7 @@ class Attempt:
         "is_inside",
         "key",
         "lane",
+        "loaded",
         "offset",
         "record",
         "running",
@@ -48,11 +50,12 @@ class Attempt:
         "wait_ms",
     )
 
-    def __init__(self, ready: Ready, wait_ms: int, context: Context) -> None:
+    def __init__(self, ready: Ready, wait_ms: int, context: Context, loaded: LoadedHandler) -> None:
         self.lane, self.record, self.task = ready
         self.offset = ready.record.offset
         self.wait_ms = wait_ms
         self.context = context
+        self.loaded = loaded
         # What every event of this attempt has: made once, this is the inner loop of handlers that take no time.
         self.identity = task_identity_of(ready.task)
         self.common = common_of(ready.task)

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
     from agents.engine.worker_lanes import WorkerLanes
-    from app.events import TaskCreated, TaskEvent
+    from app.events import TaskEvent
     from app.kafka.types import ConsumerRecord
-    from app.rules.retry_policy import RetryAt, RetryPolicy
+    from app.rules.retry_policy import RetryAt
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,6 @@ class AttemptOutcomes:
         self,
         lanes: WorkerLanes,
         *,
-        retry_policy: RetryPolicy,
-        max_result_bytes: int,
         worker: str,
         clock_ms: Callable[[], int],
         breaker: Breaker | None = None,
@@ -66,8 +64,6 @@ class AttemptOutcomes:
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
-        self._retry_policy = retry_policy
-        self._max_result_bytes = max_result_bytes
         self._worker = worker
         self._clock_ms = clock_ms
         self._story = FailureStory(log)
@@ -91,7 +87,7 @@ class AttemptOutcomes:
         """Keep the result; one that cannot be kept fails the attempt."""
         task = attempt.task
         try:
-            encoded = encode_result(result, self._max_result_bytes)
+            encoded = encode_result(result, attempt.loaded.limits.max_result_bytes)
         except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return
@@ -123,7 +119,7 @@ class AttemptOutcomes:
             return
         task = attempt.task
         now_ms = self._clock_ms()
-        decision = self._decide(task, error, now_ms)
+        decision = _decide(attempt, error, now_ms)
         error_type = type_name_of(error)
         message = message_of(error)
         said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
@@ -172,19 +168,6 @@ class AttemptOutcomes:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
         return error, again
 
-    def _decide(self, task: TaskCreated, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
-        if isinstance(error, Reject):
-            return GiveUp("rejected by its handler")
-        if isinstance(error, HandlerCrashed):
-            return GiveUp("ended the workers that ran it")
-        return self._retry_policy.decide(
-            attempt=task.attempt,
-            created_at_ms=task.at_ms,
-            now_ms=now_ms,
-            asked_delay_s=_asked_delay_s(error),
-            draw=random.uniform,
-        )
-
     def _done(self, attempt: Attempt, now_ms: int) -> None:
         if not attempt.lane.lost:
             self._lanes.finish(attempt.lane, attempt.offset)
@@ -194,6 +177,21 @@ class AttemptOutcomes:
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(self._task_events, event.object_partition, attempt.key, encode(event))
+
+
+def _decide(attempt: Attempt, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
+    if isinstance(error, Reject):
+        return GiveUp("rejected by its handler")
+    if isinstance(error, HandlerCrashed):
+        return GiveUp("ended the workers that ran it")
+    task = attempt.task
+    return attempt.loaded.limits.retry.decide(
+        attempt=task.attempt,
+        created_at_ms=task.at_ms,
+        now_ms=now_ms,
+        asked_delay_s=_asked_delay_s(error),
+        draw=random.uniform,
+    )
 
 
 def _asked_delay_s(error: BaseException) -> float | None:

@@ -15,6 +15,7 @@ from agents.engine.attempt_outcomes import AttemptOutcomes
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Ready
+    from agents.execution.loading import LoadedHandler
     from app.events import TaskEvent
     from app.rules.outgoing import Outgoing
     from app.telemetry.tracing import Trace, Tracing
@@ -26,8 +27,10 @@ class TracedAttempt(Attempt):
 
     __slots__ = ("traced",)
 
-    def __init__(self, ready: Ready, wait_ms: int, context: Context, traced: Trace | None) -> None:
-        super().__init__(ready, wait_ms, context)
+    def __init__(
+        self, ready: Ready, wait_ms: int, context: Context, loaded: LoadedHandler, traced: Trace | None
+    ) -> None:
+        super().__init__(ready, wait_ms, context, loaded)
         self.traced = traced
 
 
@@ -60,7 +63,7 @@ class AttemptTracing:
         self._tracing = tracing
         self._group_id = group_id
 
-    def begin(self, ready: Ready, wait_ms: int, context: Context) -> Attempt:
+    def begin(self, ready: Ready, wait_ms: int, context: Context, loaded: LoadedHandler) -> Attempt:
         """Return an attempt, with a span if its request came with a sampled trace."""
         task = ready.task
         about = {
@@ -73,4 +76,4 @@ class AttemptTracing:
         if traced is not None:
             context.within = contextvars.copy_context()
             context.within.run(contexts.attach, traced.context())
-        return TracedAttempt(ready, wait_ms, context, traced)
+        return TracedAttempt(ready, wait_ms, context, loaded, traced)

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
-    from app.rules.retry_policy import RetryPolicy
     from app.streaming.batching import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -73,11 +72,8 @@ class Engine:
         partition_count: int,
         handlers: Handlers,
         control: ControlState,
-        retry_policy: RetryPolicy,
         concurrency: int,
         one_at_a_time_by_object: bool,
-        time_limit_s: float,
-        max_result_bytes: int,
         worker: str,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
@@ -97,8 +93,6 @@ class Engine:
         outcomes = AttemptOutcomes if tracing is None else tracing.outcomes
         self._outcomes = outcomes(
             lanes,
-            retry_policy=retry_policy,
-            max_result_bytes=max_result_bytes,
             worker=worker,
             clock_ms=clock_ms,
             breaker=self.breaker,
@@ -116,7 +110,6 @@ class Engine:
             self._outcomes,
             control,
             concurrency=concurrency,
-            time_limit_s=time_limit_s,
             worker=worker,
             clock_ms=clock_ms,
             on_begin=self._admission.begin,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.execution.executor import Executor
-    from agents.execution.loading import Handlers, LoadedHandler
+    from agents.execution.loading import Handlers
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,6 @@ class Pool:
         control: ControlState,
         *,
         concurrency: int,
-        time_limit_s: float,
         worker: str,
         clock_ms: Callable[[], int],
         on_begin: Callable[[Attempt], None],
@@ -65,7 +64,6 @@ class Pool:
         self._outcomes = outcomes
         self._control = control
         self._concurrency = concurrency
-        self._time_limit_s = time_limit_s
         self._worker = worker
         self._clock_ms = clock_ms
         self._on_begin = on_begin
@@ -94,9 +92,12 @@ class Pool:
     @property
     def has_overdue(self) -> bool:
         """Whether an attempt counts as running long after its time limit: something hangs."""
-        began_before_s = time.perf_counter() - self._time_limit_s - _OVERDUE_S
+        now_s = time.perf_counter()
         # What runs apart waits for a process as long as it takes, and has a limit of its own.
-        return any(attempt.began_at_s < began_before_s for attempt in self.running - self._apart)
+        return any(
+            attempt.began_at_s + attempt.context.time_limit_s + _OVERDUE_S < now_s
+            for attempt in self.running - self._apart
+        )
 
     @property
     def is_stuck(self) -> bool:
@@ -114,20 +115,20 @@ class Pool:
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin
-        attempt = begin(ready, max(0, now_ms - since_ms), Context(task, self._time_limit_s))
+        attempt = begin(ready, max(0, now_ms - since_ms), Context(task, loaded.limits.time_limit_s), loaded)
         is_new = self._outcomes.start(attempt, now_ms)
         if attempt.lane.careful:
-            apart = not is_new and attempt.lane.runs_apart and loaded.can_run_apart
+            apart = not is_new and attempt.lane.runs_apart and loaded.address is not None
             if apart:
                 log.info("%s was running when a worker died: it runs in a process of its own", describe(task))
                 self._apart.add(attempt)
             # If it ends this worker, the next one must know that it ran.
-            self._begin(attempt, self._run(attempt, loaded, self._outcomes.note(attempt), apart=apart))
+            self._begin(attempt, self._run(attempt, self._outcomes.note(attempt), apart=apart))
             return
         if loaded.mode == "inline":
             self._inline = attempt
             try:
-                result = _worked_inline(loaded, attempt) if attempt.traced else loaded.function(task, attempt.context)
+                result = _worked_inline(attempt) if attempt.traced else loaded.function(task, attempt.context)
             except BaseException as error:  # noqa: BLE001  # what a handler raises fails its task, sys.exit() included
                 forked.end_if_child()
                 self._fail(attempt, error)
@@ -136,7 +137,7 @@ class Pool:
                 self._outcomes.finish(attempt, result)
             self._inline = None
             return
-        self._begin(attempt, self._run(attempt, loaded))
+        self._begin(attempt, self._run(attempt))
 
     def cancel_lane(self, lane: Lane) -> None:
         """Cancel what runs of a lane that is lost: its next owner runs it again."""
@@ -169,7 +170,6 @@ class Pool:
     async def _run(
         self,
         attempt: Attempt,
-        loaded: LoadedHandler,
         noted: asyncio.Future[None] | None = None,
         *,
         apart: bool = False,
@@ -183,7 +183,7 @@ class Pool:
                 attempt.began_at_s = time.perf_counter()
             assert self.executor is not None
             run = self.executor.run_apart if apart else self.executor.run
-            result = await run(loaded, attempt.task, attempt.context)
+            result = await run(attempt.loaded, attempt.task, attempt.context)
         except asyncio.CancelledError:
             self._cancelled(attempt)
         except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
@@ -215,7 +215,7 @@ class Pool:
             self._outcomes.fail(attempt, HandlerError(said))
 
 
-def _worked_inline(loaded: LoadedHandler, attempt: Attempt) -> object:
+def _worked_inline(attempt: Attempt) -> object:
     """Run an inline handler within its span."""
     assert attempt.context.within is not None  # where there is a span
-    return attempt.context.within.run(loaded.function, attempt.task, attempt.context)
+    return attempt.context.within.run(attempt.loaded.function, attempt.task, attempt.context)

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from agents.execution.loading import HandlerRefused, resolve
+from agents.execution.loading import Address, find
 from agents.execution.results import encode_result
-from app.errors import HandlerCrashed, TimeLimitExceeded
+from app.errors import HandlerCrashed, SettingsError, TimeLimitExceeded
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
+from app.settings.project import load_project
 from app.telemetry.log_format import LOG_FORMAT
 from ebs.context import Context
 from ebs.task import Task
@@ -37,18 +38,20 @@ if TYPE_CHECKING:
 
 _MAX_PICKLED_BYTES = 1_048_576
 """Of an error on its way to the worker."""
+_LIMITS = "its time_limit_s, or EBS_TASK_TIME_LIMIT_S"
 CLEANUP_LIMIT_S = 5.0
 """How long a cancelled coroutine is waited for."""
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One run: the handler by its spec, and its task. `run_id` goes back with what is said of its progress.
+    """One run: the function by its address and name, and the request of its task.
 
-    A handler that `is_async` gets an event loop for itself.
+    `run_id` goes back with what is said of its progress. A handler that `is_async` gets an event loop for itself.
     """
 
     run_id: int
-    spec: str
+    address: Address
+    name: str
     task: Task
     time_limit_s: float
     max_result_bytes: int
@@ -92,7 +95,7 @@ class ProcessContext(Context):
             _tell(News(self.run_id, *self.last_progress[:2]))
 
 
-def prepare_process(specs: Sequence[str], news_pipe: Connection, log_level: int, *, apart: bool) -> None:
+def prepare_process(projects: Sequence[str], news_pipe: Connection, log_level: int, *, apart: bool) -> None:
     """Set up a new process: before its first task, so that no time limit counts what takes long to import.
 
     One that is `apart` is for handlers that may have ended their worker: it is made the first to go.
@@ -105,12 +108,12 @@ def prepare_process(specs: Sequence[str], news_pipe: Connection, log_level: int,
     threading.Thread(target=_end_with_parent, name="ebs-tether", daemon=True).start()
     logging.basicConfig(level=log_level, format=LOG_FORMAT)
     _news_pipe[:] = [news_pipe]
-    for spec in specs:
+    for project in projects:
         try:
-            resolve(spec)
-        except HandlerRefused as error:
+            load_project(project)
+        except SettingsError as error:
             # The run says it again, as the error of its task.
-            logging.getLogger(__name__).warning("%s, which the worker could import: %s", spec, error)
+            logging.getLogger(__name__).warning("the worker could import it, its process cannot: %s", error)
 
 
 def _stand_apart() -> None:
@@ -126,7 +129,7 @@ def run_handler(encoded_call: bytes) -> Answer:
     try:
         call = _decode_call(encoded_call)
         context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), run_id=call.run_id)
-        result = resolve(call.spec)(call.task, context)
+        result = find(call.address)(call.task, context)
         if call.is_async:
             result = _result_of(result, call)
         return Answer(result=bytes(encode_result(result, call.max_result_bytes)))
@@ -153,16 +156,16 @@ def _result_in(loop: asyncio.AbstractEventLoop, coroutine: Any, call: Call) -> o
         return run.result()
     run.cancel()
     loop.run_until_complete(asyncio.wait([run], timeout=CLEANUP_LIMIT_S))
-    raise over_the_limit(call.spec, call.time_limit_s)
+    raise over_the_limit(call.name, call.time_limit_s)
 
 
 def _meddler(call: Call) -> HandlerCrashed:
-    return HandlerCrashed(f"handler {call.spec} cancelled or stopped something in the event loop that is not its own")
+    return HandlerCrashed(f"handler {call.name} cancelled or stopped something in the event loop that is not its own")
 
 
 def over_the_limit(handler: str, limit_s: float) -> TimeLimitExceeded:
     """Return the error of a handler that took too long."""
-    return TimeLimitExceeded(f"handler {handler} took more than {limit_s:g} s (EBS_TASK_TIME_LIMIT_S)")
+    return TimeLimitExceeded(f"handler {handler} took more than {limit_s:g} s ({_LIMITS})")
 
 
 def _answer_of(error: BaseException) -> Answer:

@@ -17,11 +17,11 @@ from app.process import forked
 from app.rules.dead_letters import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agents.execution.loading import Handlers, LoadedHandler
+    from app.events import TaskCreated
     from ebs.context import Context
-    from ebs.task import Task
 
 __all__ = ["Executor", "encode_result"]
 
@@ -41,7 +41,6 @@ class Executor:
         self,
         handlers: Handlers,
         *,
-        max_result_bytes: int,
         process_count: int = 0,
         block_limit_s: float = _BLOCK_LIMIT_S,
         cleanup_limit_s: float = CLEANUP_LIMIT_S,
@@ -57,16 +56,14 @@ class Executor:
         self._threads = HandlerThreads(self._loop, on_freed=self._freed)
         self._processes = HandlerProcesses(
             self._loop,
-            sorted({handler.name for handler in handlers if handler.mode == "process"}),
+            _projects_of(handler for handler in handlers if handler.mode == "process"),
             process_count=process_count or cpu_count(),
-            max_result_bytes=max_result_bytes,
         )
         self._apart, self._alone = (
             HandlerProcesses(
                 self._loop,
-                sorted({handler.name for handler in handlers if handler.can_run_apart}),
+                _projects_of(handlers),
                 process_count=process_count or cpu_count(),
-                max_result_bytes=max_result_bytes,
                 apart=True,
                 runs_per_process=limit,
             )
@@ -85,7 +82,7 @@ class Executor:
         """Those of them that still run."""
         return self._threads.abandoned_running_count + len(self._abandoned_running)
 
-    async def run(self, loaded: LoadedHandler, task: Task, context: Context) -> object:
+    async def run(self, loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
         """Run a handler and return what it returns; of a process, that is JSON (`msgspec.Raw`).
 
         Raises what the handler raises; `TimeLimitExceeded`; other `HandlerError`s if it ends in a way that no handler
@@ -99,14 +96,14 @@ class Executor:
                 case "thread":
                     return await self._run_in_thread(loaded, context)
                 case "process":
-                    return await self._processes.run(loaded.name, context)
+                    return await self._processes.run(loaded, context)
                 case "inline":
                     return loaded.function(task, context)
         except (asyncio.CancelledError, TimeLimitExceeded):
             context.cancelled = True
             raise
 
-    async def run_apart(self, loaded: LoadedHandler, _task: Task, context: Context) -> object:
+    async def run_apart(self, loaded: LoadedHandler, _task: TaskCreated, context: Context) -> object:
         """Run a handler, whatever its sort, in another process: it may have ended a worker.
 
         Raises as `run` does; `HandlerCrashed` if it ends its process, or blocks the event loop that it has for itself.
@@ -128,7 +125,7 @@ class Executor:
 
     async def _run_in(self, processes: HandlerProcesses, loaded: LoadedHandler, context: Context) -> object:
         grace_s = 2 * self._cleanup_limit_s if loaded.mode in ("coroutine", "inline") else 0.0
-        return await processes.run(loaded.name, context, is_async=loaded.mode == "coroutine", grace_s=grace_s)
+        return await processes.run(loaded, context, grace_s=grace_s)
 
     async def close(self) -> None:
         """End all threads that can be ended, and kill the processes. Does not wait for handlers."""
@@ -138,7 +135,7 @@ class Executor:
         await self._apart.close()
         await self._alone.close()
 
-    async def _run_coroutine(self, loaded: LoadedHandler, task: Task, context: Context) -> object:
+    async def _run_coroutine(self, loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
         # In a task of its own, so that a handler that swallows its cancellation can be left behind.
         inner = self._loop.create_task(_only_ordinary_errors(loaded, task, context))
         try:
@@ -223,7 +220,11 @@ class Executor:
             future.remove_done_callback(wake)
 
 
-async def _only_ordinary_errors(loaded: LoadedHandler, task: Task, context: Context) -> object:
+def _projects_of(handlers: Iterable[LoadedHandler]) -> list[str]:
+    return sorted({handler.address.project for handler in handlers if handler.address is not None})
+
+
+async def _only_ordinary_errors(loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
     try:
         return await loaded.function(task, context)
     except Exception:

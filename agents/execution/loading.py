@@ -1,55 +1,61 @@
-"""From settings to handlers: what cannot work is refused at the start, not when the first task comes."""
+"""From the project to what runs: each function with its settings, and the default where there is no project.
+
+What cannot work is refused at the start, not when the first task comes.
+"""
 
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import re
-import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from agents.execution.default_handler import default_handler
-from app.errors import SettingsError
-from app.events import Kind
-from app.process.name_clashes import words_about
-from app.rules.kinds import handled_kinds, why_unhandled
-from ebs import start
+from app.rules.kinds import why_unhandled
+from app.rules.retry_policy import RetryPolicy
+from app.settings.project import load_project, project_of
 from ebs.errors import Reject
-from ebs.marks import inline, is_cpu_bound, is_inline
+from ebs.function import function_of
+from ebs.marks import inline
+from ebs.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from app.settings.settings import Settings
     from ebs.context import Context
+    from ebs.function import Function, Mode
     from ebs.marks import Handler
-    from ebs.task import Task
-
-    Mode = Literal["inline", "coroutine", "thread", "process"]
-
-_SPEC = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 
 
-class HandlerRefused(ValueError):
-    """A handler cannot be used; the text is the reason."""
+class RunLimits(NamedTuple):
+    """What one run may take, and what becomes of one that failed."""
+
+    time_limit_s: float
+    max_result_bytes: int
+    retry: RetryPolicy
+
+
+class Address(msgspec.Struct, frozen=True, array_like=True):
+    """How another process finds a function: the project's spec, and the kind that it is registered for."""
+
+    project: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedHandler:
-    """A handler with the way it runs. `name` is its spec; a process imports it by that."""
+    """What runs tasks, in which way, and within which limits.
+
+    `function` takes the request of a task. Without an `address` no other process can run it: we made it ourselves.
+    """
 
     name: str
     function: Handler
     mode: Mode
-
-    @property
-    def can_run_apart(self) -> bool:
-        """Whether another process can import it; only what we made ourselves cannot."""
-        return _SPEC.fullmatch(self.name) is not None
+    limits: RunLimits
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,112 +69,93 @@ class Handlers:
         """Return the handler of a kind of task."""
         return self.by_kind.get(kind, self.default)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[LoadedHandler]:
         return iter((self.default, *self.by_kind.values()))
 
 
 def load_handlers(settings: Settings) -> Handlers:
-    """Import what EBS_HANDLER and EBS_HANDLERS name; raises `SettingsError` with the variable, the spec and the reason.
+    """Return the project's functions as handlers; raises `SettingsError` if there is a project that cannot be used.
 
-    The current directory can be imported from. Where only some kinds have handlers, tasks of others are rejected.
+    Tasks of a kind without a function are rejected. Without a project every task takes EBS_PROCESS_TIME.
     """
-    start.prepare()
-    by_kind = {}
-    for kind, spec in settings.handlers.items():
-        variable = f"EBS_HANDLERS[{kind}]"
-        try:
-            msgspec.convert(kind, Kind)
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"{variable}={spec}: no object has such a kind: {error}") from None
-        by_kind[kind] = _load(variable, spec)
-    if settings.handler:
-        return Handlers(_load("EBS_HANDLER", settings.handler), by_kind)
-    handled = handled_kinds(settings)
-    if handled is not None:
-        return Handlers(_no_handler(handled), by_kind)
-    function = default_handler(settings.process_time)
-    return Handlers(LoadedHandler("the default handler", function, mode_of(function)), by_kind)
+    project = project_of(settings)
+    limits = limits_of(settings)
+    if project is None:
+        function = default_handler(settings.process_time)
+        mode = function_of("default", function).mode
+        return Handlers(LoadedHandler("the default handler", function, mode, limits), {})
+    loaded = {one.kind: _loaded(one, settings.project, limits) for one in project}
+    kinds = project.kinds
+    if kinds is not None:
+        return Handlers(LoadedHandler("no handler", inline(_rejecting(kinds)), "inline", limits), loaded)
+    default = project.task_function("")
+    assert default is not None  # or there would be kinds that have none
+    return Handlers(loaded.pop(default.kind), loaded)
 
 
-def _no_handler(handled: Collection[str]) -> LoadedHandler:
+def limits_of(settings: Settings) -> RunLimits:
+    """Return what holds for a function without a policy of its own."""
+    max_age_ms = round(settings.max_task_age_h * 3_600_000)
+    retry = RetryPolicy(settings.retry_tiers_s, settings.max_attempts, max_age_ms)
+    return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry)
+
+
+@functools.cache
+def find(address: Address) -> Handler:
+    """Return the function at an address, in any process. Raises `SettingsError`, or `Reject` if it is gone."""
+    function = load_project(address.project).task_function(address.kind)
+    if function is None:
+        raise Reject(f"the project {address.project} has no function for kind {address.kind} any more")
+    return as_handler(function)
+
+
+def as_handler(function: Function) -> Handler:
+    """Return a user's function as what takes the request of a task: the content is decoded where the function runs."""
+    call, decode = function.call, function.decode
+
+    async def coroutine(request: Task, context: Context) -> Any:
+        context.task = _task_of(request, decode)
+        return await call(context.task, context)
+
+    def plain(request: Task, context: Context) -> Any:
+        context.task = _task_of(request, decode)
+        return call(context.task, context)
+
+    return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
+
+
+def _task_of(request: Task, decode: Any) -> Task:
+    return Task(
+        request.id,
+        request.object_id,
+        request.task_id,
+        request.object_partition,
+        request.kind,
+        request.sequence,
+        request.task_count,
+        request.attempt,
+        request.at_ms,
+        request.name,
+        decode(b"null" if request.content is msgspec.UNSET else msgspec.json.encode(request.content)),
+        request.redrive,
+    )
+
+
+def _loaded(function: Function, project: str, limits: RunLimits) -> LoadedHandler:
+    policy, retry = function.policy, limits.retry
+    age_ms = retry.max_age_ms if policy.max_age_s is None else round(policy.max_age_s * 1_000)
+    own = RunLimits(
+        policy.time_limit_s or limits.time_limit_s,
+        limits.max_result_bytes if policy.max_result_bytes is None else policy.max_result_bytes,
+        RetryPolicy(retry.tiers_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
+    )
+    return LoadedHandler(function.name, as_handler(function), function.mode, own, Address(project, function.kind))
+
+
+def _rejecting(kinds: Collection[str]) -> Handler:
     """Return the handler of kinds that have none: a misspelt kind would seem to be worked otherwise."""
 
-    def reject(task: Task, _context: Context) -> object:
-        raise Reject(why_unhandled(task.kind, handled) or "")
+    def reject(request: Task, _context: Context) -> object:
+        raise Reject(why_unhandled(request.kind, kinds) or "")
 
-    return LoadedHandler("no handler", inline(reject), "inline")
-
-
-def resolve(spec: str) -> Any:
-    """Import what a spec `package.module:function` names; raises `HandlerRefused`."""
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise HandlerRefused("must be package.module:function, such as shop.images:resize")
-    try:
-        found = importlib.import_module(match["module"])
-    # A module runs any code when it is imported, even `sys.exit()`.
-    except (Exception, SystemExit) as error:
-        reason = _in_words(error) + words_about(error)
-        raise HandlerRefused(f"{match['module']} cannot be imported: {reason}") from error
-    try:
-        return functools.reduce(getattr, match["path"].split("."), found)
-    except AttributeError as error:
-        raise HandlerRefused(f"there is no {match['path']} in {match['module']}: {error}") from error
-
-
-def mode_of(function: Any) -> Mode:
-    """Return how a handler runs; raises `HandlerRefused` if it cannot be one."""
-    _check_callable(function)
-    _check_arguments(function)
-    is_async = _is_any(function, inspect.iscoroutinefunction)
-    if is_inline(function) and is_cpu_bound(function):
-        raise HandlerRefused("is marked @inline and @cpu_bound: it can run in one place only")
-    if is_inline(function) or is_cpu_bound(function):
-        mark = "@inline" if is_inline(function) else "@cpu_bound"
-        if is_async:
-            raise HandlerRefused(f"is `async def` and marked {mark}: drop the mark, or make it a plain `def`")
-        return "inline" if is_inline(function) else "process"
-    return "coroutine" if is_async else "thread"
-
-
-def _load(variable: str, spec: str) -> LoadedHandler:
-    try:
-        function = resolve(spec)
-        return LoadedHandler(spec, function, mode_of(function))
-    except HandlerRefused as error:
-        raise SettingsError(f"{variable}={spec}: {error}") from error
-
-
-def _check_callable(function: Any) -> None:
-    if inspect.isclass(function):
-        raise HandlerRefused("is a class: name a function, or an instance with a `__call__` method")
-    if not callable(function):
-        raise HandlerRefused(f"cannot be called, it is of type {type(function).__name__}: name a function")
-    if _is_any(function, inspect.isgeneratorfunction) or _is_any(function, inspect.isasyncgenfunction):
-        raise HandlerRefused("is a generator (it has a `yield`): nothing would run it, use `return`")
-
-
-def _check_arguments(function: Any) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise HandlerRefused(f"does not say which arguments it takes, wrap it in a `def`: {error}") from error
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        raise HandlerRefused(f"is called with (task, context), but takes {signature}: {error}") from error
-
-
-def _is_any(function: Any, check: Any) -> bool:
-    """Return whether a function is of some sort, or the `__call__` of an object is."""
-    return bool(check(function) or check(function.__call__))
-
-
-def _in_words(error: BaseException) -> str:
-    """Return an import's error with the line of the user's file that raised it."""
-    words = f"{type(error).__name__}: {error}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    # The first frame is ours; a syntax error names its line itself.
-    if len(frames) > 1 and not isinstance(error, SyntaxError):
-        words += f" ({frames[-1].filename}, line {frames[-1].lineno})"
-    return words
+    return reject

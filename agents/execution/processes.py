@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import pebble
 
-from agents.execution.child import Call, News, encode_call, prepare_process, run_handler
+from agents.execution.child import Call, News, encode_call, over_the_limit, prepare_process, run_handler
 from agents.execution.stopped import StoppedProcesses
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
 from ebs.context import ReportedProgress
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agents.execution.child import Answer
+    from agents.execution.loading import LoadedHandler
     from ebs.context import Context
 
 log = logging.getLogger(__name__)
@@ -47,25 +48,23 @@ def cpu_count() -> int:
 
 
 class HandlerProcesses:
-    """Runs handlers by their specs in a pool of processes, which is started by the first run."""
+    """Runs handlers by their addresses in a pool of processes, which is started by the first run."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        specs: Sequence[str],
+        projects: Sequence[str],
         *,
         process_count: int,
-        max_result_bytes: int,
         apart: bool = False,
         runs_per_process: int = 0,
     ) -> None:
-        """Prepare for handlers named `specs`; `apart`: one of them ends its process. 0 runs are no limit."""
+        """Prepare for functions of `projects`; `apart`: one of them ends its process. 0 runs are no limit."""
         self._apart = apart
         self._runs_per_process = runs_per_process
         self._loop = loop
-        self._specs = specs
+        self._projects = projects
         self._process_count = process_count
-        self._max_result_bytes = max_result_bytes
         self._pool: pebble.ProcessPool | None = None
         self._starting = asyncio.Lock()
         # A run waits for a process here and not in the pool: there its time would run, and cancelling would kill.
@@ -82,7 +81,7 @@ class HandlerProcesses:
         self._looked_at_s = 0.0
         self._closed = False
 
-    async def run(self, spec: str, context: Context, *, is_async: bool = False, grace_s: float = 0.0) -> msgspec.Raw:
+    async def run(self, loaded: LoadedHandler, context: Context, *, grace_s: float = 0.0) -> msgspec.Raw:
         """Run a handler, once a process is free, and return its result as JSON.
 
         Raises what the handler raises, `TimeLimitExceeded`, `ProcessDied` or `NoProcess`; cancelling kills the process.
@@ -90,10 +89,14 @@ class HandlerProcesses:
         """
         run_id = next(self._run_ids)
         self._contexts[run_id] = context
-        call = encode_call(Call(run_id, spec, context.task, context.time_limit_s, self._max_result_bytes, is_async))
+        limit_bytes, is_async = loaded.limits.max_result_bytes, loaded.mode == "coroutine"
+        assert loaded.address is not None  # the caller asks before
+        call = encode_call(
+            Call(run_id, loaded.address, loaded.name, context.task, context.time_limit_s, limit_bytes, is_async)
+        )
         try:
             async with self._free:
-                answer = await self._answer(spec, call, context.time_limit_s, grace_s)
+                answer = await self._answer(loaded.name, call, context.time_limit_s, grace_s)
         finally:
             del self._contexts[run_id]
         if answer.error_text:
@@ -109,28 +112,24 @@ class HandlerProcesses:
         self._news_from.close()
         self._news_to.close()
 
-    async def _answer(self, spec: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
+    async def _answer(self, name: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
         for _ in range(_TRIES):
             try:
                 return await self._ask(await self._running_pool(), call, time_limit_s + grace_s)
             except TimeoutError:
                 # A handler's own TimeoutError is part of an answer.
                 if grace_s:
-                    raise HandlerCrashed(
-                        f"handler {spec} blocked its event loop, beyond the time limit of {time_limit_s:g} s "
-                        "(EBS_TASK_TIME_LIMIT_S): its process was killed"
-                    ) from None
-                raise TimeLimitExceeded(
-                    f"handler {spec} took more than {time_limit_s:g} s (EBS_TASK_TIME_LIMIT_S), its process was killed"
-                ) from None
+                    said = f"{over_the_limit(name, time_limit_s)} and blocked its event loop: its process was killed"
+                    raise HandlerCrashed(said) from None
+                raise TimeLimitExceeded(f"{over_the_limit(name, time_limit_s)}: its process was killed") from None
             except pebble.ProcessExpired as error:
                 raise ProcessDied(
-                    f"the process of handler {spec} ended with exit code {error.exitcode} (below 0: killed by that "
+                    f"the process of handler {name} ended with exit code {error.exitcode} (below 0: killed by that "
                     "signal; -9 often means out of memory, or that it had stopped itself)"
                 ) from error
             except BrokenProcessPool as error:
                 log.warning("the pool of handler processes broke and is restarted: %s", error)
-        raise NoProcess(f"the processes of handler {spec} do not start, see their output above")
+        raise NoProcess(f"the processes of handler {name} do not start, see their output above")
 
     async def _ask(self, pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:
         try:
@@ -171,7 +170,7 @@ class HandlerProcesses:
             max_workers=self._process_count,
             max_tasks=self._runs_per_process,
             initializer=partial(prepare_process, apart=self._apart),
-            initargs=(self._specs, self._news_to, level),
+            initargs=(self._projects, self._news_to, level),
             context=self._spawn,
         )
         # Looking at it starts the processes, which takes too long for the event loop.

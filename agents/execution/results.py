@@ -40,7 +40,7 @@ def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
     if len(encoded) > limit_bytes:
         raise Reject(
             f"the result has {len(encoded)} bytes of JSON, at most {limit_bytes} are kept: "
-            "return less, or raise EBS_MAX_RESULT_BYTES"
+            "return less, or raise EBS_MAX_RESULT_BYTES or the function's max_result_bytes"
         )
     return msgspec.Raw(encoded)
 

@@ -9,7 +9,8 @@ from msgspec import UNSET
 from api.dependencies import now_ms
 from api.view.behind import ViewBehind
 from app.rules.commands import Cancel, Family
-from app.rules.kinds import did_you_mean, handled_kinds, shown
+from app.rules.kinds import did_you_mean, shown
+from app.settings.project import handled_kinds
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
@@ -45,7 +46,7 @@ def _of_kind(parts: Collaborators, kind: str) -> list[str]:
     except ViewBehind:
         return []  # a view that is only being read knows few kinds yet
     known |= {name for name, _state in parts.view.object_index.counts}
-    known |= handled_kinds(parts.settings) or set(parts.settings.handlers)
+    known |= handled_kinds(parts.settings) or set()
     if kind in known:
         return []
     return [f"no task of kind {shown(kind)} was ever seen{did_you_mean(kind, known)}. {_ALL_THE_SAME}"]

@@ -17,8 +17,9 @@ from api.submit import generated
 from app.events import MAX_TASKS, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_copies_refused
-from app.rules.kinds import handled_kinds, makes_objects_up, why_unhandled
+from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
+from app.settings.project import handled_kinds, makes_objects_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +106,7 @@ def _missing_content(payload: Payload, settings: Settings) -> str | None:
     if says_something or makes_objects_up(settings):
         return None
     return (
-        "The request is empty, and the API generates no objects because handlers are set: send a content, a name or a "
+        "The request is empty, and the API generates no objects because a project is set: send a content, a name or a "
         "kind, or set EBS_GENERATE=true for the API"
     )
 

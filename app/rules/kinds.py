@@ -1,7 +1,7 @@
 """Which kinds of tasks somebody works on, and what is said of a name that nobody knows. The rule of all who ask.
 
-Known are the kinds of EBS_HANDLERS where no EBS_HANDLER works on all others. Without any handler, and with one for all
-kinds, every kind is worked: then None stands for what is known.
+Known are the kinds of a project's functions. Without a project, and with a function for all other kinds, every kind is
+worked: then None stands for what is known.
 """
 
 from __future__ import annotations
@@ -12,22 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from app.settings.settings import Settings
-
 _MAX_SHOWN = 10
 _MAX_CHARS = 100
 _ALIKE = 0.6
 """How like a name must be to be offered, 0 to 1: `difflib`'s own choice."""
-
-
-def handled_kinds(settings: Settings) -> frozenset[str] | None:
-    """Return the kinds that are worked, None if that is every kind."""
-    return None if settings.handler or not settings.handlers else frozenset(settings.handlers)
-
-
-def makes_objects_up(settings: Settings) -> bool:
-    """Return whether a request that says nothing makes an object: made-up work is nothing for handlers of a user's."""
-    return settings.generate or not (settings.handler or settings.handlers)
 
 
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
@@ -35,8 +23,9 @@ def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
     if handled is None or kind in handled:
         return None
     return (
-        f"no handler works on kind {shown(kind)}{did_you_mean(kind, handled)}. Handled are {_list_of(handled)}: name "
-        "one of these, add the kind to EBS_HANDLERS, or set EBS_HANDLER for all other kinds"
+        f"no function of the project works on kind {shown(kind)}{did_you_mean(kind, handled)}. There are functions for "
+        f'{_list_of(handled)}: name one of these, or add @project.task("{kind[:_MAX_CHARS]}") to the project, or '
+        '@project.task("*") for all other kinds'
     )
 
 

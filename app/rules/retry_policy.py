@@ -1,6 +1,7 @@
 """What becomes of a task whose attempt failed: another attempt after a while, or death.
 
-Exponential back-off over a ladder of tiers (1 s, 10 s, 60 s by default; the last one repeats), each delay drawn evenly
+Where a function names its back-off, that many seconds, else a ladder of tiers (1 s, 10 s, 60 s by default; the last one
+repeats), each delay drawn evenly
 from half to one and a half times its tier, so that what failed together does not come back together (AWS Architecture
 Blog: "Exponential Backoff And Jitter"). A task is given up after `max_attempts` attempts, the first one included, or
 once it is older than `max_age_ms`.
@@ -8,10 +9,13 @@ once it is older than `max_age_ms`.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ebs.function import Backoff
 
 
 class RetryAt(NamedTuple):
@@ -33,6 +37,7 @@ class RetryPolicy(NamedTuple):
     tiers_s: Sequence[int]
     max_attempts: int
     max_age_ms: int
+    backoff: Backoff | None = None
 
     def decide(
         self,
@@ -48,6 +53,8 @@ class RetryPolicy(NamedTuple):
             return GiveUp(f"all {self.max_attempts} attempts failed")
         tier_s = self.tiers_s[min(attempt, len(self.tiers_s)) - 1]
         if asked_delay_s is None:
+            asked_delay_s = self._backoff_s(attempt)
+        if asked_delay_s is None:
             delay_ms = round(tier_s * 1_000 * draw(0.5, 1.5))
         else:
             delay_ms = round(max(0.0, asked_delay_s) * 1_000)
@@ -56,6 +63,19 @@ class RetryPolicy(NamedTuple):
         if due_at_ms - created_at_ms > self.max_age_ms:
             return GiveUp(f"the next attempt would start {self.max_age_ms // 3_600_000} h after the task was created")
         return RetryAt(tier_s, due_at_ms)
+
+    def _backoff_s(self, attempt: int) -> float | None:
+        """Return what the function's own back-off says, None if there is none, or a user's function says nonsense."""
+        backoff = self.backoff
+        if callable(backoff):
+            try:
+                delay_s = backoff(attempt)
+            except BaseException:  # noqa: BLE001  # the task has failed already, with an error that tells more
+                return None
+            return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
+        if backoff is None or isinstance(backoff, int | float):
+            return backoff
+        return backoff[min(attempt, len(backoff)) - 1]
 
     def _tier_for(self, delay_s: float) -> int:
         """Return the longest tier that is not longer than a delay: what waits alike waits together."""

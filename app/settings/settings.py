@@ -136,7 +136,7 @@ class Settings(SecuritySettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
-    generate: bool = Field(default=False, description="Generate objects for empty requests even if handlers are set")
+    generate: bool = Field(default=False, description="Generate objects for empty requests even if a project is set")
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
     )
@@ -147,11 +147,8 @@ class Settings(SecuritySettings):
     )
     concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker runs at once")
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Maximum time before finished tasks are committed")
-    handler: str = Field(
-        "", description="package.module:function that handles tasks; empty: a default handler that only waits"
-    )
-    handlers: dict[str, str] = Field(
-        default_factory=dict, description='Handlers by kind, as JSON: {"image": "shop.images:resize"}'
+    project: str = Field(
+        "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
     )
     order: Literal["none", "key"] = Field("none", description="key: tasks of one object run one after another")
     task_time_limit_s: float = Field(600.0, gt=0, le=86_400, description="How long one attempt may take")

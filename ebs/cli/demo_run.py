@@ -46,7 +46,7 @@ def plan_of(
 ) -> Plan:
     """Return what a demonstration runs: its data in a directory, on free ports where none are named, with short tasks.
 
-    Objects are made up whatever the handlers; all else is as the settings say.
+    Its objects are made up, and no project works on them; all else is as the settings say.
     """
     own_port = None if broker else kafka_port or free_port(DEFAULT_PORT)
     settings = settings_of(
@@ -55,6 +55,7 @@ def plan_of(
         data_dir=directory,
         process_time=None if is_set("EBS_PROCESS_TIME") else _PROCESS_TIME,
         generate=True,
+        project="",
     )
     api_port = port or free_port(settings.api_port, settings.api_host)
     return Plan(settings.model_copy(update={"api_port": api_port}), own_port, workers_per_role)

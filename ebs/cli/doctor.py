@@ -67,7 +67,7 @@ def doctor(
         raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
     facts = dataclasses.replace(
         facts,
-        handler_error=_handler_error(),
+        project_error=_project_error(),
         hidden_packages=hidden_packages(),
         waiting_letters=_waiting_letters(settings, context.obj),
     )
@@ -96,16 +96,16 @@ async def _look(settings: Settings) -> Facts:
         ) from error
 
 
-def _handler_error() -> str | None:
-    """Return why the handlers cannot be imported; in a process of its own, as importing runs anybody's code."""
+def _project_error() -> str | None:
+    """Return why the project cannot be imported; in a process of its own, as importing runs anybody's code."""
     command = start.command("agents.execution.check")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:
-        return f"importing the handlers takes longer than {_IMPORT_S:g} s"
+        return f"importing the project takes longer than {_IMPORT_S:g} s"
     if done.returncode == 0:
         return None
-    last = done.stderr.strip().splitlines()[-1:] or [f"importing the handlers ends with exit code {done.returncode}"]
+    last = done.stderr.strip().splitlines()[-1:] or [f"importing the project ends with exit code {done.returncode}"]
     return last[0].removeprefix("doctor: ")
 
 

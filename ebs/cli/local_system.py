@@ -118,6 +118,7 @@ def environment(plan: Plan) -> dict[str, str]:
         "EBS_BROKER": settings.broker,
         "EBS_PARTITIONS": str(settings.partitions),
         "EBS_NAMESPACE": settings.namespace,
+        "EBS_PROJECT": settings.project,
         "EBS_DATA_DIR": str(settings.data_dir.absolute()),
         "EBS_STATS_DB": str(settings.own_stats_db.absolute()),
         "EBS_PROCESS_TIME": f"{low_s}-{high_s}",

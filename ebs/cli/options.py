@@ -65,6 +65,16 @@ WorkersPerRole = Annotated[
     int, typer.Option("--workers-per-role", metavar="N", min=1, max=64, help="Workers of each role.")
 ]
 
+ProjectSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        envvar="EBS_PROJECT",
+        metavar="MODULE",
+        help="The module of your functions, such as shop.work, found from the current folder.",
+    ),
+]
+
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that the processes say.")]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ebs.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, Verbose, WorkersPerRole
+from ebs.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, ProjectSpec, Verbose, WorkersPerRole
 
 
 def up(
     *,
+    project: ProjectSpec = None,
     broker: Broker = None,
     partitions: Partitions = None,
     port: ApiPort = None,
@@ -30,6 +31,10 @@ def up(
 
     own_port = None if broker else kafka_port or DEFAULT_PORT
     settings = settings_of(
-        broker=broker or f"{LOOPBACK}:{own_port}", partitions=partitions, api_port=port, data_dir=data_dir
+        broker=broker or f"{LOOPBACK}:{own_port}",
+        partitions=partitions,
+        api_port=port,
+        data_dir=data_dir,
+        project=project,
     )
     asyncio.run(run_up(Plan(settings, own_port, workers_per_role), verbose=verbose))

@@ -102,7 +102,7 @@ class Facts:
     waiting_letters: int | None = None
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
-    handler_error: str | None = None
+    project_error: str | None = None
     hidden_packages: Sequence[str] = ()
     """Where others have a package of one of our names, which our processes do not see."""
 

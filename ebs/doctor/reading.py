@@ -40,7 +40,7 @@ _POLL_MS = 100
 
 
 async def read_facts(settings: Settings, cluster: Cluster) -> Facts:
-    """Return the facts of a broker that answers; `handler_error` and `waiting_letters` are others' to find out.
+    """Return the facts of a broker that answers; `project_error` and `waiting_letters` are others' to find out.
 
     Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
     """

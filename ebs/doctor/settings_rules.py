@@ -34,13 +34,13 @@ def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "tasks that still run then start again on other workers",
             f"set EBS_DRAIN_S below {_GRACE_S}, or raise stop_grace_period / terminationGracePeriodSeconds above it",
         )
-    if facts.handler_error is not None:
+    if facts.project_error is not None:
         yield Finding(
             Severity.ERROR,
-            "handler",
-            facts.handler_error,
+            "project",
+            facts.project_error,
             "no processing worker starts",
-            "name a function that can be imported from here: EBS_HANDLER=package.module:function",
+            "name a module that can be imported from here and has a project: EBS_PROJECT=shop.work",
         )
     for path in facts.hidden_packages:
         yield Finding(

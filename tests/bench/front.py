@@ -53,7 +53,7 @@ TABS = 100
 TABS_S = 30.0
 TABS_ROUNDS = 3
 TABS_OBJECTS = 5_000
-_DYING = {"EBS_HANDLERS": json.dumps({"letter": "dashboard_handlers:mended"}), "GATES": "/nonexistent"}
+_DYING = {"EBS_PROJECT": "dashboard_handlers", "GATES": "/nonexistent"}
 
 
 @contextmanager

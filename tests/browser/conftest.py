@@ -6,7 +6,6 @@ Screenshots are left in tests/browser/screenshots (not in the repository): what 
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +43,7 @@ class System:
         self.gates = directory / "gates"
         self.gates.mkdir()
         self.env = {"EBS_BROKER": broker.bootstrap, "EBS_PARTITIONS": str(PARTITIONS)}
-        names = {"gated": "gated", "letter": "mended", "mail": "paced", "report": "paced"}
-        handlers = json.dumps({kind: f"dashboard_handlers:{name}" for kind, name in names.items()})
-        self.handlers = {"EBS_HANDLER": "dashboard_handlers:at_once", "EBS_HANDLERS": handlers}
-        self.handlers["GATES"] = str(self.gates)
+        self.handlers = {"EBS_PROJECT": "dashboard_handlers", "GATES": str(self.gates)}
         self.fleet = Fleet(broker.bootstrap, directory, self.env | PATIENT | self.handlers)
         data = {"EBS_DATA_DIR": str(directory / "api"), "EBS_STATS_DB": str(directory / "api.db")}
         self.api = ApiProcess(directory, **self.env, **data)

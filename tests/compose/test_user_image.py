@@ -23,10 +23,10 @@ TAG = "shop:test"
 def shop(stack: Stack) -> Iterator[Stack]:
     """Return the stack with the user's image as its processor, until these tests are over."""
     stack.build(TAG, SHOP, "Dockerfile")
-    stack.set(EBS_IMAGE=TAG, EBS_HANDLER="shop.work:describe")
+    stack.set(EBS_IMAGE=TAG, EBS_PROJECT="shop.work")
     stack.up("--no-deps", "processing")
     yield stack
-    stack.set(EBS_IMAGE=IMAGE, EBS_HANDLER="")
+    stack.set(EBS_IMAGE=IMAGE, EBS_PROJECT="")
     stack.up("--no-deps", "processing")
 
 

@@ -27,7 +27,7 @@ async def test_tasks_of_an_object_never_meet(broker: EmbeddedKafka, fleet: Fleet
     order = {"EBS_ORDER": "key"}
     fleet.start("distribution", **order, **PATIENT)
     fleet.start("statistics", **PATIENT)
-    spanned = {"EBS_HANDLER": "order_handlers:spanned", "ORDER_HANDLER_SPANS": str(path)}
+    spanned = {"EBS_PROJECT": "order_handlers", "ORDER_HANDLER_SPANS": str(path)}
     for name in ("processing-1", "processing-2"):
         fleet.start("processing", name, **spanned, **order, **TAKEN_OVER)
     await until(

@@ -75,7 +75,7 @@ async def test_worker_that_hangs_ends_and_another_one_takes_over(
 
 async def test_idle_workers_and_waiting_tasks_are_left_alone(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Nothing to do, slow handlers that fill the pool, retries that wait, a pause with lag: none of it is standing."""
-    slow = {"EBS_HANDLER": "fault_handlers:planned", "EBS_CONCURRENCY": "2"}
+    slow = {"EBS_PROJECT": "fault_handlers", "EBS_CONCURRENCY": "2"}
     fleet.start("distribution", **LIMIT)
     fleet.start("statistics", **LIMIT)
     fleet.start("processing", **LIMIT, **slow)

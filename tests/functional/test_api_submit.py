@@ -262,7 +262,7 @@ def test_bulk_that_breaks_off_says_what_is_stored(api):
     assert document["safe_to_repeat"] is False
 
 
-HANDLED = {"handlers": {"image": "shop:resize", "mail": "shop:send"}}
+HANDLED = {"project": "sample_handlers:two_kinds"}
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_kind_without_a_handler_is_refused_where_kinds_have_handlers(make_api, b
     if status == 422:
         (error,) = answer.json()["errors"]
         assert "#/kind" == error["pointer"]
-        assert "EBS_HANDLERS" in error["detail"]
+        assert "There are functions for" in error["detail"]
         assert ('did you mean "image"?' in error["detail"]) == ("kind" in body)
         assert [] == stored(api)
 

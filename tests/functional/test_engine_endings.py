@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from engine_bench import Bench, Gate, request
 from fakes import settle, until
+from loaded_handlers import in_hand, limits
 from running_handlers import eventually
 
 from agents.engine.draining import Drainer
-from agents.execution.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers
 from app.errors import HandlersStuck
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
+
+if TYPE_CHECKING:
+    from agents.execution.loading import LoadedHandler
 
 DRAIN = (b"drain:processing-1", b'{"type":"DRAIN","at_ms":1}')
 
@@ -121,8 +125,8 @@ class Hanging:
 
 async def hanging_bench(hanging: Hanging, *, time_limit_s: float) -> Bench:
     """Return an engine of two places that runs the handler in threads."""
-    handlers = Handlers(LoadedHandler("tests:hanging", hanging, "thread"), {})
-    one = Bench(hanging, concurrency=2, handlers=handlers, time_limit_s=time_limit_s)
+    handlers = Handlers(in_hand(hanging, "tests:hanging", within=limits(time_limit_s=time_limit_s)), {})
+    one = Bench(hanging, concurrency=2, handlers=handlers)
     await one.start()
     one.worker.ownership.give(0)
     return one

@@ -8,11 +8,11 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import request
 from fakes import settle, until
+from loaded_handlers import by_name, in_hand
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
-from running_handlers import by_name, in_hand
 
 from agents.engine.processing_figures import describe_running
-from agents.execution.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
 from app.rules.offsets import PartitionProgress
 from app.rules.owner_lives import Life, join_metadata, split_metadata
@@ -140,7 +140,7 @@ async def test_last_line_of_a_worker_names_what_it_had_in_hand(bench, gate):
     def at_once(_task: Any, _context: Any) -> None:
         said.append(describe_running(one.engine))
 
-    slow = LoadedHandler("shop:gate", lambda task, _: gate(task), "coroutine")
+    slow = in_hand(lambda task, _: gate(task), "shop:gate", mode="coroutine")
     one = await bench(None, handlers=Handlers(slow, {"quick": in_hand(at_once)}))
     assert "" == describe_running(one.engine)
     one.worker.ownership.give(0, members=LIVING)

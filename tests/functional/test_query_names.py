@@ -69,8 +69,8 @@ def stored(api):
     return [decode_object(record.value) for (topic, _), log in topics if topic == OBJECTS for record in log]
 
 
-@pytest.mark.parametrize("setting", [{"handler": "agents.examples:x"}, {"handlers": {"default": "agents.examples:x"}}])
-def test_nothing_is_made_up_for_handlers(make_api, setting):
+@pytest.mark.parametrize("setting", [{"project": "fault_handlers"}, {"project": "sample_handlers:two_kinds"}])
+def test_nothing_is_made_up_for_a_project(make_api, setting):
     """One, many and those of a batch: 422 with the reason and the setting."""
     api = make_api(**setting)
     for body, query in itertools.product(NOTHING, ("", "?count=3")):
@@ -82,9 +82,9 @@ def test_nothing_is_made_up_for_handlers(make_api, setting):
     assert [] == stored(api)
 
 
-def test_what_is_left_out_is_empty_for_handlers(make_api):
+def test_what_is_left_out_is_empty_for_a_project(make_api):
     """An object with a kind only may be all that a handler needs; it gets no made-up text."""
-    api = make_api(handler="agents.examples:x")
+    api = make_api(project="fault_handlers")
     assert 202 == api.post("/api/objects", json={"kind": "nightly"}).status_code
     assert 202 == api.post("/api/objects", json={"content": "c"}).status_code
     assert [("", "", "nightly"), ("", "c", "default")] == sorted(
@@ -92,8 +92,8 @@ def test_what_is_left_out_is_empty_for_handlers(make_api):
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"handler": "agents.examples:x", "generate": True}])
-def test_objects_are_made_up_without_handlers_or_where_it_is_wanted(make_api, settings):
+@pytest.mark.parametrize("settings", [{}, {"project": "fault_handlers", "generate": True}])
+def test_objects_are_made_up_without_a_project_or_where_it_is_wanted(make_api, settings):
     """As clients without the prefix do, and the demonstration."""
     api = make_api(**settings)
     assert 202 == api.post("/api/objects").status_code

@@ -30,8 +30,7 @@ PARTITIONS = 4
 LONGEST_WAIT_S = 16
 """Somewhat more than the longest `for` of an alert, in a hurry."""
 ENVIRONMENT = {
-    "EBS_HANDLER": "fault_handlers:planned",
-    "EBS_HANDLERS": '{"stuck": "fault_handlers:stuck"}',
+    "EBS_PROJECT": "fault_handlers",
     # So long that those who wait become more and more, however long it takes until that is noticed.
     "EBS_RETRY_TIERS_S": "600",
     # Short for the stuck ones, long for all others on a slow machine.

@@ -26,8 +26,7 @@ MOST_DEATHS = len(WORKERS) * (MIN_TASKS + CONCURRENCY)
 """Until all workers have stopped: each does so by itself, at once, and need not hear of the other one."""
 MAILS, IMAGES = 600, 150
 ENVIRONMENT = {
-    "EBS_HANDLER": "mended_handler:at_once",
-    "EBS_HANDLERS": '{"mail": "mended_handler:mended"}',
+    "EBS_PROJECT": "mended_handler:only_mails",
     "EBS_MAX_ATTEMPTS": "1",
     "EBS_CONCURRENCY": str(CONCURRENCY),
     "EBS_BREAKER_DEAD_SHARE": "0.5",

@@ -23,7 +23,6 @@ from ebs.local.embedded_kafka import EmbeddedKafka
 
 EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
-HANDLERS = json.dumps({"order": "shop.work:price", "apart": "shop.work:price_apart"})
 STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
 
 
@@ -119,7 +118,7 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     shop = make_shop(tmp_path)
     folder = shop.folder
     ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
-    with running(shop.programs / "ebs", "up", *ports, cwd=folder, PYTHONPATH="lib", EBS_HANDLERS=HANDLERS) as system:
+    with running(shop.programs / "ebs", "up", "--project", "shop.work", *ports, cwd=folder, PYTHONPATH="lib") as system:
         url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             for kind in ("order", "apart"):

@@ -60,7 +60,7 @@ NAMED = {
     ("error", "ebs-distribution", "3 records of objects were deleted before they were read"),
     ("warning", "ebs-processing", "no members"),
     ("warning", "workers", "processing/gone sent its last heartbeat"),
-    ("error", "handler", "no.such cannot be imported"),
+    ("error", "project", "no.such cannot be imported"),
     ("info", "dead letters", "the API does not answer"),
     ("info", "clocks", "cannot be compared"),
 }
@@ -137,7 +137,7 @@ async def seed(bootstrap: str) -> None:
 
 def test_each_misconfiguration_is_named(make_kafka, environment):
     """Exit code 1, and a finding for each thing that is wrong, with its fix."""
-    environment.setenv("EBS_HANDLER", "no.such:handler")
+    environment.setenv("EBS_PROJECT", "no.such")
     kafka = make_kafka(BROKER)
     asyncio.run(seed(kafka.bootstrap))
     exit_code, findings = examine(kafka.bootstrap)

@@ -161,7 +161,7 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
         await secure.allow(user, rights_of(user))
     made = ebs("topics", "--timeout", "100", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
     assert 0 == made.returncode, made.stderr
-    env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_HANDLER": "mended_handler:mended"}
+    env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_PROJECT": "mended_handler"}
     env["MENDED_FILE"] = str(tmp_path / "mended")
     fleet = make_fleet(**env, EBS_BREAKER_DEAD_SHARE="1", EBS_BREAKER_MIN_TASKS="2")
     for role in ROLES:

@@ -22,7 +22,7 @@ def site(shared_broker, tmp_path):
     """Return a collector, an API and workers that send their spans there."""
     with running_site(shared_broker, tmp_path) as place, Collector() as collector:
         env = SETTINGS | collector.environment
-        env["EBS_HANDLERS"] = '{"slow": "traced_handler:in_a_thread", "quick": "traced_handler:in_the_loop"}'
+        env["EBS_PROJECT"] = "traced_handler"
         env["MENDED_FILE"] = str(tmp_path / "mended")
         with place.workers(**PATIENT, **env) as fleet, place.api(**env) as api:
             yield collector, api, fleet

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebs import Reject, Retry
+from ebs import Project, Reject, Retry
 
 if TYPE_CHECKING:
     from ebs import Context, Task
@@ -41,3 +41,11 @@ async def paced(task: Task, context: Context) -> dict[str, Any]:
     if task.kind == "mail" and task.sequence == 2 and context.attempt == 1:
         raise Retry(delay_s=1, reason="the mail server is busy")
     return {"sent": task.sequence}
+
+
+project = Project()
+project.task("*")(at_once)
+project.task("gated")(gated)
+project.task("letter")(mended)
+project.task("mail")(paced)
+project.task("report")(paced)

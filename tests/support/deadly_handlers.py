@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import multiprocessing
 import os
 import signal
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = ("coroutine", "thread", "inline")
 DEADLY = {
-    "EBS_HANDLERS": json.dumps({kind: f"deadly_handlers:{kind}" for kind in KINDS}),
+    "EBS_PROJECT": "deadly_handlers",
     "EBS_RETRY_TIERS_S": "1",
     "EBS_MAX_ATTEMPTS": "2",
 }
@@ -102,3 +101,8 @@ _ACTS: dict[str, Callable[[], object]] = {
     "take all descriptors": _take_all_descriptors,
     "freeze the time": _freeze_the_time,
 }
+
+
+project = ebs.Project()
+for one in (coroutine, thread, inline):
+    project.task(one.__name__)(one)

@@ -9,17 +9,17 @@ import msgspec
 from aiokafka import TopicPartition
 from fakes import FakeStream, FakeWorker
 from histories import task_event
+from loaded_handlers import in_hand, limits
 from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.executor import Executor
-from agents.execution.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers
 from app.events import TaskCreated, TaskFinished, decode_task_event, encode
 from app.names import BARE
 from app.rules.control import ControlState
 from app.rules.owner_lives import split_metadata
-from app.rules.retry_policy import RetryPolicy
 from ebs.marks import is_inline
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class Bench:
             clock_ms=lambda: NEVER_MS,
         )
         mode = "inline" if is_inline(handler) else "coroutine"
-        loaded = LoadedHandler("tests:handler", lambda task, _context: handler(task), mode)
+        within = limits(attempts=max_attempts, time_limit_s=time_limit_s)
+        loaded = in_hand(lambda task, _context: handler(task), "tests:handler", mode=mode, within=within)
         self.handlers = handlers or Handlers(loaded, {})
         self.engine = Engine(
             self.lanes,
@@ -112,11 +113,8 @@ class Bench:
             partition_count=PARTITIONS,
             handlers=self.handlers,
             control=self.control,
-            retry_policy=RetryPolicy((1, 10, 60), max_attempts, 86_400_000),
             concurrency=concurrency,
             one_at_a_time_by_object=by_object,
-            time_limit_s=time_limit_s,
-            max_result_bytes=65_536,
             worker="processing-1",
             clock_ms=lambda: NOW_MS,
             dead_shares=dead_shares,
@@ -126,7 +124,7 @@ class Bench:
     async def start(self) -> None:
         """Begin to read."""
         await self.worker.start()
-        self.executor = Executor(self.handlers, max_result_bytes=65_536)
+        self.executor = Executor(self.handlers)
         self.engine.open(self.executor)
         self.running = asyncio.create_task(self.engine.run(self.stream))
         self.committing = asyncio.create_task(self.lanes.commit_forever())

@@ -16,13 +16,14 @@ from aiokafka import TopicPartition
 from fake_steps import FakeStore
 from fakes import FakeStream, FakeWorker
 from histories import task_event
+from loaded_handlers import in_hand, limits
 from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
 from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
 from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -34,13 +35,13 @@ from app.events import (
 )
 from app.names import BARE, REDRIVEN_TABLE
 from app.rules.control import ControlState
-from app.rules.retry_policy import RetryPolicy
 from app.streaming.partition import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agents.engine.attempt import Attempt
+    from agents.execution.loading import LoadedHandler
 
 PARTITIONS = 2
 TIERS_S = (1, 10)
@@ -94,17 +95,15 @@ class World:
             max_parked=_SMALL["max_parked"],
             crowded_bytes=_SMALL["crowded_bytes"],
         )
+        within = limits(attempts=3, time_limit_s=1e9, tiers_s=TIERS_S)
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
             partition_count=PARTITIONS,
-            handlers=Handlers(LoadedHandler("tests:handler", cast("Any", None), "coroutine"), {}),
+            handlers=Handlers(in_hand(None, mode="coroutine", within=within), {}),
             control=self.control,
-            retry_policy=RetryPolicy(TIERS_S, 3, 86_400_000),
             concurrency=concurrency,
             one_at_a_time_by_object=by_object,
-            time_limit_s=1e9,
-            max_result_bytes=65_536,
             worker=WORKER,
             clock_ms=self.now_ms,
             max_backlog=_SMALL["max_backlog"],

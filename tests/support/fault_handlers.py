@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebs import Reject
+from ebs import Project, Reject
 
 if TYPE_CHECKING:
     from ebs import Context, Task
 
 FLAKY_ATTEMPTS = 3
-PLANNED = {"EBS_HANDLER": "fault_handlers:planned", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
+PLANNED = {"EBS_PROJECT": "fault_handlers", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
 """Settings of a worker that does what objects' names say."""
 
 
@@ -43,3 +43,8 @@ async def planned(task: Task, context: Context) -> str:
 def stuck(_task: Task, _context: Context) -> None:
     """Take no notice of any time limit: the thread is left behind."""
     time.sleep(600)
+
+
+project = Project()
+project.task("*")(planned)
+project.task("stuck")(stuck)

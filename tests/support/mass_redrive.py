@@ -36,7 +36,7 @@ def mass_redrive(site: Site, task_count: int, patience_s: float) -> Outcome:
     """Let tasks die, mend what they need, redrive all by their error, and wait until they are finished."""
     mended = site.directory / "mended"
     environment = {
-        "EBS_HANDLER": "mended_handler:mended",
+        "EBS_PROJECT": "mended_handler",
         "EBS_MAX_ATTEMPTS": "1",
         "MENDED_FILE": str(mended),
         **PATIENT,

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ebs import Project
+
 
 def at_once(_task: Any, _context: Any) -> None:
     """Finish."""
@@ -16,3 +18,12 @@ def mended(task: Any, _context: Any) -> str:
     if not Path(os.environ["MENDED_FILE"]).exists():
         raise ConnectionError(f"no connection for {task.task_id}")
     return "done"
+
+
+project = Project()
+project.task("*")(mended)
+
+only_mails = Project()
+"""Only mails need what is down."""
+only_mails.task("*")(at_once)
+only_mails.task("mail")(mended)

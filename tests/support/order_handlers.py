@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ebs import Project
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -71,3 +73,7 @@ def meetings(spans: list[Span]) -> list[tuple[Span, Span]]:
         if before is None or span.end_s > before.end_s:
             latest[span.object_id] = span
     return met
+
+
+project = Project()
+project.task("*")(spanned)

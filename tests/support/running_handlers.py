@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from histories import task_event
+from loaded_handlers import LONG_S
 
 from agents.execution.executor import Executor
-from agents.execution.loading import Handlers, LoadedHandler, mode_of, resolve
+from agents.execution.loading import Handlers
 from app.events import TaskCreated
 from ebs import Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agents.execution.loading import LoadedHandler
+
 NOW_MS = 1_795_489_276_303
-LONG_S = 60.0
-"""A time limit that no test reaches."""
 
 
 def some_task(content: str = "some content", *, attempt: int = 1) -> TaskCreated:
@@ -29,23 +30,13 @@ def some_task(content: str = "some content", *, attempt: int = 1) -> TaskCreated
     return msgspec.structs.replace(task, name="a name", content=content)
 
 
-def in_hand(function: Any, name: str = "shop:work") -> LoadedHandler:
-    """Return a function as a loaded handler."""
-    return LoadedHandler(name, function, mode_of(function))
-
-
-def by_name(name: str) -> LoadedHandler:
-    """Return one of `sample_handlers`, as a worker loads it."""
-    return in_hand(resolve(f"sample_handlers:{name}"), f"sample_handlers:{name}")
-
-
 class Bench:
     """An executor, and short ways to run things on it."""
 
     def __init__(self, *handlers: LoadedHandler, **options: Any) -> None:
         """Make the executor, in the running loop."""
         known = Handlers(handlers[0], {handler.name: handler for handler in handlers[1:]})
-        self.executor = Executor(known, **({"max_result_bytes": 1_000, "process_count": 1} | options))
+        self.executor = Executor(known, **({"process_count": 1} | options))
 
     @staticmethod
     def context(task: TaskCreated | None = None, *, limit_s: float = LONG_S) -> Context:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebs import Reject, Retry, cpu_bound, inline
+from ebs import Project, Reject, Retry, cpu_bound, inline
 
 if TYPE_CHECKING:
     from ebs import Context, Task
@@ -119,7 +119,7 @@ ENDINGS: dict[str, Any] = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "no JSON": object,
-    "long": lambda: "x" * 2_000,
+    "long": lambda: "x" * 70_000,
 }
 
 
@@ -205,3 +205,18 @@ class Resizer:
 instance = Resizer()
 partial = functools.partial(with_default, _size=4)
 number = 7
+
+project = Project()
+"""All that work, each by its own name as the kind."""
+for one in (plain, coroutine, at_once, compute, log_lines, never_end, leave_a_trace, with_default, instance, partial):
+    name = getattr(one, "__name__", "instance" if one is instance else "partial")
+    project.task(name)(one)
+for one in (end, end_in_the_loop, end_in_a_thread, end_at_once):
+    project.task(one.__name__)(one)
+project.task("instance.method")(instance.method)
+
+two_kinds = Project()
+"""Of two kinds, as most users' are."""
+two_kinds.task("image")(compute)
+two_kinds.task("mail")(plain)
+empty = Project()

@@ -8,6 +8,8 @@ from typing import Any
 
 from opentelemetry import trace
 
+from ebs import Project
+
 
 def in_a_thread(_task: Any, _context: Any) -> str:
     """Fail until the file of MENDED_FILE is there, then return the current span."""
@@ -23,3 +25,8 @@ async def in_the_loop(_task: Any, _context: Any) -> str:
 
 def _span_id() -> str:
     return f"{trace.get_current_span().get_span_context().span_id:016x}"
+
+
+project = Project()
+project.task("slow")(in_a_thread)
+project.task("quick")(in_the_loop)

@@ -32,13 +32,17 @@ import os
 from pricing import price_of
 from taxes import TAX
 
-from ebs import cpu_bound
+from ebs import Project, cpu_bound
+
+project = Project()
 
 
+@project.task("order")
 def price(task, context):
     return {"price": price_of(task.content) + TAX, "folder": os.getcwd()}
 
 
+@project.task("apart")
 @cpu_bound
 def price_apart(task, context):
     return price(task, context)

@@ -206,12 +206,12 @@ def test_programs_share_one_environment(tmp_path, monkeypatch):
 
 
 def test_demonstration_makes_objects_up_and_keeps_statistics_in_the_current_folder(tmp_path, monkeypatch):
-    """`watch sqlite3 stats.db` of the README works beside it, and handlers of the user's get made-up objects."""
-    monkeypatch.setenv("EBS_HANDLER", "agents.examples:x")
+    """`watch sqlite3 stats.db` of the README works beside it, and no project of the user's gets made-up objects."""
+    monkeypatch.setenv("EBS_PROJECT", "agents.examples")
     monkeypatch.chdir(tmp_path)
     env = environment(plan_of(tmp_path / "elsewhere", broker="kafka:9092"))
     assert str(tmp_path / "stats.db") == env["EBS_STATS_DB"]
-    assert ("true", "0.05-0.2") == (env["EBS_GENERATE"], env["EBS_PROCESS_TIME"])
+    assert ("true", "0.05-0.2", "") == (env["EBS_GENERATE"], env["EBS_PROCESS_TIME"], env["EBS_PROJECT"])
     assert "false" == environment(Plan(load(), None))["EBS_GENERATE"]
 
 

@@ -191,7 +191,7 @@ def test_healthy_system_has_nothing_but_ok():
         (HEALTHY, {"max_task_age_h": 200}, "error", "EBS_RETENTION_DAYS", "longer", "raise EBS_RETENTION_DAYS"),
         (HEALTHY, {"window_retention_h": 500}, "warning", "EBS_RETENTION_DAYS", "500 h", "EBS_WINDOW_RETENTION_H"),
         (HEALTHY, {"order": "key"}, "info", "EBS_ORDER", "in order", "EBS_MAX_ATTEMPTS=1"),
-        (replace(HEALTHY, handler_error="EBS_HANDLER=a:b: no"), {}, "error", "handler", "a:b", "EBS_HANDLER="),
+        (replace(HEALTHY, project_error="EBS_PROJECT=a.b: no"), {}, "error", "project", "a.b", "EBS_PROJECT="),
         (replace(HEALTHY, hidden_packages=["/shop/app"]), {}, "warning", "imports", "/shop/app", "ebs.start"),
         (replace(HEALTHY, disk_free_bytes=2 << 30), {}, "warning", "disk", "2.0 GiB of 100", "EBS_DATA_DIR"),
         (replace(HEALTHY, disk_free_bytes=1 << 20), {}, "error", "disk", "0.0 GiB", "EBS_DATA_DIR"),

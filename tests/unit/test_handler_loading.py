@@ -1,18 +1,20 @@
-"""From settings to handlers: what is found, how it runs, and what is refused with which words."""
+"""From EBS_PROJECT to what runs: how it is found, which function has a kind, and what is refused with which words."""
 
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sample_handlers
+from running_handlers import some_task
 
-from agents.execution.loading import HandlerRefused, load_handlers, mode_of
+from agents.execution.loading import Address, LoadedHandler, find, load_handlers
 from app.errors import SettingsError
+from app.rules.retry_policy import RetryPolicy
+from app.settings.project import handled_kinds, load_project, makes_objects_up
 from app.settings.settings import ProcessTime, Settings
-from ebs import Reject
+from ebs import Context, Reject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,100 +22,96 @@ if TYPE_CHECKING:
 AT_ONCE = ProcessTime(0.0, 0.0)
 
 
-def refusal(**settings: object) -> str:
+def loaded(kind: str, **settings: Any) -> LoadedHandler:
+    """Return the handler of a kind."""
+    return load_handlers(Settings(**settings)).for_kind(kind)
+
+
+def refusal(spec: str) -> str:
     """Return the words of a refusal."""
     with pytest.raises(SettingsError) as caught:
-        load_handlers(Settings(**settings))
+        load_handlers(Settings(project=spec))
     return str(caught.value)
 
 
-def test_a_kind_has_its_handler_and_all_others_have_the_general_one() -> None:
-    """EBS_HANDLERS wins for its kinds, EBS_HANDLER is for the rest."""
-    handlers = load_handlers(
-        Settings(handler="sample_handlers:plain", handlers={"image": "sample_handlers:compute"}),
-    )
-    assert ("sample_handlers:compute", sample_handlers.compute) == (
-        handlers.for_kind("image").name,
-        handlers.for_kind("image").function,
-    )
-    assert ("sample_handlers:plain", sample_handlers.plain) == (
-        handlers.for_kind("default").name,
-        handlers.for_kind("default").function,
-    )
-    assert ["sample_handlers:plain", "sample_handlers:compute"] == [handler.name for handler in handlers]
+def in_folder(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in a folder with a module, as a user does; the path is put back in the end."""
+    (folder / f"{name}.py").write_text(code)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
 
 
 @pytest.mark.parametrize(("process_time", "mode"), [(AT_ONCE, "inline"), (ProcessTime(3.0, 5.0), "coroutine")])
-def test_without_a_handler_tasks_take_time_only(process_time: ProcessTime, mode: str) -> None:
+def test_without_a_project_tasks_take_time_only(process_time: ProcessTime, mode: str) -> None:
     """The default handler takes a random time; if it takes none, it runs inline."""
-    loaded = load_handlers(Settings(process_time=process_time)).for_kind("any")
-    assert ("the default handler", mode) == (loaded.name, loaded.mode)
+    found = loaded("any", process_time=process_time)
+    assert ("the default handler", mode, None) == (found.name, found.mode, found.address)
+    assert handled_kinds(Settings()) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [
-        ("plain", "thread"),
-        ("coroutine", "coroutine"),
-        ("at_once", "inline"),
-        ("compute", "process"),
-        ("with_default", "thread"),
-        ("instance", "coroutine"),
-        ("instance.method", "thread"),
-        ("partial", "thread"),
-    ],
-)
-def test_how_a_handler_runs_is_seen_in_how_it_is_written(name: str, mode: str) -> None:
-    """Marks and `async` decide; objects and partials are looked into."""
-    loaded = load_handlers(Settings(handler=f"sample_handlers:{name}")).for_kind("default")
-    assert mode == loaded.mode
+def test_kind_has_its_function_which_any_process_finds() -> None:
+    """By the project's spec and the kind: a function may be a partial or an object, which has no name to import."""
+    spec = "sample_handlers:two_kinds"
+    found = loaded("image", project=spec)
+    assert ("sample_handlers:compute", "process", Address(spec, "image")) == (found.name, found.mode, found.address)
+    assert {"image", "mail"} == handled_kinds(Settings(project=spec))
+    assert "some content" == find(Address(spec, "mail"))(some_task(), Context(some_task(), 1.0))
+    with pytest.raises(Reject, match="has no function for kind gone any more"):
+        find(Address(spec, "gone"))
+
+
+def test_kind_without_a_function_is_rejected() -> None:
+    """A task of a misspelt kind dies with that reason: the default handler would make it look worked."""
+    found = loaded("imgae", project="sample_handlers:two_kinds", process_time=AT_ONCE)
+    assert "inline" == found.mode
+    with pytest.raises(Reject, match=r'no function of the project works on kind "default".*"image", "mail"'):
+        found.function(some_task(), None)  # type: ignore[arg-type]  # it looks at nothing
+
+
+def test_function_for_all_other_kinds_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no kind is unknown."""
+    code = "import ebs\nproject = ebs.Project()\n@project.task('*')\ndef run(task, context):\n    return task.kind\n"
+    in_folder(tmp_path, "takes_all", code, monkeypatch)
+    found = loaded("whatever", project="takes_all")
+    assert "default" == found.function(some_task(), Context(some_task(), 1.0))
+    assert handled_kinds(Settings(project="takes_all")) is None
+
+
+def test_policies_win_over_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a function does not say, the settings do."""
+    code = """
+import ebs
+project = ebs.Project()
+@project.task("a", attempts=2, backoff=[1, 5], max_age_s=60, time_limit_s=3, max_result_bytes=10)
+def a(task, context): ...
+@project.task("b")
+def b(task, context): ...
+"""
+    in_folder(tmp_path, "policies", code, monkeypatch)
+    settings = {"task_time_limit_s": 9.0, "max_result_bytes": 99, "max_attempts": 4, "max_task_age_h": 1.0}
+    own, others = (loaded(kind, project="policies", **settings).limits for kind in "ab")
+    assert (3, 10, RetryPolicy((1, 10, 60), 2, 60_000, [1, 5])) == own
+    assert (9.0, 99, RetryPolicy((1, 10, 60), 4, 3_600_000)) == others
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("sample_handlers", "must be package.module:function, such as shop.images:resize"),
-        ("sample_handlers.plain", "must be package.module:function, such as shop.images:resize"),
-        ("sample_handlers:plain()", "must be package.module:function, such as shop.images:resize"),
-        (":plain", "must be package.module:function, such as shop.images:resize"),
-        ("shop.images:resize", "shop.images cannot be imported: ModuleNotFoundError: No module named 'shop'"),
-        (
-            "sample_handlers:plane",
-            "there is no plane in sample_handlers: module 'sample_handlers' has no attribute 'plane'",
-        ),
-        ("sample_handlers:instance.run", "there is no instance.run in sample_handlers: 'Resizer' object has no"),
-        ("sample_handlers:number", "cannot be called, it is of type int: name a function"),
-        ("sample_handlers:Resizer", "is a class: name a function, or an instance with a `__call__` method"),
-        ("sample_handlers:generator", "is a generator (it has a `yield`): nothing would run it, use `return`"),
-        ("sample_handlers:async_generator", "is a generator (it has a `yield`): nothing would run it, use `return`"),
-        (
-            "sample_handlers:only_task",
-            "is called with (task, context), but takes (_task: 'Task') -> 'None': too many positional arguments",
-        ),
-        ("sample_handlers:keyword_needed", "missing a required"),
-        ("sample_handlers:inline_coroutine", "is `async def` and marked @inline: drop the mark, or make it a plain"),
-        ("sample_handlers:cpu_bound_coroutine", "is `async def` and marked @cpu_bound: drop the mark, or make it"),
-        ("sample_handlers:two_marks", "is marked @inline and @cpu_bound: it can run in one place only"),
-        ("builtins:max", "does not say which arguments it takes, wrap it in a `def`"),
+        ("sample_handlers.py", "sample_handlers.py cannot be imported: ModuleNotFoundError: No module named"),
+        ("./sample_handlers", "must be package.module or package.module:name, such as shop.work"),
+        ("sample_handlers:", "must be package.module or package.module:name, such as shop.work"),
+        ("sample_handlers:project()", "must be package.module or package.module:name, such as shop.work"),
+        ("shop.images", "shop.images cannot be imported: ModuleNotFoundError: No module named 'shop'"),
+        ("loaded_handlers", "there is no project in loaded_handlers: write `project = ebs.Project()` there"),
+        ("sample_handlers:number", "it is of type int, not Project: number in sample_handlers: write `number = ebs.P"),
+        ("sample_handlers:empty", 'it has no function: write @empty.task("kind") above one'),
     ],
 )
-def test_what_cannot_be_a_handler_is_refused_with_the_reason(spec: str, words: str) -> None:
+def test_what_is_no_project_is_refused_with_the_reason(spec: str, words: str) -> None:
     """The words name the variable, the spec, and what to do."""
-    said = refusal(handler=spec)
-    assert said.startswith(f"EBS_HANDLER={spec}: ")
+    said = refusal(spec)
+    assert said.startswith(f"EBS_PROJECT={spec}: ")
     assert words in said
-
-
-def test_a_handler_of_a_kind_is_refused_by_that_name() -> None:
-    """With several handlers, the words say which one."""
-    said = refusal(handlers={"image": "sample_handlers:plain", "text": "sample_handlers:plane"})
-    assert said.startswith("EBS_HANDLERS[text]=sample_handlers:plane: there is no plane in sample_handlers")
-
-
-def test_a_kind_that_no_object_can_have_is_refused() -> None:
-    """A handler that would never run is a mistake that somebody wants to hear of."""
-    said = refusal(handlers={"my images": "sample_handlers:plain"})
-    assert said.startswith("EBS_HANDLERS[my images]=sample_handlers:plain: no object has such a kind: ")
 
 
 @pytest.mark.parametrize(
@@ -123,32 +121,38 @@ def test_a_kind_that_no_object_can_have_is_refused() -> None:
         ("broken_exit", "raise SystemExit('usage: ...')\n", "SystemExit: usage: ... ("),
         ("broken_import", "import nowhere\n", "ModuleNotFoundError: No module named 'nowhere' ("),
         ("broken_syntax", "def f(:\n", "SyntaxError: invalid syntax (broken_syntax.py, line 1)"),
+        (
+            "broken_policy",
+            "import ebs\np = ebs.Project()\n@p.task('a', attempts=99)\ndef f(task, context): ...\n",
+            "ProjectRefused: the function of kind a, broken_policy:f, has attempts=99: it must be a whole number",
+        ),
+        (
+            "broken_marks",
+            "import ebs\nproject = ebs.Project()\n@ebs.inline\n@ebs.cpu_bound\n@project.task('a')\ndef f(t, c): ...\n",
+            "the function of kind a, broken_marks:f, is marked @inline and @cpu_bound: it can run in one place only",
+        ),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_refused_with_its_own_error(
+def test_module_that_cannot_be_used_is_refused_with_its_own_error(
     name: str, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The import's error, and the line that raised it: without that, nobody finds it."""
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / f"{name}.py").write_text(code)
-    said = refusal(handler=f"{name}:run")
-    assert said.startswith(f"EBS_HANDLER={name}:run: {name} cannot be imported: {words}")
-    line = code.count("\n")
-    assert said.endswith(f"{name}.py, line {line})")
+    in_folder(tmp_path, name, code, monkeypatch)
+    said = refusal(name)
+    assert words in said
+    assert f"{name}.py, line " in said or "broken_marks:f" in said
 
 
-def test_the_current_directory_can_be_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_folder_can_be_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beside where the worker is started is found, however Python was started."""
-    (tmp_path / "beside.py").write_text("def run(task, context):\n    return 'beside'\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    loaded = load_handlers(Settings(handler="beside:run")).for_kind("default")
-    assert "beside" == loaded.function(None, None)
+    code = "from ebs import Project\nproject = Project()\nproject.task('a')(lambda task, context: 'beside')\n"
+    in_folder(tmp_path, "beside", code, monkeypatch)
+    assert "beside" == loaded("a", project="beside").function(some_task(), Context(some_task(), 1.0))
 
 
 @pytest.mark.parametrize(
     ("spec", "code"),
-    [("app.work:run", ""), ("uses_agents:run", "from agents import Runner"), ("b:run", "import api.orders")],
+    [("app.work", ""), ("uses_agents", "from agents import Runner"), ("b", "import api.orders")],
 )
 def test_package_that_ours_hides_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, code: str
@@ -156,26 +160,20 @@ def test_package_that_ours_hides_is_named(
     """A user's `app`, and another library's `agents`, cannot be imported in a worker: the message says why."""
     for name in ("app", "agents", "api"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "work.py").write_text("def run(task, context): ...")
-    (tmp_path / f"{spec.partition(':')[0]}.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    said = refusal(handler=spec)
+        (tmp_path / name / "work.py").write_text("project = 1")
+    in_folder(tmp_path, spec, code, monkeypatch)
+    said = refusal(spec)
     name = (spec if not code else code.split()[1]).partition(".")[0]
     assert f"ebs has a package {name} of its own, which hides {tmp_path / name}" in said
 
 
-def test_a_function_that_is_no_handler_says_so_without_a_spec() -> None:
-    """The same rules hold for a function in hand."""
-    with pytest.raises(HandlerRefused, match="is called with"):
-        mode_of(lambda: None)
+def test_objects_are_made_up_where_there_is_no_project() -> None:
+    """Made-up work is nothing for a user's functions, unless it is asked for."""
+    assert makes_objects_up(Settings())
+    assert not makes_objects_up(Settings(project="sample_handlers"))
+    assert makes_objects_up(Settings(project="sample_handlers", generate=True))
 
 
-def test_kind_without_a_handler_is_rejected_where_only_some_have_one() -> None:
-    """A task of a misspelt kind dies with that reason: the default handler would make it look worked."""
-    handlers = load_handlers(Settings(handlers={"image": "sample_handlers:compute"}, process_time=AT_ONCE))
-    loaded = handlers.for_kind("imgae")
-    assert "inline" == loaded.mode
-    task = SimpleNamespace(kind="imgae")
-    with pytest.raises(Reject, match='no handler works on kind "imgae" \\(did you mean "image"\\?\\)'):
-        loaded.function(task, None)
+def test_project_is_imported_once() -> None:
+    """Whoever asks in a process gets the same functions."""
+    assert load_project("sample_handlers") is sample_handlers.project

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from app.rules.kinds import did_you_mean, handled_kinds, shown, why_unhandled
-from app.settings.settings import Settings
+from app.rules.kinds import did_you_mean, shown, why_unhandled
 
 
-def test_kinds_are_known_only_where_each_has_a_handler_of_its_own():
-    """Without any handler, and with one for all others, every kind is worked."""
-    assert handled_kinds(Settings()) is None
-    assert handled_kinds(Settings(handler="shop:any", handlers={"image": "shop:resize"})) is None
-    assert {"image"} == handled_kinds(Settings(handlers={"image": "shop:resize"}))
-
-
-def test_reason_names_the_kinds_and_the_settings():
+def test_reason_names_the_kinds_and_what_to_write():
     """At most ten kinds are listed."""
     assert why_unhandled("any", None) is None
     assert why_unhandled("image", {"image"}) is None
     said = why_unhandled("kind-99", {f"kind-{number}" for number in range(30)})
     assert said is not None
     assert "and 20 more" in said
-    assert "EBS_HANDLERS" in said
-    assert "EBS_HANDLER " in said
+    assert '@project.task("kind-99")' in said
+    assert '@project.task("*") for all other kinds' in said
 
 
 def test_odd_names_are_shown_on_one_short_line():

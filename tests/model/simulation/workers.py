@@ -21,7 +21,7 @@ from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import Handlers, LoadedHandler
+from agents.execution.loading import Handlers, LoadedHandler, limits_of
 from app.errors import HandlerCrashed
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
@@ -36,7 +36,6 @@ from app.names import (
     WINDOWS_TABLE,
 )
 from app.rules.control import ControlState
-from app.rules.retry_policy import RetryPolicy
 from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
@@ -217,13 +216,12 @@ class Worker:
             lanes,
             topic=self._names.task_requests,
             partition_count=self.settings.partitions,
-            handlers=Handlers(LoadedHandler("model:handler", cast("Any", None), "coroutine"), {}),
+            handlers=Handlers(
+                LoadedHandler("model:handler", cast("Any", None), "coroutine", limits_of(self.settings)), {}
+            ),
             control=control,
-            retry_policy=RetryPolicy(self.settings.retry_tiers_s, self.settings.max_attempts, 86_400_000),
             concurrency=self.settings.concurrency,
             one_at_a_time_by_object=self.settings.order == "key",
-            time_limit_s=self.settings.task_time_limit_s,
-            max_result_bytes=self.settings.max_result_bytes,
             worker=str(self.process),
         )
         tiers = self.ownership.input_topics[1:]

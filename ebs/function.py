@@ -1,0 +1,135 @@
+"""A function of a project: what can be one, where it runs, and by which policy."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from ebs.errors import ProjectRefused
+from ebs.marks import is_cpu_bound, is_inline
+from ebs.payloads import decoder_of
+
+Mode = Literal["inline", "coroutine", "thread", "process"]
+Backoff = float | Sequence[float] | Callable[[int], float]
+
+MAX_ATTEMPTS = 16
+"""Events count attempts in so many bits."""
+_YEAR_S = 366 * 86_400
+
+
+class Policy(NamedTuple):
+    """How a function is run; None: the setting decides. `Project.task` says what each is."""
+
+    attempts: int | None = None
+    backoff: Backoff | None = None
+    max_age_s: float | None = None
+    time_limit_s: float | None = None
+    max_result_bytes: int | None = None
+
+
+class Function(NamedTuple):
+    """A function, the kind of its tasks, and how it reads the JSON of a task's content.
+
+    `decode` raises `Reject` with the field that does not fit.
+    """
+
+    name: str
+    kind: str
+    call: Callable[..., Any]
+    policy: Policy
+    decode: Callable[[bytes], Any]
+
+    @property
+    def mode(self) -> Mode:
+        """Where it runs. Looked up when it is asked for: `@cpu_bound` may stand above `@project.task`."""
+        try:
+            return mode_of(self.call)
+        except ProjectRefused as error:
+            raise _refused(self.kind, self.call, error) from None
+
+
+def function_of(kind: str, call: Any, policy: Policy = Policy()) -> Function:  # noqa: B008  # it is frozen
+    """Return a user's function, checked; raises `ProjectRefused` with its name and what to change."""
+    try:
+        mode_of(call)
+        _check_policy(policy)
+        return Function(name_of(call), kind, call, policy, decoder_of(call))
+    except ProjectRefused as error:
+        raise _refused(kind, call, error) from None
+
+
+def name_of(call: Any) -> str:
+    """Return what people call a function: module:function. A partial is called like what it wraps."""
+    inner = getattr(call, "func", call)
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def mode_of(call: Any) -> Mode:
+    """Return how a function runs; raises `ProjectRefused` if it cannot be used."""
+    _check_callable(call)
+    _check_arguments(call)
+    is_async = _is_any(call, inspect.iscoroutinefunction)
+    if is_inline(call) and is_cpu_bound(call):
+        raise ProjectRefused("is marked @inline and @cpu_bound: it can run in one place only")
+    if is_inline(call) or is_cpu_bound(call):
+        mark = "@inline" if is_inline(call) else "@cpu_bound"
+        if is_async:
+            raise ProjectRefused(f"is `async def` and marked {mark}: drop the mark, or make it a plain `def`")
+        return "inline" if is_inline(call) else "process"
+    return "coroutine" if is_async else "thread"
+
+
+def _refused(kind: str, call: Any, why: ProjectRefused) -> ProjectRefused:
+    return ProjectRefused(f"the function of kind {kind}, {name_of(call)}, {why}")
+
+
+def _check_callable(call: Any) -> None:
+    if inspect.isclass(call):
+        raise ProjectRefused("is a class: use a function, or an instance with a `__call__` method")
+    if not callable(call):
+        raise ProjectRefused(f"cannot be called, it is of type {type(call).__name__}: use a function")
+    if _is_any(call, inspect.isgeneratorfunction) or _is_any(call, inspect.isasyncgenfunction):
+        raise ProjectRefused("is a generator (it has a `yield`): nothing would run it, use `return`")
+
+
+def _check_arguments(call: Any) -> None:
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError) as error:
+        raise ProjectRefused(f"does not say which arguments it takes, wrap it in a `def`: {error}") from error
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ProjectRefused(f"is called with (task, context), but takes {signature}: {error}") from error
+
+
+def _check_policy(policy: Policy) -> None:
+    _check_number("attempts", policy.attempts, 1, MAX_ATTEMPTS, whole=True)
+    _check_number("max_age_s", policy.max_age_s, 0, 10 * _YEAR_S)
+    _check_number("time_limit_s", policy.time_limit_s, 0.001, 86_400)
+    _check_number("max_result_bytes", policy.max_result_bytes, 0, 1_048_576, whole=True)
+    backoff = policy.backoff
+    if callable(backoff):
+        return
+    pauses: Any = backoff if isinstance(backoff, list | tuple) else (backoff,)
+    if not pauses:
+        raise ProjectRefused("has an empty list as backoff: name at least one pause, in seconds")
+    for pause in pauses:
+        _check_number("backoff", pause, 0, _YEAR_S)
+
+
+def _check_number(name: str, value: Any, least: float, most: float, *, whole: bool = False) -> None:
+    if value is None:
+        return
+    sort = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, sort) or not (least <= value <= most) or math.isnan(value):
+        what = "a whole number" if whole else "a number"
+        raise ProjectRefused(f"has {name}={value!r}: it must be {what} from {least:,} to {most:,}")
+
+
+def _is_any(call: Any, check: Any) -> bool:
+    """Return whether a function is of some sort, or the `__call__` of an object is."""
+    return bool(check(call) or check(call.__call__))

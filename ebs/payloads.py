@@ -1,0 +1,111 @@
+"""How a task's content becomes what a function asks for: `Task[Order]` is decoded to `Order`.
+
+A msgspec struct, a dataclass, a TypedDict, a pydantic model, or any type of these, lists and dicts that msgspec reads.
+`Task` alone takes any JSON value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from ebs.errors import ProjectRefused, Reject
+from ebs.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+def decoder_of(call: Any) -> Callable[[bytes], Any]:
+    """Return what reads the content for a function; raises `ProjectRefused` if its first parameter names no type."""
+    wanted = content_type(call)
+    try:
+        decoder = msgspec.json.Decoder(wanted, dec_hook=_read_model)
+        odd = [one for one in _custom_types(msgspec.inspect.type_info(wanted)) if not _is_model(one)]
+        reason = f"{odd[0].__name__} is no struct, dataclass, TypedDict or pydantic model" if odd else ""
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    if reason:
+        raise ProjectRefused(f"asks for Task[{_name_of(wanted)}], which no JSON can be read into: {reason}")
+
+    def decode(content: bytes) -> Any:
+        try:
+            return decoder.decode(content)
+        except _ERRORS as error:
+            raise Reject(f"the content does not fit {_name_of(wanted)}: {error}") from None
+
+    return decode
+
+
+def content_type(call: Any) -> Any:
+    """Return the T of the `Task[T]` that a function's first parameter is annotated with, `Any` for a bare `Task`."""
+    parameter = next(iter(inspect.signature(call).parameters.values()))
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty or parameter.kind is parameter.VAR_POSITIONAL:
+        return Any
+    if isinstance(annotation, str):
+        try:
+            annotation = _evaluated(call, annotation)
+        except Exception as error:
+            if "[" not in annotation:  # a bare Task, imported for type checkers only
+                return Any
+            raise ProjectRefused(
+                f"asks for {annotation}, which cannot be resolved ({type(error).__name__}: {error}): define and import "
+                "its types in the module itself, not in a function and not under TYPE_CHECKING"
+            ) from error
+    if annotation is Task or annotation is Any or annotation is object:
+        return Any
+    if get_origin(annotation) is Task:
+        (wanted,) = get_args(annotation)
+        return wanted
+    name = _name_of(annotation)
+    raise ProjectRefused(f"takes a {name} as its first argument, but it gets a task: annotate it as Task[{name}]")
+
+
+def _evaluated(call: Any, annotation: str) -> Any:
+    """Return what an annotation in quotes means, where the function stands. A partial and an object are looked into."""
+    inner = inspect.unwrap(getattr(call, "func", call))
+    method = inner if inspect.isroutine(inner) else type(inner).__call__
+    names = getattr(getattr(method, "__func__", method), "__globals__", {})
+    holder = types.SimpleNamespace(__annotations__={"task": annotation})
+    return get_type_hints(holder, globalns=names, include_extras=True)["task"]
+
+
+def _custom_types(info: Any) -> set[type]:
+    """Return the classes in a type that msgspec leaves to a hook."""
+    found: set[type] = set()
+    seen: list[Any] = []
+    waiting = [info]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, msgspec.inspect.CustomType):
+            found.add(one.cls)
+        elif isinstance(one, (list, tuple)):
+            waiting.extend(one)
+        elif isinstance(one, (msgspec.inspect.Type, msgspec.inspect.Field)) and not any(one is old for old in seen):
+            seen.append(one)
+            waiting.extend(getattr(one, name) for name in one.__struct_fields__)
+    return found
+
+
+def _is_model(wanted: Any) -> bool:
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and isinstance(wanted, type) and issubclass(wanted, pydantic.BaseModel)
+
+
+def _read_model(wanted: Any, value: Any) -> Any:
+    try:
+        return wanted.model_validate(value)
+    except ValueError as error:
+        said = [f"{one['msg']} - at `{'.'.join(map(str, one['loc']))}`" for one in error.errors()]  # type: ignore[attr-defined]  # pydantic's
+        raise ValueError("; ".join(said)) from None
+
+
+def _name_of(wanted: Any) -> str:
+    return wanted.__name__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted)

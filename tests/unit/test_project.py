@@ -1,0 +1,260 @@
+"""What a user registers: functions, their policies, and the types that they ask for. Mistakes are told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import sys
+from typing import Any, TypedDict
+
+import msgspec
+import pydantic
+import pytest
+import sample_handlers
+
+from ebs import Context, Project, Reject, Task, cpu_bound
+from ebs.errors import ProjectRefused
+from ebs.function import mode_of, name_of
+
+
+class Line(msgspec.Struct):
+    """A line of an order."""
+
+    sku: str
+    count: int = 1
+
+
+class Order(msgspec.Struct):
+    """An order, as a struct."""
+
+    customer: str
+    lines: list[Line]
+
+
+@dataclasses.dataclass
+class Letter:
+    """A letter, as a dataclass."""
+
+    to: str
+    sent_on: dt.date
+
+
+class Parcel(TypedDict):
+    """A parcel, as a dictionary."""
+
+    weight_g: int
+
+
+class Invoice(pydantic.BaseModel):
+    """An invoice, as a pydantic model."""
+
+    number: int
+    lines: list[str] = []
+
+
+class Odd:
+    """What no JSON can be read into."""
+
+
+def priced(task: Task[Order], context: Context) -> None:
+    """Take an order."""
+
+
+def posted(task: Task[Letter], context: Context) -> None:
+    """Take a letter."""
+
+
+def carried(task: Task[Parcel], context: Context) -> None:
+    """Take a parcel."""
+
+
+def billed(task: Task[list[Invoice]], context: Context) -> None:
+    """Take invoices."""
+
+
+def anything(task: Task, context: Context) -> None:
+    """Take any JSON value."""
+
+
+def bare(task, context):  # type: ignore[no-untyped-def]
+    """Take any JSON value."""
+
+
+def odd(task: Task[Odd], context: Context) -> None:
+    """Ask for the impossible."""
+
+
+def order_itself(order: Order, context: Context) -> None:
+    """Mistake the content for the task."""
+
+
+def unresolved(task: Task[Nowhere], context: Context) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Name a type that is not there."""
+
+
+def registered(function: Any, kind: str = "order", **policy: Any) -> Any:
+    """Return what a project keeps of a function."""
+    project = Project()
+    assert project.task(kind, **policy)(function) is function
+    return project.task_function(kind)
+
+
+@pytest.mark.parametrize(
+    ("function", "content", "expected"),
+    [
+        (priced, b'{"customer": "c", "lines": [{"sku": "a"}]}', Order("c", [Line("a", 1)])),
+        (posted, b'{"to": "t", "sent_on": "2026-11-28"}', Letter("t", dt.date(2026, 11, 28))),
+        (carried, b'{"weight_g": 5}', {"weight_g": 5}),
+        (billed, b'[{"number": 7}]', [Invoice(number=7)]),
+        (anything, b'{"any": [1, null, "x"]}', {"any": [1, None, "x"]}),
+        (bare, b'"text"', "text"),
+        (functools.partial(priced), b'{"customer": "c", "lines": []}', Order("c", [])),
+    ],
+)
+def test_content_becomes_what_the_function_asks_for(function, content, expected):
+    """A struct, a dataclass, a TypedDict, a pydantic model inside of a list, or any JSON value."""
+    assert expected == registered(function).decode(content)
+
+
+@pytest.mark.parametrize(
+    ("function", "content", "words"),
+    [
+        (
+            priced,
+            b'{"customer": "c", "lines": [{"sku": 7}]}',
+            "does not fit Order: Expected `str`, got `int` - at `$.lines[0].sku`",
+        ),
+        (priced, b'{"customer": "c"}', "Object missing required field `lines`"),
+        (posted, b'{"to": "t", "sent_on": "soon"}', "Invalid RFC3339 encoded date - at `$.sent_on`"),
+        (carried, b"null", "does not fit Parcel: Expected `object`, got `null`"),
+        (billed, b'[{"number": 1}, {"number": "x"}]', "at `number` - at `$[1]`"),
+        (anything, b"{", "Input data was truncated"),
+        (anything, b'"\xff"', "utf-8"),
+        (anything, b"[" * 100_000, "the content does not fit"),
+    ],
+)
+def test_content_that_does_not_fit_is_rejected_with_its_field(function, content, words):
+    """No attempt can succeed: the reason says what is wrong and where."""
+    with pytest.raises(Reject) as caught:
+        registered(function).decode(content)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            odd,
+            "asks for Task[Odd], which no JSON can be read into: Odd is no struct, dataclass, TypedDict or",
+        ),
+        (order_itself, "takes a Order as its first argument, but it gets a task: annotate it as Task[Order]"),
+        (unresolved, "asks for Task[Nowhere], which cannot be resolved (NameError: name 'Nowhere' is not defined)"),
+        (7, "cannot be called, it is of type int: use a function"),
+        (sample_handlers.Resizer, "is a class: use a function, or an instance with a `__call__` method"),
+        (sample_handlers.generator, "is a generator (it has a `yield`): nothing would run it, use `return`"),
+        (sample_handlers.async_generator, "is a generator (it has a `yield`): nothing would run it, use `return`"),
+        (sample_handlers.only_task, "is called with (task, context), but takes (_task: 'Task') -> 'None': too many"),
+        (sample_handlers.keyword_needed, "missing a required"),
+        (sample_handlers.inline_coroutine, "is `async def` and marked @inline: drop the mark, or make it a plain"),
+        (sample_handlers.cpu_bound_coroutine, "is `async def` and marked @cpu_bound: drop the mark, or make it"),
+        (sample_handlers.two_marks, "is marked @inline and @cpu_bound: it can run in one place only"),
+        (max, "does not say which arguments it takes, wrap it in a `def`"),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_registered(function, words):
+    """The words name the kind and the function, and what to change."""
+    with pytest.raises(ProjectRefused) as caught:
+        registered(function)
+    assert str(caught.value).startswith("the function of kind order, ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"attempts": 0}, "has attempts=0: it must be a whole number from 1 to 16"),
+        ({"attempts": 2.5}, "has attempts=2.5: it must be a whole number"),
+        ({"attempts": True}, "has attempts=True"),
+        ({"time_limit_s": 0}, "has time_limit_s=0: it must be a number from 0.001 to 86,400"),
+        ({"time_limit_s": float("nan")}, "has time_limit_s=nan"),
+        ({"time_limit_s": "30"}, "has time_limit_s='30'"),
+        ({"max_age_s": -1}, "has max_age_s=-1"),
+        (
+            {"max_result_bytes": 2_000_000},
+            "has max_result_bytes=2000000: it must be a whole number from 0 to 1,048,576",
+        ),
+        ({"backoff": []}, "has an empty list as backoff"),
+        ({"backoff": [1, -1]}, "has backoff=-1"),
+        ({"backoff": "soon"}, "has backoff='soon'"),
+    ],
+)
+def test_policies_are_checked(policy, words):
+    """A number that means nothing is told before any task is worked."""
+    with pytest.raises(ProjectRefused) as caught:
+        registered(anything, **policy)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["", "my images", "x" * 65, "a/b", 7, None])
+def test_kind_that_no_object_can_have_is_refused(kind):
+    """A function that would never run is a mistake that somebody wants to hear of."""
+    with pytest.raises(ProjectRefused, match="no object has the kind"):
+        Project().task(kind)
+
+
+def test_decorator_without_a_kind_is_told():
+    """It would register nothing, and the name would no longer be the function."""
+    with pytest.raises(ProjectRefused, match=r'write @project\.task\("kind"\)'):
+        Project().task(anything)  # type: ignore[arg-type]
+
+
+def test_kind_has_one_function():
+    """Two would be one too many, whichever wins."""
+    project = Project()
+    project.task("order")(priced)
+    with pytest.raises(ProjectRefused, match=r"kind order has two functions for its tasks, .*:priced and .*:anything"):
+        project.task("order")(anything)
+
+
+def test_kinds_are_known_unless_one_function_takes_all_others():
+    """Then none is unknown."""
+    project = Project()
+    project.task("order")(priced)
+    assert {"order"} == project.kinds
+    assert project.task_function("other") is None
+    project.task("*")(anything)
+    assert project.kinds is None
+    assert ("order", "*") == (project.task_function("order").kind, project.task_function("other").kind)
+
+
+def test_mark_counts_above_and_below_the_decorator():
+    """`@cpu_bound` over `@project.task` must not be lost in silence."""
+    project = Project()
+    cpu_bound(project.task("order")(bare))
+    try:
+        assert "process" == project.task_function("order").mode
+    finally:
+        del bare.ebs_cpu_bound
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "name"),
+    [
+        (sample_handlers.plain, "thread", "sample_handlers:plain"),
+        (sample_handlers.coroutine, "coroutine", "sample_handlers:coroutine"),
+        (sample_handlers.at_once, "inline", "sample_handlers:at_once"),
+        (sample_handlers.compute, "process", "sample_handlers:compute"),
+        (sample_handlers.instance, "coroutine", "sample_handlers:Resizer"),
+        (sample_handlers.instance.method, "thread", "sample_handlers:Resizer.method"),
+        (sample_handlers.partial, "thread", "sample_handlers:with_default"),
+    ],
+)
+def test_how_a_function_runs_is_seen_in_how_it_is_written(function, mode, name):
+    """Marks and `async` decide; objects and partials are looked into."""
+    assert (mode, name) == (mode_of(function), name_of(function))
+
+
+def test_pydantic_is_not_needed():
+    """A project without models must not make a worker import it."""
+    assert "pydantic" not in sys.modules["ebs.payloads"].__dict__
