@@ -68,6 +68,7 @@ from app.errors import SettingsError
 from app.kafka.cluster import cluster_of
 from app.process.garbage import collect_garbage_less_often
 from app.rules.counts import HOUR_MS
+from app.settings.project import project_of
 from app.settings.settings import Settings, load
 from app.streaming.progress_monitor import KafkaEnds, patience_s
 from app.streaming.watchdog import Watchdog
@@ -193,6 +194,7 @@ async def _to_docs() -> RedirectResponse:
 def _from_environment() -> FastAPI:
     try:
         settings = load()
+        project_of(settings)
         cluster = cluster_of(settings)
         tracing = tracing_from("ebs-api", settings.namespace) if settings.tracing else None
     except SettingsError as error:

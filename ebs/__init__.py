@@ -1,9 +1,12 @@
-"""What a handler is made of: its task, its context, the ways to fail, and the marks that say where it runs.
+"""What a project is made of: its functions, their tasks and context, the ways to fail, and the marks where they run.
 
-    # shop/images.py, used with EBS_HANDLERS='{"image": "shop.images:resize"}'
-    from ebs import Context, Reject, Retry, Task
+    # shop/images.py, used with `ebs up --project shop.images`
+    from ebs import Context, Project, Reject, Retry, Task
 
-    async def resize(task: Task, context: Context) -> object:
+    project = Project()
+
+    @project.task("image", attempts=5, time_limit_s=30)
+    async def resize(task: Task[str], context: Context) -> object:
         if not task.content.startswith("https://"):
             raise Reject("the content is no address of an image")
         async with asyncio.timeout_at(context.deadline):
@@ -22,7 +25,7 @@
 | `@inline def` | in the event loop, without any cost | must return at once: it holds up everything meanwhile |
 
 A handler returns what can be written as JSON, up to EBS_MAX_RESULT_BYTES. It raises `Retry`, `Reject`, or anything
-else, which is a failed attempt too. Its time limit is EBS_TASK_TIME_LIMIT_S for each attempt.
+else, which is a failed attempt too. Its time limit is for each attempt.
 
 **Handlers run at least once.** After a crash, or when a worker loses its partitions, unfinished tasks run again, with
 the same attempt number. What they return counts exactly once, what they do elsewhere does not: let it be idempotent,

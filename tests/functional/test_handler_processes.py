@@ -143,8 +143,8 @@ async def test_a_process_over_its_limit_is_killed(bench: Bench) -> None:
     with pytest.raises(TimeLimitExceeded) as caught:
         await bench.begin(NEVER_END, context)
     assert (
-        "handler sample_handlers:never_end took more than 1 s (its time_limit_s, or EBS_TASK_TIME_LIMIT_S): its process "
-        "was killed" == str(caught.value)
+        "handler sample_handlers:never_end took more than 1 s (its time_limit_s, or EBS_TASK_TIME_LIMIT_S): its "
+        "process was killed" == str(caught.value)
     )
     assert (True, False) == (context.cancelled, is_alive(pid))
     assert pid != (await compute(bench))["pid"]
