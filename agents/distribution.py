@@ -23,6 +23,7 @@ from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_erro
 from app.names import DISTRIBUTION, SEEN_TABLE
 from app.rules.distribution import SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
+from app.settings.project import project_of
 from app.streaming.topic_limits import SURELY_FITS_BYTES
 from app.telemetry.metrics import counter
 
@@ -60,6 +61,7 @@ class Distributor:
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
         self._spread = settings.order != "key"
+        self._project = project_of(settings)
         self._seen = SeenKeys(round(settings.seen_retention_h * 3_600_000))
         self._stream_time_ms: dict[int, int] = {}
         self.moved_count = 0
@@ -123,6 +125,7 @@ class Distributor:
         seen = step.rows(SEEN_TABLE, record.partition)
         if any(seen.get(key) is not None for key in self._seen.look_up_keys(event.object_id, stream_time_ms)):
             return
+        project = self._project
         made = split(
             event,
             record.partition,
@@ -132,6 +135,8 @@ class Distributor:
             max_task_count=self._max_task_count,
             at_ms=at_ms,
             spread=self._spread,
+            splits=project is not None and project.has("split", event.kind),
+            joins=project is not None and project.has("join", event.kind),
         )
         # The last one is the largest, by its number; none may be sent where not all can be.
         last = made.requests[-1][1]

@@ -69,6 +69,7 @@ _engine = Engine(
     control=_control,
     concurrency=_settings.concurrency,
     one_at_a_time_by_object=_settings.order == "key",
+    max_tasks_per_object=_settings.max_tasks_per_object,
     worker=app.worker_name,
     tracing=_attempt_tracing,
     dead_shares=_dead_shares,

@@ -10,7 +10,7 @@ Event ids are functions of what happened, never random: a replay after a crash w
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -31,14 +31,18 @@ Kind = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-
 TaskKind = Annotated[str, Meta(min_length=1, max_length=64)]
 MAX_TASKS = 10_000
 """Of one object, as the events can hold them; the setting `EBS_MAX_TASKS_PER_OBJECT` may be lower."""
+SPLIT_SEQUENCE, JOIN_SEQUENCE = MAX_TASKS, MAX_TASKS + 1
+"""Sequences of the two tasks that an object may have beside those that it is split into; their ids end with a word."""
 MAX_INSTANT_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: dates end there."""
 Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
 Duration = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
-Sequence = Annotated[int, Meta(ge=0, lt=MAX_TASKS)]
+Sequence = Annotated[int, Meta(ge=0, le=JOIN_SEQUENCE)]
 TaskCount = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
+TaskCountOrNone = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
+Role = Literal["split", "join"]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
 
@@ -60,7 +64,10 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
 
 
 class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """The request for a task, on `task-requests`. It has the fields of the handler's `Task`, and notes of retries."""
+    """The request for a task, on `task-requests`. It has the fields of the handler's `Task`, and notes of retries.
+
+    One with a `refusal` cannot be worked, and why.
+    """
 
     id: str
     object_id: ObjectId
@@ -72,29 +79,37 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     attempt: Attempt
     at_ms: Instant
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: str | msgspec.UnsetType = msgspec.UNSET
+    content: msgspec.Raw = msgspec.Raw(b"null")
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_error: str | msgspec.UnsetType = msgspec.UNSET
+    refusal: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASKS_CREATED"):
-    """Tasks of an object exist: `count` of them, from the sequence `first` on. A redrive makes one of them again."""
+    """Tasks of an object exist: `count` of them, from the sequence `first` on. A redrive makes one of them again.
+
+    Those of a `role` are no part of `task_count`, which is 0 if the object was split into nothing. `joins`: when all
+    tasks have finished, their results are joined.
+    """
 
     id: str
     object_id: ObjectId
     object_partition: Ordinal
     kind: TaskKind
     first: Sequence
-    count: TaskCount
-    task_count: TaskCount
+    count: TaskCountOrNone
+    task_count: TaskCountOrNone
     at_ms: Instant
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
+    joins: bool = False
 
     def __post_init__(self) -> None:
         """Refuse tasks that the object does not have; a decoder makes a `DecodeError` of it."""
-        if self.first + self.count > self.task_count:
+        if self.first + self.count > self.task_count and not (self.first >= MAX_TASKS and self.count == 1):
             raise ValueError(f"tasks {self.first} to {self.first + self.count - 1} of {self.task_count} tasks")
 
 
@@ -113,6 +128,7 @@ class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     worker: str
     wait_ms: Duration
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_FINISHED"):
@@ -132,6 +148,7 @@ class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     spent_ms: Duration
     result: msgspec.Raw = msgspec.Raw(b"null")
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Refuse a result that no row has room for; a decoder makes a `DecodeError` of it."""
@@ -156,6 +173,7 @@ class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     error_type: str = ""
     fingerprint: str = ""
+    role: Role | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):
@@ -183,6 +201,7 @@ class TaskCancelled(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag
     attempt: Attempt
     at_ms: Instant
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
 
 
 OneTaskEvent = TaskStarted | TaskFinished | TaskFailed | TaskRetried | TaskDead | TaskCancelled
@@ -195,6 +214,37 @@ class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-
     never: Annotated[int, Meta(ge=1, le=0)]
 
 
+class _ObjectEnded(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
+    """An object has ended; times in epoch ms. `tasks_*` count by where its tasks ended, split and join not included."""
+
+    id: str
+    object_id: ObjectId
+    kind: TaskKind
+    at_ms: Instant
+    created_at_ms: Instant | None
+    tasks_total: TaskCountOrNone
+    tasks_finished: TaskCountOrNone
+    tasks_dead: TaskCountOrNone
+    tasks_cancelled: TaskCountOrNone
+    end: int
+    """Which end of the object this is, from 1: a redrive lets it end again."""
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class ObjectFinished(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FINISHED"):
+    """All tasks have finished, and the join if there is one: its result is here."""
+
+
+class ObjectFailed(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FAILED"):
+    """A task, the split or the join is dead; a redrive can still finish it."""
+
+
+class ObjectCancelled(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_CANCELLED"):
+    """Tasks were cancelled, and none is dead."""
+
+
+ObjectEnd = ObjectFinished | ObjectFailed | ObjectCancelled
+
 encode = msgspec.json.Encoder().encode
 """Turn an event into the JSON bytes that go onto a topic."""
 
@@ -202,6 +252,8 @@ decode_object = cast("Callable[[bytes], ObjectCreated]", msgspec.json.Decoder(Ob
 """Turn bytes of `objects` into `ObjectCreated`; raises what `DECODE_ERRORS` lists (`explain_decode_error` words it)."""
 decode_task_request = cast("Callable[[bytes], TaskCreated]", msgspec.json.Decoder(TaskCreated | _OtherType).decode)
 """The same for `task-requests`."""
+decode_object_end = msgspec.json.Decoder(ObjectEnd).decode
+"""The same for `object-events`."""
 decode_task_event = msgspec.json.Decoder(TaskEvent).decode
 """The same for `task-events`."""
 
@@ -234,15 +286,22 @@ def tasks_created_id(object_id: str) -> str:
     return f"c-{object_id}"
 
 
+def role_of(sequence: int) -> Role | msgspec.UnsetType:
+    """Return the role of an object's task, UNSET of those that it was split into."""
+    return _ROLES.get(sequence, msgspec.UNSET)
+
+
 def task_id_of(object_id: str, sequence: int) -> str:
     """Return the id of an object's task; `sequence` counts from 0."""
-    return f"{object_id}-{sequence}"
+    return f"{object_id}-{_ROLES.get(sequence, sequence)}"
 
 
 def parse_task_id(task_id: str) -> tuple[str, int] | None:
     """Undo `task_id_of`; None for any other text."""
     match = _TASK_ID.fullmatch(task_id)
-    return None if match is None else (match[1], int(match[2]))
+    return None if match is None else (match[1], _SEQUENCES.get(match[2]) or int(match[2]))
 
 
-_TASK_ID = re.compile(r"(.+)-(0|[1-9]\d{0,8})", re.ASCII | re.DOTALL)
+_ROLES: dict[int, Role] = {SPLIT_SEQUENCE: "split", JOIN_SEQUENCE: "join"}
+_SEQUENCES: dict[str, int] = {role: sequence for sequence, role in _ROLES.items()}
+_TASK_ID = re.compile(r"(.+)-(0|[1-9]\d{0,8}|split|join)", re.ASCII | re.DOTALL)

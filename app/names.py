@@ -86,6 +86,11 @@ class Names:
         return self.of("task-events")
 
     @cached_property
+    def object_events(self) -> str:
+        """That objects have ended: what other systems subscribe to."""
+        return self.of("object-events")
+
+    @cached_property
     def dead_letters(self) -> str:
         """What could not be read or worked, and what was done to it."""
         return self.of("dead-letters")

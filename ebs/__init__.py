@@ -42,14 +42,16 @@ if TYPE_CHECKING:
 
     from ebs.context import Context
     from ebs.errors import Reject, Retry
+    from ebs.item import Item
     from ebs.marks import cpu_bound, inline
     from ebs.project import Project
     from ebs.task import Task
 
-__all__ = ["Context", "Project", "Reject", "Retry", "Task", "cpu_bound", "inline"]
+__all__ = ["Context", "Item", "Project", "Reject", "Retry", "Task", "cpu_bound", "inline"]
 
 _FILES = {
     "Context": "context",
+    "Item": "item",
     "Project": "project",
     "Reject": "errors",
     "Retry": "errors",

@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from ebs.errors import ProjectRefused
 from ebs.marks import is_cpu_bound, is_inline
-from ebs.payloads import decoder_of
+from ebs.payloads import decoder_of, results_decoder_of
 
+Role = Literal["split", "task", "join"]
 Mode = Literal["inline", "coroutine", "thread", "process"]
 Backoff = float | Sequence[float] | Callable[[int], float]
 
@@ -36,6 +37,7 @@ class Function(NamedTuple):
     """
 
     name: str
+    role: Role
     kind: str
     call: Callable[..., Any]
     policy: Policy
@@ -45,19 +47,20 @@ class Function(NamedTuple):
     def mode(self) -> Mode:
         """Where it runs. Looked up when it is asked for: `@cpu_bound` may stand above `@project.task`."""
         try:
-            return mode_of(self.call)
+            return mode_of(self.call, self.role)
         except ProjectRefused as error:
-            raise _refused(self.kind, self.call, error) from None
+            raise _refused(self.role, self.kind, self.call, error) from None
 
 
-def function_of(kind: str, call: Any, policy: Policy = Policy()) -> Function:  # noqa: B008  # it is frozen
+def function_of(role: Role, kind: str, call: Any, policy: Policy) -> Function:
     """Return a user's function, checked; raises `ProjectRefused` with its name and what to change."""
     try:
-        mode_of(call)
+        mode_of(call, role)
         _check_policy(policy)
-        return Function(name_of(call), kind, call, policy, decoder_of(call))
+        decode = results_decoder_of(call) if role == "join" else decoder_of(call)
+        return Function(name_of(call), role, kind, call, policy, decode)
     except ProjectRefused as error:
-        raise _refused(kind, call, error) from None
+        raise _refused(role, kind, call, error) from None
 
 
 def name_of(call: Any) -> str:
@@ -67,11 +70,11 @@ def name_of(call: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def mode_of(call: Any) -> Mode:
+def mode_of(call: Any, role: Role = "task") -> Mode:
     """Return how a function runs; raises `ProjectRefused` if it cannot be used."""
-    _check_callable(call)
-    _check_arguments(call)
-    is_async = _is_any(call, inspect.iscoroutinefunction)
+    _check_callable(call, role)
+    _check_arguments(call, "results" if role == "join" else "task")
+    is_async = _is_any(call, inspect.iscoroutinefunction) or _is_any(call, inspect.isasyncgenfunction)
     if is_inline(call) and is_cpu_bound(call):
         raise ProjectRefused("is marked @inline and @cpu_bound: it can run in one place only")
     if is_inline(call) or is_cpu_bound(call):
@@ -82,20 +85,21 @@ def mode_of(call: Any) -> Mode:
     return "coroutine" if is_async else "thread"
 
 
-def _refused(kind: str, call: Any, why: ProjectRefused) -> ProjectRefused:
-    return ProjectRefused(f"the function of kind {kind}, {name_of(call)}, {why}")
+def _refused(role: Role, kind: str, call: Any, why: ProjectRefused) -> ProjectRefused:
+    what = "function" if role == "task" else role
+    return ProjectRefused(f"the {what} of kind {kind}, {name_of(call)}, {why}")
 
 
-def _check_callable(call: Any) -> None:
+def _check_callable(call: Any, role: Role) -> None:
     if inspect.isclass(call):
         raise ProjectRefused("is a class: use a function, or an instance with a `__call__` method")
     if not callable(call):
         raise ProjectRefused(f"cannot be called, it is of type {type(call).__name__}: use a function")
-    if _is_any(call, inspect.isgeneratorfunction) or _is_any(call, inspect.isasyncgenfunction):
+    if role != "split" and (_is_any(call, inspect.isgeneratorfunction) or _is_any(call, inspect.isasyncgenfunction)):
         raise ProjectRefused("is a generator (it has a `yield`): nothing would run it, use `return`")
 
 
-def _check_arguments(call: Any) -> None:
+def _check_arguments(call: Any, first: str) -> None:
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError) as error:
@@ -103,7 +107,7 @@ def _check_arguments(call: Any) -> None:
     try:
         signature.bind(None, None)
     except TypeError as error:
-        raise ProjectRefused(f"is called with (task, context), but takes {signature}: {error}") from error
+        raise ProjectRefused(f"is called with ({first}, context), but takes {signature}: {error}") from error
 
 
 def _check_policy(policy: Policy) -> None:

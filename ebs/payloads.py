@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -24,7 +25,21 @@ _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 def decoder_of(call: Any) -> Callable[[bytes], Any]:
     """Return what reads the content for a function; raises `ProjectRefused` if its first parameter names no type."""
-    wanted = content_type(call)
+    return _decoder(content_type(call), "the content does not fit", "asks for Task[{}]")
+
+
+def results_decoder_of(call: Any) -> Callable[[bytes], Any]:
+    """Return what reads the results for a join: its first parameter is annotated with a list, or with nothing."""
+    wanted = _annotation_of(call)
+    if wanted is Any or wanted is object:
+        wanted = list[Any]
+    if (get_origin(wanted) or wanted) not in {list, tuple, Sequence}:
+        name = _name_of(wanted)
+        raise ProjectRefused(f"takes a {name} as its first argument, but it gets all results: annotate it as list[...]")
+    return _decoder(wanted, "the results of the tasks do not fit", "asks for {}")
+
+
+def _decoder(wanted: Any, unfit: str, asks: str) -> Callable[[bytes], Any]:
     try:
         decoder = msgspec.json.Decoder(wanted, dec_hook=_read_model)
         odd = [one for one in _custom_types(msgspec.inspect.type_info(wanted)) if not _is_model(one)]
@@ -32,19 +47,31 @@ def decoder_of(call: Any) -> Callable[[bytes], Any]:
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     if reason:
-        raise ProjectRefused(f"asks for Task[{_name_of(wanted)}], which no JSON can be read into: {reason}")
+        raise ProjectRefused(f"{asks.format(_name_of(wanted))}, which no JSON can be read into: {reason}")
 
     def decode(content: bytes) -> Any:
         try:
             return decoder.decode(content)
         except _ERRORS as error:
-            raise Reject(f"the content does not fit {_name_of(wanted)}: {error}") from None
+            raise Reject(f"{unfit} {_name_of(wanted)}: {error}") from None
 
     return decode
 
 
 def content_type(call: Any) -> Any:
     """Return the T of the `Task[T]` that a function's first parameter is annotated with, `Any` for a bare `Task`."""
+    annotation = _annotation_of(call)
+    if annotation is Task or annotation is Any or annotation is object:
+        return Any
+    if get_origin(annotation) is Task:
+        (wanted,) = get_args(annotation)
+        return wanted
+    name = _name_of(annotation)
+    raise ProjectRefused(f"takes a {name} as its first argument, but it gets a task: annotate it as Task[{name}]")
+
+
+def _annotation_of(call: Any) -> Any:
+    """Return what a function's first parameter is annotated with, `Any` for nothing."""
     parameter = next(iter(inspect.signature(call).parameters.values()))
     annotation = parameter.annotation
     if annotation is inspect.Parameter.empty or parameter.kind is parameter.VAR_POSITIONAL:
@@ -59,13 +86,7 @@ def content_type(call: Any) -> Any:
                 f"asks for {annotation}, which cannot be resolved ({type(error).__name__}: {error}): define and import "
                 "its types in the module itself, not in a function and not under TYPE_CHECKING"
             ) from error
-    if annotation is Task or annotation is Any or annotation is object:
-        return Any
-    if get_origin(annotation) is Task:
-        (wanted,) = get_args(annotation)
-        return wanted
-    name = _name_of(annotation)
-    raise ProjectRefused(f"takes a {name} as its first argument, but it gets a task: annotate it as Task[{name}]")
+    return annotation
 
 
 def _evaluated(call: Any, annotation: str) -> Any:

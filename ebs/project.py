@@ -17,7 +17,7 @@ from ebs.function import Policy, function_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebs.function import Backoff, Function
+    from ebs.function import Backoff, Function, Role
 
 __all__ = ["Project"]
 
@@ -30,7 +30,7 @@ class Project:
     """The functions of one system. What is wrong with one is a `ProjectRefused` where it is registered."""
 
     def __init__(self) -> None:
-        self._task_functions: dict[str, Function] = {}
+        self._functions: dict[tuple[Role, str], Function] = {}
 
     def task(
         self,
@@ -53,17 +53,50 @@ repeats), or a function of how many attempts have failed |
         | `time_limit_s` | EBS_TASK_TIME_LIMIT_S | seconds that one attempt may take |
         | `max_result_bytes` | EBS_MAX_RESULT_BYTES | largest result, in bytes of JSON |
         """
-        _check_kind(kind)
-        policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes)
+        return self._register("task", kind, Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes))
+
+    def split(
+        self,
+        kind: str,
+        *,
+        attempts: int | None = None,
+        backoff: Backoff | None = None,
+        max_age_s: float | None = None,
+        time_limit_s: float | None = None,
+    ) -> Callable[[_AnyFunction], _AnyFunction]:
+        """Register the function that splits an object of a kind into its tasks, before they start.
+
+        It gets the object as a task and returns or yields the content of each task: any JSON value, or an `Item`. It
+        has attempts, limits and dead letters like any task. The policies are those of `task`.
+        """
+        return self._register("split", kind, Policy(attempts, backoff, max_age_s, time_limit_s))
+
+    def join(
+        self,
+        kind: str,
+        *,
+        attempts: int | None = None,
+        backoff: Backoff | None = None,
+        max_age_s: float | None = None,
+        time_limit_s: float | None = None,
+        max_result_bytes: int | None = None,
+    ) -> Callable[[_AnyFunction], _AnyFunction]:
+        """Register the function that gets the results of all tasks of an object, once each has finished.
+
+        They stand in the order of the tasks: `join(results: list[Priced], context)`. What it returns is the object's
+        result. The policies are those of `task`.
+        """
+        return self._register("join", kind, Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes))
+
+    def _register(self, role: Role, kind: str, policy: Policy) -> Callable[[_AnyFunction], _AnyFunction]:
+        _check_kind(role, kind)
 
         def register(call: _AnyFunction) -> _AnyFunction:
-            function = function_of(kind, call, policy)
-            if kind in self._task_functions:
-                raise ProjectRefused(
-                    f"kind {kind} has two functions for its tasks, {self._task_functions[kind].name} and "
-                    f"{function.name}: a kind has one"
-                )
-            self._task_functions[kind] = function
+            function = function_of(role, kind, call, policy)
+            known = self._functions.setdefault((role, kind), function)
+            if known is not function:
+                what = "functions for its tasks" if role == "task" else f"{role}s"
+                raise ProjectRefused(f"kind {kind} has two {what}, {known.name} and {function.name}: a kind has one")
             return call
 
         return register
@@ -71,20 +104,37 @@ repeats), or a function of how many attempts have failed |
     @property
     def kinds(self) -> frozenset[str] | None:
         """The kinds that have functions; None if every kind has, because there is one for `"*"`."""
-        return None if ANY_KIND in self._task_functions else frozenset(self._task_functions)
+        kinds = frozenset(kind for _, kind in self._functions)
+        return None if ANY_KIND in kinds else kinds
 
-    def task_function(self, kind: str) -> Function | None:
-        """Return the function that works on the tasks of a kind, None if there is none."""
-        return self._task_functions.get(kind) or self._task_functions.get(ANY_KIND)
+    def function(self, role: Role, kind: str) -> Function | None:
+        """Return the function of a kind, None if there is none; `"*"` takes the tasks of all kinds without one."""
+        return self._functions.get((role, kind)) or (self._functions.get((role, ANY_KIND)) if role == "task" else None)
+
+    def has(self, role: Role, kind: str) -> bool:
+        """Return whether a kind has a split, or a join."""
+        return (role, kind) in self._functions
 
     def __iter__(self) -> Iterator[Function]:
         """Iterate over all functions."""
-        return iter(self._task_functions.values())
+        return iter(self._functions.values())
+
+    def check(self) -> None:
+        """Raise `ProjectRefused` if functions do not fit together: called when all are registered."""
+        for function in self:
+            _ = function.mode
+            if function.role != "task" and self.function("task", function.kind) is None:
+                raise ProjectRefused(
+                    f"kind {function.kind} has a {function.role}, {function.name}, but no function for its tasks: "
+                    f'write @project.task("{function.kind}")'
+                )
 
 
-def _check_kind(kind: Any) -> None:
+def _check_kind(role: Role, kind: Any) -> None:
     if callable(kind):
-        raise ProjectRefused('write @project.task("kind"), with the kind of the objects, instead of @project.task')
+        raise ProjectRefused(f'write @project.{role}("kind"), with the kind of the objects, instead of @project.{role}')
+    if kind == ANY_KIND and role != "task":
+        raise ProjectRefused(f'only task functions can be for "{ANY_KIND}": name the kind of the {role}')
     if not isinstance(kind, str) or (kind != ANY_KIND and not _KIND.fullmatch(kind)):
         raise ProjectRefused(
             f"no object has the kind {kind!r}: a kind is 1 to 64 characters out of A-Z a-z 0-9 . _ -, or "

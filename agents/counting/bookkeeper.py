@@ -10,11 +10,12 @@ from agents.counting.ledger_sweep import LedgerSweep
 from agents.counting.windows import Windows
 from agents.dead_letters import bury
 from agents.future_stamps import future_stamps
-from app.events import DECODE_ERRORS, decode_object, decode_task_event, explain_decode_error
+from app.events import DECODE_ERRORS, decode_object, decode_task_event, encode, explain_decode_error
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE
 from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
+from app.rules.follow_ups import FollowUps
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_expiry import (
     TIMES_KEY,
@@ -49,6 +50,9 @@ class Bookkeeper:
     def __init__(self, settings: Settings) -> None:
         self._dead_letters = settings.names.dead_letters
         self._objects = settings.names.objects
+        self._task_requests = settings.names.task_requests
+        self._task_events = settings.names.task_events
+        self._object_events = settings.names.object_events
         self._keep_ledger = settings.ledger
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
@@ -82,6 +86,7 @@ class Bookkeeper:
                 self._join(step, batch, times, rows, tally)
             else:
                 self._count(step, batch, times, tally)
+        self._follow_up(step, partition, rows.follow_ups)
         rows.put()
         expiry.put(TIMES_KEY, encode_times(times))
         self._windows.add(step, partition, tally, times.task_events_ms)
@@ -96,7 +101,7 @@ class Bookkeeper:
         apply: Any = apply_object_created if is_object else apply_task_event
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
-        row_of, at, results = rows.of, tally.at, rows.results
+        row_of, at, results, follow_ups = rows.of, tally.at, rows.results, rows.follow_ups
         for event, timestamp_ms in self._events(step, batch):
             if timestamp_ms > newest_ms:
                 newest_ms = timestamp_ms
@@ -106,9 +111,17 @@ class Bookkeeper:
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
-            elif (news_count := apply(row, event, tally, results)) and event.at_ms < late_ms:
+            elif (news_count := apply(row, event, tally, results, follow_ups)) and event.at_ms < late_ms:
                 at(event.at_ms, row.kind).late_events += news_count
         _note_time(times, newest_ms, is_object=is_object)
+
+    def _follow_up(self, step: Step, partition: int, follow_ups: FollowUps) -> None:
+        """Send what the step has made due, in its transaction."""
+        for end in follow_ups.ends:
+            step.send(self._object_events, partition, end.object_id.encode(), encode(end))
+        for request, fact in follow_ups.joins(partition, self._now_ms):
+            step.send(self._task_requests, partition, request.task_id.encode(), encode(request))
+            step.send(self._task_events, partition, request.object_id.encode(), encode(fact))
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:
         """Count events as they come, without a ledger (EBS_LEDGER=false); a duplicate counts twice."""
@@ -175,6 +188,7 @@ class _Rows:
         self._ledger = ledger
         self._results = results
         self.results = Results(results.get)
+        self.follow_ups = FollowUps(self._result_of)
         self._forgotten_before_ms = forgotten_before_ms
         self._rows: dict[bytes, ObjectRow] = {}
         self.born: list[bytes] = []
@@ -194,6 +208,9 @@ class _Rows:
                 self.born.append(key)
             self._rows[key] = row
         return row
+
+    def _result_of(self, object_id: str, sequence: int) -> bytes:
+        return self.results.read(object_id.encode(), sequence).result or b"null"
 
     def put(self) -> None:
         """Put the rows into the step."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.engine.event_fields import cancelled
-from agents.execution.results import encode_result
+from agents.execution.results import NULL, encode_result
 from agents.failure_story import FailureStory, describe
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
@@ -37,10 +37,11 @@ from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
+    from agents.engine.split_outputs import SplitOutputs
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskEvent
     from app.kafka.types import ConsumerRecord
@@ -58,9 +59,11 @@ class AttemptOutcomes:
         *,
         worker: str,
         clock_ms: Callable[[], int],
+        splits: SplitOutputs,
         breaker: Breaker | None = None,
     ) -> None:
         self._lanes = lanes
+        self._splits = splits
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
@@ -75,7 +78,7 @@ class AttemptOutcomes:
             return False
         task = attempt.task
         event_id = f"s-{attempt.identity}-{task.attempt}"
-        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive)
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive, task.role)
         self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
         return True
 
@@ -86,12 +89,15 @@ class AttemptOutcomes:
     def finish(self, attempt: Attempt, result: object) -> None:
         """Keep the result; one that cannot be kept fails the attempt."""
         task = attempt.task
+        now_ms = self._clock_ms()
+        more: Sequence[Outgoing] = ()
         try:
             encoded = encode_result(result, attempt.loaded.limits.max_result_bytes)
+            if task.role == "split":
+                more, encoded = self._splits.records(attempt, encoded, now_ms), NULL
         except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return
-        now_ms = self._clock_ms()
         finished = TaskFinished(
             f"f-{attempt.identity}",
             *attempt.common,
@@ -101,6 +107,7 @@ class AttemptOutcomes:
             attempt.spent_ms(),
             encoded,
             task.redrive,
+            task.role,
         )
         event = self._event(attempt, finished)
         if len(encoded) > SURELY_FITS_BYTES:
@@ -110,6 +117,8 @@ class AttemptOutcomes:
                 self.fail(attempt, Reject(f"the result is too large: {error}"))
                 return
         self._lanes.send(attempt.lane, event)
+        for one in more:
+            self._lanes.send(attempt.lane, one)
         self._done(attempt, now_ms)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
@@ -124,7 +133,7 @@ class AttemptOutcomes:
         message = message_of(error)
         said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
         times = (now_ms, self._worker, attempt.wait_ms, attempt.spent_ms())
-        details = (*attempt.common, *times, said, task.redrive, error_type, alike)
+        details = (*attempt.common, *times, said, task.redrive, error_type, alike, task.role)
         cause, again, wait_s = error, None, 0.0
         if not isinstance(decision, GiveUp):
             cause, again = self._next_attempt(attempt, decision, now_ms, error, said)

@@ -27,6 +27,7 @@ from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
 from agents.engine.pool import Pool
 from agents.engine.redriven_tasks import RedrivenTasks
+from agents.engine.split_outputs import SplitOutputs
 from app.errors import HandlersStuck
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Engine:
         control: ControlState,
         concurrency: int,
         one_at_a_time_by_object: bool,
+        max_tasks_per_object: int = 1_000,
         worker: str,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
@@ -95,6 +97,12 @@ class Engine:
             lanes,
             worker=worker,
             clock_ms=clock_ms,
+            splits=SplitOutputs(
+                lanes.names,
+                partition_count=partition_count,
+                max_task_count=max_tasks_per_object,
+                spread=not one_at_a_time_by_object,
+            ),
             breaker=self.breaker,
         )
         self._redriven = RedrivenTasks(lanes)

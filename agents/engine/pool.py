@@ -111,7 +111,7 @@ class Pool:
     def start(self, ready: Ready) -> None:
         """Begin an attempt: in a task of its own, unless its handler takes no time."""
         task = ready.task
-        loaded = self._handlers.for_kind(task.kind)
+        loaded = self._handlers.for_task(task)
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin

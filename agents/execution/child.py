@@ -25,12 +25,12 @@ import msgspec
 from agents.execution.loading import Address, find
 from agents.execution.results import encode_result
 from app.errors import HandlerCrashed, SettingsError, TimeLimitExceeded
+from app.events import TaskCreated
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
 from app.settings.project import load_project
 from app.telemetry.log_format import LOG_FORMAT
 from ebs.context import Context
-from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     run_id: int
     address: Address
     name: str
-    task: Task
+    task: TaskCreated
     time_limit_s: float
     max_result_bytes: int
     is_async: bool = False

@@ -6,7 +6,8 @@ What cannot work is refused at the start, not when the first task comes.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -16,17 +17,24 @@ from app.rules.kinds import why_unhandled
 from app.rules.retry_policy import RetryPolicy
 from app.settings.project import load_project, project_of
 from ebs.errors import Reject
-from ebs.function import function_of
-from ebs.marks import inline
+from ebs.function import Role, mode_of
+from ebs.pieces import MAX_SPLIT_BYTES, pieces_of
+from ebs.project import ANY_KIND
 from ebs.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from app.events import TaskCreated
     from app.settings.settings import Settings
     from ebs.context import Context
     from ebs.function import Function, Mode
-    from ebs.marks import Handler
+    from ebs.project import Project
+
+
+if TYPE_CHECKING:
+    Handler = Callable[[Any, Context], Any]
+    """It gets the request of a task, `TaskCreated`."""
 
 
 class RunLimits(NamedTuple):
@@ -38,9 +46,10 @@ class RunLimits(NamedTuple):
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
-    """How another process finds a function: the project's spec, and the kind that it is registered for."""
+    """How another process finds a function: the project's spec, and what it is registered for."""
 
     project: str
+    role: Role
     kind: str
 
 
@@ -56,21 +65,30 @@ class LoadedHandler:
     mode: Mode
     limits: RunLimits
     address: Address | None = None
+    joins: bool = False
+    """Of a split: whether the results of the tasks are joined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The handlers of a worker: those of some kinds, and the one of all others."""
+    """The handlers of a worker: those of some kinds, the one of all other kinds, and those of splits and joins."""
 
     default: LoadedHandler
     by_kind: Mapping[str, LoadedHandler]
+    by_role: Mapping[tuple[Role, str], LoadedHandler] = field(default_factory=dict)
+
+    def for_task(self, task: TaskCreated) -> LoadedHandler:
+        """Return what runs a task."""
+        if task.role is msgspec.UNSET:
+            return self.by_kind.get(task.kind, self.default)
+        return self.by_role.get((task.role, task.kind)) or self.default
 
     def for_kind(self, kind: str) -> LoadedHandler:
-        """Return the handler of a kind of task."""
+        """Return what runs the tasks of a kind that have no role."""
         return self.by_kind.get(kind, self.default)
 
     def __iter__(self) -> Iterator[LoadedHandler]:
-        return iter((self.default, *self.by_kind.values()))
+        return iter((self.default, *self.by_kind.values(), *self.by_role.values()))
 
 
 def load_handlers(settings: Settings) -> Handlers:
@@ -82,15 +100,15 @@ def load_handlers(settings: Settings) -> Handlers:
     limits = limits_of(settings)
     if project is None:
         function = default_handler(settings.process_time)
-        mode = function_of("default", function).mode
-        return Handlers(LoadedHandler("the default handler", function, mode, limits), {})
-    loaded = {one.kind: _loaded(one, settings.project, limits) for one in project}
-    kinds = project.kinds
-    if kinds is not None:
-        return Handlers(LoadedHandler("no handler", inline(_rejecting(kinds)), "inline", limits), loaded)
-    default = project.task_function("")
-    assert default is not None  # or there would be kinds that have none
-    return Handlers(loaded.pop(default.kind), loaded)
+        return Handlers(LoadedHandler("the default handler", function, mode_of(function), limits), {})
+    loaded = [_loaded(one, settings.project, limits, project) for one in project]
+    by_role = {(one.role, one.kind): handler for one, handler in zip(project, loaded, strict=True)}
+    by_kind = {kind: by_role.pop(("task", kind)) for role, kind in list(by_role) if role == "task"}
+    default = by_kind.pop(ANY_KIND, None)
+    if default is None:
+        known = frozenset(by_kind)
+        default = LoadedHandler("no handler", _rejecting(known), "inline", limits)
+    return Handlers(default, by_kind, by_role)
 
 
 def limits_of(settings: Settings) -> RunLimits:
@@ -103,28 +121,49 @@ def limits_of(settings: Settings) -> RunLimits:
 @functools.cache
 def find(address: Address) -> Handler:
     """Return the function at an address, in any process. Raises `SettingsError`, or `Reject` if it is gone."""
-    function = load_project(address.project).task_function(address.kind)
+    function = load_project(address.project).function(address.role, address.kind)
     if function is None:
-        raise Reject(f"the project {address.project} has no function for kind {address.kind} any more")
+        raise Reject(f"the project {address.project} has no {address.role} for kind {address.kind} any more")
     return as_handler(function)
 
 
 def as_handler(function: Function) -> Handler:
     """Return a user's function as what takes the request of a task: the content is decoded where the function runs."""
-    call, decode = function.call, function.decode
+    call, name, is_split = function.call, function.name, function.role == "split"
+    read = _read_results if function.role == "join" else _read_task
 
-    async def coroutine(request: Task, context: Context) -> Any:
-        context.task = _task_of(request, decode)
-        return await call(context.task, context)
+    async def coroutine(request: TaskCreated, context: Context) -> Any:
+        returned = call(read(function, request, context), context)
+        if not is_split:
+            return await returned
+        if inspect.isasyncgen(returned):
+            return pieces_of([one async for one in returned], name)
+        return pieces_of(await returned, name)
 
-    def plain(request: Task, context: Context) -> Any:
-        context.task = _task_of(request, decode)
-        return call(context.task, context)
+    def plain(request: TaskCreated, context: Context) -> Any:
+        returned = call(read(function, request, context), context)
+        return pieces_of(returned, name) if is_split else returned
 
     return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
 
 
-def _task_of(request: Task, decode: Any) -> Task:
+def _read_task(function: Function, request: TaskCreated, context: Context) -> Task:
+    context.task = task = _task_of(request, function.decode)
+    return task
+
+
+def _read_results(function: Function, request: TaskCreated, context: Context) -> Any:
+    context.task = _task_of(request, _nothing)
+    if request.refusal is not msgspec.UNSET:
+        raise Reject(request.refusal)
+    return function.decode(bytes(request.content))
+
+
+def _nothing(_content: bytes) -> None:
+    return None
+
+
+def _task_of(request: TaskCreated, decode: Callable[[bytes], Any]) -> Task:
     return Task(
         request.id,
         request.object_id,
@@ -136,26 +175,29 @@ def _task_of(request: Task, decode: Any) -> Task:
         request.attempt,
         request.at_ms,
         request.name,
-        decode(b"null" if request.content is msgspec.UNSET else msgspec.json.encode(request.content)),
+        decode(bytes(request.content)),
         request.redrive,
     )
 
 
-def _loaded(function: Function, project: str, limits: RunLimits) -> LoadedHandler:
+def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) -> LoadedHandler:
     policy, retry = function.policy, limits.retry
     age_ms = retry.max_age_ms if policy.max_age_s is None else round(policy.max_age_s * 1_000)
+    result_bytes = limits.max_result_bytes if policy.max_result_bytes is None else policy.max_result_bytes
     own = RunLimits(
         policy.time_limit_s or limits.time_limit_s,
-        limits.max_result_bytes if policy.max_result_bytes is None else policy.max_result_bytes,
+        MAX_SPLIT_BYTES if function.role == "split" else result_bytes,
         RetryPolicy(retry.tiers_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
     )
-    return LoadedHandler(function.name, as_handler(function), function.mode, own, Address(project, function.kind))
+    address = Address(spec, function.role, function.kind)
+    joins = project.has("join", function.kind)
+    return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
 
 
 def _rejecting(kinds: Collection[str]) -> Handler:
     """Return the handler of kinds that have none: a misspelt kind would seem to be worked otherwise."""
 
-    def reject(request: Task, _context: Context) -> object:
+    def reject(request: TaskCreated, _context: Context) -> object:
         raise Reject(why_unhandled(request.kind, kinds) or "")
 
     return reject

@@ -14,7 +14,7 @@ import pickle
 import time
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import msgspec
 import pebble
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from agents.execution.child import Answer
     from agents.execution.loading import LoadedHandler
+    from app.events import TaskCreated
     from ebs.context import Context
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,17 @@ class HandlerProcesses:
         self._contexts[run_id] = context
         limit_bytes, is_async = loaded.limits.max_result_bytes, loaded.mode == "coroutine"
         assert loaded.address is not None  # the caller asks before
+        task = cast("TaskCreated", context.task)
         call = encode_call(
-            Call(run_id, loaded.address, loaded.name, context.task, context.time_limit_s, limit_bytes, is_async)
+            Call(
+                run_id,
+                loaded.address,
+                loaded.name,
+                task,
+                context.time_limit_s,
+                limit_bytes,
+                is_async,
+            )
         )
         try:
             async with self._free:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from app.errors import DecodeError
-from app.events import TaskCreated, TasksCreated, task_id_of, tasks_created_id
+from app.events import SPLIT_SEQUENCE, TaskCreated, TasksCreated, encode, task_id_of, tasks_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +40,13 @@ def split(
     max_task_count: int,
     at_ms: int,
     spread: bool = True,
+    splits: bool = False,
+    joins: bool = False,
 ) -> SplitObject:
-    """Return the tasks of an object; the requests are spread over the partitions from the object's own one on.
+    """Return the first tasks of an object: its split, where its kind `splits`, else all.
 
-    Without `spread` they all go to the object's own: one worker can then work them one after another.
+    The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
+    object's own: one worker can then work them one after another.
 
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
     `record_bytes` is the length of its record's value.
@@ -50,7 +55,14 @@ def split(
     refusal = why_refused(event, record_bytes, task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
+    object_id, kind, name, content = event.object_id, event.kind, event.name, msgspec.Raw(encode(event.content))
+    if splits:
+        task_id = task_id_of(object_id, SPLIT_SEQUENCE)
+        common = (f"c-{task_id}", object_id, task_id, object_partition, kind, SPLIT_SEQUENCE, 1, 1, at_ms)
+        fact = TasksCreated(
+            f"c-{task_id}", object_id, object_partition, kind, SPLIT_SEQUENCE, 1, 1, at_ms, role="split"
+        )
+        return SplitObject([(object_partition, TaskCreated(*common, name, content, role="split"))], fact)
     requests = []
     for sequence in range(task_count):
         task_id = task_id_of(object_id, sequence)
@@ -58,7 +70,8 @@ def split(
         requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
     fact_id = tasks_created_id(object_id)
     return SplitObject(
-        requests, TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms)
+        requests,
+        TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms, joins=joins),
     )
 
 

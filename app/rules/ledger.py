@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.events import (
+    MAX_TASKS,
+    SPLIT_SEQUENCE,
     TaskCancelled,
     TaskDead,
     TaskEvent,
@@ -31,6 +33,7 @@ from app.events import (
 )
 from app.rules.ledger_rows import (
     CANCELLED_MARK,
+    COUNTED,
     CREATED_MARK,
     DEAD_MARK,
     EVER_DEAD,
@@ -38,26 +41,42 @@ from app.rules.ledger_rows import (
     EVER_RESULT,
     FINISHED_MARK,
     GENERATION_BITS,
+    JOIN_ASKED,
+    JOINS,
     RESULT_MARK,
+    TOLD,
     TaskRow,
+    all_tasks,
     has_result_row,
+    task_of,
 )
-from app.rules.ledger_states import FINISHED, QUEUED, UNKNOWN, state_number_of
+from app.rules.ledger_states import (
+    FINISHED,
+    FINISHED_OBJECT,
+    QUEUED,
+    UNKNOWN,
+    end_of_object,
+    has_all_results,
+    state_number_of,
+)
 from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
     from app.events import ObjectCreated, OneTaskEvent, TaskRetried
     from app.rules.counts import Counts
+    from app.rules.follow_ups import FollowUps
     from app.rules.ledger_rows import ObjectRow
     from app.rules.results import Results
     from app.rules.tally import Tally
 
 
-def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None) -> int:
+def apply_object_created(
+    row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None, _more: FollowUps | None = None
+) -> int:
     """Join OBJECT_CREATED into a row; returns 1 if it was news, and tells the tally; else 0.
 
-    It takes `_results` so that one loop can call it and `apply_task_event`.
+    It takes the rest so that one loop can call it and `apply_task_event`.
     """
     if row.created_at_ms:
         return 0
@@ -65,7 +84,7 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _re
     row.created_at_ms = event.at_ms or 1
     if not row.kind:
         row.kind = event.kind
-    if event.task_count:
+    if event.task_count and not row.facts & COUNTED:
         row.task_count = event.task_count
     tally.at(event.at_ms, row.kind).objects_created += 1
     if row.finished_at_ms:
@@ -73,69 +92,123 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _re
     return 1
 
 
-def apply_task_event(row: ObjectRow, event: TaskEvent, tally: Tally, results: Results | None = None) -> int:
+def apply_task_event(
+    row: ObjectRow,
+    event: TaskEvent,
+    tally: Tally,
+    results: Results | None = None,
+    follow_ups: FollowUps | None = None,
+) -> int:
     """Join a task's event into its object's row; returns to how many tasks it was news, and if so tells the tally.
 
     Its result or error goes into the task's row of `results` (None: nobody keeps them), if no later one is known.
+    `follow_ups` hears what the event makes due (None: nobody follows).
     """
     if isinstance(event, TasksCreated):
-        return _apply_tasks_created(row, event, tally)
-    tasks = row.tasks
+        return _apply_tasks_created(row, event, tally, follow_ups)
     sequence = event.sequence
-    if sequence >= len(tasks):
-        _make_room(row, max(event.task_count, sequence + 1))
-    if not row.task_count:
-        row.task_count = event.task_count
+    task = _task_for(row, sequence, event.task_count)
     kind = row.kind
     if not kind:
         kind = row.kind = event.kind
-    task = tasks[sequence]
     before = state_number_of(task)
     if not _learn(task, event, kind, tally, results):
         return 0
     after = state_number_of(task)
-    if before != after and task.marks & CREATED_MARK:
+    if before == after:
+        return 1
+    if task.marks & CREATED_MARK:
         tally.move(kind, before, after)
-    if after == FINISHED and before != FINISHED:
-        row.finished_count += 1
-        if row.finished_count == row.task_count:
-            _finish(row, tally)
+    if before >= FINISHED or after >= FINISHED:
+        if sequence < MAX_TASKS:
+            row.ended_count += (after >= FINISHED) - (before >= FINISHED)
+            row.finished_count += after == FINISHED
+        _follow_up(row, event.object_id, tally, follow_ups)
     return 1
 
 
-def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally) -> int:
-    _make_room(row, event.task_count)
-    row.task_count = row.task_count or event.task_count
+def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, follow_ups: FollowUps | None) -> int:
     kind = row.kind = row.kind or event.kind
     redrive = redrive_of(event)
+    if event.first < MAX_TASKS:
+        _count_tasks(row, event.task_count)
+        tasks = row.tasks[event.first : event.first + event.count]
+        told = 0 if redrive else TOLD | (JOINS if event.joins else 0)
+    else:
+        tasks = [_task_for(row, event.first, 0)]
+        told = 0
     bit = CREATED_MARK << redrive * GENERATION_BITS
-    news = [task for task in row.tasks[event.first : event.first + event.count] if not task.marks & bit]
+    news = [task for task in tasks if not task.marks & bit]
     queued_count = 0
     for task in news:
         # Before its first creation was heard of, a task was counted in no state.
-        before = state_number_of(task) if task.marks & CREATED_MARK else UNKNOWN
+        before = state_number_of(task)
+        known = task.marks & CREATED_MARK
         task.marks |= bit
         # A redrive makes the task again, but it is no new one.
         if not task.created_at_ms or event.at_ms < task.created_at_ms:
             task.created_at_ms = event.at_ms
         after = state_number_of(task)
-        if before == UNKNOWN and after == QUEUED and not redrive:
+        if not known and after == QUEUED and not redrive:
             queued_count += 1
         elif task.marks & CREATED_MARK:
-            tally.move(kind, before, after)
+            tally.move(kind, before if known else UNKNOWN, after)
+        if before >= FINISHED > after and event.first < MAX_TASKS:
+            row.ended_count -= 1
     if queued_count:
         tally.move(kind, UNKNOWN, QUEUED, queued_count)
     if news and not redrive:
         tally.at(event.at_ms, kind).tasks_created += len(news)
+    if redrive or row.facts | told != row.facts:
+        row.facts |= told
+        _follow_up(row, event.object_id, tally, follow_ups)
     return len(news)
+
+
+def _task_for(row: ObjectRow, sequence: int, task_count: int) -> TaskRow:
+    """Return an object's task, which is made if nobody has heard of it; `task_count` is what its event says."""
+    if sequence < MAX_TASKS:
+        if not row.facts & COUNTED:
+            _count_tasks(row, task_count)
+        if sequence >= len(row.tasks):
+            _make_room(row, sequence + 1)
+        return row.tasks[sequence]
+    task = task_of(row, sequence)
+    if task is None:
+        task = TaskRow()
+        if sequence == SPLIT_SEQUENCE:
+            row.split = task
+        else:
+            row.join = task
+    return task
+
+
+def _count_tasks(row: ObjectRow, task_count: int) -> None:
+    if not row.facts & COUNTED:
+        row.facts |= COUNTED
+        row.task_count = task_count
+    _make_room(row, task_count)
 
 
 def _make_room(row: ObjectRow, task_count: int) -> None:
     row.tasks.extend(TaskRow() for _ in range(task_count - len(row.tasks)))
 
 
+def _follow_up(row: ObjectRow, object_id: str, tally: Tally, follow_ups: FollowUps | None) -> None:
+    """See whether an object ends or goes on with this event, and tell what is due."""
+    ended_before, row.ended = row.ended, end_of_object(row)
+    if row.ended == FINISHED_OBJECT and not row.finished_at_ms:
+        _finish(row, tally)
+    if row.ended and not ended_before and follow_ups is not None:
+        follow_ups.ended(object_id, row)
+    if row.facts & JOINS and not row.facts & JOIN_ASKED and has_all_results(row):
+        row.facts |= JOIN_ASKED
+        if follow_ups is not None:
+            follow_ups.has_all_results(object_id, row)
+
+
 def _finish(row: ObjectRow, tally: Tally) -> None:
-    row.finished_at_ms = max(one.ended_at_ms for one in row.tasks) or 1
+    row.finished_at_ms = max((one.ended_at_ms for one in all_tasks(row)), default=0) or 1
     tally.at(row.finished_at_ms, row.kind).objects_finished += 1
     if row.created_at_ms:
         _count_object_time(row, tally)

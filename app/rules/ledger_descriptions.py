@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.events import task_id_of
 from app.rules.counts import MAX_SUM
+from app.rules.ledger_rows import all_tasks
 from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
         "tasks_in_progress": states.count(TaskState.IN_PROGRESS),
         "tasks_dead": states.count(TaskState.DEAD),
         "tasks_cancelled": states.count(TaskState.CANCELLED),
-        "time_spent_ms": min(sum(task.spent_ms for task in row.tasks), MAX_SUM),
+        "time_spent_ms": min(sum(task.spent_ms for task in all_tasks(row)), MAX_SUM),
         "created_at_ms": row.created_at_ms or None,
-        "distributed_at_ms": min((task.created_at_ms for task in row.tasks if task.created_at_ms), default=None),
+        "distributed_at_ms": min((task.created_at_ms for task in all_tasks(row) if task.created_at_ms), default=None),
         "finished_at_ms": row.finished_at_ms or None,
     }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.events import ObjectCreated, TasksCreated
+from app.rules.ledger_rows import all_tasks
 from app.rules.ledger_states import ended_at_ms
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class LedgerRetention(NamedTuple):
         end_ms = ended_at_ms(row)
         if end_ms is not None:
             return min(end_ms, now_ms) + self.ended_ms
-        alive_ms = max((max(task.created_at_ms, task.started_at_ms, task.ended_at_ms) for task in row.tasks), default=0)
+        alive_ms = max(
+            (max(task.created_at_ms, task.started_at_ms, task.ended_at_ms) for task in all_tasks(row)), default=0
+        )
         return min(alive_ms or row.created_at_ms, now_ms) + self.silent_ms
 
     def look_at_ms(self, due_at_ms: int) -> int:

@@ -6,7 +6,14 @@ changelog's record may have 2 MiB (`app.topics`). What users return and raise li
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from app.events import MAX_TASKS, SPLIT_SEQUENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # In the order in which one end outranks another, so that comparing marks tells which end counts.
 CREATED_MARK, DEAD_MARK, CANCELLED_MARK, FINISHED_MARK = 1, 2, 4, 8
@@ -21,6 +28,7 @@ MAX_REDRIVES = 3
 
 EVER_ENDED = sum(ENDED_MARKS << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 EVER_DEAD = sum(DEAD_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
+_REDRIVEN = sum(CREATED_MARK << generation * GENERATION_BITS for generation in range(1, MAX_REDRIVES + 1))
 EVER_RESULT = sum(RESULT_MARK << generation * GENERATION_BITS for generation in range(MAX_REDRIVES + 1))
 
 
@@ -38,8 +46,20 @@ class TaskRow(msgspec.Struct, array_like=True, gc=False):
     spent_ms: int = 0
 
 
+# What is known of an object as a whole.
+COUNTED = 1
+"""An event of a task has told how many there are; until then `task_count` is what was asked for, if anything."""
+TOLD = 2
+"""TASKS_CREATED has told of all tasks: the split is over, if there was one, and whether there is a join is known."""
+JOINS = 4
+JOIN_ASKED = 8
+
+
 class ObjectRow(msgspec.Struct, array_like=True, gc=False):
-    """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came."""
+    """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came.
+
+    `ended` is the number of its state in `OBJECT_STATES` if it has ended, else 0. Fields are only added at the end.
+    """
 
     kind: str = ""
     task_count: int = 0
@@ -47,6 +67,32 @@ class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     finished_at_ms: int = 0
     finished_count: int = 0
     tasks: list[TaskRow] = msgspec.field(default_factory=list)
+    facts: int = 0
+    ended_count: int = 0
+    ended: int = 0
+    split: TaskRow | None = None
+    join: TaskRow | None = None
+
+
+def all_tasks(row: ObjectRow) -> Iterator[TaskRow]:
+    """Return the tasks of an object, those with a role included."""
+    yield from row.tasks
+    if row.split is not None:
+        yield row.split
+    if row.join is not None:
+        yield row.join
+
+
+def task_of(row: ObjectRow, sequence: int) -> TaskRow | None:
+    """Return an object's task, None if no event has told of it."""
+    if sequence >= MAX_TASKS:
+        return row.split if sequence == SPLIT_SEQUENCE else row.join
+    return row.tasks[sequence] if sequence < len(row.tasks) else None
+
+
+def redrive_count_of(row: ObjectRow) -> int:
+    """Return how many redrives of an object's tasks are known."""
+    return sum((task.marks & _REDRIVEN).bit_count() for task in all_tasks(row))
 
 
 def has_result_row(task: TaskRow) -> bool:
@@ -66,7 +112,7 @@ def mark_count_of(row: ObjectRow) -> int:
         + task.started.bit_count()
         + task.failed.bit_count()
         + task.retried.bit_count()
-        for task in row.tasks
+        for task in all_tasks(row)
     )
 
 

@@ -12,13 +12,10 @@ from app.rules.ledger_rows import (
     FINISHED_MARK,
     GENERATION_BITS,
     GENERATION_MASK,
+    JOINS,
+    TOLD,
+    all_tasks,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from app.rules.ledger_rows import ObjectRow, TaskRow
-
 
 if TYPE_CHECKING:
     from app.rules.ledger_rows import ObjectRow, TaskRow
@@ -80,23 +77,44 @@ def state_of_task(task: TaskRow) -> TaskState:
 
 
 def state_of_object(row: ObjectRow) -> ObjectState:
-    """Return where an object stands: it has ended when all of its tasks have."""
-    states = {state_number_of(task) for task in row.tasks}
-    if _has_ended(row, states):
-        if DEAD in states:
-            return ObjectState.FAILED
-        return ObjectState.CANCELLED if CANCELLED in states else ObjectState.FINISHED
+    """Return where an object stands: it has ended when all of its tasks have, and its join if there is one."""
+    if row.ended:
+        return OBJECT_STATES[row.ended]
+    states = {state_number_of(task) for task in all_tasks(row)}
     if max(states, default=UNKNOWN) <= QUEUED:
         return ObjectState.DISTRIBUTED if QUEUED in states else ObjectState.CREATED
     return ObjectState.PROCESSING
 
 
+def has_all_results(row: ObjectRow) -> bool:
+    """Return whether all tasks that an object was split into have finished."""
+    return bool(row.facts & TOLD) and row.finished_count == row.task_count
+
+
+def end_of_object(row: ObjectRow) -> int:
+    """Return the number of the state in which an object has ended, 0 if it has not."""
+    if not row.facts & TOLD:
+        # What was not split has no tasks, so that the split's end is the object's.
+        return 0 if row.split is None else _END_OF.get(state_number_of(row.split), 0)
+    if row.ended_count < row.task_count:
+        return 0
+    if row.finished_count < row.task_count:
+        return _END_OF[min(map(state_number_of, row.tasks), key=_WORST_FIRST.index)]
+    if not row.facts & JOINS:
+        return FINISHED_OBJECT
+    if row.join is None:
+        return 0
+    joined = state_number_of(row.join)
+    return FINISHED_OBJECT if joined == FINISHED else _END_OF.get(joined, 0)
+
+
 def ended_at_ms(row: ObjectRow) -> int | None:
-    """Return when the last task of an object ended (epoch ms), None while one has not."""
-    if not _has_ended(row, map(state_number_of, row.tasks)):
-        return None
-    return max(task.ended_at_ms for task in row.tasks)
+    """Return when an object ended, which is when its last task did; None while it has not."""
+    return max((task.ended_at_ms for task in all_tasks(row)), default=0) if row.ended else None
 
 
-def _has_ended(row: ObjectRow, states: Iterable[int]) -> bool:
-    return 0 < row.task_count <= len(row.tasks) and min(states) >= FINISHED
+OBJECT_STATES = tuple(ObjectState)
+FINISHED_OBJECT = OBJECT_STATES.index(ObjectState.FINISHED)
+# By the state of a task that did not finish.
+_END_OF = {DEAD: OBJECT_STATES.index(ObjectState.FAILED), CANCELLED: OBJECT_STATES.index(ObjectState.CANCELLED)}
+_WORST_FIRST = (DEAD, CANCELLED, FINISHED)

@@ -67,7 +67,7 @@ class TaskEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of a task's request may be edited."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: str | msgspec.UnsetType = msgspec.UNSET
+    content: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     kind: Kind | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -127,6 +127,8 @@ class RedrivePolicy(NamedTuple):
             name=task.name if edit.name is msgspec.UNSET else edit.name,
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,
+            role=task.role,
+            refusal=task.refusal if edit.content is msgspec.UNSET else msgspec.UNSET,
         )
         fact = TasksCreated(
             request.id,
@@ -138,6 +140,7 @@ class RedrivePolicy(NamedTuple):
             task.task_count,
             at_ms,
             redrive,
+            task.role,
         )
         own = headers_of_others(letter.headers)
         return RedrivePlan(

@@ -74,6 +74,15 @@ class Results:
             row = self._rows[key] = decode_result_row(stored) if stored else ResultRow()
         return row
 
+    def read(self, object_id: bytes, sequence: int) -> ResultRow:
+        """Return the row of a task as this step leaves it; do not change it."""
+        key = result_key(object_id, sequence)
+        row = self._rows.get(key)
+        if row is not None:
+            return row
+        stored = self._get(key)
+        return decode_result_row(stored) if stored else NO_RESULT
+
     def changed(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and packed rows."""
         for key, row in self._rows.items():

@@ -48,14 +48,12 @@ def load_project(spec: str) -> Project:
     if not isinstance(found, Project):
         what = "there is no" if found is None else f"it is of type {type(found).__name__}, not Project:"
         raise _refused(spec, f"{what} {name} in {match['module']}: write `{name} = ebs.Project()` there")
-    functions = list(found)
-    if not functions:
+    if not list(found):
         raise _refused(spec, f'it has no function: write @{name}.task("kind") above one')
-    for function in functions:
-        try:
-            _ = function.mode
-        except ProjectRefused as error:
-            raise _refused(spec, str(error)) from None
+    try:
+        found.check()
+    except ProjectRefused as error:
+        raise _refused(spec, str(error)) from None
     return found
 
 

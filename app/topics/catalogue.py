@@ -89,6 +89,7 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(names.objects, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
         spec(names.task_requests, streams),
         spec(names.task_events, streams),
+        spec(names.object_events, streams),
         *(spec(names.retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),

@@ -113,7 +113,7 @@ def test_what_is_no_picture_is_rejected(content: str, words: str) -> None:
 
 def test_a_task_without_content_is_rejected() -> None:
     """An outside producer may write one."""
-    task = msgspec.structs.replace(some_task(), content=msgspec.UNSET)
+    task = msgspec.structs.replace(some_task(), content=msgspec.Raw(b"null"))
     with pytest.raises(Reject, match="the content does not fit str: Expected `str`, got `null`"):
         HANDLERS.for_kind("text").function(task, Context(task, 10.0))
 

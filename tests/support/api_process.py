@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROOT = Path(__file__).parents[2]
-_PATH = os.pathsep.join((str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage")))
+_PATH = os.pathsep.join((str(_ROOT), str(_ROOT / "tests" / "faults" / "sabotage"), str(_ROOT / "tests" / "support")))
 _POLL_S = 0.05
 PATIENCE_S = 120.0
 """How long anything that must come may take: no test is to fail because a machine is slow, or stands still for once."""

@@ -37,7 +37,10 @@ def request(
 ) -> bytes:
     """Return the request of an object's only task, made 12 ms ago."""
     task: TaskCreated = task_event(TaskCreated, object_id, 0, at_ms=NOW_MS - 12, attempt=attempt)
-    return encode(msgspec.structs.replace(task, object_partition=partition, name="a name", content=content, kind=kind))
+    content_json = msgspec.Raw(msgspec.json.encode(content))
+    return encode(
+        msgspec.structs.replace(task, object_partition=partition, name="a name", content=content_json, kind=kind)
+    )
 
 
 class Gate:

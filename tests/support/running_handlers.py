@@ -27,7 +27,7 @@ NOW_MS = 1_795_489_276_303
 def some_task(content: str = "some content", *, attempt: int = 1) -> TaskCreated:
     """Return a task of the object `o1`."""
     task: TaskCreated = task_event(TaskCreated, "o1", 0, at_ms=NOW_MS, attempt=attempt)
-    return msgspec.structs.replace(task, name="a name", content=content)
+    return msgspec.structs.replace(task, name="a name", content=msgspec.Raw(msgspec.json.encode(content)))
 
 
 class Bench:

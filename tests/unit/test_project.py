@@ -97,7 +97,7 @@ def registered(function: Any, kind: str = "order", **policy: Any) -> Any:
     """Return what a project keeps of a function."""
     project = Project()
     assert project.task(kind, **policy)(function) is function
-    return project.task_function(kind)
+    return project.function("task", kind)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,10 @@ def test_kinds_are_known_unless_one_function_takes_all_others():
     project = Project()
     project.task("order")(priced)
     assert {"order"} == project.kinds
-    assert project.task_function("other") is None
+    assert project.function("task", "other") is None
     project.task("*")(anything)
     assert project.kinds is None
-    assert ("order", "*") == (project.task_function("order").kind, project.task_function("other").kind)
+    assert ("order", "*") == (project.function("task", "order").kind, project.function("task", "other").kind)
 
 
 def test_mark_counts_above_and_below_the_decorator():
@@ -233,7 +233,7 @@ def test_mark_counts_above_and_below_the_decorator():
     project = Project()
     cpu_bound(project.task("order")(bare))
     try:
-        assert "process" == project.task_function("order").mode
+        assert "process" == project.function("task", "order").mode
     finally:
         del bare.ebs_cpu_bound
 

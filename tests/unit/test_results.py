@@ -43,8 +43,8 @@ def test_the_limit_counts_bytes_and_includes_its_end() -> None:
     with pytest.raises(Reject) as caught:
         encode_result("ää", 5)
     assert (
-        "the result has 6 bytes of JSON, at most 5 are kept: return less, or raise EBS_MAX_RESULT_BYTES"
-        == caught.value.reason
+        "the result has 6 bytes of JSON, at most 5 are kept: return less, or raise EBS_MAX_RESULT_BYTES or the "
+        "function's max_result_bytes" == caught.value.reason
     )
 
 

@@ -77,7 +77,9 @@ def test_task_becomes_a_new_first_attempt():
     retried = {"due_at_ms": NOW_MS, "first_failed_at_ms": NOW_MS, "first_error": "E: x"}
     plan = planned(task_letter(**retried))
     fact = TasksCreated("c-a-1-r1", "a", 2, "mail", 1, 1, 3, NOW_MS, redrive=1)
-    request = TaskCreated("c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, name="n", content="c", redrive=1)
+    request = TaskCreated(
+        "c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, name="n", content=msgspec.Raw(b'"c"'), redrive=1
+    )
     assert Outgoing("task-requests", 3, b"a-1", encode(request), []) == plan.request
     assert Outgoing("task-events", 2, b"a", encode(fact)) == plan.fact
     assert (1, "a-1", "a") == (plan.redrive, plan.task_id, plan.object_id)

@@ -13,6 +13,7 @@ NAMES = [
     "objects",
     "task-requests",
     "task-events",
+    "object-events",
     "task-requests-retry-1s",
     "task-requests-retry-10s",
     "task-requests-retry-60s",

@@ -13,7 +13,7 @@ from api.service.asyncapi.records import (
     name_of,
     schemas,
 )
-from app.events import ObjectCreated, TaskCreated, TaskEvent
+from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
 from app.topics.catalogue import catalogue
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.topics.catalogue import TopicSpec
 
 _EVENTS = get_args(TaskEvent)
+_ENDS = get_args(ObjectEnd)
 _COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
 
 
@@ -66,15 +67,22 @@ _CHANNELS = {  # by the topic's bare name
         "Tasks to run. The tasks of one object are spread over the partitions",
         "task id",
         _names((TaskCreated,)),
-        ("distribution", "processing", "api"),
+        ("distribution", "processing", "statistics", "api"),
         ("processing",),
     ),
     "task-events": _Channel(
         "Events of tasks, in the partition of their object",
         "object id",
         _names(_EVENTS),
-        ("distribution", "processing", "api"),
+        ("distribution", "processing", "statistics", "api"),
         ("statistics", "api", "outside"),
+    ),
+    "object-events": _Channel(
+        "Ends of objects, one for each time an object ends: a redrive lets it end again. Subscribe to this",
+        "object id",
+        _names(_ENDS),
+        ("statistics",),
+        ("outside",),
     ),
     "dead-letters": _Channel(
         "Dead letters: dead tasks, and records that could not be read. Also the redrives and discards of letters",

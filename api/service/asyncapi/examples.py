@@ -7,7 +7,10 @@ from typing import Any
 import msgspec
 
 from app.events import (
+    ObjectCancelled,
     ObjectCreated,
+    ObjectFailed,
+    ObjectFinished,
     TaskCancelled,
     TaskCreated,
     TaskDead,
@@ -36,9 +39,10 @@ TASK_ID = task_id_of(OBJECT_ID, 0)
 
 _TASK = (OBJECT_ID, TASK_ID, 3, "mail", 0, 3)
 _FAILURE = (1, _AT_MS + 3_020, "processing-1", 12, 3_001, f"ValueError: {_ERROR}")
+_END = (OBJECT_ID, "mail", _AT_MS + 3_020, _AT_MS)
 _FINGERPRINT = fingerprint("ValueError", str(_ERROR))
 
-REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content="of the day")
+REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content=msgspec.Raw(b'"of the day"'))
 RECORDS: tuple[msgspec.Struct, ...] = (
     ObjectCreated(
         id=object_created_id(OBJECT_ID),
@@ -57,6 +61,9 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     TaskRetried(f"r-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
     TaskDead(f"d-{TASK_ID}-5", *_TASK, 5, *_FAILURE[1:], error_type="ValueError", fingerprint=_FINGERPRINT),
     TaskCancelled(f"k-{TASK_ID}", *_TASK, 1, _AT_MS + 900),
+    ObjectFinished(f"e-{OBJECT_ID}-1", *_END, 3, 3, 0, 0, 1, msgspec.Raw(b'{"pages":51}')),
+    ObjectFailed(f"e-{OBJECT_ID}-1", *_END, 3, 2, 1, 0, 1),
+    ObjectCancelled(f"e-{OBJECT_ID}-1", *_END, 3, 2, 0, 1, 1),
     Pause(_AT_MS, "the mail server is being moved"),
     LimitRate("mail", 20.0, _AT_MS),
     SetConcurrency(128, _AT_MS),

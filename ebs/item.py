@@ -1,0 +1,16 @@
+"""What a split returns for each task that is to have more than a content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["Item"]
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One task of an object: its content (any JSON value), and its name if it is not that of the object."""
+
+    content: Any
+    name: str | None = None
