@@ -23,6 +23,7 @@ from api.server import problems
 from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
+from app.rules.ledger_rows import known_task, sequences_of
 from app.rules.ledger_states import state_of_object, state_of_task
 from app.rules.waiting import END, parse_until
 
@@ -121,8 +122,8 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schem
     first = asked.cursor or 0
     wanted = [
         sequence
-        for sequence in range(first, len(row.tasks))
-        if asked.state is None or state_of_task(row.tasks[sequence]) is asked.state
+        for sequence in sequences_of(row)
+        if sequence >= first and (asked.state is None or state_of_task(known_task(row, sequence)) is asked.state)
     ]
     results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
     running = running_tasks(parts, object_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.view.rows import RESULT_PREFIX
-from app.rules.ledger_rows import has_result, has_result_row
+from app.rules.ledger_rows import has_result, has_result_row, known_task
 from app.rules.results import NO_RESULT, decode_result_row, result_key
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TaskResults:
         this waits for it. Raises `ViewBehind` if it does not come in time.
         """
         rows = self._read(object_id, row, sequences, max_bytes)
-        if any(_is_missing(row.tasks[sequence], one) for sequence, one in zip(sequences, rows, strict=False)):
+        if any(_is_missing(known_task(row, sequence), one) for sequence, one in zip(sequences, rows, strict=False)):
             await self._catch_up()
             rows = self._read(object_id, row, sequences, max_bytes)
         return rows
@@ -43,7 +43,9 @@ class TaskResults:
         for sequence in sequences:
             if rows and size_bytes >= max_bytes:
                 break
-            stored = get(RESULT_PREFIX + result_key(key, sequence)) if has_result_row(row.tasks[sequence]) else None
+            stored = (
+                get(RESULT_PREFIX + result_key(key, sequence)) if has_result_row(known_task(row, sequence)) else None
+            )
             rows.append(decode_result_row(stored) if stored else NO_RESULT)
             size_bytes += len(stored or b"")
         return rows

@@ -203,7 +203,7 @@ def _follow_up(row: ObjectRow, object_id: str, tally: Tally, follow_ups: FollowU
         follow_ups.ended(object_id, row)
     if row.facts & JOINS and not row.facts & JOIN_ASKED and has_all_results(row):
         row.facts |= JOIN_ASKED
-        if follow_ups is not None:
+        if row.join is None and follow_ups is not None:
             follow_ups.has_all_results(object_id, row)
 
 

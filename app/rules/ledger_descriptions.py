@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.events import task_id_of
+from app.events import role_of, task_id_of
 from app.rules.counts import MAX_SUM
-from app.rules.ledger_rows import all_tasks
+from app.rules.ledger_rows import all_tasks, known_task
 from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
 
 def describe_task(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
     """Return one task of a row as people read it; what it returned (JSON bytes) is not part of this."""
-    task = row.tasks[sequence]
+    task = known_task(row, sequence)
     state = state_of_task(task)
     return {
         "id": task_id_of(object_id, sequence),
         "sequence": sequence,
+        "role": role_of(sequence) or "task",
         "state": state.value,
         "attempts": task.started.bit_count(),
         "created_at_ms": task.created_at_ms or None,

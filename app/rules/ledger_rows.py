@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import MAX_TASKS, SPLIT_SEQUENCE
+from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +81,19 @@ def all_tasks(row: ObjectRow) -> Iterator[TaskRow]:
         yield row.split
     if row.join is not None:
         yield row.join
+
+
+def sequences_of(row: ObjectRow) -> list[int]:
+    """Return the sequences of the tasks of an object, those with a role last."""
+    special = [(SPLIT_SEQUENCE, row.split), (JOIN_SEQUENCE, row.join)]
+    return [*range(len(row.tasks)), *(sequence for sequence, task in special if task is not None)]
+
+
+def known_task(row: ObjectRow, sequence: int) -> TaskRow:
+    """Return an object's task that `sequences_of` names."""
+    task = task_of(row, sequence)
+    assert task is not None  # the caller has the sequence of the row
+    return task
 
 
 def task_of(row: ObjectRow, sequence: int) -> TaskRow | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
 from app.rules.ledger_descriptions import describe_object, describe_task
-from app.rules.ledger_rows import decode_row
+from app.rules.ledger_rows import decode_row, sequences_of
 from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
 from ebs.recount.figures import WINDOW_MS, Figures, row_of, unequal
 from ebs.recount.findings import Difference, Findings
@@ -107,8 +107,9 @@ class PartitionComparison:
         pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("", describe_object(object_id, row), facts.described())
         ]
-        if len(row.tasks) != len(facts.tasks):
-            return [self._difference("object", object_id, "tasks", len(row.tasks), len(facts.tasks))]
+        known = sequences_of(row)
+        if known != sorted(facts.tasks):
+            return [self._difference("object", object_id, "tasks", len(known), len(facts.tasks))]
         for sequence in sorted(facts.tasks):
             result = results.get(result_key(object_id.encode(), sequence), NO_RESULT)
             told = describe_task(object_id, row, sequence, result) | {"result": result.result.decode()}

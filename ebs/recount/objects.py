@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.events import ObjectCreated, TaskFinished, TasksCreated
+from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, ObjectCreated, TaskFinished, TasksCreated
 from app.rules.results import MAX_ERROR_CHARS
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ RETRIED, DEAD, CANCELLED = "TASK_RETRIED", "TASK_DEAD", "TASK_CANCELLED"
 _OF_AN_ATTEMPT = {STARTED, FAILED, RETRIED}
 _ENDS = {FINISHED: "FINISHED", CANCELLED: "CANCELLED", DEAD: "DEAD"}
 """The first that a generation has is how it ended."""
+_FAILED = {"DEAD": "FAILED", "CANCELLED": "CANCELLED"}
 
 
 class Key(NamedTuple):
@@ -64,7 +65,18 @@ class Facts:
     `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.
     """
 
-    __slots__ = ("_told_count", "created", "is_doubtful", "kind", "last_ms", "task_count", "tasks")
+    __slots__ = (
+        "_is_counted",
+        "_is_told",
+        "_joins",
+        "_told_count",
+        "created",
+        "is_doubtful",
+        "kind",
+        "last_ms",
+        "task_count",
+        "tasks",
+    )
 
     def __init__(self) -> None:
         self.kind = ""
@@ -74,35 +86,46 @@ class Facts:
         self.last_ms = 0
         self.is_doubtful = False
         self._told_count = 0
+        self._is_counted = self._is_told = self._joins = False
 
     def add_creation(self, event: ObjectCreated, *, is_late: bool) -> None:
         """Take in OBJECT_CREATED; the first one counts."""
         if self.created is None:
             self.created = Fact(event.at_ms, is_late, 0, 0, "")
             self.kind = event.kind
-            self.task_count = event.task_count or 0
+            if not self._is_counted:
+                self.task_count = event.task_count or 0
         self.last_ms = max(self.last_ms, event.at_ms)
 
     def add(self, event: TaskEvent, *, is_late: bool) -> None:
         """Take in a task's event; a repeated one changes nothing."""
         self.kind = self.kind or event.kind
-        self.task_count = self.task_count or event.task_count
+        if (event.first if isinstance(event, TasksCreated) else event.sequence) < MAX_TASKS:
+            self._count(event.task_count)
         name = str(event.__struct_config__.tag)
         redrive = event.redrive if isinstance(event.redrive, int) else 0
-        for sequence in range(self._told_count, event.task_count):
-            self.tasks.setdefault(sequence, {})
-        self._told_count = max(self._told_count, event.task_count)
         self.last_ms = max(self.last_ms, event.at_ms)
         if isinstance(event, TasksCreated):
             made = Fact(event.at_ms, is_late, 0, 0, "")
             for sequence in range(event.first, event.first + event.count):
-                self.tasks[sequence].setdefault(Key(redrive, name, 0), made)
+                self.tasks.setdefault(sequence, {}).setdefault(Key(redrive, name, 0), made)
+            if event.first < MAX_TASKS and not redrive:
+                self._is_told = True
+                self._joins = self._joins or event.joins
             return
         key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)
         text = bytes(event.result) if isinstance(event, TaskFinished) else error_bytes(getattr(event, "error", ""))
         spent_ms = getattr(event, "spent_ms", 0)
         fact = Fact(event.at_ms, is_late, getattr(event, "wait_ms", 0), spent_ms, brief(text))
         self.tasks.setdefault(event.sequence, {}).setdefault(key, fact)
+
+    def _count(self, task_count: int) -> None:
+        """Take in how many tasks the object was split into."""
+        if not self._is_counted:
+            self.task_count, self._is_counted = task_count, True
+        for sequence in range(self._told_count, task_count):
+            self.tasks.setdefault(sequence, {})
+        self._told_count = max(self._told_count, task_count)
 
     @property
     def has_beginning(self) -> bool:
@@ -115,11 +138,11 @@ class Facts:
         return self.created is not None or any(Key(0, CREATED, 0) in task for task in self.tasks.values())
 
     def ended_at_ms(self) -> int | None:
-        """Return when the last task ended; None if one has not."""
-        ends = [_end_of(task) for _, task in sorted(self.tasks.items())]
-        if not self.task_count or len(ends) < self.task_count or None in ends:
+        """Return when the last task ended, if the object has; None if it has not."""
+        if self._end() is None:
             return None
-        return max(end.at_ms for end in ends if end is not None)
+        ends = [_end_of(task) for _, task in sorted(self.tasks.items())]
+        return max((end.at_ms for end in ends if end is not None), default=0)
 
     def alive_at_ms(self) -> int:
         """Return the last sign of life of an object that has not ended: made, begun or ended, no failure between."""
@@ -135,12 +158,11 @@ class Facts:
     def described(self) -> dict[str, Any]:
         """Return what the ledger should tell of the object."""
         tasks = [self.described_task(sequence) for sequence in sorted(self.tasks)]
-        states = [task["state"] for task in tasks]
-        is_finished = bool(self.task_count) and len(tasks) >= self.task_count and set(states) == {"FINISHED"}
+        states = self._states()
         made = [task["created_at_ms"] for task in tasks if task["created_at_ms"] is not None]
         return {
             "kind": self.kind,
-            "state": self._state(states),
+            "state": self._state(),
             "tasks_total": self.task_count,
             "tasks_done": states.count("FINISHED"),
             "tasks_in_progress": states.count("IN_PROGRESS"),
@@ -149,13 +171,32 @@ class Facts:
             "time_spent_ms": min(sum(task["spent_ms"] for task in tasks), MAX_SUM),
             "created_at_ms": None if self.created is None else self.created.at_ms or 1,
             "distributed_at_ms": min(made, default=None),
-            "finished_at_ms": (self.ended_at_ms() or 1) if is_finished else None,
+            "finished_at_ms": (self.ended_at_ms() or 1) if self._end() == "FINISHED" else None,
         }
 
-    def _state(self, states: list[str]) -> str:
-        if self.task_count and len(states) >= self.task_count and set(states) <= set(_ENDS.values()):
-            return "FAILED" if "DEAD" in states else "CANCELLED" if "CANCELLED" in states else "FINISHED"
-        if set(states) <= {"UNKNOWN", "QUEUED"}:
+    def _states(self) -> list[str]:
+        return [state_of(task) for sequence, task in sorted(self.tasks.items()) if sequence < MAX_TASKS]
+
+    def _end(self) -> str | None:
+        """Return the state in which the object has ended: by its split, its tasks, or its join."""
+        if not self._is_told:
+            split = state_of(self.tasks.get(SPLIT_SEQUENCE, {}))
+            return _FAILED.get(split)
+        states = self._states()
+        if len(states) < self.task_count or not set(states) <= set(_ENDS.values()):
+            return None
+        if self._joins and set(states) <= {"FINISHED"}:
+            states = [state_of(self.tasks.get(JOIN_SEQUENCE, {}))]
+            if states[0] not in _ENDS.values():
+                return None
+        return "FAILED" if "DEAD" in states else "CANCELLED" if "CANCELLED" in states else "FINISHED"
+
+    def _state(self) -> str:
+        ended = self._end()
+        if ended is not None:
+            return ended
+        states = {state_of(task) for task in self.tasks.values()}
+        if states <= {"UNKNOWN", "QUEUED"}:
             return "DISTRIBUTED" if "QUEUED" in states else "CREATED"
         return "PROCESSING"
 

@@ -44,6 +44,7 @@ class Topics:
     requests: Counter[str] = field(default_factory=Counter)
     events: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     event_ids: Counter[str] = field(default_factory=Counter)
+    ends: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     undecodable: int = 0
     dead_letters: list[Any] = field(default_factory=list)
     ledger: dict[str, bytes] = field(default_factory=dict)
@@ -95,7 +96,8 @@ async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
     """Read all topics from their beginnings to their present ends."""
     topics = Topics()
     async for record in read_all(
-        bootstrap, [names.objects, names.task_requests, names.task_events, names.dead_letters]
+        bootstrap,
+        [names.objects, names.task_requests, names.task_events, names.object_events, names.dead_letters],
     ):
         if record.topic == names.dead_letters:
             topics.dead_letters.append(record)
@@ -157,6 +159,8 @@ def note(topics: Topics, names: Names, record: Any, value: dict[str, Any]) -> No
             topics.object_partition[object_id] = record.partition
     elif record.topic == names.task_requests:
         topics.requests[f"{value['task_id']}#{value['attempt']}#{value.get('redrive', 0)}"] += 1
+    elif record.topic == names.object_events:
+        topics.ends[object_id].append(value)
     else:
         value["partition"] = record.partition
         topics.events[object_id].append(value)
@@ -173,30 +177,44 @@ def _keep_last(rows: dict[Any, bytes], key: Any, value: bytes | None) -> None:
 def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> list[str]:
     found = [f"events of unknown object {one}" for one in topics.events if one not in topics.objects]
     for object_id, created in topics.objects.items():
-        wanted = created.get("task_count") or task_count
+        tasks = _wanted_tasks(created, topics.events.get(object_id, ()), task_count)
         by_type: dict[str, set[str]] = defaultdict(set)
         for event in topics.events.get(object_id, ()):
             by_type[event["type"]].update(_tasks_of(event))
             if event["partition"] != topics.object_partition[object_id]:
                 found.append(f"{event['id']} is in partition {event['partition']}, its object is not")
-        tasks = {f"{object_id}-{sequence}" for sequence in range(wanted)}
         ended = by_type["TASK_FINISHED"] | by_type["TASK_DEAD"] | by_type["TASK_CANCELLED"]
         if by_type["TASKS_CREATED"] != tasks:
-            found.append(f"object {object_id} has tasks {sorted(by_type['TASKS_CREATED'])}, wanted {wanted}")
+            found.append(f"object {object_id} has tasks {sorted(by_type['TASKS_CREATED'])}, wanted {sorted(tasks)}")
         missing = {task for task in tasks if not topics.requests[f"{task}#1#0"]}
         if missing:
             found.append(f"object {object_id} has no request for {sorted(missing)}")
         if all_finished and ended != tasks:
-            found.append(f"object {object_id} ended {sorted(ended)} of its {wanted} tasks")
+            found.append(f"object {object_id} ended {sorted(ended)} of its {len(tasks)} tasks")
         found += _check_row(topics, object_id, is_finished=by_type["TASK_FINISHED"] == tasks)
+        found += _check_ends(topics, object_id, has_ended=ended == tasks)
         if len(found) > MOST_DIFFERENCES:
             break
     return found
 
 
+def _wanted_tasks(created: dict[str, Any], events: Iterable[dict[str, Any]], task_count: int) -> set[str]:
+    """Return the tasks that an object must have: as many as it asks for, or as its split says; and those two."""
+    object_id, count, roles = created["object_id"], created.get("task_count") or task_count, set()
+    facts = [event for event in events if event["type"] == "TASKS_CREATED" and not event.get("redrive")]
+    if any(fact.get("role") == "split" for fact in facts):
+        roles.add("split")
+        count = next((fact["task_count"] for fact in facts if not fact.get("role")), 0)
+    if any(fact.get("joins") for fact in facts):
+        roles.add("join")
+    return {f"{object_id}-{sequence}" for sequence in (*range(count), *roles)}
+
+
 def _tasks_of(event: dict[str, Any]) -> list[str]:
     if event["type"] != "TASKS_CREATED":
         return [event["task_id"]]
+    if event.get("role"):
+        return [f"{event['object_id']}-{event['role']}"]
     return [f"{event['object_id']}-{sequence}" for sequence in range(event["first"], event["first"] + event["count"])]
 
 
@@ -206,3 +224,16 @@ def _check_row(topics: Topics, object_id: str, *, is_finished: bool) -> list[str
         return [f"object {object_id} has no ledger row"]
     state = state_of_object(decode_row(topics.ledger[object_id]))
     return [f"ledger row of {object_id} is {state}, it is finished"] if is_finished and state != "FINISHED" else []
+
+
+def _check_ends(topics: Topics, object_id: str, *, has_ended: bool) -> list[str]:
+    """Check that each end is told once, the last one as the ledger tells it."""
+    told = topics.ends[object_id]
+    ids = [end["id"] for end in told]
+    if len(set(ids)) < len(ids):
+        return [f"ends of {object_id} are told twice: {ids}"]
+    if not has_ended or object_id not in topics.ledger:
+        return []
+    state = state_of_object(decode_row(topics.ledger[object_id]))
+    last = told[-1]["type"].removeprefix("OBJECT_") if told else None
+    return [f"the last end of {object_id} is {last}, its ledger row is {state}"] if last != state else []

@@ -418,6 +418,7 @@ def test_description_of_a_task_tells_attempts_and_the_last_error():
     expected = {
         "id": "7f3a-0",
         "sequence": 0,
+        "role": "task",
         "state": "IN_PROGRESS",
         "attempts": 3,
         "created_at_ms": BASE_MS + 1_000,

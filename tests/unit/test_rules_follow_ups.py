@@ -1,0 +1,241 @@
+"""What the ends of tasks make due: a join once all results are there, and one event for each end of an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.events import (
+    JOIN_SEQUENCE,
+    SPLIT_SEQUENCE,
+    ObjectCancelled,
+    ObjectCreated,
+    ObjectFailed,
+    ObjectFinished,
+    TaskCancelled,
+    TaskDead,
+    TaskFinished,
+    TasksCreated,
+    TaskStarted,
+    decode_object_end,
+    encode,
+    role_of,
+    task_id_of,
+)
+from app.rules.follow_ups import MAX_JOINED_BYTES, FollowUps
+from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger_rows import ObjectRow, decode_row, encode_row
+from app.rules.ledger_states import ObjectState, ended_at_ms, state_of_object
+from app.rules.results import Results
+from app.rules.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.events import TaskEvent
+
+AT_MS = 1_795_489_276_303
+PARTITION = 3
+
+
+class Told:
+    """An object's row, and what became due while it heard of its events."""
+
+    def __init__(self, events: Iterable[Any] = ()) -> None:
+        self.row = ObjectRow()
+        self.tally = Tally()
+        self.results = Results(lambda _key: None)
+        self.follow_ups = FollowUps(lambda id_, sequence: self.results.read(id_.encode(), sequence).result or b"null")
+        self.hear(*events)
+
+    def hear(self, *events: Any) -> Told:
+        """Join events into the row."""
+        for event in events:
+            apply = apply_object_created if isinstance(event, ObjectCreated) else apply_task_event
+            apply(self.row, event, self.tally, self.results, self.follow_ups)  # type: ignore[arg-type]  # either one
+        return self
+
+    @property
+    def state(self) -> ObjectState:
+        """Return where the object stands."""
+        return state_of_object(self.row)
+
+    @property
+    def ends(self) -> list[Any]:
+        """Return the ends that were told, as they are read from the topic."""
+        return [decode_object_end(encode(end)) for end in self.follow_ups.ends]
+
+    def joins(self) -> list[Any]:
+        """Return the requests for joins."""
+        return [request for request, _fact in self.follow_ups.joins(PARTITION, AT_MS + 900)]
+
+
+def created() -> ObjectCreated:
+    """Return the object's creation."""
+    return ObjectCreated(object_id="a", kind="order", name="n", content="c", at_ms=AT_MS)
+
+
+def tasks(count: int, *, joins: bool = True) -> TasksCreated:
+    """Return the fact that the object has so many tasks."""
+    return TasksCreated("c-a", "a", PARTITION, "order", 0, count, count, AT_MS + 1, joins=joins)
+
+
+def special(sequence: int) -> TasksCreated:
+    """Return the fact that the object has a split, or a join."""
+    role = role_of(sequence)
+    return TasksCreated(f"c-{task_id_of('a', sequence)}", "a", PARTITION, "order", sequence, 1, 1, AT_MS, role=role)
+
+
+def redriven(sequence: int, redrive: int = 1) -> TasksCreated:
+    """Return the fact that a task was redriven."""
+    return TasksCreated("r", "a", PARTITION, "order", sequence, 1, max(1, sequence % 10_000 + 1), AT_MS, redrive)
+
+
+def _common(sequence: int, count: int, at_ms: int) -> tuple[Any, ...]:
+    return ("a", task_id_of("a", sequence), PARTITION, "order", sequence, count, 1, at_ms)
+
+
+def run(sequence: int, count: int = 1, result: str = "null", *, redrive: int = 0) -> list[TaskEvent]:
+    """Return the events of a task that finishes."""
+    about: dict[str, Any] = {"role": role_of(sequence), "redrive": redrive or msgspec.UNSET}
+    raw = msgspec.Raw(result.encode())
+    common = _common(sequence, count, AT_MS + 10 + sequence % 100)
+    return [
+        TaskStarted(f"s-{sequence}-{redrive}", *common, "w", 1, **about),
+        TaskFinished(f"f-{sequence}-{redrive}", *common, "w", 1, 1, raw, **about),
+    ]
+
+
+def death(sequence: int, count: int = 1) -> TaskDead:
+    """Return the death of a task."""
+    return TaskDead(
+        f"d-{sequence}", *_common(sequence, count, AT_MS + 20), "w", 1, 1, "ValueError: x", role=role_of(sequence)
+    )
+
+
+def cancel(sequence: int, count: int = 1) -> TaskCancelled:
+    """Return the end of a task that was cancelled."""
+    return TaskCancelled(f"n-{sequence}", *_common(sequence, count, AT_MS + 20), role=role_of(sequence))
+
+
+WHOLE = [
+    created(),
+    special(SPLIT_SEQUENCE),
+    *run(SPLIT_SEQUENCE),
+    tasks(3),
+    *run(0, 3, '{"n":0}'),
+    *run(1, 3),
+    *run(2, 3, "[2]"),
+    special(JOIN_SEQUENCE),
+    *run(JOIN_SEQUENCE, 3, '"all"'),
+]
+"""The life of an object of three tasks with a split and a join."""
+
+
+def test_results_are_joined_in_the_order_of_the_tasks_and_the_join_ends_the_object() -> None:
+    """Whatever the order in which the tasks end; until the join has finished, the object goes on."""
+    told = Told([*WHOLE[:5], *run(2, 3, "[2]"), *run(0, 3, '{"n":0}')])
+    assert [] == told.joins()
+    told.hear(*run(1, 3))
+    (request,) = told.joins()
+    assert b'[{"n":0},null,[2]]' == bytes(request.content)
+    assert ("a-join", "join", PARTITION, JOIN_SEQUENCE) == (
+        request.task_id,
+        request.role,
+        request.object_partition,
+        request.sequence,
+    )
+    assert (ObjectState.PROCESSING, [], None) == (told.state, told.ends, ended_at_ms(told.row))
+    told.hear(*WHOLE[-3:])
+    (end,) = told.ends
+    assert isinstance(end, ObjectFinished)
+    assert ("e-a-1", 1, 3, 3, 0, b'"all"') == (
+        end.id,
+        end.end,
+        end.tasks_total,
+        end.tasks_finished,
+        end.tasks_dead,
+        bytes(end.result),
+    )
+    assert (ObjectState.FINISHED, end.at_ms) == (told.state, told.row.finished_at_ms)
+    assert 1 == told.tally.totals()["order"].objects_finished
+    assert 0 == told.tally.totals()["order"].imbalance
+
+
+@given(st.permutations(WHOLE), st.integers(0, len(WHOLE) - 1))
+def test_any_order_and_any_repetition_give_the_same_row(events: list[Any], repeated: int) -> None:
+    """The object ends once; a join is asked for once at most: never if it was heard of before."""
+    told, expected = Told([*events, events[repeated]]), Told(WHOLE)
+    assert encode_row(expected.row) == encode_row(told.row)
+    assert expected.tally.totals() == told.tally.totals()
+    assert (1, ObjectState.FINISHED) == (len(told.ends), told.state)
+    assert len(told.joins()) <= 1
+
+
+def test_each_end_is_told_once_and_a_redrive_lets_the_object_end_again() -> None:
+    """A dead task fails the object; redriven, it finishes, the join runs then, and the second end says so."""
+    told = Told([created(), tasks(2), *run(0, 2, "1"), death(1, 2), death(1, 2), *run(0, 2, "1")])
+    (failed,) = told.ends
+    assert isinstance(failed, ObjectFailed)
+    assert ("e-a-1", 1, 1) == (failed.id, failed.tasks_finished, failed.tasks_dead)
+    assert [] == told.joins()
+    told.hear(redriven(1))
+    assert ObjectState.PROCESSING == told.state
+    told.hear(*run(1, 2, "2", redrive=1))
+    (request,) = told.joins()
+    assert b"[1,2]" == bytes(request.content)
+    told.hear(special(JOIN_SEQUENCE), *run(JOIN_SEQUENCE, 2))
+    finished = told.ends[-1]
+    assert isinstance(finished, ObjectFinished)
+    assert (2, "e-a-2", 2) == (len(told.ends), finished.id, finished.end)
+
+
+@pytest.mark.parametrize(("ends", "sort"), [(death, ObjectFailed), (cancel, ObjectCancelled)])
+@pytest.mark.parametrize("sequence", [SPLIT_SEQUENCE, JOIN_SEQUENCE])
+def test_object_ends_with_its_split_and_with_its_join(ends: Any, sort: type, sequence: int) -> None:
+    """Nothing else runs then."""
+    before = [created(), special(SPLIT_SEQUENCE)]
+    if sequence == JOIN_SEQUENCE:
+        before += [*run(SPLIT_SEQUENCE), tasks(1), *run(0), special(JOIN_SEQUENCE)]  # type: ignore[list-item]
+    told = Told([*before, ends(sequence)])
+    (end,) = told.ends
+    assert isinstance(end, sort)
+    assert told.state.value == sort.__name__.removeprefix("Object").upper()
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_split_into_nothing_goes_on_at_once(*, joins: bool) -> None:
+    """To the join of no results, or to the end."""
+    told = Told([created(), special(SPLIT_SEQUENCE), *run(SPLIT_SEQUENCE), tasks(0, joins=joins)])
+    if joins:
+        (request,) = told.joins()
+        assert b"[]" == bytes(request.content)
+        told.hear(special(JOIN_SEQUENCE), *run(JOIN_SEQUENCE, 1, "0"))
+    (end,) = told.ends
+    assert isinstance(end, ObjectFinished)
+    assert (0, 0) == (end.tasks_total, end.tasks_finished)
+
+
+def test_results_too_large_for_one_request_are_refused_with_what_to_do() -> None:
+    """The request goes out without them, so that the failure is a task's like any other."""
+    large = '"' + "x" * (MAX_JOINED_BYTES // 2) + '"'
+    told = Told([created(), tasks(2), *run(0, 2, large), *run(1, 2, large)])
+    (request,) = told.joins()
+    assert b"null" == bytes(request.content)
+    assert "return references instead of the data" in request.refusal
+
+
+def test_object_without_a_join_ends_with_its_last_task() -> None:
+    """As before there were joins."""
+    told = Told([created(), tasks(2, joins=False), *run(0, 2), *run(1, 2)])
+    assert ([], [ObjectFinished]) == (told.joins(), [type(end) for end in told.ends])
+
+
+def test_rows_written_before_there_were_joins_are_read() -> None:
+    """They have fewer fields."""
+    old = msgspec.msgpack.encode(["order", 2, 1, 0, 1, []])
+    assert ObjectRow("order", 2, 1, 0, 1, []) == decode_row(old)
