@@ -54,6 +54,9 @@ async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Quer
     after = problems.place_in(asked.cursor, parse_place)
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
+    if asked.group_by is not None and asked.object_id is not None:
+        detail = "Groups have the letters of many objects: leave out object_id, or group_by"
+        raise problems.invalid([{"detail": detail, "parameter": "object_id"}])
     if asked.group_by is not None:
         groups = await letters.groups(wanted, asked.limit)
         return json_response({"groups": [describe_groups(one) for one in groups], "view": view})

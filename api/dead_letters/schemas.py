@@ -20,6 +20,7 @@ Instant = Annotated[int, Field(ge=0, le=_MAX_MS, description="UTC epoch millisec
 ErrorText = Annotated[
     str, Field(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case")
 ]
+ObjectId = Annotated[str, Field(min_length=1, max_length=220, description="Only tasks of this object")]
 Topic = Annotated[str, Field(min_length=1, max_length=249, description="Topic of the original record")]
 
 
@@ -33,6 +34,7 @@ class LettersQuery(BaseModel):
     error: ErrorText | None = None
     fingerprint: Fingerprint | None = None
     topic: Topic | None = None
+    object_id: ObjectId | None = Field(None, description="Only tasks of this object; not for groups")
     state: LetterState | None = Field(None, description="Default: all states")
     since_ms: Instant | None = Field(
         None, description="Died at or after this time. Groups: with a letter at or after it"
@@ -51,6 +53,7 @@ class RedriveWanted(BaseModel):
     kind: Kind | None = None
     error: ErrorText | None = None
     topic: Topic | None = None
+    object_id: ObjectId | None = None
     since_ms: Instant | None = Field(None, description="Only letters that died at or after this time")
     before_ms: Instant | None = Field(None, description="Only letters that died before this time")
     all: bool = Field(default=False, description="Must be true if no condition is given")
@@ -199,6 +202,7 @@ class RunFilter(BaseModel):
     kind: str | None = None
     error: str | None = None
     topic: str | None = None
+    object_id: str | None = None
     since_ms: int | None = None
     before_ms: int | None = None
 

@@ -46,10 +46,19 @@ def test_conditions_and_pages_reach_the_api(ebs, grave):
     assert ["1-1"] == ids("--kind", "k1")
     assert ["1-2"] == ids("--error", "user 2")
     assert ["1-2", "1-1", "1-0"] == ids("--fingerprint", GROUP, "--topic", TASK_REQUESTS)
+    assert ["1-2"] == ids("--object", "o2")
+    assert [] == ids("--object", "o")
     assert ["1-1"] == ids("--since", str(NOW_MS + 1), "--before", str(NOW_MS + 2))
     page = ebs("dead-letters", "ls", "--limit", "2")
     cursor = page.stderr.split("--cursor ")[1].strip()
     assert ["1-0"] == ids("--cursor", cursor)
+
+
+def test_groups_know_no_object(ebs, grave):
+    """A group has the letters of many: the answer says so instead of showing groups without a letter of the object."""
+    grave.bury_task(1)
+    refused = ebs("dead-letters", "groups", "--object", "o1")
+    assert (1, True) == (refused.exit_code, "leave out object_id, or group_by" in str(refused.exception))
 
 
 def test_groups_are_listed(ebs, grave):
