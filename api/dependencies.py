@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from api.server.schemas import ProblemDocument
-from app.addresses.segments import segment
+from ebs.client.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -270,6 +270,15 @@ def python_part() -> list[str]:
     for name in ebs.__all__:
         thing = getattr(ebs, name)
         lines += [f"## {name}", ""]
+        if name in {"Client", "AsyncClient"}:
+            lines += _client_methods(name, thing)
+            continue
+        if _is_error(thing) and name not in {"Reject", "Retry"}:
+            lines += _error_members(thing)
+            continue
+        if _is_struct(thing) and name not in {"Context", "Task"}:
+            lines += _struct_fields(name, thing)
+            continue
         if name == "Task":
             lines += [*_task_fields(thing), ""]
             continue
@@ -281,9 +290,49 @@ def python_part() -> list[str]:
     return lines
 
 
+def _client_methods(name: str, client: type) -> Iterator[str]:
+    """Return the methods; those that only point at the other client's are left out."""
+    yield from ("```text", f"{name}{_signature(client)}", "```", "", inspect.getdoc(client) or "", "")
+    for method_name, method in vars(client).items():
+        if not method_name.startswith("_"):
+            text = inspect.getdoc(method) or ""
+            if "see `Client." in text:
+                continue
+            yield from ("```text", f"{name}.{method_name}{_signature(method)}", "```", "", text, "")
+
+
+def _is_error(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, ebs.EbsError)
+
+
+def _error_members(error: type[Exception]) -> list[str]:
+    """Return what an error means and is a kind of, and its properties: programs catch it, they do not make it."""
+    kinds = " and ".join(f"`{base.__name__}`" for base in error.__bases__)
+    rows = [[f"`{key}`", inspect.getdoc(one) or ""] for key, one in vars(error).items() if isinstance(one, property)]
+    return [f"A kind of {kinds}. {inspect.getdoc(error)}", "", *(table(("member", "meaning"), rows) if rows else [])]
+
+
+def _is_struct(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, msgspec.Struct)
+
+
+def _struct_fields(name: str, struct: type[msgspec.Struct]) -> list[str]:
+    types = {key: _plain_type(value) for key, value in inspect.get_annotations(struct).items()}
+    rows = [[f"`{one.name}`", f"`{types[one.name]}`"] for one in msgspec.structs.fields(struct)]
+    members = {key: one for key, one in vars(struct).items() if isinstance(one, property)}
+    rows += [[f"`{key}`", inspect.getdoc(one) or ""] for key, one in members.items()]
+    return [inspect.getdoc(struct) or name, "", *table(("field", "type, or meaning"), rows)]
+
+
+def _plain_type(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else str(annotation)
+
+
 def _signature(thing: Callable[..., Any]) -> str:
     text = re.sub(r"'(\w[^']*)'", r"\1", str(inspect.signature(thing)))
-    return text.replace("_AnyHandler", "Handler").replace("(self, ", "(").removesuffix(" -> None")
+    return (
+        text.replace("_AnyHandler", "Handler").replace("(self, ", "(").replace("(self)", "()").removesuffix(" -> None")
+    )
 
 
 def _task_fields(task: type[msgspec.Struct]) -> list[str]:

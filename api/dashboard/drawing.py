@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard import words
-from app.addresses.segments import segment
+from ebs.client.segments import segment
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"

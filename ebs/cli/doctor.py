@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.errors import BrokerUnavailable, EbsError
+from app.errors import BrokerUnavailable, EbsError, SettingsError
 from app.process.name_clashes import hidden_packages
 from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs import start
@@ -114,7 +114,7 @@ def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) 
         key = settings.api_key.get_secret_value()
         with ApiClient(settings.api_url, key=key, transport=transport, say=say) as client:
             answer = client.get(path_of("dead-letters"), group_by="fingerprint", state="DEAD", limit=_MOST_GROUPS)
-    except ApiError:
+    except (ApiError, SettingsError):
         return None
     groups: list[dict[str, Any]] = answer["groups"]
     return sum(int(group["states"].get("DEAD", 0)) for group in groups)
