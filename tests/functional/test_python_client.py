@@ -331,6 +331,17 @@ def test_submit_many_repeats_what_got_lost(api, client):
     assert 4 == len(client.asked)
 
 
+def test_submit_many_repeats_nothing_but_what_got_lost(client):
+    """Of two lines the broker did not take the second: it goes alone, as the first line of the next request."""
+    ids = [uuid.uuid4().hex for _ in range(2)]
+    told = [{"index": 0, "status": 202, "id": ids[0]}, {"index": 1, "status": 503, "id": ids[1]}, {"summary": {}}]
+    client.faults.append(httpx.Response(207, text="\n".join(map(json.dumps, told))))
+    assert ids == [one.id for one in client.submit_many(NewObject("mail", object_id=one) for one in ids)]
+    assert [ids, ids[1:]] == [
+        [json.loads(line)["id"] for line in request.content.splitlines()] for request in client.asked
+    ]
+
+
 def test_submit_many_tells_what_was_not_accepted(api, client):
     """The others are stored; each refusal names its place, its reason and its id."""
     objects = [NewObject("mail", "a"), NewObject("no kind!"), NewObject("mail", "b", tasks=0)]
