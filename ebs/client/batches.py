@@ -51,11 +51,15 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 def submit_many(policy: Policy, wanted: Iterable[NewObject]) -> Steps[list[Submitted]]:
     """Submit objects; returns their ids in the same order. Raises `SubmitFailed` if some were not accepted."""
     fates = _Fates()
-    for piece in _pieces(_lines(wanted)):
-        failure = yield from _send(policy, piece, fates)
-        if failure is not None:
-            # What holds for a whole request holds for the next ones, too.
-            raise fates.failed() if fates.know_more_than(failure) else failure from failure
+    try:
+        for piece in _pieces(_lines(wanted)):
+            yield from _send(policy, piece, fates)
+    except Exception as error:
+        if isinstance(error, ApiError) and fates.know_more_than(error):
+            raise fates.failed() from error
+        if fates.accepted:  # the caller's own iterator, or an object that cannot be sent
+            error.add_note(f"{len(fates.accepted)} objects before it were accepted.")
+        raise
     if fates.refused:
         raise fates.failed()
     return [Submitted(fates.accepted[number]) for number in sorted(fates.accepted)]
@@ -85,15 +89,16 @@ class _Fates:
     def failed(self) -> SubmitFailed:
         """Return the error that says what was not accepted."""
         listed = [self.refused[number] for number in sorted(self.refused)]
+        first, total = listed[0], len(self.accepted) + len(listed)
         message = (
-            f"{len(self.accepted)} objects were accepted, {len(listed)} were not; the first of these is number "
-            f"{listed[0].index}: {listed[0].detail or listed[0].status}"
+            f"{len(self.accepted)} of {total} objects were accepted; the first of the others is number {first.index}: "
+            f"{first.detail or first.status}"
         )
         return SubmitFailed(message, [self.accepted[number] for number in sorted(self.accepted)], listed)
 
 
-def _send(policy: Policy, piece: list[Line], fates: _Fates) -> Steps[ApiError | None]:
-    """Send lines until each is accepted or refused for good; returns why the rest could not be sent, None if it was."""
+def _send(policy: Policy, piece: list[Line], fates: _Fates) -> Steps[None]:
+    """Send lines until each is accepted or refused for good. Raises the `ApiError` of a request that fails whole."""
     waiting = piece
     for failures in itertools.count():
         content = b"".join(line.body for line in waiting)
@@ -103,16 +108,16 @@ def _send(policy: Policy, piece: list[Line], fates: _Fates) -> Steps[ApiError | 
         except ApiError as error:
             for line in waiting:
                 fates.note(line, _Result(status=error.status, type=error.type, detail=str(error)))
-            return error
+            raise
         told = [(line, results.get(place, _BROKEN_OFF)) for place, line in enumerate(waiting)]
         for line, result in told:
             fates.note(line, result)
         busy = {line: result for line, result in told if result.status in _BUSY}
         if not busy or failures >= policy.retries:
-            return None
+            return
         yield Pause(pause_s(policy, failures))
         waiting = list(busy)
-    raise AssertionError("the last try returns")
+    raise AssertionError("the last try returns or raises")
 
 
 def _results(content: bytes) -> dict[int, _Result]:

@@ -93,14 +93,16 @@ class Following:
         if message.event == _END:
             self._ended = True
         elif message.event == _ERROR:
-            told = msgspec.json.decode(message.data)
+            told = _data_of(message)
             raise ApiError(str(told.get("detail", "the stream failed")), told, status=503)
         else:
-            event = _event_of(message)
+            data = _data_of(message)
             self._last, self._failures = message.id, 0
-            yield event
+            yield ObjectEvent(message.event, message.id, data.get("at_ms", 0), data)
 
 
-def _event_of(message: Message) -> ObjectEvent:
-    data = msgspec.json.decode(message.data)
-    return ObjectEvent(message.event, message.id, data.get("at_ms", 0), data)
+def _data_of(message: Message) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(message.data, type=dict[str, Any])
+    except ValueError as error:
+        raise ApiError(f"the stream has an event {message.event} that is not a JSON object: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebs.client.errors import ApiError, ApiUnreachable
+from ebs.client.errors import ApiUnreachable
 from ebs.client.loopback import takes_proxies
 from ebs.client.steps import Call, Reply
 from ebs.errors import SettingsError
@@ -20,7 +20,7 @@ CONNECT_S: Final = 5.0
 STREAM_TIMEOUT_S: Final = 30.0
 """A quiet stream says every 10 s that it lives."""
 _EXAMPLE = "http://127.0.0.1:8000"
-_ELSEWHERE = "or name another one: EBS_API_URL, `--api URL` of a command, `url=` of a Client"
+_ELSEWHERE = "name another one: EBS_API_URL, `--api URL` of a command, `url=` of a Client"
 
 
 def options(settings: ClientSettings, *, timeout_s: float = TIMEOUT_S, connect_s: float = CONNECT_S) -> dict[str, Any]:
@@ -67,20 +67,14 @@ def reply_of(answer: httpx.Response, content: bytes) -> Reply:
     return Reply(answer.status_code, answer.headers, content, str(answer.url), answer.reason_phrase)
 
 
-def failure_of(error: Exception, base_url: str, timeout_s: float) -> ApiError:
+def failure_of(error: Exception, base_url: str, timeout_s: float) -> ApiUnreachable:
     """Return what an error of httpx means."""
     import httpx  # noqa: PLC0415  # see above
 
-    if isinstance(error, httpx.ConnectTimeout):
-        return unreachable(base_url, "it timed out")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return ApiUnreachable(
             f"{base_url} takes connections and did not answer within {timeout_s:g} s: if it is the ebs API, see its "
-            f"log and start it again; if not, name another one: {_ELSEWHERE.partition(': ')[2]}"
+            f"log and start it again; if not, {_ELSEWHERE}"
         )
-    return unreachable(base_url, str(error) or type(error).__name__)
-
-
-def unreachable(base_url: str, reason: str) -> ApiUnreachable:
-    """Return the error of an address where nobody answers."""
-    return ApiUnreachable(f"no API answers at {base_url} ({reason}): start it with `ebs up`, {_ELSEWHERE}")
+    reason = "it timed out" if isinstance(error, httpx.ConnectTimeout) else str(error) or type(error).__name__
+    return ApiUnreachable(f"no API answers at {base_url} ({reason}): start it with `ebs up`, or {_ELSEWHERE}")

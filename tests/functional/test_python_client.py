@@ -346,7 +346,7 @@ def test_submit_many_tells_what_was_not_accepted(api, client):
     """The others are stored; each refusal names its place, its reason and its id."""
     objects = [NewObject("mail", "a"), NewObject("no kind!"), NewObject("mail", "b", tasks=0)]
     with pytest.raises(
-        SubmitFailed, match="1 objects were accepted, 2 were not; the first of these is number 1"
+        SubmitFailed, match="1 of 3 objects were accepted; the first of the others is number 1"
     ) as caught:
         client.submit_many(objects)
     assert caught.value.accepted == [event.object_id for event in stored(api)]
@@ -368,6 +368,18 @@ def test_submit_many_that_cannot_go_on_says_what_was_accepted(api, client):
     )
     assert isinstance(caught.value.__cause__, ApiBusy)
     assert all(len(one.id) == 32 for one in caught.value.refused)
+
+
+def test_submit_many_of_an_iterator_that_fails_says_what_was_accepted(api, client):
+    """The error is the caller's own; what was sent before it is stored."""
+
+    def objects():
+        yield from (NewObject("mail", str(number)) for number in range(1_200))
+        raise LookupError("the database is away")
+
+    with pytest.raises(LookupError) as caught:
+        client.submit_many(objects())
+    assert (["1000 objects before it were accepted."], 1_000) == (caught.value.__notes__, len(stored(api)))
 
 
 def test_submit_many_without_any_answer_raises_why(client):

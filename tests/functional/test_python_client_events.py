@@ -114,6 +114,10 @@ def test_refusals_of_events_are_raised(client, object_id):
     client.faults.append(httpx.Response(200, text="<html>"))
     with pytest.raises(ApiError, match="without a stream of events"):
         client.events(object_id)
+    junk = {"content-type": "text/event-stream"}
+    client.faults.append(httpx.Response(200, text="id: t:1\nevent: A\ndata: [1]\n\n", headers=junk))
+    with pytest.raises(ApiError, match="an event A that is not a JSON object"):
+        client.events(object_id)
 
 
 def test_iteration_that_is_left_closes_the_connection(client, object_id):
