@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import Depends, Request
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from api.server.schemas import ProblemDocument
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from api.redrive.bulk_redrive import BulkRedriver
     from api.redrive.redrive import Redriver
     from api.server.closing import Closing
+    from api.server.documented import Body
     from api.server.event_stream import StreamLimits
     from api.submit.publisher import Publisher
     from api.submit.submission import Submitter
@@ -80,9 +82,9 @@ def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def documented_body(model: type[BaseModel], description: str, *, required: bool = False) -> dict[str, Any]:
+def documented_body(model: type[BaseModel | Body], description: str, *, required: bool = False) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that a route reads itself (`api.submit.body`)."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    content = {"application/json": {"schema": TypeAdapter(model).json_schema()}}
     return {"requestBody": {"required": required, "description": description, "content": content}}
 
 

@@ -8,18 +8,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.server.documented import Documented
 from app.events import MAX_TASKS
 from app.rules.idempotency import MAX_KEY_CHARS
 from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
-KIND_PATTERN = r"^[A-Za-z0-9._-]+$"
 MAX_COUNT = 100_000
 
-Kind = Annotated[str, Field(min_length=1, max_length=64, pattern=KIND_PATTERN)]
-EpochMs = Annotated[int, Field(description="UTC epoch milliseconds", examples=[1_795_489_276_303])]
-MaybeEpochMs = Annotated[int | None, Field(description="UTC epoch milliseconds; null: has not happened yet")]
+# pydantic reads the `Field`, msgspec the `Meta`.
+Kind = Annotated[
+    str,
+    Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$"),
+    Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z"),
+]
+EpochMs = Annotated[
+    int,
+    Field(description="UTC epoch milliseconds", examples=[1_795_489_276_303]),
+    Meta(description="UTC epoch milliseconds", examples=[1_795_489_276_303]),
+]
+MaybeEpochMs = Annotated[
+    int | None,
+    Field(description="UTC epoch milliseconds; null: has not happened yet"),
+    Meta(description="UTC epoch milliseconds; null: has not happened yet"),
+]
 Ms = Annotated[int, Field(ge=0, description="Milliseconds")]
 
 
@@ -203,13 +217,16 @@ class FiguresOfKind(Figures):
     )
 
 
-class ViewAnswer(BaseModel):
+class ViewAnswer(Documented, frozen=True):
     """How far the answer is behind the topics."""
 
-    lag_records: int | None = Field(description="Committed records that the view has not read yet; null: not known")
-    lag_ms: int | None = Field(
-        None, description="Age of the view: it contains everything committed before this many milliseconds"
-    )
+    lag_records: Annotated[
+        int | None, Meta(description="Committed records that the view has not read yet; null: not known")
+    ]
+    lag_ms: Annotated[
+        int | None,
+        Meta(description="Age of the view: it contains everything committed before this many milliseconds"),
+    ]
     as_of_ms: MaybeEpochMs
 
 

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.access.keys import keys_from
 from api.dependencies import documented_problems
+from api.server.documented import with_structs
 from api.server.schemas import BatchItem, ObjectRequest, ProblemDocument
 from api.service.openapi_examples import add_examples
 
@@ -48,6 +49,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _document_errors(operation, 401, 403, 429)
+        document = with_structs(document)
         add_examples(document)
         app.openapi_schema = document
     return app.openapi_schema
