@@ -74,12 +74,8 @@ def object_links(object_id: str) -> dict[str, str]:
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of error answers."""
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
-    # A content of its own for each: each gets an example of its own.
-    return {
-        status: {"description": _MEANING[status], "content": {"application/problem+json": {"schema": schema}}}
-        for status in statuses
-    }
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}}
+    return {status: {"description": _MEANING[status], "content": content} for status in statuses}
 
 
 def documented_body(model: type[BaseModel | Body], description: str, *, required: bool = False) -> dict[str, Any]:

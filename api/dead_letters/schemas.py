@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.server.documented import Body, Documented
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer
+from app import events
 from app.rules.letter_acts import MAX_REASON_CHARS, LetterState
 from app.rules.letter_filter import LetterFilter
 from app.rules.redrive_runs import RunState
 
 MAX_RATE_PER_S = 100_000
-_MAX_MS = 253_402_300_799_999
 
 # FastAPI checks queries by pydantic's `Field`; msgspec checks bodies by its `Meta`.
 Fingerprint = Annotated[
@@ -23,7 +23,7 @@ Fingerprint = Annotated[
     Field(pattern=r"^[0-9a-f]{12}$", description="Fingerprint of the error, 12 hexadecimal digits"),
     Meta(pattern=r"^[0-9a-f]{12}\Z", description="Fingerprint of the error, 12 hexadecimal digits"),
 ]
-Instant = Annotated[int, Field(ge=0, le=_MAX_MS, description="UTC epoch milliseconds"), Meta(ge=0, le=_MAX_MS)]
+Instant = Annotated[events.Instant, Field(ge=0, le=events.MAX_INSTANT_MS, description="UTC epoch milliseconds")]
 ErrorText = Annotated[
     str,
     Field(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case"),

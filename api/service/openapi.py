@@ -10,7 +10,6 @@ from api.access.keys import keys_from
 from api.dependencies import documented_problems
 from api.server.documented import with_structs
 from api.server.schemas import BatchItem, ObjectRequest, ProblemDocument
-from api.service.openapi_examples import add_examples
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,9 +48,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _document_errors(operation, 401, 403, 429)
-        document = with_structs(document)
-        add_examples(document)
-        app.openapi_schema = document
+        app.openapi_schema = with_structs(document)
     return app.openapi_schema
 
 
