@@ -18,7 +18,7 @@ from app.names import PROCESSING
 from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
 
 if TYPE_CHECKING:
-    from api.server.documented import Body
+    from api.server.documented import RequestBody
 
 router = APIRouter(prefix="/control", tags=["control"])
 
@@ -27,7 +27,7 @@ WorkerInPath = Annotated[schemas.Worker, Path(description="The worker's name in 
 
 
 def _command(
-    body: type[Body] | None = None,
+    body: type[RequestBody] | None = None,
     description: str = "",
     *,
     required: bool = False,

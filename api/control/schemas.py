@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.documented import Body, Documented
+from api.server.documented import Documented, RequestBody
 from api.server.schemas import EpochMs, Kind, ObjectLinks, ViewAnswer
 from app.rules.commands import Concurrency, PerS
 from app.rules.worker_heartbeats import Heartbeat
@@ -26,26 +26,26 @@ Reason = Annotated[
 TaskId = Annotated[str, Field(min_length=1, max_length=220)]
 
 
-class PauseAsked(Body, frozen=True):
+class PauseAsked(RequestBody, frozen=True):
     """Pause all kinds, or one kind."""
 
     kind: Annotated[Kind | None, Meta(description="Default: all kinds")] = None
     reason: Reason = ""
 
 
-class ResumeAsked(Body, frozen=True):
+class ResumeAsked(RequestBody, frozen=True):
     """Undo the pause of all kinds, or of one kind. Each is undone separately."""
 
     kind: Annotated[Kind | None, Meta(description="Default: the pause of all kinds")] = None
 
 
-class RateAsked(Body, frozen=True):
+class RateAsked(RequestBody, frozen=True):
     """How many tasks may start per second."""
 
     per_s: Annotated[PerS, Meta(description="Tasks per second in the whole system")]
 
 
-class ConcurrencyAsked(Body, frozen=True):
+class ConcurrencyAsked(RequestBody, frozen=True):
     """How many tasks a worker runs at once."""
 
     count: Concurrency

@@ -24,7 +24,7 @@ from app.rules.dead_letters import MESSAGE_HEADER, STACK_TRACE_HEADER
 from app.rules.letter_acts import LetterState
 
 if TYPE_CHECKING:
-    from api.view.dead_letter_summaries import Summary
+    from api.view.dead_letter_summaries import LetterSummary
     from api.view.dead_letters import Groups
     from app.rules.letter_acts import LetterId
     from app.rules.redrive import DeadLetterRecord
@@ -35,7 +35,7 @@ _PREVIEW_CHARS = 2_000
 _MAX_UTF8_BYTES = 4
 
 
-def describe_letter(letter_id: LetterId, summary: Summary) -> LetterAnswer:
+def describe_letter(letter_id: LetterId, summary: LetterSummary) -> LetterAnswer:
     """Return a letter as it stands in a list."""
     return LetterAnswer(
         id=str(letter_id),
@@ -64,7 +64,7 @@ def describe_letter(letter_id: LetterId, summary: Summary) -> LetterAnswer:
     )
 
 
-def describe_fully(letter_id: LetterId, summary: Summary, letter: DeadLetterRecord) -> LetterDetail:
+def describe_fully(letter_id: LetterId, summary: LetterSummary, letter: DeadLetterRecord) -> LetterDetail:
     """Return a letter with its bytes, headers and stack trace."""
     headers = {name: value.decode("utf-8", "replace") for name, value in letter.headers}
     listed = msgspec.structs.asdict(describe_letter(letter_id, summary))

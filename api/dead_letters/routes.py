@@ -1,4 +1,4 @@
-"""The desk of dead letters: look at them, redrive them, discard them."""
+"""Dead letters: list, show, redrive, discard."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.documented import Body, Documented
+from api.server.documented import Documented, RequestBody
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer
 from app import events
 from app.rules.letter_acts import MAX_REASON_CHARS, LetterState
@@ -55,7 +55,7 @@ class LettersQuery(BaseModel):
     cursor: str | None = Field(None, description="`next_cursor` of the previous page; groups have no pages")
 
 
-class RedriveWanted(Body, frozen=True):
+class RedriveWanted(RequestBody, frozen=True):
     """Which dead letters to redrive; all conditions must hold."""
 
     fingerprint: Fingerprint | None = None
@@ -71,13 +71,13 @@ class RedriveWanted(Body, frozen=True):
     ) = None
 
 
-class LetterEdit(Body, frozen=True):
+class LetterEdit(RequestBody, frozen=True):
     """A new payload. For a task it replaces the fields that it contains (name, content, kind); else it is the value."""
 
     payload: msgspec.Raw | UnsetType = UNSET
 
 
-class DiscardWanted(Body, frozen=True):
+class DiscardWanted(RequestBody, frozen=True):
     """Why the letter is discarded."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARS)] | None = None

@@ -93,7 +93,7 @@ class BulkRedriver:
             silent = [one for one in runs if self._runs.recorded(one.run_id) != one]
             return [run_progress_record(self._redriver.topic, one) for one in (*silent, progress)]
 
-        decide()  # what is refused anyway need not take the desk from another process
+        decide()  # what is refused anyway need not take over from another process
         await self._redriver.act(decide)
         self._own = Run(progress, self._redriver, self._view, self._clock_ms, self._patience)
         self._task = asyncio.create_task(self._own.go())

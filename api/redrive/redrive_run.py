@@ -33,7 +33,7 @@ _CHUNK_BYTES = 4 * 1_048_576
 _BURST_S = 0.1
 """A run with a rate writes what is due in so much time at once."""
 _RETRY_PAUSE_S = 0.5
-"""Also what another process has to finish in that took the desk from a run."""
+"""Also what another process has to finish in that took over from a run."""
 
 
 class Patience(NamedTuple):

@@ -33,7 +33,7 @@ class Documented(msgspec.Struct, frozen=True):
         return {_MARK: cls.__name__}
 
 
-class Body(Documented, frozen=True, forbid_unknown_fields=True):
+class RequestBody(Documented, frozen=True, forbid_unknown_fields=True):
     """A request body. Unknown fields are refused, so that a typing error does not go unnoticed."""
 
 

@@ -41,7 +41,7 @@ class Health(Documented, frozen=True, omit_defaults=True):
 )
 async def read_liveness(parts: Parts, _verbose: Verbose = None) -> Response:
     """Return 200 while the event loop runs and the read view makes progress. This does not depend on the broker."""
-    verdict = parts.standstill()
+    verdict = parts.why_not_live()
     if verdict is not None:
         problem = problems.unavailable("standing-still", verdict)
         problem.headers |= _NO_STORE

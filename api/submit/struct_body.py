@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from api.server.documented import Body
+    from api.server.documented import RequestBody
 
-AnyBody = TypeVar("AnyBody", bound="Body")
+AnyBody = TypeVar("AnyBody", bound="RequestBody")
 
 
 async def read_struct(request: Request, max_body_bytes: int, struct: type[AnyBody]) -> AnyBody:
@@ -32,7 +32,7 @@ async def read_struct(request: Request, max_body_bytes: int, struct: type[AnyBod
         raise malformed(str(error)) from None
 
 
-def _errors(data: bytes, struct: type[Body]) -> Iterator[dict[str, str]]:
+def _errors(data: bytes, struct: type[RequestBody]) -> Iterator[dict[str, str]]:
     try:
         values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:

@@ -1,4 +1,4 @@
-"""The desk of dead letters over HTTP: pages, conditions, groups, and one letter; from the read view, without Kafka."""
+"""Dead letters over HTTP: pages, conditions, groups, and one letter; from the read view, without Kafka."""
 
 from __future__ import annotations
 

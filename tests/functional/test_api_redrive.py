@@ -53,8 +53,8 @@ def test_letter_is_redriven_once(api, grave):
     assert 1 == len(grave.written(TASK_REQUESTS))
 
 
-def test_refusal_does_not_take_the_desk(api, grave):
-    """What is refused anyway leaves the desk to the process that has it, which may be in the middle of a run."""
+def test_refusal_does_not_take_over(api, grave):
+    """A refused request does not fence the process that writes, which may be in the middle of a run."""
     letter_id, spent = grave.bury_task(1), grave.bury_task(2, redrive=3)
     api.post(f"{PATH}/{letter_id}/redrive")
     assert 1 == api.topics.taken_count
@@ -201,15 +201,15 @@ def test_outcome_that_stays_unknown_is_a_503_that_can_be_repeated(make_api, came
 def test_broker_that_goes_away_after_an_unknown_outcome_leaves_it_unknown(api, grave):
     """It is not said that nothing was done once something may have been."""
     letter_id = grave.bury_task(1)
-    take, failures = api.topics.take, [None, BrokerUnavailable("away")]
+    take_over, failures = api.topics.take_over, [None, BrokerUnavailable("away")]
 
     async def take_twice():
-        await take()
+        await take_over()
         failure = failures.pop(0)
         if failure is not None:
             raise failure
 
-    api.topics.take = take_twice
+    api.topics.take_over = take_twice
     api.topics.commit_failures = [OutcomeUnknown("not confirmed")]
     assert (503, "outcome-unknown") == refusal_of(api.post(f"{PATH}/{letter_id}/redrive"))
 

@@ -62,7 +62,7 @@ class Grave:
         return self.bury(encode(request), error, partition=partition, at_ms=at_ms, task=request)
 
     def commits(self) -> list[list[str]]:
-        """Return the topics of each commit at the desk."""
+        """Return the topics of each commit of the letter writer."""
         return [[record.topic for record in together] for together in self.topics.commits]
 
     def written(self, topic: str) -> list:
