@@ -7,23 +7,19 @@ from typing import Annotated, Literal
 from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.documented import Documented, RequestBody
+from api.server.documented import Documented, RequestBody, field_of
 from api.server.schemas import EpochMs, Kind, ObjectLinks, ViewAnswer
+from app import events
 from app.rules.commands import Concurrency, PerS
 from app.rules.worker_heartbeats import Heartbeat
 
 Role = Literal["distribution", "processing", "statistics"]
-Worker = Annotated[
-    str,
-    Field(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+$"),
-    Meta(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+\Z"),
-]
-Reason = Annotated[
-    str,
-    Field(max_length=500, description="Shown to people, and written to the events of cancelled tasks"),
-    Meta(max_length=500, description="Shown to people, and written to the events of cancelled tasks"),
-]
-TaskId = Annotated[str, Field(min_length=1, max_length=220)]
+_WORKER = Meta(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+\Z")
+_REASON = Meta(max_length=500, description="Shown to people, and written to the events of cancelled tasks")
+
+Worker = Annotated[str, _WORKER, field_of(_WORKER)]
+Reason = Annotated[str, _REASON, field_of(_REASON)]
+TaskId = Annotated[str, field_of(*events.TaskId.__metadata__)]
 
 
 class PauseAsked(RequestBody, frozen=True):
@@ -115,7 +111,7 @@ class CommandAccepted(Documented, frozen=True, kw_only=True):
     """Kafka has stored the command. Workers apply it within a second; stopped workers apply it when they start."""
 
     key: Annotated[str, Meta(description="Key of the command on the topic `control`", examples=["pause:mail"])]
-    status: Literal["accepted"] = "accepted"
+    status: Literal["accepted"]
     seen: Annotated[
         bool,
         Meta(description="Whether this process has read the command back; if false, `control` is older than it"),

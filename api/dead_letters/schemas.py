@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.documented import Documented, RequestBody
+from api.server.documented import Documented, RequestBody, field_of
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer
 from app import events
 from app.rules.letter_acts import MAX_REASON_CHARS, LetterState
@@ -17,23 +17,14 @@ from app.rules.redrive_runs import RunState
 
 MAX_RATE_PER_S = 100_000
 
-# FastAPI checks queries by pydantic's `Field`; msgspec checks bodies by its `Meta`.
-Fingerprint = Annotated[
-    str,
-    Field(pattern=r"^[0-9a-f]{12}$", description="Fingerprint of the error, 12 hexadecimal digits"),
-    Meta(pattern=r"^[0-9a-f]{12}\Z", description="Fingerprint of the error, 12 hexadecimal digits"),
-]
-Instant = Annotated[events.Instant, Field(ge=0, le=events.MAX_INSTANT_MS, description="UTC epoch milliseconds")]
-ErrorText = Annotated[
-    str,
-    Field(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case"),
-    Meta(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case"),
-]
-Topic = Annotated[
-    str,
-    Field(min_length=1, max_length=249, description="Topic of the original record"),
-    Meta(min_length=1, max_length=249, description="Topic of the original record"),
-]
+_FINGERPRINT = Meta(pattern=r"^[0-9a-f]{12}\Z", description="Fingerprint of the error, 12 hexadecimal digits")
+_ERROR = Meta(min_length=1, max_length=200, description="Text in the error's type or message, ignoring case")
+_TOPIC = Meta(min_length=1, max_length=249, description="Topic of the original record")
+
+Fingerprint = Annotated[str, _FINGERPRINT, field_of(_FINGERPRINT)]
+Instant = Annotated[events.Instant, field_of(*events.Instant.__metadata__)]
+ErrorText = Annotated[str, _ERROR, field_of(_ERROR)]
+Topic = Annotated[str, _TOPIC, field_of(_TOPIC)]
 
 
 class LettersQuery(BaseModel):
@@ -48,9 +39,11 @@ class LettersQuery(BaseModel):
     topic: Topic | None = None
     state: LetterState | None = Field(None, description="Default: all states")
     since_ms: Instant | None = Field(
-        None, description="Died at or after this time. Groups: with a letter at or after it"
+        None, description="Died at or after this time, UTC epoch milliseconds. Groups: with a letter at or after it"
     )
-    before_ms: Instant | None = Field(None, description="Died before this time. Groups: with a letter before it")
+    before_ms: Instant | None = Field(
+        None, description="Died before this time, UTC epoch milliseconds. Groups: with a letter before it"
+    )
     limit: int = Field(50, ge=1, le=1_000, description="Maximum number of entries")
     cursor: str | None = Field(None, description="`next_cursor` of the previous page; groups have no pages")
 
@@ -62,8 +55,8 @@ class RedriveWanted(RequestBody, frozen=True):
     kind: Kind | None = None
     error: ErrorText | None = None
     topic: Topic | None = None
-    since_ms: Annotated[Instant | None, Meta(description="Only letters that died at or after this time")] = None
-    before_ms: Annotated[Instant | None, Meta(description="Only letters that died before this time")] = None
+    since_ms: Annotated[Instant | None, Meta(description="Died at or after this time, UTC epoch milliseconds")] = None
+    before_ms: Annotated[Instant | None, Meta(description="Died before this time, UTC epoch milliseconds")] = None
     all: Annotated[bool, Meta(description="Must be true if no condition is given")] = False
     dry_run: Annotated[bool, Meta(description="Only count the matching letters")] = False
     rate_per_s: (

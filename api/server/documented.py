@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from pydantic import Field
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _REF = "#/components/schemas/{name}"
 _MARK = "x-struct"
 """Stands for `$ref` until pydantic has made the document: it takes no references but its own."""
+_SAID = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern", "description", "examples")
 
 
 class Documented(msgspec.Struct, frozen=True):
@@ -35,6 +37,12 @@ class Documented(msgspec.Struct, frozen=True):
 
 class RequestBody(Documented, frozen=True, forbid_unknown_fields=True):
     """A request body. Unknown fields are refused, so that a typing error does not go unnoticed."""
+
+
+def field_of(meta: msgspec.Meta) -> Any:
+    """Return the limits and texts of msgspec's for pydantic, which checks the parameters of paths and queries."""
+    said = {name: getattr(meta, name) for name in _SAID if getattr(meta, name) is not None}
+    return Field(**portable(said))
 
 
 def with_structs(document: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.documented import Documented
+from api.server.documented import Documented, field_of
 from app import events
 from app.events import MAX_TASKS
 from app.rules.idempotency import MAX_KEY_CHARS
@@ -19,18 +19,12 @@ from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pyd
 
 MAX_COUNT = 100_000
 
-# pydantic reads the `Field`, msgspec the `Meta`.
-Kind = Annotated[events.Kind, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-EpochMs = Annotated[
-    int,
-    Field(description="UTC epoch milliseconds", examples=[1_795_489_276_303]),
-    Meta(description="UTC epoch milliseconds", examples=[1_795_489_276_303]),
-]
-MaybeEpochMs = Annotated[
-    int | None,
-    Field(description="UTC epoch milliseconds; null: has not happened yet"),
-    Meta(description="UTC epoch milliseconds; null: has not happened yet"),
-]
+_EPOCH_MS = Meta(description="UTC epoch milliseconds", examples=[1_795_489_276_303])
+_MAYBE_EPOCH_MS = Meta(description="UTC epoch milliseconds; null: has not happened yet")
+
+Kind = Annotated[events.Kind, field_of(*events.Kind.__metadata__)]
+EpochMs = Annotated[int, _EPOCH_MS, field_of(_EPOCH_MS)]
+MaybeEpochMs = Annotated[int | None, _MAYBE_EPOCH_MS, field_of(_MAYBE_EPOCH_MS)]
 Ms = Annotated[int, Field(ge=0, description="Milliseconds")]
 
 

@@ -188,7 +188,9 @@ def test_pause_of_a_breaker_says_so(api):
     ("method", "path", "body", "named"),
     [
         ("POST", "pause", {"kind": "a b"}, ["#/kind"]),
+        ("POST", "pause", {"kind": "mail\n"}, ["#/kind"]),
         ("POST", "pause", {"kinds": "mail"}, ["#/kinds"]),
+        ("POST", "pause", {"a/b~": 1, "reason": 2}, ["#/a~1b~0", "#/reason"]),
         ("POST", "pause", {"reason": "x" * 501}, ["#/reason"]),
         ("POST", "resume", {"reason": "x"}, ["#/reason"]),
         ("PUT", "rate/mail", {}, ["#/per_s"]),
