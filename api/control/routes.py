@@ -104,8 +104,8 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
 async def set_concurrency(request: Request, parts: Parts) -> Response:
     """Override EBS_CONCURRENCY. If more tasks are running than the new number, they finish, and no others start."""
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
-    place = CommandKey(Family.CONCURRENCY, asked.worker or "")
-    return await put(parts, place, SetConcurrency(asked.count, now_ms(parts)))
+    command_key = CommandKey(Family.CONCURRENCY, asked.worker or "")
+    return await put(parts, command_key, SetConcurrency(asked.count, now_ms(parts)))
 
 
 @router.delete(

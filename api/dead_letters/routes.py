@@ -13,7 +13,7 @@ from api.dependencies import Parts, documented_body, documented_problems, json_r
 from api.server import problems
 from api.submit.struct_body import read_struct
 from api.view.answers import describe_view
-from api.view.dead_letters import parse_place, place_text
+from api.view.dead_letters import parse_position, position_text
 from app.rules.letter_acts import LetterId, parse_letter_id
 from app.rules.letter_filter import filter_from
 
@@ -29,15 +29,15 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
     """Return one page of the letters that match all conditions, or the groups that contain such letters."""
     wanted = filter_from(asked)
-    after = problems.place_in(asked.cursor, parse_place)
+    after = problems.place_in(asked.cursor, parse_position)
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
     if asked.group_by is not None:
         groups = await letters.groups(wanted, asked.limit)
         return json_response(schemas.GroupList([describe_groups(one) for one in groups], view))
-    page, place = await letters.page(wanted, asked.limit, after)
+    page, position = await letters.page(wanted, asked.limit, after)
     listed = [describe_letter(one.letter_id, one.summary) for one in page]
-    next_cursor = None if place is None else place_text(place)
+    next_cursor = None if position is None else position_text(position)
     return json_response(schemas.LetterList(listed, next_cursor, view))
 
 

@@ -63,9 +63,9 @@ class BulkRedriver:
         """Return what a run would do: how many letters, the first ids, and how many are at their limit."""
         count, at_limit_count = 0, 0
         ids: list[str] = []
-        place = None
+        position = None
         while True:
-            listed, place = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), place)
+            listed, position = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), position)
             for one in listed:
                 if one.summary.redrive >= MAX_REDRIVES:
                     at_limit_count += 1
@@ -73,7 +73,7 @@ class BulkRedriver:
                 count += 1
                 if len(ids) < MAX_REFUSED_SHOWN:
                     ids.append(str(one.letter_id))
-            if place is None:
+            if position is None:
                 return {"count": count, "ids": ids, "at_limit_count": at_limit_count}
             await asyncio.sleep(0)
 

@@ -90,15 +90,15 @@ class DeadLetters:
     def turn(
         self, wanted: LetterFilter, after: LetterPosition | None = None, row_count: int = _ROWS_A_TURN
     ) -> tuple[list[ListedLetter], LetterPosition | None]:
-        """Look at the next rows behind a place, newest first.
+        """Look at the next rows behind a position, newest first.
 
-        Returns the letters among them that are meant, and the place to go on from; None at the end.
+        Returns the letters among them that are meant, and the position to go on from; None at the end.
         """
         prefix = TIME_PREFIX if wanted.fingerprint is None else order_prefix(wanted.fingerprint)
         before = b"" if wanted.before_ms is None else prefix + time_bytes(wanted.before_ms)
         if after is not None:
-            place = prefix + time_bytes(after.at_ms) + id_bytes(after.letter_id)
-            before = min(before, place) if before else place
+            position = prefix + time_bytes(after.at_ms) + id_bytes(after.letter_id)
+            before = min(before, position) if before else position
         found: list[ListedLetter] = []
         keys = [key for key, _ in islice(self._opened().newest_first(prefix, before), row_count)]
         for key in keys:
@@ -109,23 +109,23 @@ class DeadLetters:
                 return found, None
             if wanted.takes(summary):
                 found.append(ListedLetter(letter_id, summary))
-        return found, _place_of(keys[-1]) if len(keys) == row_count else None
+        return found, _position_of(keys[-1]) if len(keys) == row_count else None
 
     async def page(
         self, wanted: LetterFilter, limit: int, after: LetterPosition | None = None
     ) -> tuple[list[ListedLetter], LetterPosition | None]:
-        """Return at most `limit` letters behind a place, and the place to go on from if there are more."""
+        """Return at most `limit` letters behind a position, and the position to go on from if there are more."""
         found: list[ListedLetter] = []
-        place = after
+        position = after
         row_count = min(limit + 1, _ROWS_A_TURN)
         while True:
-            more, place = self.turn(wanted, place, row_count)
+            more, position = self.turn(wanted, position, row_count)
             row_count = _ROWS_A_TURN
             found += more
             if len(found) > limit:
                 last = found[limit - 1]
                 return found[:limit], LetterPosition(last.summary.at_ms, last.letter_id)
-            if place is None:
+            if position is None:
                 return found, None
             await asyncio.sleep(0)
 
@@ -157,13 +157,13 @@ class DeadLetters:
         return [groups for _, _, groups in sorted(newest, reverse=True)]
 
 
-def place_text(place: LetterPosition) -> str:
-    """Return a place as clients send it back."""
-    return f"{place.at_ms}-{place.letter_id}"
+def position_text(position: LetterPosition) -> str:
+    """Return a position as clients send it back."""
+    return f"{position.at_ms}-{position.letter_id}"
 
 
-def parse_place(text: str) -> LetterPosition | None:
-    """Undo `place_text`; None for any other text."""
+def parse_position(text: str) -> LetterPosition | None:
+    """Undo `position_text`; None for any other text."""
     at_ms, _, letter_id = text.partition("-")
     parsed = parse_letter_id(letter_id)
     if parsed is None or not (at_ms.isascii() and at_ms.isdecimal() and len(at_ms) <= _MAX_TIME_DIGITS):
@@ -171,7 +171,7 @@ def parse_place(text: str) -> LetterPosition | None:
     return LetterPosition(int(at_ms), parsed)
 
 
-def _place_of(key: bytes) -> LetterPosition:
+def _position_of(key: bytes) -> LetterPosition:
     return LetterPosition(int.from_bytes(key[-TIME_BYTES - ID_BYTES : -ID_BYTES], "big"), id_of(key[-ID_BYTES:]))
 
 
