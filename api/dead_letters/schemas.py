@@ -67,7 +67,7 @@ class RedriveWanted(RequestBody, frozen=True):
 class LetterEdit(RequestBody, frozen=True):
     """A new payload. For a task it replaces the fields that it contains (name, content, kind); else it is the value."""
 
-    payload: msgspec.Raw | UnsetType = UNSET
+    payload: Annotated[msgspec.Raw | UnsetType, Meta(examples=[{"content": "without the typo"}])] = UNSET
 
 
 class DiscardWanted(RequestBody, frozen=True):
