@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ebs.client.answers import Cancelled, ObjectEvent, ObjectStatus, Redrive, RefusedObject, Submitted, TaskStatus
-    from ebs.client.bodies import NewObject
+    from ebs.client.bodies import NewObject, NewTask
     from ebs.client.clients import AsyncClient, Client
     from ebs.client.errors import (
         AccessDenied,
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     )
     from ebs.context import Context
     from ebs.errors import EbsError, Reject, Retry, SettingsError
-    from ebs.item import Item
     from ebs.marks import cpu_bound, inline
     from ebs.task import Task
 
@@ -74,8 +73,8 @@ __all__ = [
     "Context",
     "EbsError",
     "Invalid",
-    "Item",
     "NewObject",
+    "NewTask",
     "NotFound",
     "ObjectCancelled",
     "ObjectEvent",
@@ -108,8 +107,8 @@ _FILES = {
     "Context": "context",
     "EbsError": "errors",
     "Invalid": "client.errors",
-    "Item": "item",
     "NewObject": "client.bodies",
+    "NewTask": "client.bodies",
     "NotFound": "client.errors",
     "ObjectCancelled": "client.errors",
     "ObjectEvent": "client.answers",

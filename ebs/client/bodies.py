@@ -9,11 +9,16 @@ from typing import Any
 
 import msgspec
 
-from ebs.item import Item
-
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 _ID_BYTES = 16
 _MAX_KEY_CHARS = 255
+
+
+class NewTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task of an object to submit: its content, and a name if it shall have one of its own."""
+
+    content: Any
+    name: str | None = None
 
 
 class NewObject(msgspec.Struct, frozen=True):
@@ -91,19 +96,19 @@ def _tasks_of(tasks: Any) -> Any:
         return tasks
     if isinstance(tasks, str | bytes | dict | bool) or not hasattr(tasks, "__iter__"):
         raise TypeError(f"tasks is a number, or a list with the content of each task, not {tasks!r}")
-    return [_item_of(one) for one in tasks]
+    return [_task_of(one) for one in tasks]
 
 
-def _item_of(one: Any) -> Item:
-    if isinstance(one, Item):
+def _task_of(one: Any) -> NewTask:
+    if isinstance(one, NewTask):
         return one
     if isinstance(one, dict) and "content" in one and one.keys() <= {"content", "name"}:
-        # As the HTTP API writes an item: taken for a content it would arrive in a wrapping that nobody meant.
+        # As the HTTP API writes a task: taken for a content it would arrive in a wrapping that nobody meant.
         raise ValueError(
-            f"{one!r} may be a content or an item: write Item(content, name) for an item, and Item({one!r}) for a "
-            "content of this form"
+            f"{one!r} may be a content, or a task with one: write NewTask(content, name) for a task, and "
+            f"NewTask({one!r}) for a content of this form"
         )
-    return Item(one)
+    return NewTask(one)
 
 
 def _of_model(value: Any) -> Any:

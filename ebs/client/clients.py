@@ -71,7 +71,7 @@ class Client:
     ) -> Submitted:
         """Submit an object; returns when Kafka has stored it.
 
-        `tasks` is a number of tasks, or a list with the content of each task (`Item(content, name)` names one). The
+        `tasks` is a number of tasks, or a list with the content of each task (`NewTask(content, name)` names one). The
         object's id is `object_id` (32 hexadecimal digits), follows from `idempotency_key`, or is random. If you submit
         again with the same id or key and the same fields, you get the same object.
         """

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from python_clients import Asked, Lost, end, stored
 
-import ebs
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from ebs import (
     AccessDenied,
@@ -20,6 +19,7 @@ from ebs import (
     Conflict,
     Invalid,
     NewObject,
+    NewTask,
     NotFound,
     ObjectCancelled,
     ObjectFailed,
@@ -143,7 +143,7 @@ def test_idempotency_key_makes_the_id(api, client):
         ({"tasks": "three"}, TypeError, "a number, or a list"),
         ({"tasks": True}, TypeError, "a number, or a list"),
         ({"tasks": {"a": 1}}, TypeError, "a number, or a list"),
-        ({"tasks": [{"content": "a"}]}, ValueError, r"Item\(content, name\)"),
+        ({"tasks": [{"content": "a"}]}, ValueError, r"NewTask\(content, name\)"),
         ({"content": object()}, TypeError, "cannot be written as JSON"),
     ],
 )
@@ -401,9 +401,7 @@ def test_body_has_any_json_and_items():
     """As the API will take them: the one place that makes a body."""
     from ebs.client.bodies import body_of  # noqa: PLC0415  # beside its only test
 
-    body = json.loads(
-        body_of(NewObject("order", Page("a"), [{"sku": "a"}, ebs.Item({"content": "x"}, "second")]), None)
-    )
+    body = json.loads(body_of(NewObject("order", Page("a"), [{"sku": "a"}, NewTask({"content": "x"}, "second")]), None))
     assert {
         "kind": "order",
         "content": {"title": "a"},
