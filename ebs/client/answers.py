@@ -129,7 +129,7 @@ class Redrive(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-class TaskPage(msgspec.Struct, frozen=True):
+class TasksOnPage(msgspec.Struct, frozen=True):
     """One page of tasks."""
 
     tasks: list[TaskStatus]

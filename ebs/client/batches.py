@@ -11,7 +11,7 @@ from ebs.client.answers import RefusedObject, Submitted
 from ebs.client.bodies import NewObject, body_of, chosen_id
 from ebs.client.errors import ApiError, SubmitFailed
 from ebs.client.segments import api_path
-from ebs.client.steps import Call, Pause, call, pause_s
+from ebs.client.steps import ApiCall, PauseFor, call, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _ACCEPTED = 202
 _BUSY = frozenset({429, 503})
 
 
-class Line(NamedTuple):
+class BatchLine(NamedTuple):
     """An object as it is sent: its number among all, its id (None: its key makes it), its JSON."""
 
     number: int
@@ -72,7 +72,7 @@ class _Fates:
         self.accepted: dict[int, str] = {}
         self.refused: dict[int, RefusedObject] = {}
 
-    def note(self, line: Line, result: _Result) -> None:
+    def note(self, line: BatchLine, result: _Result) -> None:
         """Take in a result."""
         if result.status == _ACCEPTED and result.id:
             self.accepted[line.number] = result.id
@@ -97,13 +97,13 @@ class _Fates:
         return SubmitFailed(message, [self.accepted[number] for number in sorted(self.accepted)], listed)
 
 
-def _send(policy: Policy, piece: list[Line], fates: _Fates) -> Steps[None]:
+def _send(policy: Policy, piece: list[BatchLine], fates: _Fates) -> Steps[None]:
     """Send lines until each is accepted or refused for good. Raises the `ApiError` of a request that fails whole."""
     waiting = piece
     for failures in itertools.count():
         content = b"".join(line.body for line in waiting)
         try:
-            asked = Call("POST", api_path("objects", "batch"), content=content, headers=_NDJSON)
+            asked = ApiCall("POST", api_path("objects", "batch"), content=content, headers=_NDJSON)
             results = _results((yield from call(policy, asked)).content)
         except ApiError as error:
             for line in waiting:
@@ -115,7 +115,7 @@ def _send(policy: Policy, piece: list[Line], fates: _Fates) -> Steps[None]:
         busy = {line: result for line, result in told if result.status in _BUSY}
         if not busy or failures >= policy.retries:
             return
-        yield Pause(pause_s(policy, failures))
+        yield PauseFor(pause_s(policy, failures))
         waiting = list(busy)
     raise AssertionError("the last try returns or raises")
 
@@ -133,16 +133,16 @@ def _results(content: bytes) -> dict[int, _Result]:
     return found
 
 
-def _lines(wanted: Iterable[NewObject]) -> Iterator[Line]:
+def _lines(wanted: Iterable[NewObject]) -> Iterator[BatchLine]:
     for number, one in enumerate(wanted):
         if not isinstance(one, NewObject):
             raise TypeError(f"object {number} is {one!r}: submit_many takes NewObject(kind, content, ...)")
         object_id = chosen_id(one)
-        yield Line(number, object_id, body_of(one, object_id, one.idempotency_key) + b"\n")
+        yield BatchLine(number, object_id, body_of(one, object_id, one.idempotency_key) + b"\n")
 
 
-def _pieces(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    piece: list[Line] = []
+def _pieces(lines: Iterable[BatchLine]) -> Iterator[list[BatchLine]]:
+    piece: list[BatchLine] = []
     size_bytes = 0
     for line in lines:
         if piece and (len(piece) == _LINES_A_PIECE or size_bytes + len(line.body) > _BYTES_A_PIECE):

@@ -14,7 +14,7 @@ import httpx
 
 from ebs.client.answers import ObjectEvent
 from ebs.client.http import STREAM_TIMEOUT_S, failure_of, options, reply_of, request_of
-from ebs.client.steps import Open, Pause, Read
+from ebs.client.steps import Open, PauseFor, Read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -112,7 +112,7 @@ class BlockingDriver:
                     course.take(done)
 
     def _do(self, step: Any) -> Reply | None:
-        if isinstance(step, Pause):
+        if isinstance(step, PauseFor):
             self.sleep(step.seconds)
             return None
         answer = self.http.send(request_of(self.http, step))
@@ -170,7 +170,7 @@ class LoopDriver:
                         course.take(done)
 
     async def _do(self, step: Any) -> Reply | None:
-        if isinstance(step, Pause):
+        if isinstance(step, PauseFor):
             await self.sleep(step.seconds)
             return None
         answer = await self.http.send(request_of(self.http, step))

@@ -13,7 +13,7 @@ import msgspec
 from ebs.client.answers import ObjectEvent
 from ebs.client.errors import ApiError, ApiUnreachable
 from ebs.client.operations import path_of
-from ebs.client.steps import Call, Open, Pause, Read, checked, pause_before_next
+from ebs.client.steps import ApiCall, Open, PauseFor, Read, checked, pause_before_next
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,11 +74,11 @@ class Following:
                 # A connection that brought something begins the count of failures anew.
                 pause_s = pause_before_next(self._policy, error, self._failures)
                 self._failures += 1
-                yield Pause(pause_s)
+                yield PauseFor(pause_s)
 
     def _connection(self) -> Steps[None]:
         headers = {"Accept": _MEDIA_TYPE} | ({} if self._last is None else {"Last-Event-ID": self._last})
-        reply: Reply = checked((yield Open(Call("GET", self._path, headers=headers))))
+        reply: Reply = checked((yield Open(ApiCall("GET", self._path, headers=headers))))
         if not reply.headers.get("content-type", "").startswith(_MEDIA_TYPE):
             raise ApiError(f"{reply.url} answers without a stream of events: is EBS_API_URL the ebs API?")
         reader = MessageReader()

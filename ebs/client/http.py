@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebs.client.errors import ApiUnreachable
 from ebs.client.loopback import takes_proxies
-from ebs.client.steps import Call, Reply
+from ebs.client.steps import ApiCall, Reply
 from ebs.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def options(settings: ClientSettings, *, timeout_s: float = TIMEOUT_S, connect_s
     }
 
 
-def request_of(client: Any, call: Call, least_s: float = 0.0) -> httpx.Request:
+def request_of(client: Any, call: ApiCall, least_s: float = 0.0) -> httpx.Request:
     """Return the request of a call; the time that the API is asked to wait comes on top of the client's time limit."""
     import httpx  # noqa: PLC0415  # see above
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ebs.client.answers import Cancelled, ObjectStatus, Redrive, Submitted, TaskPage
+from ebs.client.answers import Cancelled, ObjectStatus, Redrive, Submitted, TasksOnPage
 from ebs.client.bodies import body_of, chosen_id, key_header
 from ebs.client.errors import ApiBusy, ApiError, ObjectCancelled, WaitTimedOut, failure_of
 from ebs.client.segments import api_path
-from ebs.client.steps import JSON, Call, Pause, Policy, call, decoded
+from ebs.client.steps import JSON, ApiCall, PauseFor, Policy, call, decoded
 
 if TYPE_CHECKING:
     from ebs.client.answers import TaskStatus
@@ -40,7 +40,7 @@ def path_of(object_id: str, *parts: str) -> str:
 def submit(policy: Policy, wanted: NewObject) -> Steps[Submitted]:
     """Submit an object, once however often the request is repeated."""
     object_id = chosen_id(wanted)
-    asked = Call(
+    asked = ApiCall(
         "POST",
         api_path("objects"),
         content=body_of(wanted, object_id),
@@ -57,7 +57,7 @@ def submit(policy: Policy, wanted: NewObject) -> Steps[Submitted]:
 
 def get(policy: Policy, object_id: str) -> Steps[ObjectStatus]:
     """Look at an object."""
-    return decoded((yield from call(policy, Call("GET", path_of(object_id)))), ObjectStatus)
+    return decoded((yield from call(policy, ApiCall("GET", path_of(object_id)))), ObjectStatus)
 
 
 def wait(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[ObjectStatus]:
@@ -68,7 +68,7 @@ def wait(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[Objec
     while True:
         left_s = max(0.0, deadline_s - policy.clock_s())
         wait_s = round(min(POLL_S, left_s), 3)
-        asked = Call("GET", path, {"wait": f"{wait_s:g}", "until": "end"}, wait_s=wait_s, limit_s=left_s + _GRACE_S)
+        asked = ApiCall("GET", path, {"wait": f"{wait_s:g}", "until": "end"}, wait_s=wait_s, limit_s=left_s + _GRACE_S)
         try:
             status = decoded((yield from call(policy, asked, deadline_s)), ObjectStatus)
         except ApiError as error:
@@ -77,7 +77,7 @@ def wait(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[Objec
             if not isinstance(error, ApiBusy):
                 raise
             # Its view is behind, as after its start: it catches up, however long that takes.
-            yield Pause(error.retry_after_s or 1.0)
+            yield PauseFor(error.retry_after_s or 1.0)
             continue
         if status.ended:
             return status
@@ -91,8 +91,8 @@ def tasks(policy: Policy, object_id: str) -> Steps[list[TaskStatus]]:
     found: list[TaskStatus] = []
     cursor: str | None = None
     while True:
-        asked = Call("GET", path_of(object_id, "tasks"), {"limit": _TASKS_A_PAGE, "cursor": cursor})
-        page = decoded((yield from call(policy, asked)), TaskPage)
+        asked = ApiCall("GET", path_of(object_id, "tasks"), {"limit": _TASKS_A_PAGE, "cursor": cursor})
+        page = decoded((yield from call(policy, asked)), TasksOnPage)
         found += page.tasks
         cursor = page.next_cursor
         if cursor is None:
@@ -112,7 +112,7 @@ def results(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[li
 
 def cancel(policy: Policy, object_id: str, reason: str) -> Steps[Cancelled]:
     """Cancel an object."""
-    asked = Call("DELETE", path_of(object_id), {"reason": reason or None})
+    asked = ApiCall("DELETE", path_of(object_id), {"reason": reason or None})
     return decoded((yield from call(policy, asked)), Cancelled)
 
 
@@ -123,11 +123,11 @@ def redrive(policy: Policy, object_id: str) -> Steps[Redrive]:
     if before.created_at_ms is not None:
         # So that the API need not look through all older letters; the clocks may differ.
         wanted["since_ms"] = max(0, before.created_at_ms - _CLOCKS_DIFFER_MS)
-    asked = Call("POST", api_path(_LETTERS, "redrive"), content=msgspec.json.encode(wanted), headers=JSON)
+    asked = ApiCall("POST", api_path(_LETTERS, "redrive"), content=msgspec.json.encode(wanted), headers=JSON)
     run = decoded((yield from call(policy, asked)), Redrive)
     while run.state == "RUNNING":
-        yield Pause(_FOLLOW_S)
-        run = decoded((yield from call(policy, Call("GET", api_path(_LETTERS, "redrives", run.id)))), Redrive)
+        yield PauseFor(_FOLLOW_S)
+        run = decoded((yield from call(policy, ApiCall("GET", api_path(_LETTERS, "redrives", run.id)))), Redrive)
     if run.state != "DONE":
         raise ApiError(run.error or f"redrive {run.id} is {run.state}")
     if run.redriven_count:
@@ -142,7 +142,7 @@ def _until_changed(policy: Policy, before: ObjectStatus) -> Steps[None]:
         now = yield from get(policy, before.id)
         if (now.state, now.tasks_dead, now.finished_at_ms) != (before.state, before.tasks_dead, before.finished_at_ms):
             return
-        yield Pause(_FOLLOW_S)
+        yield PauseFor(_FOLLOW_S)
 
 
 def _late(object_id: str, timeout_s: float | None, status: ObjectStatus | None) -> WaitTimedOut:

@@ -4,8 +4,8 @@ An operation is a generator. It yields what is to be done, and is sent what came
 
 | it yields | and gets |
 | --- | --- |
-| `Call` | the `Reply`, or an `ApiError` raised in it if none came |
-| `Pause` | None, when the time is over |
+| `ApiCall` | the `Reply`, or an `ApiError` raised in it if none came |
+| `PauseFor` | None, when the time is over |
 | `Open`, of `following.py` only | the `Reply` without the content of a success |
 | `Read`, likewise | the next lines of the opened answer, None at its end; or an `ApiError` |
 
@@ -40,7 +40,7 @@ _JITTER = 0.5
 _MAX_DOUBLINGS = 16
 
 
-class Call(NamedTuple):
+class ApiCall(NamedTuple):
     """A request; parameters that are None are left out.
 
     The API is asked to wait for `wait_s` before it answers; `limit_s` is how long the client waits at the most.
@@ -55,7 +55,7 @@ class Call(NamedTuple):
     limit_s: float = math.inf
 
 
-class Pause(NamedTuple):
+class PauseFor(NamedTuple):
     """Let time pass."""
 
     seconds: float
@@ -64,7 +64,7 @@ class Pause(NamedTuple):
 class Open(NamedTuple):
     """Send a request whose answer goes on for long."""
 
-    call: Call
+    call: ApiCall
 
 
 class Read(NamedTuple):
@@ -89,7 +89,7 @@ class Policy(NamedTuple):
     dice: Callable[[], float] = random.random
 
 
-def call(policy: Policy, asked: Call, deadline_s: float = math.inf) -> Steps[Reply]:
+def call(policy: Policy, asked: ApiCall, deadline_s: float = math.inf) -> Steps[Reply]:
     """Make a call until it succeeds, fails for good, has used up its retries, or fails at the deadline.
 
     Raises `ApiError`.
@@ -100,7 +100,7 @@ def call(policy: Policy, asked: Call, deadline_s: float = math.inf) -> Steps[Rep
             reply: Reply = yield asked
             return checked(reply, asked.headers[REQUEST_ID])
         except ApiError as error:
-            yield Pause(pause_before_next(policy, error, failures, deadline_s))
+            yield PauseFor(pause_before_next(policy, error, failures, deadline_s))
     raise AssertionError("the last try returns or raises")
 
 
