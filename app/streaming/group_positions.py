@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -28,6 +29,12 @@ Answer = TypeVar("Answer")
 
 _RETRY_S = 0.1
 _REPORT_S = 3.0
+_HELD_S = 60.0
+"""No transaction of ours is open for so long: EBS_TRANSACTION_TIMEOUT_S, 10 s, and 10 s until the broker looks."""
+_HELD = (
+    "Kafka has held back the committed offsets of %s for %d s. If `kafka-transactions.sh list` shows no open "
+    "transaction of this group, the group's coordinator waits for one that has ended: restart that broker"
+)
 _MAX_END_LOOKS = 30
 """How often an end below a committed offset is asked for again: a new leader may not know it at once."""
 
@@ -59,9 +66,13 @@ async def read_positions(
 
     Topics with other ids than `known_ids` are waited for: whoever surveys them decides.
     """
+    began_at_s = time.monotonic()
 
     async def report() -> None:
-        log.info("waiting until an open transaction of another worker has ended")
+        if time.monotonic() - began_at_s < _HELD_S:
+            log.info("waiting until an open transaction of another worker has ended")
+        else:
+            log.warning(_HELD, group_id, round(time.monotonic() - began_at_s))
         await end_abandoned()
 
     async def read_known_ids() -> tuple[str, dict[str, str]] | None:
