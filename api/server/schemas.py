@@ -21,6 +21,19 @@ Kind = Annotated[str, Field(min_length=1, max_length=64, pattern=KIND_PATTERN)]
 EpochMs = Annotated[int, Field(description="UTC epoch milliseconds", examples=[1_795_489_276_303])]
 MaybeEpochMs = Annotated[int | None, Field(description="UTC epoch milliseconds; null: has not happened yet")]
 Ms = Annotated[int, Field(ge=0, description="Milliseconds")]
+TaskNumber = Annotated[int, Field(ge=1, le=MAX_TASKS)]
+
+
+class ItemRequest(BaseModel):
+    """What one task is about."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    content: Any = Field(None, description="Any JSON value: what the handler of this task gets")
+    name: str = Field("", description="Default: the name of the object")
+
+
+Items = Annotated[list[ItemRequest], Field(min_length=1, max_length=MAX_TASKS)]
 
 
 class ObjectRequest(BaseModel):
@@ -29,9 +42,18 @@ class ObjectRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field("", description="Default: a generated name, or empty if handlers are set")
-    content: str = Field("", description="Default: 100 to 200 generated characters, or empty if handlers are set")
+    content: Any = Field(
+        None,
+        description="Any JSON value, at most 500 levels deep: what the handler gets, unless `tasks` has items. "
+        "Default: 100 to 200 generated characters, or null if handlers are set",
+    )
     kind: Kind = Field("default", description="Selects the handler and the statistics")
-    tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Number of tasks. Default: EBS_TASKS_PER_OBJECT (3)")
+    tasks: TaskNumber | Items = Field(
+        1,
+        description="Number of tasks with this content, or a list of items: one task each, with its own content. "
+        "Default: EBS_TASKS_PER_OBJECT (3)",
+        examples=[3, [{"content": {"sku": "a"}}, {"content": {"sku": "b"}, "name": "second"}]],
+    )
     id: str = Field(
         "", pattern=r"^[0-9a-f]{32}$", description="Your own id, or the id from a 503 answer to repeat that submission"
     )
@@ -137,7 +159,10 @@ class ObjectFigures(BaseModel):
 class ObjectAnswer(ObjectFigures):
     """An object and the progress of its tasks."""
 
-    content: str | None = Field(description="null: the retention of the topic has deleted it")
+    content: Any = Field(
+        description="The JSON value as it was submitted. If `name` is null too, the retention of the topic has "
+        "deleted it"
+    )
     created_at_ms: MaybeEpochMs
 
 

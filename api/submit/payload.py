@@ -49,11 +49,11 @@ class WrongFields(ValueError):
 
 
 class ItemPayload(Item, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One task as a client asks for it; the same rules as `api.server.schemas.ItemRequest`."""
+    """One task as a client asks for it; `api.server.schemas.ItemRequest` documents it."""
 
 
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object as a client asks for it; the same rules as `api.server.schemas.ObjectRequest`."""
+    """One object as a client asks for it; `api.server.schemas.ObjectRequest` documents it."""
 
     name: str | UnsetType = UNSET
     content: msgspec.Raw | UnsetType = UNSET
@@ -68,7 +68,7 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
 
 
 class BatchPayload(Payload, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object of a batch; the same rules as `api.server.schemas.BatchItem`."""
+    """One object of a batch; `api.server.schemas.BatchItem` documents it."""
 
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
 

@@ -138,8 +138,3 @@ def test_hash_is_of_the_value():
     assert 1 == len({payload_hash("n", None, "k", [Item(content=Raw(one))]) for one in same})
     items = [[Item(content=Raw(b"1"))], [Item(content=Raw(b"1"), name="n")], [Item(content=Raw(b"1"))] * 2]
     assert 4 == len({payload_hash("n", None, "k", tasks) for tasks in (*items, 1)})
-
-
-def test_hash_of_a_text_is_as_before():
-    """A repeat that comes after an upgrade is still known."""
-    assert "0d03e43dbe6f4acbba8993ee6b3d2041" == payload_hash("n", Raw(b'"c"'), "k", 3)
