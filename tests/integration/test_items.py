@@ -15,14 +15,6 @@ if TYPE_CHECKING:
 
 BEYOND_64_BITS = 123456789012345678901234567890
 CONTENTS = [{"sku": "a", "lines": [1, 2.5]}, "text", None, [], BEYOND_64_BITS, {"é": "\U0001f600"}, True]
-    {"sku": "a", "lines": [1, 2.5]},
-    "text",
-    None,
-    [],
-    123456789012345678901234567890,
-    {"é": "\U0001f600"},
-    True,
-]
 
 
 def test_each_item_reaches_its_handler(shared_broker: SharedBroker, tmp_path: Path) -> None:
