@@ -154,7 +154,7 @@ def _with_content(function: Any) -> Any:
 
 def _task_of(request: Task) -> Task:
     try:
-        content = json_text.decode(request.content)
+        content = json_text.decode(msgspec.json.encode(request.content))
     except DECODE_ERRORS as error:
         raise Reject(f"the content of the task is not JSON that can be read: {error}") from error
     fields = (getattr(request, name) for name in Task.__struct_fields__)

@@ -15,7 +15,7 @@ from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from agents.future_stamps import future_stamps
-from app.events import TasksCreated, decode_task_event, decode_task_request, encode
+from app.events import Item, TasksCreated, decode_task_event, decode_task_request, encode
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -220,9 +220,15 @@ def test_object_that_is_larger_than_its_topic_takes_is_buried(world):
     assert f"the first 65536 of {len(value)} bytes of its value" in headers["ebs-incomplete"].decode()
 
 
-def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world):
+LARGE = msgspec.Raw(b'"%b"' % (b"c" * 60_000))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"content": LARGE}, {"items": [Item(), Item(content=LARGE), Item()]}], ids=["copies", "one item"]
+)
+def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world, changes):
     """No request of it is sent and its id is not remembered, so it can be redriven once the topic takes it."""
-    event = msgspec.structs.replace(object_created("x", at_ms=NOW_MS), content="c" * 60_000)
+    event = msgspec.structs.replace(object_created("x", at_ms=NOW_MS), **changes)
     large = [record("objects", 3, 0, encode(event), key=b"x")]
     gathered = [batch("objects", 3, large, assignment=None)]
     step = FakeStep(gathered, {(SEEN_TABLE, 3): world.store})
