@@ -46,6 +46,7 @@ def _environment() -> Environment:
         "ago": words.ago,
         "until": words.until,
         "pretty": words.pretty,
+        "compact": words.compact,
     }
     environment.globals |= {"navigation": NAVIGATION, "version": _version(), "system": ""}
     return environment

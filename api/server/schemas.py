@@ -26,6 +26,19 @@ Kind = Annotated[events.Kind, field_of(*events.Kind.__metadata__)]
 EpochMs = Annotated[int, _EPOCH_MS, field_of(_EPOCH_MS)]
 MaybeEpochMs = Annotated[int | None, _MAYBE_EPOCH_MS, field_of(_MAYBE_EPOCH_MS)]
 Ms = Annotated[int, Field(ge=0, description="Milliseconds")]
+TaskNumber = Annotated[int, Field(ge=1, le=MAX_TASKS)]
+
+
+class ItemRequest(BaseModel):
+    """What one task is about."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    content: Any = Field(None, description="Any JSON value: what the handler of this task gets")
+    name: str = Field("", description="Default: the name of the object")
+
+
+Items = Annotated[list[ItemRequest], Field(min_length=1, max_length=MAX_TASKS)]
 
 
 class ObjectRequest(BaseModel):
@@ -34,9 +47,18 @@ class ObjectRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field("", description="Default: a generated name, or empty if handlers are set")
-    content: str = Field("", description="Default: 100 to 200 generated characters, or empty if handlers are set")
+    content: Any = Field(
+        None,
+        description="Any JSON value, at most 500 levels deep: what the handler gets, unless `tasks` has items. "
+        "Default: 100 to 200 generated characters, or null if handlers are set",
+    )
     kind: Kind = Field("default", description="Selects the handler and the statistics")
-    tasks: int = Field(1, ge=1, le=MAX_TASKS, description="Number of tasks. Default: EBS_TASKS_PER_OBJECT (3)")
+    tasks: TaskNumber | Items = Field(
+        1,
+        description="Number of tasks with this content, or a list of items: one task each, with its own content. "
+        "Default: EBS_TASKS_PER_OBJECT (3)",
+        examples=[3, [{"content": {"sku": "a"}}, {"content": {"sku": "b"}, "name": "second"}]],
+    )
     id: str = Field(
         "", pattern=r"^[0-9a-f]{32}$", description="Your own id, or the id from a 503 answer to repeat that submission"
     )
@@ -142,7 +164,10 @@ class ObjectFigures(BaseModel):
 class ObjectAnswer(ObjectFigures):
     """An object and the progress of its tasks."""
 
-    content: str | None = Field(description="null: the retention of the topic has deleted it")
+    content: Any = Field(
+        description="The JSON value as it was submitted. If `name` is null too, the retention of the topic has "
+        "deleted it"
+    )
     created_at_ms: MaybeEpochMs
 
 

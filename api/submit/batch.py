@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import UNSET
-from pydantic import ValidationError
 
-from api.server import problems, schemas
+from api.server import problems
 from api.submit.payload import (
-    Payload,
+    BatchPayload,
+    NotJson,
+    WrongFields,
     decode_payload,
-    errors_of,
     new_object_ids,
     prepare,
     too_large,
@@ -26,6 +26,7 @@ from api.submit.payload import (
 )
 from api.submit.storing import WAIT_S, Fate
 from api.submit.submission import chosen_id
+from app.json_text import MAX_LEVELS
 from app.rules.idempotency import object_id_of_item
 
 if TYPE_CHECKING:
@@ -127,10 +128,13 @@ class Batch:
             detail = f"the {what} is over {settings.max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
             return _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
-            payload = decode_payload(item.data, schemas.BatchItem)
+            payload = decode_payload(item.data, BatchPayload)
             object_id = self._id_of(index, payload)
-        except ValidationError as error:
-            return _wrong(index, item, error)
+        except NotJson as error:
+            where = "the item" if item.line is None else f"line {item.line}"
+            return _refusal(index, item, HTTPStatus.BAD_REQUEST, "malformed-json", f"{where} is not JSON: {error}")
+        except WrongFields as error:
+            return _wrong(index, item, error.errors)
         except problems.Problem as problem:
             return _refusal(index, item, problem.status, problem.name, problem.detail)
         wrong = next(what_is_wrong(payload, settings), None)
@@ -140,12 +144,12 @@ class Batch:
             one = prepare(payload, fresh_id, settings, at_ms)
         else:
             one = prepare(payload, object_id, settings, at_ms, payload.hash())
-        refusal = too_large(len(one.record[2]))
+        refusal = too_large(one, settings)
         return (
             one if refusal is None else _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
         )
 
-    def _id_of(self, index: int, payload: Payload) -> str | None:
+    def _id_of(self, index: int, payload: BatchPayload) -> str | None:
         """Return the id that the client chose, None if any will do: its own, its key's, or one by the batch's key."""
         object_id = chosen_id(payload, None if payload.idempotency_key is UNSET else payload.idempotency_key)
         if object_id is None and self._key is not None:
@@ -194,6 +198,8 @@ _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def _explain(error: Exception, body: bytes) -> str:
     if isinstance(error, msgspec.ValidationError):
         return f"the body is not a JSON array of objects: {error}"
+    if isinstance(error, RecursionError):
+        return f"an object of the body is nested too deeply: contents may have {MAX_LEVELS} levels"
     text = str(error)
     position = text.rpartition("(byte ")[2].rstrip(")")
     if position.isdecimal():
@@ -202,14 +208,8 @@ def _explain(error: Exception, body: bytes) -> str:
     return f"the body is not JSON: {text}"
 
 
-def _wrong(index: int, item: Item, error: ValidationError) -> ItemResult:
-    raw = error.errors(include_url=False, include_input=False)[0]
-    if raw["type"] == "json_invalid":
-        where = "the item" if item.line is None else f"line {item.line}"
-        detail = f"{where} is not JSON: {raw['msg'].removeprefix('Invalid JSON: ')}"
-        return _refusal(index, item, HTTPStatus.BAD_REQUEST, "malformed-json", detail)
-    errors = errors_of(error, schemas.BatchItem)
-    detail = "; ".join(f"{one.get('pointer', 'the item')}: {one['detail']}" for one in errors)
+def _wrong(index: int, item: Item, errors: list[dict[str, str]]) -> ItemResult:
+    detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
     result = _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
     result.errors = errors
     return result

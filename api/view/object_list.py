@@ -68,7 +68,14 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     task_count: int | None = None
 
 
+class _Items(msgspec.Struct, frozen=True, gc=False):
+    """The items of an object's record, which are only counted."""
+
+    items: list[msgspec.Raw] = []
+
+
 _decode_record = msgspec.json.Decoder(_Record).decode
+_decode_items = msgspec.json.Decoder(_Items).decode
 
 
 class ObjectList:
@@ -140,8 +147,9 @@ class ObjectList:
             created_at_ms = int.from_bytes(place[:TIME_BYTES], "big")
             if data is not None:
                 row = decode_row(data)
-            elif told is not None:
-                row = ObjectRow(kind=told.kind, task_count=told.task_count or 0, created_at_ms=created_at_ms)
+            elif record is not None and told is not None:
+                task_count = told.task_count or len(_decode_items(record).items)
+                row = ObjectRow(kind=told.kind, task_count=task_count, created_at_ms=created_at_ms)
             else:
                 continue  # expired since its place was read
             # It may have moved on since then; a list of one state shows no other.

@@ -80,7 +80,7 @@ class ObjectFacts:
         if self.created is None:
             self.created = Fact(event.at_ms, is_late, 0, 0, "")
             self.kind = event.kind
-            self.task_count = event.task_count or 0
+            self.task_count = event.asked_tasks or 0
         self.last_ms = max(self.last_ms, event.at_ms)
 
     def add(self, event: TaskEvent, *, is_late: bool) -> None:

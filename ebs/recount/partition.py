@@ -10,7 +10,7 @@ import msgspec
 
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
 from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
-from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
+from app.rules.distribution import why_refused
 from app.rules.results import unpack_result_key
 from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
@@ -158,10 +158,9 @@ class PartitionRecount:
         event = decode_object(value)
         if zlib.crc32(event.object_id.encode()) % self._partition_count != self._cut.objects.tp.partition:
             return None  # it is moved to the partition of its id
-        task_count = event.task_count or self._settings.tasks_per_object
-        copied_bytes = task_count * (len(event.name) + len(event.content))
-        too_large = len(value) > MAX_OBJECT_BYTES or copied_bytes > MAX_COPIED_BYTES
-        return None if too_large or task_count > self._settings.max_tasks_per_object else event
+        settings = self._settings
+        refusal = why_refused(event, len(value), settings.tasks_per_object, settings.max_tasks_per_object)
+        return event if refusal is None else None
 
     def _is_late(self, at_ms: int, newest_ms: int) -> bool:
         window_end_ms = at_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS

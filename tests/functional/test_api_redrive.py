@@ -12,6 +12,7 @@ from grave import NOW_MS, PATH, Grave, listed_ids, refusal_of, state_of
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 from api.dead_letters import schemas
+from app import json_text
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 from app.events import decode_task_event, decode_task_request
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
@@ -33,7 +34,13 @@ def test_redriven_task_is_a_new_first_attempt(api, grave):
     assert [[TASK_REQUESTS, TASK_EVENTS, DEAD_LETTERS]] == grave.commits()
     (request,), (fact,) = api.topics.records[TASK_REQUESTS, 2], api.topics.records[TASK_EVENTS, 3]
     told = decode_task_request(request.value)
-    assert ("c-o3-0-r1", 1, 1, NOW_MS, "c") == (told.id, told.redrive, told.attempt, told.at_ms, told.content)
+    assert ("c-o3-0-r1", 1, 1, NOW_MS, "c") == (
+        told.id,
+        told.redrive,
+        told.attempt,
+        told.at_ms,
+        json_text.decode(told.content),
+    )
     assert ("c-o3-0-r1", b"o3") == (decode_task_event(fact.value).id, fact.key)
     act = api.topics.records[DEAD_LETTERS, 2][1]
     assert (letter_id.encode(), (("ebs-act", b"redriven"),)) == (act.key, act.headers)
@@ -113,7 +120,7 @@ def test_edited_payload_replaces_what_it_names(api, grave):
     assert 202 == answer.status_code
     (record,) = grave.written(TASK_REQUESTS)
     told = decode_task_request(record.value)
-    assert ("n", "better", "mail") == (told.name, told.content, told.kind)
+    assert ("n", "better", "mail") == (told.name, json_text.decode(told.content), told.kind)
 
 
 def test_undecodable_object_is_replaced_as_a_whole(api, grave):

@@ -8,6 +8,7 @@ import pytest
 from grave import NOW_MS, PATH, Grave, state_of, until_ended
 from plain_names import OBJECTS, TASK_REQUESTS
 
+from app import json_text
 from app.errors import RecordRefused
 from app.events import decode_task_request
 from app.rules.fingerprint import fingerprint
@@ -90,7 +91,8 @@ def test_one_letter_is_redriven_and_another_one_edited(ebs, api, grave):
     assert f"{first} is redriven: task o1-0\n" == ebs("redrive", first).stdout
     answer = ebs("redrive", second, "--payload", '{"content": "better"}', "--json")
     assert "REDRIVEN" == json.loads(answer.stdout)["state"]
-    assert ["c", "better"] == [decode_task_request(record.value).content for record in grave.written(TASK_REQUESTS)]
+    requests = [decode_task_request(record.value) for record in grave.written(TASK_REQUESTS)]
+    assert ["c", "better"] == [json_text.decode(request.content) for request in requests]
     assert {"REDRIVEN"} == {state_of(api, letter_id) for letter_id in (first, second)}
 
 
