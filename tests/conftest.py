@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from shared_broker import SharedBroker
 
-pytest_plugins = ["time_limits", "no_skips", "fork_server"]
+pytest_plugins = ["time_limits", "no_skips", "fork_server", "cost_by_file"]
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 use_uvloop()
