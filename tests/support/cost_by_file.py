@@ -1,7 +1,8 @@
 """A pytest plugin: `--cost` prints the CPU and wall time of each test file, most expensive first (Linux only).
 
 CPU is that of pytest and of all processes below it: brokers, workers, browsers. A fixture is charged to the file whose
-test is the first to ask for it.
+test is the first to ask for it. When the parent of a process ends first, the time of this process is lost: Chromium does
+so with its renderers, and the figures of tests/browser are too low.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class CostByFile:
 
     def _charge(self, file: str) -> None:
         cpu_s, at_s = self._before
-        self._add(file, tree_cpu_s() - cpu_s, time.monotonic() - at_s)
+        self._add(file, max(tree_cpu_s() - cpu_s, 0.0), time.monotonic() - at_s)
 
     def _add(self, file: str, cpu_s: float, wall_s: float) -> None:
         self.costs[file][0] += cpu_s
