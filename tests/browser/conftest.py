@@ -91,9 +91,13 @@ def system(chromium: str, shared_broker: SharedBroker, tmp_path_factory: pytest.
             one.fleet.stop()
 
 
-@pytest.fixture
-def browser(chromium: str) -> Iterator[Browser]:
-    """Return a headless browser; one for each test, because Playwright's loop would be in the way of the others'."""
+@pytest.fixture(scope="package")
+def browser(chromium: str, system: System) -> Iterator[Browser]:
+    """Return a headless browser for all browser tests; each visitor has contexts of its own.
+
+    The system starts first: `asyncio.run` does not work in a thread in which Playwright's own loop runs.
+    """
+    assert system
     with sync_playwright() as playwright:
         # As root there is no sandbox; the pages are our own.
         one = playwright.chromium.launch(
