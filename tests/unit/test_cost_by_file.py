@@ -8,6 +8,8 @@ import sys
 from cost_by_file import table, tree_cpu_s
 
 BURN = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\n"
+SEEN_S = 0.15
+"""Of the 0.2 s: the kernel rounds four figures of each process down to ticks of 10 ms."""
 
 
 def test_most_expensive_file_stands_first_and_all_are_summed():
@@ -24,6 +26,6 @@ def test_cpu_of_processes_below_counts_while_they_live_and_afterwards():
     before_s = tree_cpu_s()
     with subprocess.Popen([sys.executable, "-c", BURN + "input()"], stdin=-1, stdout=-1) as process:
         process.stdout.readline()
-        assert tree_cpu_s() - before_s >= 0.19
+        assert tree_cpu_s() - before_s >= SEEN_S
         process.communicate(b"\n")
-    assert tree_cpu_s() - before_s >= 0.19
+    assert tree_cpu_s() - before_s >= SEEN_S
