@@ -53,7 +53,7 @@ class Listed(NamedTuple):
     row: ObjectRow
 
 
-class Page(NamedTuple):
+class ObjectListPage(NamedTuple):
     """Objects newest first, and the place to go on from if there are more."""
 
     objects: list[Listed]
@@ -78,7 +78,7 @@ class ObjectList:
         self._opened = opened
         self._index = index
 
-    async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> Page:
+    async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> ObjectListPage:
         """Return at most `limit` objects behind a place (`next_place` of the page before)."""
         self._opened()  # without a store there is not even an empty list
         places = self._places(wanted, limit + 1, after)
@@ -89,7 +89,7 @@ class ObjectList:
             if start:
                 await asyncio.sleep(0)
             objects += self._look_up(places[start : start + _OBJECTS_A_TURN], wanted)
-        return Page(objects, places[-1] if more else None)
+        return ObjectListPage(objects, places[-1] if more else None)
 
     def counts(self, kind: str | None) -> dict[ObjectState, int]:
         """Return how many objects there are by state, of a kind or of all."""

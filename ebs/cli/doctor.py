@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
     from app.settings.settings import Settings
-    from ebs.doctor.facts import Facts, Finding
+    from ebs.doctor.facts import Finding, SystemFacts
 
 EXIT_ERRORS = 1
 EXIT_NOT_LOOKED_AT = 2
@@ -80,7 +80,7 @@ def doctor(
     raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
-async def _look(settings: Settings) -> Facts:
+async def _look(settings: Settings) -> SystemFacts:
     from app.kafka.cluster import cluster_of
     from app.kafka.waiting import wait_for_broker
     from ebs.doctor.reading import UNREADABLE, read_within

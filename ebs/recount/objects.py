@@ -58,7 +58,7 @@ def error_bytes(error: str) -> bytes:
     return error[:MAX_ERROR_CHARS].encode()
 
 
-class Facts:
+class ObjectFacts:
     """The events of one object; `last_ms` is the latest event time so far.
 
     `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.

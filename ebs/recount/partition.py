@@ -15,7 +15,7 @@ from app.rules.results import unpack_result_key
 from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
 from ebs.recount.figures import WINDOW_MS, Expected
-from ebs.recount.objects import Facts
+from ebs.recount.objects import ObjectFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -115,17 +115,17 @@ class PartitionRecount:
                         rows[record.key] = keep(record.value)
         return rows
 
-    async def _facts(self, part: Slice) -> dict[str, Facts]:
-        facts: dict[str, Facts] = {}
+    async def _facts(self, part: Slice) -> dict[str, ObjectFacts]:
+        facts: dict[str, ObjectFacts] = {}
         async for event, newest_ms in self._events(self._cut.objects, 0, self._decode_object):
             if part.has(event.object_id.encode()):
-                one = facts.setdefault(event.object_id, Facts())
+                one = facts.setdefault(event.object_id, ObjectFacts())
                 if one.created is not None and newest_ms - one.last_ms >= self._ended_ms:
                     one.is_doubtful = True
                 one.add_creation(event, is_late=self._is_late(event.at_ms, newest_ms))
         async for event, newest_ms in self._events(self._cut.task_events, 1, decode_task_event):
             if part.has(event.object_id.encode()):
-                one = facts.setdefault(event.object_id, Facts())
+                one = facts.setdefault(event.object_id, ObjectFacts())
                 if one.last_ms and newest_ms - one.last_ms >= self._ended_ms:
                     one.is_doubtful = True
                 one.add(event, is_late=self._is_late(event.at_ms, newest_ms))
