@@ -1,8 +1,8 @@
 """A pytest plugin: `--cost` prints the CPU and wall time of each test file, most expensive first (Linux only).
 
 CPU is that of pytest and of all processes below it: brokers, workers, browsers. A fixture is charged to the file whose
-test is the first to ask for it. When the parent of a process ends first, the time of this process is lost. Chromium does
-this to its renderers, so the figures of tests/browser are too low.
+test is the first to ask for it. When the parent of a process ends first, the time of this process is lost. Chromium
+does this to its renderers, so the figures of tests/browser are too low.
 """
 
 from __future__ import annotations
