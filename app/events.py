@@ -44,7 +44,7 @@ Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one task of an object is about: any JSON value, and a name (default: that of the object)."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -68,7 +68,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     content: msgspec.Raw = json_text.NULL
     at_ms: Instant
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
-    items: Annotated[list[Item], Meta(min_length=1, max_length=MAX_TASKS)] | msgspec.UnsetType = msgspec.UNSET
+    items: Annotated[list[ItemRecord], Meta(min_length=1, max_length=MAX_TASKS)] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def asked_tasks(self) -> int | None:

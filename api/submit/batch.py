@@ -50,7 +50,7 @@ _STATUS_OF = {
 _ACCEPTED = HTTPStatus.ACCEPTED.value
 
 
-class Item(NamedTuple):
+class BatchEntry(NamedTuple):
     """One object of a batch as it came in; `line` is that of an NDJSON body, None in a JSON array."""
 
     line: int | None
@@ -87,7 +87,7 @@ class Batch:
         self._key = key
         self._wait_s = WAIT_S
 
-    async def take(self, items: Sequence[Item]) -> list[ItemResult]:
+    async def take(self, items: Sequence[BatchEntry]) -> list[ItemResult]:
         """Store a chunk of items, and return their results in the same order."""
         start = self.summary.count
         at_ms = self._submitter.clock_ms()
@@ -104,7 +104,7 @@ class Batch:
             self.count(one)
         return results
 
-    def refuse(self, item: Item, status: HTTPStatus, name: str, detail: str) -> ItemResult:
+    def refuse(self, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
         """Return the result of the next item, which is not looked at."""
         result = _refusal(self.summary.count, item, status, name, detail)
         self.count(result)
@@ -121,7 +121,7 @@ class Batch:
         else:
             summary.refused += 1
 
-    def _prepare(self, index: int, item: Item, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
+    def _prepare(self, index: int, item: BatchEntry, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
         settings = self._submitter.settings
         if item.data is None or len(item.data) > settings.max_body_bytes:
             what = "item" if item.line is None else "line"
@@ -156,7 +156,7 @@ class Batch:
             return object_id_of_item(self._key, index)
         return object_id
 
-    def _result(self, index: int, item: Item, one: Prepared, outcome: Outcome) -> ItemResult:
+    def _result(self, index: int, item: BatchEntry, one: Prepared, outcome: Outcome) -> ItemResult:
         if outcome.fate is Fate.STORED:
             return ItemResult(index, _ACCEPTED, one.object_id)
         if outcome.fate is Fate.BEHIND:
@@ -171,10 +171,10 @@ class Batch:
 _UNKNOWN_TYPE = problems.type_of("outcome-unknown")
 
 
-def split_array(body: bytes) -> list[Item]:
+def split_array(body: bytes) -> list[BatchEntry]:
     """Return the items of a JSON array. Raises `Problem` (400), which names the line, for what is none."""
     try:
-        return [Item(None, one) for one in _decode_array(body)]
+        return [BatchEntry(None, one) for one in _decode_array(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", _explain(error, body)) from None
 
@@ -208,12 +208,12 @@ def _explain(error: Exception, body: bytes) -> str:
     return f"the body is not JSON: {text}"
 
 
-def _wrong(index: int, item: Item, errors: list[dict[str, str]]) -> ItemResult:
+def _wrong(index: int, item: BatchEntry, errors: list[dict[str, str]]) -> ItemResult:
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
     result = _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
     result.errors = errors
     return result
 
 
-def _refusal(index: int, item: Item, status: HTTPStatus, name: str, detail: str) -> ItemResult:
+def _refusal(index: int, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
     return ItemResult(index, status.value, None, item.line, problems.type_of(name), detail)

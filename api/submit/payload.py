@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.server import problems
 from api.submit import generated
 from app import json_text
-from app.events import DECODE_ERRORS, MAX_TASKS, Item, Kind, ObjectCreated, encode, object_created_id
+from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
 from app.rules.distribution import why_refused
 from app.rules.kinds import handled_kinds, makes_objects_up, why_unhandled
@@ -48,7 +48,7 @@ class WrongFields(ValueError):
         self.errors = errors
 
 
-class ItemPayload(Item, frozen=True, forbid_unknown_fields=True, gc=False):
+class ItemPayload(ItemRecord, frozen=True, forbid_unknown_fields=True, gc=False):
     """One task as a client asks for it; `api.server.schemas.ItemRequest` documents it."""
 
 

@@ -12,7 +12,7 @@ from app.events import TaskCreated, TasksCreated, task_id_of, tasks_created_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.events import Item, ObjectCreated
+    from app.events import ItemRecord, ObjectCreated
 
 MAX_OBJECT_BYTES = 1_048_576
 """Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
@@ -91,7 +91,7 @@ def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int
     )
 
 
-def _name_of(item: Item, object_name: str) -> str:
+def _name_of(item: ItemRecord, object_name: str) -> str:
     return object_name if item.name is UNSET else item.name
 
 

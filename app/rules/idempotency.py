@@ -18,7 +18,7 @@ from app import json_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.events import Item, ObjectCreated
+    from app.events import ItemRecord, ObjectCreated
 
 MAX_KEY_CHARS = 255
 _DIGEST_BYTES = 16
@@ -68,7 +68,7 @@ def payload_hash(
     name: str | None,
     content: msgspec.Raw | None,
     kind: str,
-    tasks: int | Sequence[Item] | None,
+    tasks: int | Sequence[ItemRecord] | None,
     count: int | None = None,
 ) -> str:
     """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once.
@@ -80,7 +80,7 @@ def payload_hash(
     return _digest(json_text.encode_by_value((name, value, kind, asked, count)), _PAYLOAD)
 
 
-def _value_of(item: Item) -> tuple[str | None, Any]:
+def _value_of(item: ItemRecord) -> tuple[str | None, Any]:
     return None if item.name is msgspec.UNSET else item.name, json_text.decode(item.content)
 
 

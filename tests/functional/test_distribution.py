@@ -15,7 +15,7 @@ from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from agents.future_stamps import future_stamps
-from app.events import Item, TasksCreated, decode_task_event, decode_task_request, encode
+from app.events import ItemRecord, TasksCreated, decode_task_event, decode_task_request, encode
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -224,7 +224,9 @@ LARGE = msgspec.Raw(b'"%b"' % (b"c" * 60_000))
 
 
 @pytest.mark.parametrize(
-    "changes", [{"content": LARGE}, {"items": [Item(), Item(content=LARGE), Item()]}], ids=["copies", "one item"]
+    "changes",
+    [{"content": LARGE}, {"items": [ItemRecord(), ItemRecord(content=LARGE), ItemRecord()]}],
+    ids=["copies", "one item"],
 )
 def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world, changes):
     """No request of it is sent and its id is not remembered, so it can be redriven once the topic takes it."""

@@ -15,7 +15,7 @@ from msgspec import Raw
 from app import json_text
 from app.events import (
     DECODE_ERRORS,
-    Item,
+    ItemRecord,
     TaskCreated,
     decode_object,
     decode_task_request,
@@ -44,7 +44,7 @@ def raw(value: object) -> Raw:
 def test_any_value_comes_through_records_and_requests_as_it_was_written(content, items):
     """Of the object and of each item: from the record to the request of the task, whatever the value is."""
     plain = msgspec.structs.replace(object_created("a", at_ms=BASE_MS), content=raw(content))
-    of_items = msgspec.structs.replace(plain, items=[Item(content=raw(one)) for one in items])
+    of_items = msgspec.structs.replace(plain, items=[ItemRecord(content=raw(one)) for one in items])
     for event, expected in ((plain, [content] * 3), (of_items, items)):
         value = encode(event)
         made = split(decode_object(value), 0, record_bytes=len(value), **LIMITS)
@@ -135,6 +135,10 @@ def test_hash_is_of_the_value():
     other = [b'{"a":1.0,"b":"\xc3\xa9"}', b'{"a":[1],"b":"\xc3\xa9"}', b'"{}"', b"{}"]
     assert 1 == len({payload_hash("n", Raw(one), "k", 3) for one in same})
     assert 5 == len({payload_hash("n", Raw(one), "k", 3) for one in [same[0], *other]})
-    assert 1 == len({payload_hash("n", None, "k", [Item(content=Raw(one))]) for one in same})
-    items = [[Item(content=Raw(b"1"))], [Item(content=Raw(b"1"), name="n")], [Item(content=Raw(b"1"))] * 2]
+    assert 1 == len({payload_hash("n", None, "k", [ItemRecord(content=Raw(one))]) for one in same})
+    items = [
+        [ItemRecord(content=Raw(b"1"))],
+        [ItemRecord(content=Raw(b"1"), name="n")],
+        [ItemRecord(content=Raw(b"1"))] * 2,
+    ]
     assert 4 == len({payload_hash("n", None, "k", tasks) for tasks in (*items, 1)})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from app.errors import DecodeError
-from app.events import Item
+from app.events import ItemRecord
 from app.rules.distribution import SeenKeys, expired_keys, split
 
 SOME = settings(max_examples=80, deadline=None)
@@ -78,7 +78,7 @@ def test_object_whose_copies_would_be_too_large_is_refused():
 
 def test_each_item_is_a_task_with_its_own_content():
     """The item's name counts, or else the object's; the object's own content goes nowhere."""
-    items = [Item(content=Raw(b'{"sku":"a"}')), Item(name="second", content=Raw(b"[1]")), Item()]
+    items = [ItemRecord(content=Raw(b'{"sku":"a"}')), ItemRecord(name="second", content=Raw(b"[1]")), ItemRecord()]
     made = split(msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=items), 3, **LIMITS)
     assert [("a name", b'{"sku":"a"}'), ("second", b"[1]"), ("a name", b"null")] == [
         (request.name, bytes(request.content)) for _, request in made.requests
@@ -88,17 +88,19 @@ def test_each_item_is_a_task_with_its_own_content():
 
 def test_object_with_too_many_items_is_refused():
     """An item is a task, and as many are allowed."""
-    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=[Item()] * 11)
+    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=[ItemRecord()] * 11)
     with pytest.raises(DecodeError, match=r"7f3a asks for 11 tasks, at most 10 .*EBS_MAX_TASKS_PER_OBJECT"):
         split(event, 0, **(LIMITS | {"max_task_count": 10}))
 
 
 def test_long_name_is_not_copied_to_thousands_of_items():
     """Each item without a name takes that of its object, which must not make one record into gigabytes."""
-    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), name="n" * 100_000, items=[Item()] * 1_000)
+    event = msgspec.structs.replace(
+        object_created("7f3a", at_ms=BASE_MS), name="n" * 100_000, items=[ItemRecord()] * 1_000
+    )
     with pytest.raises(DecodeError, match="give the items shorter names"):
         split(event, 0, **LIMITS)
-    named = msgspec.structs.replace(event, items=[Item(name="short")] * 1_000)
+    named = msgspec.structs.replace(event, items=[ItemRecord(name="short")] * 1_000)
     assert 1_000 == len(split(named, 0, **LIMITS).requests)
 
 
