@@ -26,10 +26,17 @@ async def read_struct(request: Request, max_body_bytes: int, struct: type[AnyBod
     try:
         return msgspec.json.decode(data, type=struct)
     except msgspec.ValidationError as error:
-        # msgspec names the first error only.
-        raise problems.invalid(list(_errors(data, struct)) or [_error("", error)]) from None
+        raise _invalid(data, struct, error) from None
     except DECODE_ERRORS as error:
         raise malformed(str(error)) from None
+
+
+def _invalid(data: bytes, struct: type[RequestBody], first: msgspec.ValidationError) -> Exception:
+    """Return the answer to a body that does not fit: msgspec names its first error only."""
+    try:
+        return problems.invalid(list(_errors(data, struct)) or [_error("", first)])
+    except DECODE_ERRORS as error:  # behind the first error it is no JSON, or too deep
+        return malformed(str(error))
 
 
 def _errors(data: bytes, struct: type[RequestBody]) -> Iterator[dict[str, str]]:
