@@ -1,4 +1,6 @@
-"""What a project is made of: its functions, their tasks and context, the ways to fail, and the marks where they run.
+"""What users import: the clients of the API (`Client`, `AsyncClient`), and what a project is made of.
+
+A project has functions, which get tasks and a context; it has ways to fail, and marks that say where a function runs:
 
     # shop/images.py, used with `ebs up --project shop.images`
     from ebs import Context, Project, Reject, Retry, Task
@@ -40,22 +42,98 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ebs.client.answers import Cancelled, ObjectEvent, ObjectStatus, Redrive, RefusedObject, Submitted, TaskStatus
+    from ebs.client.bodies import NewObject
+    from ebs.client.clients import AsyncClient, Client
+    from ebs.client.errors import (
+        AccessDenied,
+        ApiBusy,
+        ApiError,
+        ApiUnreachable,
+        Conflict,
+        Invalid,
+        NotFound,
+        ObjectCancelled,
+        ObjectFailed,
+        SubmitFailed,
+        TooLarge,
+        WaitTimedOut,
+    )
     from ebs.context import Context
-    from ebs.errors import Reject, Retry
+    from ebs.errors import EbsError, Reject, Retry, SettingsError
     from ebs.item import Item
     from ebs.marks import cpu_bound, inline
     from ebs.project import Project
     from ebs.task import Task
 
-__all__ = ["Context", "Item", "Project", "Reject", "Retry", "Task", "cpu_bound", "inline"]
+__all__ = [
+    "AccessDenied",
+    "ApiBusy",
+    "ApiError",
+    "ApiUnreachable",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Conflict",
+    "Context",
+    "EbsError",
+    "Invalid",
+    "Item",
+    "NewObject",
+    "NotFound",
+    "ObjectCancelled",
+    "ObjectEvent",
+    "ObjectFailed",
+    "ObjectStatus",
+    "Project",
+    "ProjectRefused",
+    "Redrive",
+    "RefusedObject",
+    "Reject",
+    "Retry",
+    "SettingsError",
+    "SubmitFailed",
+    "Submitted",
+    "Task",
+    "TaskStatus",
+    "TooLarge",
+    "WaitTimedOut",
+    "cpu_bound",
+    "inline",
+]
 
 _FILES = {
+    "AccessDenied": "client.errors",
+    "ApiBusy": "client.errors",
+    "ApiError": "client.errors",
+    "ApiUnreachable": "client.errors",
+    "AsyncClient": "client.clients",
+    "Cancelled": "client.answers",
+    "Client": "client.clients",
+    "Conflict": "client.errors",
     "Context": "context",
+    "EbsError": "errors",
+    "Invalid": "client.errors",
     "Item": "item",
+    "NewObject": "client.bodies",
+    "NotFound": "client.errors",
+    "ObjectCancelled": "client.errors",
+    "ObjectEvent": "client.answers",
+    "ObjectFailed": "client.errors",
+    "ObjectStatus": "client.answers",
     "Project": "project",
+    "ProjectRefused": "errors",
+    "Redrive": "client.answers",
+    "RefusedObject": "client.answers",
     "Reject": "errors",
     "Retry": "errors",
+    "SettingsError": "errors",
+    "SubmitFailed": "client.errors",
+    "Submitted": "client.answers",
     "Task": "task",
+    "TaskStatus": "client.answers",
+    "TooLarge": "client.errors",
+    "WaitTimedOut": "client.errors",
     "cpu_bound": "marks",
     "inline": "marks",
 }

@@ -21,9 +21,9 @@ __all__ = ["Task"]
 class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     """What there is to do: `content`, which was decoded to the T of the function's `Task[T]`, and whose task it is.
 
-    `task_id` is the same in every run. `name` is that of its object. `sequence` counts the `task_count` tasks of an
-    object from 0, `attempt` counts from 1. `at_ms` is when the task was made (UTC epoch milliseconds). `redrive` says
-    how often the task was redriven, if it was.
+    `name` and content are those of the task's item; of its object, if that has no items. `task_id` is the same in every
+    run. `sequence` counts the `task_count` tasks of an object from 0, `attempt` counts from 1. `at_ms` is when the task
+    was made (UTC epoch milliseconds). `redrive` says how often the task was redriven, if it was.
     """
 
     id: str
@@ -36,5 +36,5 @@ class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     attempt: int
     at_ms: int
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: Content = msgspec.UNSET  # type: ignore[assignment]  # of a request without content
+    content: Content = None  # type: ignore[assignment]  # of a request without content
     redrive: int | msgspec.UnsetType = msgspec.UNSET

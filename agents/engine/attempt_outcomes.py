@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.engine.event_fields import cancelled
-from agents.execution.results import NULL, encode_result
+from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
+from app.json_text import NULL
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.outgoing import Outgoing

@@ -111,10 +111,11 @@ def test_what_is_no_picture_is_rejected(content: str, words: str) -> None:
     assert caught.value.reason.startswith(words)
 
 
-def test_a_task_without_content_is_rejected() -> None:
-    """An outside producer may write one."""
-    task = msgspec.structs.replace(some_task(), content=msgspec.Raw(b"null"))
-    with pytest.raises(Reject, match="the content does not fit str: Expected `str`, got `null`"):
+@pytest.mark.parametrize(("content", "sort"), [(b"null", "null"), (b'{"text": "words"}', "object")])
+def test_a_task_whose_content_is_no_text_is_rejected(content: bytes, sort: str) -> None:
+    """Anybody may submit one."""
+    task = msgspec.structs.replace(some_task(), content=msgspec.Raw(content))
+    with pytest.raises(Reject, match=f"the content does not fit str: Expected `str`, got `{sort}`"):
         HANDLERS.for_kind("text").function(task, Context(task, 10.0))
 
 
