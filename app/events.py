@@ -123,7 +123,7 @@ class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     at_ms: Instant
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     role: Role | msgspec.UnsetType = msgspec.UNSET
-    joins: bool = False
+    joins: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Refuse tasks that the object does not have; a decoder makes a `DecodeError` of it."""
@@ -249,19 +249,19 @@ class _ObjectEnded(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     result: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class ObjectFinished(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FINISHED"):
+class FinishedObject(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FINISHED"):
     """All tasks have finished, and the join if there is one: its result is here."""
 
 
-class ObjectFailed(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FAILED"):
+class FailedObject(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FAILED"):
     """A task, the split or the join is dead; a redrive can still finish it."""
 
 
-class ObjectCancelled(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_CANCELLED"):
+class CancelledObject(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_CANCELLED"):
     """Tasks were cancelled, and none is dead."""
 
 
-ObjectEnd = ObjectFinished | ObjectFailed | ObjectCancelled
+ObjectEnd = FinishedObject | FailedObject | CancelledObject
 
 encode = msgspec.json.Encoder().encode
 """Turn an event into the JSON bytes that go onto a topic."""

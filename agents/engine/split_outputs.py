@@ -49,8 +49,17 @@ class SplitOutputs:
             self._outgoing(_request(split, sequence, count, piece, at_ms=at_ms), headers)
             for sequence, piece in enumerate(found)
         ]
+        joins = attempt.loaded.joins or msgspec.UNSET
         fact = TasksCreated(
-            tasks_created_id(object_id), object_id, partition, kind, 0, count, count, at_ms, joins=attempt.loaded.joins
+            tasks_created_id(object_id),
+            object_id,
+            partition,
+            kind,
+            0,
+            count,
+            count,
+            at_ms,
+            joins=joins,
         )
         return [*made, Outgoing(self._names.task_events, partition, attempt.key, encode(fact))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from app.errors import DecodeError
@@ -70,10 +71,8 @@ def split(
             name, content = _name_of(items[sequence], event.name), items[sequence].content
         requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
     fact_id = tasks_created_id(object_id)
-    return SplitObject(
-        requests,
-        TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms, joins=joins),
-    )
+    fact = TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms)
+    return SplitObject(requests, msgspec.structs.replace(fact, joins=True) if joins else fact)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:

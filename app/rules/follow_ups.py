@@ -12,9 +12,9 @@ from msgspec import UNSET
 
 from app.events import (
     JOIN_SEQUENCE,
-    ObjectCancelled,
-    ObjectFailed,
-    ObjectFinished,
+    CancelledObject,
+    FailedObject,
+    FinishedObject,
     TaskCreated,
     TasksCreated,
     task_id_of,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 MAX_JOINED_BYTES = 1_000_000
 """Of all results of an object's tasks, as one JSON list: they travel in one request."""
 
-_EVENTS: dict[ObjectState, type[ObjectFinished | ObjectFailed | ObjectCancelled]] = {
-    ObjectState.FINISHED: ObjectFinished,
-    ObjectState.FAILED: ObjectFailed,
-    ObjectState.CANCELLED: ObjectCancelled,
+_EVENTS: dict[ObjectState, type[FinishedObject | FailedObject | CancelledObject]] = {
+    ObjectState.FINISHED: FinishedObject,
+    ObjectState.FAILED: FailedObject,
+    ObjectState.CANCELLED: CancelledObject,
 }
 
 

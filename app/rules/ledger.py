@@ -133,7 +133,7 @@ def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, foll
     if event.first < MAX_TASKS:
         _count_tasks(row, event.task_count)
         tasks = row.tasks[event.first : event.first + event.count]
-        told = 0 if redrive else TOLD | (JOINS if event.joins else 0)
+        told = 0 if redrive else TOLD | (JOINS if event.joins is True else 0)
     else:
         tasks = [_task_for(row, event.first, 0)]
         told = 0

@@ -16,7 +16,7 @@ from ebs.client.steps import ApiCall, PauseFor, call, pause_s
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ebs.client.steps import Policy, Steps
+    from ebs.client.steps import CallPolicy, Steps
 
 _LINES_A_PIECE = 1_000
 _BYTES_A_PIECE = 4 * 1_048_576
@@ -48,7 +48,7 @@ _BROKEN_OFF = _Result(status=503, detail="the answer broke off before it told of
 _decode_result = msgspec.json.Decoder(_Result).decode
 
 
-def submit_many(policy: Policy, wanted: Iterable[NewObject]) -> Steps[list[Submitted]]:
+def submit_many(policy: CallPolicy, wanted: Iterable[NewObject]) -> Steps[list[Submitted]]:
     """Submit objects; returns their ids in the same order. Raises `SubmitFailed` if some were not accepted."""
     fates = _Fates()
     try:
@@ -97,7 +97,7 @@ class _Fates:
         return SubmitFailed(message, [self.accepted[number] for number in sorted(self.accepted)], listed)
 
 
-def _send(policy: Policy, piece: list[BatchLine], fates: _Fates) -> Steps[None]:
+def _send(policy: CallPolicy, piece: list[BatchLine], fates: _Fates) -> Steps[None]:
     """Send lines until each is accepted or refused for good. Raises the `ApiError` of a request that fails whole."""
     waiting = piece
     for failures in itertools.count():

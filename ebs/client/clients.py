@@ -10,7 +10,7 @@ from ebs.client.drivers import BlockingDriver, LoopDriver
 from ebs.client.following import Following
 from ebs.client.http import TIMEOUT_S
 from ebs.client.settings import client_settings
-from ebs.client.steps import Policy
+from ebs.client.steps import CallPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._driver = BlockingDriver(client_settings(url, api_key), timeout_s, transport)
-        self._policy = Policy(retries)
+        self._policy = CallPolicy(retries)
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +144,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._driver = LoopDriver(client_settings(url, api_key), timeout_s, transport)
-        self._policy = Policy(retries)
+        self._policy = CallPolicy(retries)
 
     async def __aenter__(self) -> Self:
         return self

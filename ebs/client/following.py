@@ -18,7 +18,7 @@ from ebs.client.steps import ApiCall, Open, PauseFor, Read, checked, pause_befor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebs.client.steps import Policy, Reply, Steps
+    from ebs.client.steps import CallPolicy, Reply, Steps
 
 _MEDIA_TYPE = "text/event-stream"
 _END = "end"
@@ -58,7 +58,7 @@ class MessageReader:
 class Following:
     """Where one iteration over the events stands."""
 
-    def __init__(self, policy: Policy, object_id: str, after: str | None) -> None:
+    def __init__(self, policy: CallPolicy, object_id: str, after: str | None) -> None:
         self._policy = policy
         self._path = path_of(object_id, "events")
         self._last = after

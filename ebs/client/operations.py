@@ -11,7 +11,7 @@ from ebs.client.answers import Cancelled, ObjectStatus, Redrive, Submitted, Task
 from ebs.client.bodies import body_of, chosen_id, key_header
 from ebs.client.errors import ApiBusy, ApiError, ObjectCancelled, WaitTimedOut, failure_of
 from ebs.client.segments import api_path
-from ebs.client.steps import JSON, ApiCall, PauseFor, Policy, call, decoded
+from ebs.client.steps import JSON, ApiCall, CallPolicy, PauseFor, call, decoded
 
 if TYPE_CHECKING:
     from ebs.client.answers import TaskStatus
@@ -37,7 +37,7 @@ def path_of(object_id: str, *parts: str) -> str:
     return api_path("objects", object_id, *parts)
 
 
-def submit(policy: Policy, wanted: NewObject) -> Steps[Submitted]:
+def submit(policy: CallPolicy, wanted: NewObject) -> Steps[Submitted]:
     """Submit an object, once however often the request is repeated."""
     object_id = chosen_id(wanted)
     asked = ApiCall(
@@ -55,12 +55,12 @@ def submit(policy: Policy, wanted: NewObject) -> Steps[Submitted]:
         raise
 
 
-def get(policy: Policy, object_id: str) -> Steps[ObjectStatus]:
+def get(policy: CallPolicy, object_id: str) -> Steps[ObjectStatus]:
     """Look at an object."""
     return decoded((yield from call(policy, ApiCall("GET", path_of(object_id)))), ObjectStatus)
 
 
-def wait(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[ObjectStatus]:
+def wait(policy: CallPolicy, object_id: str, timeout_s: float | None) -> Steps[ObjectStatus]:
     """Return an object as soon as it has ended. Raises `WaitTimedOut`."""
     path = path_of(object_id)
     deadline_s = math.inf if timeout_s is None else policy.clock_s() + timeout_s
@@ -86,7 +86,7 @@ def wait(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[Objec
             raise _late(object_id, timeout_s, status)
 
 
-def tasks(policy: Policy, object_id: str) -> Steps[list[TaskStatus]]:
+def tasks(policy: CallPolicy, object_id: str) -> Steps[list[TaskStatus]]:
     """Return all tasks of an object in their order."""
     found: list[TaskStatus] = []
     cursor: str | None = None
@@ -99,7 +99,7 @@ def tasks(policy: Policy, object_id: str) -> Steps[list[TaskStatus]]:
             return found
 
 
-def results(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[list[Any]]:
+def results(policy: CallPolicy, object_id: str, timeout_s: float | None) -> Steps[list[Any]]:
     """Wait for an object and return what its tasks returned. Raises `ObjectFailed`, `ObjectCancelled`."""
     status = yield from wait(policy, object_id, timeout_s)
     if status.state == "CANCELLED":
@@ -110,13 +110,13 @@ def results(policy: Policy, object_id: str, timeout_s: float | None) -> Steps[li
     return [task.result for task in all_tasks]
 
 
-def cancel(policy: Policy, object_id: str, reason: str) -> Steps[Cancelled]:
+def cancel(policy: CallPolicy, object_id: str, reason: str) -> Steps[Cancelled]:
     """Cancel an object."""
     asked = ApiCall("DELETE", path_of(object_id), {"reason": reason or None})
     return decoded((yield from call(policy, asked)), Cancelled)
 
 
-def redrive(policy: Policy, object_id: str) -> Steps[Redrive]:
+def redrive(policy: CallPolicy, object_id: str) -> Steps[Redrive]:
     """Redrive the dead tasks of an object; returns when it is done and the object is known to go on."""
     before = yield from get(policy, object_id)
     wanted: dict[str, Any] = {"object_id": object_id}
@@ -135,7 +135,7 @@ def redrive(policy: Policy, object_id: str) -> Steps[Redrive]:
     return run
 
 
-def _until_changed(policy: Policy, before: ObjectStatus) -> Steps[None]:
+def _until_changed(policy: CallPolicy, before: ObjectStatus) -> Steps[None]:
     """Wait until the API's view has read the redrive: before that, `wait` would return the old end."""
     deadline_s = policy.clock_s() + POLL_S
     while policy.clock_s() < deadline_s:

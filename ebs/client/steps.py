@@ -81,7 +81,7 @@ class Reply(NamedTuple):
     reason: str = ""
 
 
-class Policy(NamedTuple):
+class CallPolicy(NamedTuple):
     """How often a call is repeated, and by which clock and dice; tests bring their own."""
 
     retries: int
@@ -89,7 +89,7 @@ class Policy(NamedTuple):
     dice: Callable[[], float] = random.random
 
 
-def call(policy: Policy, asked: ApiCall, deadline_s: float = math.inf) -> Steps[Reply]:
+def call(policy: CallPolicy, asked: ApiCall, deadline_s: float = math.inf) -> Steps[Reply]:
     """Make a call until it succeeds, fails for good, has used up its retries, or fails at the deadline.
 
     Raises `ApiError`.
@@ -104,7 +104,7 @@ def call(policy: Policy, asked: ApiCall, deadline_s: float = math.inf) -> Steps[
     raise AssertionError("the last try returns or raises")
 
 
-def pause_before_next(policy: Policy, error: ApiError, failures: int, deadline_s: float = math.inf) -> float:
+def pause_before_next(policy: CallPolicy, error: ApiError, failures: int, deadline_s: float = math.inf) -> float:
     """Return how many seconds to wait after the failure; raises the error if there is no next try."""
     left_s = deadline_s - policy.clock_s()
     is_late = left_s <= 0 or (error.retry_after_s or 0) > min(left_s, MAX_RETRY_AFTER_S)
@@ -113,7 +113,7 @@ def pause_before_next(policy: Policy, error: ApiError, failures: int, deadline_s
     return min(left_s, pause_s(policy, failures, error.retry_after_s))
 
 
-def pause_s(policy: Policy, failures: int, retry_after_s: float | None = None) -> float:
+def pause_s(policy: CallPolicy, failures: int, retry_after_s: float | None = None) -> float:
     """Return a pause that doubles, or that of `Retry-After` and a little more.
 
     With jitter: clients that failed together do not come back together.

@@ -111,7 +111,7 @@ class ObjectFacts:
                 self.tasks.setdefault(sequence, {}).setdefault(Key(redrive, name, 0), made)
             if event.first < MAX_TASKS and not redrive:
                 self._is_told = True
-                self._joins = self._joins or event.joins
+                self._joins = self._joins or event.joins is True
             return
         key = Key(redrive, name, event.attempt if name in _OF_AN_ATTEMPT else 0)
         text = bytes(event.result) if isinstance(event, TaskFinished) else error_bytes(getattr(event, "error", ""))

@@ -18,12 +18,19 @@ from agents.examples import check_page, thumbnail, word_count
 from agents.execution.loading import load_handlers
 from agents.execution.results import encode_result
 from app.settings.settings import Settings
-from ebs import Context, Reject, Retry
+from ebs import Context, Reject, Retry, Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HANDLERS = load_handlers(Settings(project="agents.examples"))
+
+
+def given(content: str) -> Task:
+    """Return a task as a function gets it: with its content decoded."""
+    request = some_task(content)
+    fields = {name: getattr(request, name) for name in Task.__struct_fields__}
+    return Task(**(fields | {"content": content}))
 
 
 @pytest.fixture
@@ -55,7 +62,7 @@ async def test_words_are_counted(bench: Bench) -> None:
 
 def test_counting_goes_on_as_long_as_it_is_wanted() -> None:
     """Progress is told every thousand lines; a cancelled count stops at the next of them."""
-    task = some_task("one two\n" * 2_500)
+    task = given("one two\n" * 2_500)
     context = Context(task, 10.0)
     assert 5_000 == word_count(task, context)["words"]
     assert context.last_progress is not None
@@ -86,7 +93,7 @@ async def test_a_thumbnail_is_made_in_a_process(bench: Bench) -> None:
 def test_the_worst_picture_still_fits_into_a_result(caplog: pytest.LogCaptureFixture) -> None:
     """Noise cannot be compressed; transparency is kept."""
     noise = Image.merge("RGBA", [Image.effect_noise((300, 300), 200) for _ in range(4)])
-    task = some_task(picture(noise))
+    task = given(picture(noise))
     with caplog.at_level(logging.INFO):
         made = thumbnail(task, Context(task, 10.0))
     assert len(encode_result(made, 65_536)) > 40_000
@@ -105,7 +112,7 @@ def test_the_worst_picture_still_fits_into_a_result(caplog: pytest.LogCaptureFix
 )
 def test_what_is_no_picture_is_rejected(content: str, words: str) -> None:
     """A second attempt would find the same bytes."""
-    task = some_task(content)
+    task = given(content)
     with pytest.raises(Reject) as caught:
         thumbnail(task, Context(task, 10.0))
     assert caught.value.reason.startswith(words)
@@ -185,13 +192,13 @@ async def test_a_busy_server_says_when_to_come_back(bench: Bench, site: Site) ->
 @pytest.mark.parametrize("content", ["no address", "file:///etc/passwd", "http://a:port/", ""])
 async def test_what_is_no_address_is_rejected(content: str) -> None:
     """Files of the worker least of all."""
-    task = some_task(content)
+    task = given(content)
     with pytest.raises(Reject, match="the content is no address of a web page"):
         await check_page(task, Context(task, 10.0))
 
 
 async def test_a_server_that_hangs_up_is_an_ordinary_failure(site: Site) -> None:
     """It may answer at the next attempt."""
-    task = some_task(site.url)
+    task = given(site.url)
     with pytest.raises(examples.httpx.TransportError):
         await check_page(task, Context(task, 10.0))

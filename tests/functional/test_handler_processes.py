@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 """Starting a process takes a third of a second, so the tests share them."""
 
-END = by_name("end")
+END = by_name("end", max_result_bytes=1_000)
 NEVER_END = by_name("never_end")
 
 
@@ -91,7 +91,7 @@ async def test_progress_comes_out_of_a_process(bench: Bench) -> None:
         ("exit", HandlerError, "SystemExit: enough"),
         ("interrupt", HandlerError, "KeyboardInterrupt: "),
         ("no JSON", Reject, "the result, of type object, is not JSON: Encoding objects of type object is unsupported"),
-        ("long", Reject, "the result has 70002 bytes of JSON, at most 65536 are kept: return less, or raise EBS_MAX_"),
+        ("long", Reject, "the result has 2002 bytes of JSON, at most 1000 are kept: return less, or raise EBS_MAX_"),
         ("unknown", KeyError, "'unknown'"),
     ],
 )

@@ -53,7 +53,7 @@ def test_submit_stores_one_object(api, client):
     assert (submitted.id, "mail", "hello", 2, "n") == (
         event.object_id,
         event.kind,
-        event.content,
+        msgspec.json.decode(event.content),
         event.task_count,
         event.name,
     )
@@ -318,7 +318,9 @@ def test_submit_many_keeps_the_order(api, client):
     named = [NewObject("mail", object_id=own), NewObject("a", idempotency_key="k")]
     submitted = client.submit_many(iter([*objects, *named]))
     by_id = {event.object_id: event for event in stored(api)}
-    assert [f"c{number}" for number in range(MANY)] == [by_id[one.id].content for one in submitted[:MANY]]
+    assert [f"c{number}" for number in range(MANY)] == [
+        msgspec.json.decode(by_id[one.id].content) for one in submitted[:MANY]
+    ]
     assert (own, "a", 3) == (submitted[MANY].id, by_id[submitted[-1].id].kind, len(client.asked))
     assert [] == client.submit_many([])
 

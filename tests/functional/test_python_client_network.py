@@ -13,7 +13,7 @@ import pytest
 
 from ebs import ApiUnreachable, AsyncClient, Client, NewObject, SettingsError, SubmitFailed, WaitTimedOut
 from ebs.client.operations import wait
-from ebs.client.steps import Policy
+from ebs.client.steps import CallPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +157,7 @@ def test_server_that_says_nothing_does_not_hold_up_a_wait(serve, ask):
     server = serve(None)
     with pytest.raises(WaitTimedOut, match=r"has not ended within 0.1 s"):
         ask(server.url, "wait", "a", timeout_s=0.1, options={"timeout_s": 0.2, "retries": 0})
-    asked = next(wait(Policy(0, clock_s=lambda: 100.0), "a", 3.0))
+    asked = next(wait(CallPolicy(0, clock_s=lambda: 100.0), "a", 3.0))
     assert (3.0, 8.0) == (asked.wait_s, asked.limit_s)
 
 

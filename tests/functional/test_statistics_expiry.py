@@ -245,7 +245,7 @@ def test_many_results_are_forgotten_in_steps_of_bounded_size():
         end = [
             task_event(TaskDead, name, sequence, at_ms=BASE_MS, task_count=task_count) for sequence in range(task_count)
         ]
-        world.step(0, *end)
+        world.step(0, task_event(TasksCreated, name, 0, at_ms=BASE_MS, task_count=task_count), *end)
     expiry = world.stores[EXPIRY_TABLE].rows
     entries = [key for key in expiry if key != TIMES_KEY]
     expiry[entries[0]] = encode_ids([b"a", b"b", b"c"])

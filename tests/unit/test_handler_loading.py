@@ -53,11 +53,15 @@ def test_kind_has_its_function_which_any_process_finds() -> None:
     """By the project's spec and the kind: a function may be a partial or an object, which has no name to import."""
     spec = "sample_handlers:two_kinds"
     found = loaded("image", project=spec)
-    assert ("sample_handlers:compute", "process", Address(spec, "image")) == (found.name, found.mode, found.address)
+    assert ("sample_handlers:compute", "process", Address(spec, "task", "image")) == (
+        found.name,
+        found.mode,
+        found.address,
+    )
     assert {"image", "mail"} == handled_kinds(Settings(project=spec))
-    assert "some content" == find(Address(spec, "mail"))(some_task(), Context(some_task(), 1.0))
-    with pytest.raises(Reject, match="has no function for kind gone any more"):
-        find(Address(spec, "gone"))
+    assert "some content" == find(Address(spec, "task", "mail"))(some_task(), Context(some_task(), 1.0))
+    with pytest.raises(Reject, match="has no task for kind gone any more"):
+        find(Address(spec, "task", "gone"))
 
 
 def test_kind_without_a_function_is_rejected() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from app.events import (
     JOIN_SEQUENCE,
     SPLIT_SEQUENCE,
-    ObjectCancelled,
+    CancelledObject,
+    FailedObject,
+    FinishedObject,
     ObjectCreated,
-    ObjectFailed,
-    ObjectFinished,
     TaskCancelled,
     TaskDead,
     TaskFinished,
@@ -152,7 +152,7 @@ def test_results_are_joined_in_the_order_of_the_tasks_and_the_join_ends_the_obje
     assert (ObjectState.PROCESSING, [], None) == (told.state, told.ends, ended_at_ms(told.row))
     told.hear(*WHOLE[-3:])
     (end,) = told.ends
-    assert isinstance(end, ObjectFinished)
+    assert isinstance(end, FinishedObject)
     assert ("e-a-1", 1, 3, 3, 0, b'"all"') == (
         end.id,
         end.end,
@@ -180,7 +180,7 @@ def test_each_end_is_told_once_and_a_redrive_lets_the_object_end_again() -> None
     """A dead task fails the object; redriven, it finishes, the join runs then, and the second end says so."""
     told = Told([created(), tasks(2), *run(0, 2, "1"), death(1, 2), death(1, 2), *run(0, 2, "1")])
     (failed,) = told.ends
-    assert isinstance(failed, ObjectFailed)
+    assert isinstance(failed, FailedObject)
     assert ("e-a-1", 1, 1) == (failed.id, failed.tasks_finished, failed.tasks_dead)
     assert [] == told.joins()
     told.hear(redriven(1))
@@ -190,11 +190,11 @@ def test_each_end_is_told_once_and_a_redrive_lets_the_object_end_again() -> None
     assert b"[1,2]" == bytes(request.content)
     told.hear(special(JOIN_SEQUENCE), *run(JOIN_SEQUENCE, 2))
     finished = told.ends[-1]
-    assert isinstance(finished, ObjectFinished)
+    assert isinstance(finished, FinishedObject)
     assert (2, "e-a-2", 2) == (len(told.ends), finished.id, finished.end)
 
 
-@pytest.mark.parametrize(("ends", "sort"), [(death, ObjectFailed), (cancel, ObjectCancelled)])
+@pytest.mark.parametrize(("ends", "sort"), [(death, FailedObject), (cancel, CancelledObject)])
 @pytest.mark.parametrize("sequence", [SPLIT_SEQUENCE, JOIN_SEQUENCE])
 def test_object_ends_with_its_split_and_with_its_join(ends: Any, sort: type, sequence: int) -> None:
     """Nothing else runs then."""
@@ -204,7 +204,7 @@ def test_object_ends_with_its_split_and_with_its_join(ends: Any, sort: type, seq
     told = Told([*before, ends(sequence)])
     (end,) = told.ends
     assert isinstance(end, sort)
-    assert told.state.value == sort.__name__.removeprefix("Object").upper()
+    assert told.state.value == sort.__name__.removesuffix("Object").upper()
 
 
 @pytest.mark.parametrize("joins", [True, False])
@@ -216,7 +216,7 @@ def test_split_into_nothing_goes_on_at_once(*, joins: bool) -> None:
         assert b"[]" == bytes(request.content)
         told.hear(special(JOIN_SEQUENCE), *run(JOIN_SEQUENCE, 1, "0"))
     (end,) = told.ends
-    assert isinstance(end, ObjectFinished)
+    assert isinstance(end, FinishedObject)
     assert (0, 0) == (end.tasks_total, end.tasks_finished)
 
 
@@ -232,7 +232,7 @@ def test_results_too_large_for_one_request_are_refused_with_what_to_do() -> None
 def test_object_without_a_join_ends_with_its_last_task() -> None:
     """As before there were joins."""
     told = Told([created(), tasks(2, joins=False), *run(0, 2), *run(1, 2)])
-    assert ([], [ObjectFinished]) == (told.joins(), [type(end) for end in told.ends])
+    assert ([], [FinishedObject]) == (told.joins(), [type(end) for end in told.ends])
 
 
 def test_rows_written_before_there_were_joins_are_read() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from app.events import (
-    ObjectCancelled,
+    CancelledObject,
+    FailedObject,
+    FinishedObject,
     ObjectCreated,
-    ObjectFailed,
-    ObjectFinished,
     TaskCancelled,
     TaskCreated,
     TaskDead,
@@ -62,9 +62,9 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     TaskRetried(f"r-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
     TaskDead(f"d-{TASK_ID}-5", *_TASK, 5, *_FAILURE[1:], error_type="ValueError", fingerprint=_FINGERPRINT),
     TaskCancelled(f"k-{TASK_ID}", *_TASK, 1, _AT_MS + 900),
-    ObjectFinished(f"e-{OBJECT_ID}-1", *_END, 3, 3, 0, 0, 1, msgspec.Raw(b'{"pages":51}')),
-    ObjectFailed(f"e-{OBJECT_ID}-1", *_END, 3, 2, 1, 0, 1),
-    ObjectCancelled(f"e-{OBJECT_ID}-1", *_END, 3, 2, 0, 1, 1),
+    FinishedObject(f"e-{OBJECT_ID}-1", *_END, 3, 3, 0, 0, 1, msgspec.Raw(b'{"pages":51}')),
+    FailedObject(f"e-{OBJECT_ID}-1", *_END, 3, 2, 1, 0, 1),
+    CancelledObject(f"e-{OBJECT_ID}-1", *_END, 3, 2, 0, 1, 1),
     Pause(_AT_MS, "the mail server is being moved"),
     LimitRate("mail", 20.0, _AT_MS),
     SetConcurrency(128, _AT_MS),
