@@ -204,6 +204,7 @@ class Ownership:
                 for table in self._tables()
                 if (end := positions.told_ends[number].get(table.name)) is not None
             },
+            check_ends=lambda: self._check_ends(owned, positions),
             stall_timeout_s=_RESTORE_STALL_S,
             progress=progress,
         )
@@ -264,9 +265,12 @@ class Ownership:
                 partition.ends[topic] = positions.logs[tp].stop
                 partition.kept_to[topic] = positions.kept_to[tp]
                 self.leader_epochs[tp] = positions.committed[tp].leader_epoch
+        return starts
+
+    def _check_ends(self, partitions: Sequence[Partition], positions: GroupPositions) -> None:
+        for partition in partitions:
             ends = {table: store.changelog_end for table, store in partition.stores.items()}
             check_ends(partition.number, positions.told_ends[partition.number], ends, group_id=self.group_id)
-        return starts
 
     def _check_tables(self, partition: Partition, positions: GroupPositions) -> dict[str, OffsetNote]:
         if self.notes_table not in partition.stores:

@@ -54,11 +54,13 @@ async def restore_stores(
     wanted: Callable[[TopicPartition], bool],
     stall_timeout_s: float,
     told_ends: Mapping[TopicPartition, int],
+    check_ends: Callable[[], None] = lambda: None,
     progress: RestoreProgress | None = None,
 ) -> int:
     """Read each changelog partition into its store, and tell the store its end; returns how many rows were read.
 
-    `told_ends` are the ends that the commits tell, where they do.
+    `told_ends` are the ends that the commits tell, where they do. `check_ends` is called once the stores know theirs,
+    and may raise: a log that has lost its tail may lack the marker of a transaction, and the read would never end.
     A partition that is no longer `wanted` (it was revoked meanwhile) is left alone. Raises `RestoreFailed` after
     `stall_timeout_s` without any progress.
     """
@@ -67,6 +69,7 @@ async def restore_stores(
     ends = await _read_ends(cluster, list(targets), told_ends)
     for tp, end in ends.items():
         targets[tp].changelog_end = end
+    check_ends()
     ends = {tp: end for tp, end in ends.items() if end > 0}
     if not ends:
         return 0

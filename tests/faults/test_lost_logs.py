@@ -63,10 +63,21 @@ async def lose_tails(broker: EmbeddedKafka, topic: str) -> None:
     logs = list((broker.directory / "log").glob(f"{topic}-[0-9]/*.log"))
     assert PARTITIONS == len(logs)
     for log in logs:
-        data = log.read_bytes()
+        ends = _transaction_ends(log.read_bytes())
         with log.open("r+b") as file:
-            file.truncate(len(data) * 3 // 4)  # the broker drops what is left of a record that was cut
+            file.truncate(ends[len(ends) * 3 // 4 - 1])
     await broker.start()
+
+
+def _transaction_ends(data: bytes) -> list[int]:
+    """Return behind which bytes of a log a transaction's marker ends (KIP-98: length at 8, attributes at 21)."""
+    ends, start = [], 0
+    while start < len(data) - 23:
+        end = start + 12 + int.from_bytes(data[start + 8 : start + 12])
+        if data[start + 22] & 0x20:
+            ends.append(end)
+        start = end
+    return ends
 
 
 async def work(broker: EmbeddedKafka, fleet: Fleet, count: int) -> list[str]:
