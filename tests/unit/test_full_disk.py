@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from fakes import until
+from fakes import settle, until
 
 from app.errors import EmbeddedBrokerError
 from ebs.cli.local_system import LocalSystem
@@ -61,6 +61,8 @@ async def test_system_waits_for_room_and_goes_on() -> None:
     keeping = asyncio.create_task(system._keep_kafka(cast("Any", kafka), request))
     await until(lambda: bool(said))
     assert [f"Apache Kafka has ended, and {FULL}. It starts again by itself then; its log: kafka.log"] == said
+    await settle()
+    assert not keeping.done(), "it was started on a full disk"
     kafka.full = ""
     await until(lambda: kafka.is_alive)
     assert "it ended with exit code 1" in said[-1]
