@@ -14,7 +14,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 # Four at once on two cores, as the tests of whole systems mostly wait. Those come first: the others fill their pauses.
-PYTEST := $(BIN)/python -m pytest -n 4 --no-loadscope-reorder --dist
+PYTEST := $(BIN)/python -m pytest --cost -n 4 --no-loadscope-reorder --dist
 TESTS := tests/browser tests/integration tests/model tests/functional tests/unit
 # A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
 again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more and alone: FLAKY if it passes now' && \

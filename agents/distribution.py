@@ -133,13 +133,14 @@ class Distributor:
             at_ms=at_ms,
             spread=self._spread,
         )
-        # The last one is the largest, by its number; none may be sent where not all can be.
-        last = made.requests[-1][1]
+        requests = [(partition, request.task_id.encode(), encode(request)) for partition, request in made.requests]
         if len(record.value) > SURELY_FITS_BYTES:
-            step.check_size(self._task_requests, last.task_id.encode(), encode(last), headers)
+            # None may be sent where not all can be.
+            _, key, value = max(requests, key=lambda request: len(request[1]) + len(request[2]))
+            step.check_size(self._task_requests, key, value, headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
-        for partition, request in made.requests:
-            step.send(self._task_requests, partition, request.task_id.encode(), encode(request), headers)
+        for partition, key, value in requests:
+            step.send(self._task_requests, partition, key, value, headers)
         step.send(self._task_events, record.partition, object_key, encode(made.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:

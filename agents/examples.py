@@ -95,7 +95,7 @@ async def check_page(task: Task, context: Context) -> dict[str, object]:
 
 def _content_of(task: Task) -> str:
     if not isinstance(task.content, str):
-        raise Reject("the task has no content")
+        raise Reject("the content of the task is not a text")
     return task.content
 
 

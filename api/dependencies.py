@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import Depends, Request
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from api.server.schemas import ProblemDocument
-from app.addresses.segments import segment
+from ebs.client.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from api.redrive.bulk_redrive import BulkRedriver
     from api.redrive.redrive import Redriver
     from api.server.closing import Closing
+    from api.server.documented import RequestBody
     from api.server.event_stream import StreamLimits
     from api.submit.publisher import Publisher
     from api.submit.submission import Submitter
     from api.view.event_log import EventLog
     from api.view.metrics import SystemMetrics
-    from api.view.pulse import Pulse
+    from api.view.statistics_updates import StatisticsUpdates
     from api.view.view import View
     from app.settings.settings import Settings
 
@@ -40,10 +42,10 @@ class Collaborators(NamedTuple):
     bulk_redriver: BulkRedriver
     closing: Closing
     events: EventLog
-    pulse: Pulse
+    updates: StatisticsUpdates
     streams: StreamLimits
     metrics: SystemMetrics
-    standstill: Callable[[], str | None]
+    why_not_live: Callable[[], str | None]
 
 
 async def _collaborators(request: Request) -> Collaborators:
@@ -72,17 +74,15 @@ def object_links(object_id: str) -> dict[str, str]:
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of error answers."""
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
-    # A content of its own for each: each gets an example of its own.
-    return {
-        status: {"description": _MEANING[status], "content": {"application/problem+json": {"schema": schema}}}
-        for status in statuses
-    }
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}}
+    return {status: {"description": _MEANING[status], "content": content} for status in statuses}
 
 
-def documented_body(model: type[BaseModel], description: str, *, required: bool = False) -> dict[str, Any]:
+def documented_body(
+    model: type[BaseModel | RequestBody], description: str, *, required: bool = False
+) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that a route reads itself (`api.submit.body`)."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    content = {"application/json": {"schema": TypeAdapter(model).json_schema()}}
     return {"requestBody": {"required": required, "description": description, "content": content}}
 
 

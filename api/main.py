@@ -2,7 +2,7 @@
 
 Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
 Writes: `objects`, `control` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive writes (through
-`api.redrive.desk`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+`api.redrive.letter_writer`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -34,7 +34,7 @@ from api.objects import event_routes as object_events
 from api.objects import read_routes as object_reads
 from api.objects import submit_routes as submits
 from api.redrive.bulk_redrive import BulkRedriver
-from api.redrive.desk import Desk, KafkaDesk
+from api.redrive.letter_writer import KafkaLetterWriter, LetterWriter
 from api.redrive.redrive import Redriver
 from api.server import docs_page, problems
 from api.server.closing import Closing
@@ -59,10 +59,10 @@ from api.view.answers import ViewHeaders
 from api.view.feed import ViewFeed
 from api.view.forgotten import forgotten_before
 from api.view.kafka_events import KafkaEvents
+from api.view.liveness import ViewLiveness
 from api.view.metrics import system_metrics
-from api.view.pulse import Pulse
-from api.view.standstill import ViewWatch
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
+from api.view.statistics_updates import StatisticsUpdates
 from api.view.view import View
 from app.errors import SettingsError
 from app.kafka.cluster import cluster_of
@@ -108,17 +108,17 @@ def create_http_app(
     settings: Settings,
     *,
     publisher: Publisher,
-    desk: Desk,
+    letter_writer: LetterWriter,
     view: View,
     events: EventLog,
     clock_ms: Callable[[], int] | None = None,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
-    standstill: Callable[[], str | None] = lambda: None,
+    why_not_live: Callable[[], str | None] = lambda: None,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """Put the application together; `background` runs from the server's start to its end.
 
-    `standstill` says what stands still, if anything does: then `/livez` fails.
+    `why_not_live` says what makes no progress, None if all does; `/livez` answers 503 with it.
     """
 
     @asynccontextmanager
@@ -129,7 +129,7 @@ def create_http_app(
                 yield
         finally:
             await bulk_redriver.close()
-            await desk.close()
+            await letter_writer.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -139,10 +139,10 @@ def create_http_app(
     )
     clock_ms = clock_ms or epoch_ms
     submitter = Submitter(settings, publisher, view, clock_ms)
-    redriver = Redriver(settings, desk, publisher, view, clock_ms)
+    redriver = Redriver(settings, letter_writer, publisher, view, clock_ms)
     closing = Closing()
-    pulse = Pulse(view, clock_ms)
-    for end in (view.waiters.wake_all, events.close, pulse.beats.close):
+    updates = StatisticsUpdates(view, clock_ms)
+    for end in (view.waiters.wake_all, events.close, updates.shared.close):
         closing.call(end)
     bulk_redriver = BulkRedriver(redriver, view, clock_ms)
     app.state.collaborators = Collaborators(
@@ -154,10 +154,10 @@ def create_http_app(
         bulk_redriver,
         closing,
         events,
-        pulse,
+        updates,
         StreamLimits(),
         system_metrics(view, clock_ms),
-        standstill,
+        why_not_live,
     )
     app.add_middleware(HeadAsGet)
     app.add_middleware(ViewHeaders, view=view, clock_ms=clock_ms)
@@ -224,8 +224,8 @@ def _from_environment() -> FastAPI:
     feed = ViewFeed(cluster, settings.own_data_dir, view, connect, clock_ms=epoch_ms)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
     events = KafkaEvents(cluster, names.task_events)
-    desk = KafkaDesk(cluster, settings, view)
-    watch = ViewWatch(
+    letter_writer = KafkaLetterWriter(cluster, settings, view)
+    watch = ViewLiveness(
         view,
         KafkaEnds(cluster, patience_s(settings.stall_timeout_s)),
         settings.stall_timeout_s,
@@ -235,12 +235,12 @@ def _from_environment() -> FastAPI:
     app = create_http_app(
         settings,
         publisher=publisher,
-        desk=desk,
+        letter_writer=letter_writer,
         view=view,
         events=events,
         background=background,
         tracing=tracing,
-        standstill=lambda: watch.verdict,
+        why_not_live=lambda: watch.verdict,
     )
     collect_garbage_less_often()
     return app

@@ -14,6 +14,7 @@
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
     │   ├── Unreadable           a piece of the log that cannot be unpacked into records       -> dead-letters
     │   └── RecordTooLarge       a record that is larger than its topic takes                  -> dead-letters
+    ├── ApiError, ObjectFailed   what a client of the API raises (`ebs.client.errors`)
     ├── Retry, Reject            what a handler raises (`ebs.errors`)                      retried; -> dead-letters
     ├── HandlerError             a handler ended in a way that is none                         retried
     │   ├── TimeLimitExceeded    it took longer than EBS_TASK_TIME_LIMIT_S
@@ -37,10 +38,7 @@ stable committed offsets say where to go on.
 from __future__ import annotations
 
 from ebs.errors import EbsError as EbsError  # noqa: PLC0414  # the root of this tree is what users import
-
-
-class SettingsError(EbsError):
-    """A setting is missing, malformed or contradicts another one."""
+from ebs.errors import SettingsError as SettingsError  # noqa: PLC0414  # clients raise it, too
 
 
 class BrokerError(EbsError):

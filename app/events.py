@@ -10,11 +10,12 @@ Event ids are functions of what happened, never random: a replay after a crash w
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta
 
+from app import json_text
 from app.errors import DecodeError
 from ebs.task import Task
 
@@ -43,10 +44,20 @@ Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
 
 
-class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
-    """An object was submitted. An outside producer may leave out `id`, `kind` and `task_count`.
+class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one task of an object is about: any JSON value, and a name (default: that of the object)."""
 
-    `payload_hash` is there where the client chose the id: what it asked for (`app.rules.idempotency`).
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    # Made by a function: msgspec writes no schema of a struct whose default is JSON as it was written.
+    content: msgspec.Raw = msgspec.field(default_factory=lambda: json_text.NULL)
+
+
+class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
+    """An object was submitted. An outside producer may leave out `id`, `kind`, `task_count` and `content`.
+
+    `content` is any JSON value: the same for each of `task_count` tasks. With `items` instead of `task_count` each item
+    is one task, with a content of its own. `payload_hash` is there where the client chose the id: what it asked for
+    (`app.rules.idempotency`).
     """
 
     id: str = ""
@@ -54,13 +65,22 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     kind: Kind = "default"
     task_count: TaskCount | None = None
     name: str
-    content: str
+    content: msgspec.Raw = json_text.NULL
     at_ms: Instant
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
+    items: Annotated[list[ItemRecord], Meta(min_length=1, max_length=MAX_TASKS)] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def asked_tasks(self) -> int | None:
+        """How many tasks it asks for, None: as many as the setting says."""
+        return self.task_count if self.items is msgspec.UNSET else len(self.items)
 
 
 class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
-    """The request for a task, on `task-requests`. It has the fields of the handler's `Task`, and notes of retries."""
+    """The request for a task, on `task-requests`: the fields of the handler's `Task`, and notes of retries.
+
+    Its content is decoded where the handler runs: nothing before that looks into it.
+    """
 
     id: str
     object_id: ObjectId
@@ -72,7 +92,7 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     attempt: Attempt
     at_ms: Instant
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: str | msgspec.UnsetType = msgspec.UNSET
+    content: msgspec.Raw = json_text.NULL
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
@@ -198,12 +218,34 @@ class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-
 encode = msgspec.json.Encoder().encode
 """Turn an event into the JSON bytes that go onto a topic."""
 
-decode_object = cast("Callable[[bytes], ObjectCreated]", msgspec.json.Decoder(ObjectCreated | _OtherType).decode)
-"""Turn bytes of `objects` into `ObjectCreated`; raises what `DECODE_ERRORS` lists (`explain_decode_error` words it)."""
+_decode_object: Any = msgspec.json.Decoder(ObjectCreated | _OtherType).decode
 decode_task_request = cast("Callable[[bytes], TaskCreated]", msgspec.json.Decoder(TaskCreated | _OtherType).decode)
-"""The same for `task-requests`."""
+"""Turn bytes of `task-requests` into `TaskCreated`; raises as `decode_object`. The content may be no JSON still."""
 decode_task_event = msgspec.json.Decoder(TaskEvent).decode
 """The same for `task-events`."""
+
+
+def decode_object(value: bytes) -> ObjectCreated:
+    """Turn bytes of `objects` into `ObjectCreated`; raises what `DECODE_ERRORS` lists, for `explain_decode_error`.
+
+    All who read objects refuse the same ones: those too whose content no handler could read.
+    """
+    event: ObjectCreated = _decode_object(value)
+    _check_content(event.content, "content")
+    if event.items is not msgspec.UNSET:
+        if event.task_count is not None:
+            raise msgspec.ValidationError("it has items and task_count: give one of them - at `$.task_count`")
+        for number, item in enumerate(event.items):
+            _check_content(item.content, f"items[{number}].content")
+    return event
+
+
+def _check_content(content: msgspec.Raw, place: str) -> None:
+    try:
+        json_text.check(content)
+    except msgspec.DecodeError as error:
+        raise msgspec.ValidationError(f"{error} - at `$.{place}`") from None
+
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError)
 """What the decoders raise on bytes that are no event; TypeError is a value of None, a tombstone."""

@@ -1,4 +1,6 @@
-"""What a handler is made of: its task, its context, the ways to fail, and the marks that say where it runs.
+"""What users import: the clients of the API (`Client`, `AsyncClient`), and what a handler is made of.
+
+A handler has its task, its context, the ways to fail, and the marks that say where it runs:
 
     # shop/images.py, used with EBS_HANDLERS='{"image": "shop.images:resize"}'
     from ebs import Context, Reject, Retry, Task
@@ -37,18 +39,92 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ebs.client.answers import Cancelled, ObjectEvent, ObjectStatus, Redrive, RefusedObject, Submitted, TaskStatus
+    from ebs.client.bodies import NewObject, NewTask
+    from ebs.client.clients import AsyncClient, Client
+    from ebs.client.errors import (
+        AccessDenied,
+        ApiBusy,
+        ApiError,
+        ApiUnreachable,
+        Conflict,
+        Invalid,
+        NotFound,
+        ObjectCancelled,
+        ObjectFailed,
+        SubmitFailed,
+        TooLarge,
+        WaitTimedOut,
+    )
     from ebs.context import Context
-    from ebs.errors import Reject, Retry
+    from ebs.errors import EbsError, Reject, Retry, SettingsError
     from ebs.marks import cpu_bound, inline
     from ebs.task import Task
 
-__all__ = ["Context", "Reject", "Retry", "Task", "cpu_bound", "inline"]
+__all__ = [
+    "AccessDenied",
+    "ApiBusy",
+    "ApiError",
+    "ApiUnreachable",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Conflict",
+    "Context",
+    "EbsError",
+    "Invalid",
+    "NewObject",
+    "NewTask",
+    "NotFound",
+    "ObjectCancelled",
+    "ObjectEvent",
+    "ObjectFailed",
+    "ObjectStatus",
+    "Redrive",
+    "RefusedObject",
+    "Reject",
+    "Retry",
+    "SettingsError",
+    "SubmitFailed",
+    "Submitted",
+    "Task",
+    "TaskStatus",
+    "TooLarge",
+    "WaitTimedOut",
+    "cpu_bound",
+    "inline",
+]
 
 _FILES = {
+    "AccessDenied": "client.errors",
+    "ApiBusy": "client.errors",
+    "ApiError": "client.errors",
+    "ApiUnreachable": "client.errors",
+    "AsyncClient": "client.clients",
+    "Cancelled": "client.answers",
+    "Client": "client.clients",
+    "Conflict": "client.errors",
     "Context": "context",
+    "EbsError": "errors",
+    "Invalid": "client.errors",
+    "NewObject": "client.bodies",
+    "NewTask": "client.bodies",
+    "NotFound": "client.errors",
+    "ObjectCancelled": "client.errors",
+    "ObjectEvent": "client.answers",
+    "ObjectFailed": "client.errors",
+    "ObjectStatus": "client.answers",
+    "Redrive": "client.answers",
+    "RefusedObject": "client.answers",
     "Reject": "errors",
     "Retry": "errors",
+    "SettingsError": "errors",
+    "SubmitFailed": "client.errors",
+    "Submitted": "client.answers",
     "Task": "task",
+    "TaskStatus": "client.answers",
+    "TooLarge": "client.errors",
+    "WaitTimedOut": "client.errors",
     "cpu_bound": "marks",
     "inline": "marks",
 }

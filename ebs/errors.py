@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["EbsError", "Reject", "Retry"]
+__all__ = ["EbsError", "Reject", "Retry", "SettingsError"]
 
 
 class EbsError(Exception):
     """Base of all errors of ebs; `str()` of one is a sentence for people."""
+
+
+class SettingsError(EbsError):
+    """A setting is missing, malformed or contradicts another one."""
 
 
 class Reject(EbsError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from app.process.event_loop import use_uvloop
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
     from shared_broker import SharedBroker
 
-pytest_plugins = ["time_limits", "no_skips", "fork_server"]
+pytest_plugins = ["time_limits", "no_skips", "fork_server", "cost_by_file"]
+
+_BROWSER = "tests/browser/"
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 use_uvloop()
@@ -25,6 +28,19 @@ settings.register_profile(
     "ebs", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
 )
 settings.load_profile("ebs")
+
+
+class _ByFile(LoadFileScheduling):
+    """Gives the tests of a file to one process, and all browser tests, because they share one running system."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _BROWSER if file.startswith(_BROWSER) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Say for `--dist loadfile` which tests belong together."""
+    return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

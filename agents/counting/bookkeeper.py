@@ -147,10 +147,9 @@ class Bookkeeper:
 
     def _is_counted(self, event: ObjectCreated, partition: int, record_bytes: int) -> bool:
         """Return whether the distributor takes an object here: it refuses some, and moves what is misplaced."""
-        task_count = event.task_count or self._default_task_count
         return not (
             is_misplaced(event.object_id, partition, self._partition_count)
-            or why_refused(event, record_bytes, task_count, self._max_task_count)
+            or why_refused(event, record_bytes, self._default_task_count, self._max_task_count)
         )
 
 

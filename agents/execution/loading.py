@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from agents.execution.default_handler import default_handler
+from app import json_text
 from app.errors import SettingsError
-from app.events import Kind
+from app.events import DECODE_ERRORS, Kind
 from app.process.name_clashes import words_about
 from app.rules.kinds import handled_kinds, why_unhandled
 from ebs import start
 from ebs.errors import Reject
 from ebs.marks import inline, is_cpu_bound, is_inline
+from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from app.settings.settings import Settings
     from ebs.context import Context
     from ebs.marks import Handler
-    from ebs.task import Task
 
     Mode = Literal["inline", "coroutine", "thread", "process"]
 
@@ -134,9 +135,31 @@ def mode_of(function: Any) -> Mode:
 def _load(variable: str, spec: str) -> LoadedHandler:
     try:
         function = resolve(spec)
-        return LoadedHandler(spec, function, mode_of(function))
+        mode = mode_of(function)
+        # Another process has decoded the content with its call.
+        return LoadedHandler(spec, function if mode == "process" else _with_content(function), mode)
     except HandlerRefused as error:
         raise SettingsError(f"{variable}={spec}: {error}") from error
+
+
+def _with_content(function: Any) -> Any:
+    """Return a handler that decodes the content of its request first, where it runs: in the loop, or in a thread."""
+
+    def run(request: Task, context: Context) -> Any:
+        task = context.task = _task_of(request)
+        return function(task, context)
+
+    return functools.update_wrapper(run, function)
+
+
+def _task_of(request: Task) -> Task:
+    try:
+        content = json_text.decode(msgspec.json.encode(request.content))
+    except DECODE_ERRORS as error:
+        raise Reject(f"the content of the task is not JSON that can be read: {error}") from error
+    fields = (getattr(request, name) for name in Task.__struct_fields__)
+    task = Task(*fields)
+    return msgspec.structs.replace(task, content=content)
 
 
 def _check_callable(function: Any) -> None:

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import msgspec
 
+from app.json_text import NULL, check_levels
 from ebs.errors import Reject
-
-NULL = msgspec.Raw(b"null")
-
-MAX_LEVELS = 500
-"""How deep a result may be nested. Python 3.11 reads 1,000 levels less its own stack, later ones some thousands: what a
-worker writes on one of them must be readable on all."""
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-"""A string, which may hold brackets, and the brackets that count."""
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
@@ -47,19 +39,7 @@ def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
 
 def _check(encoded: bytes) -> None:
     """Raise if readers could not decode the result: ready-made JSON (`msgspec.Raw`) is copied without a look at it."""
-    if encoded.count(b"[") + encoded.count(b"{") > MAX_LEVELS and _depth_of(encoded) > MAX_LEVELS:
-        raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels")
+    check_levels(encoded)
     _skim(encoded)
     if not encoded.isascii():
         encoded.decode()
-
-
-def _depth_of(encoded: bytes) -> int:
-    depth = deepest = 0
-    for token in _TOKENS.findall(encoded):
-        if token in (b"[", b"{"):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif token in (b"]", b"}"):
-            depth -= 1
-    return deepest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from app.addresses.loopback import is_loopback
+from ebs.client.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from app.rules.commands import Command, CommandKey
 
 
-async def put(parts: Collaborators, place: CommandKey, command: Command) -> Response:
+async def put(parts: Collaborators, command_key: CommandKey, command: Command) -> Response:
     """Put a command in force and answer 202 with what is in force then."""
-    seen = await commander_of(parts).put(place, command)
-    return _accepted(parts, place, warnings_of(parts, place, command), seen=seen)
+    seen = await commander_of(parts).put(command_key, command)
+    return _accepted(parts, command_key, warnings_of(parts, command_key, command), seen=seen)
 
 
-async def revoke(parts: Collaborators, place: CommandKey) -> Response:
+async def revoke(parts: Collaborators, command_key: CommandKey) -> Response:
     """Put a command out of force, if it was in force, and answer as `put`."""
-    warnings = warnings_of_revoke(parts, place)
-    return _accepted(parts, place, warnings, seen=await commander_of(parts).revoke(place))
+    warnings = warnings_of_revoke(parts, command_key)
+    return _accepted(parts, command_key, warnings, seen=await commander_of(parts).revoke(command_key))
 
 
 def commander_of(parts: Collaborators) -> Commander:
@@ -31,10 +31,10 @@ def commander_of(parts: Collaborators) -> Commander:
     return Commander(parts.settings, parts.publisher, parts.view, parts.submitter.clock_ms)
 
 
-def _accepted(parts: Collaborators, place: CommandKey, warnings: list[str], *, seen: bool) -> Response:
+def _accepted(parts: Collaborators, command_key: CommandKey, warnings: list[str], *, seen: bool) -> Response:
     control = parts.view.control.state.describe()
     answer = {
-        "key": place.encoded().decode(),
+        "key": command_key.encoded().decode(),
         "status": "accepted",
         "seen": seen,
         "warnings": warnings,

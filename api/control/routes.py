@@ -12,13 +12,13 @@ from api.control.worker_routes import living_workers
 from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms
 from api.server import problems
 from api.server.schemas import Kind
-from api.submit.body import read_body
+from api.submit.struct_body import read_struct
 from api.view.answers import describe_view
 from app.names import PROCESSING
 from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from api.server.documented import RequestBody
 
 router = APIRouter(prefix="/control", tags=["control"])
 
@@ -27,7 +27,7 @@ WorkerInPath = Annotated[schemas.Worker, Path(description="The worker's name in 
 
 
 def _command(
-    body: type[BaseModel] | None = None,
+    body: type[RequestBody] | None = None,
     description: str = "",
     *,
     required: bool = False,
@@ -49,8 +49,8 @@ def _command(
 async def read_control(parts: Parts) -> Response:
     """Return all commands that any API process acknowledged before this request."""
     await parts.view.catch_up(parts.view.names.control)
-    view = describe_view(parts.view, now_ms(parts))
-    return json_response({**parts.view.control.state.describe(), "view": view})
+    in_force = parts.view.control.state.describe()
+    return json_response({**in_force, "view": describe_view(parts.view, now_ms(parts))})
 
 
 @router.post(
@@ -60,7 +60,7 @@ async def read_control(parts: Parts) -> Response:
 )
 async def pause(request: Request, parts: Parts) -> Response:
     """Start no more tasks; running tasks finish, and the others wait. A pause survives restarts of all processes."""
-    asked = await read_body(request, parts.settings.max_body_bytes, schemas.PauseAsked)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.PauseAsked)
     return await put(parts, CommandKey(Family.PAUSE, asked.kind or ""), Pause(now_ms(parts), asked.reason))
 
 
@@ -71,7 +71,7 @@ async def pause(request: Request, parts: Parts) -> Response:
 )
 async def resume(request: Request, parts: Parts) -> Response:
     """Undo the pause of all kinds, or of one kind. Each is undone separately; `control` shows which remain."""
-    asked = await read_body(request, parts.settings.max_body_bytes, schemas.ResumeAsked)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.ResumeAsked)
     return await revoke(parts, CommandKey(Family.PAUSE, asked.kind or ""))
 
 
@@ -82,7 +82,7 @@ async def resume(request: Request, parts: Parts) -> Response:
 )
 async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Response:
     """Set the limit of the whole system. Each worker gets the share that matches its share of the partitions."""
-    asked = await read_body(request, parts.settings.max_body_bytes, schemas.RateAsked)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.RateAsked)
     return await put(parts, CommandKey(Family.RATE, kind), LimitRate(kind, asked.per_s, now_ms(parts)))
 
 
@@ -103,9 +103,9 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
 )
 async def set_concurrency(request: Request, parts: Parts) -> Response:
     """Override EBS_CONCURRENCY. If more tasks are running than the new number, they finish, and no others start."""
-    asked = await read_body(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
-    place = CommandKey(Family.CONCURRENCY, asked.worker or "")
-    return await put(parts, place, SetConcurrency(asked.count, now_ms(parts)))
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.ConcurrencyAsked)
+    command_key = CommandKey(Family.CONCURRENCY, asked.worker or "")
+    return await put(parts, command_key, SetConcurrency(asked.count, now_ms(parts)))
 
 
 @router.delete(

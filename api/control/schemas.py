@@ -1,56 +1,57 @@
-"""What goes in and out over HTTP about control and workers (see `api.server.schemas`)."""
+"""What goes in and out over HTTP about control and workers."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.server.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectLinks, ViewAnswer  # noqa: TC001  # pydantic reads them
-from app.rules.commands import MAX_CONCURRENCY, MAX_PER_S
+from api.server.documented import Documented, RequestBody, field_of
+from api.server.schemas import EpochMs, Kind, ObjectLinks, ViewAnswer
+from app import events
+from app.rules.commands import Concurrency, PerS
+from app.rules.worker_heartbeats import Heartbeat
 
 Role = Literal["distribution", "processing", "statistics"]
-Worker = Annotated[str, Field(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+$")]
-Reason = Annotated[
-    str, Field(max_length=500, description="Shown to people, and written to the events of cancelled tasks")
-]
-TaskId = Annotated[str, Field(min_length=1, max_length=220)]
+_WORKER = Meta(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9._-]+\Z")
+_REASON = Meta(max_length=500, description="Shown to people, and written to the events of cancelled tasks")
+
+Worker = Annotated[str, _WORKER, field_of(_WORKER)]
+Reason = Annotated[str, _REASON, field_of(_REASON)]
+TaskId = Annotated[str, field_of(*events.TaskId.__metadata__)]
 
 
-class _Asked(BaseModel):
-    """A request body. Unknown fields are refused, so that a typing error does not go unnoticed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PauseAsked(_Asked):
+class PauseAsked(RequestBody, frozen=True):
     """Pause all kinds, or one kind."""
 
-    kind: Kind | None = Field(None, description="Default: all kinds")
+    kind: Annotated[Kind | None, Meta(description="Default: all kinds")] = None
     reason: Reason = ""
 
 
-class ResumeAsked(_Asked):
+class ResumeAsked(RequestBody, frozen=True):
     """Undo the pause of all kinds, or of one kind. Each is undone separately."""
 
-    kind: Kind | None = Field(None, description="Default: the pause of all kinds")
+    kind: Annotated[Kind | None, Meta(description="Default: the pause of all kinds")] = None
 
 
-class RateAsked(_Asked):
+class RateAsked(RequestBody, frozen=True):
     """How many tasks may start per second."""
 
-    per_s: float = Field(gt=0, le=MAX_PER_S, allow_inf_nan=False, description="Tasks per second in the whole system")
+    per_s: Annotated[PerS, Meta(description="Tasks per second in the whole system")]
 
 
-class ConcurrencyAsked(_Asked):
+class ConcurrencyAsked(RequestBody, frozen=True):
     """How many tasks a worker runs at once."""
 
-    count: int = Field(ge=1, le=MAX_CONCURRENCY)
-    worker: Worker | None = Field(None, description="Default: all workers without a number of their own")
+    count: Concurrency
+    worker: Annotated[Worker | None, Meta(description="Default: all workers without a number of their own")] = None
 
 
-class CancelAsked(_Asked):
+class CancelAsked(BaseModel):
     """One task, or all tasks of a kind (or of all kinds) that were created before an instant."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     task_id: TaskId | None = None
     kind: Kind | None = None
@@ -60,57 +61,62 @@ class CancelAsked(_Asked):
     reason: Reason = ""
 
 
-class Stated(BaseModel):
+class Stated(Documented, frozen=True, kw_only=True):
     """Time and reason of a command."""
 
     at_ms: EpochMs
     reason: str
 
 
-class PauseOfKind(Stated):
+class PauseOfKind(Stated, frozen=True, kw_only=True):
     """Time and reason of a kind's pause, and whether a breaker paused it."""
 
-    breaker: str | None = Field(None, description="The worker whose breaker paused the kind; null: a person paused it")
+    breaker: Annotated[
+        str | None, Meta(description="The worker whose breaker paused the kind; left out: a person paused it")
+    ] = None
 
 
-class CancelInForce(Stated):
+class CancelInForce(Stated, frozen=True, kw_only=True):
     """One cancel. Only the fields of what it cancels are set; the others are null."""
 
-    key: str = Field(examples=["cancel:object:7f3a"])
+    key: Annotated[str, Meta(examples=["cancel:object:7f3a"])]
     object_id: str | None
     task_id: str | None
     kind: str | None
     created_before_ms: int | None
 
 
-class InForce(BaseModel):
+class InForce(Documented, frozen=True, kw_only=True):
     """All commands in force."""
 
-    paused: Stated | None = Field(description="The pause of all kinds")
+    paused: Annotated[Stated | None, Meta(description="The pause of all kinds")]
     paused_kinds: dict[str, PauseOfKind]
-    rates: dict[str, float] = Field(description="Tasks per second by kind")
-    concurrency: int | None = Field(description="Override for all workers; null: EBS_CONCURRENCY of each worker")
+    rates: Annotated[dict[str, float], Meta(description="Tasks per second by kind")]
+    concurrency: Annotated[
+        int | None, Meta(description="Override for all workers; null: EBS_CONCURRENCY of each worker")
+    ]
     concurrency_of_workers: dict[str, int]
-    draining: dict[str, Stated] = Field(description="By worker")
+    draining: Annotated[dict[str, Stated], Meta(description="By worker")]
     cancel_count: int
-    cancels: list[CancelInForce] = Field(description="The newest 100 cancels")
+    cancels: Annotated[list[CancelInForce], Meta(description="The newest 100 cancels")]
 
 
-class ControlAnswer(InForce):
+class ControlAnswer(InForce, frozen=True, kw_only=True):
     """All commands that are in force now."""
 
     view: ViewAnswer
 
 
-class CommandAccepted(BaseModel):
+class CommandAccepted(Documented, frozen=True, kw_only=True):
     """Kafka has stored the command. Workers apply it within a second; stopped workers apply it when they start."""
 
-    key: str = Field(description="Key of the command on the topic `control`", examples=["pause:mail"])
+    key: Annotated[str, Meta(description="Key of the command on the topic `control`", examples=["pause:mail"])]
     status: Literal["accepted"]
-    seen: bool = Field(
-        description="Whether this process has read the command back; if false, `control` is older than the command"
-    )
-    warnings: list[str] = Field(description="Likely mistakes, such as a kind that no task has")
+    seen: Annotated[
+        bool,
+        Meta(description="Whether this process has read the command back; if false, `control` is older than it"),
+    ]
+    warnings: Annotated[list[str], Meta(description="Likely mistakes, such as a kind that no task has")]
     control: InForce
 
 
@@ -123,62 +129,9 @@ class CancelAccepted(BaseModel):
     links: ObjectLinks
 
 
-class RunningTask(BaseModel):
-    """A task that is running now."""
-
-    task_id: str
-    for_ms: Ms
-    progress: float | None = Field(description="0 to 1, as reported by the handler; null: not reported")
-    message: str
-
-
-class RetryTierAnswer(BaseModel):
-    """Retries of one tier in a worker's memory. More than 10,000 per partition wait on the topic instead."""
-
-    topic: str
-    waiting_count: int
-    next_due_at_ms: MaybeEpochMs
-
-
-class HeldUpAnswer(BaseModel):
-    """A kind whose waiting tasks block partitions: tasks behind them cannot start."""
-
-    kind: str
-    why: Literal["paused", "rate", "order"]
-    waiting_count: int
-    partitions: list[int]
-
-
-class WorkerAnswer(BaseModel):
-    """A live worker, as its last heartbeat says."""
-
-    worker: str
-    role: str
-    at_ms: EpochMs
-    started_at_ms: EpochMs
-    partitions: list[int]
-    in_flight: int
-    oldest_running_ms: int | None
-    last_progress_at_ms: MaybeEpochMs
-    draining: bool
-    version: str
-    host: str
-    pid: int
-    running: list[RunningTask] = Field(description="The 20 tasks that have been running longest")
-    retry_tiers: list[RetryTierAnswer] = Field(description="Only of processing workers")
-    abandoned: int = Field(
-        description="Handlers that did not stop when asked to; each still occupies a slot of the pool"
-    )
-    held_up: list[HeldUpAnswer] = Field(description="Kinds that block partitions because they are paused or limited")
-    standing_still: str = Field(
-        description="Why the worker makes no progress; it will exit soon. Empty: it makes progress"
-    )
-    refused: str = Field(description="Partitions that the broker cannot read. Empty: it reads all")
-
-
-class WorkerList(BaseModel):
+class WorkerList(Documented, frozen=True):
     """Workers by role and name. A worker without a heartbeat for 10 s is left out."""
 
-    namespace: str = Field(description="EBS_NAMESPACE of this system; empty if unset")
-    workers: list[WorkerAnswer]
+    namespace: Annotated[str, Meta(description="EBS_NAMESPACE of this system; empty if unset")]
+    workers: list[Heartbeat]
     view: ViewAnswer

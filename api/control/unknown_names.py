@@ -19,24 +19,25 @@ _OF_KINDS = {Family.PAUSE, Family.RATE}
 _ALL_THE_SAME = "The command is in force anyway"
 
 
-def warnings_of(parts: Collaborators, place: CommandKey, command: Command) -> list[str]:
+def warnings_of(parts: Collaborators, command_key: CommandKey, command: Command) -> list[str]:
     """Return what is odd about a command that is put in force."""
-    kind = place.name if place.family in _OF_KINDS else ""
+    kind = command_key.name if command_key.family in _OF_KINDS else ""
     if isinstance(command, Cancel) and command.kind is not UNSET:
         kind = command.kind
     if kind:
         return _of_kind(parts, kind)
-    if place.family is Family.CONCURRENCY and place.name:
-        return _of_worker(parts, place.name)
+    if command_key.family is Family.CONCURRENCY and command_key.name:
+        return _of_worker(parts, command_key.name)
     return []
 
 
-def warnings_of_revoke(parts: Collaborators, place: CommandKey) -> list[str]:
+def warnings_of_revoke(parts: Collaborators, command_key: CommandKey) -> list[str]:
     """Return what is odd about a command that is to be revoked: that there is none; called before it is."""
-    in_force = [other.name for other in parts.view.control.state.commands() if other.family is place.family]
-    if not place.name or place.name in in_force:
+    in_force = [other.name for other in parts.view.control.state.commands() if other.family is command_key.family]
+    if not command_key.name or command_key.name in in_force:
         return []
-    return [f"no such command for {shown(place.name)} was in force{did_you_mean(place.name, filter(None, in_force))}"]
+    guess = did_you_mean(command_key.name, filter(None, in_force))
+    return [f"no such command for {shown(command_key.name)} was in force{guess}"]
 
 
 def _of_kind(parts: Collaborators, kind: str) -> list[str]:

@@ -25,7 +25,7 @@ async def read_workers(
     """Return the last heartbeat of each worker that sent one within 10 s."""
     workers = [one for one in await living_workers(parts) if role in {None, one.role}]
     view = describe_view(parts.view, now_ms(parts))
-    return json_response({"namespace": parts.settings.namespace, "workers": workers, "view": view})
+    return json_response(schemas.WorkerList(parts.settings.namespace, workers, view))
 
 
 async def living_workers(parts: Collaborators) -> list[Heartbeat]:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.dashboard import words
-from app.addresses.segments import segment
+from ebs.client.segments import segment
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -46,6 +46,7 @@ def _environment() -> Environment:
         "ago": words.ago,
         "until": words.until,
         "pretty": words.pretty,
+        "compact": words.compact,
     }
     environment.globals |= {"navigation": NAVIGATION, "version": _version(), "system": ""}
     return environment

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from app.addresses.segments import api_path
+from ebs.client.segments import api_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

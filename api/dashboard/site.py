@@ -17,7 +17,7 @@ from api.dashboard.inside import Inside, Refused
 from api.dependencies import json_response
 from api.server.problems import MEDIA_TYPE
 from api.server.query_names import refuse_unknown
-from app.addresses.segments import segment
+from ebs.client.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -103,6 +103,11 @@ def pretty(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
+def compact(value: Any) -> str:
+    """Return JSON on one line."""
+    return msgspec.json.encode(value).decode()
+
+
 def _time(at_ms: int | None, words: Callable[[datetime], str]) -> Markup:
     if at_ms is None:
         return escape(NOTHING)

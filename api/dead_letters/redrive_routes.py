@@ -13,7 +13,7 @@ from api.dependencies import Parts, documented_body, documented_problems, json_r
 from api.redrive.bulk_redrive import RunUnderWay
 from api.redrive.redrive import written
 from api.server import problems
-from api.submit import body
+from api.submit.struct_body import read_struct
 from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 )
 async def read_runs(parts: Parts) -> Response:
     """Return the redrives that any API process has run."""
-    return json_response({"redrives": [describe_run(run) for run in parts.bulk_redriver.runs()]})
+    return json_response(schemas.RunList([describe_run(run) for run in parts.bulk_redriver.runs()]))
 
 
 @router.get(
@@ -76,7 +76,7 @@ async def cancel_run(run_id: str, parts: Parts) -> Response:
 )
 async def redrive_letters(request: Request, parts: Parts) -> Response:
     """Start a redrive in the background; only one runs at a time. It leaves out letters that arrive after its start."""
-    asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.RedriveWanted)
     wanted = filter_from(asked)
     if wanted == LetterFilter() and not asked.all:
         detail = f'Name what to redrive ({", ".join(CONDITIONS)}), or say "all": true'
@@ -92,7 +92,7 @@ async def redrive_letters(request: Request, parts: Parts) -> Response:
         members = {"id": run_id, "links": {"redrive": f"{PATH}/redrives/{run_id}"}}
         raise problems.conflict("redrive-under-way", str(error), members) from error
     answer = describe_run(run)
-    return json_response(answer, 202, {"Location": answer["links"]["self"]})
+    return json_response(answer, 202, {"Location": answer.links.self})
 
 
 def _known(run: RunProgress | None, run_id: str) -> RunProgress:

@@ -1,4 +1,4 @@
-"""The desk of dead letters: look at them, redrive them, discard them."""
+"""Dead letters: list, show, redrive, discard."""
 
 from __future__ import annotations
 
@@ -9,37 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dead_letters import schemas
 from api.dead_letters.answers import describe_fully, describe_groups, describe_letter, letter_links
-from api.dependencies import Collaborators, Parts, documented_body, documented_problems, json_response, now_ms
+from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms
 from api.server import problems
-from api.submit import body
+from api.submit.struct_body import read_struct
 from api.view.answers import describe_view
-from api.view.dead_letters import parse_place, place_text
-from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
+from api.view.dead_letters import parse_position, position_text
+from app.rules.letter_acts import LetterId, parse_letter_id
 from app.rules.letter_filter import filter_from
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
-
-
-class _Edit(msgspec.Struct, forbid_unknown_fields=True):
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_decode_edit = msgspec.json.Decoder(_Edit).decode
-
-
-_EDIT_BODY = {
-    "requestBody": {
-        "required": False,
-        "description": "Without a body the letter is redriven unchanged. If the letter is a task, `payload` replaces "
-        "the fields that it contains (name, content, kind). Otherwise `payload` is the whole JSON value",
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "properties": {"payload": {"type": "object"}}},
-                "examples": {"edited": {"value": {"payload": {"content": "without the typo"}}}},
-            }
-        },
-    }
-}
 
 
 @router.get(
@@ -51,16 +29,19 @@ _EDIT_BODY = {
 async def read_letters(parts: Parts, asked: Annotated[schemas.LettersQuery, Query()]) -> Response:
     """Return one page of the letters that match all conditions, or the groups that contain such letters."""
     wanted = filter_from(asked)
-    after = problems.place_in(asked.cursor, parse_place)
+    after = problems.place_in(asked.cursor, parse_position)
     letters = parts.view.dead_letters
     view = describe_view(parts.view, now_ms(parts))
+    if asked.group_by is not None and asked.object_id is not None:
+        detail = "Groups have the letters of many objects: leave out object_id, or group_by"
+        raise problems.invalid([{"detail": detail, "parameter": "object_id"}])
     if asked.group_by is not None:
         groups = await letters.groups(wanted, asked.limit)
-        return json_response({"groups": [describe_groups(one) for one in groups], "view": view})
-    page, place = await letters.page(wanted, asked.limit, after)
+        return json_response(schemas.GroupList([describe_groups(one) for one in groups], view))
+    page, position = await letters.page(wanted, asked.limit, after)
     listed = [describe_letter(one.letter_id, one.summary) for one in page]
-    next_cursor = None if place is None else place_text(place)
-    return json_response({"dead_letters": listed, "next_cursor": next_cursor, "view": view})
+    next_cursor = None if position is None else position_text(position)
+    return json_response(schemas.LetterList(listed, next_cursor, view))
 
 
 @router.get(
@@ -87,22 +68,16 @@ async def read_letter(letter_id: str, parts: Parts) -> Response:
     status_code=202,
     response_model=schemas.RedriveAccepted,
     responses=documented_problems(400, 404, 409, 413, 415, 422, 503),
-    openapi_extra=_EDIT_BODY,
+    openapi_extra=documented_body(schemas.LetterEdit, "Without a body the letter is redriven unchanged"),
     summary="Redrive a dead letter, edited or unchanged",
 )
 async def redrive_letter(letter_id: str, request: Request, parts: Parts) -> Response:
     """Return 202 when Kafka has stored the new first attempt. A letter is redriven once, a task at most three times."""
-    payload = await _read_payload(request, parts)
-    redriven = await parts.redriver.redrive(_parse(letter_id), client_of(request), payload)
-    plan = redriven.plan
-    answer = {
-        "id": letter_id,
-        "state": LetterState.REDRIVEN,
-        "redrive": plan.redrive,
-        "task_id": plan.task_id,
-        "object_id": plan.object_id,
-        "links": letter_links(_parse(letter_id), plan.object_id),
-    }
+    payload = (await read_struct(request, parts.settings.max_body_bytes, schemas.LetterEdit)).payload
+    edit = None if payload is msgspec.UNSET else bytes(payload)
+    plan = (await parts.redriver.redrive(_parse(letter_id), client_of(request), edit)).plan
+    links = letter_links(_parse(letter_id), plan.object_id)
+    answer = schemas.RedriveAccepted(letter_id, "REDRIVEN", plan.redrive, plan.task_id, plan.object_id, links)
     return json_response(answer, 202)
 
 
@@ -123,24 +98,12 @@ async def discard_letter(
 ) -> Response:
     """Mark the letter as discarded. Its bytes stay on the topic."""
     parsed = _parse(letter_id)
-    asked = await body.read_body(request, parts.settings.max_body_bytes, schemas.DiscardWanted)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.DiscardWanted)
     why = reason or asked.reason
     if why is None:
         raise problems.invalid([{"detail": "A reason is required, in the body or in the query", "pointer": "#/reason"}])
     await parts.redriver.discard(parsed, client_of(request), why)
-    answer = {"id": letter_id, "state": LetterState.DISCARDED, "reason": why, "links": letter_links(parsed, None)}
-    return json_response(answer)
-
-
-async def _read_payload(request: Request, parts: Collaborators) -> bytes | None:
-    data = await body.read_json(request, parts.settings.max_body_bytes)
-    try:
-        payload = _decode_edit(data or b"{}").payload
-    except msgspec.ValidationError as error:
-        raise problems.invalid([{"detail": f"Known is payload: {error}", "pointer": "#"}]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise body.malformed(str(error)) from None
-    return None if payload is msgspec.UNSET else bytes(payload)
+    return json_response(schemas.Discarded(letter_id, "DISCARDED", why, letter_links(parsed, None)))
 
 
 def _parse(letter_id: str) -> LetterId:

@@ -12,10 +12,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from api.objects.answers import row_of
 from api.view.event_log import Begin
-from app.events import DECODE_ERRORS, decode_task_event
+from app.events import DECODE_ERRORS, decode_task_event, encode
+from app.json_text import NULL
 from app.rules.ledger import apply_task_event
 from app.rules.ledger_rows import ObjectRow, mark_count_of
 from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
@@ -99,11 +101,12 @@ class Story:
         """Return OBJECT_CREATED, unless the client has it or the topic's retention has taken it."""
         if self._after is not None or self._record is None:
             return []
-        fields = msgspec.to_builtins(self._record)
-        # It may be large, and GET of the object has it.
-        fields.pop("content", None)
+        # Contents may be large, and GET of the object has the one of the object.
+        record = msgspec.structs.replace(self._record, content=NULL, task_count=self._record.asked_tasks, items=UNSET)
+        fields = msgspec.json.decode(encode(record))
+        del fields["content"]
         self.last = Place(self.partition, None)
-        return [Told(self.last, fields["type"], msgspec.json.encode(fields))]
+        return [Told(self.last, fields["type"], encode(fields))]
 
     async def past(self, log: EventLog, end: int | None) -> AsyncIterator[list[Told]]:
         """Yield the events up to an offset, or as far as the topic goes now. Raises `EventsUnavailable`."""

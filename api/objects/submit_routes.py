@@ -39,7 +39,15 @@ _REQUEST_BODY = {
             "application/json": {
                 "schema": {"$ref": f"#/components/schemas/{schemas.ObjectRequest.__name__}"},
                 "examples": {
-                    "one of ours": {"value": {"name": "report", "content": "of the day", "kind": "mail", "tasks": 5}},
+                    "one of ours": {
+                        "value": {"name": "report", "content": {"day": "2026-11-24"}, "kind": "mail", "tasks": 5}
+                    },
+                    "a task for each item": {
+                        "value": {
+                            "kind": "order",
+                            "tasks": [{"content": {"sku": "a"}}, {"content": {"sku": "b"}, "name": "second"}],
+                        }
+                    },
                     "made up": {"value": {}},
                 },
             }

@@ -63,9 +63,9 @@ class BulkRedriver:
         """Return what a run would do: how many letters, the first ids, and how many are at their limit."""
         count, at_limit_count = 0, 0
         ids: list[str] = []
-        place = None
+        position = None
         while True:
-            listed, place = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), place)
+            listed, position = self._view.dead_letters.turn(wanted.only(LetterState.DEAD), position)
             for one in listed:
                 if one.summary.redrive >= MAX_REDRIVES:
                     at_limit_count += 1
@@ -73,7 +73,7 @@ class BulkRedriver:
                 count += 1
                 if len(ids) < MAX_REFUSED_SHOWN:
                     ids.append(str(one.letter_id))
-            if place is None:
+            if position is None:
                 return {"count": count, "ids": ids, "at_limit_count": at_limit_count}
             await asyncio.sleep(0)
 
@@ -93,7 +93,7 @@ class BulkRedriver:
             silent = [one for one in runs if self._runs.recorded(one.run_id) != one]
             return [run_progress_record(self._redriver.topic, one) for one in (*silent, progress)]
 
-        decide()  # what is refused anyway need not take the desk from another process
+        decide()  # what is refused anyway need not take over from another process
         await self._redriver.act(decide)
         self._own = Run(progress, self._redriver, self._view, self._clock_ms, self._patience)
         self._task = asyncio.create_task(self._own.go())

@@ -1,7 +1,8 @@
 """Redrives and discards dead letters.
 
 Guarantee: an answer means that the broker has the act, so every API process will show it, and a letter has one act: at
-the desk (`api.redrive.desk`) processes act one after another. Request, fact and act of a redrive are one transaction.
+the letter writer (`api.redrive.letter_writer`) processes act one after another. Request, fact and act of a redrive are
+one transaction.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from app.rules.redrive import RedrivePlan, RedrivePolicy, Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from api.redrive.desk import Desk
+    from api.redrive.letter_writer import LetterWriter
     from api.submit.publisher import Publisher
-    from api.view.dead_letter_summaries import Summary
+    from api.view.dead_letter_summaries import LetterSummary
     from api.view.view import View
     from app.rules.outgoing import Outgoing
     from app.settings.settings import Settings
 
 _PAUSES_S = (0.05, 0.3)
-"""Between these, at random: two processes that want the desk at once must not take it from each other for ever."""
+"""Between these, at random: two processes that write at once must not take over from each other for ever."""
 
 
 class Redriven(NamedTuple):
@@ -50,13 +51,13 @@ class Redriver:
     """Acts on dead letters with the collaborators of one application, one act at a time."""
 
     def __init__(
-        self, settings: Settings, desk: Desk, publisher: Publisher, view: View, clock_ms: Callable[[], int]
+        self, settings: Settings, writer: LetterWriter, publisher: Publisher, view: View, clock_ms: Callable[[], int]
     ) -> None:
         names = settings.names
         self.topic = names.dead_letters
         self._policy = RedrivePolicy(settings.partitions, names.objects, names.task_requests, names.task_events)
         self._patience_s = settings.publish_timeout_s
-        self._desk = desk
+        self._writer = writer
         self._publisher = publisher
         self._view = view
         self._clock_ms = clock_ms
@@ -116,9 +117,9 @@ class Redriver:
         while True:
             try:
                 async with self._lock:
-                    await self._desk.take()
+                    await self._writer.take_over()
                     records = decide()
-                    ends = await self._desk.commit(records) if records else {}
+                    ends = await self._writer.commit(records) if records else {}
             except (BrokerUnavailable, ViewBehind):
                 if unknown is not None:
                     raise unknown from None  # an earlier try may have come through
@@ -146,7 +147,7 @@ class Redriver:
     async def _act_for_user(self, letter_id: LetterId, decide: Callable[[], Sequence[Outgoing]]) -> None:
         await self.catch_up()
         with written(f"of {letter_id}"):
-            decide()  # what is refused anyway need not take the desk from another process
+            decide()  # what is refused anyway need not take over from another process
             await self.act(decide)
 
     def _is_done(self, letter_id: LetterId, act_id: str) -> bool:
@@ -162,7 +163,7 @@ class Redriver:
             raise _acted_already(letter_id, summary)
 
 
-def _acted_already(letter_id: LetterId, summary: Summary) -> problems.Problem:
+def _acted_already(letter_id: LetterId, summary: LetterSummary) -> problems.Problem:
     word = summary.state.lower()
     done = next((one for one in summary.acts if one.state is summary.state), None)
     when = {} if done is None else {"at_ms": done.at_ms, "by": done.by}

@@ -33,7 +33,7 @@ _CHUNK_BYTES = 4 * 1_048_576
 _BURST_S = 0.1
 """A run with a rate writes what is due in so much time at once."""
 _RETRY_PAUSE_S = 0.5
-"""Also what another process has to finish in that took the desk from a run."""
+"""Also what another process has to finish in that took over from a run."""
 
 
 class Patience(NamedTuple):
@@ -95,9 +95,9 @@ class Run:
         began_at_s = asyncio.get_running_loop().time()
         wanted, rate_per_s = self.progress.wanted.only(LetterState.DEAD), self.progress.rate_per_s
         taken_count = 0
-        place = None
+        position = None
         while True:
-            listed, place = self._letters.turn(wanted, place)
+            listed, position = self._letters.turn(wanted, position)
             letter_ids = [one.letter_id for one in listed]
             while letter_ids and not self._stopping.is_set():
                 if rate_per_s is not None:
@@ -107,7 +107,7 @@ class Run:
                 chunk = self._first_chunk(letter_ids)
                 letter_ids = letter_ids[len(chunk) :]
                 taken_count += await self._redrive(chunk)
-            if place is None or self._stopping.is_set():
+            if position is None or self._stopping.is_set():
                 return
             await asyncio.sleep(0)
 

@@ -16,13 +16,10 @@ from api.service.asyncapi.fields import fields_of
 
 router = APIRouter(tags=["documentation"])
 
-_EXAMPLE = {"asyncapi": "3.0.0", "info": {"title": "ebs", "version": "0.1.0"}, "channels": {"objects": {}}}
-
 
 @router.get(
     "/asyncapi.json",
     response_model=dict[str, Any],
-    responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}},
     summary="Get the AsyncAPI 3.0 document of the topics",
 )
 async def read_document(request: Request, parts: Parts) -> Response:

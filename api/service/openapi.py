@@ -8,8 +8,8 @@ from fastapi.openapi.utils import get_openapi
 
 from api.access.keys import keys_from
 from api.dependencies import documented_problems
+from api.server.documented import with_structs
 from api.server.schemas import BatchItem, ObjectRequest, ProblemDocument
-from api.service.openapi_examples import add_examples
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -48,8 +48,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operations in document["paths"].values():
                 for operation in operations.values():
                     _document_errors(operation, 401, 403, 429)
-        add_examples(document)
-        app.openapi_schema = document
+        app.openapi_schema = with_structs(document)
     return app.openapi_schema
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms
-from api.statistics.audit_schemas import AuditAnswer
+from api.statistics.schemas import AuditAnswer
 from api.view.answers import describe_view
 from app.rules.counts import describe_audits
 

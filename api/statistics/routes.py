@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms
-from api.server import problems, schemas
+from api.server import problems
+from api.server.schemas import Kind  # noqa: TC001  # FastAPI reads annotations when it runs
+from api.statistics import schemas
 from api.view.answers import describe_view
 from api.view.longer_windows import SIZES_MS
 from app.rules.counts import describe_totals, describe_window
@@ -42,7 +44,7 @@ async def read_statistics(parts: Parts) -> Response:
 )
 async def read_windows(
     parts: Parts,
-    kind: Annotated[schemas.Kind | None, Query(description="Only this kind. Default: one window for each kind")] = None,
+    kind: Annotated[Kind | None, Query(description="Only this kind. Default: one window for each kind")] = None,
     limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT, description="Maximum number of windows")] = _DEFAULT_LIMIT,
     size: Annotated[int, Query(description="Length of a window in seconds: 10, 60 or 3600")] = _SIZES_S[0],
 ) -> Response:

@@ -34,9 +34,9 @@ async def stream_statistics(
 
 
 async def _stream(parts: Collaborators, *, kinds: bool) -> AsyncGenerator[bytes, None]:
-    async with aclosing(parts.pulse.beats.follow()) as beats:
-        async for beat in beats:
-            if beat.problem is not None:
-                yield message("unavailable", {"detail": beat.problem})
+    async with aclosing(parts.updates.shared.follow()) as updates:
+        async for update in updates:
+            if update.problem is not None:
+                yield message("unavailable", {"detail": update.problem})
             else:
-                yield message("statistics", beat.with_kinds if kinds else beat.short)
+                yield message("statistics", update.with_kinds if kinds else update.short)

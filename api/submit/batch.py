@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import UNSET
-from pydantic import ValidationError
 
-from api.server import problems, schemas
+from api.server import problems
 from api.submit.payload import (
-    Payload,
+    BatchPayload,
+    NotJson,
+    WrongFields,
     decode_payload,
-    errors_of,
     new_object_ids,
     prepare,
     too_large,
@@ -26,6 +26,7 @@ from api.submit.payload import (
 )
 from api.submit.storing import WAIT_S, Fate
 from api.submit.submission import chosen_id
+from app.json_text import MAX_LEVELS
 from app.rules.idempotency import object_id_of_item
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _STATUS_OF = {
 _ACCEPTED = HTTPStatus.ACCEPTED.value
 
 
-class Item(NamedTuple):
+class BatchEntry(NamedTuple):
     """One object of a batch as it came in; `line` is that of an NDJSON body, None in a JSON array."""
 
     line: int | None
@@ -86,7 +87,7 @@ class Batch:
         self._key = key
         self._wait_s = WAIT_S
 
-    async def take(self, items: Sequence[Item]) -> list[ItemResult]:
+    async def take(self, items: Sequence[BatchEntry]) -> list[ItemResult]:
         """Store a chunk of items, and return their results in the same order."""
         start = self.summary.count
         at_ms = self._submitter.clock_ms()
@@ -103,7 +104,7 @@ class Batch:
             self.count(one)
         return results
 
-    def refuse(self, item: Item, status: HTTPStatus, name: str, detail: str) -> ItemResult:
+    def refuse(self, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
         """Return the result of the next item, which is not looked at."""
         result = _refusal(self.summary.count, item, status, name, detail)
         self.count(result)
@@ -120,17 +121,20 @@ class Batch:
         else:
             summary.refused += 1
 
-    def _prepare(self, index: int, item: Item, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
+    def _prepare(self, index: int, item: BatchEntry, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
         settings = self._submitter.settings
         if item.data is None or len(item.data) > settings.max_body_bytes:
             what = "item" if item.line is None else "line"
             detail = f"the {what} is over {settings.max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
             return _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
-            payload = decode_payload(item.data, schemas.BatchItem)
+            payload = decode_payload(item.data, BatchPayload)
             object_id = self._id_of(index, payload)
-        except ValidationError as error:
-            return _wrong(index, item, error)
+        except NotJson as error:
+            where = "the item" if item.line is None else f"line {item.line}"
+            return _refusal(index, item, HTTPStatus.BAD_REQUEST, "malformed-json", f"{where} is not JSON: {error}")
+        except WrongFields as error:
+            return _wrong(index, item, error.errors)
         except problems.Problem as problem:
             return _refusal(index, item, problem.status, problem.name, problem.detail)
         wrong = next(what_is_wrong(payload, settings), None)
@@ -140,19 +144,19 @@ class Batch:
             one = prepare(payload, fresh_id, settings, at_ms)
         else:
             one = prepare(payload, object_id, settings, at_ms, payload.hash())
-        refusal = too_large(len(one.record[2]))
+        refusal = too_large(one, settings)
         return (
             one if refusal is None else _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
         )
 
-    def _id_of(self, index: int, payload: Payload) -> str | None:
+    def _id_of(self, index: int, payload: BatchPayload) -> str | None:
         """Return the id that the client chose, None if any will do: its own, its key's, or one by the batch's key."""
         object_id = chosen_id(payload, None if payload.idempotency_key is UNSET else payload.idempotency_key)
         if object_id is None and self._key is not None:
             return object_id_of_item(self._key, index)
         return object_id
 
-    def _result(self, index: int, item: Item, one: Prepared, outcome: Outcome) -> ItemResult:
+    def _result(self, index: int, item: BatchEntry, one: Prepared, outcome: Outcome) -> ItemResult:
         if outcome.fate is Fate.STORED:
             return ItemResult(index, _ACCEPTED, one.object_id)
         if outcome.fate is Fate.BEHIND:
@@ -167,10 +171,10 @@ class Batch:
 _UNKNOWN_TYPE = problems.type_of("outcome-unknown")
 
 
-def split_array(body: bytes) -> list[Item]:
+def split_array(body: bytes) -> list[BatchEntry]:
     """Return the items of a JSON array. Raises `Problem` (400), which names the line, for what is none."""
     try:
-        return [Item(None, one) for one in _decode_array(body)]
+        return [BatchEntry(None, one) for one in _decode_array(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", _explain(error, body)) from None
 
@@ -194,6 +198,8 @@ _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def _explain(error: Exception, body: bytes) -> str:
     if isinstance(error, msgspec.ValidationError):
         return f"the body is not a JSON array of objects: {error}"
+    if isinstance(error, RecursionError):
+        return f"an object of the body is nested too deeply: contents may have {MAX_LEVELS} levels"
     text = str(error)
     position = text.rpartition("(byte ")[2].rstrip(")")
     if position.isdecimal():
@@ -202,18 +208,12 @@ def _explain(error: Exception, body: bytes) -> str:
     return f"the body is not JSON: {text}"
 
 
-def _wrong(index: int, item: Item, error: ValidationError) -> ItemResult:
-    raw = error.errors(include_url=False, include_input=False)[0]
-    if raw["type"] == "json_invalid":
-        where = "the item" if item.line is None else f"line {item.line}"
-        detail = f"{where} is not JSON: {raw['msg'].removeprefix('Invalid JSON: ')}"
-        return _refusal(index, item, HTTPStatus.BAD_REQUEST, "malformed-json", detail)
-    errors = errors_of(error, schemas.BatchItem)
-    detail = "; ".join(f"{one.get('pointer', 'the item')}: {one['detail']}" for one in errors)
+def _wrong(index: int, item: BatchEntry, errors: list[dict[str, str]]) -> ItemResult:
+    detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
     result = _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
     result.errors = errors
     return result
 
 
-def _refusal(index: int, item: Item, status: HTTPStatus, name: str, detail: str) -> ItemResult:
+def _refusal(index: int, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
     return ItemResult(index, status.value, None, item.line, problems.type_of(name), detail)

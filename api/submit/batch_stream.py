@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.server.problems import Problem
-from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, Item
+from api.submit.batch import CHUNK_BYTES, CHUNK_COUNT, BatchEntry
 from api.submit.body_room import held_body
 from api.submit.lines import Line, LineSplitter
 
@@ -66,7 +66,7 @@ async def results_of(request: Request, batch: Batch, settings: Settings) -> Asyn
                 yield await batch.take(chunk)
     except _Full as full:
         detail = f"{full}: this line and all lines after it were not read"
-        yield [batch.refuse(Item(full.line, None), full.status, full.name, detail)]
+        yield [batch.refuse(BatchEntry(full.line, None), full.status, full.name, detail)]
     except ClientDisconnect:
         # A line that the connection cut in two must not be taken for a whole one.
         return
@@ -82,9 +82,9 @@ async def drain(request: Request, max_bytes: int) -> None:
                 return
 
 
-async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[Item]]:
+async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[BatchEntry]]:
     """Yield lines, as many as are stored together. Raises `_Full` behind what there was room for."""
-    chunk: list[Item] = []
+    chunk: list[BatchEntry] = []
     chunk_bytes = 0
     held = held_body(request)
     splitter = LineSplitter(settings.max_body_bytes)
@@ -96,7 +96,7 @@ async def _chunks(request: Request, settings: Settings) -> AsyncGenerator[list[I
                     if not room:
                         raise _too_many(settings, line)
                     room -= 1
-                    chunk.append(Item(line.number, line.text))
+                    chunk.append(BatchEntry(line.number, line.text))
                     chunk_bytes += len(line.text or b"")
                     if len(chunk) == CHUNK_COUNT or chunk_bytes >= CHUNK_BYTES:
                         yield chunk

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from api.server import problems, schemas
+from api.server import problems
 from api.submit.body_room import held_body
-from api.submit.payload import decode_payload
+from api.submit.payload import NotJson, Payload, WrongFields, decode_payload
 from app.rules.idempotency import BadKey, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
-
-    from api.submit.payload import Payload
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -34,9 +32,11 @@ async def read_payload(request: Request, max_body_bytes: int) -> Payload:
     """Return the object that the body asks for, any if there is none. Raises `Problem` (400, 413, 415, 422)."""
     body = await read_json(request, max_body_bytes)
     try:
-        return decode_payload(body or b"{}", schemas.ObjectRequest)
-    except ValidationError as error:
-        raise _problem_of(error, schemas.ObjectRequest) from None
+        return decode_payload(body or b"{}", Payload)
+    except NotJson as error:
+        raise malformed(str(error)) from None
+    except WrongFields as error:
+        raise problems.invalid(error.errors) from None
 
 
 def read_key(request: Request) -> str | None:

@@ -1,29 +1,26 @@
-"""What a client asks for, and the OBJECT_CREATED record that it becomes.
-
-A body is decoded by msgspec, which takes a tenth of pydantic's time; one that it refuses is read once more by the
-pydantic model, whose errors name every wrong field and not only the first.
-"""
+"""What a client asks for, and the OBJECT_CREATED record that it becomes."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
+import pydantic_core
 from msgspec import UNSET, Meta, UnsetType
 
-from api.server import problems, schemas
+from api.server import problems
 from api.submit import generated
-from app.events import MAX_TASKS, ObjectCreated, encode, object_created_id
+from app import json_text
+from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
-from app.rules.distribution import why_copies_refused
+from app.rules.distribution import why_refused
 from app.rules.kinds import handled_kinds, makes_objects_up, why_unhandled
 from app.rules.placement import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pydantic import ValidationError
 
     from api.submit.publisher import Record
     from app.settings.settings import Settings
@@ -33,23 +30,50 @@ MAX_EVENT_BYTES = 1_000_000
 
 DEFAULT_KIND = "default"
 _ID_BYTES = 16
+_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
+_STEP = re.compile(r"\[(\d+)\]|\.([^.\[]+)")
 
-Value = TypeVar("Value", str, int)
+Value = TypeVar("Value")
+
+
+class NotJson(ValueError):
+    """A text is not JSON; `str()` of one says where it stops to be."""
+
+
+class WrongFields(ValueError):
+    """A payload has fields that cannot be taken: `errors` as in a problem document."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class ItemPayload(ItemRecord, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One task as a client asks for it; `api.server.schemas.ItemRequest` documents it."""
 
 
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object as a client asks for it; the same rules as `api.server.schemas.BatchItem`."""
+    """One object as a client asks for it; `api.server.schemas.ObjectRequest` documents it."""
 
     name: str | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-    kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] = DEFAULT_KIND
-    tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | UnsetType = UNSET
+    content: msgspec.Raw | UnsetType = UNSET
+    kind: Kind = DEFAULT_KIND
+    tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | list[ItemPayload] | UnsetType = UNSET
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType = UNSET
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
 
     def hash(self, count: int | None = None) -> str:
         """Return the hash of what is asked for, apart from under which id."""
-        return idempotency.payload_hash(_said(self.name), _said(self.content), self.kind, _said(self.tasks), count)
+        tasks: Any = self.tasks
+        return idempotency.payload_hash(_said(self.name), _said(self.content), self.kind, _said(tasks), count)
+
+
+class BatchPayload(Payload, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One object of a batch; `api.server.schemas.BatchItem` documents it."""
+
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
+
+
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
 class Prepared(NamedTuple):
@@ -61,30 +85,26 @@ class Prepared(NamedTuple):
     known: bool
 
 
-_decode = msgspec.json.Decoder(Payload).decode
-
-
-def decode_payload(data: bytes | msgspec.Raw, model: type[schemas.ObjectRequest]) -> Payload:
-    """Return what a JSON text asks for. Raises pydantic's `ValidationError` with all that is wrong."""
+def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyPayload]) -> AnyPayload:
+    """Return what a JSON text asks for. Raises `NotJson`, `WrongFields` with all that is wrong."""
     try:
-        payload = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Two readers may differ in what they take, such as a number's spelling: then the slow one's word holds.
-        return payload_of(model.model_validate_json(bytes(data)))
-    if payload.idempotency_key is not UNSET and "idempotency_key" not in model.model_fields:
-        return payload_of(model.model_validate_json(bytes(data)))
-    return payload
-
-
-def payload_of(wanted: schemas.ObjectRequest) -> Payload:
-    """Return a checked model's fields, those that were given."""
-    return Payload(**wanted.model_dump(exclude_unset=True))
-
-
-def errors_of(error: ValidationError, model: type[schemas.ObjectRequest]) -> list[dict[str, str]]:
-    """Return what is wrong, for people."""
-    raw_errors = error.errors(include_url=False, include_input=False)
-    return problems.errors_of(raw_errors, tuple(model.model_fields))
+        payload = msgspec.json.decode(data, type=struct)
+        # What skips a content looks at its brackets only.
+        bytes(data).decode()
+    except msgspec.ValidationError as error:
+        # msgspec names the first error only.
+        raise WrongFields(list(_errors(data, struct)) or [_error("", error)]) from None
+    except RecursionError:
+        raise WrongFields([_error("", f"it is nested deeper than {json_text.MAX_LEVELS} levels")]) from None
+    except DECODE_ERRORS as error:
+        raise NotJson(_words(bytes(data), error)) from None
+    errors = [] if payload.content is UNSET else list(_content_errors(payload.content, "/content"))
+    items = payload.tasks if isinstance(payload.tasks, list) else []
+    for number, item in enumerate(items):
+        errors += _content_errors(item.content, f"/tasks/{number}/content")
+    if errors:
+        raise WrongFields(errors)
+    return _compact(payload)
 
 
 def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -100,53 +120,44 @@ def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, s
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
 
 
-def _missing_content(payload: Payload, settings: Settings) -> str | None:
-    says_something = payload.name is not UNSET or payload.content is not UNSET or payload.kind != DEFAULT_KIND
-    if says_something or makes_objects_up(settings):
-        return None
-    return (
-        "The request is empty, and the API generates no objects because handlers are set: send a content, a name or a "
-        "kind, or set EBS_GENERATE=true for the API"
-    )
-
-
-def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:
-    """Return why an object cannot be split as asked, None if it can."""
-    most = settings.max_tasks_per_object
-    tasks = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
-    if tasks > most:
-        return f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
-    refusal = why_copies_refused(len(_said(payload.name) or "") + len(_said(payload.content) or ""), tasks)
-    return None if refusal is None else f"The object {refusal}"
-
-
-def too_large(event_bytes: int) -> str | None:
-    """Return why a topic does not take an event of this size, None if it does."""
-    if event_bytes <= MAX_EVENT_BYTES:
-        return None
-    return f"name and content make a record of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}"
+def too_large(one: Prepared, settings: Settings) -> str | None:
+    """Return why an object is too large for the topics, or for that many tasks; None if it is not."""
+    event_bytes = len(one.record[2])
+    if event_bytes > MAX_EVENT_BYTES:
+        parts = "name and content" if one.event.items is UNSET else "name, content and items"
+        return (
+            f"{parts} make a record of {event_bytes} bytes; a topic takes {MAX_EVENT_BYTES}: send references instead "
+            "of large contents, or several objects"
+        )
+    refusal = why_refused(one.event, event_bytes, settings.tasks_per_object, settings.max_tasks_per_object)
+    return None if refusal is None else f"the object {refusal}"
 
 
 def prepare(
     payload: Payload, object_id: str, settings: Settings, at_ms: int, payload_hash: str | UnsetType = UNSET
 ) -> Prepared:
     """Return the object and its record; with a `payload_hash` where the client chose the id."""
+    items: Any = payload.tasks if isinstance(payload.tasks, list) else UNSET
     name, content = payload.name, payload.content
+    if items is not UNSET and content is UNSET:
+        content = json_text.NULL
     if not makes_objects_up(settings):
-        name, content = _said(name) or "", _said(content) or ""
+        name, content = _said(name) or "", json_text.NULL if content is UNSET else content
     elif name is UNSET or content is UNSET:
         made_up_name, made_up_content = generated.name_and_content(object_id)
         name = made_up_name if name is UNSET else name
-        content = made_up_content if content is UNSET else content
+        content = msgspec.Raw(encode(made_up_content)) if content is UNSET else content
+    task_count = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
     event = ObjectCreated(
         id=object_created_id(object_id),
         object_id=object_id,
         kind=payload.kind,
-        task_count=settings.tasks_per_object if payload.tasks is UNSET else payload.tasks,
+        task_count=task_count if isinstance(task_count, int) else None,
         name=name,
         content=content,
         at_ms=at_ms,
         payload_hash=payload_hash,
+        items=items,
     )
     key = object_id.encode()
     record = (partition_of(key, settings.partitions), key, encode(event))
@@ -157,6 +168,90 @@ def new_object_ids(count: int) -> list[str]:
     """Return random ids of 32 hexadecimal digits."""
     digits = os.urandom(_ID_BYTES * count).hex()
     return [digits[at : at + 2 * _ID_BYTES] for at in range(0, len(digits), 2 * _ID_BYTES)]
+
+
+def _missing_content(payload: Payload, settings: Settings) -> str | None:
+    says_something = (
+        payload.name is not UNSET
+        or payload.content is not UNSET
+        or payload.kind != DEFAULT_KIND
+        or isinstance(payload.tasks, list)
+    )
+    if says_something or makes_objects_up(settings):
+        return None
+    return (
+        "The request is empty, and the API generates no objects because handlers are set: send a content, a name or a "
+        "kind, or set EBS_GENERATE=true for the API"
+    )
+
+
+def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:
+    """Return why an object cannot be split as asked, None if it can."""
+    tasks = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
+    if isinstance(tasks, list):
+        return None if tasks else "The list of items is empty: send at least one item, or a number of tasks"
+    most = settings.max_tasks_per_object
+    return None if tasks <= most else f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
+
+
+def _compact(payload: AnyPayload) -> AnyPayload:
+    """Return a payload whose contents have no line ends between their parts: records and answers are one line each."""
+    changes: dict[str, Any] = {}
+    if payload.content is not UNSET and not _is_text(payload.content):
+        changes["content"] = json_text.compact(payload.content)
+    if isinstance(payload.tasks, list):
+        changes["tasks"] = [
+            item if _is_text(item.content) else msgspec.structs.replace(item, content=json_text.compact(item.content))
+            for item in payload.tasks
+        ]
+    return msgspec.structs.replace(payload, **changes) if changes else payload
+
+
+def _is_text(content: msgspec.Raw) -> bool:
+    return memoryview(content)[0] == ord('"')
+
+
+def _errors(data: bytes | msgspec.Raw, struct: type[Payload]) -> Iterator[dict[str, str]]:
+    try:
+        values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except DECODE_ERRORS:
+        return  # not an object
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for name, value in values.items():
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        if name not in fields:
+            yield _error(pointer, f"Unknown field; known are {problems.listed(list(fields))}")
+            continue
+        try:
+            msgspec.json.decode(value, type=fields[name].type)
+        except DECODE_ERRORS as error:
+            yield _error(pointer, error)
+
+
+def _content_errors(content: msgspec.Raw, pointer: str) -> Iterator[dict[str, str]]:
+    try:
+        json_text.check(content)
+    except msgspec.DecodeError as error:
+        yield {"detail": f"The content cannot be taken: {error}", "pointer": f"#{pointer}"}
+
+
+def _error(pointer: str, error: object) -> dict[str, str]:
+    """Return an error for people; msgspec says where in a value it is (`$[3].content`), we as JSON Pointer."""
+    detail = str(error).replace(r"\\Z", "$")
+    place = _PLACE.search(detail)
+    if place is not None:
+        pointer += "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"]))
+        detail = detail[: place.start()]
+    return {"detail": detail, "pointer": f"#{pointer}"}
+
+
+def _words(data: bytes, error: Exception) -> str:
+    """Return what is wrong with a text that is not JSON; pydantic's reader says line and column."""
+    try:
+        pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError as said:
+        return str(said)
+    return str(error)
 
 
 def _said(value: Value | UnsetType) -> Value | None:

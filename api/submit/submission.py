@@ -22,7 +22,7 @@ from app.rules.idempotency import object_id_of, object_id_of_item
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.submit.payload import Payload
+    from api.submit.payload import Payload, Prepared
     from api.submit.publisher import Publisher
     from api.view.view import View
     from app.settings.settings import Settings
@@ -69,8 +69,9 @@ class Submitter:
             detail = "an id names one object: leave it out, or leave out count"
             raise problems.invalid([{"detail": detail, "pointer": "#/id"}])
         at_ms = self.clock_ms()
-        event_bytes = len(prepare(payload, new_object_ids(1)[0], self.settings, at_ms).record[2])
-        _check_size(event_bytes, count)
+        sample = prepare(payload, new_object_ids(1)[0], self.settings, at_ms)
+        self._check_size(sample, count)
+        event_bytes = len(sample.record[2])
         chunk_count = min(_CHUNK_COUNT, max(1, _CHUNK_BYTES // event_bytes))
         payload_hash = UNSET if key is None else payload.hash(count)
         ids: list[str] = []
@@ -110,7 +111,7 @@ class Submitter:
 
     async def _store(self, payload: Payload, object_id: str, payload_hash: str | None) -> Outcome:
         one = prepare(payload, object_id, self.settings, self.clock_ms(), payload_hash or UNSET)
-        _check_size(len(one.record[2]), 1)
+        self._check_size(one, 1)
         (outcome,) = await self.storing.store([one])
         return outcome
 
@@ -120,6 +121,15 @@ class Submitter:
         ]
         if errors:
             raise problems.invalid(errors)
+
+    def _check_size(self, one: Prepared, count: int) -> None:
+        refusal = too_large(one, self.settings)
+        if refusal is None and len(one.record[2]) * count > _MAX_BULK_BYTES:
+            refusal = (
+                f"{count} copies of this object are over {_MAX_BULK_BYTES} bytes in one call: ask for fewer at a time"
+            )
+        if refusal is not None:
+            raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
 
 
 def chosen_id(payload: Payload, key: str | None) -> str | None:
@@ -137,14 +147,6 @@ def _ids_of(key: str | None, start: int, count: int) -> list[str]:
     if key is None:
         return new_object_ids(count)
     return [object_id_of_item(key, index) for index in range(start, start + count)]
-
-
-def _check_size(event_bytes: int, count: int) -> None:
-    refusal = too_large(event_bytes)
-    if refusal is None and event_bytes * count > _MAX_BULK_BYTES:
-        refusal = f"{count} copies of this object are over {_MAX_BULK_BYTES} bytes in one call: ask for fewer at a time"
-    if refusal is not None:
-        raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
 
 
 def _problem_of(outcome: Outcome, object_id: str, key: str | None) -> problems.Problem:

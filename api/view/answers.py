@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 
+from api.server.schemas import ViewAnswer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,12 +21,12 @@ LAG_MS_HEADER = "Ebs-View-Lag-Ms"
 """The view holds at least all that was committed so many ms ago; left out while it is not known."""
 
 
-def describe_view(view: View, now_ms: int) -> dict[str, int | None]:
+def describe_view(view: View, now_ms: int) -> ViewAnswer:
     """Return how far behind the view is, as it stands in answers."""
     progress = view.progress
     as_of_ms = progress.as_of_ms
     lag_ms = None if as_of_ms is None else max(0, now_ms - as_of_ms)
-    return {"lag_records": progress.lag_records, "lag_ms": lag_ms, "as_of_ms": as_of_ms}
+    return ViewAnswer(progress.lag_records, lag_ms, as_of_ms)
 
 
 class ViewHeaders:
@@ -51,6 +53,6 @@ class ViewHeaders:
     def _add_to(self, message: Message) -> None:
         described = describe_view(self._view, self._clock_ms())
         headers = MutableHeaders(scope=message)
-        for name, value in ((LAG_RECORDS_HEADER, described["lag_records"]), (LAG_MS_HEADER, described["lag_ms"])):
+        for name, value in ((LAG_RECORDS_HEADER, described.lag_records), (LAG_MS_HEADER, described.lag_ms)):
             if value is not None:
                 headers[name] = str(value)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from api.view.dead_letter_summaries import Done, Group, Summary, decode_group, decode_summary, summary_of
+from api.view.dead_letter_summaries import Group, LetterSummary, SummarizedAct, decode_group, decode_summary, summary_of
 from app.errors import Unreadable
 from app.kafka.unreadable import UnreadableRecord
 from app.rules.dead_letters import ERROR_TYPE_HEADER, MESSAGE_HEADER
@@ -57,7 +57,7 @@ class DeadLetterRows:
         self._get = get
         self._batch = batch
         self._runs = runs
-        self._summaries: dict[bytes, Summary] = {}
+        self._summaries: dict[bytes, LetterSummary] = {}
         self._groups: dict[bytes, Group] = {}
 
     def add(self, partition: int, records: Sequence[Any]) -> None:
@@ -112,13 +112,13 @@ class DeadLetterRows:
                 return  # of a letter that never was
             summary = self._summaries[row_id] = decode_summary(row)
         if len(summary.acts) < _MAX_ACTS:
-            summary.acts.append(Done(done, act.at_ms, act.by, act.reason, act.redrive, act.id))
+            summary.acts.append(SummarizedAct(done, act.at_ms, act.by, act.reason, act.redrive, act.id))
         counts = self._group_of(summary).counts
         counts[summary.state] = counts.get(summary.state, 0) - 1
         summary.state = state_after(summary.state, done)
         counts[summary.state] = counts.get(summary.state, 0) + 1
 
-    def _group_of(self, summary: Summary) -> Group:
+    def _group_of(self, summary: LetterSummary) -> Group:
         key = group_prefix(summary.fingerprint) + f"{summary.kind}\0{summary.topic}".encode()
         group = self._groups.get(key)
         if group is None:

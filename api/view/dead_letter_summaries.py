@@ -43,7 +43,7 @@ class Known(NamedTuple):
     redrive: int = 0
 
 
-class Done(NamedTuple):
+class SummarizedAct(NamedTuple):
     """One act: what it made of the letter, and when, by whom, why, beginning which generation, and the act's id."""
 
     state: LetterState
@@ -54,7 +54,7 @@ class Done(NamedTuple):
     act_id: str = ""
 
 
-class Summary(msgspec.Struct, array_like=True, gc=False):
+class LetterSummary(msgspec.Struct, array_like=True, gc=False):
     """What a letter is listed and found by; texts are empty where nothing is known."""
 
     at_ms: int
@@ -68,7 +68,7 @@ class Summary(msgspec.Struct, array_like=True, gc=False):
     attempts: int
     redrive: int
     state: LetterState = LetterState.DEAD
-    acts: list[Done] = msgspec.field(default_factory=list)
+    acts: list[SummarizedAct] = msgspec.field(default_factory=list)
 
 
 class Group(msgspec.Struct, array_like=True, gc=False):
@@ -84,11 +84,11 @@ class Group(msgspec.Struct, array_like=True, gc=False):
     message: str
 
 
-decode_summary = msgspec.msgpack.Decoder(Summary).decode
+decode_summary = msgspec.msgpack.Decoder(LetterSummary).decode
 decode_group = msgspec.msgpack.Decoder(Group).decode
 
 
-def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes], names: Names) -> Summary:
+def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes], names: Names) -> LetterSummary:
     """Return a new letter's summary; what its headers do not say is looked for in its bytes."""
     error_type = _text(headers, ERROR_TYPE_HEADER)
     # All of the message: what made the fingerprint at the worker was all of it too.
@@ -96,7 +96,7 @@ def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, byt
     topic = _text(headers, TOPIC_HEADER)
     given = headers.get(FINGERPRINT_HEADER, b"")
     known = _known_by_headers(headers) or _known_by_bytes(topic, value, names) or Known()
-    return Summary(
+    return LetterSummary(
         min(max(timestamp_ms, 0), _MAX_TIME_MS),
         given.decode() if _FINGERPRINT.fullmatch(given) else fingerprint(error_type, message),
         error_type,

@@ -26,7 +26,7 @@ from api.view.dead_letter_rows import (
     order_prefix,
     time_bytes,
 )
-from api.view.dead_letter_summaries import Group, Summary, decode_group, decode_summary
+from api.view.dead_letter_summaries import Group, LetterSummary, decode_group, decode_summary
 from api.view.redrive_runs import RedriveRuns
 from app.rules.letter_acts import LetterId, LetterState, parse_letter_id
 from app.rules.redrive import DeadLetterRecord
@@ -43,18 +43,18 @@ _MAX_TIME_DIGITS = 15
 _decode_letter = msgspec.msgpack.decode
 
 
-class Place(NamedTuple):
+class LetterPosition(NamedTuple):
     """Where a letter stands in the order of all: newest first, and below each other by id."""
 
     at_ms: int
     letter_id: LetterId
 
 
-class Listed(NamedTuple):
+class ListedLetter(NamedTuple):
     """A letter in a list."""
 
     letter_id: LetterId
-    summary: Summary
+    summary: LetterSummary
 
 
 class Groups(NamedTuple):
@@ -77,7 +77,7 @@ class DeadLetters:
         self._opened = opened
         self.runs = RedriveRuns()
 
-    def summary(self, letter_id: LetterId) -> Summary | None:
+    def summary(self, letter_id: LetterId) -> LetterSummary | None:
         """Return what is known of a letter, None if there is none of that id."""
         row = self._opened().get(SUMMARY_PREFIX + id_bytes(letter_id))
         return None if row is None else decode_summary(row)
@@ -88,18 +88,18 @@ class DeadLetters:
         return DeadLetterRecord(key, value, [(name, text) for name, text in headers])
 
     def turn(
-        self, wanted: LetterFilter, after: Place | None = None, row_count: int = _ROWS_A_TURN
-    ) -> tuple[list[Listed], Place | None]:
-        """Look at the next rows behind a place, newest first.
+        self, wanted: LetterFilter, after: LetterPosition | None = None, row_count: int = _ROWS_A_TURN
+    ) -> tuple[list[ListedLetter], LetterPosition | None]:
+        """Look at the next rows behind a position, newest first.
 
-        Returns the letters among them that are meant, and the place to go on from; None at the end.
+        Returns the letters among them that are meant, and the position to go on from; None at the end.
         """
         prefix = TIME_PREFIX if wanted.fingerprint is None else order_prefix(wanted.fingerprint)
         before = b"" if wanted.before_ms is None else prefix + time_bytes(wanted.before_ms)
         if after is not None:
-            place = prefix + time_bytes(after.at_ms) + id_bytes(after.letter_id)
-            before = min(before, place) if before else place
-        found: list[Listed] = []
+            position = prefix + time_bytes(after.at_ms) + id_bytes(after.letter_id)
+            before = min(before, position) if before else position
+        found: list[ListedLetter] = []
         keys = [key for key, _ in islice(self._opened().newest_first(prefix, before), row_count)]
         for key in keys:
             letter_id = id_of(key[-ID_BYTES:])
@@ -108,24 +108,24 @@ class DeadLetters:
             if wanted.since_ms is not None and summary.at_ms < wanted.since_ms:
                 return found, None
             if wanted.takes(summary):
-                found.append(Listed(letter_id, summary))
-        return found, _place_of(keys[-1]) if len(keys) == row_count else None
+                found.append(ListedLetter(letter_id, summary))
+        return found, _position_of(keys[-1]) if len(keys) == row_count else None
 
     async def page(
-        self, wanted: LetterFilter, limit: int, after: Place | None = None
-    ) -> tuple[list[Listed], Place | None]:
-        """Return at most `limit` letters behind a place, and the place to go on from if there are more."""
-        found: list[Listed] = []
-        place = after
+        self, wanted: LetterFilter, limit: int, after: LetterPosition | None = None
+    ) -> tuple[list[ListedLetter], LetterPosition | None]:
+        """Return at most `limit` letters behind a position, and the position to go on from if there are more."""
+        found: list[ListedLetter] = []
+        position = after
         row_count = min(limit + 1, _ROWS_A_TURN)
         while True:
-            more, place = self.turn(wanted, place, row_count)
+            more, position = self.turn(wanted, position, row_count)
             row_count = _ROWS_A_TURN
             found += more
             if len(found) > limit:
                 last = found[limit - 1]
-                return found[:limit], Place(last.summary.at_ms, last.letter_id)
-            if place is None:
+                return found[:limit], LetterPosition(last.summary.at_ms, last.letter_id)
+            if position is None:
                 return found, None
             await asyncio.sleep(0)
 
@@ -157,22 +157,22 @@ class DeadLetters:
         return [groups for _, _, groups in sorted(newest, reverse=True)]
 
 
-def place_text(place: Place) -> str:
-    """Return a place as clients send it back."""
-    return f"{place.at_ms}-{place.letter_id}"
+def position_text(position: LetterPosition) -> str:
+    """Return a position as clients send it back."""
+    return f"{position.at_ms}-{position.letter_id}"
 
 
-def parse_place(text: str) -> Place | None:
-    """Undo `place_text`; None for any other text."""
+def parse_position(text: str) -> LetterPosition | None:
+    """Undo `position_text`; None for any other text."""
     at_ms, _, letter_id = text.partition("-")
     parsed = parse_letter_id(letter_id)
     if parsed is None or not (at_ms.isascii() and at_ms.isdecimal() and len(at_ms) <= _MAX_TIME_DIGITS):
         return None
-    return Place(int(at_ms), parsed)
+    return LetterPosition(int(at_ms), parsed)
 
 
-def _place_of(key: bytes) -> Place:
-    return Place(int.from_bytes(key[-TIME_BYTES - ID_BYTES : -ID_BYTES], "big"), id_of(key[-ID_BYTES:]))
+def _position_of(key: bytes) -> LetterPosition:
+    return LetterPosition(int.from_bytes(key[-TIME_BYTES - ID_BYTES : -ID_BYTES], "big"), id_of(key[-ID_BYTES:]))
 
 
 def _added(groups: Groups | None, group: Group, state: LetterState | None) -> Groups:

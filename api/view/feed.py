@@ -14,12 +14,12 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from api.view.consumer_progress import progress_of
 from api.view.consumers import EndsAsker, view_reader
 from api.view.forgotten import read_counted
 from api.view.ledger_first import begin_anew
 from api.view.rows import compacted_topics, read_topics
-from api.view.standing import standing_of
-from api.view.store import Slot, StoreFailed
+from api.view.store import Slot, ViewStoreFailed
 from api.view.tombstones import Continuity, TombstonesMissed, read_tombstones_kept_ms
 from api.view.topic_identity import read_layout
 from app.kafka.errors import KafkaError
@@ -79,7 +79,7 @@ class ViewFeed:
                 await self._connect()
                 try:
                     await self._follow(slot)
-                except StoreFailed as error:
+                except ViewStoreFailed as error:
                     await self._wait_for_room(error)
                 except TopicsReplaced as error:
                     _log.warning("%s: the view is rebuilt", error)
@@ -97,10 +97,10 @@ class ViewFeed:
         while True:
             try:
                 return Slot(self._data_dir)
-            except StoreFailed as error:
+            except ViewStoreFailed as error:
                 await self._wait_for_room(error)
 
-    async def _wait_for_room(self, error: StoreFailed) -> None:
+    async def _wait_for_room(self, error: ViewStoreFailed) -> None:
         # The view is only a cache: what else this process does must not end with it.
         self._view.trouble = str(error)
         self._view.detach()
@@ -164,9 +164,9 @@ class ViewFeed:
                     raise TopicsReplaced(f"topic {tp.topic} begins anew")
             self._view.apply({(tp.topic, tp.partition): new for tp, new in records.items()})
         self._view.refused = consumer.refusals.lasting()
-        standing = await standing_of(consumer, freshness)
-        if standing is not None:
-            self._view.note_progress(standing.progress, standing.positions)
+        found = await progress_of(consumer, freshness)
+        if found is not None:
+            self._view.note_progress(found.progress, found.positions)
         # A full buffer answers without waiting; requests must have their turn.
         await asyncio.sleep(0)
 

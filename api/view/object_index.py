@@ -42,7 +42,7 @@ _AFTER_STATE = 1 + _PARTITION_BYTES
 _AFTER_TIME = _AFTER_STATE + TIME_BYTES
 
 
-class Place(NamedTuple):
+class IndexPosition(NamedTuple):
     """Where an object stands in the index; `created_at_ms` is epoch ms, `partition` that of all of its records.
 
     `kind` may be `OTHERS`.
@@ -182,9 +182,9 @@ class Changes:
         return _STATE_BYTES[_NUMBER_OF[state_of_object(row)]] + partition + at + _kind_bytes(row.kind)
 
 
-def unpack_place(data: bytes) -> Place:
+def unpack_place(data: bytes) -> IndexPosition:
     """Return a packed place."""
-    return Place(
+    return IndexPosition(
         STATES[data[0]],
         int.from_bytes(data[1:_AFTER_STATE], "big"),
         int.from_bytes(data[_AFTER_STATE:_AFTER_TIME], "big"),

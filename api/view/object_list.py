@@ -53,7 +53,7 @@ class Listed(NamedTuple):
     row: ObjectRow
 
 
-class Page(NamedTuple):
+class ObjectListPage(NamedTuple):
     """Objects newest first, and the place to go on from if there are more."""
 
     objects: list[Listed]
@@ -68,7 +68,14 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     task_count: int | None = None
 
 
+class _Items(msgspec.Struct, frozen=True, gc=False):
+    """The items of an object's record, which are only counted."""
+
+    items: list[msgspec.Raw] = []
+
+
 _decode_record = msgspec.json.Decoder(_Record).decode
+_decode_items = msgspec.json.Decoder(_Items).decode
 
 
 class ObjectList:
@@ -78,7 +85,7 @@ class ObjectList:
         self._opened = opened
         self._index = index
 
-    async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> Page:
+    async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> ObjectListPage:
         """Return at most `limit` objects behind a place (`next_place` of the page before)."""
         self._opened()  # without a store there is not even an empty list
         places = self._places(wanted, limit + 1, after)
@@ -89,7 +96,7 @@ class ObjectList:
             if start:
                 await asyncio.sleep(0)
             objects += self._look_up(places[start : start + _OBJECTS_A_TURN], wanted)
-        return Page(objects, places[-1] if more else None)
+        return ObjectListPage(objects, places[-1] if more else None)
 
     def counts(self, kind: str | None) -> dict[ObjectState, int]:
         """Return how many objects there are by state, of a kind or of all."""
@@ -140,8 +147,9 @@ class ObjectList:
             created_at_ms = int.from_bytes(place[:TIME_BYTES], "big")
             if data is not None:
                 row = decode_row(data)
-            elif told is not None:
-                row = ObjectRow(kind=told.kind, task_count=told.task_count or 0, created_at_ms=created_at_ms)
+            elif record is not None and told is not None:
+                task_count = told.task_count or len(_decode_items(record).items)
+                row = ObjectRow(kind=told.kind, task_count=task_count, created_at_ms=created_at_ms)
             else:
                 continue  # expired since its place was read
             # It may have moved on since then; a list of one state shows no other.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RUN_PREFIX = b"Dr"
 
 
-class Heard(NamedTuple):
+class HeardRun(NamedTuple):
     """What was last said of a run, and when this process heard it, by its own clock (s)."""
 
     at_s: float
@@ -27,7 +27,7 @@ class RedriveRuns:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._heard: dict[str, Heard] = {}
+        self._heard: dict[str, HeardRun] = {}
 
     def load(self, store: ViewStore) -> None:
         """Begin with what a store holds."""
@@ -63,12 +63,12 @@ class RedriveRuns:
         """Return how long nothing has been heard of a run that is known."""
         return self._clock_s() - self._heard[run_id].at_s
 
-    def _as_of_now(self, heard: Heard) -> RunProgress:
+    def _as_of_now(self, heard: HeardRun) -> RunProgress:
         return heard.progress.heard_of(self._clock_s() - heard.at_s)
 
     def _hear(self, value: bytes | None) -> str | None:
         progress = read_run_progress(value)
         if progress is None:
             return None
-        self._heard[progress.run_id] = Heard(self._clock_s(), progress)
+        self._heard[progress.run_id] = HeardRun(self._clock_s(), progress)
         return progress.run_id

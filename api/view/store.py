@@ -62,7 +62,7 @@ Offsets = dict[str, dict[int, int]]
 """By topic and partition the next offset to read."""
 
 
-class StoreFailed(Exception):
+class ViewStoreFailed(Exception):
     """The disk does not take what the view knows; `str()` of one says why and what to do."""
 
 
@@ -94,7 +94,7 @@ class Slot:
                     return
         except OSError as error:
             if error.errno in _NO_ROOM:
-                raise StoreFailed(_advice(data_dir, error)) from error
+                raise ViewStoreFailed(_advice(data_dir, error)) from error
             raise SettingsError(f"EBS_DATA_DIR={data_dir} cannot be used ({error}): choose another directory") from None
         raise SettingsError(f"EBS_DATA_DIR={data_dir} already serves {_MAX_SLOTS} API processes: choose another one")
 
@@ -116,7 +116,7 @@ class Slot:
             store = ViewStore(self.directory)
         try:
             store.claim(layout, now_ms)
-        except StoreFailed:
+        except ViewStoreFailed:
             store.close()
             raise
         return store
@@ -216,7 +216,7 @@ def _telling(directory: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # rocksdict raises bare Exception for whatever is wrong on disk
-        raise StoreFailed(_advice(directory, error)) from error
+        raise ViewStoreFailed(_advice(directory, error)) from error
 
 
 def _advice(directory: Path, error: Exception) -> str:

@@ -22,7 +22,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
 
 
-class Heard(NamedTuple):
+class HeardWorker(NamedTuple):
     """What a worker said last, and when the broker heard it (epoch ms)."""
 
     at_ms: int
@@ -33,7 +33,7 @@ class Workers:
     """The last word of each worker; fed by `View`."""
 
     def __init__(self) -> None:
-        self._heard: dict[bytes, Heard] = {}
+        self._heard: dict[bytes, HeardWorker] = {}
         self._newest_at_ms = 0
 
     def load(self, store: ViewStore) -> None:
@@ -56,7 +56,7 @@ class Workers:
                 write.set(HEARTBEAT_PREFIX + key, _encode((record.timestamp, record.value)))
         self._forget(write)
 
-    def alive(self, now_ms: int) -> list[Heard]:
+    def alive(self, now_ms: int) -> list[HeardWorker]:
         """Return the workers that are not gone, by role and name."""
         alive = [heard for heard in self._heard.values() if not is_gone(heard.at_ms, now_ms)]
         return sorted(alive, key=lambda heard: (heard.heartbeat.role, heard.heartbeat.worker))
@@ -65,7 +65,7 @@ class Workers:
         heartbeat = decode_heartbeat(value)
         if heartbeat is None:
             return False
-        self._heard[key] = Heard(at_ms, heartbeat)
+        self._heard[key] = HeardWorker(at_ms, heartbeat)
         self._newest_at_ms = max(self._newest_at_ms, at_ms)
         return True
 

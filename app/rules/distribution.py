@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import UNSET
+
 from app.errors import DecodeError
 from app.events import TaskCreated, TasksCreated, task_id_of, tasks_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.events import ObjectCreated
+    from app.events import ItemRecord, ObjectCreated
 
 MAX_OBJECT_BYTES = 1_048_576
 """Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
@@ -46,15 +48,18 @@ def split(
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
     `record_bytes` is the length of its record's value.
     """
-    task_count = event.task_count or default_task_count
-    refusal = why_refused(event, record_bytes, task_count, max_task_count)
+    refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
+    task_count = event.asked_tasks or default_task_count
     object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
+    items = event.items
     requests = []
     for sequence in range(task_count):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
+        if items is not UNSET:
+            name, content = _name_of(items[sequence], event.name), items[sequence].content
         requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
     fact_id = tasks_created_id(object_id)
     return SplitObject(
@@ -62,8 +67,9 @@ def split(
     )
 
 
-def why_refused(event: ObjectCreated, record_bytes: int, task_count: int, max_task_count: int) -> str | None:
+def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:
     """Return why an object is never distributed, None if it is; `record_bytes` is the length of its record's value."""
+    task_count = event.asked_tasks or default_task_count
     if record_bytes > MAX_OBJECT_BYTES:
         return (
             f"has {record_bytes} bytes, at most {MAX_OBJECT_BYTES} are allowed, compressed or not: send a reference "
@@ -71,18 +77,22 @@ def why_refused(event: ObjectCreated, record_bytes: int, task_count: int, max_ta
         )
     if task_count > max_task_count:
         return f"asks for {task_count} tasks, at most {max_task_count} are allowed (EBS_MAX_TASKS_PER_OBJECT)"
-    return why_copies_refused(len(event.name) + len(event.content), task_count)
-
-
-def why_copies_refused(size_bytes: int, task_count: int) -> str | None:
-    """Return why an object of some size cannot be copied into so many requests, None if it can."""
-    copied_bytes = task_count * size_bytes
+    if event.items is UNSET:
+        copied_bytes = task_count * (len(event.name) + len(event.content))
+        advice = "send a reference instead of the content, or ask for fewer tasks"
+    else:
+        copied_bytes = sum(len(_name_of(item, event.name)) + len(item.content) for item in event.items)
+        advice = "give the items shorter names, or send fewer of them"
     if copied_bytes <= MAX_COPIED_BYTES:
         return None
     return (
         f"would be copied {task_count} times into {copied_bytes} bytes of requests, at most {MAX_COPIED_BYTES} are "
-        "allowed: send a reference instead of the content, or ask for fewer tasks"
+        f"allowed: {advice}"
     )
+
+
+def _name_of(item: ItemRecord, object_name: str) -> str:
+    return object_name if item.name is UNSET else item.name
 
 
 class SeenKeys:

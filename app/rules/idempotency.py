@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from app import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.events import ObjectCreated
+    from app.events import ItemRecord, ObjectCreated
 
 MAX_KEY_CHARS = 255
 _DIGEST_BYTES = 16
@@ -62,9 +64,24 @@ def object_id_of_item(key: str, index: int) -> str:
     return _digest(b"%d:%b" % (index, key.encode()), _ITEM)
 
 
-def payload_hash(name: str | None, content: str | None, kind: str, tasks: int | None, count: int | None = None) -> str:
-    """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once."""
-    return _digest(msgspec.json.encode((name, content, kind, tasks, count)), _PAYLOAD)
+def payload_hash(
+    name: str | None,
+    content: msgspec.Raw | None,
+    kind: str,
+    tasks: int | Sequence[ItemRecord] | None,
+    count: int | None = None,
+) -> str:
+    """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once.
+
+    Contents count by their value: two that differ in the order of keys or in blanks are the same; 1 and 1.0 differ.
+    """
+    asked = tasks if tasks is None or isinstance(tasks, int) else [_value_of(item) for item in tasks]
+    value = None if content is None else json_text.decode(content)
+    return _digest(json_text.encode_by_value((name, value, kind, asked, count)), _PAYLOAD)
+
+
+def _value_of(item: ItemRecord) -> tuple[str | None, Any]:
+    return None if item.name is msgspec.UNSET else item.name, json_text.decode(item.content)
 
 
 def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
@@ -74,12 +91,13 @@ def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
     by what it makes.
     """
     if first.payload_hash is msgspec.UNSET or mine.payload_hash is msgspec.UNSET:
-        return _made_of(first) == _made_of(mine)
+        return _hash_of(first) == _hash_of(mine)
     return first.payload_hash == mine.payload_hash
 
 
-def _made_of(event: ObjectCreated) -> tuple[str, str, str, int | None]:
-    return event.name, event.content, event.kind, event.task_count
+def _hash_of(event: ObjectCreated) -> str:
+    tasks = event.task_count if event.items is msgspec.UNSET else event.items
+    return payload_hash(event.name, event.content, event.kind, tasks)
 
 
 def _digest(data: bytes, person: bytes) -> str:

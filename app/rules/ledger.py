@@ -65,8 +65,7 @@ def apply_object_created(row: ObjectRow, event: ObjectCreated, tally: Tally, _re
     row.created_at_ms = event.at_ms or 1
     if not row.kind:
         row.kind = event.kind
-    if event.task_count:
-        row.task_count = event.task_count
+    row.task_count = event.asked_tasks or row.task_count
     tally.at(event.at_ms, row.kind).objects_created += 1
     if row.finished_at_ms:
         _count_object_time(row, tally)

@@ -25,6 +25,8 @@ class _Described(Protocol):
 class _Letter(_Described, Protocol):
     @property
     def state(self) -> LetterState: ...
+    @property
+    def object_id(self) -> str: ...
 
 
 class _Group(_Described, Protocol):
@@ -44,6 +46,7 @@ class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str | None = None
     error: str | None = None
     topic: str | None = None
+    object_id: str | None = None
     since_ms: int | None = None
     before_ms: int | None = None
     state: LetterState | None = None
@@ -54,10 +57,10 @@ class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def takes(self, letter: _Letter) -> bool:
         """Return whether a letter is meant, its time and fingerprint aside: those are what a scan goes by."""
-        return self.state in {None, letter.state} and self._takes(letter)
+        return self.state in {None, letter.state} and self.object_id in {None, letter.object_id} and self._takes(letter)
 
     def takes_group(self, group: _Group) -> bool:
-        """Return whether letters of a group may be meant, their state aside."""
+        """Return whether letters of a group may be meant, their state and object aside: a group does not know them."""
         return (
             (self.since_ms is None or group.last_at_ms >= self.since_ms)
             and (self.before_ms is None or group.first_at_ms < self.before_ms)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from app import json_text
 from app.events import (
     DECODE_ERRORS,
     Kind,
@@ -67,7 +68,7 @@ class TaskEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of a task's request may be edited."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
-    content: str | msgspec.UnsetType = msgspec.UNSET
+    content: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     kind: Kind | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -110,6 +111,8 @@ class RedrivePolicy(NamedTuple):
             return _limit_reached(f"task {task.task_id}")
         try:
             edit = TaskEdit() if payload is None else _decode_edit(payload)
+            if edit.content is not msgspec.UNSET:
+                json_text.check(edit.content)
         except DECODE_ERRORS as error:
             return Refusal(f"of a task name, content and kind can be edited: {error}", of_payload=True)
         if partition is None or partition >= self.partition_count:
@@ -173,6 +176,7 @@ class RedrivePolicy(NamedTuple):
             return decode_object(payload).object_id.encode()
         if topic == self.requests_topic:
             task = decode_task_request(payload)
+            json_text.check(task.content)
             if task.object_partition < self.partition_count:
                 return task.task_id.encode()
             raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")

@@ -141,12 +141,28 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     version: Name = ""
     host: Name = ""
     pid: Figure = 0
-    running: Annotated[list[RunningTask], Meta(max_length=1_000)] = []
-    retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000)] = []
-    abandoned: Figure = 0
-    held_up: Annotated[list[HeldUp], Meta(max_length=1_000)] = []
-    standing_still: Annotated[str, Meta(max_length=2_000)] = ""
-    refused: Annotated[str, Meta(max_length=_MAX_REFUSED_CHARS)] = ""
+    running: Annotated[
+        list[RunningTask], Meta(max_length=1_000, description="The 20 tasks that have been running longest")
+    ] = []
+    retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000, description="Only of processing workers")] = []
+    abandoned: Annotated[
+        Figure, Meta(description="Handlers that did not stop when asked to; each still occupies a slot of the pool")
+    ] = 0
+    held_up: Annotated[
+        list[HeldUp],
+        Meta(max_length=1_000, description="Kinds that block partitions because they are paused or limited"),
+    ] = []
+    standing_still: Annotated[
+        str,
+        Meta(
+            max_length=2_000,
+            description="Why the worker makes no progress; it will exit soon. Empty: it makes progress",
+        ),
+    ] = ""
+    refused: Annotated[
+        str,
+        Meta(max_length=_MAX_REFUSED_CHARS, description="Partitions that the broker cannot read. Empty: it reads all"),
+    ] = ""
 
 
 def tiers_of(told: Iterable[RetryTier]) -> list[RetryTier]:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from app.kafka.settings import KafkaSettings
-from app.settings.client import keys_in, secret_from_file, what_is_wrong_with_keys
+from ebs.client.settings import keys_in, secret_from_file, what_is_wrong_with_keys
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,7 +66,7 @@ class SecuritySettings(KafkaSettings):
         SecretStr(""), description="API keys that may read and write, separated by commas"
     )
     api_key: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
-        SecretStr(""), description="The key that the `ebs` commands send"
+        SecretStr(""), description="The key that the `ebs` commands and `ebs.Client` send"
     )
     api_open: bool = Field(
         default=False, description="Let the API start without keys even if other machines can reach it"

@@ -18,8 +18,8 @@ from app.errors import SettingsError
 from app.events import MAX_RESULT_BYTES
 from app.kafka.settings import contradiction
 from app.names import Names, why_no_namespace
-from app.settings.client import DEFAULT_API_URL, PREFIX
 from app.settings.security import SecuritySettings, secret_fields
+from ebs.client.settings import DEFAULT_API_URL, PREFIX
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _SEEN_AT_MOST = 1.5
@@ -188,7 +188,7 @@ class Settings(SecuritySettings):
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
     api_port: int = Field(8000, ge=0, le=65_535, description="Port that `ebs up` serves the API on")
-    api_url: str = Field(DEFAULT_API_URL, description="Where the `ebs` commands find the API")
+    api_url: str = Field(DEFAULT_API_URL, description="Where the `ebs` commands and `ebs.Client` find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
     max_batch_bytes: int = Field(128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a batch")
     max_batch_objects: int = Field(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -25,8 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 _RETRY_S = 0.1
 _REPORT_S = 3.0
+_HELD_S = 60.0
+"""No transaction of ours is open for so long: EBS_TRANSACTION_TIMEOUT_S, 10 s, and 10 s until the broker looks."""
+_HELD = (
+    "Kafka has held back the committed offsets of %s for %d s. If `kafka-transactions.sh list` shows no open "
+    "transaction of this group, the group's coordinator waits for one that has ended: restart that broker"
+)
 _MAX_END_LOOKS = 30
 """How often an end below a committed offset is asked for again: a new leader may not know it at once."""
 
@@ -70,31 +79,52 @@ async def read_positions(
 
     Topics with other ids than `known_ids` are waited for: whoever surveys them decides.
     """
-    await end_abandoned()
-    asked_count = 0
-    while (committed := await fetch_stable_offsets(client, group_id, inputs)) is None:
-        if not is_wanted():
-            return None
-        asked_count += 1
-        if asked_count % round(_REPORT_S / _RETRY_S) == 0:
+    began_at_s = time.monotonic()
+
+    async def report() -> None:
+        if time.monotonic() - began_at_s < _HELD_S:
             log.info("waiting until an open transaction of another worker has ended")
-            await end_abandoned()
-        await asyncio.sleep(_RETRY_S)
-    names = list(dict.fromkeys(tp.topic for tp in inputs))
-    while (found := await _read_ids(client, names)) is None or found[1] != (known_ids or found[1]):
-        if not is_wanted():
-            return None
-        await asyncio.sleep(_RETRY_S)
-    cluster_id, topic_ids = found
-    logs = await _read_logs(reader, inputs, committed)
-    while (ends := await read_epoch_ends(client, _epochs_of(committed))) is None:
-        if not is_wanted():
-            return None
-        await asyncio.sleep(_RETRY_S)
+        else:
+            log.warning(_HELD, group_id, round(time.monotonic() - began_at_s))
+        await end_abandoned()
+
+    async def read_known_ids() -> tuple[str, dict[str, str]] | None:
+        found = await _read_ids(client, list(dict.fromkeys(tp.topic for tp in inputs)))
+        return found if found is not None and found[1] == (known_ids or found[1]) else None
+
+    await end_abandoned()
+    try:
+        committed = await _answer(lambda: fetch_stable_offsets(client, group_id, inputs), is_wanted, report)
+        cluster_id, topic_ids = await _answer(read_known_ids, is_wanted)
+        logs = await _read_logs(reader, inputs, committed)
+        ends = await _answer(lambda: read_epoch_ends(client, _epochs_of(committed)), is_wanted)
+    except _NotWanted:
+        return None
     kept_to = {tp: min(one.stop, ends.get(tp, one.stop)) for tp, one in logs.items()}
     told_ends = told_ends_of(committed)
     committed = {tp: one._replace(metadata=split_ends(one.metadata)[0]) for tp, one in committed.items()}
     return GroupPositions(committed, logs, kept_to, topic_ids, cluster_id, told_ends)
+
+
+class _NotWanted(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def _answer(
+    ask: Callable[[], Awaitable[Answer | None]],
+    is_wanted: Callable[[], bool],
+    report: Callable[[], Awaitable[None]] | None = None,
+) -> Answer:
+    """Ask again until there is an answer; `report` is called every 3 s. Raises `_NotWanted`."""
+    asked_count = 0
+    while (answer := await ask()) is None:
+        if not is_wanted():
+            raise _NotWanted
+        asked_count += 1
+        if report is not None and asked_count % round(_REPORT_S / _RETRY_S) == 0:
+            await report()
+        await asyncio.sleep(_RETRY_S)
+    return answer
 
 
 async def read_commits(

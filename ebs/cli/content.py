@@ -1,10 +1,11 @@
-"""The content of an object as people give it on the command line: a text, a file, or what a pipe brings."""
+"""The content of an object as people give it on the command line: a text, JSON, a file, or what a pipe brings."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -14,21 +15,43 @@ MAX_BYTES = 64 * 1_048_576
 _STDIN = frozenset({"-", "@-"})
 
 
-def content_of(given: str) -> str:
-    """Return the text that `--content` means. Raises `typer.BadParameter`, which is exit code 2.
+def content_of(given: str) -> Any:
+    """Return what `--content` means: a text, or the JSON value of a `.json` file. Raises `typer.BadParameter`.
 
     `@FILE` is what the file holds, `-` or `@-` what stdin holds, `@@...` a text that begins with one `@`.
     """
+    if given.startswith("@") and given.lower().endswith(".json") and not given.startswith("@@"):
+        return _decoded(_read(given[1:], "--content"), f"--content {given}", "to send its text, pipe it to --content -")
     if given in _STDIN:
-        return _read(None)
+        return _read(None, "--content")
     if given.startswith("@@"):
         return given[1:]
-    return _read(given[1:]) if given.startswith("@") else given
+    return _read(given[1:], "--content") if given.startswith("@") else given
 
 
-def _read(name: str | None) -> str:
+def json_content_of(given: str) -> Any:
+    """Return the JSON value that `--content-json` means: its text, `@FILE`, or `-`. Raises `typer.BadParameter`."""
+    text = given
+    if given in _STDIN or given.startswith("@"):
+        text = _read(None if given in _STDIN else given[1:], "--content-json")
+    return _decoded(text, "--content-json", "--content sends a text")
+
+
+def _decoded(text: str, option: str, hint: str) -> Any:
+    import msgspec
+
+    from app import json_text
+
+    try:
+        json_text.check(msgspec.Raw(text.encode("utf-8", "surrogatepass")))
+    except msgspec.DecodeError as error:
+        raise typer.BadParameter(f"{option} is not JSON: {error}; {hint}") from None
+    return json_text.decode(text)
+
+
+def _read(name: str | None, option: str) -> str:
     if name == "":
-        raise typer.BadParameter("--content @ names no file: give @FILE, or @@ for a text that begins with @")
+        raise typer.BadParameter(f"{option} @ names no file: give @FILE, or @@ for a text that begins with @")
     shown = "stdin" if name is None else f"@{name}"
     try:
         with nullcontext(sys.stdin.buffer) if name is None else Path(name).expanduser().open("rb") as file:
@@ -36,12 +59,12 @@ def _read(name: str | None) -> str:
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         reason = error.strerror if isinstance(error, OSError) else str(error)
         hint = "" if name is None else "; for a text that begins with @ give @@"
-        raise typer.BadParameter(f"--content {shown} cannot be read ({reason}){hint}") from None
+        raise typer.BadParameter(f"{option} {shown} cannot be read ({reason}){hint}") from None
     if len(data) > MAX_BYTES:
-        raise typer.BadParameter(f"--content {shown} is over {MAX_BYTES:,} bytes: submit a reference to it instead")
+        raise typer.BadParameter(f"{option} {shown} is over {MAX_BYTES:,} bytes: submit a reference to it instead")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
-            f"--content {shown} is not UTF-8 text (at byte {error.start:,}): encode it first, for example with base64"
+            f"{option} {shown} is not UTF-8 text (at byte {error.start:,}): encode it first, for example with base64"
         ) from None

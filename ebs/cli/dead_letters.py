@@ -25,6 +25,7 @@ class State(StrEnum):
 
 
 WhichState = Annotated[State, typer.Option("--state", metavar="|".join(State), help="Only letters in this state.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Maximum number of entries.")]
 
 dead_letters = subcommands("List and show dead letters: tasks that failed for good.")
 
@@ -50,9 +51,7 @@ def ls(
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Maximum number of entries.")
-    ] = 50,
+    limit: Limit = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
     api: Api = None,
@@ -92,9 +91,7 @@ def groups(
     *,
     wanted: dict[str, Any],
     state: WhichState = State.DEAD,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="Maximum number of entries.")
-    ] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:

@@ -28,7 +28,7 @@ class DemoFailed(EbsError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoOutcome:
     """The last figures, and what is wrong with them, a sentence each."""
 
     figures: Figures
@@ -81,7 +81,7 @@ class DemoPlay:
         self._latest: Figures | None = None
         self._expected: dict[str, int] = {}
 
-    async def run(self, objects: int, tasks_per_object: int, timeout_s: float) -> Outcome:
+    async def run(self, objects: int, tasks_per_object: int, timeout_s: float) -> DemoOutcome:
         """Return when all tasks are finished, or counted wrongly for good. Raises `DemoFailed` after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -108,7 +108,7 @@ class DemoPlay:
                 raise DemoFailed(f"the API did not accept {count} objects: {response.status_code} {response.text}")
             left -= count
 
-    async def _watch(self, finished_before: int, total: int) -> Outcome:
+    async def _watch(self, finished_before: int, total: int) -> DemoOutcome:
         while True:
             figures = await self._read_figures()
             self._on_progress(figures["tasks_finished"] - finished_before, total)
@@ -118,9 +118,9 @@ class DemoPlay:
                     self._poll_s * _POLLS_UNTIL_SECOND_LOOK
                 )  # a duplicate would arrive after the last one
                 figures = await self._read_figures()
-                return Outcome(figures, differences(self._expected, figures))
+                return DemoOutcome(figures, differences(self._expected, figures))
             if is_over(self._expected, figures):
-                return Outcome(figures, wrong)
+                return DemoOutcome(figures, wrong)
             await asyncio.sleep(self._poll_s)
 
     async def _read_figures(self) -> Figures:

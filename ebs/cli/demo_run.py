@@ -10,7 +10,6 @@ import httpx
 import typer
 from rich.console import Console
 
-from app.addresses.loopback import takes_proxies
 from app.addresses.ports import LOOPBACK, free_port
 from app.settings.security import keys_of
 from ebs.cli.bars import DownloadBar, TaskBar
@@ -19,6 +18,7 @@ from ebs.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
 from ebs.cli.object_tables import totals_table, windows_table
 from ebs.cli.options import is_set, settings_of
 from ebs.cli.readiness import readiness_of
+from ebs.client.loopback import takes_proxies
 from ebs.local.embedded_kafka import DEFAULT_PORT
 from ebs.local.prefixed_output import PrefixedOutput
 from ebs.local.program_log import ProgramLog

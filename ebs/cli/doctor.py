@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.errors import BrokerUnavailable, EbsError
+from app.errors import BrokerUnavailable, EbsError, SettingsError
 from app.process.name_clashes import hidden_packages
 from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs import start
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
     from app.settings.settings import Settings
-    from ebs.doctor.facts import Facts, Finding
+    from ebs.doctor.facts import Finding, SystemFacts
 
 EXIT_ERRORS = 1
 EXIT_NOT_LOOKED_AT = 2
@@ -80,7 +80,7 @@ def doctor(
     raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
-async def _look(settings: Settings) -> Facts:
+async def _look(settings: Settings) -> SystemFacts:
     from app.kafka.cluster import cluster_of
     from app.kafka.waiting import wait_for_broker
     from ebs.doctor.reading import UNREADABLE, read_within
@@ -114,7 +114,7 @@ def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) 
         key = settings.api_key.get_secret_value()
         with ApiClient(settings.api_url, key=key, transport=transport, say=say) as client:
             answer = client.get(path_of("dead-letters"), group_by="fingerprint", state="DEAD", limit=_MOST_GROUPS)
-    except ApiError:
+    except (ApiError, SettingsError):
         return None
     groups: list[dict[str, Any]] = answer["groups"]
     return sum(int(group["states"].get("DEAD", 0)) for group in groups)

@@ -23,6 +23,7 @@ Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", metavar="ID", help="Only this group of errors (see `groups`).")
 ]
 Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only records of this topic.")]
+Object = Annotated[str | None, typer.Option("--object", metavar="ID", help="Only tasks of this object.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Died at or after: 2h, 2026-11-24T07:00.")]
 Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Died before: 10m, 2026-11-24T07:00.")]
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id, such as 3-17.")]
@@ -34,6 +35,7 @@ def conditions(
     error: Error = None,
     fingerprint: Fingerprint = None,
     topic: Topic = None,
+    of_object: Object = None,
     since: Since = None,
     before: Before = None,
 ) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def conditions(
         "error": error,
         "fingerprint": fingerprint,
         "topic": topic,
+        "object_id": of_object,
         "since_ms": instant_ms(since),
         "before_ms": instant_ms(before),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from ebs.cli.instants import clock_text, instant_text
@@ -39,7 +40,9 @@ _PARTS = ("mean", "p50", "p95", "p99", "max")
 
 def object_table(answer: Answer) -> Table:
     """Return what an object is and how far."""
-    content = answer["content"] or ""
+    content = answer["content"]
+    if not isinstance(content, str):
+        content = "" if content is None else json.dumps(content, ensure_ascii=False)
     if len(content) > _MAX_CONTENT_CHARS:
         content = content[: _MAX_CONTENT_CHARS - 3] + "..."
     rows = [

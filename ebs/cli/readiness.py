@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from app.addresses.loopback import takes_proxies
 from ebs.cli.local_system import API_ROLE
+from ebs.client.loopback import takes_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

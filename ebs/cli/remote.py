@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.settings.client import client_settings
 from app.telemetry.plain_text import plain, plain_json
 from ebs.cli.client import ApiClient
+from ebs.client.settings import client_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

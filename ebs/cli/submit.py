@@ -12,9 +12,10 @@ import typer
 
 from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain
-from ebs.cli.content import content_of
+from ebs.cli.content import content_of, json_content_of
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
+from ebs.cli.submit_file import objects_in
 from ebs.cli.waiting import Ends, Timeout, wait_for_all
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def submit(
         typer.Option(
             "--content",
             metavar="TEXT",
-            help="Content of the object; @FILE reads a file, - reads stdin, @@ stands for one @.",
+            help="Content of the object: a text; @FILE reads a file (a .json file is JSON), - reads stdin as text, "
+            "@@ stands for one @.",
+        ),
+    ] = None,
+    content_json: Annotated[
+        str | None,
+        typer.Option(
+            "--content-json", metavar="JSON", help="Content of the object as JSON; @FILE reads a file, - reads stdin."
         ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which handler it is for.")] = None,
@@ -50,7 +58,12 @@ def submit(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="NDJSON", help="Objects, one JSON per line; - reads stdin.", dir_okay=False),
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Whole objects: one as JSON, an array of them, or one per line (NDJSON); - reads stdin.",
+            dir_okay=False,
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -66,13 +79,18 @@ def submit(
     """Submit one object, many copies of it, or a file of objects.
 
     --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
+    Tasks with contents of their own come from a file: {"kind": "order", "tasks": [{"content": {"sku": "a"}}]}.
     """
-    fields = {"name": name, "content": content, "kind": kind, "tasks": tasks}
+    if content is not None and content_json is not None:
+        raise typer.BadParameter("give --content or --content-json")
+    fields = {"name": name, "content": content_json if content is None else content, "kind": kind, "tasks": tasks}
     given = {field: value for field, value in fields.items() if value is not None}
     if file is not None and (given or count is not None):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
     if content is not None:
         given["content"] = content_of(content)
+    if content_json is not None:
+        given["content"] = json_content_of(content_json)
     with open_api(context, api) as client, ExitStack() as stack:
         if file is not None:
             pieces = send_lines(client, _open(file, stack), idempotency_key)
@@ -89,9 +107,9 @@ def submit(
 
 def _open(file: Path, stack: ExitStack) -> Iterator[bytes]:
     if file == _STDIN:
-        return iter(sys.stdin.buffer)
+        return objects_in(sys.stdin.buffer)
     try:
-        return iter(stack.enter_context(file.open("rb")))
+        return objects_in(stack.enter_context(file.open("rb")))
     except OSError as error:
         raise typer.BadParameter(f"--file {file} cannot be read: {error.strerror}") from None
 

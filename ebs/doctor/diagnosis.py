@@ -12,10 +12,10 @@ from ebs.doctor.topic_rules import check_broker, check_topics
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
-    from ebs.doctor.facts import Facts, Finding
+    from ebs.doctor.facts import Finding, SystemFacts
 
 
-def diagnose(settings: Settings, facts: Facts) -> list[Finding]:
+def diagnose(settings: Settings, facts: SystemFacts) -> list[Finding]:
     """Return everything that is to be said."""
     return [
         *check_topics(catalogue(settings), settings, facts),

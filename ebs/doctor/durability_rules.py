@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from app.settings.settings import Settings
     from app.topics.catalogue import TopicSpec
-    from ebs.doctor.facts import Facts
+    from ebs.doctor.facts import SystemFacts
 
 _ENOUGH_BROKERS = 3
 _POWER_CUT = (
@@ -23,7 +23,7 @@ _POWER_CUT = (
 _OWN_TOPICS = ("offsets.topic.replication.factor", "transaction.state.log.replication.factor")
 
 
-def check_durability(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_durability(specs: Iterable[TopicSpec], settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield one finding for all topics with a single replica, and one for those whose writes count with one."""
     topics = [facts.topics[spec.name] for spec in specs if spec.name in facts.topics]
     single = [topic.name for topic in topics if topic.replication_factor == 1]

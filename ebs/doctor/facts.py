@@ -85,7 +85,7 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True)
-class Facts:
+class SystemFacts:
     """Everything that was found out; None: it could not be."""
 
     bootstrap: str

@@ -22,7 +22,7 @@ from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
-from ebs.doctor.facts import Facts, GroupFacts, TopicFacts, WorkerFacts
+from ebs.doctor.facts import GroupFacts, SystemFacts, TopicFacts, WorkerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ _TIMEOUT_MS = 15_000
 _POLL_MS = 100
 
 
-async def read_facts(settings: Settings, cluster: Cluster) -> Facts:
+async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
     """Return the facts of a broker that answers; `handler_error` and `waiting_letters` are others' to find out.
 
     Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
@@ -60,7 +60,7 @@ async def read_facts(settings: Settings, cluster: Cluster) -> Facts:
         topics = await _with_owners(topics, TopicRegistry(known.topics, cluster))
         workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
         usage = shutil.disk_usage(_existing(settings.data_dir))
-        return Facts(
+        return SystemFacts(
             bootstrap=settings.broker,
             now_ms=time.time_ns() // 1_000_000,
             broker_count=len(node_ids),
@@ -262,7 +262,7 @@ def _existing(path: Path) -> Path:
     return path
 
 
-async def read_within(settings: Settings, cluster: Cluster, timeout_s: float) -> Facts:
+async def read_within(settings: Settings, cluster: Cluster, timeout_s: float) -> SystemFacts:
     """Return the facts, or raise `TimeoutError`, `KafkaError` or `OSError`."""
     async with asyncio.timeout(timeout_s):
         return await read_facts(settings, cluster)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from app.settings.settings import Settings
-    from ebs.doctor.facts import Facts, GroupFacts, WorkerFacts
+    from ebs.doctor.facts import GroupFacts, SystemFacts, WorkerFacts
 
 _MUCH_LAG = 100_000
 
 
-def check_groups(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_groups(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield groups that nobody works for, that are behind, or that lost records."""
     for group in facts.groups:
         role = role_of(group.group_id)
@@ -91,7 +91,7 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
     return Finding(Severity.OK, group.group_id, said)
 
 
-def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_former_tiers(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield retry tiers that EBS_RETRY_TIERS_S no longer names: tasks may wait there."""
     lags = [group.lag for group in facts.groups if role_of(group.group_id) == PROCESSING]
     behind = lags[0] if lags else {}
@@ -118,7 +118,7 @@ def check_former_tiers(settings: Settings, facts: Facts) -> Iterator[Finding]:
             yield Finding(Severity.INFO, name, said, "", fix)
 
 
-def check_workers(facts: Facts) -> Iterator[Finding]:
+def check_workers(facts: SystemFacts) -> Iterator[Finding]:
     """Yield workers that went silent without a word, and those with handlers that do not end."""
     silent = [worker for worker in facts.workers if is_gone(worker.appended_at_ms, _now_of_broker_ms(facts))]
     living = [worker for worker in facts.workers if worker not in silent]
@@ -151,7 +151,7 @@ def _standing(worker: WorkerFacts) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
 
 
-def check_letters(facts: Facts) -> Iterator[Finding]:
+def check_letters(facts: SystemFacts) -> Iterator[Finding]:
     """Yield how many dead letters wait for somebody."""
     waiting = facts.waiting_letters
     if waiting:
@@ -170,5 +170,5 @@ def check_letters(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _now_of_broker_ms(facts: Facts) -> int:
+def _now_of_broker_ms(facts: SystemFacts) -> int:
     return facts.now_ms + (facts.fresh_heartbeat_lead_ms or 0)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.settings.settings import Settings
-    from ebs.doctor.facts import Facts
+    from ebs.doctor.facts import SystemFacts
 
 _HOUR_S = 3_600
 _DAY_S = 86_400
@@ -22,7 +22,7 @@ _LOW_DISK_SHARE = 0.05
 _CLOCK_SKEW_MS = 2_000
 
 
-def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_settings(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield what is wrong with the settings, on this broker."""
     yield from _timeouts(settings, facts)
     yield from _retries(settings)
@@ -55,7 +55,7 @@ def check_settings(settings: Settings, facts: Facts) -> Iterator[Finding]:
     yield from _disk(settings, facts)
 
 
-def _timeouts(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _timeouts(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     configs = facts.broker_configs
     longest_ms = number_in(configs, "transaction.max.timeout.ms")
     asked = {
@@ -132,7 +132,7 @@ def _retries(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _disk(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     free, total = facts.disk_free_bytes, facts.disk_total_bytes
     if free is None or total is None:
         return
@@ -145,7 +145,7 @@ def _disk(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.OK, "disk", said)
 
 
-def check_clocks(facts: Facts) -> Iterator[Finding]:
+def check_clocks(facts: SystemFacts) -> Iterator[Finding]:
     """Yield clocks that do not go together: the workers', the broker's, this machine's."""
     fix = "let NTP (chrony, systemd-timesyncd) set the clocks of all machines"
     why = "windows, due times of retries and retention depend on these clocks"

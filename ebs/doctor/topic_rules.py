@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from app.settings.settings import Settings
     from app.topics.catalogue import TopicSpec
-    from ebs.doctor.facts import Facts, TopicFacts
+    from ebs.doctor.facts import SystemFacts, TopicFacts
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -24,7 +24,7 @@ _WHOSE_CLOCKS = {
 """By the bare name of the topic."""
 
 
-def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield what is wrong with the topics; one finding of OK if nothing is."""
     specs = tuple(specs)
     one_count = _only_the_setting_differs(specs, facts)
@@ -41,7 +41,7 @@ def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: Facts) -
     yield from found
 
 
-def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: Facts) -> int | None:
+def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: SystemFacts) -> int | None:
     """Return the partition count that all topics share, where it is not what the settings say; else None."""
     pairs = [(spec, facts.topics[spec.name]) for spec in specs if spec.name in facts.topics]
     pairs = [(spec, topic) for spec, topic in pairs if topic.is_ours]
@@ -52,7 +52,9 @@ def _only_the_setting_differs(specs: Iterable[TopicSpec], facts: Facts) -> int |
     return None
 
 
-def _check_topic(spec: TopicSpec, settings: Settings, facts: Facts, *, check_partitions: bool) -> Iterator[Finding]:
+def _check_topic(
+    spec: TopicSpec, settings: Settings, facts: SystemFacts, *, check_partitions: bool
+) -> Iterator[Finding]:
     topic = facts.topics.get(spec.name)
     if topic is None:
         yield Finding(
@@ -88,14 +90,14 @@ def _foreign(name: str) -> Finding:
     return Finding(Severity.ERROR, name, said, why, fix)
 
 
-def _anew(topic: TopicFacts, facts: Facts) -> str:
+def _anew(topic: TopicFacts, facts: SystemFacts) -> str:
     if not topic.made_by_us:
         return "EBS_NAMESPACE, so that this system has topics of its own"
     deleting = command("kafka-topics.sh", facts.bootstrap, f"--delete --topic {topic.name}")
     return f"recreate it, which deletes its records: {deleting}; ebs topics"
 
 
-def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _check_replicas(topic: TopicFacts, settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     least = number_in(topic.configs, "min.insync.replicas") or 1
     if topic.fewest_in_sync < least:
         yield Finding(
@@ -122,7 +124,7 @@ def _check_replicas(topic: TopicFacts, settings: Settings, facts: Facts) -> Iter
         )
 
 
-def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     configs = topic.configs or {}
     policy = spec.config.get("cleanup.policy", "delete")
     if set(configs.get("cleanup.policy", policy).replace(" ", "").split(",")) != set(policy.split(",")):
@@ -160,7 +162,7 @@ def _check_configs(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts
         yield from _check_compaction(topic, facts)
 
 
-def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: Facts) -> Iterator[Finding]:
+def _check_retention(spec: TopicSpec, topic: TopicFacts, settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     wanted_ms, has_ms = number_in(spec.config, "retention.ms"), number_in(topic.configs, "retention.ms")
     if wanted_ms is None or has_ms is None or has_ms == -1 or "delete" not in spec.config["cleanup.policy"]:
         return
@@ -189,7 +191,7 @@ def _shown_ms(settings: Settings) -> float:
     return max(settings.window_retention_h, settings.seen_retention_h) * _HOUR_MS
 
 
-def _check_compaction(topic: TopicFacts, facts: Facts) -> Iterator[Finding]:
+def _check_compaction(topic: TopicFacts, facts: SystemFacts) -> Iterator[Finding]:
     ratio = float((topic.configs or {}).get("min.cleanable.dirty.ratio", "0.5"))
     if ratio > _LAZY_DIRTY_RATIO:
         said = f"min.cleanable.dirty.ratio={ratio:g}: old rows are kept for long"
@@ -202,7 +204,7 @@ def _check_compaction(topic: TopicFacts, facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, topic.name, said, why, fix)
 
 
-def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def check_broker(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
     """Yield how transactions work, and what is wrong with the brokers' own configuration."""
     yield from _check_transactions(facts)
     configs = facts.broker_configs
@@ -225,7 +227,7 @@ def check_broker(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, "broker", said, why, fix)
 
 
-def _check_transactions(facts: Facts) -> Iterator[Finding]:
+def _check_transactions(facts: SystemFacts) -> Iterator[Finding]:
     if facts.transaction_version == 2:
         said = "transactions have version 2 (KIP-890): the broker refuses late requests"
         yield Finding(Severity.OK, "transactions", said)

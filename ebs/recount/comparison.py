@@ -9,7 +9,7 @@ from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import decode_row
 from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
-from ebs.recount.figures import WINDOW_MS, Figures, row_of, unequal
+from ebs.recount.figures import WINDOW_MS, RecountedFigures, row_of, unequal
 from ebs.recount.findings import Difference, Findings
 from ebs.recount.objects import brief, error_bytes
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ebs.recount.figures import Expected
-    from ebs.recount.objects import Facts
+    from ebs.recount.objects import ObjectFacts
 
 _HOUR_MS = 3_600_000
 _NO_FIELDS: frozenset[str] = frozenset()
@@ -59,7 +59,7 @@ class PartitionComparison:
         self._findings = findings
 
     def rows(
-        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
         """Compare ledger rows and those of results (in short, see `brief_result`); returns the differences."""
         found = self._orphans(expected, stored, results)
@@ -90,7 +90,7 @@ class PartitionComparison:
         return found
 
     def _orphans(
-        self, expected: Mapping[str, Facts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
         """Return the rows of results of objects that the ledger has forgotten, or never knew: they go together."""
         found = []
@@ -102,7 +102,9 @@ class PartitionComparison:
                 found.append(self._difference("object", object_id.decode(), field, "there", None))
         return found
 
-    def _row(self, object_id: str, facts: Facts, data: bytes, results: Mapping[bytes, ResultRow]) -> list[Difference]:
+    def _row(
+        self, object_id: str, facts: ObjectFacts, data: bytes, results: Mapping[bytes, ResultRow]
+    ) -> list[Difference]:
         row = decode_row(data)
         pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("", describe_object(object_id, row), facts.described())
@@ -120,7 +122,7 @@ class PartitionComparison:
             if told[name] != value
         ]
 
-    def _may_be_forgotten(self, facts: Facts) -> bool:
+    def _may_be_forgotten(self, facts: ObjectFacts) -> bool:
         end_ms = facts.ended_at_ms()
         if end_ms is not None:
             return end_ms + self._terms.ended_ms <= self._terms.ledger_time_ms
@@ -170,7 +172,7 @@ class PartitionComparison:
         if expected.unknown.intersection(parts):
             self._findings.skip("windows", GONE if self._terms.is_truncated else AMBIGUOUS)
             return []
-        figures = Figures()
+        figures = RecountedFigures()
         for part in parts:
             figures.add(expected.windows[part])
         self._findings.windows += 1
@@ -190,7 +192,7 @@ class PartitionComparison:
                 self._findings.skip("totals", GONE if self._terms.is_truncated else AMBIGUOUS)
                 continue
             self._findings.totals += 1
-            figures = expected.totals.get(kind, Figures())
+            figures = expected.totals.get(kind, RecountedFigures())
             unlike = unequal(row_of([counts]), figures.as_row(), but=_NO_FIELDS)
             found += [self._difference("total", kind, *one) for one in unlike]
         return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from app.rules.counts import Counts
-    from ebs.recount.objects import Facts
+    from ebs.recount.objects import ObjectFacts
 
 WINDOW_MS = 10_000
 _COUNTED = {
@@ -40,7 +40,7 @@ _BASE = 1.1
 """Of the histograms' buckets."""
 
 
-class Figures:
+class RecountedFigures:
     """Counts by name, and of each duration (ms) how often it was."""
 
     __slots__ = ("counts", "durations")
@@ -49,7 +49,7 @@ class Figures:
         self.counts: Counter[str] = Counter()
         self.durations: dict[str, Counter[int]] = {name: Counter() for name in _DURATIONS}
 
-    def add(self, other: Figures) -> None:
+    def add(self, other: RecountedFigures) -> None:
         """Add other figures to these."""
         self.counts.update(other.counts)
         for name in _DURATIONS:
@@ -101,12 +101,12 @@ class Expected:
 
     def __init__(self, counted_as: Callable[[str], str] = str) -> None:
         self._counted_as = counted_as
-        self.windows: dict[tuple[int, str], Figures] = defaultdict(Figures)
-        self.totals: dict[str, Figures] = defaultdict(Figures)
+        self.windows: dict[tuple[int, str], RecountedFigures] = defaultdict(RecountedFigures)
+        self.totals: dict[str, RecountedFigures] = defaultdict(RecountedFigures)
         self.unknown: set[tuple[int, str]] = set()
         self.unknown_kinds: set[str] = set()
 
-    def add(self, facts: Facts) -> None:
+    def add(self, facts: ObjectFacts) -> None:
         """Add everything that an object's events say."""
         kind = self._counted_as(facts.kind)
         if facts.is_doubtful:
@@ -136,7 +136,7 @@ class Expected:
             self.totals[kind].add(figures)
 
     @staticmethod
-    def _add_durations(name: str, wait_ms: int, spent_ms: int, figures: Figures) -> None:
+    def _add_durations(name: str, wait_ms: int, spent_ms: int, figures: RecountedFigures) -> None:
         if name == "TASK_STARTED":
             figures.durations["wait"][wait_ms] += 1
         elif name in {"TASK_FINISHED", "TASK_FAILED"}:

@@ -58,7 +58,7 @@ def error_bytes(error: str) -> bytes:
     return error[:MAX_ERROR_CHARS].encode()
 
 
-class Facts:
+class ObjectFacts:
     """The events of one object; `last_ms` is the latest event time so far.
 
     `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.
@@ -80,7 +80,7 @@ class Facts:
         if self.created is None:
             self.created = Fact(event.at_ms, is_late, 0, 0, "")
             self.kind = event.kind
-            self.task_count = event.task_count or 0
+            self.task_count = event.asked_tasks or 0
         self.last_ms = max(self.last_ms, event.at_ms)
 
     def add(self, event: TaskEvent, *, is_late: bool) -> None:

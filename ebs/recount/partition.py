@@ -10,12 +10,12 @@ import msgspec
 
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
 from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
-from app.rules.distribution import MAX_COPIED_BYTES, MAX_OBJECT_BYTES
+from app.rules.distribution import why_refused
 from app.rules.results import unpack_result_key
 from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
 from ebs.recount.figures import WINDOW_MS, Expected
-from ebs.recount.objects import Facts
+from ebs.recount.objects import ObjectFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -115,17 +115,17 @@ class PartitionRecount:
                         rows[record.key] = keep(record.value)
         return rows
 
-    async def _facts(self, part: Slice) -> dict[str, Facts]:
-        facts: dict[str, Facts] = {}
+    async def _facts(self, part: Slice) -> dict[str, ObjectFacts]:
+        facts: dict[str, ObjectFacts] = {}
         async for event, newest_ms in self._events(self._cut.objects, 0, self._decode_object):
             if part.has(event.object_id.encode()):
-                one = facts.setdefault(event.object_id, Facts())
+                one = facts.setdefault(event.object_id, ObjectFacts())
                 if one.created is not None and newest_ms - one.last_ms >= self._ended_ms:
                     one.is_doubtful = True
                 one.add_creation(event, is_late=self._is_late(event.at_ms, newest_ms))
         async for event, newest_ms in self._events(self._cut.task_events, 1, decode_task_event):
             if part.has(event.object_id.encode()):
-                one = facts.setdefault(event.object_id, Facts())
+                one = facts.setdefault(event.object_id, ObjectFacts())
                 if one.last_ms and newest_ms - one.last_ms >= self._ended_ms:
                     one.is_doubtful = True
                 one.add(event, is_late=self._is_late(event.at_ms, newest_ms))
@@ -158,10 +158,9 @@ class PartitionRecount:
         event = decode_object(value)
         if zlib.crc32(event.object_id.encode()) % self._partition_count != self._cut.objects.tp.partition:
             return None  # it is moved to the partition of its id
-        task_count = event.task_count or self._settings.tasks_per_object
-        copied_bytes = task_count * (len(event.name) + len(event.content))
-        too_large = len(value) > MAX_OBJECT_BYTES or copied_bytes > MAX_COPIED_BYTES
-        return None if too_large or task_count > self._settings.max_tasks_per_object else event
+        settings = self._settings
+        refusal = why_refused(event, len(value), settings.tasks_per_object, settings.max_tasks_per_object)
+        return event if refusal is None else None
 
     def _is_late(self, at_ms: int, newest_ms: int) -> bool:
         window_end_ms = at_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS

@@ -5,7 +5,6 @@ Screenshots are left in tests/browser/screenshots (not in the repository): what 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -17,16 +16,13 @@ from api_process import PATIENCE_S, ApiProcess, until
 from fleet import PATIENT, Fleet
 from playwright.sync_api import expect, sync_playwright
 
-from app.kafka.cluster import Cluster
-from app.settings.settings import load
-from app.topics.catalogue import catalogue
-from app.topics.making import ensure_topics
-from ebs.local.embedded_kafka import EmbeddedKafka
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, BrowserContext, Page
+    from shared_broker import SharedBroker
+
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 SHOTS = Path(__file__).parent / "screenshots"
 PARTITIONS = 2
@@ -80,17 +76,12 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Return a system at work; tests share it, so each has names and kinds of its own."""
+@pytest.fixture(scope="package")
+def system(chromium: str, shared_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Return a running system; all browser tests share it, so each has names and kinds of its own."""
     assert chromium
-    directory = tmp_path_factory.mktemp("system")
-    broker = EmbeddedKafka(directory / "broker", port=0)
-    asyncio.run(broker.start())
-    try:
-        specs = catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS))
-        asyncio.run(ensure_topics(Cluster(broker.bootstrap), specs, timeout_s=PATIENCE_S))
-        one = System(broker, directory)
+    with shared_broker.lent(PARTITIONS) as broker:
+        one = System(broker, tmp_path_factory.mktemp("system"))
         try:
             one.fleet.start_all()
             with one.api:
@@ -98,13 +89,15 @@ def system(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 yield one
         finally:
             one.fleet.stop()
-    finally:
-        asyncio.run(broker.stop())
 
 
-@pytest.fixture
-def browser(chromium: str) -> Iterator[Browser]:
-    """Return a headless browser; one for each test, because Playwright's loop would be in the way of the others'."""
+@pytest.fixture(scope="package")
+def browser(chromium: str, system: System) -> Iterator[Browser]:
+    """Return a headless browser for all browser tests; each visitor has contexts of its own.
+
+    The system starts first: `asyncio.run` does not work in a thread in which Playwright's own loop runs.
+    """
+    assert system
     with sync_playwright() as playwright:
         # As root there is no sandbox; the pages are our own.
         one = playwright.chromium.launch(

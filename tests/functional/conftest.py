@@ -53,10 +53,10 @@ class StoredRecord(NamedTuple):
 
 
 class MemoryTopics:
-    """Topics in memory: publisher and desk to the routes, and what the view reads.
+    """Topics in memory: publisher and letter writer to the routes, and what the view reads.
 
-    `failure` is raised instead of writing. What the desk commits is in `commits`. Each commit fails with the next of
-    `commit_failures`, which is raised before it is written, or after it: `commit_then_fail`.
+    `failure` is raised instead of writing. What the letter writer commits is in `commits`. Each commit fails with the
+    next of `commit_failures`, which is raised before it is written, or after it: `commit_then_fail`.
     """
 
     def __init__(self, view: View) -> None:
@@ -92,8 +92,8 @@ class MemoryTopics:
             for record in wave
         }
 
-    async def take(self) -> None:
-        """Take the desk: let the view read all acts."""
+    async def take_over(self) -> None:
+        """Be the only writer: let the view read all acts."""
         self.taken_count += 1
         await self._maybe_fail()
         await self.view.catch_up(DEAD_LETTERS)
@@ -165,7 +165,7 @@ class MemoryTopics:
         return {partition: len(log) for (topic, partition), log in self.records.items() if topic == wanted}
 
     async def close(self) -> None:
-        """Leave the desk: nothing is held."""
+        """Nothing is held."""
 
     async def _maybe_fail(self) -> None:
         if self.failure is not None:
@@ -186,10 +186,10 @@ class Api:
         self.app = create_http_app(
             settings,
             publisher=self.topics,
-            desk=self.topics,
+            letter_writer=self.topics,
             view=self.view,
             events=self.events,
-            standstill=lambda: self.verdict,
+            why_not_live=lambda: self.verdict,
             clock_ms=lambda: NOW_MS,
         )
         self._slot = Slot(settings.data_dir)

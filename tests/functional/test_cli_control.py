@@ -242,7 +242,7 @@ def test_wrong_usage_exits_with_2(api, ebs, arguments):
         (["cancel", "unknown"], "there is no object unknown"),
         (["cancel", "--task", "a1-0"], "task a1-0 has ended: it is FINISHED"),
         (["drain", "p-9"], "no worker p-9 lives; of those that process tasks there are: none"),
-        (["pause", "--kind", "a b"], "#/kind: String should match pattern"),
+        (["pause", "--kind", "a b"], "#/kind: Expected `str` matching regex '^[A-Za-z0-9._-]+$'"),
     ],
 )
 def test_refusal_is_the_apis_sentence(api, ebs, arguments, said):

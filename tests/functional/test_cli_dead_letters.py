@@ -8,6 +8,7 @@ import pytest
 from grave import NOW_MS, PATH, Grave, state_of, until_ended
 from plain_names import OBJECTS, TASK_REQUESTS
 
+from app import json_text
 from app.errors import RecordRefused
 from app.events import decode_task_request
 from app.rules.fingerprint import fingerprint
@@ -46,10 +47,19 @@ def test_conditions_and_pages_reach_the_api(ebs, grave):
     assert ["1-1"] == ids("--kind", "k1")
     assert ["1-2"] == ids("--error", "user 2")
     assert ["1-2", "1-1", "1-0"] == ids("--fingerprint", GROUP, "--topic", TASK_REQUESTS)
+    assert ["1-2"] == ids("--object", "o2")
+    assert [] == ids("--object", "o")
     assert ["1-1"] == ids("--since", str(NOW_MS + 1), "--before", str(NOW_MS + 2))
     page = ebs("dead-letters", "ls", "--limit", "2")
     cursor = page.stderr.split("--cursor ")[1].strip()
     assert ["1-0"] == ids("--cursor", cursor)
+
+
+def test_groups_know_no_object(ebs, grave):
+    """A group has the letters of many: the answer says so instead of showing groups without a letter of the object."""
+    grave.bury_task(1)
+    refused = ebs("dead-letters", "groups", "--object", "o1")
+    assert (1, True) == (refused.exit_code, "leave out object_id, or group_by" in str(refused.exception))
 
 
 def test_groups_are_listed(ebs, grave):
@@ -81,7 +91,8 @@ def test_one_letter_is_redriven_and_another_one_edited(ebs, api, grave):
     assert f"{first} is redriven: task o1-0\n" == ebs("redrive", first).stdout
     answer = ebs("redrive", second, "--payload", '{"content": "better"}', "--json")
     assert "REDRIVEN" == json.loads(answer.stdout)["state"]
-    assert ["c", "better"] == [decode_task_request(record.value).content for record in grave.written(TASK_REQUESTS)]
+    requests = [decode_task_request(record.value) for record in grave.written(TASK_REQUESTS)]
+    assert ["c", "better"] == [json_text.decode(request.content) for request in requests]
     assert {"REDRIVEN"} == {state_of(api, letter_id) for letter_id in (first, second)}
 
 

@@ -7,15 +7,17 @@ import json
 import pytest
 from plain_names import OBJECTS
 
+from app import json_text
 from app.events import decode_object
 
 COLUMNS = {"COLUMNS": "200"}
 
 
-def contents(api) -> list[str]:
+def contents(api) -> list:
     """Return the contents on the topic."""
     topics = api.topics.records.items()
-    return [decode_object(record.value).content for (topic, _), log in topics if topic == OBJECTS for record in log]
+    values = [record.value for (topic, _), log in topics if topic == OBJECTS for record in log]
+    return [json_text.decode(decode_object(value).content) for value in values]
 
 
 def test_objects_are_listed(api, ebs):
@@ -75,6 +77,39 @@ def test_content_of_a_file(api, ebs, tmp_path):
     path.write_text("first\nzweite Zeile: ä\n")
     assert 0 == ebs("submit", "--content", f"@{path}").exit_code
     assert ["first\nzweite Zeile: ä\n"] == contents(api)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--content", '{"a": 1}'), '{"a": 1}'),
+        (("--content-json", '{"a": [1, null]}'), {"a": [1, None]}),
+        (("--content-json", "123456789012345678901234567890"), 123456789012345678901234567890),
+        (("--content-json", "-"), {"piped": True}),
+        (("--content-json", "@{file}"), {"filed": 1.5}),
+        (("--content", "@{file}"), {"filed": 1.5}),
+        (("--content", "-"), '{"piped": true}'),
+    ],
+)
+def test_content_is_json_where_it_is_said_to_be(api, ebs, tmp_path, options, expected):
+    """By its option, or by the name of its file; anything else is a text, whatever it looks like."""
+    file = tmp_path / "order.json"
+    file.write_text('{\n"filed": 1.5\n}')
+    result = ebs("submit", *(one.replace("{file}", str(file)) for one in options), stdin=b'{"piped": true}')
+    assert 0 == result.exit_code, result.output
+    assert [expected] == contents(api)
+    (listed,) = json.loads(ebs("objects", "--json").stdout)["objects"]
+    shown = ebs("status", listed["id"]).stdout
+    assert (expected if isinstance(expected, str) else json.dumps(expected)) in shown
+
+
+@pytest.mark.parametrize("wrong", ["{", "NaN", "[1e999]", "[" * 501 + "]" * 501, ""])
+def test_content_that_is_no_json_is_refused(api, ebs, wrong):
+    """Exit code 2, with what is wrong and the option for a text; nothing is sent."""
+    result = ebs("submit", "--content-json", wrong)
+    assert 2 == result.exit_code
+    assert "is not JSON" in result.stderr
+    assert [] == contents(api)
 
 
 @pytest.mark.parametrize("given", ["-", "@-"])

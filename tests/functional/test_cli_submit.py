@@ -83,7 +83,7 @@ def test_submit_many_of_one_payload(api, ebs):
     """--count makes so many, with --json all ids."""
     answer = json.loads(ebs("submit", "--count", "250", "--content", "c", "--json").stdout)
     assert (250, []) == (answer["count"], answer["refused"])
-    assert {("c", one) for one in answer["ids"]} == {(event.content, event.object_id) for event in stored(api)}
+    assert {(b'"c"', one) for one in answer["ids"]} == {(bytes(one.content), one.object_id) for one in stored(api)}
     assert "250 objects accepted" in ebs("submit", "--count", "250").stdout
 
 
@@ -109,6 +109,30 @@ def test_submit_a_file(api, ebs, tmp_path):
     assert "line 5: it is not JSON" in result.stderr
     assert "2 were not accepted" in result.stdout
     assert {"a", "b"} == {event.name for event in stored(api)}
+
+
+DOCUMENTS = {
+    "one object": '{\n  "kind": "order",\n  "tasks": [{"content": {"sku": "a"}}, {"content": 2}]\n}\n',
+    "an array": '\n[\n  {"tasks": [{"content": {"sku": "a"}}, {"content": 2}]}\n]',
+    "a line": '{"tasks": [{"content": {"sku": "a"}}, {"content": 2}]}',
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("piped", [False, True])
+def test_submit_a_document(api, ebs, tmp_path, document, piped):
+    """One object or an array, laid out as people like it: from a file or a pipe."""
+    file = tmp_path / "order.json"
+    file.write_text(DOCUMENTS[document])
+    result = ebs("submit", "--file", "-", stdin=file.read_bytes()) if piped else ebs("submit", "--file", str(file))
+    assert 0 == result.exit_code, result.output
+    (event,) = stored(api)
+    assert [b'{"sku":"a"}', b"2"] == [bytes(item.content) for item in event.items]
+
+
+def test_empty_array_submits_nothing(api, ebs):
+    """It is a document of no objects, not a wrong line."""
+    assert (0, []) == (ebs("submit", "--file", "-", stdin=b"[]").exit_code, stored(api))
 
 
 def test_submit_from_stdin_in_pieces(api, ebs):

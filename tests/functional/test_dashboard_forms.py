@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from browsing import BROWSER, PageSeen, browse, send_form
 from grave import Grave, state_of
 from plain_names import CONTROL, OBJECTS, TASK_REQUESTS, WORKERS
 
 from api.dashboard.forms import parse_form
+from app import json_text
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import decode_object, decode_task_request
 from app.rules.worker_heartbeats import WorkerFigures, WorkerIdentity, heartbeat_of
@@ -40,11 +42,46 @@ def test_object_is_submitted_and_shown(api):
     )
     (event,) = objects_of(api)
     assert f"/objects/{event.object_id}" == place_of(answer)
-    assert ("report", "a\nb", "mail", 5) == (event.name, event.content, event.kind, event.task_count)
+    assert ("report", "a\nb", "mail", 5) == (
+        event.name,
+        json_text.decode(event.content),
+        event.kind,
+        event.task_count,
+    )
     seen = browse(api, place_of(answer))
     assert "The object is accepted." in seen.text
     assert "report" in seen.text
     assert "The object is accepted." not in browse(api, place_of(answer)).text
+
+
+def test_content_and_items_are_json_where_the_box_is_checked(api):
+    """Each line of the items is a task: as JSON, or as a text."""
+    fields = {"name": "n", "content": '{"a": 1}', "tasks": "", "items": '{"sku": "a"}\r\n\r\n2\r\n', "count": "1"}
+    shown = [browse(api, place_of(send_form(api, "/objects", fields | box))).text for box in ({}, {"json": "1"})]
+    text, of_json = objects_of(api)
+    if text.content == msgspec.Raw(b'{"a":1}'):
+        text, of_json = of_json, text
+    assert (b'"{\\"a\\": 1}"', b'{"a":1}') == (bytes(text.content), bytes(of_json.content))
+    assert [b'"{\\"sku\\": \\"a\\"}"', b'"2"'] == [bytes(item.content) for item in text.items]
+    assert [b'{"sku":"a"}', b"2"] == [bytes(item.content) for item in of_json.items]
+    assert ['{"a": 1}' in shown[0], '{"a":1}' in shown[1]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"content": "{", "json": "1"}, "The content is not JSON"),
+        ({"items": "1\nx", "json": "1"}, "Item 2 is not JSON"),
+        ({"items": "1", "tasks": "3"}, "Give a number of tasks, or items"),
+    ],
+)
+def test_wrong_items_are_told_and_stay_in_the_form(api, fields, said):
+    """422, the reason, and what was typed."""
+    seen = PageSeen(send_form(api, "/objects", {"count": "1", **fields}))
+    assert 422 == seen.status
+    assert said in seen.text
+    assert [fields.get("items", "")] == [(seen.element("f-items").text or "").strip()]
+    assert [] == objects_of(api)
 
 
 def test_many_objects_are_submitted(api):
@@ -172,7 +209,7 @@ def test_letter_is_edited_and_redriven(api):
     edited = (payload.text or "").replace('"content": "c"', '"content": "mended"').replace("\n", "\r\n")
     place_of(send_form(api, f"/dead-letters/{letter_id}/redrive", {"payload": edited}))
     (request,) = [record for place, log in api.topics.records.items() if place[0] == TASK_REQUESTS for record in log]
-    assert "mended" == decode_task_request(request.value).content
+    assert "mended" == json_text.decode(decode_task_request(request.value).content)
 
 
 def test_edit_that_is_no_json_is_said_and_kept(api):

@@ -15,7 +15,7 @@ from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from agents.future_stamps import future_stamps
-from app.events import TasksCreated, decode_task_event, decode_task_request, encode
+from app.events import ItemRecord, TasksCreated, decode_task_event, decode_task_request, encode
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -76,8 +76,8 @@ def test_object_becomes_requests_and_a_fact(world):
     requests = step.sent_to(TASK_REQUESTS)
     assert [(3, b"h-0"), (0, b"h-1"), (1, b"h-2")] == [(one.partition, one.key) for one in requests]
     decoded = [decode_task_request(one.value or b"") for one in requests]
-    assert {("h", 3, 3, "some content", NOW_MS + 5)} == {
-        (one.object_id, one.object_partition, one.task_count, one.content, one.at_ms) for one in decoded
+    assert {("h", 3, 3, b'"some content"', NOW_MS + 5)} == {
+        (one.object_id, one.object_partition, one.task_count, bytes(one.content), one.at_ms) for one in decoded
     }
     (fact,) = step.sent_to(TASK_EVENTS)
     assert (3, b"h") == (fact.partition, fact.key)
@@ -162,7 +162,7 @@ def test_record_that_is_too_large_to_be_moved_is_buried(world, spare_bytes):
     """The header that says whence it comes must fit, or the step would fail for ever."""
     event = object_created("e", at_ms=NOW_MS, task_count=1)
     room = MAX_OBJECT_BYTES - len(encode(event)) - spare_bytes
-    value = encode(msgspec.structs.replace(event, content=event.content + "x" * room))
+    value = encode(msgspec.structs.replace(event, content=msgspec.Raw(b'"some content%b"' % (b"x" * room))))
     (sent,) = world.step([record("objects", 3, 5, value)]).sent
     assert ("objects" if spare_bytes else DEAD_LETTERS) == sent.topic
     if not spare_bytes:
@@ -220,9 +220,17 @@ def test_object_that_is_larger_than_its_topic_takes_is_buried(world):
     assert f"the first 65536 of {len(value)} bytes of its value" in headers["ebs-incomplete"].decode()
 
 
-def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world):
+LARGE = msgspec.Raw(b'"%b"' % (b"c" * 60_000))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"content": LARGE}, {"items": [ItemRecord(), ItemRecord(content=LARGE), ItemRecord()]}],
+    ids=["copies", "one item"],
+)
+def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world, changes):
     """No request of it is sent and its id is not remembered, so it can be redriven once the topic takes it."""
-    event = msgspec.structs.replace(object_created("x", at_ms=NOW_MS), content="c" * 60_000)
+    event = msgspec.structs.replace(object_created("x", at_ms=NOW_MS), **changes)
     large = [record("objects", 3, 0, encode(event), key=b"x")]
     gathered = [batch("objects", 3, large, assignment=None)]
     step = FakeStep(gathered, {(SEEN_TABLE, 3): world.store})

@@ -113,10 +113,11 @@ def test_what_is_no_picture_is_rejected(content: str, words: str) -> None:
     assert caught.value.reason.startswith(words)
 
 
-def test_a_task_without_content_is_rejected() -> None:
-    """An outside producer may write one."""
-    task = msgspec.structs.replace(some_task(), content=msgspec.UNSET)
-    with pytest.raises(Reject, match="the task has no content"):
+@pytest.mark.parametrize("content", [None, {"text": "words"}])
+def test_a_task_whose_content_is_no_text_is_rejected(content: object) -> None:
+    """Anybody may submit one."""
+    task = msgspec.structs.replace(some_task(), content=content)
+    with pytest.raises(Reject, match="the content of the task is not a text"):
         word_count(task, Context(task, 10.0))
 
 

@@ -11,9 +11,9 @@ from plain_names import CONTROL, OBJECTS
 from served import Connection, request, served
 
 from api.server.paths import SegmentConvertor, decoded
-from app.addresses.segments import segment
 from app.events import ObjectCreated, encode, object_created_id
 from app.rules.ledger_rows import ObjectRow, TaskRow
+from ebs.client.segments import segment
 
 NOW_MS = 1_795_489_276_303
 ODD = [

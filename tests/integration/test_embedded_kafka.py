@@ -200,3 +200,31 @@ asyncio.run(main())
         assert broker_pid == os.getsid(broker_pid)  # so the terminal's Ctrl-C does not reach it
         parent.kill()
     until(lambda: not is_alive(broker_pid), "the broker to follow its parent")
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_broker_that_crashed_lives_once_unseen_before_it_serves(tmp_path, end):
+    """It would load the committed offsets twice at once, and end with old ones; one that was stopped starts at once."""
+
+    async def run() -> list[int | None]:
+        kafka = EmbeddedKafka(tmp_path, 0)
+        await kafka.start()
+        if end == "kill":
+            kafka.kill()
+        else:
+            await kafka.stop()
+        launched: list[int | None] = []
+        launch = kafka._launch
+
+        async def seen(*arguments, recovery_port=None):
+            launched.append(recovery_port)
+            await launch(*arguments, recovery_port=recovery_port)
+
+        kafka._launch = seen
+        await kafka.start()
+        await kafka.stop()
+        return launched
+
+    launched = asyncio.run(run())
+    assert None is launched[-1]
+    assert (2 if end == "kill" else 1) == len(launched)

@@ -6,16 +6,18 @@ import asyncio
 import http.client
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from api_process import PATIENCE_S, ApiProcess, until
 from broker_site import PARTITIONS, Site, running_site
 from fleet import PATIENT
+from pages import DOCS, blocks
 from plain_names import OBJECTS
 
 from app.events import ObjectCreated, encode
+from ebs import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,3 +218,35 @@ def test_process_with_open_streams_and_waits_stops_at_once(system):
         assert (200, object_id) == (answer.status, json.load(answer)["id"])
         waiting.close()
     system.first.client.post("/api/control/resume")
+
+
+def test_page_about_the_python_client_does_what_it_says(system, monkeypatch):
+    """Its snippets, one after the other, as they stand there."""
+    monkeypatch.setenv("EBS_API_URL", system.first.url)
+    page: dict[str, Any] = {"__name__": "snippet"}
+    for block in blocks(DOCS / "how-to" / "call-from-python.md", "python"):
+        exec(compile(block.text, "call-from-python.md", "exec", dont_inherit=True), page)
+    assert [None] * 3 == page["run_report"]()
+    assert ["OBJECT_CREATED", "TASKS_CREATED"] == asyncio.run(page["follow"]("mail"))[:2]
+    with Client() as client:
+        assert ["a", "b"] == [client.get(one).content for one in page["send_letters"](client, ["a", "b"])]
+        assert "of the day" == client.get(page["submit_report"](client)).content
+
+
+def test_python_client_goes_on_while_the_api_is_replaced(system):
+    """Killed under a wait and a stream of events, and started again at its port: nothing is lost or told twice."""
+    with system.site.api("replaced") as api:
+        system.first.client.post("/api/control/pause", json={"reason": "test"})
+        with Client(api.url, retries=100) as client, ThreadPoolExecutor(2) as pool:
+            object_id = client.submit("mail", tasks=3).id
+            events = client.events(object_id)
+            told = [next(events), next(events)]
+            rest = pool.submit(list, events)
+            ended = pool.submit(client.wait, object_id, timeout_s=PATIENCE_S)
+            api.kill()
+            with system.site.api("replaced", port=api.port):
+                system.first.client.post("/api/control/resume")
+                assert "FINISHED" == ended.result(PATIENCE_S).state
+                told += rest.result(PATIENCE_S)
+                assert [None] * 3 == client.results(object_id)
+    assert stream(system.first, object_id)[:-1] == [(event.event_id, event.type) for event in told]

@@ -14,7 +14,7 @@ from app.events import decode_task_request
 
 PATH = "/api/dead-letters"
 UNHURRIED = {"EBS_PUBLISH_TIMEOUT_S": "100"}
-"""Two processes that take the desk from each other need as long as they need: what was not decided in time is a 503."""
+"""Two processes that take over from each other need as long as they need: what was not decided in time is a 503."""
 
 
 def counts_of(api: ApiProcess) -> Counter[str]:
@@ -41,7 +41,7 @@ def test_letter_redriven_at_two_processes_at_once_is_written_once(site):
         def redrive(one: tuple[ApiProcess, str]) -> tuple[str, int]:
             api, letter_id = one
             while (answer := api.client.post(f"{PATH}/{letter_id}/redrive")).status_code == 503:
-                # On a slow machine the processes may take the desk from each other for longer than one request waits.
+                # On a slow machine the processes may take over from each other for longer than one request waits.
                 assert answer.json()["safe_to_repeat"], answer.text
             return letter_id, answer.status_code
 

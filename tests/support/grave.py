@@ -62,7 +62,7 @@ class Grave:
         return self.bury(encode(request), error, partition=partition, at_ms=at_ms, task=request)
 
     def commits(self) -> list[list[str]]:
-        """Return the topics of each commit at the desk."""
+        """Return the topics of each commit of the letter writer."""
         return [[record.topic for record in together] for together in self.topics.commits]
 
     def written(self, topic: str) -> list:
@@ -75,7 +75,7 @@ def listed_ids(api, query: str = "") -> list[str]:
     """Return the ids of a page, which must be as documented."""
     answer = api.get(f"{PATH}{query}")
     assert 200 == answer.status_code, answer.text
-    return [letter.id for letter in schemas.LetterList.model_validate(answer.json()).dead_letters]
+    return [letter.id for letter in msgspec.convert(answer.json(), schemas.LetterList).dead_letters]
 
 
 def state_of(api, letter_id: str) -> str:
@@ -98,7 +98,7 @@ def run_to_end(api, answer) -> dict:
 def until_ended(api, path: str) -> dict:
     """Return the run at a path once it has ended."""
     run = until_shown(api, path, lambda run: run["state"] != "RUNNING")
-    schemas.RunAnswer.model_validate(run)
+    msgspec.convert(run, schemas.RunAnswer)
     return run
 
 

@@ -60,7 +60,7 @@ def object_created(
         kind=kind,
         task_count=task_count,
         name="a name",
-        content="some content",
+        content=msgspec.Raw(b'"some content"'),
         at_ms=at_ms,
     )
 

@@ -10,7 +10,7 @@ from fakes import unreadable
 from grave import request_of
 from plain_names import DEAD_LETTERS
 
-from api.view.dead_letters import Place, parse_place, place_text
+from api.view.dead_letters import LetterPosition, parse_position, position_text
 from api.view.store import Layout, Slot
 from api.view.view import View
 from app.events import encode
@@ -75,7 +75,9 @@ def writer(view):
     return Writer(view)
 
 
-def page(view: View, wanted: LetterFilter = EVERYTHING, limit: int = 50, after: Place | None = None) -> list[LetterId]:
+def page(
+    view: View, wanted: LetterFilter = EVERYTHING, limit: int = 50, after: LetterPosition | None = None
+) -> list[LetterId]:
     """Return the ids of a page."""
     return [one.letter_id for one in asyncio.run(view.dead_letters.page(wanted, limit, after))[0]]
 
@@ -119,9 +121,9 @@ def test_groups_beyond_one_turn_are_read_too(view, writer):
 
 
 def test_cursor_and_time_hold_together(view, writer):
-    """Whichever ends earlier counts: the place to go on from, or the time."""
+    """Whichever ends earlier counts: the position to go on from, or the time."""
     ids = [writer.letter(at_ms) for at_ms in range(10)]
-    after = Place(7, ids[7])
+    after = LetterPosition(7, ids[7])
     assert ids[6::-1] == page(view, after=after)
     assert ids[2::-1] == page(view, LetterFilter(before_ms=3), after=after)
     assert ids[6::-1] == page(view, LetterFilter(before_ms=9), after=after)
@@ -190,8 +192,8 @@ def test_acts_are_bounded(view, writer):
     assert (LetterState.REDRIVEN, 8) == (summary.state, len(summary.acts))
 
 
-def test_place_is_read_back():
-    """What a client sends back is the place that it was given; other text is none."""
-    place = Place(1_795_489_276_303, LetterId(3, 17))
-    assert place == parse_place(place_text(place))
-    assert [None] * 5 == [parse_place(text) for text in ("", "1", "1-2", "x-1-2", "9" * 16 + "-1-2")]
+def test_position_is_read_back():
+    """What a client sends back is the position that it was given; other text is none."""
+    position = LetterPosition(1_795_489_276_303, LetterId(3, 17))
+    assert position == parse_position(position_text(position))
+    assert [None] * 5 == [parse_position(text) for text in ("", "1", "1-2", "x-1-2", "9" * 16 + "-1-2")]

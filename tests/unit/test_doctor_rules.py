@@ -10,7 +10,7 @@ from app.rules.worker_heartbeats import HeldUp
 from app.settings.settings import Settings
 from app.topics.catalogue import catalogue
 from ebs.doctor.diagnosis import diagnose
-from ebs.doctor.facts import Facts, GroupFacts, Severity, TopicFacts, WorkerFacts
+from ebs.doctor.facts import GroupFacts, Severity, SystemFacts, TopicFacts, WorkerFacts
 
 NOW_MS = 1_795_489_276_303
 BROKER = {
@@ -23,7 +23,7 @@ BROKER = {
     "offsets.retention.minutes": "10080",
 }
 HEALTHY_SETTINGS = Settings(replication_factor=3, min_insync_replicas=2)
-HEALTHY = Facts(
+HEALTHY = SystemFacts(
     bootstrap="kafka:9092",
     now_ms=NOW_MS,
     broker_count=3,
@@ -45,14 +45,14 @@ HEALTHY = Facts(
 CHANGELOG = "ebs-statistics-ledger-changelog"
 
 
-def with_topic(name: str, configs: dict[str, str] | None = None, **changes: object) -> Facts:
+def with_topic(name: str, configs: dict[str, str] | None = None, **changes: object) -> SystemFacts:
     """Return the healthy facts with one topic changed."""
     topic = HEALTHY.topics[name]
     topic = replace(topic, configs={**(topic.configs or {}), **(configs or {})}, **changes)
     return replace(HEALTHY, topics={**HEALTHY.topics, name: topic})
 
 
-def with_broker(**configs: str) -> Facts:
+def with_broker(**configs: str) -> SystemFacts:
     """Return the healthy facts with the broker's configuration changed; `__` stands for a dot."""
     changed = {name.replace("__", "."): value for name, value in configs.items()}
     return replace(HEALTHY, broker_configs={**BROKER, **changed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -34,11 +35,11 @@ def test_a_kind_has_its_handler_and_all_others_have_the_general_one() -> None:
     )
     assert ("sample_handlers:compute", sample_handlers.compute) == (
         handlers.for_kind("image").name,
-        handlers.for_kind("image").function,
+        inspect.unwrap(handlers.for_kind("image").function),
     )
     assert ("sample_handlers:plain", sample_handlers.plain) == (
         handlers.for_kind("default").name,
-        handlers.for_kind("default").function,
+        inspect.unwrap(handlers.for_kind("default").function),
     )
     assert ["sample_handlers:plain", "sample_handlers:compute"] == [handler.name for handler in handlers]
 
@@ -143,7 +144,7 @@ def test_the_current_directory_can_be_imported_from(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     loaded = load_handlers(Settings(handler="beside:run")).for_kind("default")
-    assert "beside" == loaded.function(None, None)
+    assert "beside" == inspect.unwrap(loaded.function)(None, None)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.addresses.loopback import takes_proxies
 from ebs.cli.client import ApiClient
+from ebs.client.loopback import takes_proxies
 
 HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"
 

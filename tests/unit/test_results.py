@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.execution.results import MAX_LEVELS, encode_result
+from agents.execution.results import encode_result
+from app.json_text import MAX_LEVELS
 from ebs import Reject
 
 

@@ -115,7 +115,7 @@ def test_error_that_cannot_say_what_it_is_still_has_headers():
 
 
 def test_task_is_named_where_it_is_known():
-    """The desk finds letters by kind, task and object, and counts redrives, without decoding each of them."""
+    """The API finds letters by kind, task and object, and counts redrives, without decoding each of them."""
     told = dict(dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=5, task=TASK))
     expected = {"ebs-kind": b"mail", "ebs-task-id": b"a-1", "ebs-object-id": b"a", "ebs-redrive": b"2"}
     assert expected == {name: value for name, value in told.items() if name in expected}
@@ -134,7 +134,7 @@ def test_redrives_of_a_record_that_is_no_task_are_carried_on():
 
 
 def test_record_cannot_pass_itself_off_as_an_act():
-    """A header that marks acts is taken off: with it the letter would be hidden from the desk."""
+    """A header that marks acts is taken off: with it the letter would be hidden from the API."""
     told = dead_letter_headers(ORIGIN, raised(ValueError("boom")), attempts=0, headers=[("ebs-act", b"discarded")])
     assert "ebs-act" not in dict(told)
 

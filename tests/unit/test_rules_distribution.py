@@ -7,8 +7,10 @@ import pytest
 from histories import BASE_MS, SEEDS, object_created
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from app.errors import DecodeError
+from app.events import ItemRecord
 from app.rules.distribution import SeenKeys, expired_keys, split
 
 SOME = settings(max_examples=80, deadline=None)
@@ -49,9 +51,9 @@ def test_request_has_the_content():
     """It has what a handler needs; the fact tells kind and time."""
     made = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)
     ((_, request),) = made.requests
-    assert ("a name", "some content", "mail", BASE_MS + 5) == (
+    assert ("a name", b'"some content"', "mail", BASE_MS + 5) == (
         request.name,
-        request.content,
+        bytes(request.content),
         request.kind,
         request.at_ms,
     )
@@ -66,10 +68,40 @@ def test_object_that_asks_for_no_number_gets_the_default():
 
 def test_object_whose_copies_would_be_too_large_is_refused():
     """One transaction has them all: content times tasks is bounded, and the error says what to do."""
-    large = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS, task_count=100), content="x" * 700_000)
+    large = msgspec.structs.replace(
+        object_created("7f3a", at_ms=BASE_MS, task_count=100), content=Raw(b'"%b"' % (b"x" * 700_000))
+    )
     with pytest.raises(DecodeError, match=r"7f3a would be copied 100 times .* send a reference"):
         split(large, 0, **LIMITS)
     assert 90 == len(split(msgspec.structs.replace(large, task_count=90), 0, **LIMITS).requests)
+
+
+def test_each_item_is_a_task_with_its_own_content():
+    """The item's name counts, or else the object's; the object's own content goes nowhere."""
+    items = [ItemRecord(content=Raw(b'{"sku":"a"}')), ItemRecord(name="second", content=Raw(b"[1]")), ItemRecord()]
+    made = split(msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=items), 3, **LIMITS)
+    assert [("a name", b'{"sku":"a"}'), ("second", b"[1]"), ("a name", b"null")] == [
+        (request.name, bytes(request.content)) for _, request in made.requests
+    ]
+    assert {(3, 3)} == {(request.task_count, made.fact.count) for _, request in made.requests}
+
+
+def test_object_with_too_many_items_is_refused():
+    """An item is a task, and as many are allowed."""
+    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=[ItemRecord()] * 11)
+    with pytest.raises(DecodeError, match=r"7f3a asks for 11 tasks, at most 10 .*EBS_MAX_TASKS_PER_OBJECT"):
+        split(event, 0, **(LIMITS | {"max_task_count": 10}))
+
+
+def test_long_name_is_not_copied_to_thousands_of_items():
+    """Each item without a name takes that of its object, which must not make one record into gigabytes."""
+    event = msgspec.structs.replace(
+        object_created("7f3a", at_ms=BASE_MS), name="n" * 100_000, items=[ItemRecord()] * 1_000
+    )
+    with pytest.raises(DecodeError, match="give the items shorter names"):
+        split(event, 0, **LIMITS)
+    named = msgspec.structs.replace(event, items=[ItemRecord(name="short")] * 1_000)
+    assert 1_000 == len(split(named, 0, **LIMITS).requests)
 
 
 def test_object_that_asks_for_too_many_tasks_is_refused():

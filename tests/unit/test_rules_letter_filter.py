@@ -11,7 +11,12 @@ from app.rules.letter_acts import LetterState
 from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 LETTER = SimpleNamespace(
-    kind="mail", topic="task-requests", error_type="builtins.KeyError", message="Size 71", state=LetterState.DEAD
+    kind="mail",
+    topic="task-requests",
+    object_id="o1",
+    error_type="builtins.KeyError",
+    message="Size 71",
+    state=LetterState.DEAD,
 )
 GROUP = SimpleNamespace(**vars(LETTER), first_at_ms=10, last_at_ms=20)
 
@@ -23,6 +28,8 @@ GROUP = SimpleNamespace(**vars(LETTER), first_at_ms=10, last_at_ms=20)
         ({"kind": "mail", "topic": "task-requests", "error": "keyerror: size", "state": LetterState.DEAD}, True),
         ({"kind": "image"}, False),
         ({"topic": "objects"}, False),
+        ({"object_id": "o1"}, True),
+        ({"object_id": "o"}, False),
         ({"error": "72"}, False),
         ({"state": LetterState.REDRIVEN}, False),
     ],
@@ -53,7 +60,7 @@ def test_filter_is_made_of_whatever_has_such_fields():
     assert LetterFilter(kind="mail", state=LetterState.DEAD) == LetterFilter(kind="mail").only(LetterState.DEAD)
 
 
-def test_a_run_is_asked_for_by_six_conditions_and_tells_only_those_that_it_has():
+def test_a_run_is_asked_for_by_seven_conditions_and_tells_only_those_that_it_has():
     """The names are those of the record on the topic."""
-    assert ("fingerprint", "kind", "error", "topic", "since_ms", "before_ms") == CONDITIONS
+    assert ("fingerprint", "kind", "error", "topic", "object_id", "since_ms", "before_ms") == CONDITIONS
     assert b'{"kind":"mail"}' == msgspec.json.encode(LetterFilter(kind="mail"))

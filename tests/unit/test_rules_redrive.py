@@ -40,7 +40,7 @@ from app.rules.tally import Tally
 
 NOW_MS = 1_795_489_276_303
 POLICY = RedrivePolicy(4, "objects", "task-requests", "task-events")
-REQUEST = TaskCreated("c-a-1", "a", "a-1", 2, "mail", 1, 3, 5, NOW_MS - 9_000, "n", "c")
+REQUEST = TaskCreated("c-a-1", "a", "a-1", 2, "mail", 1, 3, 5, NOW_MS - 9_000, "n", msgspec.Raw(b'"c"'))
 
 
 def letter_of(
@@ -77,7 +77,9 @@ def test_task_becomes_a_new_first_attempt():
     retried = {"due_at_ms": NOW_MS, "first_failed_at_ms": NOW_MS, "first_error": "E: x"}
     plan = planned(task_letter(**retried))
     fact = TasksCreated("c-a-1-r1", "a", 2, "mail", 1, 1, 3, NOW_MS, redrive=1)
-    request = TaskCreated("c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, name="n", content="c", redrive=1)
+    request = TaskCreated(
+        "c-a-1-r1", "a", "a-1", 2, "mail", 1, 3, 1, NOW_MS, name="n", content=REQUEST.content, redrive=1
+    )
     assert Outgoing("task-requests", 3, b"a-1", encode(request), []) == plan.request
     assert Outgoing("task-events", 2, b"a", encode(fact)) == plan.fact
     assert (1, "a-1", "a") == (plan.redrive, plan.task_id, plan.object_id)
@@ -119,15 +121,27 @@ def test_edited_task_keeps_what_was_not_edited():
     """Name, content and kind can be replaced one by one, in the request; the fact has the kind only."""
     plan = planned(task_letter(), payload=b'{"content":"better","kind":"sms"}')
     request, fact = decode_task_request(plan.request.value), decode_task_event(plan.fact.value)
-    assert ("n", "better", "sms") == (request.name, request.content, request.kind)
+    assert ("n", b'"better"', "sms") == (request.name, bytes(request.content), request.kind)
     assert "sms" == fact.kind
 
 
 @pytest.mark.parametrize(
-    "payload", [b'{"sequence":1}', b'{"kind":"a b"}', b'{"kind":""}', b'{"name":null}', b"[]", b"7", b"{"]
+    "payload",
+    [
+        b'{"sequence":1}',
+        b'{"kind":"a b"}',
+        b'{"kind":""}',
+        b'{"name":null}',
+        b'{"content":"\xff"}',
+        b'{"content":1e999}',
+        b'{"content":%b}' % (b"[" * 501 + b"]" * 501),
+        b"[]",
+        b"7",
+        b"{",
+    ],
 )
 def test_task_cannot_be_edited_otherwise(payload):
-    """A field that is none of the three, or is no text, is refused and not ignored."""
+    """A field that is none of the three, or that nobody could read, is refused and not ignored."""
     assert refused(task_letter(), payload=payload).of_payload
 
 

@@ -80,7 +80,7 @@ def test_own_write_is_waited_for_even_if_the_broker_hides_it(tmp_path):
 
 
 def test_dead_letters_are_kept_as_they_came(tmp_path):
-    """Key, value, headers and time of a dead letter are kept for the dead-letter desk."""
+    """Key, value, headers and time of a dead letter are kept for acts on dead letters."""
     letter = Record(7, None, b"\xff", 99, (("kafka_dlt-original-topic", b"objects"),))
     with open_view(tmp_path, 0, {}) as view:
         view.apply({(DEAD_LETTERS, 3): [letter]})

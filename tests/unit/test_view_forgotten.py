@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 from plain_names import LEDGER_CHANGELOG, OBJECTS
 from view_records import Record
 
+from api.view.consumer_progress import progress_of
 from api.view.forgotten import forgotten_before
-from api.view.standing import standing_of
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
@@ -207,5 +207,5 @@ class HoldingConsumer:
 def test_ledger_moves_on_and_lag_is_unknown_while_objects_are_held_back():
     """Objects that wait for a long ledger do not look as if the view stood still, nor as if it had caught up."""
     freshness = {TopicPartition(topic, 0): Freshness() for topic in (OBJECTS, LEDGER_CHANGELOG)}
-    standing = asyncio.run(standing_of(HoldingConsumer(), freshness))
-    assert ({LEDGER_CHANGELOG: {0: 7}}, Progress(None, None, 7)) == standing
+    found = asyncio.run(progress_of(HoldingConsumer(), freshness))
+    assert ({LEDGER_CHANGELOG: {0: 7}}, Progress(None, None, 7)) == found

@@ -11,7 +11,7 @@ import pytest
 
 from api.view import feed
 from api.view.behind import ViewBehind
-from api.view.store import Layout, Slot, StoreFailed, ViewStore, new_batch
+from api.view.store import Layout, Slot, ViewStore, ViewStoreFailed, new_batch
 from api.view.view import View
 from app.errors import SettingsError
 from app.kafka.cluster import Cluster
@@ -139,7 +139,7 @@ def test_full_disk_says_what_to_do_and_can_still_be_closed(slot, caplog):
     store.close()
     store._db = FullDisk()
     with pytest.raises(
-        StoreFailed, match=r"No space left on device\): make room on its disk, or choose .*EBS_DATA_DIR"
+        ViewStoreFailed, match=r"No space left on device\): make room on its disk, or choose .*EBS_DATA_DIR"
     ):
         write(store, {b"oa": b"1"}, 1)
     store.close()
@@ -156,7 +156,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
     async def follow(_slot):
         if len(tried) == 2:
             raise asyncio.CancelledError
-        raise StoreFailed("no room: make some")
+        raise ViewStoreFailed("no room: make some")
 
     monkeypatch.setattr(feed, "_DISK_PAUSE_S", 0.0)
     one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, clock_ms=lambda: 0)
@@ -175,5 +175,5 @@ def test_data_directory_without_room_is_no_mistake_of_the_settings():
         def mkdir(self, **_options):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StoreFailed, match="make room"):
+    with pytest.raises(ViewStoreFailed, match="make room"):
         Slot(Full())

@@ -38,7 +38,8 @@ _TASK = (OBJECT_ID, TASK_ID, 3, "mail", 0, 3)
 _FAILURE = (1, _AT_MS + 3_020, "processing-1", 12, 3_001, f"ValueError: {_ERROR}")
 _FINGERPRINT = fingerprint("ValueError", str(_ERROR))
 
-REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content="of the day")
+_CONTENT = msgspec.Raw(b'{"day":"2026-11-24"}')
+REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content=_CONTENT)
 RECORDS: tuple[msgspec.Struct, ...] = (
     ObjectCreated(
         id=object_created_id(OBJECT_ID),
@@ -46,7 +47,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
         kind="mail",
         task_count=3,
         name="report",
-        content="of the day",
+        content=_CONTENT,
         at_ms=_AT_MS,
     ),
     REQUEST,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from api.server.documented import portable
 from api.service.asyncapi.examples import LETTER_HEADERS, RECORDS, REQUEST, payload_of
 from app.rules.dead_letters import ACT_HEADER
 
@@ -33,7 +34,7 @@ def schemas() -> Document:
     """Return the schemas of all values by the structs' names."""
     described = [_describable(type(record)) for record in RECORDS]
     _, components = msgspec.json.schema_components(described, ref_template=_SCHEMA_REF)
-    return {name: _portable(schema) for name, schema in components.items()}
+    return {name: portable(schema) for name, schema in components.items()}
 
 
 def messages() -> Document:
@@ -105,12 +106,3 @@ def _fields(fields: tuple[msgspec.structs.FieldInfo, ...]) -> Iterator[Any]:
             yield field.encode_name, field.type
         else:
             yield field.encode_name, field.type, field.default
-
-
-def _portable(schema: Any) -> Any:
-    """Return a schema for readers that are not Python: its end of text is another language's plain Z."""
-    if isinstance(schema, dict):
-        return {
-            name: value.replace(r"\Z", "$") if name == "pattern" else _portable(value) for name, value in schema.items()
-        }
-    return [_portable(one) for one in schema] if isinstance(schema, list) else schema

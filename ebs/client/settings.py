@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from app.errors import SettingsError
+from ebs.errors import SettingsError
 
 DEFAULT_API_URL = "http://127.0.0.1:8000"
 PREFIX = "EBS_"
@@ -28,14 +28,17 @@ class ClientSettings(NamedTuple):
     api_key: str
 
 
-def client_settings(url: str | None = None) -> ClientSettings:
-    """Read the environment; a given `url` wins over it. Raises `SettingsError`."""
+def client_settings(url: str | None = None, key: str | None = None) -> ClientSettings:
+    """Read the environment; a given `url` or `key` wins over it. Raises `SettingsError`."""
     variable = f"{PREFIX}API_KEY"
-    from_file = secret_from_file(variable)
-    key = os.environ.get(variable, "") if from_file is None else from_file
+    where = variable if key is None else "api_key"
+    if key is None:
+        key = secret_from_file(variable)
+    if key is None:
+        key = os.environ.get(variable, "")
     wrong = what_is_wrong_with_keys(key)
     if wrong is not None:
-        raise SettingsError(f"{variable}: {wrong}")
+        raise SettingsError(f"{where}: {wrong}")
     return ClientSettings(url or os.environ.get(f"{PREFIX}API_URL") or DEFAULT_API_URL, key)
 
 

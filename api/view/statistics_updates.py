@@ -32,7 +32,7 @@ _RATED = (
 )
 
 
-class Beat(NamedTuple):
+class StatisticsUpdate(NamedTuple):
     """One update as JSON; `problem` says why there are no figures now.
 
     No two have one number: so each is sent, also if nothing has changed.
@@ -44,7 +44,7 @@ class Beat(NamedTuple):
     problem: str | None = None
 
 
-class Pulse:
+class StatisticsUpdates:
     """The figures that all who watch share."""
 
     def __init__(self, view: View, clock_ms: Callable[[], int], every_s: float = _EVERY_S) -> None:
@@ -52,16 +52,16 @@ class Pulse:
         self._clock_ms = clock_ms
         self._samples: deque[tuple[int, dict[str, Any]]] = deque()
         self._count = 0
-        self.beats = Broadcast(self._take, every_s)
+        self.shared = Broadcast(self._take, every_s)
 
-    async def _take(self) -> Beat:
+    async def _take(self) -> StatisticsUpdate:
         self._count += 1
         try:
             short, kinds = self._figures()
         except ViewBehind as error:
             self._samples.clear()
-            return Beat(self._count, b"", b"", str(error))
-        return Beat(self._count, msgspec.json.encode(short), msgspec.json.encode(short | {"kinds": kinds}))
+            return StatisticsUpdate(self._count, b"", b"", str(error))
+        return StatisticsUpdate(self._count, msgspec.json.encode(short), msgspec.json.encode(short | {"kinds": kinds}))
 
     def _figures(self) -> tuple[dict[str, Any], dict[str, Any]]:
         now_ms = self._clock_ms()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class ViewWatch:
+class ViewLiveness:
     """`verdict` says what stands still, None if nothing does; `run` is its whole life."""
 
     def __init__(

@@ -1,8 +1,9 @@
-"""The desk of dead letters: one API process at a time acts on them, and what it writes is one transaction.
+"""The writer of dead letters: one API process at a time acts on them, and each of its writes is one transaction.
 
-All API processes share one transactional id. Who takes the desk fences the one who had it, so what that one had begun
-is gone or done, and then reads `dead-letters` up to its high watermark: past every act that was ever committed. A
-decision taken after that holds until the commit, because the commit fails if somebody took the desk meanwhile.
+All API processes share one transactional id. A process that takes over fences the writer before it, so the open
+transaction of that writer is aborted or committed. Then it reads `dead-letters` up to the high watermark: past every
+act that was ever committed. A decision taken after that holds until the commit, because the commit fails if another
+process has taken over meanwhile.
 
 Guarantee: of two processes that act on a letter at once one commits, and the other one sees that before it decides
 anew. Request, fact and act of a redrive are on their topics together or not at all, whatever crashes.
@@ -45,25 +46,25 @@ _ACKNOWLEDGED_TOO_LATE_S = 1.0
 """What a transaction's time-out is longer than our own patience, so that ours is what ends it."""
 
 
-class Desk(Protocol):
+class LetterWriter(Protocol):
     """What acting on dead letters needs; tests bring their own."""
 
-    async def take(self) -> None:
+    async def take_over(self) -> None:
         """Be the only one who acts, with a view that knows all acts. Raises `BrokerUnavailable`, `ViewBehind`."""
 
     async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
         """Write records together; returns by partition where `dead-letters` ends after them.
 
-        Raises `OutcomeUnknown` if the desk was lost, or the broker did not answer: taking it again tells what became
-        of them. Raises `RecordRefused` if nothing was written, and never will be.
+        Raises `OutcomeUnknown` if another process took over, or the broker did not answer: the next `take_over` tells
+        what became of them. Raises `RecordRefused` if nothing was written, and never will be.
         """
 
     async def close(self) -> None:
         """Let go of it."""
 
 
-class KafkaDesk:
-    """A `Desk` on a broker."""
+class KafkaLetterWriter:
+    """A `LetterWriter` on a broker."""
 
     def __init__(self, cluster: Cluster, settings: Settings, view: View) -> None:
         self._cluster = cluster
@@ -76,8 +77,8 @@ class KafkaDesk:
         self._ends: dict[int, int] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
 
-    async def take(self) -> None:
-        """See `Desk.take`."""
+    async def take_over(self) -> None:
+        """See `LetterWriter.take_over`."""
         if self._producer is None:
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -90,7 +91,7 @@ class KafkaDesk:
             raise ViewBehind(f"the read view is behind ({self._view.progress.lag_records} records)")
 
     async def commit(self, records: Iterable[Outgoing]) -> dict[int, int]:
-        """See `Desk.commit`."""
+        """See `LetterWriter.commit`."""
         producer = self._producer
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -110,7 +111,7 @@ class KafkaDesk:
         return written
 
     async def close(self) -> None:
-        """See `Desk.close`."""
+        """See `LetterWriter.close`."""
         self._let_go()
         await asyncio.gather(*self._abandoned, return_exceptions=True)
 
@@ -125,7 +126,7 @@ class KafkaDesk:
     async def _start(self) -> Any:
         producer = self._cluster.within(max(1_000, self._timeout_s * 1_000)).new_transactional_producer(
             self._names.desk_transactional_id,
-            client_id="ebs-api-desk",
+            client_id="ebs-api-letters",
             transaction_timeout_ms=round((self._timeout_s + _ACKNOWLEDGED_TOO_LATE_S) * 1_000),
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_BATCH_BYTES,
@@ -140,7 +141,7 @@ class KafkaDesk:
 
     async def _read_high_watermarks(self) -> dict[int, int]:
         """Return where the partitions end, beyond what open transactions of workers hide."""
-        async with self._cluster.reader("ebs-api-desk", isolation_level="read_uncommitted") as consumer:
+        async with self._cluster.reader("ebs-api-letters", isolation_level="read_uncommitted") as consumer:
             ends = await consumer.end_offsets(self._partitions)
         return {tp.partition: end for tp, end in ends.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from api.view.standstill import ViewWatch
+from api.view.liveness import ViewLiveness
 
 LIMIT_S = 60.0
 
@@ -22,7 +22,7 @@ class Bench:
         self.end: int | Exception = 10
         self.asked: list[TopicPartition] = []
         self.view: Any = SimpleNamespace(is_attached=True, offsets=lambda: {"objects": {0: self.position}}, refused={})
-        self.watch = ViewWatch(self.view, self, LIMIT_S, clock=lambda: self.now_s)
+        self.watch = ViewLiveness(self.view, self, LIMIT_S, clock=lambda: self.now_s)
 
     async def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the ends."""

@@ -1,4 +1,4 @@
-"""Where a consumer stands, and how far behind it is."""
+"""The positions of a consumer, and its lag."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from app.rules.freshness import Freshness
 
 
-class Standing(NamedTuple):
-    """Where a consumer stands: the next offsets, and how far behind they are."""
+class ConsumerProgress(NamedTuple):
+    """The next offsets of a consumer, and its lag."""
 
     positions: Offsets
     progress: Progress
 
 
-async def standing_of(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> Standing | None:
-    """Return where the consumer stands; None until every partition has been heard of once.
+async def progress_of(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> ConsumerProgress | None:
+    """Return positions and lag; None until every partition has been heard of once.
 
     Partitions that are held back, or that the broker cannot read, are left out, and nobody knows the lag meanwhile:
     they would look as if they stood still, and without a position the others would, in front of a transaction marker
-    (see `api.view.standstill`).
+    (see `api.view.liveness`).
     """
     held = consumer.paused() | consumer.refusals.lasting().keys()
     positions: Offsets = {}
@@ -47,4 +47,4 @@ async def standing_of(consumer: Any, freshness: Mapping[TopicPartition, Freshnes
         if fresh.as_of_ms is not None:
             as_of.append(fresh.as_of_ms)
     as_of_ms = min(as_of) if len(as_of) == len(freshness) else None
-    return Standing(positions, Progress(None if held else lag_records, as_of_ms, min(heard)))
+    return ConsumerProgress(positions, Progress(None if held else lag_records, as_of_ms, min(heard)))
