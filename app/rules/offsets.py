@@ -5,8 +5,8 @@ into the commit's metadata, so that after a crash exactly the unfinished tasks r
 twice. (Confluent's Parallel Consumer keeps finished offsets there too.)
 
 Encoding: "1:" and base64 of run lengths from the watermark on; each run is a varint of length * 4 + state. Everything
-beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `owner_lives` has
-the last few.
+beyond the last run is untouched. Kafka allows 4,096 bytes of metadata (`offset.metadata.max.bytes`); `owner_lives`
+and the ends of changelogs have the last few.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_METADATA_BYTES = 4_096
+MAX_ENDS_BYTES = 48
+"""Of what each commit says of the changelog of the worker's one table (`app.streaming.told_ends`)."""
 
 _FORMAT = "1:"
-_MAX_PACKED_BYTES = (MAX_METADATA_BYTES - len(_FORMAT) - MAX_LIFE_BYTES) // 4 * 3
+_MAX_PACKED_BYTES = (MAX_METADATA_BYTES - len(_FORMAT) - MAX_LIFE_BYTES - MAX_ENDS_BYTES) // 4 * 3
 _WAITING, _STARTED, _FINISHED = 0, 1, 2
 _COMPACT_SLACK = 1_024
 

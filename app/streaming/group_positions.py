@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from app.kafka.fencing import fetch_stable_offsets
 from app.kafka.leader_epochs import read_epoch_ends
 from app.kafka.topic_metadata import read_topics
+from app.streaming.told_ends import split_ends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,7 +43,8 @@ _MAX_END_LOOKS = 30
 class GroupPositions(NamedTuple):
     """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids.
 
-    `kept_to`: up to where each log still is the one that was worked (`leader_epochs`).
+    `kept_to`: up to where each log still is the one that was worked (`leader_epochs`). The metadata of the commits is
+    without what they tell of changelogs: `told_ends`, by partition number and table.
     """
 
     committed: Mapping[TopicPartition, CommittedOffset]
@@ -50,6 +52,17 @@ class GroupPositions(NamedTuple):
     kept_to: Mapping[TopicPartition, int]
     topic_ids: Mapping[str, str]
     cluster_id: str
+    told_ends: Mapping[int, Mapping[str, int]]
+
+
+def told_ends_of(committed: Mapping[TopicPartition, CommittedOffset]) -> dict[int, dict[str, int]]:
+    """Return the ends of changelogs that commits tell, by partition number and table: the newest commit's."""
+    told: dict[int, dict[str, int]] = {}
+    for tp, one in committed.items():
+        by_table = told.setdefault(tp.partition, {})
+        for table, end in split_ends(one.metadata)[1].items():
+            by_table[table] = max(end, by_table.get(table, 0))
+    return told
 
 
 async def read_positions(
@@ -88,7 +101,9 @@ async def read_positions(
     except _NotWanted:
         return None
     kept_to = {tp: min(one.stop, ends.get(tp, one.stop)) for tp, one in logs.items()}
-    return GroupPositions(committed, logs, kept_to, topic_ids, cluster_id)
+    told_ends = told_ends_of(committed)
+    committed = {tp: one._replace(metadata=split_ends(one.metadata)[0]) for tp, one in committed.items()}
+    return GroupPositions(committed, logs, kept_to, topic_ids, cluster_id, told_ends)
 
 
 class _NotWanted(Exception):

@@ -25,7 +25,8 @@ behind was written after a broker had lost records (`leader_epochs`).
 A table may lose its rows, too: its changelog is deleted and made anew, or a broker loses the log. An empty table looks
 like one that was never written. So the first step in each partition writes a note to each changelog, and names the
 changelogs in the row above. Where a group has worked and a note is missing, `check_tables` refuses until a person has
-decided. Notes have the empty key, which no row has, and never reach a table's store.
+decided. Notes have the empty key, which no row has, and never reach a table's store. A changelog that has lost its
+newest rows only still has its note, but it ends before the end that the commits tell (`told_ends`, `check_ends`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.errors import OffsetsLost
+from app.streaming.told_ends import split_ends
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -79,7 +81,7 @@ def decode_notes(data: bytes | None) -> dict[str, OffsetNote]:
 
 def decided(metadata: str, topic_id: str) -> str:
     """Return the metadata of a commit that a person has asked for, of an offset in the topic of this id."""
-    return f"{metadata.partition(_DECIDED)[0]}{_DECIDED}{topic_id[:_ID_CHARS]}"
+    return f"{split_ends(metadata)[0].partition(_DECIDED)[0]}{_DECIDED}{topic_id[:_ID_CHARS]}"
 
 
 def has_decision(metadata: str) -> bool:
@@ -185,6 +187,16 @@ def check_tables(
             f"made anew, or the broker has lost its log): {_decide_tables(group_id)}"
         )
     return {name: note for name, note in notes.items() if name not in lost}
+
+
+def check_ends(number: int, told: Mapping[str, int], ends: Mapping[str, int], *, group_id: str) -> None:
+    """Raise `OffsetsLost` if a changelog of a partition, by table, ends before the end that the commits tell."""
+    short = [f"{group_id}-{table}-changelog" for table, end in told.items() if ends.get(table, end) < end]
+    if short:
+        raise OffsetsLost(
+            f"{group_id} has worked partition {number}, but the newest rows of {' and '.join(short)} are gone (the "
+            f"broker has lost the end of its log): {_decide_tables(group_id)}"
+        )
 
 
 def changed_notes(

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 
 from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
 from app.streaming.group_positions import GroupPositions, read_positions
-from app.streaming.offset_notes import check_tables, starting_point
+from app.streaming.offset_notes import check_ends, check_tables, starting_point
 from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress, restore_stores
 from app.streaming.tables import StoreMemory, TableStore
@@ -198,6 +198,13 @@ class Ownership:
             self._cluster,
             targets,
             wanted=lambda tp: self._owns(by_number[tp.partition]),
+            told_ends={
+                TopicPartition(table.changelog_name, number): end
+                for number in by_number
+                for table in self._tables()
+                if (end := positions.told_ends[number].get(table.name)) is not None
+            },
+            check_ends=lambda: self._check_ends(owned, positions),
             stall_timeout_s=_RESTORE_STALL_S,
             progress=progress,
         )
@@ -259,6 +266,11 @@ class Ownership:
                 partition.kept_to[topic] = positions.kept_to[tp]
                 self.leader_epochs[tp] = positions.committed[tp].leader_epoch
         return starts
+
+    def _check_ends(self, partitions: Sequence[Partition], positions: GroupPositions) -> None:
+        for partition in partitions:
+            ends = {table: store.changelog_end for table, store in partition.stores.items()}
+            check_ends(partition.number, positions.told_ends[partition.number], ends, group_id=self.group_id)
 
     def _check_tables(self, partition: Partition, positions: GroupPositions) -> dict[str, OffsetNote]:
         if self.notes_table not in partition.stores:

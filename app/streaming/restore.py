@@ -5,16 +5,20 @@ owner can commit nothing more (KIP-447), and what it had committed is decided. T
 everything that belongs to those offsets lies below it. Then a read_committed read up to that watermark, not to the
 last stable offset: a dead worker's open transaction holds the stable offset back for up to its time-out, and what
 lies behind it would be missing at the next owner (1,281 objects were lost from the windows that way in a fault run).
+A new leader may not know its high watermark at once, so a changelog that ends before the end that the commits tell
+(`told_ends`) is asked for again. If it stays so short, its tail is lost: the caller decides what that means.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from app.errors import RestoreFailed
 from app.streaming.offset_notes import NOTE_KEY
+from app.streaming.told_ends import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _PARTITION_FETCH_BYTES = 1 << 20
 _POLL_MS = 200
+_MAX_END_LOOKS = 30
+_END_LOOK_S = 0.1
 
 
 class RestoreProgress:
@@ -47,16 +53,24 @@ async def restore_stores(
     *,
     wanted: Callable[[TopicPartition], bool],
     stall_timeout_s: float,
+    told_ends: Mapping[TopicPartition, int],
+    check_ends: Callable[[], None] = lambda: None,
     progress: RestoreProgress | None = None,
 ) -> int:
-    """Read each changelog partition into its store; returns how many rows were read.
+    """Read each changelog partition into its store, and tell the store its end; returns how many rows were read.
 
+    `told_ends` are the ends that the commits tell, where they do. `check_ends` is called once the stores know theirs,
+    and may raise: a log that has lost its tail may lack the marker of a transaction, and the read would never end.
     A partition that is no longer `wanted` (it was revoked meanwhile) is left alone. Raises `RestoreFailed` after
     `stall_timeout_s` without any progress.
     """
     if not targets:
         return 0
-    ends = {tp: end for tp, end in (await _high_watermarks(cluster, list(targets))).items() if end > 0}
+    ends = await _read_ends(cluster, list(targets), told_ends)
+    for tp, end in ends.items():
+        targets[tp].changelog_end = end
+    check_ends()
+    ends = {tp: end for tp, end in ends.items() if end > 0}
     if not ends:
         return 0
     async with cluster.reader(
@@ -67,6 +81,18 @@ async def restore_stores(
         return await _read_to(
             consumer, ends, targets, wanted, stall_timeout_s, progress=progress or RestoreProgress(len(ends))
         )
+
+
+async def _read_ends(
+    cluster: Cluster, partitions: list[TopicPartition], told_ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    ends = await _high_watermarks(cluster, partitions)
+    for _ in range(_MAX_END_LOOKS):
+        if all(ends[tp] >= end or end == LOST for tp, end in told_ends.items()):
+            break
+        await asyncio.sleep(_END_LOOK_S)
+        ends = await _high_watermarks(cluster, partitions)
+    return ends
 
 
 async def _high_watermarks(cluster: Cluster, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:

@@ -57,11 +57,13 @@ class StoreMemory:
 class TableStore:
     """The committed rows of one table in one partition: bytes to bytes, in key order.
 
-    `note` is what `offset_notes` keeps in the changelog: no row, and None if a restore has found none.
+    `note` is what `offset_notes` keeps in the changelog: no row, and None if a restore has found none. `changelog_end`
+    is the offset behind the last record that is known to be in the changelog.
     """
 
     def __init__(self, path: Path, memory: StoreMemory) -> None:
         self.note: bytes | None = None
+        self.changelog_end = 0
         self._path = path
         try:
             self._database = Rdict(str(path), memory.options())

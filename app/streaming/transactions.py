@@ -12,6 +12,7 @@ Why nothing is lost and nothing counts twice:
   again is cut off. A batch that starts above it would be a hole: the process ends instead.
 - A rebalance waits for the step in hand, and no step begins before the new assignment is known.
 - What another worker may have had meanwhile is claimed anew: stable offsets first, then the tables (`restore`).
+- Rows that get an offset below the known end of their changelog end the worker (`changelog_ends`).
 - Any doubt about a transaction ends the process (crash only); stores are written after the commit.
 """
 
@@ -22,9 +23,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import StepFailed
 from app.kafka.leader_epochs import NO_EPOCH
+from app.streaming.changelog_ends import ChangelogEnds
 from app.streaming.gathered_batches import MAX_STEP_RECORDS, GatheredBatches
 from app.streaming.step import Step
 from app.streaming.topic_limits import TopicLimits
@@ -166,17 +169,38 @@ class Transactions:
         if outputs and not step.offsets:
             # Without offsets the coordinator of the group is never asked, and a worker left behind could write.
             raise StepFailed("a step that sends must commit offsets")
+        ends = ChangelogEnds(self.ownership, step.offsets)
         if step.offsets:
             sent = [await producer.send_batch(builder, topic, partition=number) for topic, number, builder in outputs]
-            await asyncio.gather(*sent)
+            ends.follow(outputs, await asyncio.gather(*sent))
+            if ends.lost:
+                await self._tell_lost(step, ends)
             # One after the other: the broker verifies each against the transaction (KIP-890), and of two at once it
             # fails the first, which aiokafka then sends again 100 ms later (seen as NOT_ENOUGH_REPLICAS).
-            await producer.send_offsets_to_transaction(step.offsets, self.ownership.group_id)
+            await producer.send_offsets_to_transaction(ends.with_offsets(step.offsets), self.ownership.group_id)
         await producer.commit_transaction()
         step.apply()
+        ends.keep()
         self.committed_count += 1
         self.committed_at_s = time.time()
         if step.offsets:
             record_count = sum(builder.record_count() for _, _, builder in outputs)
             for observe in self.step_observers:
                 observe(record_count, time.perf_counter() - self._began_at_s)
+
+    async def _tell_lost(self, step: Step, ends: ChangelogEnds) -> NoReturn:
+        """Commit that changelogs are too short, instead of the step: what it has sent makes them longer again.
+
+        The new producer has the id of the step's, whose transaction is aborted by that.
+        """
+        producer = self._new_producer(self._membership)
+        await producer.start()
+        await producer.begin_transaction()
+        before = {}
+        for tp in step.offsets:
+            partition = self.ownership.partitions[tp.partition]
+            before[tp] = OffsetAndMetadata(partition.next_offsets[tp.topic], partition.metadata[tp.topic])
+        await producer.send_offsets_to_transaction(ends.with_offsets(before), self.ownership.group_id)
+        await producer.commit_transaction()
+        lost = " and ".join(f"{name} from offset {offset} on" for name, offset in ends.lost.items())
+        raise StepFailed(f"the broker has lost rows of {lost}: the table is longer than its changelog")

@@ -217,10 +217,11 @@ class LocalSystem:
             return
         while not request.stop.is_set():
             await _unless_stopped(request, kafka.wait_until_ended())
+            await _unless_stopped(request, self._until_room(kafka))
             for tries_left in reversed(range(_KAFKA_TRIES)):
                 if request.stop.is_set():
                     return
-                self._say(f"Apache Kafka restarts because {why_ended(kafka.exit_code or 0)}; its log: {kafka.log_path}")
+                self._say(f"Apache Kafka restarts because {_why_kafka_ended(kafka)}; its log: {kafka.log_path}")
                 try:
                     await _unless_stopped(request, kafka.start())
                     break
@@ -228,6 +229,19 @@ class LocalSystem:
                     if tries_left == 0:
                         raise
                     await asyncio.sleep(_KAFKA_PAUSE_S)
+
+    async def _until_room(self, kafka: EmbeddedKafka) -> None:
+        """Wait while the disk is full: Kafka could not start, and the programs go on once it is there again."""
+        full = kafka.why_no_room()
+        if full:
+            self._say(f"Apache Kafka has ended, and {full}. It starts again by itself then; its log: {kafka.log_path}")
+        while kafka.why_no_room():  # noqa: ASYNC110  # the system tells no event of it
+            await asyncio.sleep(_KAFKA_PAUSE_S)
+
+
+def _why_kafka_ended(kafka: EmbeddedKafka) -> str:
+    code = kafka.exit_code or 0
+    return why_ended(code) if code < 0 else f"it ended with exit code {code}"  # a code of ours means something else
 
 
 async def _stop(kafka: EmbeddedKafka, request: StopRequest) -> None:

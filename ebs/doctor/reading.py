@@ -18,7 +18,7 @@ from app.kafka.transactional_producer import transaction_version
 from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
-from app.streaming.group_positions import read_commits
+from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
@@ -180,15 +180,22 @@ async def _without_rows(
     commits: Mapping[TopicPartition, tuple[CommittedOffset, int]],
     topics: Mapping[str, TopicFacts],
 ) -> dict[str, list[int]]:
-    """Return by changelog the partitions that a group has worked without a record there: a note is the least."""
+    """Return by changelog the partitions that a group has worked and whose rows are gone.
+
+    Without any record there (a note is the least), or with an end before the one that the commits tell.
+    """
     kept = {tp.partition: one for tp, (one, _) in commits.items() if one.offset > NOTHING_COMMITTED}
     worked = {number for number, one in kept.items() if not has_decision(one.metadata)}
+    told = told_ends_of({tp: one for tp, (one, _) in commits.items()})
     found: dict[str, list[int]] = {}
     for name in topics:
         if name.startswith(f"{group_id}-") and name.endswith("-changelog"):
-            empty = worked - await _written_numbers(consumer, name, topics)
-            if empty:
-                found[name] = sorted(empty)
+            table = name.removeprefix(f"{group_id}-").removesuffix("-changelog")
+            ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
+            empty = worked - {tp.partition for tp, end in ends.items() if end > 0}
+            short = {tp.partition for tp, end in ends.items() if told.get(tp.partition, {}).get(table, 0) > end}
+            if empty or short:
+                found[name] = sorted(empty | short)
     return found
 
 

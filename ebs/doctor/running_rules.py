@@ -57,8 +57,8 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         why = "new records lie before its committed offsets, so its workers refuse to start: they would be skipped"
         yield Finding(Severity.ERROR, group.group_id, said, why, decide)
     for changelog, numbers in group.without_rows.items():
-        said = f"it has worked, and {_partitions_of(changelog, numbers)} has no rows"
-        why = "the topic was made anew, or lost: its workers refuse to start, as empty tables make wrong results"
+        said = f"it has worked, and {_partitions_of(changelog, numbers)} has lost rows"
+        why = "the topic was made anew, or the broker lost them: its workers refuse to start with incomplete tables"
         fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (goes on without these rows)"
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.unowned:

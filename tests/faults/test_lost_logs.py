@@ -57,6 +57,29 @@ async def lose_logs(broker: EmbeddedKafka, topic: str) -> None:
     await broker.start()
 
 
+async def lose_tails(broker: EmbeddedKafka, topic: str) -> None:
+    """Take the newest records of a topic from the broker while it is down, as a power cut does."""
+    broker.kill()
+    logs = list((broker.directory / "log").glob(f"{topic}-[0-9]/*.log"))
+    assert PARTITIONS == len(logs)
+    for log in logs:
+        ends = _transaction_ends(log.read_bytes())
+        with log.open("r+b") as file:
+            file.truncate(ends[len(ends) * 3 // 4 - 1])
+    await broker.start()
+
+
+def _transaction_ends(data: bytes) -> list[int]:
+    """Return behind which bytes of a log a transaction's marker ends (KIP-98: length at 8, attributes at 21)."""
+    ends, start = [], 0
+    while start < len(data) - 23:
+        end = start + 12 + int.from_bytes(data[start + 8 : start + 12])
+        if data[start + 22] & 0x20:
+            ends.append(end)
+        start = end
+    return ends
+
+
 async def work(broker: EmbeddedKafka, fleet: Fleet, count: int) -> list[str]:
     """Feed objects and wait until they are finished; returns their ids."""
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
@@ -101,6 +124,40 @@ async def test_table_whose_changelog_was_made_anew_is_refused_until_a_person_dec
     accepted += await work(broker, fleet, 40)
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, found
+
+
+@pytest.mark.usefixtures("settings")
+async def test_changelog_that_has_lost_its_tail_is_refused(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Behind a running worker, also if that worker makes the log longer again, and behind a stopped one."""
+    for role in ROLES:
+        fleet.start(role, **SOON_MISSED)
+    await all_ready(fleet)
+    for _ in range(3):  # so that the note, in the first step's batch, is not in the tail
+        await work(broker, fleet, 40)
+    await lose_tails(broker, SEEN_CHANGELOG)
+    await feed(broker.bootstrap, 800, partitions=PARTITIONS)
+    await ended(fleet, EXIT_STEP_FAILED, "distribution-1")
+    assert f"the broker has lost rows of {SEEN_CHANGELOG}" in fleet.workers["distribution-1"].log()
+    await refused_until_decided(fleet)
+    await work(broker, fleet, 40)
+    await fleet.terminate("distribution-1")
+    await lose_tails(broker, SEEN_CHANGELOG)
+    fleet.start("distribution", **SOON_MISSED)
+    await refused_until_decided(fleet)
+
+
+async def refused_until_decided(fleet: Fleet) -> None:
+    """See distribution refuse to start for its lost rows, and go on after a decision."""
+    fleet.revive()
+    await ended(fleet, EXIT_CONFIGURATION, "distribution-1")
+    assert f"the newest rows of {SEEN_CHANGELOG} are gone" in fleet.workers["distribution-1"].log()
+    told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
+    assert f"{SEEN_CHANGELOG} (partition" in told.stdout
+    assert "ebs offsets reset --role distribution --to committed" in told.stdout
+    done = await ebs("offsets", "reset", "--role", "distribution", "--to", "committed")
+    assert (0, True) == (done.exit_code, "4 offsets set" in done.stdout), done.output
+    fleet.revive()
+    await all_ready(fleet)
 
 
 @pytest.mark.usefixtures("settings")

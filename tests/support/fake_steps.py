@@ -26,6 +26,7 @@ class FakeStore:
     def __init__(self, rows: Mapping[bytes, bytes] | None = None) -> None:
         self.rows = dict(rows or {})
         self.note: bytes | None = None
+        self.changelog_end = 0
         self.get = self.rows.get
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:

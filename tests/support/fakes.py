@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from aiokafka import TopicPartition
 from aiokafka.record import MemoryRecords
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from app.errors import Unreadable
 from app.kafka.fencing import Membership
@@ -114,11 +114,12 @@ class FakeProducer:
     """A transactional producer; what is committed appears in `records`, `offsets` and `commits`.
 
     `calls` lists what was asked of it in order. `gate`, while cleared, holds every commit. `failures` are raised
-    by the call of that name.
+    by the call of that name. `changelog_offsets` are the offsets that batches get; others are answered without one.
     """
 
     def __init__(self) -> None:
         self.client = object()
+        self.changelog_offsets: dict[TopicPartition, int] = {}
         self.calls: list[str] = []
         self.batch_sizes: list[int] = []
         self.records: list[Sent] = []
@@ -132,8 +133,9 @@ class FakeProducer:
         self._open_offsets: dict[TopicPartition, OffsetAndMetadata] = {}
 
     async def start(self) -> None:
-        """Connect."""
+        """Connect; a transaction that is open under this id is aborted."""
         self._called("start")
+        self._open = None
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -145,15 +147,17 @@ class FakeProducer:
         assert self._open is None, "a transaction is open already"
         self._open, self._open_offsets = [], {}
 
-    async def send_batch(self, builder: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(self, builder: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[RecordMetadata]:
         """Take a batch into the open transaction."""
         self._called("send")
         assert self._open is not None, "no transaction is open"
         data = bytes(builder._build())
         self.batch_sizes.append(len(data))
         self._open += [Sent(topic, partition, *rest) for rest in _read(data)]
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        sent.set_result(None)
+        tp = TopicPartition(topic, partition)
+        sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        offset = self.changelog_offsets.get(tp, -1)
+        sent.set_result(RecordMetadata(topic, partition, tp, offset, None, 0, 0))
         return sent
 
     def commit_with(self, leader_epochs: Mapping[TopicPartition, int]) -> None:

@@ -257,7 +257,7 @@ def test_healthy_system_has_nothing_but_ok():
             {},
             "error",
             "ebs-statistics",
-            "c (partition 1) has no rows",
+            "c (partition 1) has lost rows",
             "ebs offsets reset --role statistics --to committed",
         ),
         (

@@ -11,7 +11,7 @@ from histories import SEEDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.rules.offsets import MAX_METADATA_BYTES, PartitionProgress
+from app.rules.offsets import MAX_ENDS_BYTES, MAX_METADATA_BYTES, PartitionProgress
 from app.rules.owner_lives import MAX_LIFE_BYTES
 
 OPERATIONS = ["take", "start", "start", "start", "finish", "finish", "commit", "commit", "crash"]
@@ -196,7 +196,7 @@ def test_metadata_that_would_not_fit_is_none_until_it_fits_again():
         last = metadata
         for offset in itertools.islice(finish_next, 50 if len(last) < MAX_METADATA_BYTES - 200 else 1):
             progress.finish(offset)
-    assert MAX_METADATA_BYTES - 4 < len(last) + MAX_LIFE_BYTES <= MAX_METADATA_BYTES
+    assert MAX_METADATA_BYTES - 4 < len(last) + MAX_LIFE_BYTES + MAX_ENDS_BYTES <= MAX_METADATA_BYTES
     for offset in range(0, 5_000, 2):
         progress.finish(offset)
     assert progress.encode() is not None
