@@ -135,7 +135,7 @@ class Distributor:
             max_task_count=self._max_task_count,
             at_ms=at_ms,
             spread=self._spread,
-            splits=project is not None and project.has("split", event.kind),
+            splits=project is not None and event.asked_tasks is None and project.has("split", event.kind),
             joins=project is not None and project.has("join", event.kind),
         )
         requests = [(partition, request.task_id.encode(), encode(request)) for partition, request in made.requests]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms, object_links
@@ -23,9 +24,13 @@ from api.server import problems
 from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
-from app.rules.ledger_rows import known_task, sequences_of
+from app.events import JOIN_SEQUENCE
+from app.rules.ledger_rows import has_result, known_task, sequences_of
 from app.rules.ledger_states import state_of_object, state_of_task
 from app.rules.waiting import END, parse_until
+
+if TYPE_CHECKING:
+    from api.view.view import Found
 
 router = APIRouter(prefix="/objects", tags=["objects"])
 
@@ -96,15 +101,25 @@ async def read_object(
     except ValueError as error:
         raise problems.invalid([{"detail": str(error), "parameter": "until"}]) from None
     if wait is None:
-        answer = describe_found(object_id, await find_object(object_id, parts))
+        answer = await _detail(parts, object_id, await find_object(object_id, parts))
         return json_response({**answer, "wait": None, "view": describe_view(parts.view, now_ms(parts))})
     waited = await wait_until(request, parts, object_id, wanted, wait)
     answer = {
-        **describe_found(object_id, waited.found),
+        **await _detail(parts, object_id, waited.found),
         "wait": {"until": sorted(wanted), "outcome": waited.outcome},
         "view": describe_view(parts.view, now_ms(parts)),
     }
     return json_response(answer, headers={WAIT_HEADER: waited.outcome})
+
+
+async def _detail(parts: Parts, object_id: str, found: Found) -> dict[str, Any]:
+    """Return an object as people read it, with what its join returned."""
+    row = row_of(found)
+    returned = b""
+    if row.join is not None and has_result(row.join):
+        (joined,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
+        returned = joined.result
+    return {**describe_found(object_id, found), "result": msgspec.Raw(returned) if returned else None}
 
 
 @router.get(

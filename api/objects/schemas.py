@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
-from app.events import MAX_TASKS
+from app.events import JOIN_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome  # noqa: TC001  # pydantic reads annotations when it runs
 
@@ -66,6 +66,7 @@ class WaitAnswer(BaseModel):
 class ObjectDetail(ObjectAnswer):
     """An object and the progress of its tasks."""
 
+    result: Any = Field(description="What the join returned; null: there is no join, or it has not finished")
     wait: WaitAnswer | None = Field(description="null: the request had no `wait`")
     view: ViewAnswer
 
@@ -96,7 +97,7 @@ class TasksQuery(BaseModel):
     limit: int = Field(
         100, ge=1, le=1_000, description="Maximum number of tasks; a page has fewer if results are large"
     )
-    cursor: int | None = Field(None, ge=0, lt=MAX_TASKS, description="`next_cursor` of the previous page")
+    cursor: int | None = Field(None, ge=0, le=JOIN_SEQUENCE, description="`next_cursor` of the previous page")
 
 
 class RunningTaskAnswer(TaskAnswer):

@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
 _REQUEST_BODY = {
     "requestBody": {
         "required": False,
-        "description": "Without a body the API generates an object. If handlers are set: 422 (see EBS_GENERATE)",
+        "description": "Without a body the API generates an object. If a project is set: 422 (see EBS_GENERATE)",
         "content": {
             "application/json": {
                 "schema": {"$ref": f"#/components/schemas/{schemas.ObjectRequest.__name__}"},
@@ -98,7 +98,7 @@ async def create_object(
 ) -> Response:
     """Return 202 when Kafka has stored the object, or all of them.
 
-    Without a body the API generates an object, unless handlers are set.
+    Without a body the API generates an object, unless a project is set.
     """
     key = body.read_key(request)
     wanted = await body.read_payload(request, parts.settings.max_body_bytes)

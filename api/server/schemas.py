@@ -46,11 +46,11 @@ class ObjectRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: str = Field("", description="Default: a generated name, or empty if handlers are set")
+    name: str = Field("", description="Default: a generated name, or empty if a project is set")
     content: Any = Field(
         None,
         description="Any JSON value, at most 500 levels deep: what the handler gets, unless `tasks` has items. "
-        "Default: 100 to 200 generated characters, or null if handlers are set",
+        "Default: 100 to 200 generated characters, or null if a project is set",
     )
     kind: Kind = Field("default", description="Selects the handler and the statistics")
     tasks: TaskNumber | Items = Field(
@@ -175,7 +175,8 @@ class TaskAnswer(BaseModel):
     """One task; `result` is the JSON that its handler returned."""
 
     id: str
-    sequence: int
+    sequence: int = Field(description="From 0; 10000 is the split, 10001 the join")
+    role: Literal["task", "split", "join"]
     state: TaskState
     attempts: int
     created_at_ms: MaybeEpochMs

@@ -18,7 +18,7 @@ from app.rules import idempotency
 from app.rules.distribution import why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
-from app.settings.project import handled_kinds, makes_objects_up
+from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,9 @@ def prepare(
         made_up_name, made_up_content = generated.name_and_content(object_id)
         name = made_up_name if name is UNSET else name
         content = msgspec.Raw(encode(made_up_content)) if content is UNSET else content
-    task_count = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
+    task_count = payload.tasks
+    if task_count is UNSET and not splits_by_itself(settings, payload.kind):
+        task_count = settings.tasks_per_object
     event = ObjectCreated(
         id=object_created_id(object_id),
         object_id=object_id,

@@ -63,6 +63,12 @@ def handled_kinds(settings: Settings) -> frozenset[str] | None:
     return None if project is None else project.kinds
 
 
+def splits_by_itself(settings: Settings, kind: str) -> bool:
+    """Return whether a function splits the objects of a kind that bring no tasks of their own."""
+    project = project_of(settings)
+    return project is not None and project.has("split", kind)
+
+
 def makes_objects_up(settings: Settings) -> bool:
     """Return whether a request that says nothing makes an object: made-up work is nothing for a user's functions."""
     return settings.generate or not settings.project

@@ -14,7 +14,7 @@ def test_object_is_submitted_and_followed_to_its_end(system, visit, visitor):
     page.get_by_label("Name").fill("followed")
     page.get_by_label("Kind").fill("gated")
     page.get_by_label("Tasks").fill("4")
-    page.get_by_label("Content").fill("<script>window.evil = 1</script>")
+    page.get_by_label("Content", exact=True).fill("<script>window.evil = 1</script>")
     visitor.shoot(page, "form")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("followed")

@@ -31,7 +31,7 @@ class Counted(msgspec.Struct):
 
 
 @project.split(KIND, attempts=3)
-def words(task: Task[str], context: Context) -> Iterator[Item]:
+def words(task: Task, context: Context) -> Iterator[Item]:
     """Yield the words of the name, each as a task of that name."""
     note(task, context)
     for word in str(task.name).split():
