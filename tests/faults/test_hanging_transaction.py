@@ -2,7 +2,7 @@
 
 A restore that stops at the last stable offset misses all that was committed behind an open transaction (1,281 objects
 were lost from the windows that way once): the first test sees that a restore waits, the second one takes the mechanism
-out and sees the loss.
+out and sees that the loss is noticed.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ async def test_a_restore_waits_for_what_is_behind_an_open_transaction(broker: Em
     assert [] == found, "\n".join([*found, fleet.last_words()])
 
 
-async def test_a_restore_up_to_the_stable_offset_loses_counts(broker: EmbeddedKafka, fleet: Fleet) -> None:
-    """With the last stable offset in its place, what the second worker commits is missing at the third one."""
+async def test_a_restore_up_to_the_stable_offset_is_noticed(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """With the last stable offset in its place, what the second worker committed is missing: the third one refuses."""
     lives = Lives(broker, fleet, broken="watermark")
     await lives.first_one_dies()
     lives.start("statistics-2")
@@ -125,13 +125,10 @@ async def test_a_restore_up_to_the_stable_offset_loses_counts(broker: EmbeddedKa
     fleet.kill("statistics-2")
     del fleet.workers["statistics-2"]
     third = lives.start("statistics-3")
-    await until(lambda: said([third], "are ready: "), "the third worker to be ready", fleet=fleet)
+    await until(lambda: third.exit_code is not None, "the third worker to end", fleet=fleet)
+    assert 1 == third.exit_code
+    assert "the newest rows of" in third.log()
     await lives.end_transaction()
-    await lives.feed()
-    async with Follower(broker.bootstrap, PARTITIONS) as follower:
-        await until(lambda: follower.has_finished_objects(2 * OBJECTS), "the third worker's commits", fleet=fleet)
-    found = await differences(broker.bootstrap, accepted=lives.accepted)
-    assert any(": window " in one or ": total " in one for one in found), found
 
 
 async def test_survivors_end_a_dead_workers_transaction(broker: EmbeddedKafka, fleet: Fleet) -> None:
