@@ -22,7 +22,7 @@ What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
 The end is where the log ends now, or where the log of the leader epoch of the commit ends, if that is less: what lies
 behind was written after a broker had lost records (`leader_epochs`).
 
-A table may lose its rows, too: its changelog is deleted and made anew, or a broker loses the log. An empty table looks
+A table may lose its rows, too: its changelog is deleted and recreated, or a broker loses the log. An empty table looks
 like one that was never written. So the first step in each partition writes a note to each changelog, and names the
 changelogs in the row above. Where a group has worked and a note is missing, `check_tables` refuses until a person has
 decided. Notes have the empty key, which no row has, and never reach a table's store. A changelog that has lost its
@@ -156,7 +156,7 @@ def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *
         return
     name = f"{tp.topic}-{tp.partition}"
     now = (
-        f"it ends at {log_end}: the broker has lost records, or the topic was made anew"
+        f"it ends at {log_end}: the broker has lost records, or the topic was recreated"
         if worked_to > log_end
         else f"the broker has lost its records from {kept_to} on, and has others there now, up to {log_end}"
     )
@@ -184,18 +184,23 @@ def check_tables(
     if lost and has_worked:
         raise OffsetsLost(
             f"{group_id} has worked partition {number}, but the rows of {' and '.join(lost)} are gone (the topic was "
-            f"made anew, or the broker has lost its log): {_decide_tables(group_id)}"
+            f"recreated, or the broker has lost its log): {_decide_tables(group_id)}"
         )
     return {name: note for name, note in notes.items() if name not in lost}
 
 
 def check_ends(number: int, told: Mapping[str, int], ends: Mapping[str, int], *, group_id: str) -> None:
     """Raise `OffsetsLost` if a changelog of a partition, by table, ends before the end that the commits tell."""
-    short = [f"{group_id}-{table}-changelog" for table, end in told.items() if ends.get(table, end) < end]
+    short = {table: ends[table] for table, end in told.items() if ends.get(table, end) < end}
     if short:
+        names = " and ".join(f"{group_id}-{table}-changelog" for table in short)
+        if any(short.values()):
+            lost, why = "newest rows", "the broker has lost the end of its log"
+        else:
+            lost, why = "rows", "the topic was recreated, or the broker has lost its log"
         raise OffsetsLost(
-            f"{group_id} has worked partition {number}, but the newest rows of {' and '.join(short)} are gone (the "
-            f"broker has lost the end of its log): {_decide_tables(group_id)}"
+            f"{group_id} has worked partition {number}, but the {lost} of {names} are gone ({why}): "
+            f"{_decide_tables(group_id)}"
         )
 
 
