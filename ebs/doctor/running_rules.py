@@ -58,7 +58,7 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, group.group_id, said, why, decide)
     for changelog, numbers in group.without_rows.items():
         said = f"it has worked, and {_partitions_of(changelog, numbers)} has lost rows"
-        why = "the topic was made anew, or the broker lost them: its workers refuse to start with incomplete tables"
+        why = "the topic was recreated, or the broker lost them: its workers refuse to start with incomplete tables"
         fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (goes on without these rows)"
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.unowned:
