@@ -19,8 +19,10 @@ from app.rules.follow_ups import FollowUps
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_expiry import (
     TIMES_KEY,
+    TOLD_TO_KEY,
     StreamTimes,
     decode_times,
+    decode_told_to,
     encode_times,
     is_of_expired,
     ledger_retention,
@@ -80,10 +82,11 @@ class Bookkeeper:
         times = decode_times(stored) if stored else StreamTimes()
         tally = Tally()
         forgotten_before_ms = times.ledger_ms - self._retention.ended_ms
+        told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
         rows = _Rows(step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition), forgotten_before_ms)
         for batch in batches:
             if self._keep_ledger:
-                self._join(step, batch, times, rows, tally)
+                self._join(step, batch, times, rows, tally, told_to)
             else:
                 self._count(step, batch, times, tally)
         self._follow_up(step, partition, rows.follow_ups)
@@ -95,19 +98,22 @@ class Bookkeeper:
             self._sweep.remember(step, batches, rows.born, times)
             self._sweep.sweep(step, batches, times)
 
-    def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
+    def _join(  # noqa: PLR0917  # all that the loop works on
+        self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally, told_to: int
+    ) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
         is_object = batch.topic == self._objects
         apply: Any = apply_object_created if is_object else apply_task_event
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
-        row_of, at, results, follow_ups = rows.of, tally.at, rows.results, rows.follow_ups
-        for event, timestamp_ms in self._events(step, batch):
+        row_of, at, results = rows.of, tally.at, rows.results
+        for record, (event, timestamp_ms) in zip(batch.records, self._events(step, batch), strict=True):
             if timestamp_ms > newest_ms:
                 newest_ms = timestamp_ms
                 late_ms = late_before_ms(newest_ms, self._grace_ms)
             if event is None:
                 continue
+            follow_ups = None if record.offset < told_to else rows.follow_ups
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 TIMES_KEY = b"\x00"
 """Where a partition's `StreamTimes` stand in the table."""
+TOLD_TO_KEY = b"\x00t"
+"""Where it stands up to which offset of `task-events` ends and joins were told before the tables were made again.
+
+`ebs offsets reset` writes it: a replay gives the same rows, but must not ask for a join or tell an end once more.
+"""
 ENTRIES_FROM = b"\x01"
 """Where the entries begin."""
 IDS_PER_ENTRY = 1_000
@@ -55,6 +60,16 @@ class StreamTimes(msgspec.Struct, array_like=True, gc=False):
         producer of objects whose clock is wrong could empty the ledger.
         """
         return min(self.objects_ms, self.task_events_ms)
+
+
+def encode_told_to(offset: int) -> bytes:
+    """Pack the offset of `TOLD_TO_KEY`."""
+    return offset.to_bytes(_OFFSET_BYTES, "big")
+
+
+def decode_told_to(data: bytes | None) -> int:
+    """Undo `encode_told_to`; 0 if there is no row."""
+    return 0 if data is None else int.from_bytes(data, "big")
 
 
 encode_times = msgspec.msgpack.Encoder().encode

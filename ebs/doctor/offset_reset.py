@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
+from app.kafka.cluster import started
 from app.kafka.errors import KafkaError
 from app.kafka.groups import read_member_count
 from app.kafka.topic_metadata import read_topics
 from app.kafka.types import OffsetAndMetadata, TopicPartition
+from app.names import STATISTICS
+from app.rules.ledger_expiry import TOLD_TO_KEY, encode_told_to
 from app.rules.offsets import PartitionProgress
 from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED, WorkedTasks
 from app.streaming.group_positions import read_commits
@@ -94,6 +97,8 @@ async def reset_offsets(
             if resets and to == WORKED:
                 resets = await _as_worked(admin, consumer, names, resets)
             if resets:
+                if role == STATISTICS:
+                    await _note_what_was_told(cluster, names, resets)
                 ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
                 consumer.assign([one.tp for one in resets])
                 await consumer.commit(
@@ -103,6 +108,18 @@ async def reset_offsets(
         raise BrokerError(f"the offsets of {group_id} at {cluster.bootstrap} cannot be set: {error!r}") from error
     else:
         return resets
+
+
+async def _note_what_was_told(cluster: Cluster, names: Names, resets: Sequence[Reset]) -> None:
+    """Let a replay of events neither ask for joins nor tell ends that were asked for and told before."""
+    producer = await started(cluster.new_producer("ebs-offsets"))
+    try:
+        for one in resets:
+            if one.tp.topic == names.task_events and one.after < one.before:
+                value = encode_told_to(one.before)
+                await producer.send_and_wait(names.expiry_changelog, value, TOLD_TO_KEY, partition=one.tp.partition)
+    finally:
+        await producer.stop()
 
 
 async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: Callable[[str], None]) -> None:

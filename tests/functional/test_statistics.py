@@ -13,7 +13,7 @@ from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS
+from plain_names import DEAD_LETTERS, OBJECT_EVENTS, OBJECTS, TASK_EVENTS
 from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
@@ -37,7 +37,7 @@ from app.rules.counts import (
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.rules.ledger_descriptions import describe_object
-from app.rules.ledger_expiry import TIMES_KEY, decode_times
+from app.rules.ledger_expiry import TIMES_KEY, TOLD_TO_KEY, decode_times, encode_told_to
 from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key
 from app.settings.settings import load
@@ -447,3 +447,17 @@ def test_kinds_beyond_the_limit_are_counted_together():
     assert {1} == {one.objects_finished for kind, one in totals.items() if kind != OTHERS}
     assert all(key.kind in totals for key in rows)
     assert [] == world.recount().differences
+
+
+def test_replay_asks_for_no_join_and_tells_no_end_once_more():
+    """`ebs offsets reset` notes how far that was done; behind it everything goes on."""
+    world = World()
+    created = task_event(TasksCreated, "a", 0, at_ms=BASE_MS)
+    ending = task_event(TaskFinished, "a", 0, at_ms=BASE_MS + 1)
+    first = world.step(created, ending)
+    assert [OBJECT_EVENTS] == [one.topic for one in first.sent]
+    for told_to, expected in ((2, []), (1, [OBJECT_EVENTS])):
+        again = World()
+        again.expiry.rows[TOLD_TO_KEY] = encode_told_to(told_to)
+        assert expected == [one.topic for one in again.step(created, ending).sent]
+        assert again.ledger.rows == world.ledger.rows

@@ -7,6 +7,7 @@ from app.names import BARE, DISTRIBUTION, PROCESSING, STATISTICS
 OBJECTS = BARE.objects
 TASK_REQUESTS = BARE.task_requests
 TASK_EVENTS = BARE.task_events
+OBJECT_EVENTS = BARE.object_events
 DEAD_LETTERS = BARE.dead_letters
 CONTROL = BARE.control
 WORKERS = BARE.workers
