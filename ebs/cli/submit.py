@@ -79,7 +79,7 @@ def submit(
     """Submit one object, many copies of it, or a file of objects.
 
     --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
-    Tasks with contents of their own come from a file: {"kind": "order", "tasks": [{"content": {"sku": "a"}}]}.
+    Tasks with contents of their own come from a file: an object whose tasks is a list of items with a content each.
     """
     if content is not None and content_json is not None:
         raise typer.BadParameter("give --content or --content-json")
