@@ -68,7 +68,7 @@ async def differences(broker: Broker, plan: Plan) -> list[str]:
 
 def _read(broker: Broker, names: Names) -> Topics:
     topics = Topics()
-    for name in (names.objects, names.task_requests, names.task_events):
+    for name in (names.objects, names.task_requests, names.task_events, names.object_events):
         for record in broker.committed(name):
             note(topics, names, record, msgspec.json.decode(record.value))
     topics.dead_letters = broker.committed(names.dead_letters)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.producer.sender import BaseHandler
 
+import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
 from app.kafka.fencing import Membership
 from app.kafka.protocol import OffsetFetch
@@ -95,14 +96,25 @@ def _changelog() -> Any:
     return patch.object(Transactions, "_commit", commit)
 
 
-def _watermark() -> Any:
-    """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing."""
+@contextmanager
+def _watermark() -> Iterator[None]:
+    """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing.
 
-    async def stable_ends(cluster: Any, partitions: Any) -> Any:
+    The ends that the commits tell would notice it, so they are not looked at either.
+    """
+
+    async def stable_ends(cluster: Any, partitions: Any, _told_ends: Any) -> Any:
         async with cluster.reader("sabotage", isolation_level="read_committed") as reader:
             return await reader.end_offsets(partitions)
 
-    return patch.object(restore_module, "_high_watermarks", stable_ends)
+    def no_check(*_: Any, **__: Any) -> None:
+        return None
+
+    with (
+        patch.object(restore_module, "_read_ends", stable_ends),
+        patch.object(ownership_module, "check_ends", no_check),
+    ):
+        yield
 
 
 def _stability() -> Any:

@@ -21,7 +21,7 @@ from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import Handlers, LoadedHandler, limits_of
+from agents.execution.loading import Address, Handlers, LoadedHandler, limits_of
 from app.errors import HandlerCrashed
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
@@ -59,6 +59,8 @@ TABLES = {
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
 """The tables of each role."""
+_ANYWHERE = Address("model", "task", "*")
+"""What can be found from another process, so that a task that ends its workers can run apart."""
 _DRAIN_S = 2.0
 
 
@@ -217,7 +219,7 @@ class Worker:
             topic=self._names.task_requests,
             partition_count=self.settings.partitions,
             handlers=Handlers(
-                LoadedHandler("model:handler", cast("Any", None), "coroutine", limits_of(self.settings)), {}
+                LoadedHandler("model:handler", cast("Any", None), "coroutine", limits_of(self.settings), _ANYWHERE), {}
             ),
             control=control,
             concurrency=self.settings.concurrency,
