@@ -82,11 +82,11 @@ class Bookkeeper:
         times = decode_times(stored) if stored else StreamTimes()
         tally = Tally()
         forgotten_before_ms = times.ledger_ms - self._retention.ended_ms
-        told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
         rows = _Rows(step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition), forgotten_before_ms)
+        rows.told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
         for batch in batches:
             if self._keep_ledger:
-                self._join(step, batch, times, rows, tally, told_to)
+                self._join(step, batch, times, rows, tally)
             else:
                 self._count(step, batch, times, tally)
         self._follow_up(step, partition, rows.follow_ups)
@@ -98,9 +98,7 @@ class Bookkeeper:
             self._sweep.remember(step, batches, rows.born, times)
             self._sweep.sweep(step, batches, times)
 
-    def _join(  # noqa: PLR0917  # all that the loop works on
-        self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally, told_to: int
-    ) -> None:
+    def _join(self, step: Step, batch: RecordBatch, times: StreamTimes, rows: _Rows, tally: Tally) -> None:
         # Everything is bound outside of the loop, and one loop serves both topics.
         is_object = batch.topic == self._objects
         apply: Any = apply_object_created if is_object else apply_task_event
@@ -113,7 +111,7 @@ class Bookkeeper:
                 late_ms = late_before_ms(newest_ms, self._grace_ms)
             if event is None:
                 continue
-            follow_ups = None if record.offset < told_to else rows.follow_ups
+            follow_ups = None if record.offset < rows.told_to else rows.follow_ups
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
@@ -125,9 +123,10 @@ class Bookkeeper:
         """Send what the step has made due, in its transaction."""
         for end in follow_ups.ends:
             step.send(self._object_events, partition, end.object_id.encode(), encode(end))
-        for request, fact in follow_ups.joins(partition, self._now_ms):
-            step.send(self._task_requests, partition, request.task_id.encode(), encode(request))
-            step.send(self._task_events, partition, request.object_id.encode(), encode(fact))
+        for join in follow_ups.joins(partition, self._now_ms):
+            for to, request in join.requests:
+                step.send(self._task_requests, to, request.task_id.encode(), encode(request))
+            step.send(self._task_events, partition, join.fact.object_id.encode(), encode(join.fact))
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:
         """Count events as they come, without a ledger (EBS_LEDGER=false); a duplicate counts twice."""
@@ -194,6 +193,7 @@ class _Rows:
         self._results = results
         self.results = Results(results.get)
         self.follow_ups = FollowUps(self._result_of)
+        self.told_to = 0
         self._forgotten_before_ms = forgotten_before_ms
         self._rows: dict[bytes, ObjectRow] = {}
         self.born: list[bytes] = []

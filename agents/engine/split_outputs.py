@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import TaskCreated, TasksCreated, encode, task_id_of, tasks_created_id
+from app.events import ItemRecord, encode
+from app.rules.new_tasks import Owner, named_contents, tasks_of
 from app.rules.outgoing import Outgoing
 from ebs.errors import Reject
 
@@ -15,14 +16,8 @@ if TYPE_CHECKING:
     from app.names import Names
 
 
-class Piece(msgspec.Struct, gc=False):
-    """One item as `ebs.pieces` writes it."""
-
-    content: msgspec.Raw
-    name: str | None = None
-
-
-_decode = msgspec.json.Decoder(list[Piece]).decode
+_decode = msgspec.json.Decoder(list[ItemRecord]).decode
+"""Reads the items as `ebs.pieces` writes them."""
 
 
 class SplitOutputs:
@@ -43,43 +38,19 @@ class SplitOutputs:
                 f"the split {attempt.loaded.name} returned {count:,} items, at most {self._max_task_count:,} are "
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
-        object_id, partition, kind = split.object_id, split.object_partition, split.kind
-        headers = [] if attempt.traced is None else attempt.traced.headers
-        made = [
-            self._outgoing(_request(split, sequence, count, piece, at_ms=at_ms), headers)
-            for sequence, piece in enumerate(found)
-        ]
-        joins = attempt.loaded.joins or msgspec.UNSET
-        fact = TasksCreated(
-            tasks_created_id(object_id),
-            object_id,
-            partition,
-            kind,
-            0,
-            count,
-            count,
-            at_ms,
-            joins=joins,
+        made = tasks_of(
+            Owner(split.object_id, split.object_partition, split.kind),
+            named_contents(found, split.name),
+            partition_count=self._partition_count,
+            spread=self._spread,
+            joins=attempt.loaded.joins,
+            at_ms=at_ms,
         )
-        return [*made, Outgoing(self._names.task_events, partition, attempt.key, encode(fact))]
-
-    def _outgoing(self, request: TaskCreated, headers: list[tuple[str, bytes]]) -> Outgoing:
-        partition = (request.object_partition + request.sequence * self._spread) % self._partition_count
-        return Outgoing(self._names.task_requests, partition, request.task_id.encode(), encode(request), headers)
-
-
-def _request(split: TaskCreated, sequence: int, count: int, piece: Piece, *, at_ms: int) -> TaskCreated:
-    task_id = task_id_of(split.object_id, sequence)
-    return TaskCreated(
-        f"c-{task_id}",
-        split.object_id,
-        task_id,
-        split.object_partition,
-        split.kind,
-        sequence,
-        count,
-        1,
-        at_ms,
-        name=split.name if piece.name is None else piece.name,
-        content=piece.content,
-    )
+        headers = [] if attempt.traced is None else attempt.traced.headers
+        return [
+            *(
+                Outgoing(self._names.task_requests, partition, request.task_id.encode(), encode(request), headers)
+                for partition, request in made.requests
+            ),
+            Outgoing(self._names.task_events, split.object_partition, attempt.key, encode(made.fact)),
+        ]

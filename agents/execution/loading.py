@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ebs.function import Function, Mode
     from ebs.project import Project
 
-
-if TYPE_CHECKING:
     Handler = Callable[[Any, Context], Any]
     """It gets the request of a task, `TaskCreated`."""
 
@@ -106,8 +104,7 @@ def load_handlers(settings: Settings) -> Handlers:
     by_kind = {kind: by_role.pop(("task", kind)) for role, kind in list(by_role) if role == "task"}
     default = by_kind.pop(ANY_KIND, None)
     if default is None:
-        known = frozenset(by_kind)
-        default = LoadedHandler("no handler", _rejecting(known), "inline", limits)
+        default = LoadedHandler("no handler", _rejecting(frozenset(by_kind)), "inline", limits)
     return Handlers(default, by_kind, by_role)
 
 
@@ -148,22 +145,18 @@ def as_handler(function: Function) -> Handler:
 
 
 def _read_task(function: Function, request: TaskCreated, context: Context) -> Task:
-    context.task = task = _task_of(request, function.decode)
+    context.task = task = _task_of(request, function.decode(bytes(request.content)))
     return task
 
 
 def _read_results(function: Function, request: TaskCreated, context: Context) -> Any:
-    context.task = _task_of(request, _nothing)
+    context.task = _task_of(request, None)
     if request.refusal is not msgspec.UNSET:
         raise Reject(request.refusal)
     return function.decode(bytes(request.content))
 
 
-def _nothing(_content: bytes) -> None:
-    return None
-
-
-def _task_of(request: TaskCreated, decode: Callable[[bytes], Any]) -> Task:
+def _task_of(request: TaskCreated, content: Any) -> Task:
     return Task(
         request.id,
         request.object_id,
@@ -175,7 +168,7 @@ def _task_of(request: TaskCreated, decode: Callable[[bytes], Any]) -> Task:
         request.attempt,
         request.at_ms,
         request.name,
-        decode(bytes(request.content)),
+        content,
         request.redrive,
     )
 

@@ -10,8 +10,8 @@ import msgspec
 import pydantic_core
 from msgspec import UNSET, Meta, UnsetType
 
-from api.server import problems
 from api.submit import generated
+from api.submit.wrong_fields import wrong_fields
 from app import json_text
 from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
@@ -94,7 +94,8 @@ def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyPayload]) -> AnyPa
         bytes(data).decode()
     except msgspec.ValidationError as error:
         # msgspec names the first error only.
-        raise WrongFields(list(_errors(data, struct)) or [_error("", error)]) from None
+        found = [_error(pointer, detail) for pointer, detail in wrong_fields(data, struct, DECODE_ERRORS)]
+        raise WrongFields(found or [_error("", error)]) from None
     except RecursionError:
         raise WrongFields([_error("", f"it is nested deeper than {json_text.MAX_LEVELS} levels")]) from None
     except DECODE_ERRORS as error:
@@ -212,23 +213,6 @@ def _compact(payload: AnyPayload) -> AnyPayload:
 
 def _is_text(content: msgspec.Raw) -> bool:
     return memoryview(content)[0] == ord('"')
-
-
-def _errors(data: bytes | msgspec.Raw, struct: type[Payload]) -> Iterator[dict[str, str]]:
-    try:
-        values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except DECODE_ERRORS:
-        return  # not an object
-    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    for name, value in values.items():
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        if name not in fields:
-            yield _error(pointer, f"Unknown field; known are {problems.listed(list(fields))}")
-            continue
-        try:
-            msgspec.json.decode(value, type=fields[name].type)
-        except DECODE_ERRORS as error:
-            yield _error(pointer, error)
 
 
 def _content_errors(content: msgspec.Raw, pointer: str) -> Iterator[dict[str, str]]:

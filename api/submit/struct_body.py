@@ -8,6 +8,7 @@ import msgspec
 
 from api.server import problems
 from api.submit.body import malformed, read_json
+from api.submit.wrong_fields import wrong_fields
 from app.events import DECODE_ERRORS
 
 if TYPE_CHECKING:
@@ -40,24 +41,9 @@ def _invalid(data: bytes, struct: type[RequestBody], first: msgspec.ValidationEr
 
 
 def _errors(data: bytes, struct: type[RequestBody]) -> Iterator[dict[str, str]]:
-    try:
-        values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except msgspec.ValidationError:
-        return  # not an object
-    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    for name, value in values.items():
-        if name not in fields:
-            yield _error(name, f"Unknown field; known are {problems.listed(list(fields))}")
-            continue
-        try:
-            msgspec.json.decode(value, type=fields[name].type)
-        except msgspec.ValidationError as error:
-            yield _error(name, error)
-    yield from (
-        _error(name, "Field required") for name, field in fields.items() if field.required and name not in values
-    )
+    for pointer, detail in wrong_fields(data, struct, (msgspec.ValidationError,)):
+        yield _error(pointer, detail)
 
 
-def _error(name: str, detail: object) -> dict[str, str]:
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1") if name else ""
+def _error(pointer: str, detail: object) -> dict[str, str]:
     return {"detail": str(detail).replace(r"\\Z", "$"), "pointer": f"#{pointer}"}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import UNSET
 
 from app.errors import DecodeError
-from app.events import SPLIT_SEQUENCE, TaskCreated, TasksCreated, task_id_of, tasks_created_id
+from app.events import SPLIT_SEQUENCE
+from app.rules.new_tasks import Owner, named_contents, task_with_role, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.events import ItemRecord, ObjectCreated
+    from app.events import ObjectCreated
+    from app.rules.new_tasks import NewTasks
 
 MAX_OBJECT_BYTES = 1_048_576
 """Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
@@ -22,13 +23,6 @@ MAX_COPIED_BYTES = 64 << 20
 
 _BUCKETS = 2
 _BUCKET_BYTES = 6
-
-
-class SplitObject(NamedTuple):
-    """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""
-
-    requests: list[tuple[int, TaskCreated]]
-    fact: TasksCreated
 
 
 def split(
@@ -43,11 +37,8 @@ def split(
     spread: bool = True,
     splits: bool = False,
     joins: bool = False,
-) -> SplitObject:
+) -> NewTasks:
     """Return the first tasks of an object: its split, where its kind `splits`, else all.
-
-    The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
-    object's own: one worker can then work them one after another.
 
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
     `record_bytes` is the length of its record's value.
@@ -55,24 +46,14 @@ def split(
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    task_count = event.asked_tasks or default_task_count
-    object_id, kind, name, content = event.object_id, event.kind, event.name, event.content
+    owner = Owner(event.object_id, object_partition, event.kind)
     if splits:
-        task_id = task_id_of(object_id, SPLIT_SEQUENCE)
-        common = (f"c-{task_id}", object_id, task_id, object_partition, kind, SPLIT_SEQUENCE, 1, 1, at_ms)
-        fact = TasksCreated(common[0], object_id, object_partition, kind, SPLIT_SEQUENCE, 1, 1, at_ms, role="split")
-        return SplitObject([(object_partition, TaskCreated(*common, name, content, role="split"))], fact)
-    items = event.items
-    requests = []
-    for sequence in range(task_count):
-        task_id = task_id_of(object_id, sequence)
-        common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        if items is not UNSET:
-            name, content = _name_of(items[sequence], event.name), items[sequence].content
-        requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
-    fact_id = tasks_created_id(object_id)
-    fact = TasksCreated(fact_id, object_id, object_partition, kind, 0, task_count, task_count, at_ms)
-    return SplitObject(requests, msgspec.structs.replace(fact, joins=True) if joins else fact)
+        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
+    if event.items is UNSET:
+        contents: list[Any] = [(event.name, event.content)] * (event.task_count or default_task_count)
+    else:
+        contents = named_contents(event.items, event.name)
+    return tasks_of(owner, contents, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:
@@ -89,7 +70,7 @@ def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int
         copied_bytes = task_count * (len(event.name) + len(event.content))
         advice = "send a reference instead of the content, or ask for fewer tasks"
     else:
-        copied_bytes = sum(len(_name_of(item, event.name)) + len(item.content) for item in event.items)
+        copied_bytes = sum(len(name or "") + len(content) for name, content in named_contents(event.items, event.name))
         advice = "give the items shorter names, or send fewer of them"
     if copied_bytes <= MAX_COPIED_BYTES:
         return None
@@ -97,10 +78,6 @@ def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int
         f"would be copied {task_count} times into {copied_bytes} bytes of requests, at most {MAX_COPIED_BYTES} are "
         f"allowed: {advice}"
     )
-
-
-def _name_of(item: ItemRecord, object_name: str) -> str:
-    return object_name if item.name is UNSET else item.name
 
 
 class SeenKeys:

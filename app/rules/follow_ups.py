@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from app.events import (
-    JOIN_SEQUENCE,
-    CancelledObject,
-    FailedObject,
-    FinishedObject,
-    TaskCreated,
-    TasksCreated,
-    task_id_of,
-)
+from app.events import JOIN_SEQUENCE, CancelledObject, FailedObject, FinishedObject
+from app.json_text import NULL
 from app.rules.ledger_rows import has_result, redrive_count_of
 from app.rules.ledger_states import CANCELLED, DEAD, OBJECT_STATES, ObjectState, ended_at_ms, state_number_of
+from app.rules.new_tasks import Owner, task_with_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.events import ObjectEnd
     from app.rules.ledger_rows import ObjectRow
+    from app.rules.new_tasks import NewTasks
 
 MAX_JOINED_BYTES = 1_000_000
 """Of all results of an object's tasks, as one JSON list: they travel in one request."""
@@ -67,7 +62,7 @@ class FollowUps:
                 tasks_dead=states.count(DEAD),
                 tasks_cancelled=states.count(CANCELLED),
                 end=number,
-                result=msgspec.Raw(self._result_of(object_id, JOIN_SEQUENCE) if has_joined else b"null"),
+                result=msgspec.Raw(self._result_of(object_id, JOIN_SEQUENCE)) if has_joined else NULL,
             )
         )
 
@@ -75,8 +70,8 @@ class FollowUps:
         """Note that the results of an object's tasks can be joined."""
         self._joins.append((object_id, row))
 
-    def joins(self, object_partition: int, at_ms: int) -> Iterator[tuple[TaskCreated, TasksCreated]]:
-        """Yield the request of each join, with the results in the order of the tasks, and the fact that it exists.
+    def joins(self, object_partition: int, at_ms: int) -> Iterator[NewTasks]:
+        """Yield each join, whose content are the results in the order of the tasks.
 
         Results that are too many for one record are left out: the worker that gets the request says so.
         """
@@ -86,25 +81,14 @@ class FollowUps:
                 for sequence, task in enumerate(row.tasks)
             ]
             size = sum(map(len, results)) + len(results) + 1
-            joined = b"[" + b",".join(results) + b"]" if size <= MAX_JOINED_BYTES else b"null"
-            task_id, kind = task_id_of(object_id, JOIN_SEQUENCE), row.kind
-            event_id = f"c-{task_id}"
-            yield (
-                TaskCreated(
-                    event_id,
-                    object_id,
-                    task_id,
-                    object_partition,
-                    kind,
-                    JOIN_SEQUENCE,
-                    max(1, row.task_count),
-                    1,
-                    at_ms,
-                    content=msgspec.Raw(joined),
-                    role="join",
-                    refusal=UNSET if size <= MAX_JOINED_BYTES else _too_large(size),
-                ),
-                TasksCreated(event_id, object_id, object_partition, kind, JOIN_SEQUENCE, 1, 1, at_ms, role="join"),
+            fits = size <= MAX_JOINED_BYTES
+            yield task_with_role(
+                Owner(object_id, object_partition, row.kind),
+                JOIN_SEQUENCE,
+                msgspec.Raw(b"[" + b",".join(results) + b"]") if fits else NULL,
+                at_ms=at_ms,
+                task_count=max(1, row.task_count),
+                refusal=UNSET if fits else _too_large(size),
             )
 
 

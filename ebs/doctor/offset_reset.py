@@ -112,12 +112,14 @@ async def reset_offsets(
 
 async def _note_what_was_told(cluster: Cluster, names: Names, resets: Sequence[Reset]) -> None:
     """Let a replay of events neither ask for joins nor tell ends that were asked for and told before."""
+    set_back = [one for one in resets if one.tp.topic == names.task_events and one.after < one.before]
+    if not set_back:
+        return
     producer = await started(cluster.new_producer("ebs-offsets"))
     try:
-        for one in resets:
-            if one.tp.topic == names.task_events and one.after < one.before:
-                value = encode_told_to(one.before)
-                await producer.send_and_wait(names.expiry_changelog, value, TOLD_TO_KEY, partition=one.tp.partition)
+        for one in set_back:
+            value = encode_told_to(one.before)
+            await producer.send_and_wait(names.expiry_changelog, value, TOLD_TO_KEY, partition=one.tp.partition)
     finally:
         await producer.stop()
 

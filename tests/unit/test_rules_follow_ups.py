@@ -71,7 +71,7 @@ class Told:
 
     def joins(self) -> list[Any]:
         """Return the requests for joins."""
-        return [request for request, _fact in self.follow_ups.joins(PARTITION, AT_MS + 900)]
+        return [request for made in self.follow_ups.joins(PARTITION, AT_MS + 900) for _to, request in made.requests]
 
 
 def created() -> ObjectCreated:

@@ -1,0 +1,86 @@
+"""The records that make tasks exist: a request for each, and one fact of all of them.
+
+Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for a join.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import UNSET
+
+from app.events import TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import msgspec
+
+    from app.events import ItemRecord
+
+    Name = str | msgspec.UnsetType
+
+
+class NewTasks(NamedTuple):
+    """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""
+
+    requests: list[tuple[int, TaskCreated]]
+    fact: TasksCreated
+
+
+class Owner(NamedTuple):
+    """The object that tasks are of, and its partition."""
+
+    object_id: str
+    partition: int
+    kind: str
+
+
+def tasks_of(
+    owner: Owner,
+    contents: list[tuple[Name, msgspec.Raw]],
+    *,
+    partition_count: int,
+    spread: bool,
+    joins: bool,
+    at_ms: int,
+) -> NewTasks:
+    """Return a task for each name and content.
+
+    The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
+    object's own: one worker can then work them one after another.
+    """
+    object_id, object_partition, kind = owner
+    task_count = len(contents)
+    requests = []
+    for sequence, (name, content) in enumerate(contents):
+        task_id = task_id_of(object_id, sequence)
+        common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
+        requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
+    common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
+    return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET))
+
+
+def task_with_role(
+    owner: Owner,
+    sequence: int,
+    content: msgspec.Raw,
+    *,
+    at_ms: int,
+    name: Name = UNSET,
+    task_count: int = 1,
+    refusal: Name = UNSET,
+) -> NewTasks:
+    """Return the split or the join of an object, in the object's own partition."""
+    object_id, partition, kind = owner
+    task_id, role = task_id_of(object_id, sequence), role_of(sequence)
+    common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
+    request = TaskCreated(*common, name, content, role=role, refusal=refusal)
+    return NewTasks(
+        [(partition, request)], TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role)
+    )
+
+
+def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:
+    """Return name and content of each item: one without a name has that of its object."""
+    return [(object_name if item.name is UNSET else item.name, item.content) for item in items]
