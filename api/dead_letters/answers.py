@@ -79,7 +79,7 @@ def describe_fully(letter_id: LetterId, summary: LetterSummary, letter: DeadLett
 
 def letter_links(letter_id: LetterId, object_id: str | None) -> LetterLinks:
     """Return the links of a letter."""
-    tasks = None if object_id is None else object_links(object_id)["tasks"]
+    tasks = None if object_id is None else object_links(object_id).tasks
     return LetterLinks(f"{PATH}/{letter_id}", tasks)
 
 
