@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from api.view.event_log import EventLog
     from api.view.metrics import SystemMetrics
     from api.view.statistics_updates import StatisticsUpdates
+    from api.view.task_history import TaskHistories
     from api.view.view import View
     from app.settings.settings import Settings
 
@@ -42,6 +43,7 @@ class Collaborators(NamedTuple):
     bulk_redriver: BulkRedriver
     closing: Closing
     events: EventLog
+    histories: TaskHistories
     updates: StatisticsUpdates
     streams: StreamLimits
     metrics: SystemMetrics
