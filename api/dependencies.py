@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from api.server.schemas import ProblemDocument
+from app.rules.timeline import name_of
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def object_links(object_id: str) -> dict[str, str]:
     """Return the links of an object."""
     path = f"/api/objects/{segment(object_id)}"
     return {"self": path, "tasks": f"{path}/tasks", "events": f"{path}/events", "statistics": "/api/statistics"}
+
+
+def task_link(object_id: str, sequence: int) -> str:
+    """Return the link of a task of an object; without `/api` it is the link of its page."""
+    return f"/api/objects/{segment(object_id)}/tasks/{name_of(sequence)}"
 
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

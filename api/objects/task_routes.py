@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fastapi import APIRouter, Response
 
-from api.dependencies import Parts, documented_problems, json_response, now_ms
+from api.dependencies import Parts, documented_problems, json_response, now_ms, task_link
 from api.objects.answers import NOT_RUNNING, find_object, row_of, running_tasks
 from api.objects.task_schemas import AttemptAnswer, SpanAnswer, TaskDetail, TaskLinks
 from api.server import problems
@@ -126,6 +126,5 @@ def _subject_of(found: Found, sequence: int, history: TaskHistory) -> dict[str, 
 
 def _links(object_id: str, sequence: int) -> TaskLinks:
     path = f"/api/objects/{segment(object_id)}"
-    name = segment(task_id_of(object_id, sequence).removeprefix(f"{object_id}-"))
     letters = f"/api/dead-letters?object_id={segment(object_id)}"
-    return TaskLinks(f"{path}/tasks/{name}", path, f"{path}/tasks", f"{path}/events", letters)
+    return TaskLinks(task_link(object_id, sequence), path, f"{path}/tasks", f"{path}/events", letters)
