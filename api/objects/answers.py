@@ -73,7 +73,7 @@ def describe_task_of(
     return TaskAnswer(
         **describe_task(object_id, row, sequence, result),
         result=_raw(result.result),
-        **_NOT_RUNNING if running is None else running._asdict(),
+        **(running or NOT_RUNNING)._asdict(),
     )
 
 
@@ -82,14 +82,14 @@ def _raw(result: bytes) -> msgspec.Raw | None:
 
 
 class RunningTask(NamedTuple):
-    """What a task's worker said last of it."""
+    """What a task's worker said last of it; None if it does not run."""
 
     progress: float | None
     message: str | None
-    worker: str
+    worker: str | None
 
 
-_NOT_RUNNING = dict.fromkeys(RunningTask._fields)
+NOT_RUNNING = RunningTask(None, None, None)
 
 
 def running_tasks(parts: Collaborators, object_id: str) -> dict[int, RunningTask]:
