@@ -110,15 +110,15 @@ def _summary(described: dict[str, Any]) -> str:
 
 def _spans_table(object_id: str, timeline: Timeline, as_of_ms: int) -> Table:
     headings = ("task", "from", "lasted", "what", "attempt", "worker", "ended by")
-    return table_of(f"timeline of {object_id}", headings, list(_rows(timeline, as_of_ms)))
+    return table_of(f"timeline of {object_id}", headings, list(_rows(object_id, timeline, as_of_ms)))
 
 
-def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
+def _rows(object_id: str, timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
     for task in timeline.tasks:
         for number, span in enumerate(task.spans):
             attempt = f"{span.attempt}" + (f" (redrive {span.redrive})" if span.redrive else "")
             lasted = _seconds(span.lasted_ms(as_of_ms))
-            name = str(task.sequence) if number == 0 else ""
+            name = task.task_id.removeprefix(f"{object_id}-") if number == 0 else ""
             yield name, clock_text(span.from_ms), lasted, span.what, attempt, span.worker or None, _ended_by(span)
 
 
