@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from app.rules.retry_policy import RetryPolicy
 from app.settings.project import load_project, project_of
 from ebs.errors import Reject
 from ebs.function import Role, mode_of
-from ebs.pieces import MAX_SPLIT_BYTES, pieces_of
+from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of
 from ebs.project import ANY_KIND
 from ebs.task import Task
 
@@ -66,6 +66,12 @@ class LoadedHandler:
     joins: bool = False
     """Of a split: whether the results of the tasks are joined."""
 
+    def without_own_backoff(self) -> LoadedHandler:
+        """Return it without a function of the user's that would run in the worker itself."""
+        if not callable(self.limits.retry.backoff):
+            return self
+        return replace(self, limits=self.limits._replace(retry=self.limits.retry._replace(backoff=None)))
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -79,7 +85,7 @@ class Handlers:
         """Return what runs a task."""
         if task.role is msgspec.UNSET:
             return self.by_kind.get(task.kind, self.default)
-        return self.by_role.get((task.role, task.kind)) or self.default
+        return self.by_role.get((task.role, task.kind)) or _gone(task.role, self.default.limits)
 
     def for_kind(self, kind: str) -> LoadedHandler:
         """Return what runs the tasks of a kind that have no role."""
@@ -134,7 +140,7 @@ def as_handler(function: Function) -> Handler:
         if not is_split:
             return await returned
         if inspect.isasyncgen(returned):
-            return pieces_of([one async for one in returned], name)
+            return await pieces_from(returned, name)
         return pieces_of(await returned, name)
 
     def plain(request: TaskCreated, context: Context) -> Any:
@@ -185,6 +191,18 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
     return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
+
+
+def _gone(role: Role, limits: RunLimits) -> LoadedHandler:
+    """Return what rejects a split or a join whose function went with a change of the project."""
+
+    def reject(request: TaskCreated, _context: Context) -> object:
+        raise Reject(
+            f"this worker's project has no {role} for kind {request.kind}, but it had one when the object was "
+            f'submitted: put @project.{role}("{request.kind}") back, then redrive the task'
+        )
+
+    return LoadedHandler(f"no {role}", reject, "inline", limits)
 
 
 def _rejecting(kinds: Collection[str]) -> Handler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import sample_handlers
 from running_handlers import some_task
@@ -79,6 +80,20 @@ def test_function_for_all_other_kinds_takes_them(tmp_path: Path, monkeypatch: py
     found = loaded("whatever", project="takes_all")
     assert "default" == found.function(some_task(), Context(some_task(), 1.0))
     assert handled_kinds(Settings(project="takes_all")) is None
+
+
+@pytest.mark.parametrize("role", ["split", "join"])
+def test_split_and_join_whose_function_is_gone_are_rejected(
+    role: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project has changed since the submit: a function for other kinds, or none at all, must not run instead."""
+    code = "from ebs import Project\nproject = Project()\n@project.task('*')\ndef any(task, context): ...\n"
+    in_folder(tmp_path, "joinless_project", code, monkeypatch)
+    task = msgspec.structs.replace(some_task(), kind="order", role=role)
+    for settings in (Settings(project="joinless_project"), Settings(process_time=AT_ONCE)):
+        found = load_handlers(settings).for_task(task)
+        with pytest.raises(Reject, match=f'no {role} for kind order.*put @project.{role}."order". back, then redrive'):
+            found.function(task, Context(task, 1.0))
 
 
 def test_policies_win_over_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
