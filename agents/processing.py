@@ -1,8 +1,9 @@
 """The processors: competing workers that run a handler on each task.
 
 Reads: `task-requests`, the retry tiers (`agents.retries`), `control`. Writes: `task-events` (TASK_STARTED,
-TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry tiers, `dead-letters`, `control` (the
-pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
+TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), `task-requests` (the tasks of a split), `objects`
+(what functions submit), the retry tiers, `dead-letters`, `control` (the pause of a kind that dies,
+`agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
 object, as the request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that

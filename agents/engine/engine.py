@@ -26,6 +26,7 @@ from agents.engine.breaker import Breaker
 from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
 from agents.engine.pool import Pool
+from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
 from agents.engine.split_outputs import SplitOutputs
 from app.errors import HandlersStuck
@@ -103,6 +104,7 @@ class Engine:
                 max_task_count=max_tasks_per_object,
                 spread=not one_at_a_time_by_object,
             ),
+            produced=ProducedRecords(lanes.names, partition_count=partition_count),
             breaker=self.breaker,
         )
         self._redriven = RedrivenTasks(lanes)

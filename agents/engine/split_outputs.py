@@ -39,7 +39,7 @@ class SplitOutputs:
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
         made = tasks_of(
-            Owner(split.object_id, split.object_partition, split.kind),
+            Owner(split.object_id, split.object_partition, split.kind, split.depth),
             named_contents(found, split.name),
             partition_count=self._partition_count,
             spread=self._spread,

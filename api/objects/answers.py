@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -49,6 +50,20 @@ def describe_found(object_id: str, found: Found) -> dict[str, Any]:
         "name": None if record is None else record.name,
         "content": None if record is None else record.content,
         "links": object_links(object_id),
+    }
+
+
+def describe_family(object_id: str, found: Found, children_count: int) -> dict[str, Any]:
+    """Return who submitted an object, and how many its tasks have submitted."""
+    parent = None if found.record is None or found.record.parent is msgspec.UNSET else found.record.parent
+    return {
+        "parent": parent,
+        "children_count": children_count,
+        "links": {
+            **object_links(object_id),
+            "parent": None if parent is None else object_links(parent.object_id)["self"],
+            "children": f"/api/objects?{urlencode({'parent': object_id})}",
+        },
     }
 
 

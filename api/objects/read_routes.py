@@ -12,6 +12,7 @@ from api.dependencies import Parts, documented_problems, json_response, now_ms, 
 from api.objects import schemas as object_schemas
 from api.objects.answers import (
     NOT_RUNNING,
+    describe_family,
     describe_found,
     describe_listed,
     describe_task_of,
@@ -52,7 +53,7 @@ async def read_objects(
 ) -> Response:
     """Return one page. Objects that arrive between two pages do not shift or repeat entries: a cursor is an instant."""
     after = problems.place_in(asked.cursor, parse_place)
-    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
+    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before, asked.parent)
     objects = parts.view.objects
     page = await objects.page(wanted, asked.limit, after)
     next_cursor = None if page.next_place is None else place_text(page.next_place)
@@ -119,7 +120,11 @@ async def _detail(parts: Parts, object_id: str, found: Found) -> dict[str, Any]:
     if row.join is not None and has_result(row.join):
         (joined,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
         returned = joined.result
-    return {**describe_found(object_id, found), "result": msgspec.Raw(returned) if returned else None}
+    return {
+        **describe_found(object_id, found),
+        **describe_family(object_id, found, parts.view.objects.children_count(object_id)),
+        "result": msgspec.Raw(returned) if returned else None,
+    }
 
 
 @router.get(

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.server.instants import parse_instant
-from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
+from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, ObjectLinks, TaskAnswer, ViewAnswer
+from api.view.children import MAX_COUNTED
 from app.events import JOIN_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome  # noqa: TC001  # pydantic reads annotations when it runs
@@ -42,6 +43,12 @@ class ObjectsQuery(BaseModel):
     kind: Kind | None = Field(None, description="Only this kind. Default: all")
     created_after: Instant | None = Field(None, description="Created at or after this time: epoch ms or ISO 8601")
     created_before: Instant | None = Field(None, description="Created before this time: epoch ms or ISO 8601")
+    parent: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Only objects that tasks of this object have submitted. A page may be short, and not the last one",
+    )
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Maximum number of objects")
     cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the previous page")
 
@@ -63,9 +70,29 @@ class WaitAnswer(BaseModel):
     outcome: WaitOutcome = Field(description="unreachable: the object has ended in another state")
 
 
+class ParentAnswer(BaseModel):
+    """The task that submitted an object."""
+
+    object_id: str
+    task_id: str
+
+
+class DetailLinks(ObjectLinks):
+    """Links."""
+
+    parent: str | None
+    children: str
+
+
 class ObjectDetail(ObjectAnswer):
     """An object and the progress of its tasks."""
 
+    parent: ParentAnswer | None = Field(description="null: no task of another object has submitted it")
+    children_count: int = Field(
+        description=f"Objects that its tasks have submitted; {MAX_COUNTED}: that many or more. `links.children` lists "
+        "them"
+    )
+    links: DetailLinks
     result: Any = Field(description="What the join returned; null: there is no join, or it has not finished")
     wait: WaitAnswer | None = Field(description="null: the request had no `wait`")
     view: ViewAnswer
@@ -82,7 +109,9 @@ class ObjectPage(BaseModel):
     """Objects, newest first."""
 
     objects: list[ListedObject]
-    counts: dict[ObjectState, int] = Field(description="Current number of objects by state, of the requested kind")
+    counts: dict[ObjectState, int] = Field(
+        description="Current number of objects by state, of the requested kind, whatever their parents"
+    )
     next_cursor: str | None = Field(description="null: this is the last page")
     links: PageLinks
     view: ViewAnswer

@@ -15,7 +15,7 @@ from api.submit.wrong_fields import wrong_fields
 from app import json_text
 from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
 from app.rules import idempotency
-from app.rules.distribution import why_refused
+from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
 from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from api.submit.publisher import Record
     from app.settings.settings import Settings
-
-MAX_EVENT_BYTES = 1_000_000
-"""The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
 
 DEFAULT_KIND = "default"
 _ID_BYTES = 16

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
-from app.events import MAX_RESULT_BYTES
+from app.events import MAX_DEPTH, MAX_RESULT_BYTES
 from app.kafka.settings import contradiction
 from app.names import Names, why_no_namespace
 from app.settings.security import SecuritySettings, secret_fields
@@ -136,6 +136,9 @@ class Settings(SecuritySettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
+    max_depth: int = Field(
+        100, ge=0, le=MAX_DEPTH, description="How many objects that submit one another may stand above an object"
+    )
     generate: bool = Field(default=False, description="Generate objects for empty requests even if a project is set")
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
