@@ -1,4 +1,4 @@
-"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log, new objects."""
+"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log, outputs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ebs.errors import Reject
-from ebs.outputs import CLOSED, OutputRules, Outputs, new_object
+from ebs.outputs import CLOSED, OutputRules, Outputs, new_object, new_record
 from ebs.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Context"]
 
@@ -133,6 +133,21 @@ class Context(msgspec.Struct, eq=False):
         )
         outputs.submit(new)
         return new.id
+
+    def send(
+        self,
+        topic: str,
+        key: str | bytes | None,
+        value: Any,
+        *,
+        headers: Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]] | None = None,
+    ) -> None:
+        """Send a record to a topic that EBS_OUTPUT_TOPICS names. It exists if this attempt finishes, and only then.
+
+        `value` is bytes, text (written as UTF-8), or what becomes JSON; None is a tombstone. The key decides the
+        partition, as in Java's clients. Raises `Reject` for what cannot be sent, and says what to change.
+        """
+        self._open_outputs("context.send").send(new_record(topic, key, value, headers, self.rules))
 
     def close_outputs(self) -> Outputs | None:
         """Return what the attempt has produced, now that it has returned; later calls are refused."""

@@ -1,4 +1,4 @@
-"""What an attempt produces beside its result: objects that it submits. They count if the attempt does.
+"""What an attempt produces beside its result: objects that it submits, records that it sends. They count if it does.
 
 A `Context` gathers them here, without Kafka: the engine commits them with the attempt's TASK_FINISHED, and leaves them
 out with an attempt that fails.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,6 +53,21 @@ class SubmittedObject(msgspec.Struct, frozen=True):
         return len(self.content) + len(self.items or b"") + len(self.name) + len(self.id)
 
 
+class SentRecord(msgspec.Struct, frozen=True):
+    """A record that a function sends to a topic of the user's; a `value` of None is a tombstone."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = []
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it counts."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.topic) + len(self.key or b"") + len(self.value or b"") + headers
+
+
 class OutputRules(msgspec.Struct, frozen=True):
     """What functions may produce: anything, for a context that is made by hand. Workers have rules of their own."""
 
@@ -59,11 +75,16 @@ class OutputRules(msgspec.Struct, frozen=True):
         """Return why an object cannot be submitted and what to change, None if it can."""
         return None
 
+    def why_not_sent(self, _topic: str, /) -> str | None:
+        """Return why no record can be sent to a topic and what to change, None if it can."""
+        return None
+
 
 class Outputs(msgspec.Struct):
     """What one attempt has produced until now, in the order of its calls; nothing can be added once it is closed."""
 
     objects: list[SubmittedObject] = []
+    records: list[SentRecord] = []
     size_bytes: int = 0
     is_closed: bool = False
 
@@ -72,13 +93,18 @@ class Outputs(msgspec.Struct):
         self._count("context.submit", new.size_bytes)
         self.objects.append(new)
 
+    def send(self, record: SentRecord) -> None:
+        """Add a record; raises `Reject` if it is one too many."""
+        self._count("context.send", record.size_bytes)
+        self.records.append(record)
+
     def _count(self, call: str, size_bytes: int) -> None:
         if self.is_closed:
             raise Reject(
                 f"{call} was called after the function had returned, so it would have no effect: await what the "
                 "function starts before it returns"
             )
-        if len(self.objects) >= MAX_OUTPUTS:
+        if len(self.objects) + len(self.records) >= MAX_OUTPUTS:
             raise Reject(
                 f"{call}: one attempt may produce at most {MAX_OUTPUTS:,} objects and records: let several tasks "
                 "produce them, such as those of a split"
@@ -120,7 +146,7 @@ def new_object(
         _id_of(task.task_id, number) if object_id is None else _checked_id(object_id),
         kind,
         _checked_name(name),
-        _json_of(content),
+        _json_of(content, "context.submit: the content"),
         count,
         items,
         depth_of(task) + 1,
@@ -129,6 +155,18 @@ def new_object(
     if reason is not None:
         raise Reject(f"context.submit: {reason}")
     return new
+
+
+def new_record(topic: Any, key: Any, value: Any, headers: Any, rules: OutputRules) -> SentRecord:
+    """Return the record that a task sends with a call; raises `Reject` for what cannot be sent."""
+    if not isinstance(topic, str):
+        raise Reject(f"context.send: the topic comes first, as in context.send('sales', key, value), not {topic!r}")
+    reason = rules.why_not_sent(topic)
+    if reason is not None:
+        raise Reject(f"context.send: {reason}")
+    if key is not None and not isinstance(key, str | bytes):
+        raise Reject(f"context.send: key={key!r} is a {type(key).__name__}: a key is text, bytes or None")
+    return SentRecord(topic, _bytes_of("key", key), _bytes_of("value", value), _headers_of(headers))
 
 
 def depth_of(task: Task) -> int:
@@ -162,11 +200,36 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _json_of(content: Any) -> bytes:
+def _json_of(value: Any, what: str) -> bytes:
     try:
-        return _encode(content)
+        return _encode(value)
     except Exception as error:
-        raise Reject(f"context.submit: the content, of type {type(content).__name__}, is not JSON: {error}") from error
+        raise Reject(f"{what}, of type {type(value).__name__}, is not JSON: {error}") from error
+
+
+def _bytes_of(what: str, value: Any) -> bytes | None:
+    """Return bytes as they are, text as UTF-8, None as None, and all else as JSON."""
+    if value is None:
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        if not _is_text(value):
+            raise Reject(f"context.send: {what}={value!r} is no text that UTF-8 can write: send bytes")
+        return value.encode()
+    return _json_of(value, f"context.send: the {what}")
+
+
+def _headers_of(headers: Any) -> list[tuple[str, bytes]]:
+    if headers is None:
+        return []
+    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and _is_text(pair[0])):
+            raise Reject(f"context.send: {pair!r} is no header: give a dict, or a list of pairs of name and value")
+        if not isinstance(pair[1], str | bytes):
+            raise Reject(f"context.send: the header {pair[0]} is a {type(pair[1]).__name__}: give text or bytes")
+    return [(name, _bytes_of(f"header {name}", value) or b"") for name, value in pairs]
 
 
 def _tasks_of(tasks: Any) -> tuple[int | None, bytes | None]:

@@ -119,6 +119,7 @@ def limits_of(settings: Settings) -> RunLimits:
         max_depth=settings.max_depth,
         tasks_per_object=settings.tasks_per_object,
         max_tasks_per_object=settings.max_tasks_per_object,
+        output_topics=frozenset(settings.output_topics),
     )
     return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry, outputs)
 

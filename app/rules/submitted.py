@@ -1,4 +1,4 @@
-"""What a function may submit, by the settings of a worker, and the record of `objects` that it becomes."""
+"""What a function may produce, by the settings of a worker, and the record that a submitted object becomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import UNSET
 from app import json_text
 from app.events import MAX_TASKS, ItemRecord, ObjectCreated, Parent, encode, object_created_id
 from app.rules.distribution import MAX_EVENT_BYTES, why_refused
-from app.rules.kinds import why_unhandled
+from app.rules.kinds import did_you_mean, shown, why_unhandled
 from ebs.outputs import OutputRules
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class WorkerOutputRules(OutputRules, frozen=True):
     max_depth: int = 100
     tasks_per_object: int = 3
     max_tasks_per_object: int = MAX_TASKS
+    output_topics: frozenset[str] = frozenset()
 
     def why_not_submitted(self, new: SubmittedObject, /) -> str | None:
         """Return why an object cannot be submitted and what to change, None if it can."""
@@ -52,6 +53,16 @@ class WorkerOutputRules(OutputRules, frozen=True):
             )
         refusal = why_refused(event, size_bytes, self.tasks_per_object, self.max_tasks_per_object)
         return None if refusal is None else f"the object {refusal}"
+
+    def why_not_sent(self, topic: str, /) -> str | None:
+        """Return why no record can be sent to a topic and what to change, None if it can."""
+        if topic in self.output_topics:
+            return None
+        allowed = ", ".join(sorted(self.output_topics)) or "none"
+        return (
+            f"EBS_OUTPUT_TOPICS does not name the topic {shown(topic)}{did_you_mean(topic, self.output_topics)}: add "
+            f"it there for the processing workers (now: {allowed})"
+        )
 
 
 def object_of(new: SubmittedObject, task: Task | None, at_ms: int) -> ObjectCreated:

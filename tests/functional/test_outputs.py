@@ -28,6 +28,7 @@ from app.events import (
 )
 from app.rules.placement import partition_of
 from app.settings.settings import Settings
+from app.topics.output_topics import OutputTopic
 from ebs import Reject
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from fakes import Sent
 
+TOPICS = {"sales": OutputTopic(12), "tiny": OutputTopic(1, 200), "latest": OutputTopic(3, None, is_compacted=True)}
 PAIR = {"submit": [{"kind": "thread", "content": {"n": 1}, "name": "first"}, {"kind": "inline", "tasks": [1, "two"]}]}
 
 
@@ -48,8 +50,10 @@ def request(kind: str, content: Any, *, object_id: str = "a", sequence: int = 0,
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     """Return an engine that runs the project."""
-    settings = Settings(project="producing_project", max_depth=3, max_tasks_per_object=5)
-    bench = Bench(None, handlers=load_handlers(settings), owned=0, max_attempts=2)
+    settings = Settings(project="producing_project", max_depth=3, max_tasks_per_object=5, output_topics=tuple(TOPICS))
+    bench = Bench(None, handlers=load_handlers(settings), owned=0, output_topics=TOPICS)
+    limits = {name: topic.max_record_bytes for name, topic in TOPICS.items() if topic.max_record_bytes}
+    bench.worker.transactions.topic_limits.record_bytes.update(limits)
     await bench.start()
     yield bench
     await bench.stop()
@@ -89,9 +93,10 @@ async def test_objects_are_committed_with_the_end_of_the_attempt(bench: Bench, k
 @pytest.mark.parametrize("then", ["fail", "reject", "no-json"])
 async def test_what_a_failed_attempt_has_produced_is_gone(bench: Bench, kind: str, then: str) -> None:
     """Whether it raises, or returns what is no JSON."""
-    bench.put(0, request(kind, PAIR | {"then": then}, attempt=2))
+    bench.put(0, request(kind, PAIR | {"send": [{"topic": "sales", "key": "k", "value": 1}], "then": then}, attempt=2))
     await dead(bench)
     assert [] == submitted(bench)
+    assert [] == bench.producer.sent_to("sales")
 
 
 async def test_a_second_attempt_makes_the_same_objects() -> None:
@@ -171,6 +176,52 @@ async def test_what_cannot_be_submitted_is_an_error_that_says_what_to_change(
     assert reason.startswith("Reject: context.submit: ")
     assert [] == submitted(bench)
     assert 1 == len(bench.producer.sent_to(DEAD_LETTERS))
+
+
+@pytest.mark.parametrize("kind", SORTS)
+async def test_records_are_committed_with_the_end_of_the_attempt(bench: Bench, kind: str) -> None:
+    """In the same transaction as TASK_FINISHED, in the partition that Java's clients choose."""
+    calls = [
+        {"topic": "sales", "key": "foobar", "value": {"n": 1}, "headers": {"source": "test"}},
+        {"topic": "sales", "key": "21", "value": "plain text"},
+        {"topic": "latest", "key": "k", "value": None},
+        {"topic": "sales", "key": None, "value": 3},
+    ]
+    bench.put(0, request(kind, {"send": calls}))
+    await until(lambda: bench.finished() == {"a"})
+    (commit,) = [one for one in bench.producer.commits if any(sent.topic == "sales" for sent in one)]
+    assert any(b"TASK_FINISHED" in (sent.value or b"") for sent in commit)
+    one, two, three = bench.producer.sent_to("sales")
+    java = [(hash_ & 0x7FFF_FFFF) % 12 for hash_ in (-790332482, -973932308)]
+    assert (java[0], b"foobar", b'{"n":1}', [("source", b"test")]) == one[1:]
+    assert (java[1], b"21", b"plain text", []) == two[1:]
+    assert (0, None, b"3") == three[1:4]
+    assert [(b"k", None)] == [(sent.key, sent.value) for sent in bench.producer.sent_to("latest")]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"topic": "sale"}, 'EBS_OUTPUT_TOPICS does not name the topic "sale" (did you mean "sales"?): add it there'),
+        ({"topic": "task-events"}, "EBS_OUTPUT_TOPICS does not name the topic"),
+        ({"topic": 7}, "the topic comes first"),
+        ({"topic": "sales", "key": 7}, "a key is text, bytes or None"),
+        ({"topic": "sales", "headers": {"n": 7}}, "the header n is a int: give text or bytes"),
+        ({"topic": "sales", "headers": ["ab", "cd"]}, "is no header"),
+        ({"topic": "latest", "key": None}, "latest is compacted (cleanup.policy), so its records need a key"),
+        ({"topic": "tiny", "value": "x" * 300}, "tiny takes at most 200 bytes a record (max.message.bytes)"),
+    ],
+)
+async def test_what_cannot_be_sent_is_an_error_that_says_what_to_change(
+    bench: Bench, call: dict[str, Any], words: str
+) -> None:
+    """What the broker would refuse ends no worker."""
+    sends = [{"topic": "sales", "key": "k", "value": 1}, {"key": "k", "value": 1} | call]
+    bench.put(0, request("inline", {"send": sends}))
+    reason = await dead(bench)
+    assert words in reason
+    assert reason.startswith("Reject: context.send: ")
+    assert [] == bench.producer.sent_to("sales")
 
 
 async def test_a_call_after_the_end_is_refused(bench: Bench) -> None:

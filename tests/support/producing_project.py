@@ -1,4 +1,4 @@
-"""A project whose functions submit objects, one of each sort of function; the content says what."""
+"""A project whose functions submit objects and send records, one of each sort of function; the content says what."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ project = Project()
 
 
 def produce(task: Task[Any], context: Context) -> list[str]:
-    """Submit what the content lists, then end as it says; returns the ids."""
+    """Submit and send what the content lists, then end as it says; returns the ids."""
     wanted = task.content if isinstance(task.content, dict) else {}
     ids = [context.submit(**one) for one in wanted.get("submit", ())]
+    for one in wanted.get("send", ()):
+        context.send(**one)
     if wanted.get("then") == "fail":
         raise ValueError("after all calls")
     if wanted.get("then") == "retry" and context.attempt == 1:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.events import MAX_TASKS
+from app.kafka.partitioner import partition_of_key
 from app.rules.submitted import WorkerOutputRules, object_of
 from ebs import Context, Item, Reject, Task
 from ebs.outputs import MAX_OUTPUT_BYTES, MAX_OUTPUTS
@@ -99,3 +100,43 @@ def test_an_object_without_tasks_leaves_their_number_to_distribution() -> None:
     attempt.submit("mail")
     assert attempt.outputs is not None
     assert object_of(attempt.outputs.objects[0], TASK, 1).asked_tasks is None
+
+
+def test_records_are_gathered_in_their_order() -> None:
+    """Bytes as they are, text as UTF-8, the rest as JSON; None is a tombstone."""
+    attempt = context()
+    for value in (b"\x00", bytearray(b"\x01"), "größer", {"n": 1}, None):
+        attempt.send("sales", b"k", value, headers=[("a", "b"), ("a", b"c")])
+    assert attempt.outputs is not None
+    assert [b"\x00", b"\x01", "größer".encode(), b'{"n":1}', None] == [one.value for one in attempt.outputs.records]
+    assert {"sales"} == {one.topic for one in attempt.outputs.records}
+    assert [("a", b"b"), ("a", b"c")] == attempt.outputs.records[0].headers
+
+
+def test_objects_and_records_count_together() -> None:
+    """They are sent in one transaction."""
+    attempt = context()
+    for _ in range(MAX_OUTPUTS // 2):
+        attempt.submit("mail")
+        attempt.send("sales", "k", "v")
+    with pytest.raises(Reject, match=f"at most {MAX_OUTPUTS:,} objects and records"):
+        attempt.send("sales", "k", "v")
+    with pytest.raises(Reject, match=f"at most {MAX_OUTPUT_BYTES:,} bytes"):
+        context().send("sales", "k", b"x" * MAX_OUTPUT_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("key", "hash_"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_keys_go_where_java_s_clients_put_them(key: bytes, hash_: int) -> None:
+    """The hashes are those of Kafka's own test (UtilsTest.testMurmur2)."""
+    for count in (1, 4, 8, 12, 1_000):
+        assert (hash_ & 0x7FFF_FFFF) % count == partition_of_key(key, count)
