@@ -9,7 +9,7 @@ from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.table import Table
 
@@ -52,10 +52,19 @@ def object_table(answer: Answer) -> Table:
         ("kind", answer["kind"]),
         ("name", answer["name"]),
         ("content", content),
+        *_family(answer),
         *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
         ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
     ]
     return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+def _family(answer: Answer) -> Iterator[tuple[str, str]]:
+    parent, count = answer.get("parent"), answer.get("children_count")
+    if parent:
+        yield "submitted by", f"task {parent['task_id']}"
+    if count:
+        yield "has submitted", f"{count:,} objects: ebs objects --parent {answer['id']}"
 
 
 _TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")
