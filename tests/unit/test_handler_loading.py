@@ -110,7 +110,7 @@ def b(task, context): ...
     settings = {"task_time_limit_s": 9.0, "max_result_bytes": 99, "max_attempts": 4, "max_task_age_h": 1.0}
     own, others = (loaded(kind, project="policies", **settings).limits for kind in "ab")
     assert (3, 10, RetryPolicy((1, 10, 60), 2, 60_000, [1, 5])) == own[:3]
-    assert (9.0, 99, RetryPolicy((1, 10, 60), 4, 3_600_000)) == others
+    assert (9.0, 99, RetryPolicy((1, 10, 60), 4, 3_600_000)) == others[:3]
 
 
 @pytest.mark.parametrize(
