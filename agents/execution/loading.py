@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from agents.execution.default_handler import default_handler
-from app.rules.kinds import why_unhandled
+from app.rules.kinds import shown, why_unhandled
 from app.rules.retry_policy import RetryPolicy
 from app.rules.submitted import WorkerOutputRules
 from app.settings.project import handled_kinds, load_project, project_of
@@ -77,11 +77,16 @@ class Handlers:
     by_kind: Mapping[str, LoadedHandler]
     by_role: Mapping[tuple[Role, str], LoadedHandler] = field(default_factory=dict)
 
+    @property
+    def lost_role(self) -> LoadedHandler:
+        """What runs splits and joins of kinds that have none: it rejects them, `"*"` works no such task."""
+        return LoadedHandler("no handler", _reject_role, "inline", self.default.limits)
+
     def for_task(self, task: TaskCreated) -> LoadedHandler:
         """Return what runs a task."""
         if task.role is msgspec.UNSET:
             return self.by_kind.get(task.kind, self.default)
-        return self.by_role.get((task.role, task.kind)) or self.default
+        return self.by_role.get((task.role, task.kind)) or self.lost_role
 
     def for_kind(self, kind: str) -> LoadedHandler:
         """Return what runs the tasks of a kind that have no role."""
@@ -196,6 +201,13 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
     return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
+
+
+def _reject_role(request: TaskCreated, _context: Context) -> object:
+    raise Reject(
+        f"kind {shown(request.kind)} has no {request.role} any more, but its object was made for one: add "
+        f'@project.{request.role}("{request.kind}") to the project and redrive the task, or submit the object again'
+    )
 
 
 def _rejecting(kinds: Collection[str]) -> Handler:

@@ -63,6 +63,8 @@ class FollowUps:
                 tasks_cancelled=states.count(CANCELLED),
                 end=number,
                 result=msgspec.Raw(self._result_of(object_id, JOIN_SEQUENCE)) if has_joined else NULL,
+                name="" if row.about is None else row.about.name,
+                parent=None if row.about is None else row.about.parent,
             )
         )
 
@@ -83,10 +85,11 @@ class FollowUps:
             size = sum(map(len, results)) + len(results) + 1
             fits = size <= MAX_JOINED_BYTES
             yield task_with_role(
-                Owner(object_id, object_partition, row.kind),
+                Owner(object_id, object_partition, row.kind, UNSET if row.about is None else row.about.depth or UNSET),
                 JOIN_SEQUENCE,
                 msgspec.Raw(b"[" + b",".join(results) + b"]") if fits else NULL,
                 at_ms=at_ms,
+                name=UNSET if row.about is None else row.about.name,
                 task_count=max(1, row.task_count),
                 refusal=UNSET if fits else _too_large(size),
             )
