@@ -249,9 +249,8 @@ ABOUT = AboutObject("an order", Parent("p", "p-join"), 3)
 def test_an_end_names_the_object_and_its_parent() -> None:
     """As the first fact told it, and whichever facts came after."""
     first = msgspec.structs.replace(special(SPLIT_SEQUENCE), about=ABOUT)
-    told = Told(
-        [created(), first, *run(SPLIT_SEQUENCE), tasks(1, joins=False), death(0), redriven(0), *run(0, redrive=1)]
-    )
+    split = [created(), first, *run(SPLIT_SEQUENCE), tasks(1, joins=False)]
+    told = Told([*split, death(0), redriven(0), *run(0, redrive=1)])
     assert [("an order", ABOUT.parent)] * 2 == [(end.name, end.parent) for end in told.ends]
     (end,) = Told([created(), tasks(1, joins=False), *run(0)]).ends
     assert ("", None) == (end.name, end.parent)
