@@ -218,11 +218,18 @@ class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
 
 
 class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):
-    """One attempt failed; `error` says why. TASK_RETRIED or TASK_DEAD follows."""
+    """One attempt failed; `error` says why. TASK_RETRIED or TASK_DEAD follows.
+
+    `stack_trace` is the end of it, bounded (`app.rules.dead_letters.MAX_EVENT_STACK_BYTES`).
+    """
+
+    stack_trace: str = ""
 
 
 class TaskRetried(_Failure, frozen=True, gc=False, tag="TASK_RETRIED"):
-    """A failed task waits for its next attempt."""
+    """A failed task waits for its next attempt, which is due at `due_at_ms`."""
+
+    due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskDead(_Failure, frozen=True, gc=False, tag="TASK_DEAD"):

@@ -109,9 +109,10 @@ class Context(msgspec.Struct, eq=False):
 
         Only the last one is kept.
         """
-        # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task.
-        share = min(max(0.0, fraction), 1.0)
-        self.last_progress = ReportedProgress(share, message[:MAX_PROGRESS_CHARS], time.monotonic())
+        # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task. Converted here, because a
+        # `Decimal` or a message that is no text would fail the heartbeats of the whole worker.
+        share = float(min(max(0.0, fraction), 1.0))
+        self.last_progress = ReportedProgress(share, str(message)[:MAX_PROGRESS_CHARS], time.monotonic())
 
     @property
     def object(self) -> TaskObject:

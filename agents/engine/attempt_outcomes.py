@@ -29,7 +29,7 @@ from agents.failure_story import FailureStory, describe
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.json_text import NULL
-from app.rules.dead_letters import message_of, type_name_of
+from app.rules.dead_letters import event_stack_of, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.outgoing import Outgoing
 from app.rules.retry_policy import GiveUp
@@ -141,21 +141,24 @@ class AttemptOutcomes:
         said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
         times = (now_ms, self._worker, attempt.wait_ms, attempt.spent_ms())
         details = (*attempt.common, *times, said, task.redrive, error_type, alike, task.role)
-        cause, again, wait_s = error, None, 0.0
+        cause, again, due_at_ms = error, None, now_ms
         if not isinstance(decision, GiveUp):
             cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
-            wait_s = (decision.due_at_ms - now_ms) / 1_000
+            due_at_ms = decision.due_at_ms
         pause = None
-        failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
+        failed = self._event(
+            attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details, event_stack_of(error))
+        )
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
             record = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:
-            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
+            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details, due_at_ms))
             record = again
             text = "%s failed, the next one is due in %.1f s: %s"
+            wait_s = (due_at_ms - now_ms) / 1_000
             self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
         outgoing = (failed, event, record)
         self._lanes.ends.add(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))

@@ -96,7 +96,7 @@ class Pool:
         now_s = time.perf_counter()
         # What runs apart waits for a process as long as it takes, and has a limit of its own.
         return any(
-            attempt.began_at_s + attempt.context.time_limit_s + _OVERDUE_S < now_s
+            attempt.began_at_s + attempt.loaded.limits.time_limit_s + _OVERDUE_S < now_s
             for attempt in self.running - self._apart
         )
 
@@ -123,6 +123,7 @@ class Pool:
             if apart:
                 log.info("%s was running when a worker died: it runs in a process of its own", describe(task))
                 self._apart.add(attempt)
+                attempt.loaded = loaded.without_own_backoff()
             # If it ends this worker, the next one must know that it ran.
             self._begin(attempt, self._run(attempt, self._outcomes.note(attempt), apart=apart))
             return
@@ -211,7 +212,7 @@ class Pool:
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         try:
             self._outcomes.fail(attempt, error)
-        except Exception as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
+        except BaseException as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
             said = f"an error of type {type(error).__name__} cannot be told ({type(broken).__name__})"
             self._outcomes.fail(attempt, HandlerError(said))
 

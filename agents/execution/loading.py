@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from agents.execution.default_handler import default_handler
-from app.rules.kinds import shown, why_unhandled
+from app.rules.kinds import why_unhandled
 from app.rules.retry_policy import RetryPolicy
 from app.rules.submitted import WorkerOutputRules
 from app.settings.project import handled_kinds, load_project, project_of
 from ebs.errors import Reject
 from ebs.function import Role, mode_of
-from ebs.pieces import MAX_SPLIT_BYTES, pieces_of_split
+from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of_split
 from ebs.project import ANY_KIND
 from ebs.task import Task
 
@@ -68,6 +68,12 @@ class LoadedHandler:
     joins: bool = False
     """Of a split: whether the results of the tasks are joined."""
 
+    def without_own_backoff(self) -> LoadedHandler:
+        """Return it without a function of the user's that would run in the worker itself."""
+        if not callable(self.limits.retry.backoff):
+            return self
+        return replace(self, limits=self.limits._replace(retry=self.limits.retry._replace(backoff=None)))
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -77,16 +83,11 @@ class Handlers:
     by_kind: Mapping[str, LoadedHandler]
     by_role: Mapping[tuple[Role, str], LoadedHandler] = field(default_factory=dict)
 
-    @property
-    def lost_role(self) -> LoadedHandler:
-        """What runs splits and joins of kinds that have none: it rejects them, `"*"` works no such task."""
-        return LoadedHandler("no handler", _reject_role, "inline", self.default.limits)
-
     def for_task(self, task: TaskCreated) -> LoadedHandler:
         """Return what runs a task."""
         if task.role is msgspec.UNSET:
             return self.by_kind.get(task.kind, self.default)
-        return self.by_role.get((task.role, task.kind)) or self.lost_role
+        return self.by_role.get((task.role, task.kind)) or _gone(task.role, self.default.limits)
 
     def for_kind(self, kind: str) -> LoadedHandler:
         """Return what runs the tasks of a kind that have no role."""
@@ -148,7 +149,7 @@ def as_handler(function: Function) -> Handler:
         if not is_split:
             return await returned
         if inspect.isasyncgen(returned):
-            return pieces_of_split([one async for one in returned], name)
+            return await pieces_from(returned, f"the split {name}")
         return pieces_of_split(await returned, name)
 
     def plain(request: TaskCreated, context: Context) -> Any:
@@ -203,11 +204,16 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
 
 
-def _reject_role(request: TaskCreated, _context: Context) -> object:
-    raise Reject(
-        f"kind {shown(request.kind)} has no {request.role} any more, but its object was made for one: add "
-        f'@project.{request.role}("{request.kind}") to the project and redrive the task, or submit the object again'
-    )
+def _gone(role: Role, limits: RunLimits) -> LoadedHandler:
+    """Return what rejects a split or a join whose function went with a change of the project."""
+
+    def reject(request: TaskCreated, _context: Context) -> object:
+        raise Reject(
+            f"this worker's project has no {role} for kind {request.kind}, but it had one when the object was "
+            f'submitted: put @project.{role}("{request.kind}") back, then redrive the task'
+        )
+
+    return LoadedHandler(f"no {role}", reject, "inline", limits)
 
 
 def _rejecting(kinds: Collection[str]) -> Handler:

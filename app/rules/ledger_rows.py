@@ -1,7 +1,8 @@
 """The rows of the object ledger, and the marks in them.
 
-A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks (what
-it says of the object is bounded, too): a changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
+A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks; what
+it says of the object is bounded, too. A changelog's record may have 2 MiB (`app.topics`). What users return and raise
+lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations

@@ -40,23 +40,24 @@ _PARTS = ("mean", "p50", "p95", "p99", "max")
 
 def object_table(answer: Answer) -> Table:
     """Return what an object is and how far."""
-    content = answer["content"]
-    if not isinstance(content, str):
-        content = "" if content is None else json.dumps(content, ensure_ascii=False)
-    if len(content) > _MAX_CONTENT_CHARS:
-        content = content[: _MAX_CONTENT_CHARS - 3] + "..."
     rows = [
         ("state", answer["state"]),
         ("tasks", _progress(answer["tasks_done"], answer["tasks_total"])),
         *((name.replace("_", " "), str(answer[name])) for name in _TROUBLES if answer[name]),
         ("kind", answer["kind"]),
         ("name", answer["name"]),
-        ("content", content),
+        ("content", _short(answer["content"])),
+        *([] if answer["result"] is None else [("result", _short(answer["result"]))]),
         *_family(answer),
         *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
         ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
     ]
     return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_CONTENT_CHARS else text[: _MAX_CONTENT_CHARS - 3] + "..."
 
 
 def _family(answer: Answer) -> Iterator[tuple[str, str]]:

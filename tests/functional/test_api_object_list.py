@@ -37,7 +37,7 @@ def read(api, query: str = "") -> ObjectPage:
     """GET a page, which must be as documented."""
     answer = api.get(f"/api/objects{query}")
     assert 200 == answer.status_code, answer.text
-    return ObjectPage.model_validate(answer.json())
+    return msgspec.convert(answer.json(), ObjectPage)
 
 
 def ids(page: ObjectPage) -> list[str]:

@@ -93,7 +93,7 @@ def put_pause(api, kind: str = "", reason: str = "") -> None:
 
 def address_of(page) -> str:
     """Return where a page is, with ids that exist nowhere."""
-    return page.path_format.format(object_id="a1", letter_id="0-0")
+    return page.path_format.format(object_id="a1", letter_id="0-0", task="0")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
@@ -340,7 +340,17 @@ def test_dead_letters_in_groups_and_one_by_one(api):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/objects", "/objects/a1", "/dead-letters", "/dead-letters/0-0", "/workers", "/control"]
+    "path",
+    [
+        "/",
+        "/objects",
+        "/objects/a1",
+        "/objects/a1/tasks/0",
+        "/dead-letters",
+        "/dead-letters/0-0",
+        "/workers",
+        "/control",
+    ],
 )
 def test_what_people_wrote_is_text(api, path):
     """Names, errors, reasons and progress that look like tags are shown, not obeyed."""

@@ -143,8 +143,8 @@ async def test_a_split_or_join_that_the_project_lost_is_dead(sequence: int, role
     bench.put(0, request("order", [], sequence=sequence, role=role), request("order", 1, object_id="b"))
     reason = await dead(bench)
     await until(lambda: bench.finished() == {"b"})
-    assert f'kind "order" has no {role} any more' in reason
-    assert f'add @project.{role}("order") to the project and redrive' in reason
+    assert f"no {role} for kind order" in reason
+    assert f'put @project.{role}("order") back, then redrive the task' in reason
     await bench.stop()
 
 
