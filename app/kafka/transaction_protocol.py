@@ -23,6 +23,7 @@ from aiokafka.protocol.types import (
 from app.kafka.protocol import COMMITTED_OFFSET, STRING, OneVersionRequest, by_topic
 
 _TAGS = ("tags", TaggedFields)
+_SUPPORTED_FEATURES_TAG = 0
 _FINALIZED_FEATURES_TAG = 2
 
 
@@ -36,13 +37,21 @@ class ApiVersionsResponseV3(Response):
         _TAGS,
     )
 
+    def supported_features(self) -> dict[str, int]:
+        """Return the newest level of each feature that the broker knows."""
+        return self._features(_SUPPORTED_FEATURES_TAG, ("min_level", "max_level"))
+
     def finalized_features(self) -> dict[str, int]:
         """Return the level of each feature that the whole cluster has agreed on."""
-        told = self.tags.get(_FINALIZED_FEATURES_TAG)
+        return self._features(_FINALIZED_FEATURES_TAG, ("max_level", "min_level"))
+
+    def _features(self, tag: int, levels: tuple[str, str]) -> dict[str, int]:
+        told = self.tags.get(tag)
         if told is None:
             return {}
-        features = CompactArray(("name", STRING), ("max_level", Int16), ("min_level", Int16), _TAGS)
-        return {name: level for name, level, *_ in features.decode(BytesIO(told)) or ()}
+        features = CompactArray(("name", STRING), *((level, Int16) for level in levels), _TAGS)
+        position = 1 + levels.index("max_level")
+        return {feature[0]: feature[position] for feature in features.decode(BytesIO(told)) or ()}
 
 
 class ApiVersionsRequestV3(RequestStruct):

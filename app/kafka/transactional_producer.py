@@ -25,6 +25,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.producer.sender import BaseHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 
+from app.kafka.features import transaction_version
 from app.kafka.transaction_handlers import (
     MARKERS_BACKOFF_S,
     BumpingEnd,
@@ -35,19 +36,15 @@ from app.kafka.transaction_handlers import (
     OnlyEnd,
     RepeatableCommit,
 )
-from app.kafka.transaction_protocol import NEEDED_VERSIONS, ApiVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from aiokafka.client import AIOKafkaClient
     from aiokafka.structs import OffsetAndMetadata
 
     from app.kafka.fencing import Membership
 
 log = logging.getLogger(__name__)
-
-_FEATURE = "transaction.version"
 
 
 class TransactionalProducer(AIOKafkaProducer):
@@ -75,17 +72,6 @@ class TransactionalProducer(AIOKafkaProducer):
         """How transactions work on this cluster (see the module)."""
         version: int = self._sender.transaction_version
         return version
-
-
-async def transaction_version(client: AIOKafkaClient) -> int:
-    """Ask a broker which version of transactions its cluster has agreed on: 2, or 1 for all before."""
-    node_id = client.get_random_node()
-    if not await client.ready(node_id):
-        raise errors.NodeNotReadyError(f"broker {node_id} cannot be reached")
-    answer = await client.send(node_id, ApiVersions("ebs", "1"))
-    newest = {api_key: version for api_key, _, version, _ in answer.api_versions}
-    knows_requests = all(newest.get(api_key, -1) >= version for api_key, version in NEEDED_VERSIONS.items())
-    return 2 if knows_requests and answer.finalized_features().get(_FEATURE, 0) >= 2 else 1
 
 
 class _SenderEnds(errors.ProducerFenced):

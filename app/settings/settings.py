@@ -119,8 +119,8 @@ class Settings(SecuritySettings):
     data_dir: Path = Field(
         Path(".ebs"), description="Folder of the embedded broker's data, the workers' stores and the API's view"
     )
-    kafka_version: Literal["4.4.0", "4.1.0", "3.9.2", "3.3.2"] = Field(
-        "4.4.0", description="Version of the embedded broker: 4.4.0, 4.1.0, 3.9.2 or 3.3.2"
+    kafka_version: Literal["4.1.2", "4.4.0", "3.9.2", "3.3.2"] = Field(
+        "4.1.2", description="Version of the embedded broker: 4.1.2, 4.4.0 (see Use your own Kafka), 3.9.2 or 3.3.2"
     )
     worker_id: str = Field(
         "",

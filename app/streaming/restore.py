@@ -131,7 +131,13 @@ async def _read_to(
         if time.monotonic() - progressed_at_s > stall_timeout_s:
             refused = "".join(f"; {words}" for words in consumer.refusals.lasting().values())
             behind = ", ".join(f"{tp.topic}-{tp.partition} at {positions[tp]} of {ends[tp]}" for tp in open_partitions)
-            raise RestoreFailed(f"no progress for {stall_timeout_s:g} s in restoring {behind}{refused}")
+            forgotten = (
+                ""
+                if refused
+                else "; perhaps a transaction is open there that Kafka has forgotten: `kafka-transactions.sh "
+                "find-hanging` names it, and `abort` ends it"
+            )
+            raise RestoreFailed(f"no progress for {stall_timeout_s:g} s in restoring {behind}{refused or forgotten}")
         fetched = await consumer.getmany(*open_partitions, timeout_ms=_POLL_MS)
         for tp, records in fetched.items():
             if wanted(tp):

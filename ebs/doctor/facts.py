@@ -99,6 +99,8 @@ class SystemFacts:
     """How far the broker's clock was before ours when it just wrote a heartbeat down; negative: behind."""
     transaction_version: int | None = None
     """What the cluster has agreed on: 2 (KIP-890), or 1 for all before."""
+    forgets_transactions: bool = False
+    """Whether its Kafka has this fault (KAFKA-20734)."""
     waiting_letters: int | None = None
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from app.errors import ForeignTopics
 from app.kafka.admin import read_broker_config, read_topic_configs
 from app.kafka.errors import KafkaError, TopicAuthorizationFailedError
+from app.kafka.features import forgets_transactions, transaction_version
 from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count, unowned_numbers
 from app.kafka.log_dirs import biggest_partitions
-from app.kafka.transactional_producer import transaction_version
 from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
@@ -71,6 +71,7 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
+            forgets_transactions=await forgets_transactions(consumer._client),  # noqa: SLF001  # as above
             disk_free_bytes=usage.free,
             disk_total_bytes=usage.total,
             missing_output_topics=[name for name in settings.output_topics if name not in listed],

@@ -236,6 +236,16 @@ def _check_transactions(facts: SystemFacts) -> Iterator[Finding]:
         why = "a worker whose commit is not answered must restart, and each step costs two more round trips"
         upgrade = command("kafka-features.sh", facts.bootstrap, "upgrade --feature transaction.version=2")
         yield Finding(Severity.INFO, "transactions", said, why, f"with brokers of Kafka 4.0 or newer: {upgrade}")
+    if facts.forgets_transactions:
+        said = "this Kafka can forget a transaction (4.2 to 4.4, KAFKA-20734)"
+        why = (
+            "while all replicas of a partition are away, a transaction that ends stays open there: whoever reads "
+            "committed records waits for ever"
+        )
+        fix = "use Kafka 4.1; where a partition stands still: " + command(
+            "kafka-transactions.sh", facts.bootstrap, "find-hanging --broker-id ID"
+        )
+        yield Finding(Severity.WARNING, "transactions", said, why, fix)
 
 
 def _days(duration_ms: int) -> str:

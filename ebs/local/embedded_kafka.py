@@ -43,7 +43,6 @@ _POLL_S = 0.05
 _LOG_LINES_IN_ERROR = 12
 _LEAST_FREE_BYTES = 16 << 20
 """On a disk with less the broker dies at its next write, or while it starts (seen with 4.4 at 60 KB)."""
-_RECOVERY_STOP_S = 30.0
 _OF_A_NEWER_KAFKA = re.compile(r"MetadataParseException|No MetadataVersion with feature level")
 """What a broker says of metadata that it does not know: 3.9 and 4.1 on data of 4.4, older ones on other data."""
 
@@ -130,12 +129,9 @@ class EmbeddedKafka:
                 )
             class_path = [jars / jar.filename for jar in pinned_jars(self.version)]
             archive = ClassArchive(java, class_path, jars.parent)
-            command = java_command(java, class_path, archive.options(self._classes))
-            if self._has_crashed():
-                await self._recover(command, lock_fd, timeout_s)
-            await self._launch(command, lock_fd, timeout_s)
+            await self._launch(java_command(java, class_path, archive.options(self._classes)), lock_fd, timeout_s)
         try:
-            await self._wait_until_ready(self.bootstrap, timeout_s)
+            await self._wait_until_ready(timeout_s)
         except EmbeddedBrokerError:
             if (self.exit_code or 0) < 0:  # Java itself crashed, or hung: perhaps by a damaged archive
                 archive.discard()
@@ -215,32 +211,13 @@ class EmbeddedKafka:
         thread = threading.Thread(target=subprocess.run, args=(tethered(command),), kwargs=options, daemon=True)
         thread.start()  # it waits, so that nothing is left to be reaped
 
-    def _has_crashed(self) -> bool:
-        """Return whether the latest life left data without a stop: Kafka marks each stop by a file."""
-        log_dir = self.directory / "log"
-        return (log_dir / "meta.properties").exists() and not (log_dir / ".kafka_cleanshutdown").exists()
-
-    async def _recover(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:
-        """Live once on a port that nobody knows, and stop.
-
-        A broker that starts after a crash finds itself leader, is fenced, and becomes leader again. So it loads the
-        committed offsets twice at once into the same memory, which may end with old offsets, or with some that wait for
-        ever for the end of a transaction (seen in 4.4.0: "Ignored load completion"). After a stop it loads once.
-        """
-        port = free_port()
-        await self._launch(java, lock_fd, timeout_s, recovery_port=port)
-        await self._wait_until_ready(f"{LOOPBACK}:{port}", timeout_s)
-        await self.stop(grace_s=_RECOVERY_STOP_S)
-
-    async def _launch(
-        self, java: Sequence[str], lock_fd: int, timeout_s: float, *, recovery_port: int | None = None
-    ) -> None:
+    async def _launch(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:
         properties = self.directory / "server.properties"
         log_dir = self.directory / "log"
-        text = server_properties(
-            host=LOOPBACK, port=recovery_port or self.port, controller_port=free_port(), log_dir=log_dir
+        properties.write_text(
+            server_properties(host=LOOPBACK, port=self.port, controller_port=free_port(), log_dir=log_dir)
+            + self._extra_properties
         )
-        properties.write_text(text if recovery_port else text + self._extra_properties)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name("kafka.log.1"))
         if not (log_dir / "meta.properties").exists():  # Kafka's formatter writes it last
@@ -278,10 +255,10 @@ class EmbeddedKafka:
             if exit_code != 0:
                 raise self._failure("could not lay out its storage")
 
-    async def _wait_until_ready(self, bootstrap: str, timeout_s: float) -> None:
+    async def _wait_until_ready(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                while await why_unavailable(Cluster(bootstrap)) is not None:
+                while await why_unavailable(Cluster(self.bootstrap)) is not None:
                     if self.pid is None:
                         raise self._failure(f"ended with exit code {self.exit_code} while it started")
                     await asyncio.sleep(_POLL_S)

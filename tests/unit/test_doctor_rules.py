@@ -313,6 +313,7 @@ def test_healthy_system_has_nothing_but_ok():
         (replace(HEALTHY, waiting_letters=12), {}, "warning", "dead letters", "12 were neither", "ebs redrive"),
         (replace(HEALTHY, waiting_letters=None), {}, "info", "dead letters", "does not answer", "--api"),
         (replace(HEALTHY, transaction_version=1), {}, "info", "transactions", "version 1", "kafka-features.sh"),
+        (replace(HEALTHY, forgets_transactions=True), {}, "warning", "transactions", "KAFKA-20734", "find-hanging"),
         (replace(HEALTHY, broker_configs=None), {}, "info", "broker", "is missing", "DescribeConfigs"),
     ],
 )

@@ -14,9 +14,9 @@ from aiokafka.structs import OffsetAndMetadata
 from app.errors import TransactionInDoubt
 from app.kafka import transaction_handlers as handlers
 from app.kafka import transactional_producer as producer
+from app.kafka.features import forgets_transactions, transaction_version
 from app.kafka.fencing import Membership
 from app.kafka.transaction_protocol import ApiVersionsResponseV3, EndTxn, Produce, TxnOffsetCommit
-from app.kafka.transactional_producer import transaction_version
 
 TP = TopicPartition("in", 0)
 LOST = errors.KafkaConnectionError("closed")
@@ -249,3 +249,11 @@ async def test_coordinator_that_nobody_may_ask_for_is_not_looked_for_again():
     with pytest.raises(errors.TransactionalIdAuthorizationFailed):
         await one._find_coordinator(1, "me")
     assert [7] == one.answers
+
+
+@pytest.mark.parametrize(("level", "forgets"), [(27, False), (28, True), (33, True), (34, False)])
+async def test_kafka_that_forgets_transactions_is_known_by_its_newest_feature(level, forgets):
+    """4.2 to 4.4, even if the cluster still has an older level."""
+    supported = bytes.fromhex("02 11 6d657461646174612e76657273696f6e 0007") + level.to_bytes(2) + b"\0"
+    assert forgets is await forgets_transactions(Client(versions({0: supported, 2: FEATURES_OF_4_1})))
+    assert False is await forgets_transactions(Client(versions({})))
