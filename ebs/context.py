@@ -126,7 +126,7 @@ class Context(msgspec.Struct, eq=False):
         content: Any = None,
         *,
         tasks: int | Sequence[Any] | None = None,
-        name: str = "",
+        name: str | None = None,
         id: str | None = None,  # noqa: A002  # as in the API
     ) -> str:
         """Submit a new object, and return its id. It exists if this attempt finishes, and only then.

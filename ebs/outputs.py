@@ -145,7 +145,7 @@ def new_object(
     new = SubmittedObject(
         _id_of(task.task_id, number) if object_id is None else _checked_id(object_id),
         kind,
-        _checked_name(name),
+        "" if name is None else _checked_name(name),
         _json_of(content, "context.submit: the content"),
         count,
         items,
