@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +13,9 @@ from app.kafka.partitioner import partition_of_key
 from app.rules.submitted import WorkerOutputRules, object_of
 from ebs import Context, Item, Reject, Task
 from ebs.outputs import MAX_OUTPUT_BYTES, MAX_OUTPUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TASK: Task[Any] = Task("c-a-0", "a", "a-0", 0, "mail", 0, 1, 1, 0)
 
@@ -140,3 +144,32 @@ def test_keys_go_where_java_s_clients_put_them(key: bytes, hash_: int) -> None:
     """The hashes are those of Kafka's own test (UtilsTest.testMurmur2)."""
     for count in (1, 4, 8, 12, 1_000):
         assert (hash_ & 0x7FFF_FFFF) % count == partition_of_key(key, count)
+
+
+def test_threads_of_one_function_submit_side_by_side() -> None:
+    """Two calls with one number would be one object: distribution takes the second for a repetition."""
+    attempt = context()
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda number: attempt.submit("mail", {"n": number}), range(2_000)))
+    assert attempt.outputs is not None
+    assert 2_000 == len(set(ids)) == len(attempt.outputs.objects)
+
+
+def test_items_that_submit_while_they_are_made_get_numbers_of_their_own() -> None:
+    """A generator runs within the call."""
+    attempt = context()
+
+    def items() -> Iterator[str]:
+        yield attempt.submit("mail")
+
+    attempt.submit("mail", tasks=items())
+    assert attempt.outputs is not None
+    assert 2 == len({one.id for one in attempt.outputs.objects})
+
+
+def test_a_call_that_was_too_large_leaves_room_for_others() -> None:
+    """A function may catch the error."""
+    attempt = context()
+    with pytest.raises(Reject):
+        attempt.send("sales", "k", b"x" * (MAX_OUTPUT_BYTES + 1))
+    attempt.send("sales", "k", "v")
