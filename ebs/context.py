@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,8 @@ MAX_PROGRESS_CHARS = 200
 
 _log = logging.getLogger("ebs.task")
 _ANYTHING = OutputRules()
+_gathering = threading.RLock()
+"""A function may have threads of its own: two calls at once must not get one number, or two lists."""
 
 
 class ReportedProgress(NamedTuple):
@@ -126,7 +129,7 @@ class Context(msgspec.Struct, eq=False):
         content: Any = None,
         *,
         tasks: int | Sequence[Any] | None = None,
-        name: str = "",
+        name: str | None = None,
         id: str | None = None,  # noqa: A002  # as in the API
     ) -> str:
         """Submit a new object, and return its id. It exists if this attempt finishes, and only then.
@@ -135,18 +138,19 @@ class Context(msgspec.Struct, eq=False):
         setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
         already makes no second object. Raises `Reject` for what cannot be submitted, and says what to change.
         """
-        outputs = self._open_outputs("context.submit")
-        new = new_object(
-            self.task,
-            len(outputs.objects),
-            kind=kind,
-            content=content,
-            tasks=tasks,
-            name=name,
-            object_id=id,
-            rules=self.rules,
-        )
-        outputs.submit(new)
+        with _gathering:
+            outputs = self._open_outputs("context.submit")
+            new = new_object(
+                self.task,
+                outputs,
+                kind=kind,
+                content=content,
+                tasks=tasks,
+                name=name,
+                object_id=id,
+                rules=self.rules,
+            )
+            outputs.submit(new)
         return new.id
 
     def send(
@@ -162,7 +166,8 @@ class Context(msgspec.Struct, eq=False):
         `value` is bytes, text (written as UTF-8), or what becomes JSON; None is a tombstone. The key decides the
         partition, as in Java's clients. Raises `Reject` for what cannot be sent, and says what to change.
         """
-        self._open_outputs("context.send").send(new_record(topic, key, value, headers, self.rules))
+        with _gathering:
+            self._open_outputs("context.send").send(new_record(topic, key, value, headers, self.rules))
 
     def close_outputs(self) -> Outputs | None:
         """Return what the attempt has produced, now that it has returned; later calls are refused."""

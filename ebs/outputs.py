@@ -109,12 +109,12 @@ class Outputs(msgspec.Struct):
                 f"{call}: one attempt may produce at most {MAX_OUTPUTS:,} objects and records: let several tasks "
                 "produce them, such as those of a split"
             )
-        self.size_bytes += size_bytes
-        if self.size_bytes > MAX_OUTPUT_BYTES:
+        if self.size_bytes + size_bytes > MAX_OUTPUT_BYTES:
             raise Reject(
                 f"{call}: the outputs of one attempt may have at most {MAX_OUTPUT_BYTES:,} bytes: produce references "
                 "instead of the data, or let several tasks produce them"
             )
+        self.size_bytes += size_bytes
 
 
 CLOSED = Outputs(is_closed=True)
@@ -123,7 +123,7 @@ CLOSED = Outputs(is_closed=True)
 
 def new_object(
     task: Task,
-    number: int,
+    before: Outputs,
     *,
     kind: Any,
     content: Any,
@@ -132,10 +132,7 @@ def new_object(
     object_id: Any,
     rules: OutputRules,
 ) -> SubmittedObject:
-    """Return the object that a task submits with a call, its attempt's `number` of that sort from 0 on.
-
-    Raises `Reject` for what cannot be submitted.
-    """
+    """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise Reject(
             f"context.submit: {kind!r} is no kind: it is 1 to 64 characters out of A-Z a-z 0-9 . _ - and comes first, "
@@ -143,9 +140,9 @@ def new_object(
         )
     count, items = _tasks_of(tasks)
     new = SubmittedObject(
-        _id_of(task.task_id, number) if object_id is None else _checked_id(object_id),
+        _id_of(task.task_id, len(before.objects)) if object_id is None else _checked_id(object_id),
         kind,
-        _checked_name(name),
+        "" if name is None else _checked_name(name),
         _json_of(content, "context.submit: the content"),
         count,
         items,
@@ -223,7 +220,9 @@ def _bytes_of(what: str, value: Any) -> bytes | None:
 def _headers_of(headers: Any) -> list[tuple[str, bytes]]:
     if headers is None:
         return []
-    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    if isinstance(headers, Mapping):
+        headers = headers.items()
+    pairs = list(headers) if is_list_like(headers) else [headers]
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and _is_text(pair[0])):
             raise Reject(f"context.send: {pair!r} is no header: give a dict, or a list of pairs of name and value")

@@ -79,6 +79,7 @@ def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict
     return {
         "object_id": answer["object_id"],
         "state": answer["state"],
+        "parent": next((event["parent"] for event in answer["events"] if event.get("parent")), None),
         "created_at_ms": created_at_ms,
         "ended_at_ms": ended_at_ms,
         "as_of_ms": as_of_ms,
@@ -106,6 +107,8 @@ def _summary(described: dict[str, Any], timeline: Timeline) -> str:
         began = f"created {instant_text(created_at_ms)}"
     distribution_ms = described["distribution_ms"]
     parts = [f"{described['object_id']} is {described['state']}", began]
+    if described["parent"] is not None:
+        parts.append(f"submitted by task {described['parent']['task_id']}")
     if described["total_ms"] is not None:
         took = "took" if described["ended_at_ms"] else "has taken"
         parts.append(f"{took} {_seconds(described['total_ms'])}")

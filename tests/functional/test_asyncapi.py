@@ -62,6 +62,18 @@ def test_every_topic_of_the_catalogue_is_a_channel(make_api):
         assert "Key: " in channels[spec.name]["description"]
 
 
+def test_topics_that_functions_send_to_are_channels_too(make_api):
+    """Without messages: what lies there is the users' business. Document and page hold them."""
+    api = make_api(output_topics=("sales", "audit.log"))
+    document = api.get("/asyncapi.json").json()
+    test_document_is_valid(document)
+    assert {"sales", "audit.log"} <= set(document["channels"])
+    assert "#/channels/sales" == document["operations"]["processing-send-sales"]["channel"]["$ref"]
+    page = api.get("/asyncapi").text
+    assert 'id="topic-sales"' in page
+    assert 'id="topic-audit.log"' in page
+
+
 def test_every_reference_leads_somewhere(document):
     """Channels, messages and schemas that are named are there."""
     references = re.findall(r'"\$ref": ?"([^"]+)"', json.dumps(document))

@@ -13,6 +13,8 @@ from app.errors import EbsError
 from app.events import (
     JOIN_SEQUENCE,
     SPLIT_SEQUENCE,
+    ObjectCreated,
+    Parent,
     TaskFailed,
     TaskFinished,
     TaskRetried,
@@ -126,6 +128,14 @@ def test_split_and_join_are_told_by_name_and_in_the_order_of_work(explain, api):
     assert ["split", "0", "1", "join"] == rows
     tasks = json.loads(explain(object_id, "--json").stdout)["tasks"]
     assert ["split", "task", "task", "join"] == [task["role"] for task in tasks]
+
+
+def test_who_submitted_the_object_is_told(explain, api):
+    """A task of another object, if it was one."""
+    child = ObjectCreated(object_id="c", name="n", at_ms=AT_MS, parent=Parent("p", "p-join"), depth=1)
+    api.topics.write_object(child)
+    assert "submitted by task p-join" in explain("c").stdout
+    assert {"object_id": "p", "task_id": "p-join"} == json.loads(explain("c", "--json").stdout)["parent"]
 
 
 def test_object_that_is_not_distributed_yet_is_explained(explain, api):

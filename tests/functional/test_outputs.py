@@ -229,6 +229,7 @@ async def test_records_are_committed_with_the_end_of_the_attempt(bench: Bench, k
         ({"topic": "sales", "key": 7}, "a key is text, bytes or None"),
         ({"topic": "sales", "headers": {"n": 7}}, "the header n is a int: give text or bytes"),
         ({"topic": "sales", "headers": ["ab", "cd"]}, "is no header"),
+        ({"topic": "sales", "headers": 5}, "is no header"),
         ({"topic": "latest", "key": None}, "latest is compacted (cleanup.policy), so its records need a key"),
         ({"topic": "tiny", "value": "x" * 300}, "tiny takes at most 200 bytes a record (max.message.bytes)"),
     ],

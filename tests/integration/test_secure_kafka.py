@@ -15,6 +15,10 @@ from fleet import PATIENT, ROLES, Fleet, until
 from rights import rights_of
 from secure_kafka import ADMIN, PASSWORD, SecureKafka
 
+from app.kafka.cluster import Cluster
+from app.settings.settings import load
+from app.topics.output_topics import make_output_topics
+
 ROOT = Path(__file__).parents[2]
 WRONG = "quite-another-password"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
@@ -156,12 +160,15 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the rights of that page only: all that users do, and the breaker."""
+    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, and outputs."""
+    await make_output_topics(Cluster(secure.kafka.bootstrap), load(partitions=2, output_topics=("sales",)))
+    await secure.allow("ebs-processing", [("topic", "sales", one) for one in ("Describe", "DescribeConfigs", "Write")])
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
         await secure.allow(user, rights_of(user))
     made = ebs("topics", "--timeout", "100", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
     assert 0 == made.returncode, made.stderr
-    env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_PROJECT": "mended_handler"}
+    env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_PROJECT": "mended_handler:producing"}
+    env["EBS_OUTPUT_TOPICS"] = "sales"
     env["MENDED_FILE"] = str(tmp_path / "mended")
     fleet = make_fleet(**env, EBS_BREAKER_DEAD_SHARE="1", EBS_BREAKER_MIN_TASKS="2")
     for role in ROLES:
@@ -176,6 +183,10 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
         answer = api.client.post("/api/dead-letters/redrive", json={"all": True})
         assert answer.is_success, answer.text
         await until(lambda: state_of(api, object_id) == "FINISHED", "the redrive to work", fleet=fleet)
+        children = api.client.get("/api/objects", params={"parent": object_id}).json()["objects"]
+        assert 2 == len(children)
+        for child in children:
+            await until(lambda child=child: state_of(api, child["id"]) == "FINISHED", "a child's end", fleet=fleet)
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
         await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 3, "three heartbeats", fleet=fleet)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ebs import Project
+from ebs import Context, Project
 
 
 def at_once(_task: Any, _context: Any) -> None:
@@ -20,6 +20,14 @@ def mended(task: Any, _context: Any) -> str:
     return "done"
 
 
+def mended_producer(task: Any, context: Context) -> str:
+    """Finish likewise, and submit an object and send a record."""
+    done = mended(task, context)
+    context.submit("leaf", tasks=1)
+    context.send("sales", task.task_id, done)
+    return done
+
+
 project = Project()
 project.task("*")(mended)
 
@@ -27,3 +35,8 @@ only_mails = Project()
 """Only mails need what is down."""
 only_mails.task("*")(at_once)
 only_mails.task("mail")(mended)
+
+producing = Project()
+"""Whatever is no leaf produces one."""
+producing.task("*")(mended_producer)
+producing.task("leaf")(at_once)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +14,10 @@ from app.events import MAX_TASKS
 from app.kafka.partitioner import partition_of_key
 from app.rules.submitted import WorkerOutputRules, object_of
 from ebs import Context, Item, Reject, Task
-from ebs.outputs import MAX_OUTPUT_BYTES, MAX_OUTPUTS
+from ebs.outputs import MAX_OUTPUT_BYTES, MAX_OUTPUTS, OutputRules, SubmittedObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TASK: Task[Any] = Task("c-a-0", "a", "a-0", 0, "mail", 0, 1, 1, 0)
 
@@ -140,3 +146,44 @@ def test_keys_go_where_java_s_clients_put_them(key: bytes, hash_: int) -> None:
     """The hashes are those of Kafka's own test (UtilsTest.testMurmur2)."""
     for count in (1, 4, 8, 12, 1_000):
         assert (hash_ & 0x7FFF_FFFF) % count == partition_of_key(key, count)
+
+
+class Meeting(OutputRules, frozen=True):
+    """Lets two calls meet in the midst of a submit, if they can."""
+
+    barrier: Any
+
+    def why_not_submitted(self, _new: SubmittedObject, /) -> str | None:
+        """Wait for the other call."""
+        with suppress(BrokenBarrierError):
+            self.barrier.wait(0.2)
+        return None
+
+
+def test_threads_of_one_function_submit_one_after_the_other() -> None:
+    """Two calls with one number would be one object: distribution takes the second for a repetition."""
+    attempt = Context(TASK, 60.0, rules=Meeting(Barrier(2)))
+    with ThreadPoolExecutor(2) as threads:
+        ids = list(threads.map(lambda number: attempt.submit("mail", {"n": number}), range(2)))
+    assert attempt.outputs is not None
+    assert 2 == len(set(ids)) == len(attempt.outputs.objects)
+
+
+def test_items_that_submit_while_they_are_made_get_numbers_of_their_own() -> None:
+    """A generator runs within the call."""
+    attempt = context()
+
+    def items() -> Iterator[str]:
+        yield attempt.submit("mail")
+
+    attempt.submit("mail", tasks=items())
+    assert attempt.outputs is not None
+    assert 2 == len({one.id for one in attempt.outputs.objects})
+
+
+def test_a_call_that_was_too_large_leaves_room_for_others() -> None:
+    """A function may catch the error."""
+    attempt = context()
+    with pytest.raises(Reject):
+        attempt.send("sales", "k", b"x" * (MAX_OUTPUT_BYTES + 1))
+    attempt.send("sales", "k", "v")

@@ -132,8 +132,10 @@ def describe(settings: Settings, version: str) -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
-        "channels": {spec.name: _describe_channel(spec, names) for spec in specs},
-        "operations": dict(_operation(spec, names, *one) for spec in specs for one in _who(spec, names)),
+        "channels": {spec.name: _describe_channel(spec, names) for spec in specs}
+        | {name: _output_channel(name) for name in settings.output_topics},
+        "operations": dict(_operation(spec, names, *one) for spec in specs for one in _who(spec, names))
+        | {f"processing-send-{name}": _output_operation(name) for name in settings.output_topics},
         "components": {
             "messages": {name: _with_key(name, message, specs, names) for name, message in found.items()},
             "schemas": schemas(),
@@ -191,6 +193,27 @@ def _operation(spec: TopicSpec, names: Names, role: str, action: str) -> tuple[s
         "tags": [{"name": role}],
         "channel": {"$ref": f"#/channels/{spec.name}"},
         "messages": [{"$ref": f"#/channels/{spec.name}/messages/{name}"} for name in channel.messages],
+    }
+
+
+def _output_channel(name: str) -> dict[str, Any]:
+    """Return a topic of the users': what lies on it is their functions' choice."""
+    return {
+        "address": name,
+        "title": name,
+        "summary": "Records that your functions send with `context.send`. The topic is yours (EBS_OUTPUT_TOPICS)",
+        "description": "Key: chosen by your functions; the partition is that of Java's default partitioner (murmur2).",
+        "messages": {},
+    }
+
+
+def _output_operation(name: str) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "title": f"processing writes to {name}",
+        "summary": _ROLES["processing"],
+        "tags": [{"name": "processing"}],
+        "channel": {"$ref": f"#/channels/{name}"},
     }
 
 
