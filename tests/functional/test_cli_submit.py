@@ -205,11 +205,12 @@ def busy(**members) -> httpx.Response:
 
 
 def test_submit_waits_for_a_broker_that_is_away():
-    """429 and 503 are tried again when the answer says; an unknown outcome with the id that it names."""
+    """429 and 503 are tried again when the answer says, each time with the same id: the object is stored once."""
     accepted = httpx.Response(202, json={"id": "a"})
     run, asked = answering(busy(), busy(retry_with={"id": "f" * 32}), accepted)
     assert 0 == run("submit", "--name", "n").exit_code
-    assert [{"name": "n"}, {"name": "n"}, {"name": "n", "id": "f" * 32}] == [json.loads(one.content) for one in asked]
+    first, *others = [json.loads(one.content) for one in asked]
+    assert ({"name": "n", "id": first["id"]}, 32, [first, first]) == (first, len(first["id"]), others)
 
 
 def test_submit_gives_up_in_the_end():
@@ -220,7 +221,7 @@ def test_submit_gives_up_in_the_end():
 
 
 def test_lines_that_the_broker_did_not_take_are_sent_again():
-    """Those only, and those of unknown outcome with the id that they got."""
+    """Those only, each with the id that it had: also one of unknown outcome is stored once."""
     unknown = {"index": 1, "status": 503, "id": "e" * 32, "type": "urn:ebs:problem:outcome-unknown"}
     refused = {"index": 2, "status": 503, "id": "d" * 32, "type": "urn:ebs:problem:broker-unavailable"}
 
@@ -233,9 +234,9 @@ def test_lines_that_the_broker_did_not_take_are_sent_again():
     body = b'{"name": "1"}\n{"name": "2"}\n{"name": "3"}\n'
     answer = json.loads(run("submit", "--file", "-", "--json", stdin=body).stdout)
     assert (["a", "e" * 32, "c"], []) == (answer["ids"], answer["refused"])
-    assert [{"name": "2", "id": "e" * 32}, {"name": "3"}] == [
-        json.loads(line) for line in asked[1].content.splitlines()
-    ]
+    first, second = ([json.loads(line) for line in one.content.splitlines()] for one in asked)
+    assert (["1", "2", "3"], first[1:]) == ([one["name"] for one in first], second)
+    assert 3 == len({one["id"] for one in first})
 
 
 def test_status_shows_the_object_and_its_tasks(api, ebs):
