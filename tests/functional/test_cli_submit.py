@@ -239,6 +239,29 @@ def test_lines_that_the_broker_did_not_take_are_sent_again():
     assert 3 == len({one["id"] for one in first})
 
 
+def test_answer_that_breaks_off_is_made_good():
+    """What it did not tell of is sent again under the same id: it is stored once."""
+    told = json.dumps({"index": 0, "status": 202, "id": "a"}) + "\n"
+    again = json.dumps({"index": 0, "status": 202, "id": "b"}) + "\n"
+    run, asked = answering(httpx.Response(207, text=told + '{"index": 1, "sta'), httpx.Response(207, text=again))
+    result = run("submit", "--file", "-", "--json", stdin=b'{"name": "1"}\n{"name": "2"}\n')
+    assert (0, ["a", "b"]) == (result.exit_code, json.loads(result.stdout)["ids"])
+    assert asked[0].content.splitlines()[1:] == asked[1].content.splitlines()
+
+
+@pytest.mark.parametrize("arguments", [["submit"], ["submit", "--file", "-"], ["status", "a", "--wait"]])
+def test_api_that_is_not_there_is_told_at_once(arguments):
+    """Whoever typed the command sees it, and need not wait for tries that fail alike."""
+    asked = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise httpx.ConnectError("refused")
+
+    result = CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(refuse), input=b'{"name": "1"}\n')
+    assert (1, "no API answers at") == (len(asked), str(result.exception)[:17])
+
+
 def test_status_shows_the_object_and_its_tasks(api, ebs):
     """State, k of N, times and the tasks; as JSON both in one document."""
     object_id = api.post("/api/objects", json={"name": "[n]", "tasks": 1}).json()["id"]
