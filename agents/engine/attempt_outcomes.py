@@ -3,7 +3,7 @@
 | the handler | events | the task |
 | --- | --- | --- |
 | begins | TASK_STARTED, once in all lives of the attempt | is open |
-| returns JSON | TASK_FINISHED | is done |
+| returns JSON | TASK_FINISHED, with what it has produced (`ebs.outputs`) | is done |
 | raises, attempts left | TASK_FAILED, TASK_RETRIED | waits on the retry ladder |
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
 | is cancelled by control | TASK_CANCELLED | is done |
@@ -38,10 +38,11 @@ from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
+    from agents.engine.produced_records import ProducedRecords
     from agents.engine.split_outputs import SplitOutputs
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskEvent
@@ -61,10 +62,12 @@ class AttemptOutcomes:
         worker: str,
         clock_ms: Callable[[], int],
         splits: SplitOutputs,
+        produced: ProducedRecords,
         breaker: Breaker | None = None,
     ) -> None:
         self._lanes = lanes
         self._splits = splits
+        self._produced = produced
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
@@ -91,11 +94,14 @@ class AttemptOutcomes:
         """Keep the result; one that cannot be kept fails the attempt."""
         task = attempt.task
         now_ms = self._clock_ms()
-        more: Sequence[Outgoing] = ()
+        more: list[Outgoing] = []
         try:
             encoded = encode_result(result, attempt.loaded.limits.max_result_bytes)
             if task.role == "split":
                 more, encoded = self._splits.records(attempt, encoded, now_ms), NULL
+            outputs = attempt.context.close_outputs()
+            if outputs is not None:
+                more += self._produced.of(attempt, outputs, now_ms)
         except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return

@@ -79,7 +79,7 @@ def describe_fully(letter_id: LetterId, summary: LetterSummary, letter: DeadLett
 
 def letter_links(letter_id: LetterId, object_id: str | None, task_id: str | None = None) -> LetterLinks:
     """Return the links of a letter."""
-    tasks = None if object_id is None else object_links(object_id)["tasks"]
+    tasks = None if object_id is None else object_links(object_id).tasks
     parsed = parse_task_id(task_id or "")
     task = None if parsed is None or parsed[0] != object_id else task_link(*parsed)
     return LetterLinks(f"{PATH}/{letter_id}", tasks, task)

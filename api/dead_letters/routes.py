@@ -11,7 +11,7 @@ from api.dead_letters import schemas
 from api.dead_letters.answers import describe_fully, describe_groups, describe_letter, letter_links
 from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms
 from api.server import problems
-from api.submit.struct_body import read_struct
+from api.submit.body import read_struct
 from api.view.answers import describe_view
 from api.view.dead_letters import parse_position, position_text
 from app.rules.letter_acts import LetterId, parse_letter_id

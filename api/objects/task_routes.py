@@ -58,7 +58,7 @@ async def read_task(object_id: str, task: str, parts: Parts) -> Response:
     detail = TaskDetail(
         **describe_task(object_id, row, sequence, result),
         result=msgspec.Raw(result.result) if result.result else None,
-        **running_tasks(parts, object_id).get(sequence, NOT_RUNNING),
+        **running_tasks(parts, object_id).get(sequence, NOT_RUNNING)._asdict(),
         object_id=object_id,
         **_subject_of(found, sequence, history),
         redrives=history.redrive,
