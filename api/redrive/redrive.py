@@ -8,6 +8,7 @@ one transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from api.view.view import View
     from app.rules.outgoing import Outgoing
     from app.settings.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PAUSES_S = (0.05, 0.3)
 """Between these, at random: two processes that write at once must not take over from each other for ever."""
@@ -72,7 +75,7 @@ class Redriver:
             if self._is_done(letter_id, act_id):
                 return ()
             self._check(letter_id)
-            plan = self._policy.plan(self._view.dead_letters.letter(letter_id), at_ms=at_ms, payload=payload)
+            plan = self._plan(letter_id, at_ms, payload)
             if isinstance(plan, Refusal):
                 raise _refused(plan)
             if payload is not None and len(plan.request.value or b"") > MAX_EVENT_BYTES:
@@ -142,7 +145,17 @@ class Redriver:
         summary = letters.summary(letter_id)
         if summary is None or summary.state is not LetterState.DEAD:
             return None
-        return self._policy.plan(letters.letter(letter_id), at_ms=at_ms)
+        return self._plan(letter_id, at_ms)
+
+    def _plan(self, letter_id: LetterId, at_ms: int, payload: bytes | None = None) -> RedrivePlan | Refusal:
+        """Plan the redrive of a letter, whose bytes and headers are anybody's: none may keep the others from theirs."""
+        try:
+            return self._policy.plan(self._view.dead_letters.letter(letter_id), at_ms=at_ms, payload=payload)
+        except ViewBehind:
+            raise
+        except Exception as error:  # noqa: BLE001  # a bug must not end the redrive of all other letters
+            _log.exception("dead letter %s cannot be redriven", letter_id)
+            return Refusal(f"it cannot be redriven: {type(error).__name__}: {error}")
 
     async def _act_for_user(self, letter_id: LetterId, decide: Callable[[], Sequence[Outgoing]]) -> None:
         await self.catch_up()

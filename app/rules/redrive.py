@@ -21,6 +21,7 @@ from app.events import (
     decode_task_request,
     encode,
     redrive_of,
+    role_of,
 )
 from app.rules.dead_letters import (
     INCOMPLETE_HEADER,
@@ -109,6 +110,9 @@ class RedrivePolicy(NamedTuple):
         redrive = redrive_of(task) + 1
         if redrive > MAX_REDRIVES:
             return _limit_reached(f"task {task.task_id}")
+        contradiction = _contradiction_in(task)
+        if contradiction:
+            return Refusal(f"its request contradicts itself: {contradiction}. Discard it, or submit its object again")
         try:
             edit = TaskEdit() if payload is None else _decode_edit(payload)
             if edit.content is not msgspec.UNSET:
@@ -185,6 +189,17 @@ class RedrivePolicy(NamedTuple):
                 return task.task_id.encode()
             raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")
         raise msgspec.ValidationError("only name, content and kind can be edited")
+
+
+def _contradiction_in(task: TaskCreated) -> str:
+    """Return why no TASKS_CREATED could tell of a task; workers never write such a request, other producers may."""
+    if role_of(task.sequence) != task.role:
+        return f"sequence {task.sequence} has the role {task.role or 'task'!r}"
+    if task.role is msgspec.UNSET and task.sequence >= task.task_count:
+        return (
+            f"sequence {task.sequence}, counted from 0, of {task.task_count} task{'' if task.task_count == 1 else 's'}"
+        )
+    return ""
 
 
 def is_of_requests(topic: str, requests_topic: str) -> bool:

@@ -1,12 +1,12 @@
 """The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a word to whoever waits.
 
-`ebs.client` has the rest: where the API is, how httpx is used, what answers and errors mean.
+It carries out the steps of `ebs.client`, which has all else: where the API is, how httpx is used, what answers and
+errors mean, what is tried again.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ebs.client.errors import ApiError as ApiError  # noqa: PLC0414  # what all commands catch
 from ebs.client.segments import api_path
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebs.client.steps import Reply
+    from ebs.client.steps import Steps
 
-_FIRST_CONNECT_S = 0.5
-"""After it a person is told that nobody answers: within a second of the start of a command."""
-_SILENT_S = 0.6
-"""After it a person is told that an API which takes connections has not answered yet."""
+T = TypeVar("T")
 
 
 def path_of(*parts: str) -> str:
@@ -37,8 +34,7 @@ def path_of(*parts: str) -> str:
 class ApiClient:
     """Asks the API at `base_url` with an API `key`; tests bring a `transport`. Every call raises `ApiError`.
 
-    `say(line)` hears that nobody has answered so far, from a thread of its own; the client goes on trying for
-    `CONNECT_S`, and waiting for `TIMEOUT_S`.
+    `say(line)` hears that nobody has answered so far (`ebs.cli.driver`).
     """
 
     def __init__(
@@ -49,14 +45,9 @@ class ApiClient:
         transport: httpx.BaseTransport | None = None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        import httpx
+        from ebs.cli.driver import TellingDriver
 
-        from ebs.client.http import options
-
-        self._base_url = base_url
-        self._say = say
-        given = options(ClientSettings(base_url, key), connect_s=_FIRST_CONNECT_S)
-        self._client = httpx.Client(transport=transport, **given)
+        self._driver = TellingDriver(ClientSettings(base_url, key), transport, say)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +55,11 @@ class ApiClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._driver.http.close()
+
+    def run(self, steps: Steps[T]) -> T:
+        """Carry out an operation of `ebs.client`, and return what it comes to."""
+        return self._driver.run(steps)
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET; parameters that are None are left out."""
@@ -73,19 +68,6 @@ class ApiClient:
     def post(self, path: str, body: Any = None, *, key: str | None = None, **parameters: Any) -> Any:
         """POST a JSON body, or none; with an idempotency key."""
         return self._ask("POST", path, parameters, body, key=key)
-
-    def post_lines(self, path: str, lines: bytes, *, key: str | None = None) -> list[Any]:
-        """POST NDJSON, and return what each line of the answer says."""
-        import msgspec
-
-        from ebs.client.steps import checked
-
-        headers = {"content-type": "application/x-ndjson"} | _key_header(key)
-        answer = checked(self._send("POST", path, content=lines, headers=headers))
-        try:
-            return [msgspec.json.decode(line) for line in answer.content.splitlines()]
-        except ValueError:
-            raise ApiError(f"the answer of {answer.url} broke off: what was accepted is not known") from None
 
     def put(self, path: str, body: Any = None, **parameters: Any) -> Any:
         """PUT a JSON body, or none."""
@@ -98,43 +80,13 @@ class ApiClient:
     def _ask(
         self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None, *, key: str | None = None
     ) -> Any:
-        from ebs.client.steps import checked, decoded
+        """Ask once: whoever typed a command sees at once that it failed, and can repeat it."""
+        import msgspec
 
-        given = {name: value for name, value in parameters.items() if value is not None}
-        # httpx would send None as the body `null`.
-        content = {} if body is None else {"json": body}
-        return decoded(checked(self._send(method, path, params=given, headers=_key_header(key), **content)), Any)
+        from ebs.client.bodies import key_header
+        from ebs.client.steps import JSON, ApiCall, CallPolicy, call, decoded
 
-    def _send(self, method: str, path: str, **options: Any) -> Reply:
-        import httpx
-
-        from ebs.client.http import CONNECT_S, TIMEOUT_S, failure_of, reply_of
-
-        try:
-            try:
-                answer = self._request(method, path, **options)
-            except httpx.ConnectTimeout:
-                self._say(f"no API answers at {self._base_url} yet; trying for {CONNECT_S:g} s more")
-                patient = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
-                answer = self._request(method, path, timeout=patient, **options)
-        except httpx.RequestError as error:
-            raise failure_of(error, self._base_url, TIMEOUT_S) from None
-        return reply_of(answer, answer.content)
-
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask; says so if the answer takes longer than one that is about to come, unless it was asked to wait."""
-        from ebs.client.http import TIMEOUT_S
-
-        said = f"waiting for an answer from {self._base_url}, up to {TIMEOUT_S:g} s"
-        timer = threading.Timer(_SILENT_S, self._say, (said,))
-        timer.daemon = True
-        if not (options.get("params") or {}).get("wait"):
-            timer.start()
-        try:
-            return self._client.request(method, path, **options)
-        finally:
-            timer.cancel()
-
-
-def _key_header(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"Idempotency-Key": key}
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else JSON
+        asked = ApiCall(method, path, parameters, content, headers | key_header(key))
+        return decoded(self.run(call(CallPolicy(retries=0), asked)), Any)

@@ -97,7 +97,7 @@ def submit(
         elif count is not None:
             pieces = (Sent(ids, []) for ids in send_count(client, given, count, idempotency_key))
         else:
-            pieces = iter([Sent([send_one(client, given, idempotency_key)["id"]], [])])
+            pieces = iter([Sent([send_one(client, given, idempotency_key)], [])])
         sent = _send(pieces)
         ends = _wait(client, sent.ids, timeout) if wait else None
     _show(sent, ends, as_json=as_json)

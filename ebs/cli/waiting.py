@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from app.rules.ledger_states import ENDED_OBJECT_STATES
-from app.rules.waiting import WaitOutcome
-from ebs.cli.client import ApiError, path_of
+from ebs.cli.client import path_of
+from ebs.cli.sending import POLICY
+from ebs.client import operations
+from ebs.client.steps import ApiCall, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-from ebs.cli.client import ApiClient
+    from ebs.cli.client import ApiClient
 
 Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits. Default: for ever.")
 ]
 
-_POLL_S = 10.0
-_BUSY = 503
 _LIST_LIMIT = 500
 _FEW = 20
 """So many are asked for one by one: a list costs as much as some of them."""
@@ -57,13 +57,13 @@ def wait_for_end(
     client: ApiClient, object_id: str, deadline_s: float | None, patience_s: float | None = None
 ) -> dict[str, Any]:
     """Return an object as soon as it has ended, or as it is at the deadline (`time.monotonic`) or out of patience."""
-    out_of_patience_s = None if patience_s is None else time.monotonic() + patience_s
+    last_s = math.inf if deadline_s is None else deadline_s
+    until_s = last_s if patience_s is None else min(last_s, time.monotonic() + patience_s)
     while True:
-        left_s = min(_left_s(out_of_patience_s), _left_s(deadline_s))
-        wait_s = max(0.0, min(_POLL_S, left_s))
-        answer: dict[str, Any] = _ask(client, path_of("objects", object_id), deadline_s, wait=wait_s, until="end")
+        reply = client.run(operations.poll(POLICY, object_id, until_s, last_s))
+        answer = decoded(reply, dict[str, Any])
         # An API that stops answers before the time is over: the next one goes on waiting.
-        if answer["wait"]["outcome"] != WaitOutcome.TIMED_OUT or _is_over(out_of_patience_s) or _is_over(deadline_s):
+        if answer["state"] in ENDED_OBJECT_STATES or _is_over(until_s):
             return answer
 
 
@@ -171,14 +171,8 @@ class _Crowd:
 
 
 def _ask(client: ApiClient, path: str, deadline_s: float | None, **query: Any) -> Any:
-    """Ask until the deadline if need be: a view that is behind, as after the API's start, catches up."""
-    while True:
-        try:
-            return client.get(path, **query)
-        except ApiError as error:
-            if error.problem.get("status") != _BUSY or _is_over(deadline_s):
-                raise
-            time.sleep(max(0.0, min(_left_s(deadline_s), error.retry_after_s or 1)))
+    last_s = math.inf if deadline_s is None else deadline_s
+    return decoded(client.run(operations.patiently(POLICY, ApiCall("GET", path, query), last_s)), Any)
 
 
 def _left_s(deadline_s: float | None) -> float:

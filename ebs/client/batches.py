@@ -50,10 +50,10 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 
 def submit_many(policy: CallPolicy, wanted: Iterable[NewObject]) -> Steps[list[Submitted]]:
     """Submit objects; returns their ids in the same order. Raises `SubmitFailed` if some were not accepted."""
-    fates = _Fates()
+    fates = Fates()
     try:
-        for piece in _pieces(_lines(wanted)):
-            yield from _send(policy, piece, fates)
+        for piece in pieces_of(_lines(wanted)):
+            yield from send_piece(policy, piece, fates)
     except Exception as error:
         if isinstance(error, ApiError) and fates.know_more_than(error):
             raise fates.failed() from error
@@ -65,7 +65,7 @@ def submit_many(policy: CallPolicy, wanted: Iterable[NewObject]) -> Steps[list[S
     return [Submitted(fates.accepted[number]) for number in sorted(fates.accepted)]
 
 
-class _Fates:
+class Fates:
     """What became of the objects so far, by their number."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Fates:
         return SubmitFailed(message, [self.accepted[number] for number in sorted(self.accepted)], listed)
 
 
-def _send(policy: CallPolicy, piece: list[BatchLine], fates: _Fates) -> Steps[None]:
+def send_piece(policy: CallPolicy, piece: list[BatchLine], fates: Fates) -> Steps[None]:
     """Send lines until each is accepted or refused for good. Raises the `ApiError` of a request that fails whole."""
     waiting = piece
     for failures in itertools.count():
@@ -141,7 +141,8 @@ def _lines(wanted: Iterable[NewObject]) -> Iterator[BatchLine]:
         yield BatchLine(number, object_id, body_of(one, object_id, one.idempotency_key) + b"\n")
 
 
-def _pieces(lines: Iterable[BatchLine]) -> Iterator[list[BatchLine]]:
+def pieces_of(lines: Iterable[BatchLine]) -> Iterator[list[BatchLine]]:
+    """Yield the lines of one request after another."""
     piece: list[BatchLine] = []
     size_bytes = 0
     for line in lines:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import httpx
 
 from ebs.client.answers import ObjectEvent
-from ebs.client.http import STREAM_TIMEOUT_S, failure_of, options, reply_of, request_of
+from ebs.client.http import CONNECT_S, STREAM_TIMEOUT_S, failure_of, options, reply_of, request_of
 from ebs.client.steps import Open, PauseFor, Read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from ebs.client.settings import ClientSettings
-    from ebs.client.steps import Reply, Steps
+    from ebs.client.steps import ApiCall, Reply, Steps
 
 T = TypeVar("T")
 
@@ -65,8 +65,14 @@ class _Lines:
 class BlockingDriver:
     """Carries out steps with blocking calls; tests bring a `transport`, and their own `sleep`."""
 
-    def __init__(self, settings: ClientSettings, timeout_s: float, transport: httpx.BaseTransport | None) -> None:
-        self.http = httpx.Client(transport=transport, **options(settings, timeout_s=timeout_s))
+    def __init__(
+        self,
+        settings: ClientSettings,
+        timeout_s: float,
+        transport: httpx.BaseTransport | None,
+        connect_s: float = CONNECT_S,
+    ) -> None:
+        self.http = httpx.Client(transport=transport, **options(settings, timeout_s=timeout_s, connect_s=connect_s))
         self.sleep: Callable[[float], None] = time.sleep
         self._about = settings.api_url, timeout_s
 
@@ -115,8 +121,12 @@ class BlockingDriver:
         if isinstance(step, PauseFor):
             self.sleep(step.seconds)
             return None
-        answer = self.http.send(request_of(self.http, step))
+        answer = self.send(step)
         return reply_of(answer, answer.content)
+
+    def send(self, asked: ApiCall) -> httpx.Response:
+        """Make one call; may raise `httpx.RequestError`."""
+        return self.http.send(request_of(self.http, asked))
 
 
 class LoopDriver:

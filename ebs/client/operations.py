@@ -16,7 +16,7 @@ from ebs.client.steps import JSON, ApiCall, CallPolicy, PauseFor, call, decoded
 if TYPE_CHECKING:
     from ebs.client.answers import TaskStatus
     from ebs.client.bodies import NewObject
-    from ebs.client.steps import Steps
+    from ebs.client.steps import Reply, Steps
 
 POLL_S = 10.0
 """How long one request waits: proxies cut off an answer that takes 30 or 60 s."""
@@ -40,12 +40,12 @@ def path_of(object_id: str, *parts: str) -> str:
 def submit(policy: CallPolicy, wanted: NewObject) -> Steps[Submitted]:
     """Submit an object, once however often the request is repeated."""
     object_id = chosen_id(wanted)
-    asked = ApiCall(
-        "POST",
-        api_path("objects"),
-        content=body_of(wanted, object_id),
-        headers=JSON | key_header(wanted.idempotency_key),
-    )
+    return (yield from submit_body(policy, body_of(wanted, object_id), object_id, wanted.idempotency_key))
+
+
+def submit_body(policy: CallPolicy, body: bytes, object_id: str | None, key: str | None) -> Steps[Submitted]:
+    """Submit an object as JSON that has its id, or with the idempotency key that makes it."""
+    asked = ApiCall("POST", api_path("objects"), content=body, headers=JSON | key_header(key))
     try:
         return decoded((yield from call(policy, asked)), Submitted)
     except ApiError as error:
@@ -62,28 +62,43 @@ def get(policy: CallPolicy, object_id: str) -> Steps[ObjectStatus]:
 
 def wait(policy: CallPolicy, object_id: str, timeout_s: float | None) -> Steps[ObjectStatus]:
     """Return an object as soon as it has ended. Raises `WaitTimedOut`."""
-    path = path_of(object_id)
     deadline_s = math.inf if timeout_s is None else policy.clock_s() + timeout_s
     status: ObjectStatus | None = None
+    try:
+        while status is None or not status.ended:
+            # An API that stops answers before the time is over: another one goes on waiting.
+            if status is not None and policy.clock_s() >= deadline_s:
+                raise _late(object_id, timeout_s, status)
+            status = decoded((yield from poll(policy, object_id, deadline_s)), ObjectStatus)
+    except ApiError as error:
+        if error.is_temporary and policy.clock_s() + (error.retry_after_s or 0) >= deadline_s:
+            raise _late(object_id, timeout_s, status) from error
+        raise
+    return status
+
+
+def poll(policy: CallPolicy, object_id: str, until_s: float, deadline_s: float | None = None) -> Steps[Reply]:
+    """Ask for an object, once: the answer comes when it has ended, at `until_s` (`clock_s`), or after `POLL_S`.
+
+    A view that is behind is waited for until `deadline_s` (None: `until_s`).
+    """
+    left_s = max(0.0, until_s - policy.clock_s())
+    wait_s = round(min(POLL_S, left_s), 3)
+    deadline_s = until_s if deadline_s is None else deadline_s
+    limit_s = max(0.0, deadline_s - policy.clock_s()) + _GRACE_S
+    asked = ApiCall("GET", path_of(object_id), {"wait": f"{wait_s:g}", "until": "end"}, wait_s=wait_s, limit_s=limit_s)
+    return (yield from patiently(policy, asked, deadline_s))
+
+
+def patiently(policy: CallPolicy, asked: ApiCall, deadline_s: float) -> Steps[Reply]:
+    """Make a call until the deadline if need be: a view that is behind, as after the API's start, catches up."""
     while True:
-        left_s = max(0.0, deadline_s - policy.clock_s())
-        wait_s = round(min(POLL_S, left_s), 3)
-        asked = ApiCall("GET", path, {"wait": f"{wait_s:g}", "until": "end"}, wait_s=wait_s, limit_s=left_s + _GRACE_S)
         try:
-            status = decoded((yield from call(policy, asked, deadline_s)), ObjectStatus)
-        except ApiError as error:
-            if error.is_temporary and policy.clock_s() + (error.retry_after_s or 0) >= deadline_s:
-                raise _late(object_id, timeout_s, status) from error
-            if not isinstance(error, ApiBusy):
+            return (yield from call(policy, asked, deadline_s))
+        except ApiBusy as error:
+            if policy.clock_s() + (error.retry_after_s or 0) >= deadline_s:
                 raise
-            # Its view is behind, as after its start: it catches up, however long that takes.
             yield PauseFor(error.retry_after_s or 1.0)
-            continue
-        if status.ended:
-            return status
-        # An API that stops answers before the time is over: another one goes on waiting.
-        if policy.clock_s() >= deadline_s:
-            raise _late(object_id, timeout_s, status)
 
 
 def tasks(policy: CallPolicy, object_id: str) -> Steps[list[TaskStatus]]:

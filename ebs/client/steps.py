@@ -82,11 +82,15 @@ class Reply(NamedTuple):
 
 
 class CallPolicy(NamedTuple):
-    """How often a call is repeated, and by which clock and dice; tests bring their own."""
+    """How often a call is repeated, and by which clock and dice; tests bring their own.
+
+    `fatal`: errors that are not tried again, although they may pass.
+    """
 
     retries: int
     clock_s: Callable[[], float] = time.monotonic
     dice: Callable[[], float] = random.random
+    fatal: tuple[type[ApiError], ...] = ()
 
 
 def call(policy: CallPolicy, asked: ApiCall, deadline_s: float = math.inf) -> Steps[Reply]:
@@ -108,7 +112,8 @@ def pause_before_next(policy: CallPolicy, error: ApiError, failures: int, deadli
     """Return how many seconds to wait after the failure; raises the error if there is no next try."""
     left_s = deadline_s - policy.clock_s()
     is_late = left_s <= 0 or (error.retry_after_s or 0) > min(left_s, MAX_RETRY_AFTER_S)
-    if not error.is_temporary or failures >= policy.retries or is_late:
+    is_final = isinstance(error, policy.fatal) or not error.is_temporary
+    if is_final or failures >= policy.retries or is_late:
         raise error
     return min(left_s, pause_s(policy, failures, error.retry_after_s))
 

@@ -13,10 +13,11 @@ from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.redrive_run import Patience
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.events import decode_task_event, decode_task_request, encode
+from app.events import JOIN_SEQUENCE, decode_task_event, decode_task_request, encode
 from app.rules.fingerprint import fingerprint
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.letter_filter import LetterFilter
+from app.rules.redrive import RedrivePolicy
 from app.rules.redrive_runs import read_run_progress
 
 
@@ -54,6 +55,47 @@ def test_many_are_redriven_by_a_filter(api, grave):
     assert "redrive " + run["id"] in api.get(f"{PATH}/{grave.ids[1]}").json()["acts"][0]["by"]
     assert 0 == run_to_end(api, api.post(f"{PATH}/redrive", json={"fingerprint": group}))["redriven_count"]
     assert [0, 29] == [one["redriven_count"] for one in api.get(f"{PATH}/redrives").json()["redrives"]]
+
+
+CONTRADICTIONS = {
+    "beyond its tasks": ({"sequence": 1}, "sequence 1, counted from 0, of 1 task."),
+    "a number with a role": ({"role": "split"}, "sequence 0 has the role 'split'."),
+    "a join without its role": ({"sequence": JOIN_SEQUENCE}, "sequence 10001 has the role 'task'."),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_letter_that_contradicts_itself_is_refused_by_itself(api, grave, name):
+    """The others of its run go back; it is told why, also to somebody who redrives it alone."""
+    changes, reason = CONTRADICTIONS[name]
+    grave.bury_task(0)
+    bad = grave.bury_task(1, **changes)
+    grave.bury_task(2)
+    run = run_to_end(api, api.post(f"{PATH}/redrive", json={"kind": "mail"}))
+    assert ("DONE", 2, 1) == tuple(run[key] for key in ("state", "redriven_count", "refused_count"))
+    (refused,) = run["refused"]
+    assert bad == refused["id"]
+    assert f"its request contradicts itself: {reason}" in refused["reason"]
+    alone = api.post(f"{PATH}/{bad}/redrive")
+    assert (409, "not-redrivable") == refusal_of(alone)
+    assert refused["reason"] == alone.json()["detail"]
+
+
+def test_letter_that_nobody_thought_of_is_refused_by_itself(api, grave, monkeypatch):
+    """A fault in the planning of one letter is told with it, and does not end the run."""
+    bad = grave.bury_task(0)
+    grave.bury_task(1)
+    plan = RedrivePolicy.plan
+
+    def fail_for_one(policy, letter, **options):
+        if b"o0-0" in letter.value:
+            raise ZeroDivisionError("unforeseen")
+        return plan(policy, letter, **options)
+
+    monkeypatch.setattr(RedrivePolicy, "plan", fail_for_one)
+    run = run_to_end(api, api.post(f"{PATH}/redrive", json={"kind": "mail"}))
+    assert ("DONE", 1) == (run["state"], run["redriven_count"])
+    assert [{"id": bad, "reason": "it cannot be redriven: ZeroDivisionError: unforeseen"}] == run["refused"]
 
 
 def test_letters_of_one_object_are_redriven(api, grave):

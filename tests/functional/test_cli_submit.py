@@ -205,11 +205,12 @@ def busy(**members) -> httpx.Response:
 
 
 def test_submit_waits_for_a_broker_that_is_away():
-    """429 and 503 are tried again when the answer says; an unknown outcome with the id that it names."""
+    """429 and 503 are tried again when the answer says, each time with the same id: the object is stored once."""
     accepted = httpx.Response(202, json={"id": "a"})
     run, asked = answering(busy(), busy(retry_with={"id": "f" * 32}), accepted)
     assert 0 == run("submit", "--name", "n").exit_code
-    assert [{"name": "n"}, {"name": "n"}, {"name": "n", "id": "f" * 32}] == [json.loads(one.content) for one in asked]
+    first, *others = [json.loads(one.content) for one in asked]
+    assert ({"name": "n", "id": first["id"]}, 32, [first, first]) == (first, len(first["id"]), others)
 
 
 def test_submit_gives_up_in_the_end():
@@ -220,7 +221,7 @@ def test_submit_gives_up_in_the_end():
 
 
 def test_lines_that_the_broker_did_not_take_are_sent_again():
-    """Those only, and those of unknown outcome with the id that they got."""
+    """Those only, each with the id that it had: also one of unknown outcome is stored once."""
     unknown = {"index": 1, "status": 503, "id": "e" * 32, "type": "urn:ebs:problem:outcome-unknown"}
     refused = {"index": 2, "status": 503, "id": "d" * 32, "type": "urn:ebs:problem:broker-unavailable"}
 
@@ -233,9 +234,32 @@ def test_lines_that_the_broker_did_not_take_are_sent_again():
     body = b'{"name": "1"}\n{"name": "2"}\n{"name": "3"}\n'
     answer = json.loads(run("submit", "--file", "-", "--json", stdin=body).stdout)
     assert (["a", "e" * 32, "c"], []) == (answer["ids"], answer["refused"])
-    assert [{"name": "2", "id": "e" * 32}, {"name": "3"}] == [
-        json.loads(line) for line in asked[1].content.splitlines()
-    ]
+    first, second = ([json.loads(line) for line in one.content.splitlines()] for one in asked)
+    assert (["1", "2", "3"], first[1:]) == ([one["name"] for one in first], second)
+    assert 3 == len({one["id"] for one in first})
+
+
+def test_answer_that_breaks_off_is_made_good():
+    """What it did not tell of is sent again under the same id: it is stored once."""
+    told = json.dumps({"index": 0, "status": 202, "id": "a"}) + "\n"
+    again = json.dumps({"index": 0, "status": 202, "id": "b"}) + "\n"
+    run, asked = answering(httpx.Response(207, text=told + '{"index": 1, "sta'), httpx.Response(207, text=again))
+    result = run("submit", "--file", "-", "--json", stdin=b'{"name": "1"}\n{"name": "2"}\n')
+    assert (0, ["a", "b"]) == (result.exit_code, json.loads(result.stdout)["ids"])
+    assert asked[0].content.splitlines()[1:] == asked[1].content.splitlines()
+
+
+@pytest.mark.parametrize("arguments", [["submit"], ["submit", "--file", "-"], ["status", "a", "--wait"]])
+def test_api_that_is_not_there_is_told_at_once(arguments):
+    """Whoever typed the command sees it, and need not wait for tries that fail alike."""
+    asked = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise httpx.ConnectError("refused")
+
+    result = CliRunner().invoke(cli, arguments, obj=httpx.MockTransport(refuse), input=b'{"name": "1"}\n')
+    assert (1, "no API answers at") == (len(asked), str(result.exception)[:17])
 
 
 def test_status_shows_the_object_and_its_tasks(api, ebs):

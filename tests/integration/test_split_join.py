@@ -40,7 +40,28 @@ def test_object_is_split_worked_and_joined(shared_broker: SharedBroker, tmp_path
         page = api.client.get(f"/api/objects/{object_id}/tasks", params={"limit": 3}).json()
         rest = api.client.get(f"/api/objects/{object_id}/tasks", params={"cursor": page["next_cursor"]}).json()["tasks"]
         assert ["split", "join"] == [task["role"] for task in rest]
+        one = {
+            name: api.client.get(f"/api/objects/{object_id}/tasks/{name}").json()
+            for name in ("split", "1", "2", "join")
+        }
+        assert [("a bb ccc", None), ("bb", {"word": "bb"}), ("ccc", {"word": "ccc"})] == [
+            (one[name]["name"], one[name]["content"]) for name in ("split", "1", "2")
+        ]
+        assert {"word": "bb", "letters": 2} == one["join"]["content"][1]
+        assert [(True, "FINISHED", ["queue wait", "work"])] * 4 == [
+            (
+                task["history_complete"],
+                task["attempt_history"][0]["outcome"],
+                [span["what"] for span in task["timeline"]],
+            )
+            for task in one.values()
+        ]
         none = api.client.get(f"/api/objects/{empty_id}", params=params, timeout=90).json()
         assert ("FINISHED", 0, {"text": "", "letters": 0}) == (none["state"], none["tasks_total"], none["result"])
         failed = api.client.get(f"/api/objects/{poisoned_id}", params=params, timeout=90).json()
         assert ("FAILED", 1, None) == (failed["state"], failed["tasks_dead"], failed["result"])
+        dead = api.client.get(f"/api/objects/{poisoned_id}/tasks/1").json()
+        history = dead["attempt_history"]
+        assert [1, 2, 3] == [attempt["number"] for attempt in history]
+        assert [True, True, False] == [attempt["next_attempt_at_ms"] is not None for attempt in history]
+        assert all('raise ValueError("a poisonous word")' in attempt["stack_trace"] for attempt in history)
