@@ -138,6 +138,21 @@ def test_what_is_no_project_is_refused_with_the_reason(spec: str, words: str) ->
     [
         ("broken_value", "x = 1\nint('seven')\n", "ValueError: invalid literal for int() with base 10: 'seven' ("),
         ("broken_exit", "raise SystemExit('usage: ...')\n", "SystemExit: usage: ... ("),
+        (
+            "broken_steering",
+            "raise ValueError('\\x1b[31mred\\nERROR forged')\n",
+            r"ValueError: \x1b[31mred\nERROR forged (",
+        ),
+        (
+            "broken_error",
+            "class Mute(Exception):\n    def __str__(self): raise SystemExit(3)\nraise Mute\n",
+            "Mute: its text cannot be read (SystemExit) (",
+        ),
+        (
+            "broken_name",
+            "import ebs\np = ebs.Project()\ndef f(task): ...\nf.__qualname__ = '\\x1b[31mf\\n'\np.task('a')(f)\n",
+            r"the function of kind a, broken_name:\x1b[31mf\n, is called with",
+        ),
         ("broken_import", "import nowhere\n", "ModuleNotFoundError: No module named 'nowhere' ("),
         ("broken_syntax", "def f(:\n", "SyntaxError: invalid syntax (broken_syntax.py, line 1)"),
         (
