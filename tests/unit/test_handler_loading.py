@@ -10,14 +10,16 @@ import pytest
 import sample_handlers
 from running_handlers import some_task
 
-from agents.execution.loading import Address, LoadedHandler, find, load_handlers
+from agents.execution.loading import Address, LoadedHandler, as_handler, find, load_handlers
 from app.errors import SettingsError
 from app.rules.retry_policy import RetryPolicy
 from app.settings.project import handled_kinds, load_project, makes_objects_up
 from app.settings.settings import ProcessTime, Settings
-from ebs import Context, Reject
+from ebs import Context, Reject, Task
+from ebs.function import Policy, function_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 AT_ONCE = ProcessTime(0.0, 0.0)
@@ -80,6 +82,18 @@ def test_function_for_all_other_kinds_takes_them(tmp_path: Path, monkeypatch: py
     found = loaded("whatever", project="takes_all")
     assert "default" == found.function(some_task(), Context(some_task(), 1.0))
     assert handled_kinds(Settings(project="takes_all")) is None
+
+
+async def test_async_split_without_an_end_is_refused() -> None:
+    """It never lets the event loop go on, so nothing else could end it but the end of its worker."""
+
+    async def endless(_task: Task, _context: Context) -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+    function = function_of("split", "a", endless, Policy())
+    with pytest.raises(Reject, match="yields more than 10,000 items"):
+        await as_handler(function)(some_task(), Context(some_task(), 1.0))
 
 
 @pytest.mark.parametrize("role", ["split", "join"])
