@@ -10,7 +10,18 @@ from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
 
 from app.errors import EbsError
-from app.events import TaskFailed, TaskFinished, TaskRetried, TasksCreated, TaskStarted, encode, task_id_of
+from app.events import (
+    JOIN_SEQUENCE,
+    SPLIT_SEQUENCE,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TasksCreated,
+    TaskStarted,
+    encode,
+    role_of,
+    task_id_of,
+)
 from ebs.cli import cli
 
 AT_MS = 1_795_489_276_303
@@ -63,7 +74,7 @@ def test_timeline_is_told_with_its_gaps(explain, story):
     """Each span has its length, its attempt and worker, and what ended it; work that was begun again says so."""
     result = explain(story)
     assert 0 == result.exit_code, result.output
-    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
     assert f"{story} is PROCESSING, created" in lines[0]
     assert "0.020 s until it was distributed into 2 tasks" in lines[0]
     rows = [line.split(" ", 2) for line in lines if "wait" in line or " work " in line]
@@ -80,7 +91,7 @@ def test_timeline_is_told_with_its_gaps(explain, story):
 def test_json_has_the_sums(explain, story):
     """`--json` has the same for programs, with a sum for each sort of span."""
     result = explain(story, "--json")
-    told = json.loads(result.output)
+    told = json.loads(result.stdout)
     first, second = told["tasks"]
     assert (story, "PROCESSING", 20, None) == (
         told["object_id"],
@@ -94,10 +105,22 @@ def test_json_has_the_sums(explain, story):
     assert [True] == [span["goes_on"] for span in second["spans"]]
 
 
+@pytest.mark.parametrize(("sequence", "name"), [(SPLIT_SEQUENCE, "split"), (JOIN_SEQUENCE, "join")])
+def test_split_and_join_are_called_so(explain, api, sequence, name):
+    """Not by the numbers that they have on the topics."""
+    object_id = api.post().json()["id"]
+    partition = api.view.partition_of(object_id)
+    fact = TasksCreated(f"c-{name}", object_id, partition, "default", sequence, 1, 1, AT_MS, role=role_of(sequence))
+    api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(fact))
+    lines = explain(object_id).stdout.splitlines()
+    (row,) = [line.replace("│", " ").split() for line in lines if "queue wait" in line]
+    assert name == row[0]
+
+
 def test_object_that_is_not_distributed_yet_is_explained(explain, api):
     """There is not much to tell."""
     result = explain(api.post().json()["id"])
-    assert (0, True) == (result.exit_code, "not distributed yet" in result.output)
+    assert (0, True) == (result.exit_code, "not distributed yet" in result.stdout)
 
 
 def test_unknown_object_is_a_sentence_and_exit_code_1(explain):
