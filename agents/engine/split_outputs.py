@@ -48,7 +48,7 @@ class SplitOutputs:
                 "items shorter ones"
             )
         made = tasks_of(
-            Owner(split.object_id, split.object_partition, split.kind),
+            Owner(split.object_id, split.object_partition, split.kind, split.depth),
             contents,
             partition_count=self._partition_count,
             spread=self._spread,

@@ -16,10 +16,11 @@ import msgspec
 from agents.execution.default_handler import default_handler
 from app.rules.kinds import why_unhandled
 from app.rules.retry_policy import RetryPolicy
-from app.settings.project import load_project, project_of
+from app.rules.submitted import WorkerOutputRules
+from app.settings.project import handled_kinds, load_project, project_of
 from ebs.errors import Reject
 from ebs.function import Role, mode_of
-from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of
+from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of_split
 from ebs.project import ANY_KIND
 from ebs.task import Task
 
@@ -42,6 +43,7 @@ class RunLimits(NamedTuple):
     time_limit_s: float
     max_result_bytes: int
     retry: RetryPolicy
+    outputs: WorkerOutputRules = WorkerOutputRules()
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +121,14 @@ def limits_of(settings: Settings) -> RunLimits:
     """Return what holds for a function without a policy of its own."""
     max_age_ms = round(settings.max_task_age_h * 3_600_000)
     retry = RetryPolicy(settings.retry_tiers_s, settings.max_attempts, max_age_ms)
-    return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry)
+    outputs = WorkerOutputRules(
+        kinds=handled_kinds(settings),
+        max_depth=settings.max_depth,
+        tasks_per_object=settings.tasks_per_object,
+        max_tasks_per_object=settings.max_tasks_per_object,
+        output_topics=frozenset(settings.output_topics),
+    )
+    return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry, outputs)
 
 
 @functools.cache
@@ -141,12 +150,12 @@ def as_handler(function: Function) -> Handler:
         if not is_split:
             return await returned
         if inspect.isasyncgen(returned):
-            return await pieces_from(returned, name)
-        return pieces_of(await returned, name)
+            return await pieces_from(returned, f"the split {name}")
+        return pieces_of_split(await returned, name)
 
     def plain(request: TaskCreated, context: Context) -> Any:
         returned = call(read(function, request, context), context)
-        return pieces_of(returned, name) if is_split else returned
+        return pieces_of_split(returned, name) if is_split else returned
 
     return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
 
@@ -185,6 +194,7 @@ def _task_of(request: TaskCreated, content: Any) -> Task:
         request.name,
         content,
         request.redrive,
+        request.depth,
     )
 
 
@@ -196,6 +206,7 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
         policy.time_limit_s or limits.time_limit_s,
         MAX_SPLIT_BYTES if function.role == "split" else result_bytes,
         RetryPolicy(retry.tiers_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
+        limits.outputs,
     )
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)

@@ -19,7 +19,6 @@ from app.events import (
     TasksCreated,
     TaskStarted,
     encode,
-    role_of,
     task_id_of,
 )
 from ebs.cli import cli
@@ -105,22 +104,34 @@ def test_json_has_the_sums(explain, story):
     assert [True] == [span["goes_on"] for span in second["spans"]]
 
 
-@pytest.mark.parametrize(("sequence", "name"), [(SPLIT_SEQUENCE, "split"), (JOIN_SEQUENCE, "join")])
-def test_split_and_join_are_called_so(explain, api, sequence, name):
-    """Not by the numbers that they have on the topics."""
-    object_id = api.post().json()["id"]
+def test_split_and_join_are_told_by_name_and_in_the_order_of_work(explain, api):
+    """The split first, the join last: they are no tasks that the object was split into."""
+    object_id = api.post(json={}).json()["id"]
     partition = api.view.partition_of(object_id)
-    fact = TasksCreated(f"c-{name}", object_id, partition, "default", sequence, 1, 1, AT_MS, role=role_of(sequence))
-    api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(fact))
-    lines = explain(object_id).stdout.splitlines()
-    (row,) = [line.replace("│", " ").split() for line in lines if "queue wait" in line]
-    assert name == row[0]
+
+    def common(sequence: int, at_ms: int) -> tuple:
+        return (object_id, task_id_of(object_id, sequence), partition, "default", sequence, 2, 1, AT_MS + at_ms)
+
+    for event in (
+        TasksCreated("c-s", object_id, partition, "default", SPLIT_SEQUENCE, 1, 1, AT_MS + 20, role="split"),
+        TaskStarted("s-s", *common(SPLIT_SEQUENCE, 30), "w-1", 10, role="split"),
+        TaskFinished("f-s", *common(SPLIT_SEQUENCE, 40), "w-1", 10, 10, role="split"),
+        TasksCreated("c-a", object_id, partition, "default", 0, 2, 2, AT_MS + 40, joins=True),
+        TasksCreated("c-j", object_id, partition, "default", JOIN_SEQUENCE, 1, 1, AT_MS + 90, role="join"),
+    ):
+        api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(event))
+    told = explain(object_id)
+    assert "0.020 s until it was distributed, split into 2 tasks" in " ".join(told.stdout.split())
+    rows = [line.replace("│", " ").split()[0] for line in told.stdout.splitlines() if "queue wait" in line]
+    assert ["split", "0", "1", "join"] == rows
+    tasks = json.loads(explain(object_id, "--json").stdout)["tasks"]
+    assert ["split", "task", "task", "join"] == [task["role"] for task in tasks]
 
 
 def test_object_that_is_not_distributed_yet_is_explained(explain, api):
     """There is not much to tell."""
     result = explain(api.post().json()["id"])
-    assert (0, True) == (result.exit_code, "not distributed yet" in result.stdout)
+    assert (0, True) == (result.exit_code, "not distributed yet" in result.output)
 
 
 def test_unknown_object_is_a_sentence_and_exit_code_1(explain):

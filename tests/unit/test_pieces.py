@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ebs import Item, Reject
-from ebs.pieces import MAX_ITEM_BYTES, MAX_ITEMS, MAX_SPLIT_BYTES, pieces_from, pieces_of
+from ebs.pieces import MAX_ITEM_BYTES, MAX_ITEMS, MAX_SPLIT_BYTES, pieces_from, pieces_of_split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,11 +30,11 @@ async def both(make: Any) -> tuple[Any, Any]:
         return str(error)
 
     try:
-        plain: Any = msgspec.json.decode(pieces_of(make(), "work:f"))
+        plain: Any = msgspec.json.decode(pieces_of_split(make(), "work:f"))
     except Reject as error:
         plain = said(error)
     try:
-        awaited: Any = msgspec.json.decode(await pieces_from(yielded(make()), "work:f"))
+        awaited: Any = msgspec.json.decode(await pieces_from(yielded(make()), "the split work:f"))
     except Reject as error:
         awaited = said(error)
     return plain, awaited
@@ -50,7 +50,7 @@ async def test_items_are_contents_with_or_without_a_name() -> None:
 @pytest.mark.parametrize(
     ("items", "words"),
     [
-        pytest.param(count, f"yields more than {MAX_ITEMS:,} items", id="items without end"),
+        pytest.param(count, f"has more than {MAX_ITEMS:,} items", id="items without end"),
         pytest.param(lambda: repeat("x" * _ROOM), f"more than {MAX_SPLIT_BYTES:,} bytes together", id="bytes"),
         pytest.param(lambda: ["x" * (_ROOM + 1)], f"item 0 of the split work:f has {MAX_ITEM_BYTES + 1:,}", id="large"),
         pytest.param(lambda: [1, Item(2, name=5)], "item 1 of the split work:f, a int, cannot", id="name"),  # type: ignore[arg-type]  # that is the fault
@@ -86,4 +86,4 @@ async def test_as_many_items_as_an_object_may_have_fit() -> None:
 def test_what_is_no_list_of_items_is_refused(returned: Any) -> None:
     """A text is no list of its letters."""
     with pytest.raises(Reject, match=f"returned a {type(returned).__name__}: return or yield the content of each task"):
-        pieces_of(returned, "work:f")
+        pieces_of_split(returned, "work:f")
