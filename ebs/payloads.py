@@ -20,6 +20,10 @@ from ebs.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ERRORS_TOLD = 10
+"""Of one content; msgspec tells the first one only."""
+_ERRORS_LISTED = 10_000
+"""pydantic lists all or none, in the worker's event loop: a content has room for hundreds of thousands (seconds)."""
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
@@ -123,9 +127,19 @@ def _is_model(wanted: Any) -> bool:
 def _read_model(wanted: Any, value: Any) -> Any:
     try:
         return wanted.model_validate(value)
-    except ValueError as error:
-        said = [f"{one['msg']} - at `{'.'.join(map(str, one['loc']))}`" for one in error.errors()]  # type: ignore[attr-defined]  # pydantic's
-        raise ValueError("; ".join(said)) from None
+    except sys.modules["pydantic"].ValidationError as error:
+        raise ValueError(_in_words(error)) from None
+
+
+def _in_words(error: Any) -> str:
+    """Return the first errors of a pydantic model, and how many more there are."""
+    count = error.error_count()
+    if count > _ERRORS_LISTED:
+        return f"{count:,} errors"
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:_ERRORS_TOLD]
+    said = [f"{one['msg']} - at `{'.'.join(map(str, one['loc']))}`" for one in found]
+    more = [f"and {count - len(said):,} more"] if count > len(said) else []
+    return "; ".join([*said, *more])
 
 
 def _name_of(wanted: Any) -> str:

@@ -74,7 +74,11 @@ class Bookkeeper:
         for batch in step.batches:
             by_partition.setdefault(batch.partition, []).append(batch)
         for partition, batches in by_partition.items():
-            self._record_partition(step, partition, batches)
+            if step.is_full:
+                for batch in batches:
+                    step.leave(batch, batch.records[0].offset)
+            else:
+                self._record_partition(step, partition, batches)
 
     def _record_partition(self, step: Step, partition: int, batches: list[RecordBatch]) -> None:
         expiry = step.rows(EXPIRY_TABLE, partition)
@@ -85,7 +89,9 @@ class Bookkeeper:
         rows = _Rows(step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition), forgotten_before_ms)
         rows.told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
         for batch in batches:
-            if self._keep_ledger:
+            if rows.follow_ups.is_full:
+                step.leave(batch, batch.records[0].offset)
+            elif self._keep_ledger:
                 self._join(step, batch, times, rows, tally)
             else:
                 self._count(step, batch, times, tally)
@@ -105,18 +111,22 @@ class Bookkeeper:
         newest_ms = times.objects_ms if is_object else times.task_events_ms
         late_ms = late_before_ms(newest_ms, self._grace_ms)
         row_of, at, results = rows.of, tally.at, rows.results
+        due = rows.follow_ups
         for record, (event, timestamp_ms) in zip(batch.records, self._events(step, batch), strict=True):
             if timestamp_ms > newest_ms:
                 newest_ms = timestamp_ms
                 late_ms = late_before_ms(newest_ms, self._grace_ms)
             if event is None:
                 continue
-            follow_ups = None if record.offset < rows.told_to else rows.follow_ups
+            follow_ups = None if record.offset < rows.told_to else due
             row = row_of(event)
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
             elif (news_count := apply(row, event, tally, results, follow_ups)) and event.at_ms < late_ms:
                 at(event.at_ms, row.kind).late_events += news_count
+            if due.is_full:
+                step.leave(batch, record.offset + 1)
+                break
         _note_time(times, newest_ms, is_object=is_object)
 
     def _follow_up(self, step: Step, partition: int, follow_ups: FollowUps) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass, field, replace
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -157,6 +158,14 @@ def as_handler(function: Function) -> Handler:
         return pieces_of_split(returned, name) if is_split else returned
 
     return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
+
+
+def handler_at(frame: FrameType) -> str | None:
+    """Return which handler a frame of `as_handler` runs: it reads the content before the function begins."""
+    return frame.f_locals.get("name") if frame.f_code in _INSIDES else None
+
+
+_INSIDES = frozenset(one for one in as_handler.__code__.co_consts if isinstance(one, CodeType))
 
 
 def _read_task(function: Function, request: TaskCreated, context: Context) -> Task:

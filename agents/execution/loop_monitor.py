@@ -14,6 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from agents.execution.loading import handler_at
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
@@ -92,7 +94,7 @@ class LoopMonitor:
 
     def _handler_on(self, frame: FrameType | None) -> str | None:
         while frame is not None:
-            name = self._names.get(frame.f_code)
+            name = self._names.get(frame.f_code) or handler_at(frame)
             if name is not None:
                 return name
             frame = frame.f_back

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_JOINED_BYTES = 1_000_000
 """Of all results of an object's tasks, as one JSON list: they travel in one request."""
+FULL_BYTES = 16 << 20
+"""Of the results to be joined, after which a step takes no more events: few of them may make many joins due."""
+
 _TOO_LARGE = (
     f"the results of the tasks have more than {MAX_JOINED_BYTES:,} bytes together, and cannot be joined: return "
     "references instead of the data"
@@ -46,7 +49,9 @@ class FollowUps:
     def __init__(self, result_of: Callable[[str, int], bytes]) -> None:
         self._result_of = result_of
         self.ends: list[ObjectEnd] = []
-        self._joins: list[tuple[str, ObjectRow]] = []
+        self.is_full = False
+        self._joins: list[tuple[str, ObjectRow, msgspec.Raw | None]] = []
+        self._joined_bytes = 0
 
     def ended(self, object_id: str, row: ObjectRow) -> None:
         """Note that an object has ended, as it stands now: a redrive may revive it in the same step."""
@@ -74,15 +79,17 @@ class FollowUps:
 
     def has_all_results(self, object_id: str, row: ObjectRow) -> None:
         """Note that the results of an object's tasks can be joined."""
-        self._joins.append((object_id, row))
+        results = self._results(object_id, row)
+        self._joins.append((object_id, row, results))
+        self._joined_bytes += len(results or b"")
+        self.is_full = self._joined_bytes >= FULL_BYTES
 
     def joins(self, object_partition: int, at_ms: int) -> Iterator[NewTasks]:
         """Yield each join, whose content are the results in the order of the tasks.
 
         Results that are too many for one record are left out: the worker that gets the request says so.
         """
-        for object_id, row in self._joins:
-            results = self._results(object_id, row)
+        for object_id, row, results in self._joins:
             yield task_with_role(
                 Owner(object_id, object_partition, row.kind, UNSET if row.about is None else row.about.depth or UNSET),
                 JOIN_SEQUENCE,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import SettingsError
 from app.process.name_clashes import words_about
+from app.telemetry.plain_text import plain
 from ebs import start
 from ebs.errors import ProjectRefused
 from ebs.project import Project
@@ -75,12 +76,17 @@ def makes_objects_up(settings: Settings) -> bool:
 
 
 def _refused(spec: str, reason: str) -> SettingsError:
-    return SettingsError(f"{_VARIABLE}={spec}: {reason}")
+    # Names and errors of the user's go to a terminal here, before any log is set up.
+    return SettingsError(plain(f"{_VARIABLE}={spec}: {reason}"))
 
 
 def _in_words(error: BaseException) -> str:
     """Return an import's error with the line of the user's file that raised it."""
-    words = f"{type(error).__name__}: {error}"
+    try:
+        said = str(error)
+    except BaseException as broken:  # noqa: BLE001  # an error class is anybody's code, too
+        said = f"its text cannot be read ({type(broken).__name__})"
+    words = f"{type(error).__name__}: {said}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     # A syntax error names its line itself.
     if frames and not isinstance(error, SyntaxError):

@@ -10,9 +10,11 @@ import pytest
 from aiokafka import TopicPartition
 from engine_bench import NOW_MS, PARTITIONS, Gate, request
 from fakes import ProcessEnded, settle, until
+from loaded_handlers import in_hand, limits
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 from running_handlers import eventually
 
+from agents.execution.loading import Handlers
 from app.errors import StepFailed
 from app.events import (
     TaskCreated,
@@ -687,3 +689,19 @@ async def test_handler_that_cancels_all_runs_leaves_none_without_an_end(bench):
     assert {"a", "b"} == {event.object_id for event in dead}
     assert all("cancelled, but not by ebs" in event.error for event in dead)
     await until(lambda: one.committed() == (2, ""))
+
+
+async def test_what_is_too_much_for_one_transaction_goes_with_several(bench, gate):
+    """Large results of many tasks that end together: the partitions take turns, each with all that it has."""
+    large = in_hand(lambda task, _context: gate(task), mode="coroutine", within=limits(max_result_bytes=1_000_000))
+    one = await bench(None, handlers=Handlers(large, {}), concurrency=100)
+    for partition in (0, 1):
+        one.worker.ownership.give(partition)
+        one.put(partition, *(request(f"{partition}-{number}", partition=partition) for number in range(40)))
+    await until(lambda: len(gate.running) == 80)
+    await until(lambda: one.lanes.is_settled)
+    committed_count = len(one.producer.calls)
+    gate.finish(result="x" * 800_000)
+    await until(lambda: len(one.finished()) == 80)
+    transactions = " ".join(one.producer.calls[committed_count:]).split("commit")
+    assert [40, 40] == [count for calls in transactions if (count := calls.count("send")) > 1]

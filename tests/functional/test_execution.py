@@ -14,13 +14,16 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from fakes import settle, until
 from loaded_handlers import by_name, in_hand
-from running_handlers import Bench, eventually
+from running_handlers import Bench, eventually, some_task
 
+from agents.execution.loading import as_handler
 from app.errors import HandlerError, TimeLimitExceeded
-from ebs import Context, Reject, Retry, inline
+from ebs import Context, Reject, Retry, Task, inline
+from ebs.function import Function, Policy, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -478,6 +481,29 @@ async def test_a_coroutine_that_blocks_the_loop_is_named(
 
     bench = make_bench(in_hand(hog, "shop:hog"), block_limit_s=0.02)
     await until_told(lambda: bench.run(in_hand(hog, "shop:hog")))
+
+
+async def test_content_whose_reading_blocks_the_loop_is_its_handlers(
+    make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
+) -> None:
+    """A type's own code runs before the handler begins, and what a split yields is read after it has."""
+    listener = listen(
+        f"handler {__name__}:test_content_whose_reading_blocks_the_loop_is_its_handlers.<locals>.read has"
+    )
+    waiting = listener.heard.wait
+
+    class Slow(msgspec.Struct):
+        def __post_init__(self) -> None:
+            waiting(HEARD_WITHIN_S)
+
+    async def read(_task: Task[Slow], _context: Context) -> bool:
+        return listener.heard.is_set()
+
+    handler = as_handler(Function(name_of(read), "task", "a", read, Policy(), msgspec.json.Decoder(Slow).decode))
+    slow = in_hand(handler, name_of(read), mode="coroutine")
+    bench = make_bench(in_hand(lambda _task, _context: None, "another"), block_limit_s=0.02)
+    request = msgspec.structs.replace(some_task(), content=msgspec.Raw(b"{}"))
+    await until_told(lambda: bench.executor.run(slow, request, bench.context()))
 
 
 async def test_what_blocks_without_a_handler_is_told_by_its_place(

@@ -13,12 +13,21 @@ from fakes import batch, record
 from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_names import DEAD_LETTERS, OBJECT_EVENTS, OBJECTS, TASK_EVENTS
+from plain_names import DEAD_LETTERS, OBJECT_EVENTS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.future_stamps import future_stamps
-from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskFailed, TaskFinished, TasksCreated, TaskStarted, encode
+from app.events import (
+    MAX_RESULT_BYTES,
+    ObjectCreated,
+    TaskFailed,
+    TaskFinished,
+    TasksCreated,
+    TaskStarted,
+    decode_task_request,
+    encode,
+)
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import (
     HOUR_MS,
@@ -461,3 +470,21 @@ def test_replay_asks_for_no_join_and_tells_no_end_once_more():
         again.expiry.rows[TOLD_TO_KEY] = encode_told_to(told_to)
         assert expected == [one.topic for one in again.step(created, ending).sent]
         assert again.ledger.rows == world.ledger.rows
+
+
+def test_step_that_makes_many_joins_due_leaves_events_to_the_next_one():
+    """Each join has up to 1 MB of results, and the event that makes it due may be tiny."""
+    world, ids = World(), [f"o{number}" for number in range(24)]
+    large = b'"' + b"x" * 900_000 + b'"'
+    world.now_ms = BASE_MS + 1_000
+    for one in ids:
+        fact = TasksCreated(f"c-{one}", one, PARTITION, "default", 0, 2, 2, BASE_MS, joins=True)
+        world.step(fact, task_event(TaskFinished, one, 0, at_ms=BASE_MS, task_count=2, result=large))
+    world.restart()
+    ending = [task_event(TaskFinished, one, 1, at_ms=BASE_MS, task_count=2) for one in ids]
+    step = world.step(*ending)
+    assert ids[:19] == [decode_task_request(one.value or b"").object_id for one in step.sent_to(TASK_REQUESTS)]
+    # The batch of the last one is left behind its only record, those that follow are left as they are.
+    assert [2 * len(ids) + number for number in (19, *range(19, 24))] == [offset for _, offset in step.left]
+    rest = world.step(*ending[19:])
+    assert ids[19:] == [decode_task_request(one.value or b"").object_id for one in rest.sent_to(TASK_REQUESTS)]

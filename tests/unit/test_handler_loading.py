@@ -10,14 +10,16 @@ import pytest
 import sample_handlers
 from running_handlers import some_task
 
-from agents.execution.loading import Address, LoadedHandler, find, load_handlers
+from agents.execution.loading import Address, LoadedHandler, as_handler, find, load_handlers
 from app.errors import SettingsError
 from app.rules.retry_policy import RetryPolicy
 from app.settings.project import handled_kinds, load_project, makes_objects_up
 from app.settings.settings import ProcessTime, Settings
-from ebs import Context, Reject
+from ebs import Context, Reject, Task
+from ebs.function import Policy, function_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 AT_ONCE = ProcessTime(0.0, 0.0)
@@ -82,6 +84,18 @@ def test_function_for_all_other_kinds_takes_them(tmp_path: Path, monkeypatch: py
     assert handled_kinds(Settings(project="takes_all")) is None
 
 
+async def test_async_split_without_an_end_is_refused() -> None:
+    """It never lets the event loop go on, so nothing else could end it but the end of its worker."""
+
+    async def endless(_task: Task, _context: Context) -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+    function = function_of("split", "a", endless, Policy())
+    with pytest.raises(Reject, match="more than 10,000 items"):
+        await as_handler(function)(some_task(), Context(some_task(), 1.0))
+
+
 @pytest.mark.parametrize("role", ["split", "join"])
 def test_split_and_join_whose_function_is_gone_are_rejected(
     role: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,6 +152,21 @@ def test_what_is_no_project_is_refused_with_the_reason(spec: str, words: str) ->
     [
         ("broken_value", "x = 1\nint('seven')\n", "ValueError: invalid literal for int() with base 10: 'seven' ("),
         ("broken_exit", "raise SystemExit('usage: ...')\n", "SystemExit: usage: ... ("),
+        (
+            "broken_steering",
+            "raise ValueError('\\x1b[31mred\\nERROR forged')\n",
+            r"ValueError: \x1b[31mred\nERROR forged (",
+        ),
+        (
+            "broken_error",
+            "class Mute(Exception):\n    def __str__(self): raise SystemExit(3)\nraise Mute\n",
+            "Mute: its text cannot be read (SystemExit) (",
+        ),
+        (
+            "broken_name",
+            "import ebs\np = ebs.Project()\ndef f(task): ...\nf.__qualname__ = '\\x1b[31mf\\n'\np.task('a')(f)\n",
+            r"the function of kind a, broken_name:\x1b[31mf\n, is called with",
+        ),
         ("broken_import", "import nowhere\n", "ModuleNotFoundError: No module named 'nowhere' ("),
         ("broken_syntax", "def f(:\n", "SyntaxError: invalid syntax (broken_syntax.py, line 1)"),
         (

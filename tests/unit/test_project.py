@@ -53,6 +53,15 @@ class Invoice(pydantic.BaseModel):
     lines: list[str] = []
 
 
+class Own(pydantic.BaseModel):
+    """A model that reads in a way of its own."""
+
+    @classmethod
+    def model_validate(cls, *_values: Any, **_options: Any) -> Any:
+        """Refuse everything, in its own words."""
+        raise ValueError("not today")
+
+
 class Odd:
     """What no JSON can be read into."""
 
@@ -67,6 +76,10 @@ def posted(task: Task[Letter], context: Context) -> None:
 
 def carried(task: Task[Parcel], context: Context) -> None:
     """Take a parcel."""
+
+
+def own(task: Task[Own], context: Context) -> None:
+    """Take what there is none of."""
 
 
 def billed(task: Task[list[Invoice]], context: Context) -> None:
@@ -129,6 +142,13 @@ def test_content_becomes_what_the_function_asks_for(function, content, expected)
         (posted, b'{"to": "t", "sent_on": "soon"}', "Invalid RFC3339 encoded date - at `$.sent_on`"),
         (carried, b"null", "does not fit Parcel: Expected `object`, got `null`"),
         (billed, b'[{"number": 1}, {"number": "x"}]', "at `number` - at `$[1]`"),
+        (
+            billed,
+            b'[{"number": 1, "lines": [' + b",".join([b"1"] * 12) + b"]}]",
+            "`lines.9`; and 2 more - at `$[0]`",
+        ),
+        (billed, b'[{"number": 1, "lines": [' + b",".join([b"1"] * 10_001) + b"]}]", "10,001 errors - at `$[0]`"),
+        (own, b"{}", "the content does not fit Own: not today"),
         (anything, b"{", "Input data was truncated"),
         (anything, b'"\xff"', "utf-8"),
         (anything, b"[" * 100_000, "the content does not fit"),
