@@ -38,7 +38,12 @@ def row_of(found: Found) -> ObjectRow:
         return found.row
     record = found.record
     assert record is not None  # one of the two is there
-    return ObjectRow(kind=record.kind, task_count=record.asked_tasks or 0, created_at_ms=record.at_ms)
+    return ObjectRow(
+        kind=record.kind,
+        task_count=record.asked_tasks or 0,
+        created_at_ms=record.at_ms,
+        callback_url=record.callback_url or "",
+    )
 
 
 def describe_found(object_id: str, found: Found) -> dict[str, Any]:

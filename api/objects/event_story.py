@@ -19,7 +19,7 @@ from api.view.event_log import Begin
 from app.events import DECODE_ERRORS, decode_task_event, encode
 from app.json_text import NULL
 from app.rules.ledger import apply_task_event
-from app.rules.ledger_rows import ObjectRow, mark_count_of
+from app.rules.ledger_rows import ObjectRow, mark_count_of, tasks_and_callbacks
 from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -137,7 +137,7 @@ class Story:
 
     def _range(self) -> tuple[Begin, int | None]:
         """Return where the object's events begin, and after which instant there are none."""
-        tasks = self._row.tasks
+        tasks = list(tasks_and_callbacks(self._row))
         until_ms = None
         if self._marks_left is not None:
             until_ms = max((max(task.started_at_ms, task.ended_at_ms) for task in tasks), default=0) + _LATE_MS

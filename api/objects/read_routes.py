@@ -25,7 +25,8 @@ from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
 from app.events import JOIN_SEQUENCE
-from app.rules.ledger_rows import has_result, known_task, sequences_of
+from app.rules.callbacks import callback_sequence_of, describe_callback
+from app.rules.ledger_rows import has_result, known_task, sequences_of, task_of
 from app.rules.ledger_states import state_of_object, state_of_task
 from app.rules.waiting import END, parse_until
 
@@ -113,13 +114,20 @@ async def read_object(
 
 
 async def _detail(parts: Parts, object_id: str, found: Found) -> dict[str, Any]:
-    """Return an object as people read it, with what its join returned."""
+    """Return an object as people read it, with what its join returned, and with its callback."""
     row = row_of(found)
-    returned = b""
+    returned, error = b"", ""
     if row.join is not None and has_result(row.join):
         (joined,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
         returned = joined.result
-    return {**describe_found(object_id, found), "result": msgspec.Raw(returned) if returned else None}
+    if task_of(row, callback_sequence_of(row)) is not None:
+        (sent,) = await parts.view.results.page(object_id, row, [callback_sequence_of(row)], _MAX_PAGE_BYTES)
+        error = sent.error
+    return {
+        **describe_found(object_id, found),
+        "result": msgspec.Raw(returned) if returned else None,
+        "callback": describe_callback(object_id, row, error),
+    }
 
 
 @router.get(

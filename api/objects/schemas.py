@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
-from app.events import JOIN_SEQUENCE
+from app.events import MAX_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome  # noqa: TC001  # pydantic reads annotations when it runs
 
@@ -63,9 +63,22 @@ class WaitAnswer(BaseModel):
     outcome: WaitOutcome = Field(description="unreachable: the object has ended in another state")
 
 
+class CallbackAnswer(BaseModel):
+    """The callback of an object's latest end; while the object goes on, that of its next end."""
+
+    url: str
+    state: Literal["waiting", "delivered", "retrying", "dead", "cancelled"] = Field(
+        description="dead: all attempts failed, or the receiver wants no more. A redrive sends it again"
+    )
+    task_id: str = Field(description="The task that sends it", examples=["7f3a-callback1"])
+    attempts: int
+    error: str | None = Field(description="Why the last failed attempt failed")
+
+
 class ObjectDetail(ObjectAnswer):
     """An object and the progress of its tasks."""
 
+    callback: CallbackAnswer | None = Field(description="null: the object has no `callback_url`")
     result: Any = Field(description="What the join returned; null: there is no join, or it has not finished")
     wait: WaitAnswer | None = Field(description="null: the request had no `wait`")
     view: ViewAnswer
@@ -97,7 +110,7 @@ class TasksQuery(BaseModel):
     limit: int = Field(
         100, ge=1, le=1_000, description="Maximum number of tasks; a page has fewer if results are large"
     )
-    cursor: int | None = Field(None, ge=0, le=JOIN_SEQUENCE, description="`next_cursor` of the previous page")
+    cursor: int | None = Field(None, ge=0, le=MAX_SEQUENCE, description="`next_cursor` of the previous page")
 
 
 class RunningTaskAnswer(TaskAnswer):

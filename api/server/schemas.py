@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.server.documented import Documented, field_of
 from app import events
-from app.events import MAX_TASKS
+from app.events import MAX_TASKS, MAX_URL_CHARS
 from app.rules.idempotency import MAX_KEY_CHARS
 from app.rules.ledger_states import ObjectState, TaskState  # noqa: TC001  # pydantic reads annotations when it runs
 
@@ -61,6 +61,14 @@ class ObjectRequest(BaseModel):
     )
     id: str = Field(
         "", pattern=r"^[0-9a-f]{32}$", description="Your own id, or the id from a 503 answer to repeat that submission"
+    )
+    callback_url: str = Field(
+        "",
+        min_length=1,
+        max_length=MAX_URL_CHARS,
+        description="http:// or https:// URL that each end of the object is sent to (see Callbacks). Its host must be "
+        "in EBS_WEBHOOK_HOSTS. Default: no callback",
+        examples=["https://shop.example/hooks/ebs"],
     )
 
 
@@ -175,8 +183,8 @@ class TaskAnswer(BaseModel):
     """One task; `result` is the JSON that its handler returned."""
 
     id: str
-    sequence: int = Field(description="From 0; 10000 is the split, 10001 the join")
-    role: Literal["task", "split", "join"]
+    sequence: int = Field(description="From 0; 10000 is the split, 10001 the join, from 10002 on there are callbacks")
+    role: Literal["task", "split", "join", "callback"]
     state: TaskState
     attempts: int
     created_at_ms: MaybeEpochMs

@@ -13,7 +13,17 @@ from msgspec import UNSET, Meta, UnsetType
 from api.submit import generated
 from api.submit.wrong_fields import wrong_fields
 from app import json_text
-from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
+from app.events import (
+    CALLBACK_KIND,
+    DECODE_ERRORS,
+    MAX_TASKS,
+    CallbackUrl,
+    ItemRecord,
+    Kind,
+    ObjectCreated,
+    encode,
+    object_created_id,
+)
 from app.rules import idempotency
 from app.rules.distribution import why_refused
 from app.rules.kinds import why_unhandled
@@ -61,11 +71,13 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
     kind: Kind = DEFAULT_KIND
     tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | list[ItemPayload] | UnsetType = UNSET
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType = UNSET
+    callback_url: CallbackUrl | UnsetType = UNSET
 
     def hash(self, count: int | None = None) -> str:
         """Return the hash of what is asked for, apart from under which id."""
         tasks: Any = self.tasks
-        return idempotency.payload_hash(_said(self.name), _said(self.content), self.kind, _said(tasks), count)
+        asked = (_said(self.name), _said(self.content), self.kind, _said(tasks))
+        return idempotency.payload_hash(*asked, count, callback_url=_said(self.callback_url))
 
 
 class BatchPayload(Payload, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -117,7 +129,8 @@ def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, s
         return
     found = {
         "tasks": _wrong_tasks(payload, settings),
-        "kind": why_unhandled(payload.kind, handled_kinds(settings)),
+        "kind": _wrong_kind(payload.kind, settings),
+        "callback_url": _wrong_callback(payload.callback_url, settings),
     }
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
 
@@ -162,6 +175,7 @@ def prepare(
         at_ms=at_ms,
         payload_hash=payload_hash,
         items=items,
+        callback_url=payload.callback_url,
     )
     key = object_id.encode()
     record = (partition_of(key, settings.partitions), key, encode(event))
@@ -187,6 +201,16 @@ def _missing_content(payload: Payload, settings: Settings) -> str | None:
         "The request is empty, and the API generates no objects because a project is set: send a content, a name or a "
         "kind, or set EBS_GENERATE=true for the API"
     )
+
+
+def _wrong_kind(kind: str, settings: Settings) -> str | None:
+    if kind == CALLBACK_KIND:
+        return f"The kind {kind} is reserved for callbacks: name another kind"
+    return why_unhandled(kind, handled_kinds(settings))
+
+
+def _wrong_callback(url: str | UnsetType, settings: Settings) -> str | None:
+    return None if url is UNSET else settings.allowed_webhook_hosts.why_refused(url)
 
 
 def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from app.events import MAX_TASKS
 from app.rules.commands import Cancel, CommandKey, Family
+from app.rules.ledger_rows import task_of
 from app.rules.ledger_states import TaskState, state_of_task
 
 if TYPE_CHECKING:
@@ -23,8 +25,11 @@ class BadFilter(Exception):
 
 def task_in(row: ObjectRow, sequence: int) -> TaskState | None:
     """Return where an object's task stands; UNKNOWN before anything was heard of it, None if there is no such task."""
-    if sequence < len(row.tasks):
-        return state_of_task(row.tasks[sequence])
+    task = task_of(row, sequence)
+    if task is not None:
+        return state_of_task(task)
+    if sequence >= MAX_TASKS:
+        return None if row.ended else TaskState.UNKNOWN
     return None if row.task_count and sequence >= row.task_count else TaskState.UNKNOWN
 
 

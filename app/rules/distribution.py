@@ -48,12 +48,22 @@ def split(
         raise DecodeError(f"object {event.object_id} {refusal}")
     owner = Owner(event.object_id, object_partition, event.kind)
     if splits:
-        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
+        return task_with_role(
+            owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name, callback_url=event.callback_url
+        )
     if event.items is UNSET:
         contents: list[Any] = [(event.name, event.content)] * (event.task_count or default_task_count)
     else:
         contents = named_contents(event.items, event.name)
-    return tasks_of(owner, contents, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
+    return tasks_of(
+        owner,
+        contents,
+        partition_count=partition_count,
+        spread=spread,
+        joins=joins,
+        at_ms=at_ms,
+        callback_url=event.callback_url,
+    )
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:

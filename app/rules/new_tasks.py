@@ -1,6 +1,7 @@
 """The records that make tasks exist: a request for each, and one fact of all of them.
 
-Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for a join.
+Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for joins and
+callbacks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from app.events import ItemRecord
 
     Name = str | msgspec.UnsetType
+    CallbackUrl = str | msgspec.UnsetType
 
 
 class NewTasks(NamedTuple):
@@ -44,6 +46,7 @@ def tasks_of(
     spread: bool,
     joins: bool,
     at_ms: int,
+    callback_url: CallbackUrl = UNSET,
 ) -> NewTasks:
     """Return a task for each name and content.
 
@@ -58,7 +61,7 @@ def tasks_of(
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
         requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
-    return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET))
+    return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET, callback_url=callback_url))
 
 
 def task_with_role(
@@ -70,15 +73,15 @@ def task_with_role(
     name: Name = UNSET,
     task_count: int = 1,
     refusal: Name = UNSET,
+    callback_url: CallbackUrl = UNSET,
 ) -> NewTasks:
-    """Return the split or the join of an object, in the object's own partition."""
+    """Return the split, the join or a callback of an object, in the object's own partition."""
     object_id, partition, kind = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
     request = TaskCreated(*common, name, content, role=role, refusal=refusal)
-    return NewTasks(
-        [(partition, request)], TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role)
-    )
+    common_fact = (request.id, object_id, partition, kind, sequence, 1, 1, at_ms)
+    return NewTasks([(partition, request)], TasksCreated(*common_fact, role=role, callback_url=callback_url))
 
 
 def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import task_id_of
+from app.events import CALLBACK_SEQUENCE, task_id_of
 from app.rules.ledger_states import TaskState
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ class TaskTimeline(msgspec.Struct):
 
 
 class Timeline(msgspec.Struct):
-    """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks."""
+    """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks.
+
+    Callbacks are among the tasks, but what happens to them is no event of the object's own.
+    """
 
     created_at_ms: int | None
     last_at_ms: int | None
@@ -157,7 +160,8 @@ def timeline_of(events: Iterable[Event]) -> Timeline:
         if event.id in seen:
             continue  # a duplicate, which counts nowhere else either
         seen.add(event.id)
-        last_at_ms = event.at_ms if last_at_ms is None else max(last_at_ms, event.at_ms)
+        if event.sequence < CALLBACK_SEQUENCE > event.first:
+            last_at_ms = max(last_at_ms or event.at_ms, event.at_ms)
         if event.type == "OBJECT_CREATED":
             created_at_ms = event.at_ms
             continue

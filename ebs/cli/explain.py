@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from app.events import MAX_TASKS
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import held_up_lines, paused_lines
@@ -102,10 +103,14 @@ def _summary(described: dict[str, Any]) -> str:
         took = "took" if described["ended_at_ms"] else "has taken"
         parts.append(f"{took} {_seconds(described['total_ms'])}")
     if distribution_ms is not None:
-        parts.append(f"{_seconds(distribution_ms)} until it was distributed into {len(described['tasks'])} tasks")
+        parts.append(f"{_seconds(distribution_ms)} until it was distributed into {_task_count(described)} tasks")
     elif not described["tasks"]:
         parts.append("not distributed yet")
     return ", ".join(parts)
+
+
+def _task_count(described: dict[str, Any]) -> int:
+    return sum(task["sequence"] < MAX_TASKS for task in described["tasks"])
 
 
 def _spans_table(object_id: str, timeline: Timeline, as_of_ms: int) -> Table:
@@ -118,7 +123,7 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
         for number, span in enumerate(task.spans):
             attempt = f"{span.attempt}" + (f" (redrive {span.redrive})" if span.redrive else "")
             lasted = _seconds(span.lasted_ms(as_of_ms))
-            name = str(task.sequence) if number == 0 else ""
+            name = task.task_id.rpartition("-")[2] if number == 0 else ""
             yield name, clock_text(span.from_ms), lasted, span.what, attempt, span.worker or None, _ended_by(span)
 
 

@@ -9,7 +9,7 @@ from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.table import Table
 
@@ -52,10 +52,22 @@ def object_table(answer: Answer) -> Table:
         ("kind", answer["kind"]),
         ("name", answer["name"]),
         ("content", content),
+        *_callback_rows(answer),
         *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
         ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
     ]
     return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+def _callback_rows(answer: Answer) -> Iterator[tuple[str, str]]:
+    callback = answer.get("callback")
+    if callback is None:
+        return
+    attempts = callback["attempts"]
+    tries = f", {attempts} attempts" if attempts > 1 else ""
+    yield "callback", f"{callback['state']}{tries}: {callback['url']}"
+    if callback["error"] and callback["state"] != "delivered":
+        yield "callback error", callback["error"]
 
 
 _TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")

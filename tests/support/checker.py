@@ -178,6 +178,8 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
     found = [f"events of unknown object {one}" for one in topics.events if one not in topics.objects]
     for object_id, created in topics.objects.items():
         tasks = _wanted_tasks(created, topics.events.get(object_id, ()), task_count)
+        if created.get("callback_url"):
+            tasks |= {f"{object_id}-callback{end['end']}" for end in topics.ends[object_id]}
         by_type: dict[str, set[str]] = defaultdict(set)
         for event in topics.events.get(object_id, ()):
             by_type[event["type"]].update(_tasks_of(event))
@@ -213,6 +215,8 @@ def _wanted_tasks(created: dict[str, Any], events: Iterable[dict[str, Any]], tas
 def _tasks_of(event: dict[str, Any]) -> list[str]:
     if event["type"] != "TASKS_CREATED":
         return [event["task_id"]]
+    if event.get("role") == "callback":
+        return [f"{event['object_id']}-callback{event['first'] - 10_001}"]
     if event.get("role"):
         return [f"{event['object_id']}-{event['role']}"]
     return [f"{event['object_id']}-{sequence}" for sequence in range(event["first"], event["first"] + event["count"])]
