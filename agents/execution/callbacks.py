@@ -25,6 +25,8 @@ from ebs.errors import Reject, Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiohttp.abc import AbstractResolver
+
     from app.events import TaskCreated
     from app.rules.webhook_hosts import WebhookHosts
     from ebs.context import Context
@@ -51,12 +53,16 @@ class CallbackSender:
         hosts: WebhookHosts,
         keys: Sequence[bytes],
         timeout_s: float,
+        *,
         clock_s: Callable[[], float] = time.time,
+        resolver: AbstractResolver | None = None,
     ) -> None:
+        """Hold no connection yet. `resolver` finds the addresses of names, None: the system does."""
         self._hosts = hosts
         self._keys = keys
         self._timeout_s = timeout_s
         self._clock_s = clock_s
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, task: TaskCreated, _context: Context) -> dict[str, int]:
@@ -92,6 +98,8 @@ class CallbackSender:
             raise CallbackFailed(reason=f"no connection: {error}") from error
         except TimeoutError as error:
             raise CallbackFailed(reason=f"the receiver did not answer within {self._timeout_s:g} s") from error
+        except aiohttp.InvalidURL as error:
+            raise Reject(f"no callback to this URL: {error}") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise CallbackFailed(reason=f"the receiver did not answer: {type(error).__name__}: {error}") from error
 
@@ -99,7 +107,7 @@ class CallbackSender:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=self._socket, ttl_dns_cache=_KEEP_ALIVE_S
+                    limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=self._socket, resolver=self._resolver
                 ),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(_CONNECT_S, self._timeout_s)),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -23,6 +23,7 @@ _NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9
 _URL = re.compile(
     r"(?i:https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?:[/?][!-\[\]-~]*)?"
 )
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ANY = "*"
 
@@ -44,6 +45,8 @@ class WebhookHosts(NamedTuple):
                 "https://shop.example/hooks/ebs"
             )
         host = match["host"].strip("[]").rstrip(".").lower()
+        if _address_of(host) is None and _NUMBER.fullmatch(host.rpartition(".")[2]):
+            return f"{host} is read as an address by some programs and not by others: write four numbers, or a name"
         if self._has(host):
             return None
         if not self.names and not self.networks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import UNSET
 
-from app.events import parse_task_id, task_id_of
+from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel
 from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, ObjectRow, TaskRow
@@ -34,6 +34,18 @@ def test_task_is_unknown_only_while_it_may_still_come(task_count, sequence, expe
     """How many there are is known from the first event on."""
     row = ObjectRow(task_count=task_count, tasks=[TaskRow(CREATED_MARK | FINISHED_MARK), TaskRow(CREATED_MARK)])
     assert expected == task_in(row, sequence)
+
+
+@pytest.mark.parametrize("sequence", [SPLIT_SEQUENCE, JOIN_SEQUENCE, CALLBACK_SEQUENCE])
+def test_task_with_a_role_can_be_cancelled_by_its_id(sequence):
+    """While it is known, or may still come: an object that has ended gets no further split, join or callback."""
+    row = ObjectRow(task_count=1, tasks=[TaskRow(CREATED_MARK | FINISHED_MARK)])
+    assert TaskState.UNKNOWN is task_in(row, sequence)
+    row.ended = 3
+    assert task_in(row, sequence) is None
+    row.split = row.join = TaskRow(CREATED_MARK)
+    row.callbacks = {CALLBACK_SEQUENCE: TaskRow(CREATED_MARK)}
+    assert TaskState.QUEUED is task_in(row, sequence)
 
 
 @pytest.mark.parametrize(
