@@ -93,8 +93,10 @@ class CallbackSender:
                 _check(answer, await _beginning_of(answer))
                 return answer.status
         except aiohttp.ClientConnectorError as error:
-            if error.os_error.errno == _REFUSED:
-                raise Reject(f"no callback to {error.host}: {error.os_error.strerror}") from error
+            # One of a certificate has no error of the system.
+            refusal = getattr(error, "os_error", None)
+            if refusal is not None and refusal.errno == _REFUSED:
+                raise Reject(f"no callback to {error.host}: {refusal.strerror}") from error
             raise CallbackFailed(reason=f"no connection: {error}") from error
         except TimeoutError as error:
             raise CallbackFailed(reason=f"the receiver did not answer within {self._timeout_s:g} s") from error

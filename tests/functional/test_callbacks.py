@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 from callback_receiver import SECRET, Receiver, answering, closing, endless, hang
 from told_object import AT_MS
@@ -26,6 +30,7 @@ from ebs import Context, Reject
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "callbacks.md"
 LOCAL = ("localhost", "127.0.0.0/8")
 TIMEOUT_S = 1.0
 END = FinishedObject("e-a-1", "a", "order", AT_MS, AT_MS, 1, 1, 0, 0, 1, msgspec.Raw(b'{"cents":1}'))
@@ -79,6 +84,38 @@ async def test_connection_is_used_again(make: Callable[..., CallbackSender], rec
     for _ in range(3):
         await send(sender, receiver.url())
     assert [1, 1, 1] == [one.connection for one in receiver.received]
+
+
+async def test_receiver_of_the_docs_verifies_what_is_sent(
+    make: Callable[..., CallbackSender], receiver: Receiver
+) -> None:
+    """It returns the event, and refuses another body, another time, another secret and an old callback."""
+    sender = make()
+    await send(sender, receiver.url())
+    (received,) = receiver.received
+    verified = verifier_of_the_docs()
+    headers = received.headers
+    assert msgspec.json.decode(received.body) == verified(headers, received.body, SECRET)
+    later = str(int(headers["webhook-timestamp"]) + 1)
+    for changed, body, secret in (
+        (headers, received.body + b" ", SECRET),
+        (headers | {"webhook-timestamp": later}, received.body, SECRET),
+        (headers | {"webhook-id": "e-b-1"}, received.body, SECRET),
+        (headers, received.body, "whsec_b3RoZXI="),
+    ):
+        with pytest.raises(ValueError, match="the signature is wrong"):
+            verified(changed, body, secret)
+    with pytest.raises(ValueError, match="the callback is too old"):
+        verified(headers, received.body, SECRET, -1)
+
+
+def verifier_of_the_docs() -> Callable[..., dict[str, Any]]:
+    """Return the function of the page on callbacks, as it is printed there."""
+    (snippet,) = re.findall(r'```python title="receiver.py"\n(.*?)```', PAGE.read_text(), re.DOTALL)
+    found: dict[str, Any] = {"__name__": "receiver"}
+    exec(snippet, found)
+    verified: Callable[..., dict[str, Any]] = found["verified"]
+    return verified
 
 
 @pytest.mark.parametrize(
@@ -152,6 +189,18 @@ async def test_receiver_that_is_away_is_tried_again(make: Callable[..., Callback
         url = away.url()
     with pytest.raises(CallbackFailed, match=r"no connection: .*127\.0\.0\.1:\d+"):
         await send(make(), url)
+
+
+async def test_receiver_with_a_certificate_that_nobody_trusts_is_not_spoken_to(
+    make: Callable[..., CallbackSender],
+) -> None:
+    """The event stays here; the next attempt may find a better one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    async with Receiver(tls=context) as receiver:
+        with pytest.raises(CallbackFailed, match=r"no connection: .*CERTIFICATE_VERIFY_FAILED"):
+            await send(make(), receiver.url("localhost").replace("http:", "https:"))
+    assert not receiver.received
 
 
 @pytest.mark.parametrize(

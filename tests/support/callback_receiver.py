@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from app.rules.webhook_signatures import keys_of_secrets, signed_headers
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -74,7 +75,13 @@ def endless(head: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
 class Receiver:
     """The server; `behave` is how it answers the next requests, `received` what has come."""
 
-    def __init__(self, behave: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        behave: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self.behave = behave or answering()
         self.received: list[Received] = []
         self.port = 0
@@ -82,7 +89,7 @@ class Receiver:
         self._count = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
