@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from app.rules.callbacks import decode_callback
-from app.rules.webhook_signatures import signed_headers
+from app.webhooks.signatures import signed_headers
 from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from app.events import TaskCreated
-    from app.rules.webhook_hosts import WebhookHosts
+    from app.webhooks.hosts import WebhookHosts
     from ebs.context import Context
 
 _CONNECT_S = 5.0

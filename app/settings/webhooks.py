@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.rules.webhook_hosts import WebhookHosts, hosts_of
-from app.rules.webhook_signatures import keys_of_secrets
 from app.settings.security import SecuritySettings, Texts, keys_of
+from app.webhooks.hosts import WebhookHosts, hosts_of
+from app.webhooks.signatures import keys_of_secrets
 
 
 def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:

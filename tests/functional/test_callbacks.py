@@ -22,9 +22,9 @@ from app.errors import SettingsError
 from app.events import FinishedObject, TaskCreated, encode
 from app.rules.callbacks import callback_of
 from app.rules.retry_policy import RetryAt
-from app.rules.webhook_hosts import hosts_of
-from app.rules.webhook_signatures import keys_of_secrets
 from app.settings.settings import Settings
+from app.webhooks.hosts import hosts_of
+from app.webhooks.signatures import keys_of_secrets
 from ebs import Context, Reject
 
 if TYPE_CHECKING:

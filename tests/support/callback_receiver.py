@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from app.rules.webhook_signatures import keys_of_secrets, signed_headers
+from app.webhooks.signatures import keys_of_secrets, signed_headers
 
 if TYPE_CHECKING:
     import ssl

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from yarl import URL
 
 from app.errors import SettingsError
-from app.rules.webhook_hosts import hosts_of
-from app.rules.webhook_signatures import keys_of_secrets, signed_headers
 from app.settings.settings import load
+from app.webhooks.hosts import hosts_of
+from app.webhooks.signatures import keys_of_secrets, signed_headers
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 24).decode()
