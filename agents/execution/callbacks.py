@@ -90,13 +90,11 @@ class CallbackSender:
         headers = signed_headers(self._keys, event_id, int(self._clock_s()), body)
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                _check(answer, await _beginning_of(answer))
+                _check(answer, await beginning_of(answer))
                 return answer.status
         except aiohttp.ClientConnectorError as error:
-            # One of a certificate has no error of the system.
-            refusal = getattr(error, "os_error", None)
-            if refusal is not None and refusal.errno == _REFUSED:
-                raise Reject(f"no callback to {error.host}: {refusal.strerror}") from error
+            if error.os_error.errno == _REFUSED:
+                raise Reject(f"no callback to {error.host}: {error.os_error.strerror}") from error
             raise CallbackFailed(reason=f"no connection: {error}") from error
         except TimeoutError as error:
             raise CallbackFailed(reason=f"the receiver did not answer within {self._timeout_s:g} s") from error
@@ -134,8 +132,8 @@ class _Identified(msgspec.Struct):
     id: str
 
 
-async def _beginning_of(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the beginning of an answer's body; what the receiver says matters more than how it ends."""
+async def beginning_of(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the beginning of an answer's body, bounded in bytes and time; an error while it is read only ends it."""
     read = bytearray()
     with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_REST_S):

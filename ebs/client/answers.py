@@ -28,11 +28,19 @@ class CallbackStatus(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class ParentTask(msgspec.Struct, frozen=True):
+    """The task of another object that submitted an object."""
+
+    object_id: str
+    task_id: str
+
+
 class ObjectStatus(msgspec.Struct, frozen=True):
     """An object and the progress of its tasks.
 
     `state` is CREATED, DISTRIBUTED, PROCESSING, FINISHED, FAILED or CANCELLED. `name` and `content` are None once the
-    retention of their topic has deleted them.
+    retention of their topic has deleted them. `parent` is the task that submitted it, None for an object of a client;
+    `children_count` says how many objects its own tasks have submitted (1000: that many or more).
     """
 
     id: str
@@ -50,6 +58,8 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     distributed_at_ms: int | None = None
     finished_at_ms: int | None = None
     callback: CallbackStatus | None = None
+    parent: ParentTask | None = None
+    children_count: int = 0
 
     @property
     def ended(self) -> bool:

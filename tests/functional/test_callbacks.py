@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from callback_receiver import SECRET, Receiver, answering, closing, endless, hang
 from told_object import AT_MS
 
-from agents.execution.callbacks import CallbackFailed, CallbackSender
+from agents.execution.callbacks import CallbackFailed, CallbackSender, beginning_of
 from agents.execution.loading import CALLBACK_BACKOFF_S, load_handlers
 from app.errors import SettingsError
 from app.events import FinishedObject, TaskCreated, encode
@@ -176,6 +176,26 @@ async def test_status_confirms_whatever_becomes_of_the_body(
         assert (await send(make(timeout_s=5.0), receiver.url()))["status"] < 300
 
 
+class EndlessAnswer:
+    """An answer whose body comes as fast as it is read; `content` is itself."""
+
+    def __init__(self) -> None:
+        self.content: Any = self
+        self.read_bytes = 0
+
+    async def read(self, size: int) -> bytes:
+        """Return as much as is asked for."""
+        await asyncio.sleep(0)
+        self.read_bytes += size
+        return b"x" * size
+
+
+async def test_little_is_read_of_a_fast_endless_answer() -> None:
+    """Time alone would not bound it: a receiver could fill the worker's memory."""
+    answer: Any = EndlessAnswer()
+    assert len(await beginning_of(answer)) == answer.read_bytes <= 65_536
+
+
 async def test_gone_receiver_is_not_asked_again(make: Callable[..., CallbackSender], receiver: Receiver) -> None:
     """As Standard Webhooks says of 410."""
     receiver.behave = answering(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
@@ -287,5 +307,5 @@ def test_task_with_a_role_that_no_function_has_is_rejected() -> None:
     """A callback or split in the hands of a function for tasks would seem to be done."""
     task = msgspec.structs.replace(request("http://localhost/"), kind="mail")
     loaded = load_handlers(Settings()).for_task(task)
-    with pytest.raises(Reject, match="kind mail has no callback"):
+    with pytest.raises(Reject, match=r"callbacks have kind ebs\.callback, not mail"):
         loaded.function(task, Context(task, 1.0))

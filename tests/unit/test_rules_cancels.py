@@ -8,7 +8,7 @@ from msgspec import UNSET
 from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel
-from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, ObjectRow, TaskRow
+from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, JOINS, TOLD, ObjectRow, TaskRow
 from app.rules.ledger_states import TaskState
 
 NOW_MS = 1_795_489_276_303
@@ -36,16 +36,29 @@ def test_task_is_unknown_only_while_it_may_still_come(task_count, sequence, expe
     assert expected == task_in(row, sequence)
 
 
-@pytest.mark.parametrize("sequence", [SPLIT_SEQUENCE, JOIN_SEQUENCE, CALLBACK_SEQUENCE])
-def test_task_with_a_role_can_be_cancelled_by_its_id(sequence):
-    """While it is known, or may still come: an object that has ended gets no further split, join or callback."""
-    row = ObjectRow(task_count=1, tasks=[TaskRow(CREATED_MARK | FINISHED_MARK)])
-    assert TaskState.UNKNOWN is task_in(row, sequence)
-    row.ended = 3
-    assert task_in(row, sequence) is None
-    row.split = row.join = TaskRow(CREATED_MARK)
+@pytest.mark.parametrize(
+    ("facts", "sequence", "expected"),
+    [
+        (0, SPLIT_SEQUENCE, TaskState.UNKNOWN),
+        (0, JOIN_SEQUENCE, TaskState.UNKNOWN),
+        (TOLD, SPLIT_SEQUENCE, None),
+        (TOLD, JOIN_SEQUENCE, None),
+        (TOLD | JOINS, JOIN_SEQUENCE, TaskState.UNKNOWN),
+        (0, CALLBACK_SEQUENCE, None),
+    ],
+)
+def test_split_and_join_can_be_cancelled_before_they_come(facts, sequence, expected):
+    """Once all tasks are told of, it is known whether there was a split, and whether a join follows."""
+    row = ObjectRow(task_count=1, facts=facts, tasks=[TaskRow(CREATED_MARK)])
+    assert expected == task_in(row, sequence)
+
+
+def test_split_join_and_callback_are_tasks_that_can_be_cancelled():
+    """They lie beside those that the object was split into."""
+    row = ObjectRow(task_count=1, split=TaskRow(CREATED_MARK | FINISHED_MARK), join=TaskRow(CREATED_MARK))
     row.callbacks = {CALLBACK_SEQUENCE: TaskRow(CREATED_MARK)}
-    assert TaskState.QUEUED is task_in(row, sequence)
+    asked = (SPLIT_SEQUENCE, JOIN_SEQUENCE, CALLBACK_SEQUENCE)
+    assert [TaskState.FINISHED, TaskState.QUEUED, TaskState.QUEUED] == [task_in(row, one) for one in asked]
 
 
 @pytest.mark.parametrize(
