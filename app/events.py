@@ -375,9 +375,7 @@ def parse_task_id(task_id: str) -> tuple[str, int] | None:
     if match is None:
         return None
     object_id, name, end = match.groups()
-    sequence = CALLBACK_SEQUENCE + int(end) - 1 if end else _SEQUENCES.get(name) or int(name)
-    # Tasks with a role have a number, too, but no number in their ids.
-    return (object_id, sequence) if task_id_of(object_id, sequence) == task_id else None
+    return object_id, CALLBACK_SEQUENCE + int(end) - 1 if end else _SEQUENCES.get(name) or int(name)
 
 
 _ROLES: dict[int, Role] = {SPLIT_SEQUENCE: "split", JOIN_SEQUENCE: "join"}

@@ -79,9 +79,7 @@ def test_callback_has_an_id_that_tells_object_and_end(object_id: str, sequence: 
     assert "callback" == role_of(sequence)
 
 
-@pytest.mark.parametrize(
-    "task_id", ["a-callback", "a-callback0", "a-callback01", "a-callback123456", "a-callbacks1", "a-10000", "a-10002"]
-)
+@pytest.mark.parametrize("task_id", ["a-callback", "a-callback0", "a-callback01", "a-callback123456", "a-callbacks1"])
 def test_other_words_are_no_callback(task_id: str) -> None:
     """Nothing else parses as one."""
     assert parse_task_id(task_id) is None
