@@ -11,7 +11,7 @@ from msgspec.structs import asdict, astuple
 from api.dependencies import now_ms, object_links
 from api.objects.schemas import CallbackAnswer, DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
 from api.server import problems
-from app.events import parse_task_id
+from app.events import AboutObject, parse_task_id
 from app.rules.callbacks import describe_callback
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import ObjectRow
@@ -48,7 +48,7 @@ def row_of(found: Found) -> ObjectRow:
         kind=record.kind,
         task_count=record.asked_tasks or 0,
         created_at_ms=record.at_ms,
-        callback_url=record.callback_url or "",
+        about=AboutObject(callback_url=record.callback_url or ""),
     )
 
 

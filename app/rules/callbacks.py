@@ -37,9 +37,14 @@ decode_callback = msgspec.json.Decoder(Callback).decode
 """Read the content of a callback's request."""
 
 
+def url_of(row: ObjectRow) -> str:
+    """Return where the ends of an object are sent, "" if nowhere."""
+    return "" if row.about is None else row.about.callback_url
+
+
 def is_due(row: ObjectRow) -> bool:
     """Return whether an end of an object is to be sent."""
-    return row.callback_url != "" and len(row.callbacks or ()) < MAX_CALLBACKS
+    return url_of(row) != "" and len(row.callbacks or ()) < MAX_CALLBACKS
 
 
 def callback_of(end: ObjectEnd, url: str, object_partition: int, at_ms: int) -> NewTasks:
@@ -73,12 +78,13 @@ def describe_callback(object_id: str, row: ObjectRow, error: str) -> dict[str, A
 
     `error` is the last one of its task.
     """
-    if not row.callback_url:
+    url = url_of(row)
+    if not url:
         return None
     sequence = callback_sequence_of(row)
     task = task_of(row, sequence)
     return {
-        "url": row.callback_url,
+        "url": url,
         "state": state_of_callback(row),
         "task_id": task_id_of(object_id, sequence),
         "attempts": 0 if task is None else task.started.bit_count(),

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from app.errors import DecodeError
 from app.events import SPLIT_SEQUENCE
-from app.rules.new_tasks import Owner, named_contents, task_with_role, tasks_of
+from app.rules.new_tasks import named_contents, owner_of, task_with_role, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,24 +49,14 @@ def split(
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    owner = Owner(event.object_id, object_partition, event.kind, event.depth)
+    owner = owner_of(event, object_partition)
     if splits:
-        return task_with_role(
-            owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name, callback_url=event.callback_url
-        )
+        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
     if event.items is UNSET:
         contents: list[Any] = [(event.name, event.content)] * (event.task_count or default_task_count)
     else:
         contents = named_contents(event.items, event.name)
-    return tasks_of(
-        owner,
-        contents,
-        partition_count=partition_count,
-        spread=spread,
-        joins=joins,
-        at_ms=at_ms,
-        callback_url=event.callback_url,
-    )
+    return tasks_of(owner, contents, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:

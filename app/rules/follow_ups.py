@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from app.events import JOIN_SEQUENCE, CancelledObject, FailedObject, FinishedObject
 from app.json_text import NULL
-from app.rules.callbacks import callback_of, is_due
+from app.rules.callbacks import callback_of, is_due, url_of
 from app.rules.ledger_rows import has_result, redrive_count_of
 from app.rules.ledger_states import CANCELLED, DEAD, OBJECT_STATES, ObjectState, ended_at_ms, state_number_of
 from app.rules.new_tasks import Owner, task_with_role
@@ -70,10 +70,12 @@ class FollowUps:
                 tasks_cancelled=states.count(CANCELLED),
                 end=number,
                 result=msgspec.Raw(self._result_of(object_id, JOIN_SEQUENCE)) if has_joined else NULL,
+                name="" if row.about is None else row.about.name,
+                parent=None if row.about is None else row.about.parent,
             )
         )
         if is_due(row):
-            self._callbacks.append((self.ends[-1], row.callback_url))
+            self._callbacks.append((self.ends[-1], url_of(row)))
 
     def has_all_results(self, object_id: str, row: ObjectRow) -> None:
         """Note that the results of an object's tasks can be joined."""
@@ -93,10 +95,11 @@ class FollowUps:
         for object_id, row in self._joins:
             results = self._results(object_id, row)
             yield task_with_role(
-                Owner(object_id, object_partition, row.kind),
+                Owner(object_id, object_partition, row.kind, UNSET if row.about is None else row.about.depth or UNSET),
                 JOIN_SEQUENCE,
                 NULL if results is None else results,
                 at_ms=at_ms,
+                name=UNSET if row.about is None else row.about.name,
                 task_count=max(1, row.task_count),
                 refusal=_TOO_LARGE if results is None else UNSET,
             )

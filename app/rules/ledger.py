@@ -141,8 +141,11 @@ def counted_kind(row: ObjectRow, event: ObjectCreated | TaskEvent) -> str:
 
 
 def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, follow_ups: FollowUps | None) -> int:
-    kind = _kind_of_new_tasks(row, event)
+    is_callback = event.first >= CALLBACK_SEQUENCE
+    row.kind = row.kind if is_callback else row.kind or event.kind
+    kind = CALLBACK_KIND if is_callback else row.kind
     redrive = redrive_of(event)
+    row.about = row.about if event.about is msgspec.UNSET else event.about
     if event.first < MAX_TASKS:
         _count_tasks(row, event.task_count)
         tasks = row.tasks[event.first : event.first + event.count]
@@ -172,20 +175,10 @@ def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, foll
         tally.move(kind, UNKNOWN, QUEUED, queued_count)
     if news and not redrive:
         tally.at(event.at_ms, kind).tasks_created += len(news)
-    if event.first < CALLBACK_SEQUENCE and (redrive or row.facts | told != row.facts):
+    if not is_callback and (redrive or row.facts | told != row.facts):
         row.facts |= told
         _follow_up(row, event.object_id, tally, follow_ups)
     return len(news)
-
-
-def _kind_of_new_tasks(row: ObjectRow, event: TasksCreated) -> str:
-    """Return the kind that tasks count under, once the row has learned what their event says of the object."""
-    if event.first >= CALLBACK_SEQUENCE:
-        return CALLBACK_KIND
-    row.kind = row.kind or event.kind
-    if event.callback_url is not msgspec.UNSET:
-        row.callback_url = max(row.callback_url, event.callback_url)
-    return row.kind
 
 
 def _task_for(row: ObjectRow, sequence: int, task_count: int) -> TaskRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.rules.callbacks import callback_sequence_of
+from app.rules.callbacks import callback_sequence_of, url_of
 from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import ObjectRow, decode_row, sequences_of, task_of
@@ -208,4 +208,4 @@ class PartitionComparison:
 def _told_of_callback(row: ObjectRow) -> dict[str, Any]:
     callback = task_of(row, callback_sequence_of(row))
     state = None if callback is None else state_of_task(callback).value
-    return {"callback_url": row.callback_url, "callback": state}
+    return {"callback_url": url_of(row), "callback": state}

@@ -11,6 +11,7 @@ from app.events import (
     JOIN_SEQUENCE,
     MAX_TASKS,
     SPLIT_SEQUENCE,
+    AboutObject,
     ObjectCreated,
     TaskFinished,
     TasksCreated,
@@ -119,8 +120,8 @@ class ObjectFacts:
         redrive = event.redrive if isinstance(event.redrive, int) else 0
         self.last_ms = max(self.last_ms, event.at_ms)
         if isinstance(event, TasksCreated):
-            if isinstance(event.callback_url, str):
-                self.callback_url = event.callback_url
+            if isinstance(event.about, AboutObject):
+                self.callback_url = event.about.callback_url
             made = Fact(event.at_ms, is_late, 0, 0, "")
             for sequence in range(event.first, event.first + event.count):
                 self.tasks.setdefault(sequence, {}).setdefault(Key(redrive, name, 0), made)

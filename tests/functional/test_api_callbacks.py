@@ -15,6 +15,7 @@ from api.objects import schemas
 from app.events import (
     CALLBACK_KIND,
     CALLBACK_SEQUENCE,
+    AboutObject,
     ObjectCreated,
     TaskDead,
     TasksCreated,
@@ -110,7 +111,7 @@ def dead_callback(api: Any) -> None:
     apply_object_created(row, event, tally)
     common = ("a", "a-callback1", 3, CALLBACK_KIND, CALLBACK_SEQUENCE, 1, 1, AT_MS + 40)
     events: list[Any] = [
-        TasksCreated("c-a", "a", 3, "order", 0, 1, 1, AT_MS, callback_url=URL),
+        TasksCreated("c-a", "a", 3, "order", 0, 1, 1, AT_MS, about=AboutObject(callback_url=URL)),
         *run(0),
         TasksCreated("c-a-callback1", "a", 3, CALLBACK_KIND, CALLBACK_SEQUENCE, 1, 1, AT_MS + 30, role="callback"),
         TaskStarted("s", *common, "w", 1, role="callback"),

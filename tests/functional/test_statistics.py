@@ -18,7 +18,16 @@ from recounting import RecordedPartition
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.future_stamps import future_stamps
-from app.events import MAX_RESULT_BYTES, ObjectCreated, TaskFailed, TaskFinished, TasksCreated, TaskStarted, encode
+from app.events import (
+    MAX_RESULT_BYTES,
+    AboutObject,
+    ObjectCreated,
+    TaskFailed,
+    TaskFinished,
+    TasksCreated,
+    TaskStarted,
+    encode,
+)
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import (
     HOUR_MS,
@@ -452,7 +461,9 @@ def test_kinds_beyond_the_limit_are_counted_together():
 def test_replay_asks_for_no_join_or_callback_and_tells_no_end_once_more():
     """`ebs offsets reset` notes how far that was done; behind it everything goes on."""
     world = World()
-    created = msgspec.structs.replace(task_event(TasksCreated, "a", 0, at_ms=BASE_MS), callback_url=URL)
+    created = msgspec.structs.replace(
+        task_event(TasksCreated, "a", 0, at_ms=BASE_MS), about=AboutObject(callback_url=URL)
+    )
     ending = task_event(TaskFinished, "a", 0, at_ms=BASE_MS + 1)
     first = world.step(created, ending)
     told = [OBJECT_EVENTS, TASK_REQUESTS, TASK_EVENTS]

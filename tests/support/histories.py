@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.events import (
     CALLBACK_KIND,
     CALLBACK_SEQUENCE,
+    AboutObject,
     ObjectCreated,
     TaskCancelled,
     TaskDead,
@@ -185,7 +186,11 @@ def histories(
     if draw(st.booleans()):
         # As distribution tells it: one event makes all tasks.
         made = [story.pop(0) for story in stories]
-        merged.append(msgspec.structs.replace(made[0], count=count, callback_url=URL if callbacks else msgspec.UNSET))
+        merged.append(
+            msgspec.structs.replace(
+                made[0], count=count, about=AboutObject(callback_url=URL) if callbacks else msgspec.UNSET
+            )
+        )
     for number, lives in enumerate(draw(st.lists(lives_of_a_task(), min_size=1, max_size=2)) if callbacks else ()):
         stories.append([event(CALLBACK_SEQUENCE + number, step, CALLBACK_KIND) for step in types_of(lives)])
     while any(stories):

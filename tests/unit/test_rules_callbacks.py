@@ -14,6 +14,7 @@ from app.events import (
     CALLBACK_KIND,
     CALLBACK_SEQUENCE,
     MAX_SEQUENCE,
+    AboutObject,
     FinishedObject,
     TaskDead,
     TaskEvent,
@@ -39,7 +40,7 @@ FIRST = CALLBACK_SEQUENCE
 
 def with_callback(count: int) -> TasksCreated:
     """Return the fact that the object has so many tasks, and where its ends are sent."""
-    return msgspec.structs.replace(tasks(count, joins=False), callback_url=URL)
+    return msgspec.structs.replace(tasks(count, joins=False), about=AboutObject(callback_url=URL))
 
 
 def asked(sequence: int = FIRST) -> TasksCreated:
@@ -125,7 +126,8 @@ def test_redrive_ends_the_object_again_with_a_callback_of_its_own() -> None:
 
 def test_split_tells_where_the_ends_go_even_if_it_dies() -> None:
     """Then no other fact ever comes."""
-    split = TasksCreated("c-a-split", "a", PARTITION, "order", 10_000, 1, 1, AT_MS, role="split", callback_url=URL)
+    split = TasksCreated("c-a-split", "a", PARTITION, "order", 10_000, 1, 1, AT_MS, role="split")
+    split = msgspec.structs.replace(split, about=AboutObject(callback_url=URL))
     told = Told([created(), split, death(10_000)])
     (request,) = told.joins()
     assert URL == decode_callback(request.content).url

@@ -51,7 +51,7 @@ def test_tasks_of_an_object_stay_together_when_asked():
 def test_first_fact_tells_where_the_ends_of_the_object_are_sent(splits):
     """That of its split, where it has one: it may be the only one."""
     event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), callback_url=URL)
-    assert URL == split(event, 3, splits=splits, **LIMITS).fact.callback_url
+    assert URL == split(event, 3, splits=splits, **LIMITS).fact.about.callback_url
     plain = object_created("7f3a", at_ms=BASE_MS)
     assert b"callback_url" not in encode(split(plain, 3, splits=splits, **LIMITS).fact)
 
