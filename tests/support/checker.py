@@ -219,13 +219,17 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
 
 
 def _wanted_tasks(created: dict[str, Any], events: Iterable[dict[str, Any]], task_count: int) -> set[str]:
-    """Return the tasks that an object must have: as many as it asks for, or as its split says; and those two."""
+    """Return the tasks that an object must have: as many as it asks for, or as its split says; and those two.
+
+    There is a join once all of them have finished.
+    """
     object_id, count, roles = created["object_id"], created.get("task_count") or task_count, set()
     facts = [event for event in events if event["type"] == "TASKS_CREATED" and not event.get("redrive")]
     if any(fact.get("role") == "split" for fact in facts):
         roles.add("split")
         count = next((fact["task_count"] for fact in facts if not fact.get("role")), 0)
-    if any(fact.get("joins") for fact in facts):
+    finished = {event["task_id"] for event in events if event["type"] == "TASK_FINISHED"}
+    if any(fact.get("joins") for fact in facts) and finished >= {f"{object_id}-{number}" for number in range(count)}:
         roles.add("join")
     return {f"{object_id}-{sequence}" for sequence in (*range(count), *roles)}
 
