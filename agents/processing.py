@@ -139,6 +139,7 @@ async def processing(stream: Any) -> None:
         await feed.stop()
         await _engine.close()
         await executor.close()
+        await _handlers.close()
 
 
 def _end_if_cut_off(what: str) -> None:

@@ -34,16 +34,24 @@ MAX_TASKS = 10_000
 """Of one object, as the events can hold them; the setting `EBS_MAX_TASKS_PER_OBJECT` may be lower."""
 SPLIT_SEQUENCE, JOIN_SEQUENCE = MAX_TASKS, MAX_TASKS + 1
 """Sequences of the two tasks that an object may have beside those that it is split into; their ids end with a word."""
+CALLBACK_SEQUENCE = MAX_TASKS + 2
+"""Sequence of the callback of an object's first end; that of the second end has the next one, and so on."""
+MAX_SEQUENCE = CALLBACK_SEQUENCE + 3 * (MAX_TASKS + 2)
+"""Each end after the first one needs a redrive, and each task of an object can be redriven 3 times."""
+CALLBACK_KIND = "ebs.callback"
+"""Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
+MAX_URL_CHARS = 2_048
 MAX_INSTANT_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: dates end there."""
 Instant = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 # What has no limit here would overflow the tables' 64 bits, and one record would stop a worker for good.
 Duration = Annotated[int, Meta(ge=0, le=MAX_INSTANT_MS)]
 Ordinal = Annotated[int, Meta(ge=0, lt=1_000)]
-Sequence = Annotated[int, Meta(ge=0, le=JOIN_SEQUENCE)]
+Sequence = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
 TaskCount = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
 TaskCountOrNone = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
-Role = Literal["split", "join"]
+Role = Literal["split", "join", "callback"]
+CallbackUrl = Annotated[str, Meta(min_length=1, max_length=MAX_URL_CHARS)]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
 MAX_DEPTH = 1_000_000
@@ -67,11 +75,12 @@ class Parent(msgspec.Struct, frozen=True, gc=False):
 
 
 class AboutObject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What an object's end tells of its record, carried on from there: its name (a long one is cut) and its family."""
+    """What of an object's record its end needs: its name (a long one is cut), its family, and where the end is sent."""
 
     name: str = ""
     parent: Parent | None = None
     depth: Annotated[int, Meta(ge=0, le=MAX_DEPTH)] = 0
+    callback_url: Annotated[str, Meta(max_length=MAX_URL_CHARS)] = ""
 
 
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
@@ -92,6 +101,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     at_ms: Instant
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
     items: Annotated[list[ItemRecord], Meta(min_length=1, max_length=MAX_TASKS)] | msgspec.UnsetType = msgspec.UNSET
+    callback_url: CallbackUrl | msgspec.UnsetType = msgspec.UNSET
     parent: Parent | msgspec.UnsetType = msgspec.UNSET
     depth: Depth | msgspec.UnsetType = msgspec.UNSET
 
@@ -363,20 +373,25 @@ def tasks_created_id(object_id: str) -> str:
 
 def role_of(sequence: int) -> Role | msgspec.UnsetType:
     """Return the role of an object's task, UNSET of those that it was split into."""
-    return _ROLES.get(sequence, msgspec.UNSET)
+    return "callback" if sequence >= CALLBACK_SEQUENCE else _ROLES.get(sequence, msgspec.UNSET)
 
 
 def task_id_of(object_id: str, sequence: int) -> str:
     """Return the id of an object's task; `sequence` counts from 0."""
+    if sequence >= CALLBACK_SEQUENCE:
+        return f"{object_id}-callback{sequence - CALLBACK_SEQUENCE + 1}"
     return f"{object_id}-{_ROLES.get(sequence, sequence)}"
 
 
 def parse_task_id(task_id: str) -> tuple[str, int] | None:
     """Undo `task_id_of`; None for any other text."""
     match = _TASK_ID.fullmatch(task_id)
-    return None if match is None else (match[1], _SEQUENCES.get(match[2]) or int(match[2]))
+    if match is None:
+        return None
+    object_id, name, end = match.groups()
+    return object_id, CALLBACK_SEQUENCE + int(end) - 1 if end else _SEQUENCES.get(name) or int(name)
 
 
 _ROLES: dict[int, Role] = {SPLIT_SEQUENCE: "split", JOIN_SEQUENCE: "join"}
 _SEQUENCES: dict[str, int] = {role: sequence for sequence, role in _ROLES.items()}
-_TASK_ID = re.compile(r"(.+)-(0|[1-9]\d{0,8}|split|join)", re.ASCII | re.DOTALL)
+_TASK_ID = re.compile(r"(.+)-(0|[1-9]\d{0,8}|split|join|callback([1-9]\d{0,4}))", re.ASCII | re.DOTALL)

@@ -49,6 +49,7 @@ _SETTING_GROUPS = {
     "web_port": "Worker pages, logs, tracing",
     "security_protocol": "Access to Kafka",
     "api_keys_read": "Access to the API",
+    "webhook_hosts": "Callbacks",
 }
 """By the first setting of each stretch of a group, as they stand in the code."""
 

@@ -42,7 +42,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ebs.client.answers import Cancelled, ObjectEvent, ObjectStatus, Redrive, RefusedObject, Submitted, TaskStatus
+    from ebs.client.answers import (
+        CallbackStatus,
+        Cancelled,
+        ObjectEvent,
+        ObjectStatus,
+        Redrive,
+        RefusedObject,
+        Submitted,
+        TaskStatus,
+    )
     from ebs.client.bodies import NewObject
     from ebs.client.clients import AsyncClient, Client
     from ebs.client.errors import (
@@ -72,6 +81,7 @@ __all__ = [
     "ApiError",
     "ApiUnreachable",
     "AsyncClient",
+    "CallbackStatus",
     "Cancelled",
     "Client",
     "Conflict",
@@ -108,6 +118,7 @@ _FILES = {
     "ApiError": "client.errors",
     "ApiUnreachable": "client.errors",
     "AsyncClient": "client.clients",
+    "CallbackStatus": "client.answers",
     "Cancelled": "client.answers",
     "Client": "client.clients",
     "Conflict": "client.errors",

@@ -16,7 +16,7 @@ from app.rules.clocks import CLOCK_TOLERANCE_MS, event_time_ms
 from app.rules.counts import HOUR_MS
 from app.rules.distribution import why_refused
 from app.rules.follow_ups import FollowUps
-from app.rules.ledger import apply_object_created, apply_task_event
+from app.rules.ledger import apply_object_created, apply_task_event, counted_kind
 from app.rules.ledger_expiry import (
     TIMES_KEY,
     TOLD_TO_KEY,
@@ -123,7 +123,7 @@ class Bookkeeper:
             if row is None:
                 at(event.at_ms, event.kind).expired_events += 1
             elif (news_count := apply(row, event, tally, results, follow_ups)) and event.at_ms < late_ms:
-                at(event.at_ms, row.kind).late_events += news_count
+                at(event.at_ms, counted_kind(row, event)).late_events += news_count
             if due.is_full:
                 step.leave(batch, record.offset + 1)
                 break
@@ -133,10 +133,10 @@ class Bookkeeper:
         """Send what the step has made due, in its transaction."""
         for end in follow_ups.ends:
             step.send(self._object_events, partition, end.object_id.encode(), encode(end))
-        for join in follow_ups.joins(partition, self._now_ms):
-            for to, request in join.requests:
+        for made in follow_ups.new_tasks(partition, self._now_ms):
+            for to, request in made.requests:
                 step.send(self._task_requests, to, request.task_id.encode(), encode(request))
-            step.send(self._task_events, partition, join.fact.object_id.encode(), encode(join.fact))
+            step.send(self._task_events, partition, made.fact.object_id.encode(), encode(made.fact))
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:
         """Count events as they come, without a ledger (EBS_LEDGER=false); a duplicate counts twice."""

@@ -20,7 +20,7 @@ from app.rules.ledger_expiry import (
     entry_key,
     look_at_of,
 )
-from app.rules.ledger_rows import decode_row, has_result_row
+from app.rules.ledger_rows import decode_row, has_result_row, known_task, sequences_of
 from app.rules.ledger_states import ended_at_ms
 from app.rules.results import result_key
 
@@ -120,8 +120,8 @@ class LedgerSweep:
                 moved.setdefault(self._retention.look_at_ms(due_at_ms), []).append(key)
                 continue
             ledger.delete(key)
-            for sequence, task in enumerate(row.tasks):
-                if has_result_row(task):
+            for sequence in sequences_of(row):
+                if has_result_row(known_task(row, sequence)):
                     results.delete(result_key(key, sequence))
                     row_count += 1
             given_up += ended_at_ms(row) is None

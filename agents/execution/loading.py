@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from agents.execution.callbacks import CallbackSender
 from agents.execution.default_handler import default_handler
+from app.errors import SettingsError
+from app.events import CALLBACK_KIND
 from app.rules.kinds import why_unhandled
 from app.rules.retry_policy import RetryPolicy
 from app.rules.submitted import WorkerOutputRules
@@ -25,7 +28,7 @@ from ebs.project import ANY_KIND
 from ebs.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     from app.events import TaskCreated
     from app.settings.settings import Settings
@@ -35,6 +38,16 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Any, Context], Any]
     """It gets the request of a task, `TaskCreated`."""
+
+
+CALLBACK_BACKOFF_S = (5, 30, 120, 600, 1_800, 3_600, 7_200)
+"""Pauses between the attempts at a callback, almost four hours together: a receiver may be away for that long."""
+_CALLBACK_GRACE_S = 10.0
+"""How much longer than EBS_WEBHOOK_TIMEOUT_S the engine waits: the sender says more of what was slow."""
+
+
+async def _nothing_to_close() -> None:
+    """Do nothing."""
 
 
 class RunLimits(NamedTuple):
@@ -78,11 +91,12 @@ class LoadedHandler:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The handlers of a worker: those of some kinds, the one of all other kinds, and those of splits and joins."""
+    """The handlers of a worker: those of some kinds, the one of all other kinds, those of splits, joins, callbacks."""
 
     default: LoadedHandler
     by_kind: Mapping[str, LoadedHandler]
-    by_role: Mapping[tuple[Role, str], LoadedHandler] = field(default_factory=dict)
+    by_role: Mapping[tuple[str, str], LoadedHandler] = field(default_factory=dict)
+    close: Callable[[], Awaitable[None]] = _nothing_to_close
 
     def for_task(self, task: TaskCreated) -> LoadedHandler:
         """Return what runs a task."""
@@ -105,16 +119,37 @@ def load_handlers(settings: Settings) -> Handlers:
     """
     project = project_of(settings)
     limits = limits_of(settings)
+    sender = _callback_sender(settings)
+    callbacks = {("callback", CALLBACK_KIND): _callback_handler(sender, settings.webhook_timeout_s, limits)}
     if project is None:
         function = default_handler(settings.process_time)
-        return Handlers(LoadedHandler("the default handler", function, mode_of(function), limits), {})
+        takes_time = LoadedHandler("the default handler", function, mode_of(function), limits)
+        return Handlers(takes_time, {}, callbacks, sender.close)
     loaded = [_loaded(one, settings.project, limits, project) for one in project]
-    by_role = {(one.role, one.kind): handler for one, handler in zip(project, loaded, strict=True)}
-    by_kind = {kind: by_role.pop(("task", kind)) for role, kind in list(by_role) if role == "task"}
+    by_role: dict[tuple[str, str], LoadedHandler] = {
+        (one.role, one.kind): handler for one, handler in zip(project, loaded, strict=True)
+    }
+    by_kind = {kind: by_role.pop((role, kind)) for role, kind in list(by_role) if role == "task"}
     default = by_kind.pop(ANY_KIND, None)
     if default is None:
         default = LoadedHandler("no handler", _rejecting(frozenset(by_kind)), "inline", limits)
-    return Handlers(default, by_kind, by_role)
+    return Handlers(default, by_kind, by_role | callbacks, sender.close)
+
+
+def _callback_sender(settings: Settings) -> CallbackSender:
+    if settings.webhook_hosts and not settings.webhook_keys:
+        raise SettingsError(
+            "EBS_WEBHOOK_HOSTS is set, but EBS_WEBHOOK_SECRET is not: callbacks are signed, so that their receivers "
+            'know the sender. Make a secret with: echo "whsec_$(openssl rand -base64 32)"'
+        )
+    return CallbackSender(settings.allowed_webhook_hosts, settings.webhook_keys, settings.webhook_timeout_s)
+
+
+def _callback_handler(sender: CallbackSender, timeout_s: float, limits: RunLimits) -> LoadedHandler:
+    retry = limits.retry._replace(max_attempts=len(CALLBACK_BACKOFF_S) + 1, backoff=CALLBACK_BACKOFF_S)
+    return LoadedHandler(
+        "the callback", sender, "coroutine", RunLimits(timeout_s + _CALLBACK_GRACE_S, limits.max_result_bytes, retry)
+    )
 
 
 def limits_of(settings: Settings) -> RunLimits:
@@ -213,10 +248,12 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
 
 
-def _gone(role: Role, limits: RunLimits) -> LoadedHandler:
-    """Return what rejects a split or a join whose function went with a change of the project."""
+def _gone(role: str, limits: RunLimits) -> LoadedHandler:
+    """Return what rejects a split or a join whose function is gone from the project, or a callback of another kind."""
 
     def reject(request: TaskCreated, _context: Context) -> object:
+        if role == "callback":
+            raise Reject(f"callbacks have kind {CALLBACK_KIND}, not {request.kind}: redrive the task with that kind")
         raise Reject(
             f"this worker's project has no {role} for kind {request.kind}, but it had one when the object was "
             f'submitted: put @project.{role}("{request.kind}") back, then redrive the task'

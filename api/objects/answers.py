@@ -9,9 +9,10 @@ import msgspec
 from msgspec.structs import asdict, astuple
 
 from api.dependencies import now_ms, object_links
-from api.objects.schemas import DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
+from api.objects.schemas import CallbackAnswer, DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
 from api.server import problems
-from app.events import parse_task_id
+from app.events import AboutObject, parse_task_id
+from app.rules.callbacks import describe_callback
 from app.rules.ledger_descriptions import describe_object, describe_task
 from app.rules.ledger_rows import ObjectRow
 
@@ -43,14 +44,27 @@ def row_of(found: Found) -> ObjectRow:
         return found.row
     record = found.record
     assert record is not None  # one of the two is there
-    return ObjectRow(kind=record.kind, task_count=record.asked_tasks or 0, created_at_ms=record.at_ms)
+    return ObjectRow(
+        kind=record.kind,
+        task_count=record.asked_tasks or 0,
+        created_at_ms=record.at_ms,
+        about=AboutObject(callback_url=record.callback_url or ""),
+    )
 
 
 def describe_found(
-    object_id: str, found: Found, *, joined: bytes, children_count: int, wait: WaitAnswer | None, view: ViewAnswer
+    object_id: str,
+    found: Found,
+    *,
+    joined: bytes,
+    callback_error: str,
+    children_count: int,
+    wait: WaitAnswer | None,
+    view: ViewAnswer,
 ) -> ObjectDetail:
     """Return an object with what its join returned, empty if there is nothing."""
     record = found.record
+    callback = describe_callback(object_id, row_of(found), callback_error)
     parent = None if record is None or record.parent is msgspec.UNSET else ParentAnswer(*astuple(record.parent))
     return ObjectDetail(
         **describe_object(object_id, row_of(found)),
@@ -60,6 +74,7 @@ def describe_found(
         children_count=children_count,
         links=_detail_links(object_id, parent),
         result=_raw(joined),
+        callback=None if callback is None else CallbackAnswer(**callback),
         wait=wait,
         view=view,
     )

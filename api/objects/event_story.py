@@ -20,7 +20,7 @@ from api.view.event_range import range_of
 from app.events import DECODE_ERRORS, decode_task_event, encode
 from app.json_text import NULL
 from app.rules.ledger import apply_task_event
-from app.rules.ledger_rows import ObjectRow, all_tasks, mark_count_of
+from app.rules.ledger_rows import ObjectRow, mark_count_of, tasks_and_callbacks
 from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -135,7 +135,7 @@ class Story:
         """Return where the object's events begin, and after which instant there are none."""
         if self._marks_left is None and self._after is not None and self._after.offset is not None:
             return Begin(offset=self._after.offset + 1), None
-        return range_of(all_tasks(self._row), self._row, self._now_ms, ended=self._marks_left is not None)
+        return range_of(tasks_and_callbacks(self._row), self._row, self._now_ms, ended=self._marks_left is not None)
 
 
 def type_of(value: bytes) -> str:

@@ -56,7 +56,9 @@ async def _tasks_of(asked: Asked, object_id: str, *, everything: bool) -> list[d
             break
         page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
         tasks += page["tasks"]
-    by_sequence = {task["sequence"]: task for task in [*tasks, *with_role["tasks"]]}
+    # What tells others of the end comes after it: it would not fit on the line of time.
+    shown = (task for task in [*tasks, *with_role["tasks"]] if task["role"] != "callback")
+    by_sequence = {task["sequence"]: task for task in shown}
     return [by_sequence[sequence] for sequence in sorted(by_sequence, key=order_of)]
 
 

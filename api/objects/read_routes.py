@@ -16,7 +16,8 @@ from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.object_list import Wanted, parse_place, place_text
 from app.events import JOIN_SEQUENCE
-from app.rules.ledger_rows import has_result, known_task, sequences_of
+from app.rules.callbacks import callback_sequence_of
+from app.rules.ledger_rows import has_result, known_task, sequences_of, task_of
 from app.rules.ledger_states import state_of_object, state_of_task
 from app.rules.waiting import END, parse_until
 
@@ -98,14 +99,18 @@ async def read_object(
 
 async def _detail(parts: Parts, object_id: str, found: Found, wait: schemas.WaitAnswer | None) -> schemas.ObjectDetail:
     row = row_of(found)
-    joined = b""
+    joined, callback_error = b"", ""
     if row.join is not None and has_result(row.join):
         (result,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
         joined = result.result
+    if task_of(row, callback_sequence_of(row)) is not None:
+        (sent,) = await parts.view.results.page(object_id, row, [callback_sequence_of(row)], _MAX_PAGE_BYTES)
+        callback_error = sent.error
     return describe_found(
         object_id,
         found,
         joined=joined,
+        callback_error=callback_error,
         children_count=parts.view.objects.children_count(object_id),
         wait=wait,
         view=describe_view(parts.view, now_ms(parts)),

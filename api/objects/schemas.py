@@ -11,7 +11,7 @@ from api.server.documented import Documented
 from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectLinks, ViewAnswer
 from api.view.children import MAX_COUNTED
-from app.events import JOIN_SEQUENCE
+from app.events import MAX_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome
 
@@ -69,7 +69,7 @@ class TasksQuery(BaseModel):
     limit: int = Field(
         100, ge=1, le=1_000, description="Maximum number of tasks; a page has fewer if results are large"
     )
-    cursor: int | None = Field(None, ge=0, le=JOIN_SEQUENCE, description="`next_cursor` of the previous page")
+    cursor: int | None = Field(None, ge=0, le=MAX_SEQUENCE, description="`next_cursor` of the previous page")
 
 
 class ObjectFigures(Documented, frozen=True, kw_only=True):
@@ -111,6 +111,19 @@ class ParentAnswer(Documented, frozen=True):
     task_id: str
 
 
+class CallbackAnswer(Documented, frozen=True):
+    """The callback of an object's latest end; while the object goes on, that of its next end."""
+
+    url: str
+    state: Annotated[
+        Literal["waiting", "delivered", "retrying", "dead", "cancelled"],
+        Meta(description="dead: all attempts failed, or the receiver wants no more. A redrive sends it again"),
+    ]
+    task_id: Annotated[str, Meta(description="The task that sends it", examples=["7f3a-callback1"])]
+    attempts: int
+    error: Annotated[str | None, Meta(description="Why the last failed attempt failed")]
+
+
 class DetailLinks(ObjectLinks, frozen=True):
     """Links."""
 
@@ -139,6 +152,7 @@ class ObjectDetail(ObjectFigures, frozen=True, kw_only=True):
         ),
     ]
     result: Annotated[Any, Meta(description="What the join returned; null: there is no join, or it has not finished")]
+    callback: Annotated[CallbackAnswer | None, Meta(description="null: the object has no `callback_url`")]
     wait: Annotated[WaitAnswer | None, Meta(description="null: the request had no `wait`")]
     view: ViewAnswer
 
@@ -167,8 +181,8 @@ class TaskAnswer(Documented, frozen=True, kw_only=True):
     """One task; `result` is the JSON that its handler returned. `message` and `worker` are set while it runs."""
 
     id: str
-    sequence: Annotated[int, Meta(description="From 0; 10000 is the split, 10001 the join")]
-    role: Literal["task", "split", "join"]
+    sequence: Annotated[int, Meta(description="From 0; 10000 is the split, 10001 the join, from 10002 on callbacks")]
+    role: Literal["task", "split", "join", "callback"]
     state: TaskState
     attempts: int
     created_at_ms: MaybeEpochMs

@@ -15,7 +15,7 @@ from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.event_log import EventsUnavailable
 from api.view.task_history import WantedTask
-from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, parse_task_id, task_id_of
+from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import task_in
 from app.rules.ledger_descriptions import describe_task
 from app.rules.ledger_rows import task_of
@@ -40,7 +40,7 @@ _MAX_RESULT_BYTES = 4 * 1_048_576
     summary="Get a task with every attempt",
 )
 async def read_task(object_id: str, task: str, parts: Parts) -> Response:
-    """Return a task of an object, named by its sequence (from 0), `split` or `join`.
+    """Return a task of an object, named by its sequence (from 0), `split`, `join` or `callback1`.
 
     Attempts, errors and stack traces are read from the topics: they are there as long as the topics keep them
     (EBS_RETENTION_DAYS). `history_complete` says whether all of them are.
@@ -79,7 +79,9 @@ def _sequence_of(object_id: str, name: str, row: ObjectRow) -> int:
     parsed = parse_task_id(f"{object_id}-{name}")
     # An object may be called `a-1`, and `a-1-split` is no task `1-split` of `a`.
     if parsed is None or parsed[0] != object_id:
-        raise problems.not_found(f"a task is named by its sequence (0 is the first one), split or join, not {name!r}")
+        raise problems.not_found(
+            f"a task is named by its sequence (0 is the first one), split, join or callback1, not {name!r}"
+        )
     sequence = parsed[1]
     if task_of(row, sequence) is not None and task_in(row, sequence) is not None:
         return sequence
@@ -95,6 +97,8 @@ def _what_it_has(row: ObjectRow, sequence: int) -> str:
         return "was not split by a function"
     if sequence == JOIN_SEQUENCE:
         return "has no join"
+    if sequence >= CALLBACK_SEQUENCE:
+        return "has no such callback"
     return f"has {row.task_count} task{'' if row.task_count == 1 else 's'}, counted from 0"
 
 

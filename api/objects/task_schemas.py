@@ -59,7 +59,7 @@ class TaskDetail(Documented, frozen=True, kw_only=True):
     id: str
     object_id: str
     sequence: Annotated[int, Meta(description="From 0; those of tasks with a role are 10000 and more")]
-    role: Annotated[str, Meta(description="`task`: the object was split into it. Else `split` or `join`")]
+    role: Annotated[str, Meta(description="`task`: the object was split into it. Else `split`, `join` or `callback`")]
     kind: Annotated[str, Meta(description="Which function works it; a redrive can change it")]
     name: Annotated[str | None, Meta(description="null: see `content_deleted`")]
     content: Annotated[Any, Meta(description="What the function gets; of a join the results of the tasks")]

@@ -60,6 +60,7 @@ def what_is_wrong(payload: ObjectRequest, settings: Settings) -> Iterator[tuple[
     found = {
         "tasks": _wrong_tasks(payload, settings),
         "kind": why_unhandled(payload.kind, handled_kinds(settings)),
+        "callback_url": _wrong_callback(payload.callback_url, settings),
     }
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
 
@@ -104,6 +105,7 @@ def prepare(
         at_ms=at_ms,
         payload_hash=payload_hash,
         items=items,
+        callback_url=payload.callback_url,
     )
     key = object_id.encode()
     record = (partition_of(key, settings.partitions), key, encode(event))
@@ -129,6 +131,10 @@ def _missing_content(payload: ObjectRequest, settings: Settings) -> str | None:
         "The request is empty, and the API generates no objects because a project is set: send a content, a name or a "
         "kind, or set EBS_GENERATE=true for the API"
     )
+
+
+def _wrong_callback(url: str | UnsetType, settings: Settings) -> str | None:
+    return None if url is UNSET else settings.allowed_webhook_hosts.why_refused(url)
 
 
 def _wrong_tasks(payload: ObjectRequest, settings: Settings) -> str | None:

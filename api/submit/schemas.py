@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 from api.server.documented import Documented, RequestBody
 from api.server.schemas import ErrorItem, ObjectLinks
 from app import json_text
-from app.events import MAX_TASKS, ItemRecord, Kind
+from app.events import MAX_TASKS, CallbackUrl, ItemRecord, Kind
 from app.rules import idempotency
 
 MAX_COUNT = 100_000
@@ -58,11 +58,20 @@ class ObjectRequest(RequestBody, frozen=True, gc=False):
         Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType,
         Meta(description="Your own id, or the id from a 503 answer to repeat that submission"),
     ] = UNSET
+    callback_url: Annotated[
+        CallbackUrl | UnsetType,
+        Meta(
+            description="http:// or https:// URL that each end of the object is sent to (see Callbacks). Its host must "
+            "be in EBS_WEBHOOK_HOSTS. Default: no callback",
+            examples=["https://shop.example/hooks/ebs"],
+        ),
+    ] = UNSET
 
     def hash(self, count: int | None = None) -> str:
         """Return the hash of all fields but the id."""
         tasks: Any = self.tasks
-        return idempotency.payload_hash(said(self.name), said(self.content), self.kind, said(tasks), count)
+        asked = (said(self.name), said(self.content), self.kind, said(tasks))
+        return idempotency.payload_hash(*asked, count, callback_url=said(self.callback_url))
 
 
 class BatchItem(ObjectRequest, frozen=True, gc=False):

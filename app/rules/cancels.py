@@ -25,7 +25,7 @@ class BadFilter(Exception):
 
 def task_in(row: ObjectRow, sequence: int) -> TaskState | None:
     """Return where an object's task stands; UNKNOWN before anything was heard of it, None if there is no such task."""
-    task = task_of(row, sequence) if sequence <= JOIN_SEQUENCE else None
+    task = task_of(row, sequence)
     if task is not None:
         return state_of_task(task)
     return TaskState.UNKNOWN if _may_come(row, sequence) else None

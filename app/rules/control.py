@@ -111,10 +111,11 @@ class ControlState:
         return self.has_pauses and ("" in self._pauses or kind in self._pauses)
 
     def is_cancelled(self, task: TaskCreated) -> str | None:
-        """Return why a task is cancelled (never empty), None if it is not."""
+        """Return why a task is cancelled (never empty), None if it is not. A callback tells of its object's cancel."""
         if not self.has_cancels:
             return None
-        cancel = self._objects.get(task.object_id) or self._tasks.get(task.task_id) or self._filter_of(task)
+        of_object = None if task.role == "callback" else self._objects.get(task.object_id)
+        cancel = of_object or self._tasks.get(task.task_id) or self._filter_of(task)
         return None if cancel is None else cancel.reason or _WITHOUT_REASON
 
     def rate_of(self, kind: str) -> float | None:

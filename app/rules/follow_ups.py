@@ -1,6 +1,7 @@
-"""What the end of an object's tasks makes due: the event that the object has ended, or the request to join its results.
+"""What the end of an object's tasks makes due: the request to join its results, or the event that the object has ended.
 
-The ledger tells each once, whatever is repeated, and the statistics write it in the step that writes the row.
+The event may go to a URL: then its callback is due, too. The ledger tells each once, whatever is repeated, and the
+statistics write it in the step that writes the row.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from msgspec import UNSET
 
 from app.events import JOIN_SEQUENCE, CancelledObject, FailedObject, FinishedObject
 from app.json_text import NULL
+from app.rules.callbacks import callback_of, is_due, url_of
 from app.rules.ledger_rows import has_result, redrive_count_of
 from app.rules.ledger_states import CANCELLED, DEAD, OBJECT_STATES, ObjectState, ended_at_ms, state_number_of
 from app.rules.new_tasks import Owner, task_with_role
@@ -52,6 +54,7 @@ class FollowUps:
         self.is_full = False
         self._joins: list[tuple[str, ObjectRow, msgspec.Raw | None]] = []
         self._joined_bytes = 0
+        self._callbacks: list[tuple[ObjectEnd, str]] = []
 
     def ended(self, object_id: str, row: ObjectRow) -> None:
         """Note that an object has ended, as it stands now: a redrive may revive it in the same step."""
@@ -76,6 +79,8 @@ class FollowUps:
                 parent=None if row.about is None else row.about.parent,
             )
         )
+        if is_due(row):
+            self._callbacks.append((self.ends[-1], url_of(row)))
 
     def has_all_results(self, object_id: str, row: ObjectRow) -> None:
         """Note that the results of an object's tasks can be joined."""
@@ -84,7 +89,13 @@ class FollowUps:
         self._joined_bytes += len(results or b"")
         self.is_full = self._joined_bytes >= FULL_BYTES
 
-    def joins(self, object_partition: int, at_ms: int) -> Iterator[NewTasks]:
+    def new_tasks(self, object_partition: int, at_ms: int) -> Iterator[NewTasks]:
+        """Yield each task that has become due."""
+        yield from self._new_joins(object_partition, at_ms)
+        for end, url in self._callbacks:
+            yield callback_of(end, url, object_partition, at_ms)
+
+    def _new_joins(self, object_partition: int, at_ms: int) -> Iterator[NewTasks]:
         """Yield each join, whose content are the results in the order of the tasks.
 
         Results that are too many for one record are left out: the worker that gets the request says so.

@@ -70,6 +70,8 @@ def payload_hash(
     kind: str,
     tasks: int | Sequence[ItemRecord] | None,
     count: int | None = None,
+    *,
+    callback_url: str | None = None,
 ) -> str:
     """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once.
 
@@ -77,7 +79,8 @@ def payload_hash(
     """
     asked = tasks if tasks is None or isinstance(tasks, int) else [_value_of(item) for item in tasks]
     value = None if content is None else json_text.decode(content)
-    return _digest(json_text.encode_by_value((name, value, kind, asked, count)), _PAYLOAD)
+    more = () if callback_url is None else (callback_url,)
+    return _digest(json_text.encode_by_value((name, value, kind, asked, count, *more)), _PAYLOAD)
 
 
 def _value_of(item: ItemRecord) -> tuple[str | None, Any]:
@@ -97,7 +100,8 @@ def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
 
 def _hash_of(event: ObjectCreated) -> str:
     tasks = event.task_count if event.items is msgspec.UNSET else event.items
-    return payload_hash(event.name, event.content, event.kind, tasks)
+    url = None if event.callback_url is msgspec.UNSET else event.callback_url
+    return payload_hash(event.name, event.content, event.kind, tasks, callback_url=url)
 
 
 def _digest(data: bytes, person: bytes) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from app.events import CALLBACK_KIND
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
@@ -20,6 +22,8 @@ _ALIKE = 0.6
 
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
     """Return why tasks of a kind cannot be worked, for people; None if they can."""
+    if kind == CALLBACK_KIND:
+        return f"the kind {CALLBACK_KIND} is reserved for callbacks: name another kind"
     if handled is None or kind in handled:
         return None
     return (

@@ -10,7 +10,8 @@ An attempt is known by its generation (how often the task was redriven, 0 to 3) 
 
 Everything counts under the row's kind, that of the first event. All events of generation 0 carry the same kind; only a
 redrive may name another (which changes the handler, not what the object is), and it is never the first: the topic has
-the death before the redrive.
+the death before the redrive. Callbacks alone count under `CALLBACK_KIND`: they tell of an object's end, and are no part
+of it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.events import (
+    CALLBACK_KIND,
+    CALLBACK_SEQUENCE,
     MAX_TASKS,
     SPLIT_SEQUENCE,
+    ObjectCreated,
     TaskCancelled,
     TaskDead,
     TaskEvent,
@@ -63,7 +67,7 @@ from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
-    from app.events import ObjectCreated, OneTaskEvent, TaskRetried
+    from app.events import OneTaskEvent, TaskRetried
     from app.rules.counts import Counts
     from app.rules.follow_ups import FollowUps
     from app.rules.ledger_rows import ObjectRow
@@ -108,7 +112,7 @@ def apply_task_event(
         return _apply_tasks_created(row, event, tally, follow_ups)
     sequence = event.sequence
     task = _task_for(row, sequence, event.task_count)
-    kind = row.kind
+    kind = row.kind if sequence < CALLBACK_SEQUENCE else CALLBACK_KIND
     if not kind:
         kind = row.kind = event.kind
     before = state_number_of(task)
@@ -123,12 +127,23 @@ def apply_task_event(
         if sequence < MAX_TASKS:
             row.ended_count += (after >= FINISHED) - (before >= FINISHED)
             row.finished_count += after == FINISHED
-        _follow_up(row, event.object_id, tally, follow_ups)
+        if sequence < CALLBACK_SEQUENCE:
+            _follow_up(row, event.object_id, tally, follow_ups)
     return 1
 
 
+def counted_kind(row: ObjectRow, event: ObjectCreated | TaskEvent) -> str:
+    """Return the kind under which an event counts, once its row has learned of it."""
+    if isinstance(event, ObjectCreated):
+        return row.kind
+    sequence = event.first if isinstance(event, TasksCreated) else event.sequence
+    return row.kind if sequence < CALLBACK_SEQUENCE else CALLBACK_KIND
+
+
 def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, follow_ups: FollowUps | None) -> int:
-    kind = row.kind = row.kind or event.kind
+    is_callback = event.first >= CALLBACK_SEQUENCE
+    row.kind = row.kind if is_callback else row.kind or event.kind
+    kind = CALLBACK_KIND if is_callback else row.kind
     redrive = redrive_of(event)
     row.about = row.about if event.about is msgspec.UNSET else event.about
     if event.first < MAX_TASKS:
@@ -160,7 +175,7 @@ def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, foll
         tally.move(kind, UNKNOWN, QUEUED, queued_count)
     if news and not redrive:
         tally.at(event.at_ms, kind).tasks_created += len(news)
-    if redrive or row.facts | told != row.facts:
+    if not is_callback and (redrive or row.facts | told != row.facts):
         row.facts |= told
         _follow_up(row, event.object_id, tally, follow_ups)
     return len(news)
@@ -177,7 +192,10 @@ def _task_for(row: ObjectRow, sequence: int, task_count: int) -> TaskRow:
     task = task_of(row, sequence)
     if task is None:
         task = TaskRow()
-        if sequence == SPLIT_SEQUENCE:
+        if sequence >= CALLBACK_SEQUENCE:
+            # In order of sequence, so that any order of events gives the same bytes.
+            row.callbacks = dict(sorted({**(row.callbacks or {}), sequence: task}.items()))
+        elif sequence == SPLIT_SEQUENCE:
             row.split = task
         else:
             row.join = task

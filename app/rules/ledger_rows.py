@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, AboutObject
+from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, AboutObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,8 @@ JOIN_ASKED = 8
 class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came.
 
-    `ended` is the number of its state in `OBJECT_STATES` if it has ended, else 0. Fields are only added at the end.
+    `ended` is the number of its state in `OBJECT_STATES` if it has ended, else 0. `callbacks` are by sequence: one for
+    each end that was sent. Fields are only added at the end.
     """
 
     kind: str = ""
@@ -74,10 +75,11 @@ class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     split: TaskRow | None = None
     join: TaskRow | None = None
     about: AboutObject | None = None
+    callbacks: dict[int, TaskRow] | None = None
 
 
 def all_tasks(row: ObjectRow) -> Iterator[TaskRow]:
-    """Return the tasks of an object, those with a role included."""
+    """Return the tasks that an object consists of: split and join included, callbacks not."""
     yield from row.tasks
     if row.split is not None:
         yield row.split
@@ -86,9 +88,16 @@ def all_tasks(row: ObjectRow) -> Iterator[TaskRow]:
 
 
 def sequences_of(row: ObjectRow) -> list[int]:
-    """Return the sequences of the tasks of an object, those with a role last."""
+    """Return the sequences of all tasks of an object, those with a role last."""
     special = [(SPLIT_SEQUENCE, row.split), (JOIN_SEQUENCE, row.join)]
-    return [*range(len(row.tasks)), *(sequence for sequence, task in special if task is not None)]
+    known = [sequence for sequence, task in special if task is not None]
+    return [*range(len(row.tasks)), *known, *sorted(row.callbacks or ())]
+
+
+def tasks_and_callbacks(row: ObjectRow) -> Iterator[TaskRow]:
+    """Return all tasks that are known under the object's id."""
+    yield from all_tasks(row)
+    yield from (row.callbacks or {}).values()
 
 
 def known_task(row: ObjectRow, sequence: int) -> TaskRow:
@@ -100,6 +109,8 @@ def known_task(row: ObjectRow, sequence: int) -> TaskRow:
 
 def task_of(row: ObjectRow, sequence: int) -> TaskRow | None:
     """Return an object's task, None if no event has told of it."""
+    if sequence >= CALLBACK_SEQUENCE:
+        return (row.callbacks or {}).get(sequence)
     if sequence >= MAX_TASKS:
         return row.split if sequence == SPLIT_SEQUENCE else row.join
     return row.tasks[sequence] if sequence < len(row.tasks) else None
@@ -127,7 +138,7 @@ def mark_count_of(row: ObjectRow) -> int:
         + task.started.bit_count()
         + task.failed.bit_count()
         + task.retried.bit_count()
-        for task in all_tasks(row)
+        for task in tasks_and_callbacks(row)
     )
 
 

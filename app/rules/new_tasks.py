@@ -1,6 +1,7 @@
 """The records that make tasks exist: a request for each, and one fact of all of them.
 
-Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for a join.
+Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for joins and
+callbacks.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Owner(NamedTuple):
 def owner_of(event: ObjectCreated, partition: int) -> Owner:
     """Return an object as the owner of its first tasks."""
     parent = None if event.parent is UNSET else event.parent
-    about = AboutObject(event.name[:MAX_NAME_CHARS], parent, 0 if event.depth is UNSET else event.depth)
+    depth, url = 0 if event.depth is UNSET else event.depth, event.callback_url or ""
+    about = AboutObject(event.name[:MAX_NAME_CHARS], parent, depth, url)
     return Owner(event.object_id, partition, event.kind, event.depth, about)
 
 
@@ -88,7 +90,7 @@ def task_with_role(
     task_count: int = 1,
     refusal: Name = UNSET,
 ) -> NewTasks:
-    """Return the split or the join of an object, in the object's own partition."""
+    """Return the split, the join or a callback of an object, in the object's own partition."""
     object_id, partition, kind, depth, about = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import SPLIT_SEQUENCE, role_of, task_id_of
+from app.events import CALLBACK_SEQUENCE, SPLIT_SEQUENCE, role_of, task_id_of
 from app.rules.ledger_states import TaskState
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class TaskTimeline(msgspec.Struct):
 class Timeline(msgspec.Struct):
     """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks.
 
-    The tasks are in the order in which they are worked (`order_of`).
+    The tasks are in the order in which they are worked (`order_of`). Callbacks are among them, but what happens to them
+    is no event of the object's own.
     """
 
     created_at_ms: int | None
@@ -180,7 +181,8 @@ def timeline_of(events: Iterable[Event]) -> Timeline:
         if event.id in seen:
             continue  # a duplicate, which counts nowhere else either
         seen.add(event.id)
-        last_at_ms = event.at_ms if last_at_ms is None else max(last_at_ms, event.at_ms)
+        if event.sequence < CALLBACK_SEQUENCE > event.first:
+            last_at_ms = max(last_at_ms or event.at_ms, event.at_ms)
         if event.type == "OBJECT_CREATED":
             created_at_ms = event.at_ms
             continue

@@ -18,7 +18,8 @@ from app.errors import SettingsError
 from app.events import MAX_DEPTH, MAX_RESULT_BYTES
 from app.kafka.settings import contradiction
 from app.names import Names, why_no_namespace
-from app.settings.security import SecuritySettings, Texts, secret_fields
+from app.settings.security import Texts, secret_fields
+from app.settings.webhooks import WebhookSettings
 from ebs.client.settings import DEFAULT_API_URL, PREFIX
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
@@ -85,7 +86,7 @@ def _parse_log_level(value: object) -> object:
     return {"warning": "warn", "critical": "crit"}.get(name, name)
 
 
-class Settings(SecuritySettings):
+class Settings(WebhookSettings):
     """The configuration of one process; frozen, so that it can be handed around freely."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)

@@ -49,10 +49,22 @@ def object_table(answer: Answer) -> Table:
         ("content", _short(answer["content"])),
         *([] if answer["result"] is None else [("result", _short(answer["result"]))]),
         *_family(answer),
+        *_callback_rows(answer),
         *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
         ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
     ]
     return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+def _callback_rows(answer: Answer) -> Iterator[tuple[str, str]]:
+    callback = answer.get("callback")
+    if callback is None:
+        return
+    attempts = callback["attempts"]
+    tries = f", {attempts} attempts" if attempts > 1 else ""
+    yield "callback", f"{callback['state']}{tries}: {callback['url']}"
+    if callback["error"] and callback["state"] != "delivered":
+        yield "callback error", callback["error"]
 
 
 def _short(value: Any) -> str:

@@ -56,6 +56,10 @@ def submit(
     tasks: Annotated[
         int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
     ] = None,
+    callback_url: Annotated[
+        str | None,
+        typer.Option("--callback-url", metavar="URL", help="Where each end of the object is sent, see Callbacks."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +87,13 @@ def submit(
     """
     if content is not None and content_json is not None:
         raise typer.BadParameter("give --content or --content-json")
-    fields = {"name": name, "content": content_json if content is None else content, "kind": kind, "tasks": tasks}
+    fields = {
+        "name": name,
+        "content": content_json if content is None else content,
+        "kind": kind,
+        "tasks": tasks,
+        "callback_url": callback_url,
+    }
     given = {field: value for field, value in fields.items() if value is not None}
     if file is not None and (given or count is not None):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")

@@ -18,6 +18,16 @@ class Submitted(msgspec.Struct, frozen=True):
     id: str
 
 
+class CallbackStatus(msgspec.Struct, frozen=True):
+    """The callback of an object's latest end: its state is waiting, delivered, retrying, dead or cancelled."""
+
+    url: str
+    state: str
+    task_id: str = ""
+    attempts: int = 0
+    error: str | None = None
+
+
 class ParentTask(msgspec.Struct, frozen=True):
     """The task of another object that submitted an object."""
 
@@ -47,6 +57,7 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     created_at_ms: int | None = None
     distributed_at_ms: int | None = None
     finished_at_ms: int | None = None
+    callback: CallbackStatus | None = None
     parent: ParentTask | None = None
     children_count: int = 0
 

@@ -28,6 +28,7 @@ class NewObject(msgspec.Struct, frozen=True):
     name: str | None = None
     object_id: str | None = None
     idempotency_key: str | None = None
+    callback_url: str | None = None
 
 
 def new_object_id() -> str:
@@ -74,6 +75,7 @@ def body_of(wanted: NewObject, object_id: str | None, key: str | None = None) ->
         "tasks": _tasks_of(wanted.tasks),
         "id": object_id,
         "idempotency_key": key,
+        "callback_url": wanted.callback_url,
     }
     try:
         return msgspec.json.encode(

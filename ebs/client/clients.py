@@ -68,14 +68,16 @@ class Client:
         name: str | None = None,
         object_id: str | None = None,
         idempotency_key: str | None = None,
+        callback_url: str | None = None,
     ) -> Submitted:
         """Submit an object; returns when Kafka has stored it.
 
         `tasks` is a number of tasks, or a list with the content of each task (`Item(content, name)` names one). The
         object's id is `object_id` (32 hexadecimal digits), follows from `idempotency_key`, or is random. If you submit
-        again with the same id or key and the same fields, you get the same object.
+        again with the same id or key and the same fields, you get the same object. Each end of the object is sent to
+        `callback_url`, whose host must be in EBS_WEBHOOK_HOSTS.
         """
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url)
         return self._driver.run(operations.submit(self._policy, wanted))
 
     def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:
@@ -165,9 +167,10 @@ class AsyncClient:
         name: str | None = None,
         object_id: str | None = None,
         idempotency_key: str | None = None,
+        callback_url: str | None = None,
     ) -> Submitted:
         """Submit an object, see `Client.submit`."""
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url)
         return await self._driver.run(operations.submit(self._policy, wanted))
 
     async def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:

@@ -155,9 +155,13 @@ def _until_changed(policy: CallPolicy, before: ObjectStatus) -> Steps[None]:
     deadline_s = policy.clock_s() + POLL_S
     while policy.clock_s() < deadline_s:
         now = yield from get(policy, before.id)
-        if (now.state, now.tasks_dead, now.finished_at_ms) != (before.state, before.tasks_dead, before.finished_at_ms):
+        if _progress_of(now) != _progress_of(before):
             return
         yield PauseFor(_FOLLOW_S)
+
+
+def _progress_of(status: ObjectStatus) -> tuple[Any, ...]:
+    return status.state, status.tasks_dead, status.finished_at_ms, status.callback
 
 
 def _late(object_id: str, timeout_s: float | None, status: ObjectStatus | None) -> WaitTimedOut:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.rules.callbacks import callback_sequence_of, url_of
 from app.rules.counts import Counts, WindowKey, decode_counts, decode_window_key
 from app.rules.ledger_descriptions import describe_object, describe_task
-from app.rules.ledger_rows import decode_row, sequences_of
+from app.rules.ledger_rows import ObjectRow, decode_row, sequences_of, task_of
+from app.rules.ledger_states import state_of_task
 from app.rules.results import NO_RESULT, ResultRow, decode_result_row, result_key, unpack_result_key
 from ebs.recount.figures import WINDOW_MS, RecountedFigures, row_of, unequal
 from ebs.recount.findings import Difference, Findings
@@ -107,7 +109,8 @@ class PartitionComparison:
     ) -> list[Difference]:
         row = decode_row(data)
         pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-            ("", describe_object(object_id, row), facts.described())
+            ("", describe_object(object_id, row), facts.described()),
+            ("", _told_of_callback(row), {"callback_url": facts.callback_url, "callback": facts.callback_state()}),
         ]
         known = sequences_of(row)
         if known != sorted(facts.tasks):
@@ -200,3 +203,9 @@ class PartitionComparison:
 
     def _difference(self, what: str, name: str, field: str, table: Any, topics: Any) -> Difference:
         return Difference(self._partition, what, name, field, table, topics)
+
+
+def _told_of_callback(row: ObjectRow) -> dict[str, Any]:
+    callback = task_of(row, callback_sequence_of(row))
+    state = None if callback is None else state_of_task(callback).value
+    return {"callback_url": url_of(row), "callback": state}

@@ -110,15 +110,16 @@ class Expected:
         """Add everything that an object's events say."""
         kind = self._counted_as(facts.kind)
         if facts.is_doubtful:
-            self.unknown_kinds.add(kind)
-            self.unknown.update((_start_of(fact.at_ms), kind) for _, fact, _ in facts.happened())
+            doubtful = [(_start_of(fact.at_ms), self._counted_as(of)) for of, _, fact, _ in facts.happened()]
+            self.unknown.update(doubtful)
+            self.unknown_kinds.update([kind], (of for _, of in doubtful))
             return
-        for name, fact, is_redrive in facts.happened():
-            counts = self.windows[_start_of(fact.at_ms), kind].counts
+        for of, name, fact, is_redrive in facts.happened():
+            window = self.windows[_start_of(fact.at_ms), self._counted_as(of)]
             # A redrive makes its task again, and it is no new one.
-            counts[_COUNTED[name]] += not (name == CREATED and is_redrive)
-            counts["late_events"] += fact.is_late
-            self._add_durations(name, fact.wait_ms, fact.spent_ms, self.windows[_start_of(fact.at_ms), kind])
+            window.counts[_COUNTED[name]] += not (name == CREATED and is_redrive)
+            window.counts["late_events"] += fact.is_late
+            self._add_durations(name, fact.wait_ms, fact.spent_ms, window)
         told = facts.described()
         finished_ms = told["finished_at_ms"]
         if finished_ms is not None:
@@ -126,9 +127,9 @@ class Expected:
             window.counts["objects_finished"] += 1
             if facts.created is not None:
                 window.durations["object"][max(0, finished_ms - told["created_at_ms"])] += 1
-        for task in facts.tasks.values():
+        for sequence, task in facts.tasks.items():
             if any(key.type == CREATED and not key.redrive for key in task):
-                self.totals[kind].counts[_NOW[state_of(task)]] += 1
+                self.totals[self._counted_as(facts.counted_as(sequence))].counts[_NOW[state_of(task)]] += 1
 
     def finish(self) -> None:
         """Add the windows up to the totals."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, ObjectCreated, TaskFinished, TasksCreated
+from app.events import (
+    CALLBACK_KIND,
+    CALLBACK_SEQUENCE,
+    JOIN_SEQUENCE,
+    MAX_TASKS,
+    SPLIT_SEQUENCE,
+    AboutObject,
+    ObjectCreated,
+    TaskFinished,
+    TasksCreated,
+)
 from app.rules.results import MAX_ERROR_CHARS
 
 if TYPE_CHECKING:
@@ -70,6 +80,7 @@ class ObjectFacts:
         "_is_told",
         "_joins",
         "_told_count",
+        "callback_url",
         "created",
         "is_doubtful",
         "kind",
@@ -80,6 +91,7 @@ class ObjectFacts:
 
     def __init__(self) -> None:
         self.kind = ""
+        self.callback_url = ""
         self.task_count = 0
         self.created: Fact | None = None
         self.tasks: dict[int, Task] = {}
@@ -99,13 +111,17 @@ class ObjectFacts:
 
     def add(self, event: TaskEvent, *, is_late: bool) -> None:
         """Take in a task's event; a repeated one changes nothing."""
-        self.kind = self.kind or event.kind
-        if (event.first if isinstance(event, TasksCreated) else event.sequence) < MAX_TASKS:
+        first = event.first if isinstance(event, TasksCreated) else event.sequence
+        if first < CALLBACK_SEQUENCE:
+            self.kind = self.kind or event.kind
+        if first < MAX_TASKS:
             self._count(event.task_count)
         name = str(event.__struct_config__.tag)
         redrive = event.redrive if isinstance(event.redrive, int) else 0
         self.last_ms = max(self.last_ms, event.at_ms)
         if isinstance(event, TasksCreated):
+            if isinstance(event.about, AboutObject):
+                self.callback_url = event.about.callback_url
             made = Fact(event.at_ms, is_late, 0, 0, "")
             for sequence in range(event.first, event.first + event.count):
                 self.tasks.setdefault(sequence, {}).setdefault(Key(redrive, name, 0), made)
@@ -141,23 +157,23 @@ class ObjectFacts:
         """Return when the last task ended, if the object has; None if it has not."""
         if self._end() is None:
             return None
-        ends = [_end_of(task) for _, task in sorted(self.tasks.items())]
+        ends = [_end_of(task) for task in self._parts().values()]
         return max((end.at_ms for end in ends if end is not None), default=0)
 
     def alive_at_ms(self) -> int:
         """Return the last sign of life of an object that has not ended: made, begun or ended, no failure between."""
         signs = [
             min(fact.at_ms for key, fact in task.items() if key.type == CREATED)
-            for task in self.tasks.values()
+            for task in self._parts().values()
             if any(key.type == CREATED for key in task)
         ]
         lives = {STARTED, *_ENDS}
-        signs += [fact.at_ms for task in self.tasks.values() for key, fact in task.items() if key.type in lives]
+        signs += [fact.at_ms for task in self._parts().values() for key, fact in task.items() if key.type in lives]
         return max(signs, default=self.created.at_ms if self.created else 0)
 
     def described(self) -> dict[str, Any]:
         """Return what the ledger should tell of the object."""
-        tasks = [self.described_task(sequence) for sequence in sorted(self.tasks)]
+        tasks = [self.described_task(sequence) for sequence in sorted(self._parts())]
         states = self._states()
         made = [task["created_at_ms"] for task in tasks if task["created_at_ms"] is not None]
         return {
@@ -173,6 +189,18 @@ class ObjectFacts:
             "distributed_at_ms": min(made, default=None),
             "finished_at_ms": (self.ended_at_ms() or 1) if self._end() == "FINISHED" else None,
         }
+
+    def callback_state(self) -> str | None:
+        """Return the state of the task that sends the latest end, None if there is none, or no end was sent yet."""
+        redrives = {
+            (sequence, key.redrive) for sequence, task in self._parts().items() for key in task if key.type == CREATED
+        }
+        task = self.tasks.get(CALLBACK_SEQUENCE + sum(redrive > 0 for _, redrive in redrives))
+        return None if task is None else state_of(task)
+
+    def _parts(self) -> dict[int, Task]:
+        """Return the tasks that the object consists of: all but those that tell others of its end."""
+        return {sequence: task for sequence, task in self.tasks.items() if sequence < CALLBACK_SEQUENCE}
 
     def _states(self) -> list[str]:
         return [state_of(task) for sequence, task in sorted(self.tasks.items()) if sequence < MAX_TASKS]
@@ -195,7 +223,7 @@ class ObjectFacts:
         ended = self._end()
         if ended is not None:
             return ended
-        states = {state_of(task) for task in self.tasks.values()}
+        states = {state_of(task) for task in self._parts().values()}
         if states <= {"UNKNOWN", "QUEUED"}:
             return "DISTRIBUTED" if "QUEUED" in states else "CREATED"
         return "PROCESSING"
@@ -223,13 +251,17 @@ class ObjectFacts:
             "result": results[-1] if results else "",
         }
 
-    def happened(self) -> Iterator[tuple[str, Fact, bool]]:
-        """Yield each event once: its type, what it says, and whether it is of a redrive."""
+    def counted_as(self, sequence: int) -> str:
+        """Return the kind that a task counts under."""
+        return self.kind if sequence < CALLBACK_SEQUENCE else CALLBACK_KIND
+
+    def happened(self) -> Iterator[tuple[str, str, Fact, bool]]:
+        """Yield each event once: the kind it counts under, its type, what it says, and whether it is of a redrive."""
         if self.created is not None:
-            yield str(ObjectCreated.__struct_config__.tag), self.created, False
-        for task in self.tasks.values():
+            yield self.kind, str(ObjectCreated.__struct_config__.tag), self.created, False
+        for sequence, task in self.tasks.items():
             for key, fact in task.items():
-                yield key.type, fact, key.redrive > 0
+                yield self.counted_as(sequence), key.type, fact, key.redrive > 0
 
 
 def state_of(task: Task) -> str:

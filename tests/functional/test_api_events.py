@@ -13,7 +13,16 @@ from plain_names import TASK_EVENTS
 from api.objects.schemas import EventPage
 from api.view import event_tail
 from api.view.event_log import EventRecord, EventsUnavailable
-from app.events import TaskDead, TaskFinished, TaskStarted, encode, task_id_of
+from app.events import (
+    CALLBACK_SEQUENCE,
+    JOIN_SEQUENCE,
+    SPLIT_SEQUENCE,
+    TaskDead,
+    TaskFinished,
+    TaskStarted,
+    encode,
+    task_id_of,
+)
 from app.rules.ledger import apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
@@ -118,6 +127,26 @@ def test_reading_ends_where_the_object_ended(story):
         story.write(TaskStarted("s9", *story.common(0), "w", 3), counted=False, key="another")
     page = story.list()
     assert ("FINISHED", True, 7, 6) == (page.state, page.ended, len(page.events), story.api.events.read_count)
+
+
+def test_list_has_the_events_of_split_join_and_callback_however_long_they_took(story):
+    """They lie before and after those of the tasks, by more than any clock is wrong."""
+    hour_ms = 3_600_000
+    parts = [(SPLIT_SEQUENCE, 0), (0, 1), (1, 1), (JOIN_SEQUENCE, 2), (CALLBACK_SEQUENCE, 3)]
+    for sequence, hours in parts:
+        at_ms = AT_MS + hours * hour_ms
+        common = (*story.common(sequence)[:-1], at_ms)
+        for event in (
+            made_fact(f"c{sequence}", *common, joins=sequence < 2 or msgspec.UNSET),
+            TaskStarted(f"s{sequence}", *common, "w", 3),
+            TaskFinished(f"f{sequence}", *common, "w", 3, 5),
+        ):
+            story.api.topics.write(TASK_EVENTS, story.partition, story.id.encode(), encode(event), timestamp_ms=at_ms)
+            story.count(event)
+    page = story.api.get(story.path).json()
+    expected = [sequence for sequence, _ in parts for _ in range(3)]
+    told = [one.get("sequence", one.get("first")) for one in page["events"][1:]]
+    assert ("FINISHED", expected) == (page["state"], told)
 
 
 def test_stream_tells_what_was_and_what_comes_and_ends_with_the_object(story):

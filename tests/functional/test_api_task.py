@@ -157,10 +157,10 @@ def test_history_is_read_again_only_when_the_task_has_changed(story):
         ("2", "there is no task a1-2: object a1 has 2 tasks, counted from 0"),
         ("split", "there is no task a1-split: object a1 was not split by a function"),
         ("join", "there is no task a1-join: object a1 has no join"),
-        ("10002", "there is no task a1-10002: object a1 has 2 tasks, counted from 0"),
-        ("01", "a task is named by its sequence (0 is the first one), split or join, not '01'"),
-        ("a1-1", "a task is named by its sequence (0 is the first one), split or join, not 'a1-1'"),
-        ("%2F", "a task is named by its sequence (0 is the first one), split or join, not '/'"),
+        ("10002", "there is no task a1-callback1: object a1 has no such callback"),
+        ("01", "a task is named by its sequence (0 is the first one), split, join or callback1, not '01'"),
+        ("a1-1", "a task is named by its sequence (0 is the first one), split, join or callback1, not 'a1-1'"),
+        ("%2F", "a task is named by its sequence (0 is the first one), split, join or callback1, not '/'"),
     ],
 )
 def test_task_that_does_not_exist_is_a_404_that_says_what_is_missing(story, task, detail):

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import batch, record
-from histories import BASE_MS, SEEDS, delivered, histories, object_created, task_event
+from histories import BASE_MS, SEEDS, URL, delivered, histories, object_created, task_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_names import DEAD_LETTERS, OBJECT_EVENTS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
@@ -20,6 +20,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.future_stamps import future_stamps
 from app.events import (
     MAX_RESULT_BYTES,
+    AboutObject,
     ObjectCreated,
     TaskFailed,
     TaskFinished,
@@ -458,14 +459,17 @@ def test_kinds_beyond_the_limit_are_counted_together():
     assert [] == world.recount().differences
 
 
-def test_replay_asks_for_no_join_and_tells_no_end_once_more():
+def test_replay_asks_for_no_join_or_callback_and_tells_no_end_once_more():
     """`ebs offsets reset` notes how far that was done; behind it everything goes on."""
     world = World()
-    created = task_event(TasksCreated, "a", 0, at_ms=BASE_MS)
+    created = msgspec.structs.replace(
+        task_event(TasksCreated, "a", 0, at_ms=BASE_MS), about=AboutObject(callback_url=URL)
+    )
     ending = task_event(TaskFinished, "a", 0, at_ms=BASE_MS + 1)
     first = world.step(created, ending)
-    assert [OBJECT_EVENTS] == [one.topic for one in first.sent]
-    for told_to, expected in ((2, []), (1, [OBJECT_EVENTS])):
+    told = [OBJECT_EVENTS, TASK_REQUESTS, TASK_EVENTS]
+    assert told == [one.topic for one in first.sent]
+    for told_to, expected in ((2, []), (1, told)):
         again = World()
         again.expiry.rows[TOLD_TO_KEY] = encode_told_to(told_to)
         assert expected == [one.topic for one in again.step(created, ending).sent]

@@ -14,7 +14,18 @@ from plain_names import OBJECTS, TASK_EVENTS
 
 from agents.counting import ledger_sweep
 from agents.counting.bookkeeper import Bookkeeper
-from app.events import ObjectCreated, TaskCancelled, TaskDead, TaskFinished, TasksCreated, TaskStarted, encode
+from app.events import (
+    CALLBACK_SEQUENCE,
+    JOIN_SEQUENCE,
+    SPLIT_SEQUENCE,
+    ObjectCreated,
+    TaskCancelled,
+    TaskDead,
+    TaskFinished,
+    TasksCreated,
+    TaskStarted,
+    encode,
+)
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, decode_counts, encode_window_key
 from app.rules.ledger_expiry import IDS_PER_ENTRY, TIMES_KEY, encode_ids
@@ -222,15 +233,21 @@ def test_many_rows_are_forgotten_in_steps_of_bounded_size():
 
 
 def test_results_go_with_their_object():
-    """A tombstone for each row of a result or an error, none for tasks that had neither."""
+    """A tombstone for each row of a result or an error, none for tasks that had neither; also of join and callbacks."""
     world = World()
     events = [
         task_event(one, "a", sequence, at_ms=BASE_MS, task_count=3, result=result)
         for sequence, result in enumerate((b"7", b"null", b'"x"'))
         for one in (TasksCreated, TaskStarted, TaskFinished)
     ]
+    more = (SPLIT_SEQUENCE, JOIN_SEQUENCE, CALLBACK_SEQUENCE)
+    events += [
+        task_event(one, "a", sequence, at_ms=BASE_MS, result=b"1")
+        for sequence in more
+        for one in (TasksCreated, TaskStarted, TaskFinished)
+    ]
     world.step(0, *events)
-    keys = {result_key(b"a", 0), result_key(b"a", 2)}
+    keys = {result_key(b"a", sequence) for sequence in (0, 2, *more)}
     assert keys == set(world.stores[RESULTS_TABLE].rows)
     step = world.step(RETENTION_MS + A_LOOK_MS)
     assert dict.fromkeys(keys) == step.rows_of[RESULTS_TABLE, PARTITION].changed

@@ -196,6 +196,8 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
     found = [f"events of unknown object {one}" for one in topics.events if one not in topics.objects]
     for object_id, created in topics.objects.items():
         tasks = _wanted_tasks(created, topics.events.get(object_id, ()), task_count)
+        if created.get("callback_url"):
+            tasks |= {f"{object_id}-callback{end['end']}" for end in topics.ends[object_id]}
         by_type: dict[str, set[str]] = defaultdict(set)
         for event in topics.events.get(object_id, ()):
             by_type[event["type"]].update(_tasks_of(event))
@@ -217,13 +219,17 @@ def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> li
 
 
 def _wanted_tasks(created: dict[str, Any], events: Iterable[dict[str, Any]], task_count: int) -> set[str]:
-    """Return the tasks that an object must have: as many as it asks for, or as its split says; and those two."""
+    """Return the tasks that an object must have: as many as it asks for, or as its split says; and those two.
+
+    There is a join once all of them have finished.
+    """
     object_id, count, roles = created["object_id"], created.get("task_count") or task_count, set()
     facts = [event for event in events if event["type"] == "TASKS_CREATED" and not event.get("redrive")]
     if any(fact.get("role") == "split" for fact in facts):
         roles.add("split")
         count = next((fact["task_count"] for fact in facts if not fact.get("role")), 0)
-    if any(fact.get("joins") for fact in facts):
+    finished = {event["task_id"] for event in events if event["type"] == "TASK_FINISHED"}
+    if any(fact.get("joins") for fact in facts) and finished >= {f"{object_id}-{number}" for number in range(count)}:
         roles.add("join")
     return {f"{object_id}-{sequence}" for sequence in (*range(count), *roles)}
 
@@ -231,6 +237,8 @@ def _wanted_tasks(created: dict[str, Any], events: Iterable[dict[str, Any]], tas
 def _tasks_of(event: dict[str, Any]) -> list[str]:
     if event["type"] != "TASKS_CREATED":
         return [event["task_id"]]
+    if event.get("role") == "callback":
+        return [f"{event['object_id']}-callback{event['first'] - 10_001}"]
     if event.get("role"):
         return [f"{event['object_id']}-{event['role']}"]
     return [f"{event['object_id']}-{sequence}" for sequence in range(event["first"], event["first"] + event["count"])]

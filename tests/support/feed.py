@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from api_process import PATIENCE_S
+from msgspec import UNSET, UnsetType
 
 from app.events import ObjectCreated, encode
 from app.names import BARE
@@ -36,6 +37,7 @@ async def feed(
     name: str | Callable[[int], str] = "a name",
     accepted_at_s: dict[str, float] | None = None,
     names: Names = BARE,
+    callback_url: str | UnsetType = UNSET,
 ) -> list[str]:
     """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
 
@@ -52,7 +54,7 @@ async def feed(
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
             numbers = range(len(accepted), len(accepted) + size)
             object_names = [name if isinstance(name, str) else name(number) for number in numbers]
-            ids = await _write(producer, object_names, partitions, kind, names.objects)
+            ids = await _write(producer, object_names, partitions, kind, names.objects, callback_url=callback_url)
             accepted += ids
             if accepted_at_s is not None:
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
@@ -98,7 +100,15 @@ async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects
         await flowing
 
 
-async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: int, kind: str, topic: str) -> list[str]:
+async def _write(
+    producer: AIOKafkaProducer,
+    names: Sequence[str],
+    partitions: int,
+    kind: str,
+    topic: str,
+    *,
+    callback_url: str | UnsetType,
+) -> list[str]:
     ids = [uuid.uuid4().hex for _ in names]
     builders: dict[int, object] = {}
     sent = []
@@ -111,6 +121,7 @@ async def _write(producer: AIOKafkaProducer, names: Sequence[str], partitions: i
             name=name,
             content=CONTENT,
             at_ms=time.time_ns() // 1_000_000,
+            callback_url=callback_url,
         )
         partition = zlib.crc32(key) % partitions
         builder = builders.setdefault(partition, producer.create_batch())

@@ -9,6 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from app.events import (
+    CALLBACK_KIND,
+    CALLBACK_SEQUENCE,
+    AboutObject,
     ObjectCreated,
     TaskCancelled,
     TaskDead,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from app.events import TaskEvent
 
 BASE_MS = 1_795_489_276_303
+URL = "https://shop.example/hooks"
 SEEDS = st.integers(0, 2**32 - 1)
 """Of the random draws that hypothesis need not see one by one: it is ten times as fast that way."""
 
@@ -140,8 +144,17 @@ def lives_of_a_task(*endings: str) -> st.SearchStrategy[list[Life]]:
 
 
 @st.composite
-def histories(draw: Callable[[Any], Any], *endings: str, object_id: str = "7f3a", kind: str = "default") -> list[Any]:
-    """Draw the events of one object in an order that can have happened, with clocks that need not agree."""
+def histories(
+    draw: Callable[[Any], Any],
+    *endings: str,
+    object_id: str = "7f3a",
+    kind: str = "default",
+    callbacks: bool = False,
+) -> list[Any]:
+    """Draw the events of one object in an order that can have happened, with clocks that need not agree.
+
+    With `callbacks` there are also those of one or two callbacks.
+    """
     task_lives = draw(st.lists(lives_of_a_task(*endings), min_size=1, max_size=5))
     random = Random(draw(SEEDS))
     count = len(task_lives)
@@ -149,7 +162,7 @@ def histories(draw: Callable[[Any], Any], *endings: str, object_id: str = "7f3a"
     def at_ms() -> int:
         return BASE_MS + random.randrange(40_000)
 
-    def event(sequence: int, step: tuple[Any, int, int]) -> TaskEvent:
+    def event(sequence: int, step: tuple[Any, int, int], kind: str = kind) -> TaskEvent:
         event_type, attempt, redrive = step
         one: TaskEvent = task_event(
             event_type,
@@ -173,7 +186,13 @@ def histories(draw: Callable[[Any], Any], *endings: str, object_id: str = "7f3a"
     if draw(st.booleans()):
         # As distribution tells it: one event makes all tasks.
         made = [story.pop(0) for story in stories]
-        merged.append(msgspec.structs.replace(made[0], count=count))
+        merged.append(
+            msgspec.structs.replace(
+                made[0], count=count, about=AboutObject(callback_url=URL) if callbacks else msgspec.UNSET
+            )
+        )
+    for number, lives in enumerate(draw(st.lists(lives_of_a_task(), min_size=1, max_size=2)) if callbacks else ()):
+        stories.append([event(CALLBACK_SEQUENCE + number, step, CALLBACK_KIND) for step in types_of(lives)])
     while any(stories):
         merged.append(random.choice([story for story in stories if story]).pop(0))
     return merged

@@ -215,7 +215,7 @@ TASK_FAULTS = [
     ("object_partition", -1),
     ("object_partition", 1_000),
     ("sequence", -1),
-    ("sequence", 10_002),
+    ("sequence", 40_009),
     ("task_count", 0),
     ("attempt", 0),
     ("attempt", 17),

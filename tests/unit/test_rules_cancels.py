@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import UNSET
 
-from app.events import JOIN_SEQUENCE, SPLIT_SEQUENCE, parse_task_id, task_id_of
+from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel
 from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, JOINS, TOLD, ObjectRow, TaskRow
@@ -44,7 +44,7 @@ def test_task_is_unknown_only_while_it_may_still_come(task_count, sequence, expe
         (TOLD, SPLIT_SEQUENCE, None),
         (TOLD, JOIN_SEQUENCE, None),
         (TOLD | JOINS, JOIN_SEQUENCE, TaskState.UNKNOWN),
-        (0, JOIN_SEQUENCE + 1, None),
+        (0, CALLBACK_SEQUENCE, None),
     ],
 )
 def test_split_and_join_can_be_cancelled_before_they_come(facts, sequence, expected):
@@ -53,10 +53,12 @@ def test_split_and_join_can_be_cancelled_before_they_come(facts, sequence, expec
     assert expected == task_in(row, sequence)
 
 
-def test_split_and_join_are_tasks_that_can_be_cancelled():
+def test_split_join_and_callback_are_tasks_that_can_be_cancelled():
     """They lie beside those that the object was split into."""
     row = ObjectRow(task_count=1, split=TaskRow(CREATED_MARK | FINISHED_MARK), join=TaskRow(CREATED_MARK))
-    assert [TaskState.FINISHED, TaskState.QUEUED] == [task_in(row, one) for one in (SPLIT_SEQUENCE, JOIN_SEQUENCE)]
+    row.callbacks = {CALLBACK_SEQUENCE: TaskRow(CREATED_MARK)}
+    asked = (SPLIT_SEQUENCE, JOIN_SEQUENCE, CALLBACK_SEQUENCE)
+    assert [TaskState.FINISHED, TaskState.QUEUED, TaskState.QUEUED] == [task_in(row, one) for one in asked]
 
 
 @pytest.mark.parametrize(

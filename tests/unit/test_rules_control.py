@@ -112,6 +112,15 @@ def test_rate_concurrency_and_drain():
     assert (False, None) == (state.has_rates, state.rate_of("mail"))
 
 
+def test_cancel_of_an_object_does_not_cancel_its_callback():
+    """It tells of that very cancel; a cancel that names it is another matter."""
+    callback = msgspec.structs.replace(task("a"), role="callback", task_id="a-callback1", kind="ebs.callback")
+    state = state_of({"cancel:object:a": {"type": "CANCEL", "object_id": "a"}})
+    assert ("cancelled", None) == (state.is_cancelled(task("a")), state.is_cancelled(callback))
+    state = state_of({"cancel:task:a-callback1": {"type": "CANCEL", "task_id": "a-callback1"}})
+    assert "cancelled" == state.is_cancelled(callback)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "hit"),
     [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from histories import BASE_MS, SEEDS, object_created
+from histories import BASE_MS, SEEDS, URL, object_created
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from app.errors import DecodeError
-from app.events import ItemRecord
+from app.events import ItemRecord, encode
 from app.rules.distribution import SeenKeys, expired_keys, split
 
 SOME = settings(max_examples=80, deadline=None)
@@ -45,6 +45,15 @@ def test_tasks_of_an_object_stay_together_when_asked():
     """Without spreading all requests go to the object's own partition, so that one worker can order them."""
     made = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, spread=False, **LIMITS)
     assert [3] * 5 == [partition for partition, _ in made.requests]
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_first_fact_tells_where_the_ends_of_the_object_are_sent(splits):
+    """That of its split, where it has one: it may be the only one."""
+    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), callback_url=URL)
+    assert URL == split(event, 3, splits=splits, **LIMITS).fact.about.callback_url
+    plain = object_created("7f3a", at_ms=BASE_MS)
+    assert b"callback_url" not in encode(split(plain, 3, splits=splits, **LIMITS).fact)
 
 
 def test_request_has_the_content():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.events import (
+    CALLBACK_SEQUENCE,
     TaskCancelled,
     TaskDead,
     TaskEvent,
@@ -124,6 +125,20 @@ def test_object_has_its_creation_distribution_and_sums():
         second.total_ms(What.QUEUE, 1_000),
     )
     assert Span(What.WORK, 150, 250, worker="v", spent_ms=40, outcome="TASK_FINISHED") == first.spans[1]
+
+
+def test_callback_is_told_and_does_not_lengthen_the_object():
+    """It may take hours; the object has ended before."""
+    about = {"task_id": "a-callback1", "sequence": CALLBACK_SEQUENCE}
+    events = [
+        Event("TASKS_CREATED", "c-a", "a", 120, first=0, count=1),
+        Event("TASK_FINISHED", "f-0", "a", 250, "a-0", 0, worker="v", spent_ms=40),
+        Event("TASKS_CREATED", "c-a-callback1", "a", 260, first=CALLBACK_SEQUENCE, count=1),
+        Event("TASK_STARTED", "s-1", "a", 900, **about),
+        Event("TASK_FINISHED", "f-1", "a", 990, **about),
+    ]
+    timeline = timeline_of(events)
+    assert (250, ["a-0", "a-callback1"]) == (timeline.last_at_ms, [task.task_id for task in timeline.tasks])
 
 
 def test_nothing_known_is_an_empty_timeline():
