@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api.server.documented import reference_to
 from api.server.schemas import ObjectLinks, ProblemDocument
+from app.rules.timeline import name_of
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from api.view.event_log import EventLog
     from api.view.metrics import SystemMetrics
     from api.view.statistics_updates import StatisticsUpdates
+    from api.view.task_history import TaskHistories
     from api.view.view import View
     from app.settings.settings import Settings
 
@@ -40,6 +42,7 @@ class Collaborators(NamedTuple):
     bulk_redriver: BulkRedriver
     closing: Closing
     events: EventLog
+    histories: TaskHistories
     updates: StatisticsUpdates
     streams: StreamLimits
     metrics: SystemMetrics
@@ -68,6 +71,11 @@ def object_links(object_id: str) -> ObjectLinks:
     """Return the links of an object."""
     path = f"/api/objects/{segment(object_id)}"
     return ObjectLinks(path, f"{path}/tasks", f"{path}/events", "/api/statistics")
+
+
+def task_link(object_id: str, sequence: int) -> str:
+    """Return the link of a task of an object; without `/api` it is the link of its page."""
+    return f"/api/objects/{segment(object_id)}/tasks/{name_of(sequence)}"
 
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

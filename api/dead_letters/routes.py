@@ -76,7 +76,7 @@ async def redrive_letter(letter_id: str, request: Request, parts: Parts) -> Resp
     payload = (await read_struct(request, parts.settings.max_body_bytes, schemas.LetterEdit)).payload
     edit = None if payload is msgspec.UNSET else bytes(payload)
     plan = (await parts.redriver.redrive(_parse(letter_id), client_of(request), edit)).plan
-    links = letter_links(_parse(letter_id), plan.object_id)
+    links = letter_links(_parse(letter_id), plan.object_id, plan.task_id)
     answer = schemas.RedriveAccepted(letter_id, "REDRIVEN", plan.redrive, plan.task_id, plan.object_id, links)
     return json_response(answer, 202)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
+from msgspec.structs import asdict, astuple
 
 from api.dependencies import now_ms, object_links
-from api.objects.schemas import ListedObject, ObjectDetail, TaskAnswer
+from api.objects.schemas import DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
 from api.server import problems
 from app.events import parse_task_id
 from app.rules.ledger_descriptions import describe_object, describe_task
@@ -45,19 +47,28 @@ def row_of(found: Found) -> ObjectRow:
 
 
 def describe_found(
-    object_id: str, found: Found, joined: bytes, wait: WaitAnswer | None, view: ViewAnswer
+    object_id: str, found: Found, *, joined: bytes, children_count: int, wait: WaitAnswer | None, view: ViewAnswer
 ) -> ObjectDetail:
     """Return an object with what its join returned, empty if there is nothing."""
     record = found.record
+    parent = None if record is None or record.parent is msgspec.UNSET else ParentAnswer(*astuple(record.parent))
     return ObjectDetail(
         **describe_object(object_id, row_of(found)),
         name=None if record is None else record.name,
         content=None if record is None else record.content,
-        links=object_links(object_id),
+        parent=parent,
+        children_count=children_count,
+        links=_detail_links(object_id, parent),
         result=_raw(joined),
         wait=wait,
         view=view,
     )
+
+
+def _detail_links(object_id: str, parent: ParentAnswer | None) -> DetailLinks:
+    of_parent = None if parent is None else object_links(parent.object_id).self
+    children = f"/api/objects?{urlencode({'parent': object_id})}"
+    return DetailLinks(**asdict(object_links(object_id)), parent=of_parent, children=children)
 
 
 def describe_listed(listed: Listed) -> ListedObject:
@@ -73,7 +84,7 @@ def describe_task_of(
     return TaskAnswer(
         **describe_task(object_id, row, sequence, result),
         result=_raw(result.result),
-        **_NOT_RUNNING if running is None else running._asdict(),
+        **(running or NOT_RUNNING)._asdict(),
     )
 
 
@@ -82,14 +93,14 @@ def _raw(result: bytes) -> msgspec.Raw | None:
 
 
 class RunningTask(NamedTuple):
-    """What a task's worker said last of it."""
+    """What a task's worker said last of it; None if it does not run."""
 
     progress: float | None
     message: str | None
-    worker: str
+    worker: str | None
 
 
-_NOT_RUNNING = dict.fromkeys(RunningTask._fields)
+NOT_RUNNING = RunningTask(None, None, None)
 
 
 def running_tasks(parts: Collaborators, object_id: str) -> dict[int, RunningTask]:

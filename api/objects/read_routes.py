@@ -41,7 +41,7 @@ _MAX_PAGE_BYTES = 4 * 1_048_576
 async def read_objects(request: Request, parts: Parts, asked: Annotated[schemas.ObjectsQuery, Query()]) -> Response:
     """Return one page. Objects that arrive between two pages do not shift or repeat entries: a cursor is an instant."""
     after = problems.place_in(asked.cursor, parse_place)
-    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
+    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before, asked.parent)
     objects = parts.view.objects
     page = await objects.page(wanted, asked.limit, after)
     next_cursor = None if page.next_place is None else place_text(page.next_place)
@@ -102,7 +102,14 @@ async def _detail(parts: Parts, object_id: str, found: Found, wait: schemas.Wait
     if row.join is not None and has_result(row.join):
         (result,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
         joined = result.result
-    return describe_found(object_id, found, joined, wait, describe_view(parts.view, now_ms(parts)))
+    return describe_found(
+        object_id,
+        found,
+        joined=joined,
+        children_count=parts.view.objects.children_count(object_id),
+        wait=wait,
+        view=describe_view(parts.view, now_ms(parts)),
+    )
 
 
 @router.get(

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.server.documented import Documented
 from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectLinks, ViewAnswer
+from api.view.children import MAX_COUNTED
 from app.events import JOIN_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome
@@ -45,6 +46,12 @@ class ObjectsQuery(BaseModel):
     kind: Kind | None = Field(None, description="Only this kind. Default: all")
     created_after: Instant | None = Field(None, description="Created at or after this time: epoch ms or ISO 8601")
     created_before: Instant | None = Field(None, description="Created before this time: epoch ms or ISO 8601")
+    parent: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Only objects that tasks of this object have submitted. A page may be short, and not the last one",
+    )
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Maximum number of objects")
     cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the previous page")
 
@@ -97,8 +104,32 @@ class WaitAnswer(Documented, frozen=True):
     outcome: Annotated[WaitOutcome, Meta(description="unreachable: the object has ended in another state")]
 
 
+class ParentAnswer(Documented, frozen=True):
+    """The task that submitted an object."""
+
+    object_id: str
+    task_id: str
+
+
+class DetailLinks(ObjectLinks, frozen=True):
+    """Links."""
+
+    parent: str | None
+    children: str
+
+
 class ObjectDetail(ObjectFigures, frozen=True, kw_only=True):
     """An object and the progress of its tasks."""
+
+    parent: Annotated[ParentAnswer | None, Meta(description="null: no task of another object has submitted it")]
+    children_count: Annotated[
+        int,
+        Meta(
+            description=f"Objects that its tasks have submitted; {MAX_COUNTED}: that many or more. `links.children` "
+            "lists them"
+        ),
+    ]
+    links: DetailLinks
 
     content: Annotated[
         Any,
@@ -124,7 +155,8 @@ class ObjectPage(Documented, frozen=True, kw_only=True):
 
     objects: list[ListedObject]
     counts: Annotated[
-        dict[ObjectState, int], Meta(description="Current number of objects by state, of the requested kind")
+        dict[ObjectState, int],
+        Meta(description="Current number of objects by state, of the requested kind, whatever their parents"),
     ]
     next_cursor: NextCursor
     links: PageLinks

@@ -13,7 +13,7 @@ from api.submit.decoding import WrongFields, decode_struct
 from api.submit.schemas import DEFAULT_KIND, ObjectRequest, said
 from app import json_text
 from app.events import ObjectCreated, encode, object_created_id
-from app.rules.distribution import why_refused
+from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
 from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from api.submit.publisher import Record
     from app.settings.settings import Settings
-
-MAX_EVENT_BYTES = 1_000_000
-"""The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
 
 _ID_BYTES = 16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,20 @@ import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import NOW_MS, Sent, batch, record, unreadable
 from histories import object_created
+from msgspec import structs
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from agents.future_stamps import future_stamps
-from app.events import ItemRecord, TasksCreated, decode_task_event, decode_task_request, encode
+from app.events import (
+    AboutObject,
+    ItemRecord,
+    Parent,
+    TasksCreated,
+    decode_task_event,
+    decode_task_request,
+    encode,
+)
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -39,6 +49,7 @@ class World:
 
     def __init__(self) -> None:
         self.store = FakeStore()
+        self.full_bytes = math.inf
         self.restart()
 
     def restart(self) -> None:
@@ -51,6 +62,7 @@ class World:
         newest_ms = max(NOW_MS, *(one.timestamp for records in batches for one in records))
         gathered = [batch("objects", 3, records, assignment=None) for records in batches]
         step = FakeStep(gathered, {(SEEN_TABLE, 3): self.store})
+        step.full_bytes = self.full_bytes
         untyped: Any = step
         for one in gathered:
             self.distributor.distribute(untyped, one, (now_ms or newest_ms) + 5)
@@ -70,6 +82,19 @@ def requested(step: FakeStep) -> Counter[str]:
     return Counter(decode_task_request(one.value or b"").object_id for one in step.sent_to(TASK_REQUESTS))
 
 
+def test_full_step_leaves_objects_to_the_next_one(world):
+    """A few objects may have many large requests: no transaction could send those of all within its timeout."""
+    ids = [name for name in map(str, range(100)) if zlib.crc32(name.encode()) % 4 == 3][:4]
+    events = [structs.replace(object_created(name, at_ms=NOW_MS, task_count=10), name="x" * 1_000) for name in ids]
+    objects = [record("objects", 3, offset, encode(event)) for offset, event in enumerate(events)]
+    world.full_bytes = 15_000
+    step = world.step(objects[:3], objects[3:])
+    assert dict.fromkeys(ids[:2], 10) == requested(step)
+    assert [(3, 2), (3, 3)] == [(batch.partition, offset) for batch, offset in step.left]
+    world.full_bytes = math.inf
+    assert dict.fromkeys(ids[2:], 10) == requested(world.step(objects[2:3], objects[3:]))
+
+
 def test_object_becomes_requests_and_a_fact(world):
     """Requests are spread from the object's partition on, keyed by task; the fact stays in it, keyed by object."""
     step = world.step([submitted("h")])
@@ -81,8 +106,22 @@ def test_object_becomes_requests_and_a_fact(world):
     }
     (fact,) = step.sent_to(TASK_EVENTS)
     assert (3, b"h") == (fact.partition, fact.key)
-    assert TasksCreated("c-h", "h", 3, "default", 0, 3, 3, NOW_MS + 5) == decode_task_event(fact.value or b"")
+    expected = TasksCreated("c-h", "h", 3, "default", 0, 3, 3, NOW_MS + 5, about=AboutObject("a name"))
+    assert expected == decode_task_event(fact.value or b"")
     assert 4 == len(step.sent)
+
+
+@pytest.mark.parametrize("tasks", [None, [ItemRecord(), ItemRecord(name="second")]])
+def test_tasks_know_how_deep_their_object_is(world, tasks):
+    """The fact tells parent, depth and name, a long one cut: the statistics need them at the object's end."""
+    parent = Parent("p", "p-0")
+    items = msgspec.UNSET if tasks is None else tasks
+    event = object_created("h", at_ms=NOW_MS)
+    event = msgspec.structs.replace(event, name="x" * 501, parent=parent, depth=7, items=items)
+    step = world.step([record("objects", 3, 0, encode(event), key=b"h")])
+    assert {7} == {decode_task_request(one.value or b"").depth for one in step.sent_to(TASK_REQUESTS)}
+    (fact,) = (decode_task_event(one.value or b"") for one in step.sent_to(TASK_EVENTS))
+    assert AboutObject("x" * 500, parent, 7) == fact.about
 
 
 def test_object_may_ask_for_its_number_of_tasks(world):

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from app.events import (
     JOIN_SEQUENCE,
     SPLIT_SEQUENCE,
+    AboutObject,
     CancelledObject,
     FailedObject,
     FinishedObject,
     ObjectCreated,
+    Parent,
     TaskCancelled,
     TaskDead,
     TaskFinished,
@@ -229,6 +231,32 @@ def test_results_too_large_for_one_request_are_refused_with_what_to_do() -> None
     assert "return references instead of the data" in request.refusal
 
 
+def test_results_are_read_only_as_far_as_they_may_be_joined() -> None:
+    """10,000 results of 1 MiB each would be 10 GB in the memory of the statistics."""
+    told = Told([created(), tasks(8), *(event for sequence in range(8) for event in run(sequence, 8, '"x"'))])
+    read = []
+
+    def large(_id: str, sequence: int) -> bytes:
+        read.append(sequence)
+        return b"0" * (MAX_JOINED_BYTES // 2)
+
+    told.follow_ups._result_of = large
+    (request,) = told.joins()
+    assert ([0, 1], b"null") == (read, bytes(request.content))
+
+
+@pytest.mark.parametrize(("spare_bytes", "fits"), [(0, True), (-1, False)])
+def test_results_that_just_fit_are_joined(spare_bytes: int, *, fits: bool) -> None:
+    """The list with its brackets and commas counts."""
+    first = '"' + "x" * (MAX_JOINED_BYTES - len('["",1]') - spare_bytes) + '"'
+    told = Told([created(), tasks(2), *run(0, 2, first), *run(1, 2, "1")])
+    (request,) = told.joins()
+    assert (fits, MAX_JOINED_BYTES if fits else len("null")) == (
+        request.refusal is msgspec.UNSET,
+        len(request.content),
+    )
+
+
 def test_object_without_a_join_ends_with_its_last_task() -> None:
     """As before there were joins."""
     told = Told([created(), tasks(2, joins=False), *run(0, 2), *run(1, 2)])
@@ -239,3 +267,24 @@ def test_rows_written_before_there_were_joins_are_read() -> None:
     """They have fewer fields."""
     old = msgspec.msgpack.encode(["order", 2, 1, 0, 1, []])
     assert ObjectRow("order", 2, 1, 0, 1, []) == decode_row(old)
+
+
+ABOUT = AboutObject("an order", Parent("p", "p-join"), 3)
+
+
+def test_an_end_names_the_object_and_its_parent() -> None:
+    """As the first fact told it, and whichever facts came after."""
+    first = msgspec.structs.replace(special(SPLIT_SEQUENCE), about=ABOUT)
+    split = [created(), first, *run(SPLIT_SEQUENCE), tasks(1, joins=False)]
+    told = Told([*split, death(0), redriven(0), *run(0, redrive=1)])
+    assert [("an order", ABOUT.parent)] * 2 == [(end.name, end.parent) for end in told.ends]
+    (end,) = Told([created(), tasks(1, joins=False), *run(0)]).ends
+    assert ("", None) == (end.name, end.parent)
+
+
+def test_a_join_knows_its_object_s_name_and_depth() -> None:
+    """What it submits is one deeper than its object, as with any task."""
+    (join,) = Told([msgspec.structs.replace(tasks(1), about=ABOUT), *run(0)]).joins()
+    assert ("an order", 3) == (join.name, join.depth)
+    (join,) = Told([msgspec.structs.replace(tasks(1), about=AboutObject()), *run(0)]).joins()
+    assert ("", msgspec.UNSET) == (join.name, join.depth)
