@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import TaskCancelled, TaskDead, TaskFailed, TaskFinished, TaskStarted
+from app.events import TaskCancelled, TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted
 from app.rules.ledger_rows import (
     CANCELLED_MARK,
     DEAD_MARK,
@@ -25,7 +25,7 @@ from app.rules.results import MAX_ERROR_CHARS
 from app.rules.tally import count_duration
 
 if TYPE_CHECKING:
-    from app.events import OneTaskEvent, TaskRetried
+    from app.events import OneTaskEvent
     from app.rules.counts import Counts
     from app.rules.ledger_rows import TaskRow
     from app.rules.results import Results
@@ -130,6 +130,8 @@ def _mark_failed(  # noqa: PLR0917  # names would cost time in the loop where th
         counts.tasks_failed += 1
         counts.spent_ms += event.spent_ms
         return True
+    if not isinstance(event, TaskRetried):
+        raise TypeError(f"no mark is defined for {type(event).__name__}")
     if task.retried & bit:
         return False
     task.retried |= bit
