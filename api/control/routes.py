@@ -1,4 +1,4 @@
-"""What operators rule: pauses, rates, concurrency, drains (see `app.rules.commands`)."""
+"""Commands of operators: pauses, rates, concurrency, drains (see `app.rules.commands`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a word to whoever waits.
+"""The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a message if an answer is slow.
 
 `ebs.client` has the rest: where the API is, how httpx is used, what answers and errors mean.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ebs.client.steps import Reply
 
 _FIRST_CONNECT_S = 0.5
-"""After it a person is told that nobody answers: within a second of the start of a command."""
+"""After this time the command says that no API answers: within a second of its start."""
 _SILENT_S = 0.6
-"""After it a person is told that an API which takes connections has not answered yet."""
+"""After this time the command says that the API takes connections but has not answered yet."""
 
 
 def path_of(*parts: str) -> str:
@@ -122,7 +122,7 @@ class ApiClient:
         return reply_of(answer, answer.content)
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask; says so if the answer takes longer than one that is about to come, unless it was asked to wait."""
+        """Send a request. Says so if the answer is slow, unless the request itself asks the API to wait."""
         from ebs.client.http import TIMEOUT_S
 
         said = f"waiting for an answer from {self._base_url}, up to {TIMEOUT_S:g} s"

@@ -40,13 +40,13 @@ _RECOVERY_STOP_S = 30.0
 
 
 class EmbeddedKafka:
-    """A Kafka of one node (KRaft, both roles); its data outlives it, so the next start goes on where this one ended.
+    """A Kafka of one node (KRaft, both roles). Its data stays, so the next start continues where this one ended.
 
     `version` is one of `kafka_jars/`; without it, EBS_KAFKA_VERSION decides. `port` 0 takes a free one and keeps it.
     `quick_start` has it up in 2 s, but slower under load: off for benchmarks.
-    `on_download(done_bytes, total_bytes)` hears about the first start's fetching, in another thread. `extra_properties`
-    (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
-    All that fails is an `EmbeddedBrokerError` that says what to do about it.
+    `on_download(done_bytes, total_bytes)` is called during the first start's download, in another thread.
+    `extra_properties` (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
+    Every failure is an `EmbeddedBrokerError` that names the fix.
     """
 
     def __init__(
@@ -91,9 +91,10 @@ class EmbeddedKafka:
         return self._process.poll() if self._process is not None else None
 
     async def start(self, *, timeout_s: float = 120.0) -> None:
-        """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout.
+        """Start the broker and return when it answers.
 
-        So long may its storage take, which is laid out at the first start, and so long its answer.
+        The timeout holds for the format of the storage at the first start, and again for the first answer. It does not
+        hold for the download of Kafka, once per machine.
         """
         java = await _in_daemon_thread(find_java)
         jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download, version=self.version))
@@ -143,7 +144,7 @@ class EmbeddedKafka:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker (SIGSTOP) and return when it stands: connections stay open, nothing answers."""
+        """Freeze the broker (SIGSTOP) and return when it has stopped: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
         if self._process is not None:
             # A signal is not obeyed at once: a broker on a busy machine answered once more.
@@ -165,11 +166,12 @@ class EmbeddedKafka:
         thread.start()  # it waits, so that nothing is left to be reaped
 
     async def _recover(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:
-        """Live once on a port that nobody knows, and stop.
+        """Start once on a port that no client knows, and stop.
 
-        A broker that starts after a crash finds itself leader, is fenced, and becomes leader again. So it loads the
-        committed offsets twice at once into the same memory, which may end with old offsets, or with some that wait for
-        ever for the end of a transaction (seen in 4.4.0: "Ignored load completion"). After a stop it loads once.
+        A broker that starts after a crash becomes leader, is fenced, and becomes leader again. So it loads the
+        committed offsets twice at the same time into the same memory. The result can be old offsets, or offsets that
+        wait for ever for the end of a transaction (seen in 4.4.0: "Ignored load completion"). After a normal stop it
+        loads them once.
         """
         port = free_port()
         await self._launch(java, lock_fd, timeout_s, recovery_port=port)
