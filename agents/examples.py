@@ -91,7 +91,7 @@ async def check_page(task: Task[str], context: Context) -> dict[str, object]:
                     if len(body) > _PAGE_BYTES:
                         break
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Reject(f"the content is no address of a web page: {error}") from error
+            raise Reject(f"the content is not the address of a web page: {error}") from error
     title = _TITLE.search(body)
     return {"status": answer.status_code, "title": title[1].decode("utf-8", "replace").strip() if title else None}
 
@@ -105,9 +105,9 @@ def _open_image(content: str) -> Image:
         image = Image.open(io.BytesIO(base64.b64decode(content, validate=True)), formats=_IMAGE_FORMATS)
         image.load()
     except binascii.Error as error:
-        raise Reject(f"the content is no base64: {error}") from error
+        raise Reject(f"the content is not base64: {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Reject(f"the content is no image that can be read: {error}") from error
+        raise Reject(f"the content is not an image that can be read: {error}") from error
     return image
 
 

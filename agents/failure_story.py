@@ -46,7 +46,7 @@ class FailureStory:
             return
         self._told_count += 1
         others, self._untold_count = self._untold_count, 0
-        more = f" ({others} others were not told)" if others else ""
+        more = f" ({others} more were not logged)" if others else ""
         self._log.warning(f"{text}%s%s", *arguments, alike_before(untold_count), more)
 
 

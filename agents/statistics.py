@@ -23,8 +23,8 @@ from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, STATISTICS, WIN
 
 _settings = load_settings()
 app = create_worker_app(STATISTICS, _settings)
-app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="a row an object: what happened to it and to its tasks")
-app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="a row a task that has a result or an error")
+app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="one row per object: what happened to it and its tasks")
+app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="one row per task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")
 register_pages(app)

@@ -47,11 +47,11 @@ def _decoder(wanted: Any, unfit: str, asks: str) -> Callable[[bytes], Any]:
     try:
         decoder = msgspec.json.Decoder(wanted, dec_hook=_read_model)
         odd = [one for one in _custom_types(msgspec.inspect.type_info(wanted)) if not _is_model(one)]
-        reason = f"{odd[0].__name__} is no struct, dataclass, TypedDict or pydantic model" if odd else ""
+        reason = f"{odd[0].__name__} is not a struct, dataclass, TypedDict or pydantic model" if odd else ""
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     if reason:
-        raise ProjectRefused(f"{asks.format(_name_of(wanted))}, which no JSON can be read into: {reason}")
+        raise ProjectRefused(f"{asks.format(_name_of(wanted))}, which cannot be decoded from JSON: {reason}")
 
     def decode(content: bytes) -> Any:
         try:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 MAX_CLIENTS = 10_000
-"""More clients than that, and those not heard of for longest are forgotten: each gains at most one burst by it."""
+"""With more clients than this, the least recently seen are forgotten: each of them gains at most one burst."""
 
 
 class Verdict(NamedTuple):
@@ -30,7 +30,7 @@ class RateLimit:
         self._full_at_s: OrderedDict[str, float] = OrderedDict()
 
     def take(self, client: str, now_s: float) -> Verdict:
-        """Count a request of a client; one that is refused costs it nothing."""
+        """Count a request of a client; a refused request does not count."""
         full_at_s = max(now_s, self._full_at_s.get(client, now_s))
         ahead_s = full_at_s - now_s
         room_s = self.burst * self._interval_s - ahead_s

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 async def put(parts: Collaborators, command_key: CommandKey, command: Command) -> Response:
-    """Put a command in force and answer 202 with what is in force then."""
+    """Put a command in force and answer 202 with all commands in force."""
     seen = await commander_of(parts).put(command_key, command)
     return _accepted(parts, command_key, warnings_of(parts, command_key, command), seen=seen)
 
 
 async def revoke(parts: Collaborators, command_key: CommandKey) -> Response:
-    """Put a command out of force, if it was in force, and answer as `put`."""
+    """Revoke a command if it is in force, and answer as `put`."""
     warnings = warnings_of_revoke(parts, command_key)
     return _accepted(parts, command_key, warnings, seen=await commander_of(parts).revoke(command_key))
 
 
 def commander_of(parts: Collaborators) -> Commander:
-    """Return who gives commands."""
+    """Return the `Commander` of an application."""
     return Commander(parts.settings, parts.publisher, parts.view, parts.submitter.clock_ms)
 
 

@@ -1,4 +1,4 @@
-"""What operators rule: pauses, rates, concurrency, drains (see `app.rules.commands`)."""
+"""Commands of operators: pauses, rates, concurrency, drains (see `app.rules.commands`)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def drain(worker: WorkerInPath, parts: Parts) -> Response:
     roles = {one.role for one in living if one.worker == worker}
     if not roles:
         names = ", ".join(one.worker for one in living if one.role == PROCESSING) or "none"
-        raise problems.not_found(f"no worker {worker} lives; of those that process tasks there are: {names}")
+        raise problems.not_found(f"no worker {worker} is running; running processing workers: {names}")
     if PROCESSING not in roles:
         detail = f"{worker} has the role {', '.join(sorted(roles))}: only a worker that processes tasks can be drained"
         raise problems.conflict("not-processing", detail)

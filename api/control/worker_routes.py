@@ -1,4 +1,4 @@
-"""Which workers live, and how they are doing."""
+"""The running workers and their state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def read_workers(
 
 
 async def living_workers(parts: Collaborators) -> list[Heartbeat]:
-    """Return the last heartbeat of each worker that is not gone. Raises `ViewBehind`."""
-    # A view that was away for a while would take everybody for gone.
+    """Return the last heartbeat of each running worker. Raises `ViewBehind`."""
+    # A view that is behind would miss the newest heartbeats and list no worker.
     await parts.view.catch_up(parts.view.names.workers)
     return [heard.heartbeat for heard in parts.view.workers.alive(now_ms(parts))]

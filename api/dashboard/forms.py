@@ -1,4 +1,4 @@
-"""Forms: read, carried out by the API, answered with 303; one that is refused is drawn again with what was typed."""
+"""Forms: the API carries them out, and the answer is 303. A refused form is drawn again with what was typed."""
 
 from __future__ import annotations
 

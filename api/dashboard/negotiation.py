@@ -39,7 +39,7 @@ class FormRoute(Route):
 
 
 class DataRoute(Route):
-    """Matches whoever asks for JSON by name; for what the API has no path."""
+    """Matches requests that name JSON in `Accept`; for pages whose path the API does not have."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Pass over those who say nothing of JSON."""

@@ -74,7 +74,7 @@ def day_and_moment(at_ms: int | None) -> Markup:
 
 
 def ago(at_ms: int | None, now_ms: int) -> Markup:
-    """Return how long ago an instant was; one that lies ahead, by another machine's clock, was just now."""
+    """Return how long ago an instant was. An instant in the future, by another machine's clock, is "just now"."""
 
     def words(_at: datetime) -> str:
         age_ms = now_ms - (at_ms or 0)

@@ -36,7 +36,7 @@ _MAX_UTF8_BYTES = 4
 
 
 def describe_letter(letter_id: LetterId, summary: LetterSummary) -> LetterAnswer:
-    """Return a letter as it stands in a list."""
+    """Return a letter as an entry of a list."""
     return LetterAnswer(
         id=str(letter_id),
         state=summary.state,

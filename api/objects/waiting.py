@@ -33,7 +33,7 @@ class Waited(NamedTuple):
 async def wait_until(
     request: Request, parts: Collaborators, object_id: str, wanted: frozenset[ObjectState], wait_s: float
 ) -> Waited:
-    """Wait for an object at most so long. Raises `Problem` (404), `ViewBehind`."""
+    """Wait for an object, at most `wait_s`. Raises `Problem` (404), `ViewBehind`."""
     deadline_s = time.monotonic() + wait_s
     found = await find_object(object_id, parts)
     outcome = outcome_of(state_of_object(row_of(found)), wanted)

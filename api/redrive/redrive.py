@@ -88,7 +88,7 @@ class Redriver:
         return decided[-1]
 
     async def discard(self, letter_id: LetterId, by: str, reason: str) -> LetterAct:
-        """Mark a letter as one that nobody wants any more. Raises `Problem` (404, 409, 503)."""
+        """Mark a letter as discarded. Raises `Problem` (404, 409, 503)."""
         act = LetterAct(self._clock_ms(), by, reason, id=uuid.uuid4().hex)
 
         def decide() -> Sequence[Outgoing]:

@@ -37,7 +37,7 @@ _RETRY_PAUSE_S = 0.5
 
 
 class Patience(NamedTuple):
-    """How long a run waits for a broker that takes nothing, and how often it says meanwhile that it lives."""
+    """How long a run waits for a broker that takes nothing, and how often it sends a heartbeat meanwhile."""
 
     broker_away_s: float = 60.0
     sign_every_s: float = SIGN_EVERY_S
@@ -185,7 +185,7 @@ class Run:
         self.progress, self.trouble = tried[-1], None
 
     async def _pause(self, until_s: float) -> None:
-        """Wait until a time of the event loop, or until the run is to stop; say meanwhile that it lives."""
+        """Wait until a time of the event loop, or until the run is to stop; send heartbeats meanwhile."""
         loop = asyncio.get_running_loop()
         # uvloop rounds to milliseconds: a wait may end a little early, which must not count as one that goes on.
         while (sign_at_s := loop.time() + self._patience.sign_every_s) < until_s and not self._stopping.is_set():

@@ -28,7 +28,7 @@ _RETRY_MS = 2_000
 
 
 class StreamLimits(NamedTuple):
-    """After how long a quiet stream says that it lives, and after how long one that nobody reads is broken off.
+    """When a stream without events sends a heartbeat, and when a stream that nobody reads is closed.
 
     Proxies take a connection for dead after 30 or 60 s of silence.
     """

@@ -1,7 +1,8 @@
-"""Takes in many different objects with one request, and says of each one what became of it.
+"""Takes many different objects with one request, and answers with a result for each.
 
-Guarantee: an item's result is the truth about that item alone. What is not accepted is refused (it is not stored) or
-unknown (503, `outcome-unknown`): then its `id` is named, and sending it again with that id, or with its key, is safe.
+Guarantee: an item's result holds for this item alone. An item that is not accepted is refused (not stored) or unknown
+(503, `outcome-unknown`). For an unknown item the result names the `id`: to send it again with this id, or with its key,
+is safe.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Batch:
         if outcome.fate is Fate.STORED:
             return BatchItemResult(index, _ACCEPTED, one.object_id)
         if outcome.fate is Fate.BEHIND:
-            self._wait_s = 0.0  # the rest is told at once, or a client would wait for each chunk anew
+            self._wait_s = 0.0  # the other chunks do not wait again, or the client would wait for each of them
         detail = outcome.detail
         if outcome.fate is Fate.UNKNOWN:
             detail = f'{detail}; repeating is safe with "id": "{one.object_id}", or with the same key'

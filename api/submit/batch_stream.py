@@ -156,7 +156,7 @@ async def _next(stream: AsyncGenerator[bytes]) -> bytes | None:
 
 
 class NdjsonResponse(Response):
-    """Results as NDJSON while they come, a summary in the last line; one that breaks off has no summary."""
+    """Results as NDJSON as they come, and a summary in the last line. An answer that breaks off has no summary."""
 
     def __init__(self, first: list[BatchItemResult], rest: AsyncGenerator[list[BatchItemResult]], batch: Batch) -> None:
         super().__init__(status_code=HTTPStatus.MULTI_STATUS, media_type=NDJSON_TYPES[0])

@@ -1,4 +1,4 @@
-"""Lines of an NDJSON body as it comes in, with their numbers; a line over the limit is told of and not kept."""
+"""Lines of an NDJSON body as it comes in, with their numbers; a line over the limit is reported and not kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LineSplitter:
         if len(parts) > 1:
             parts[0] = bytes(self._rest + parts[0])
             self._rest.clear()
-        # Appended, not joined anew: a line may come in a million pieces.
+        # Appended, not joined each time: a line may come in a million pieces.
         self._rest += parts.pop()
         lines = [line for part in parts if (line := self._line(part)) is not None]
         if len(self._rest) > self._max_line_bytes:

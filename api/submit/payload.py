@@ -1,4 +1,4 @@
-"""What a client asks for, and the OBJECT_CREATED record that it becomes."""
+"""Checks a submitted object, and makes its OBJECT_CREATED record."""
 
 from __future__ import annotations
 

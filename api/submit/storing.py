@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from api.view.view import View
 
 WAIT_S = 1.0
-"""For bytes in flight: longer than a healthy broker ever needs, short enough for one that waits for an answer."""
+"""How long a request waits for room: longer than a healthy broker needs, short enough for a waiting client."""
 
 
 class Fate(Enum):

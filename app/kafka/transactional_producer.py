@@ -186,7 +186,7 @@ class _ImplicitTransactions(TransactionManager):
         return added
 
     def end_transaction(self, producer_id: int, epoch: int) -> None:
-        """Begin anew under the epoch that the answer brought; the broker counts from 0 under each."""
+        """Continue with the epoch of the answer; the broker counts sequence numbers from 0 in each epoch."""
         self._pid_and_epoch = PidAndEpoch(producer_id, epoch)
         self._sequence_numbers.clear()
         self.ended_at_s = asyncio.get_running_loop().time()

@@ -67,7 +67,7 @@ class DeadShares:
         return Deaths(window.dead_count, window.ended_count)
 
     def resumed(self, kind: str, now_s: float) -> None:
-        """Begin anew with a kind ("": with all); what began before and ends later counts no more.
+        """Restart the count of a kind ("": of all kinds). Tasks that started before and end later do not count.
 
         Without that the results of tasks that ran through the pause would pause the kind again.
         """

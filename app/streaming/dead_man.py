@@ -53,7 +53,7 @@ class DeadMan:
             self._libc = None
 
     def set(self) -> None:
-        """Begin to count anew."""
+        """Restart the count."""
         self._arm(self._limit_s)
 
     def close(self) -> None:

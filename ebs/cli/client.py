@@ -1,4 +1,4 @@
-"""The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a word to whoever waits.
+"""The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a message if an answer is slow.
 
 It carries out the steps of `ebs.client`, which has all else: where the API is, how httpx is used, what answers and
 errors mean, what is tried again.

@@ -22,7 +22,7 @@ _MAX_RESULT_CHARS = 80
 
 
 def control_table(answer: Answer) -> Table:
-    """Return a row for each command in force, and one that counts the cancels which are not shown."""
+    """Return a row for each command in force, and a last row with the number of cancels that are not shown."""
     return table_of("in force", ("what", "of", "how much", "since", "reason"), list(_commands(answer)))
 
 

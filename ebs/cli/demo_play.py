@@ -64,7 +64,7 @@ def patience_s(objects: int, tasks_per_object: int, work_s: float, concurrency: 
 
 
 class DemoPlay:
-    """Posts objects and watches their tasks; `on_progress(finished, total)` hears about them."""
+    """Posts objects and watches their tasks; `on_progress(finished, total)` is called with the counts."""
 
     def __init__(
         self,

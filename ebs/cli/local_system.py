@@ -224,7 +224,7 @@ class LocalSystem:
             for tries_left in reversed(range(_KAFKA_TRIES)):
                 if request.stop.is_set():
                     return
-                self._say(f"Apache Kafka restarts because {_why_kafka_ended(kafka)}; its log: {kafka.log_path}")
+                self._say(f"Apache Kafka restarts because {_why_kafka_ended(kafka)}; its log: {kafka.files.log_path}")
                 try:
                     await _unless_stopped(request, kafka.start())
                     break
@@ -235,10 +235,12 @@ class LocalSystem:
 
     async def _until_room(self, kafka: EmbeddedKafka) -> None:
         """Wait while the disk is full: Kafka could not start, and the programs go on once it is there again."""
-        full = kafka.why_no_room()
+        full = kafka.files.why_no_room()
         if full:
-            self._say(f"Apache Kafka has ended, and {full}. It starts again by itself then; its log: {kafka.log_path}")
-        while kafka.why_no_room():  # noqa: ASYNC110  # the system tells no event of it
+            self._say(
+                f"Apache Kafka has ended, and {full}. It starts again by itself then; its log: {kafka.files.log_path}"
+            )
+        while kafka.files.why_no_room():  # noqa: ASYNC110  # the system tells no event of it
             await asyncio.sleep(_KAFKA_PAUSE_S)
 
 

@@ -1,4 +1,4 @@
-"""What `ebs up` does: it runs the system until somebody stops it, and tells people about its life."""
+"""What `ebs up` does: it runs the system until somebody stops it, and reports each start, stop and restart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from app.settings.project import makes_objects_up
 from ebs.cli.bars import DownloadBar
 from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, worker_names
 from ebs.cli.readiness import readiness_of
@@ -16,6 +17,7 @@ from ebs.local.supervisor import StopRequest, stop_on_signals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.settings.settings import Settings
     from ebs.cli.local_system import Plan
 
 
@@ -47,7 +49,14 @@ async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:
     await system.started.wait()
     await readiness_of(system, say).wait()
     url = system.plan.api_url
-    say(f"ready: curl -X POST {url}/api/objects makes an object, curl {url}/api/statistics counts; Ctrl-C stops all")
+    say(f"ready: {_first_step(system.plan.settings, url)}, curl {url}/api/statistics counts; Ctrl-C stops all")
+
+
+def _first_step(settings: Settings, url: str) -> str:
+    """Return how to submit a first object: with a project, an empty request is refused."""
+    if makes_objects_up(settings):
+        return f"curl -X POST {url}/api/objects makes an object"
+    return f"ebs submit --api {url} --kind KIND --content TEXT submits an object"
 
 
 async def _tell_stop(request: StopRequest, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""`ebs watch`: a table that is drawn anew once a second, of the totals or of one object."""
+"""`ebs watch`: a table of the totals or of one object, drawn again once a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ebs workers`: who lives, and how they are doing."""
+"""`ebs workers`: the running workers and their state."""
 
 from __future__ import annotations
 

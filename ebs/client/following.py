@@ -56,7 +56,7 @@ class MessageReader:
 
 
 class Following:
-    """Where one iteration over the events stands."""
+    """How far one iteration over the events has come."""
 
     def __init__(self, policy: CallPolicy, object_id: str, after: str | None) -> None:
         self._policy = policy
@@ -71,7 +71,7 @@ class Following:
             try:
                 yield from self._connection()
             except ApiError as error:
-                # A connection that brought something begins the count of failures anew.
+                # After a connection that delivered events, the count of failures restarts.
                 pause_s = pause_before_next(self._policy, error, self._failures)
                 self._failures += 1
                 yield PauseFor(pause_s)

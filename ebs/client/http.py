@@ -18,7 +18,7 @@ TIMEOUT_S: Final = 30.0
 """Longer than the API itself waits for its broker (EBS_PUBLISH_TIMEOUT_S, then EBS_VIEW_WAIT_S)."""
 CONNECT_S: Final = 5.0
 STREAM_TIMEOUT_S: Final = 30.0
-"""A quiet stream says every 10 s that it lives."""
+"""A stream without events sends a heartbeat every 10 s."""
 _EXAMPLE = "http://127.0.0.1:8000"
 _ELSEWHERE = "name another one: EBS_API_URL, `--api URL` of a command, `url=` of a Client"
 

@@ -1,4 +1,4 @@
-"""How what people and producers named stands in a path: as one segment, whatever characters it has."""
+"""Names of people and producers as one segment of a path, whatever characters they have."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ async def _unowned(
 
 
 async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[WorkerFacts], int | None]:
-    """Return the last heartbeats, and how far the broker's clock is before ours by one that has just come."""
+    """Return the last heartbeats, and how far the broker's clock is ahead of ours, by a heartbeat that just came in."""
     partition = TopicPartition(topic, 0)
     consumer.assign([partition])
     await consumer.seek_to_beginning(partition)

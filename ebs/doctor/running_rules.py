@@ -48,7 +48,7 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, group.group_id, said, why, fix)
     for topic, numbers in group.beyond.items():
         said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
-        why = "the topic was made again (then its workers read it from the start), or the broker has lost records"
+        why = "the topic was recreated (then its workers read it from the start), or the broker has lost records"
         yield Finding(
             Severity.ERROR, group.group_id, said, why, f"see the log of its workers; if they refuse: {decide}"
         )

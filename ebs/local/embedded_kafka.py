@@ -1,24 +1,19 @@
 """One real Apache Kafka as a child process, for the first look and for the tests.
 
-Everything it writes is in `<data_dir>/kafka/`: `log/` the records, `server.properties`, `kafka.log` its own words
-(those of its previous life in `kafka.log.1`). It listens on the loopback address only, dies with the process that
-started it, and does not get the terminal's Ctrl-C. Start it from the main thread (see `tether.py`).
+It listens on the loopback address only, dies with the process that started it, and does not get the terminal's Ctrl-C.
+Start it from the main thread (see `tether.py`). `kafka_directory.py` says what it writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import os
-import re
-import shutil
 import signal
 import subprocess
 import threading
 import uuid
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app.addresses.ports import LOOPBACK, free_port, holder_of, is_free
@@ -28,11 +23,12 @@ from app.kafka.probe import why_unavailable
 from app.settings.settings import load
 from ebs.local.class_archive import ClassArchive
 from ebs.local.kafka_commands import format_command, java_command, server_command, server_properties
+from ebs.local.kafka_directory import LEAST_FREE_BYTES, KafkaDirectory
 from ebs.local.kafka_runtime import default_cache_dir, ensure_jars, find_java, pinned_jars
 from ebs.local.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ebs.local.kafka_runtime import Progress
@@ -40,21 +36,16 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 9092
 
 _POLL_S = 0.05
-_LOG_LINES_IN_ERROR = 12
-_LEAST_FREE_BYTES = 16 << 20
-"""On a disk with less the broker dies at its next write, or while it starts (seen with 4.4 at 60 KB)."""
-_OF_A_NEWER_KAFKA = re.compile(r"MetadataParseException|No MetadataVersion with feature level")
-"""What a broker says of metadata that it does not know: 3.9 and 4.1 on data of 4.4, older ones on other data."""
 
 
 class EmbeddedKafka:
-    """A Kafka of one node (KRaft, both roles); its data outlives it, so the next start goes on where this one ended.
+    """A Kafka of one node (KRaft, both roles). Its data stays, so the next start continues where this one ended.
 
     `version` is one of `kafka_jars/`; without it, EBS_KAFKA_VERSION decides. `port` 0 takes a free one and keeps it.
     `quick_start` has it up in 2 s, but slower under load: off for benchmarks.
-    `on_download(done_bytes, total_bytes)` hears about the first start's fetching, in another thread. `extra_properties`
-    (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
-    All that fails is an `EmbeddedBrokerError` that says what to do about it.
+    `on_download(done_bytes, total_bytes)` is called during the first start's download, in another thread.
+    `extra_properties` (lines that win over ours) and `format_options` make other brokers of it, such as one with users.
+    Every failure is an `EmbeddedBrokerError` that names the fix.
     """
 
     def __init__(
@@ -69,12 +60,11 @@ class EmbeddedKafka:
         on_download: Progress | None = None,
         extra_properties: str = "",
         format_options: Sequence[str] = (),
-        least_free_bytes: int = _LEAST_FREE_BYTES,
+        least_free_bytes: int = LEAST_FREE_BYTES,
     ) -> None:
-        self.directory = data_dir.absolute() / "kafka"
+        self.files = KafkaDirectory(data_dir, least_free_bytes)
+        self.directory = self.files.path
         self.port = port or free_port()
-        self.log_path = self.directory / "kafka.log"
-        self._classes = self.directory / "classes.list"
         self.version = version or load().kafka_version
         self._quick_start = quick_start
         self._heap_mb = heap_mb
@@ -82,7 +72,6 @@ class EmbeddedKafka:
         self._on_download = on_download
         self._extra_properties = extra_properties
         self._format_options = format_options
-        self._least_free_bytes = least_free_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,27 +89,16 @@ class EmbeddedKafka:
         """Return how the latest life ended (negative: by that signal), None while it lasts."""
         return self._process.poll() if self._process is not None else None
 
-    def why_no_room(self) -> str:
-        """Return why the disk is too full for the broker, "" if it is not."""
-        free_bytes = shutil.disk_usage(self.directory).free
-        if free_bytes >= self._least_free_bytes:
-            return ""
-        return (
-            f"the disk of {self.directory} is full ({free_bytes >> 10} KiB are free, Kafka needs "
-            f"{self._least_free_bytes >> 20} MiB): make room there"
-        )
-
     async def start(self, *, timeout_s: float = 120.0) -> None:
-        """Start the broker and return when it answers; fetching Kafka, once a machine, is outside of the timeout.
+        """Start the broker and return when it answers.
 
-        So long may its storage take, which is laid out at the first start, and so long its answer.
+        The timeout holds for the format of the storage at the first start, and again for the first answer. It does not
+        hold for the download of Kafka, once per machine.
         """
         java = await _in_daemon_thread(find_java)
         jars = await _in_daemon_thread(lambda: ensure_jars(self._cache_dir, self._on_download, version=self.version))
-        self._prepare_directory()
-        if full := self.why_no_room():
-            raise EmbeddedBrokerError(f"{full}, or choose another directory with --data-dir (EBS_DATA_DIR)")
-        with self._sole_use() as lock_fd:
+        self.files.prepare()
+        with self.files.lock() as lock:
             if not is_free(self.port):
                 raise EmbeddedBrokerError(
                     f"port {self.port} of {LOOPBACK} is taken{holder_of(self.port)}, so the embedded Kafka cannot "
@@ -129,7 +107,9 @@ class EmbeddedKafka:
                 )
             class_path = [jars / jar.filename for jar in pinned_jars(self.version)]
             archive = ClassArchive(java, class_path, jars.parent)
-            await self._launch(java_command(java, class_path, archive.options(self._classes)), lock_fd, timeout_s)
+            command = java_command(java, class_path, archive.options(self.files.classes_path))
+            await self._launch(command, lock.fileno(), timeout_s)
+            lock.write(f"process {self.pid} at {self.bootstrap}")
         try:
             await self._wait_until_ready(timeout_s)
         except EmbeddedBrokerError:
@@ -137,7 +117,7 @@ class EmbeddedKafka:
                 archive.discard()
             raise
         if not archive.is_settled:
-            self._run_aside(archive.making(self._classes))
+            self._run_aside(archive.making(self.files.classes_path))
 
     async def stop(self, *, grace_s: float = 3.5) -> None:
         """Stop the broker: ask it to, and kill it after `grace_s`. One that is gone already is no error."""
@@ -161,7 +141,7 @@ class EmbeddedKafka:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker (SIGSTOP) and return when it stands: connections stay open, nothing answers."""
+        """Freeze the broker (SIGSTOP) and return when it has stopped: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
         if self._process is not None:
             # A signal is not obeyed at once: a broker on a busy machine answered once more.
@@ -175,35 +155,6 @@ class EmbeddedKafka:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def _prepare_directory(self) -> None:
-        if "," in str(self.directory):
-            raise EmbeddedBrokerError(
-                f"Kafka reads {self.directory} as two directories: choose one without a comma with --data-dir"
-            )
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedBrokerError(
-                f"{self.directory} cannot be made ({error.strerror}): choose another directory with --data-dir "
-                "(EBS_DATA_DIR)"
-            ) from None
-
-    @contextmanager
-    def _sole_use(self) -> Iterator[int]:
-        """Lock the directory; the broker inherits the lock, so that it holds exactly as long as that process lives."""
-        with (self.directory / "broker.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise EmbeddedBrokerError(
-                    f"another broker ({lock.read() or 'just starting'}) works on {self.directory}: stop it, use it "
-                    "with --broker, or choose another directory with --data-dir (EBS_DATA_DIR)"
-                ) from None
-            lock.truncate(0)
-            yield lock.fileno()
-            lock.write(f"process {self.pid} at {self.bootstrap}")
-
     def _run_aside(self, command: list[str]) -> None:
         """Run a command that ends with this process, if not before."""
         nowhere = subprocess.DEVNULL
@@ -212,18 +163,14 @@ class EmbeddedKafka:
         thread.start()  # it waits, so that nothing is left to be reaped
 
     async def _launch(self, java: Sequence[str], lock_fd: int, timeout_s: float) -> None:
-        properties = self.directory / "server.properties"
-        log_dir = self.directory / "log"
-        properties.write_text(
-            server_properties(host=LOOPBACK, port=self.port, controller_port=free_port(), log_dir=log_dir)
-            + self._extra_properties
-        )
-        if self.log_path.exists():
-            self.log_path.replace(self.log_path.with_name("kafka.log.1"))
-        if not (log_dir / "meta.properties").exists():  # Kafka's formatter writes it last
-            await self._format(java, properties, timeout_s)
-        command = server_command(java, properties, heap_mb=self._heap_mb, quick_start=self._quick_start)
-        with self.log_path.open("ab") as log:
+        files = self.files
+        text = server_properties(host=LOOPBACK, port=self.port, controller_port=free_port(), log_dir=files.records_path)
+        files.properties_path.write_text(text + self._extra_properties)
+        files.turn_log()
+        if not files.is_formatted:
+            await self._format(java, timeout_s)
+        command = server_command(java, files.properties_path, heap_mb=self._heap_mb, quick_start=self._quick_start)
+        with self.files.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # a fork; the command is our own
                 tethered(command),
                 stdin=subprocess.DEVNULL,
@@ -234,11 +181,11 @@ class EmbeddedKafka:
                 pass_fds=[lock_fd],
             )
 
-    async def _format(self, java: Sequence[str], properties: Path, timeout_s: float) -> None:
-        cluster_id = _new_cluster_id()
-        with self.log_path.open("ab") as log:
+    async def _format(self, java: Sequence[str], timeout_s: float) -> None:
+        command = format_command(java, self.files.properties_path, _new_cluster_id(), self._format_options)
+        with self.files.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *tethered(format_command(java, properties, cluster_id, self._format_options)),
+                *tethered(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -267,17 +214,7 @@ class EmbeddedKafka:
             raise self._failure(f"did not answer within {timeout_s:g} s") from None
 
     def _failure(self, what: str) -> EmbeddedBrokerError:
-        log = self.log_path.read_text(errors="replace")
-        if _OF_A_NEWER_KAFKA.search(log):
-            return EmbeddedBrokerError(
-                f"a newer Kafka than {self.version} wrote the data in {self.directory}, and {self.version} cannot read "
-                "it: unset EBS_KAFKA_VERSION or name the newer version, or choose another directory with --data-dir "
-                "(EBS_DATA_DIR)"
-            )
-        lines = log.splitlines()[-_LOG_LINES_IN_ERROR:]
-        return EmbeddedBrokerError(
-            "\n  ".join([f"the embedded Kafka {what}; the last lines of {self.log_path} say why:", *lines])
-        )
+        return self.files.failure(what, self.version)
 
 
 def _new_cluster_id() -> str:

@@ -44,7 +44,7 @@ class Program:
 
 @dataclass
 class Child:
-    """A program's present state, for whoever wants to look at it or to kill it; `pid` is None between two lives."""
+    """The present state of a program; `pid` is None between two runs."""
 
     role: str
     pid: int | None = None

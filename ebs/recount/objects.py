@@ -265,7 +265,7 @@ class ObjectFacts:
 
 
 def state_of(task: Task) -> str:
-    """Return where a task stands: in its latest generation, by its end, else by its latest attempt."""
+    """Return the state of a task: in its latest generation, from its end, else from its latest attempt."""
     told = [key for key in task if key.type != RETRIED]
     latest = max((key.redrive for key in told), default=0)
     now = [key for key in told if key.redrive == latest]

@@ -187,6 +187,6 @@ class PartitionRecount:
 
 
 def _as_believed(event: Any, stamp_ms: int) -> Any:
-    """Return an event as it counts: one that says it happened a minute after it was written did when it was."""
+    """Return an event with the time that counts: the record's timestamp if `at_ms` is over a minute later."""
     is_believed = event.at_ms <= stamp_ms + _CLOCK_TOLERANCE_MS or stamp_ms <= 0
     return event if is_believed else msgspec.structs.replace(event, at_ms=stamp_ms)

@@ -21,7 +21,7 @@ EVENTS_PER_SLICE = 12 * OBJECTS_PER_SLICE
 
 
 class Recount:
-    """Recounts what `reader` reads; `advance` hears how many offsets were read, of how many as far as is known."""
+    """Recounts what `reader` reads; `advance` is called with the number of offsets read, and with their known total."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Recount:
     async def run(
         self, tell: Callable[[Difference], None] = lambda _difference: None, only: Iterable[int] = ()
     ) -> Findings:
-        """Recount all partitions, or `only` some; each difference is told at once, and stands in what is returned."""
+        """Recount all partitions, or `only` some; reports each difference at once, and returns all of them."""
         findings = Findings()
         numbers = await self._reader.partitions()
         unknown = sorted(set(only) - set(numbers))

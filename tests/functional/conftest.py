@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import pytest
+import running_handlers
 from engine_bench import Bench, Gate
+from guarded_api import OLD, READ, WRITE
+from loaded_handlers import by_name
 from memory_events import MemoryEvents
 from plain_names import DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, RESULTS_CHANGELOG, WINDOWS_CHANGELOG
 from typer.testing import CliRunner, Result
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
-READ = read_topics(BARE)
+READ_TOPICS = read_topics(BARE)
 PARTITIONS = 4
 
 
@@ -151,7 +154,7 @@ class MemoryTopics:
     def deliver(self) -> None:
         """Let the view read what is new."""
         new = {place: log[self._delivered[place] :] for place, log in self.records.items()}
-        new = {place: records for place, records in new.items() if records and place[0] in READ}
+        new = {place: records for place, records in new.items() if records and place[0] in READ_TOPICS}
         if new:
             self.view.apply(new)
         for place, records in new.items():
@@ -195,7 +198,7 @@ class Api:
         self._slot = Slot(settings.data_dir)
         if attached:
             # How many `objects` has is left out: tests put objects where they like (see test_view.py for the rule).
-            topics = {name: (name, settings.partitions) for name in READ if name != OBJECTS}
+            topics = {name: (name, settings.partitions) for name in READ_TOPICS if name != OBJECTS}
             self.view.attach(self._slot.open(Layout("memory", topics)), self.topics.ends)
         # An unexpected error must become an answer, as it does behind a server.
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -289,3 +292,23 @@ async def bench() -> AsyncIterator[Callable[..., Any]]:
 def gate() -> Gate:
     """Return a handler whose tasks end when the test says."""
     return Gate()
+
+
+@pytest.fixture
+async def make_bench() -> AsyncIterator[Callable[..., running_handlers.Bench]]:
+    """Return a factory of benches for handlers; their executors are closed at the end."""
+    made: list[running_handlers.Bench] = []
+
+    def make(*handlers: Any, **options: Any) -> running_handlers.Bench:
+        made.append(running_handlers.Bench(*(handlers or (by_name("plain"),)), **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        await bench.executor.close()
+
+
+@pytest.fixture
+def guarded(make_api):
+    """Return an API with a key that reads, and two that write."""
+    return make_api(api_keys_read=READ, api_keys_write=f"{WRITE},{OLD}")

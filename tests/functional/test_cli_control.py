@@ -241,7 +241,7 @@ def test_wrong_usage_exits_with_2(api, ebs, arguments):
         (["tasks", "unknown"], "there is no object unknown"),
         (["cancel", "unknown"], "there is no object unknown"),
         (["cancel", "--task", "a1-0"], "task a1-0 has ended: it is FINISHED"),
-        (["drain", "p-9"], "no worker p-9 lives; of those that process tasks there are: none"),
+        (["drain", "p-9"], "no worker p-9 is running; running processing workers: none"),
         (["pause", "--kind", "a b"], "#/kind: Expected `str` matching regex '^[A-Za-z0-9._-]+$'"),
     ],
 )

@@ -104,10 +104,10 @@ def test_the_worst_picture_still_fits_into_a_result(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("not base64!", "the content is no base64: "),
-        (base64.b64encode(b"no image").decode(), "the content is no image that can be read: cannot identify"),
-        (picture(Image.new("L", (64, 64)))[:-40], "the content is no image that can be read: "),
-        (picture(Image.new("L", (8, 8)), "BMP"), "the content is no image that can be read: cannot identify"),
+        ("not base64!", "the content is not base64: "),
+        (base64.b64encode(b"no image").decode(), "the content is not an image that can be read: cannot identify"),
+        (picture(Image.new("L", (64, 64)))[:-40], "the content is not an image that can be read: "),
+        (picture(Image.new("L", (8, 8)), "BMP"), "the content is not an image that can be read: cannot identify"),
     ],
 )
 def test_what_is_no_picture_is_rejected(content: str, words: str) -> None:
@@ -193,7 +193,7 @@ async def test_a_busy_server_says_when_to_come_back(bench: Bench, site: Site) ->
 async def test_what_is_no_address_is_rejected(content: str) -> None:
     """Files of the worker least of all."""
     task = given(content)
-    with pytest.raises(Reject, match="the content is no address of a web page"):
+    with pytest.raises(Reject, match="the content is not the address of a web page"):
         await check_page(task, Context(task, 10.0))
 
 

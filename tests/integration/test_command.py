@@ -117,7 +117,7 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     folder = shop.folder
     ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
     with running(shop.programs / "ebs", "up", "--project", "shop.work", *ports, cwd=folder, PYTHONPATH="lib") as system:
-        url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
+        url = system.until(r"ready: ebs submit --api (\S+) ")[1]
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             for kind in ("order", "apart"):
                 task = worked(client, kind, "20")

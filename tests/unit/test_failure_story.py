@@ -42,7 +42,7 @@ def test_errors_that_are_all_different_do_not_flood_the_log(tell):
     """A text may have random words in it; what was left out is counted in the next line."""
     said = tell(*((5.0, f"word {number}") for number in range(1_000)))
     assert (20, "word 0 at 5.0", "word 19 at 5.0") == (len(said), said[0], said[-1])
-    assert ["another at 6.0 (980 others were not told)"] == tell((6.0, "another"))
+    assert ["another at 6.0 (980 more were not logged)"] == tell((6.0, "another"))
 
 
 class Limits:

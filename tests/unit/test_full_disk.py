@@ -24,16 +24,17 @@ async def test_start_on_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
     kafka = EmbeddedKafka(tmp_path, port=0, least_free_bytes=1 << 60)
     with pytest.raises(EmbeddedBrokerError, match=r"is full .*make room there, or choose another directory"):
         await kafka.start()
-    assert "" == EmbeddedKafka(tmp_path, port=0, least_free_bytes=0).why_no_room()
+    assert "" == EmbeddedKafka(tmp_path, port=0, least_free_bytes=0).files.why_no_room()
 
 
 class FullDiskKafka:
-    """A broker that has ended because its disk is full; it lives once it is started with room."""
+    """A broker that has ended because its disk is full, and its directory; it lives once it is started with room."""
 
     exit_code = 1
     log_path = "kafka.log"
 
     def __init__(self) -> None:
+        self.files = self
         self.full = FULL
         self.is_alive = False
 

@@ -63,7 +63,7 @@ class Own(pydantic.BaseModel):
 
 
 class Odd:
-    """What no JSON can be read into."""
+    """A class that cannot be decoded from JSON."""
 
 
 def priced(task: Task[Order], context: Context) -> None:
@@ -166,7 +166,7 @@ def test_content_that_does_not_fit_is_rejected_with_its_field(function, content,
     [
         (
             odd,
-            "asks for Task[Odd], which no JSON can be read into: Odd is no struct, dataclass, TypedDict or",
+            "asks for Task[Odd], which cannot be decoded from JSON: Odd is not a struct, dataclass, TypedDict or",
         ),
         (order_itself, "takes a Order as its first argument, but it gets a task: annotate it as Task[Order]"),
         (unresolved, "asks for Task[Nowhere], which cannot be resolved (NameError: name 'Nowhere' is not defined)"),

@@ -6,6 +6,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from histories import BASE_MS, SEEDS, Life, delivered, histories, object_created, task_event, types_of
 from hypothesis import given, settings
@@ -446,6 +447,17 @@ def test_finish_at_the_beginning_of_time_counts_once():
     row, tally = join([*events, object_created("7f3a", at_ms=0)])
     assert (1, 1) == (tally.at(0, "default").objects_finished, sum(total(tally).object_histogram.values()))
     assert 1 == row.finished_at_ms
+
+
+def test_event_without_a_mark_is_refused():
+    """An event type that was forgotten in `mark_task` must not count as another one."""
+
+    class TaskForgotten(TaskCancelled, frozen=True, gc=False, tag="TASK_FORGOTTEN"):
+        """A new type."""
+
+    known = task_event(TaskCancelled, "7f3a", 0, at_ms=BASE_MS)
+    with pytest.raises(TypeError, match="no mark is defined for TaskForgotten"):
+        join([TaskForgotten(**msgspec.structs.asdict(known))])
 
 
 def test_windows_are_kept_apart_by_kind():
