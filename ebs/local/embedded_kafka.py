@@ -238,7 +238,11 @@ class EmbeddedKafka:
         properties = self.directory / "server.properties"
         log_dir = self.directory / "log"
         text = server_properties(
-            host=LOOPBACK, port=recovery_port or self.port, controller_port=free_port(), log_dir=log_dir
+            host=LOOPBACK,
+            port=recovery_port or self.port,
+            controller_port=free_port(),
+            log_dir=log_dir,
+            is_recovering=recovery_port is not None,
         )
         properties.write_text(text if recovery_port else text + self._extra_properties)
         if self.log_path.exists():
