@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -27,6 +28,8 @@ from ebs.local.kafka_runtime import KAFKA_VERSION
 
 ROOT = Path(__file__).parents[2]
 MOODS = TopicSpec("moods", 1, 1)
+ENDED_BY_ITSELF = 128 + signal.SIGTERM
+"""Java's own way of saying that it heard."""
 
 
 async def write(bootstrap: str, value: bytes) -> None:
@@ -41,30 +44,50 @@ async def read(bootstrap: str) -> bytes:
         return (await consumer.getone()).value
 
 
+class SeenKafka(EmbeddedKafka):
+    """Notes each launch of the broker's process: None, or the port on which it lives unseen."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.launched: list[int | None] = []
+
+    async def _launch(self, *arguments: Any, recovery_port: int | None = None) -> None:
+        self.launched.append(recovery_port)
+        await super()._launch(*arguments, recovery_port=recovery_port)
+
+
 @pytest.mark.parametrize(("end", "version"), [("stop", None), ("kill", None), ("stop", "4.1.0")])
 def test_records_survive_the_broker(tmp_path, end, version):
-    """After a stop and a kill, and with a newer Kafka, the next start on the directory finds what was acknowledged."""
+    """After a stop and a kill, and with a newer Kafka, the next start on the directory finds what was acknowledged.
 
-    async def scenario() -> bytes:
+    One that is asked to stop does so by itself, and may be asked when it is not there. One that crashed lives once
+    unseen: it would load the committed offsets twice at once, and end with old ones. One that was stopped starts once.
+    """
+
+    async def scenario() -> tuple[bytes, list[int | None]]:
         directory = tmp_path / "dätä dir"
-        broker = EmbeddedKafka(directory, port=0, version=version)
+        broker = SeenKafka(directory, port=0, version=version)
+        await broker.stop()
         await broker.start()
         await ensure_topics(Cluster(broker.bootstrap), [MOODS])
         await write(broker.bootstrap, b"fine")
         if end == "stop":
+            await broker.stop(grace_s=PATIENCE_S)
             await broker.stop()
+            assert ENDED_BY_ITSELF == broker.exit_code
         else:
             broker.kill()
         assert broker.pid is None
-        if version:
-            broker = EmbeddedKafka(directory, port=0, version=KAFKA_VERSION)
+        broker = SeenKafka(directory, port=0, version=KAFKA_VERSION if version else None)
         await broker.start()
         try:
-            return await read(broker.bootstrap)
+            return await read(broker.bootstrap), broker.launched
         finally:
             await broker.stop()
 
-    assert b"fine" == asyncio.run(scenario())
+    value, launched = asyncio.run(scenario())
+    assert (b"fine", None) == (value, launched[-1])
+    assert (2 if end == "kill" else 1) == len(launched)
 
 
 def test_data_of_a_newer_kafka_is_refused_in_one_line(tmp_path):
@@ -80,20 +103,6 @@ def test_data_of_a_newer_kafka_is_refused_in_one_line(tmp_path):
         EmbeddedBrokerError, match=r"^a newer Kafka than 4.1.0 wrote the data in .*EBS_KAFKA_VERSION.*$"
     ):
         asyncio.run(scenario())
-
-
-def test_stop_takes_a_moment_and_can_be_repeated(tmp_path):
-    """A broker that is asked to stop does so by itself, not by a kill; a second stop is no error."""
-
-    async def scenario() -> int | None:
-        broker = EmbeddedKafka(tmp_path, port=0)
-        await broker.stop()
-        await broker.start()
-        await broker.stop(grace_s=PATIENCE_S)
-        await broker.stop()
-        return broker.exit_code
-
-    assert 128 + signal.SIGTERM == asyncio.run(scenario())  # Java's own way of saying that it heard
 
 
 def test_only_the_loopback_address_is_served(kafka):
@@ -176,7 +185,7 @@ def test_paused_broker_is_seen_and_goes_on(tmp_path):
             broker.pause()
         finally:
             await broker.stop(grace_s=PATIENCE_S)
-        assert 128 + signal.SIGTERM == broker.exit_code  # even a paused one is asked before it is killed
+        assert ENDED_BY_ITSELF == broker.exit_code  # even a paused one is asked before it is killed
 
     asyncio.run(scenario())
 
@@ -200,31 +209,3 @@ asyncio.run(main())
         assert broker_pid == os.getsid(broker_pid)  # so the terminal's Ctrl-C does not reach it
         parent.kill()
     until(lambda: not is_alive(broker_pid), "the broker to follow its parent")
-
-
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_broker_that_crashed_lives_once_unseen_before_it_serves(tmp_path, end):
-    """It would load the committed offsets twice at once, and end with old ones; one that was stopped starts at once."""
-
-    async def run() -> list[int | None]:
-        kafka = EmbeddedKafka(tmp_path, 0)
-        await kafka.start()
-        if end == "kill":
-            kafka.kill()
-        else:
-            await kafka.stop()
-        launched: list[int | None] = []
-        launch = kafka._launch
-
-        async def seen(*arguments, recovery_port=None):
-            launched.append(recovery_port)
-            await launch(*arguments, recovery_port=recovery_port)
-
-        kafka._launch = seen
-        await kafka.start()
-        await kafka.stop()
-        return launched
-
-    launched = asyncio.run(run())
-    assert None is launched[-1]
-    assert (2 if end == "kill" else 1) == len(launched)
