@@ -14,11 +14,12 @@ present() {
 }
 
 hadolint Dockerfile ../tests/compose/*/Dockerfile
-python -m pytest --quiet --no-header -c ../pyproject.toml --rootdir .. ../tests/unit/test_docker_settings.py
 check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+tests=(../tests/unit/test_docker_settings.py)
 if present kustomize 'kubernetes/' 'go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1'; then
-  python -m pytest --quiet --no-header -c ../pyproject.toml --rootdir .. ../tests/kubernetes
+  tests+=(../tests/kubernetes)
 fi
+python -m pytest --quiet --no-header -c ../pyproject.toml --rootdir .. "${tests[@]}"
 if present promtool 'prometheus/' "Debian's package prometheus has it"; then
   promtool check config prometheus/prometheus.yaml
   promtool check rules --lint=all --lint-fatal prometheus/alerts.yaml

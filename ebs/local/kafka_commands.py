@@ -22,9 +22,9 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={log_dir}
 auto.create.topics.enable=false
 
-# The registration of a broker that was killed stands in the way of its next life for this long. Heartbeats come well
-# below it: at their default, also 2000, a slow moment of the machine would fence the only broker.
-broker.session.timeout.ms=2000
+# The registration of a broker that was killed stands in the way of its next life for this long. A machine that stands
+# still for longer fences its only broker: transactions fail, and workers end.
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 
 # For first looks and tests: no waiting for more members, deaths noticed quickly.

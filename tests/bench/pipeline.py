@@ -187,8 +187,11 @@ async def takeover(role: str) -> list[Line]:
         fleet.start_all()
         survivor = fleet.start(role, f"{role}-2")
         await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
-        feeding = asyncio.create_task(feed(broker.bootstrap, 4_000, partitions=PARTITIONS, rate_per_s=200))
-        await asyncio.sleep(4)
+        accepted_at_s: dict[str, float] = {}
+        feeding = asyncio.create_task(
+            feed(broker.bootstrap, 4_000, partitions=PARTITIONS, rate_per_s=200, accepted_at_s=accepted_at_s)
+        )
+        await until(lambda: len(accepted_at_s) >= 800, "the first objects", fleet=fleet)
         ready_count = survivor.log().count("are ready: ")
         fleet.kill(f"{role}-1")
         del fleet.workers[f"{role}-1"]

@@ -199,15 +199,14 @@ def test_view_built_anew_leaves_out_what_the_ledger_has_forgotten(running):
             assert {"kept", "waiting"} == listed & {"gone", "buried", "kept", "waiting"}
 
 
-def test_view_that_may_have_missed_tombstones_is_built_anew(bench):
+def test_view_that_may_have_missed_tombstones_is_built_anew(running):
     """Where the broker keeps the ledger's tombstones for no time at all, a restart builds anew and says why."""
-    bench.start_broker()
-    bench.make_topics(catalogue(load(partitions=PARTITIONS)), LEDGER_CHANGELOG, **{"delete.retention.ms": "0"})
-    with bench.ready_api() as api:
+    running.make_topics(catalogue(load(partitions=PARTITIONS)), LEDGER_CHANGELOG, **{"delete.retention.ms": "0"})
+    with running.ready_api() as api:
         kept = api.client.post("/api/objects").headers["location"]
         assert 200 == api.status(kept)
         assert "rebuilt" not in api.log
-    with bench.ready_api() as api:
+    with running.ready_api() as api:
         assert "has not been read on for 0.0 h" in api.log
         assert "delete.retention.ms): it is rebuilt" in api.log
         assert 200 == api.status(kept)
@@ -246,15 +245,14 @@ def test_broker_that_dies_and_returns(running):
         assert [200, 404] == [api.status(first), api.status("/api/objects/unknown")]
 
 
-def test_cluster_made_anew_makes_the_view_anew(bench):
+def test_cluster_made_anew_makes_the_view_anew(running):
     """Another cluster at the same address: the running process forgets the old objects and serves the new ones."""
-    bench.start_broker()
-    with bench.ready_api() as api:
+    with running.ready_api() as api:
         old = api.client.post("/api/objects").headers["location"]
         assert 200 == api.status(old)
-        bench.broker.kill()
-        shutil.rmtree(bench.broker.directory)
-        bench.start_broker()
+        running.broker.kill()
+        shutil.rmtree(running.broker.directory)
+        running.start_broker()
         until(lambda: api.status(old) == 404, lambda: f"the old object to be gone\n{api.log}")
         api.wait_until_ready()
         assert 200 == api.status(api.client.post("/api/objects").headers["location"])

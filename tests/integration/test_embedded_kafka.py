@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 MOODS = TopicSpec("moods", 1, 1)
+ENDED_BY_ITSELF = 128 + signal.SIGTERM
+"""Java's own way of saying that it heard."""
 
 
 async def write(bootstrap: str, value: bytes) -> None:
@@ -49,21 +51,26 @@ async def read(bootstrap: str) -> bytes:
 
 @pytest.mark.parametrize(("end", "version"), [("stop", None), ("kill", None), ("stop", "3.9.2")])
 def test_records_survive_the_broker(tmp_path, end, version):
-    """After a stop and a kill, and with a newer Kafka, the next start on the directory finds what was acknowledged."""
+    """After a stop and a kill, and with a newer Kafka, the next start on the directory finds what was acknowledged.
+
+    One that is asked to stop does so by itself, and may be asked when it is not there.
+    """
 
     async def scenario() -> bytes:
         directory = tmp_path / "dätä dir"
         broker = EmbeddedKafka(directory, port=0, version=version)
+        await broker.stop()
         await broker.start()
         await ensure_topics(Cluster(broker.bootstrap), [MOODS])
         await write(broker.bootstrap, b"fine")
         if end == "stop":
+            await broker.stop(grace_s=PATIENCE_S)
             await broker.stop()
+            assert ENDED_BY_ITSELF == broker.exit_code
         else:
             broker.kill()
         assert broker.pid is None
-        if version:
-            broker = EmbeddedKafka(directory, port=0, version=KAFKA_VERSION)
+        broker = EmbeddedKafka(directory, port=0, version=KAFKA_VERSION if version else None)
         await broker.start()
         try:
             return await read(broker.bootstrap)
@@ -147,20 +154,6 @@ def test_data_of_a_newer_kafka_is_refused_in_one_line(tmp_path):
         asyncio.run(scenario())
 
 
-def test_stop_takes_a_moment_and_can_be_repeated(tmp_path):
-    """A broker that is asked to stop does so by itself, not by a kill; a second stop is no error."""
-
-    async def scenario() -> int | None:
-        broker = EmbeddedKafka(tmp_path, port=0)
-        await broker.stop()
-        await broker.start()
-        await broker.stop(grace_s=PATIENCE_S)
-        await broker.stop()
-        return broker.exit_code
-
-    assert 128 + signal.SIGTERM == asyncio.run(scenario())  # Java's own way of saying that it heard
-
-
 def test_only_the_loopback_address_is_served(kafka):
     """Other machines cannot reach it: every listening socket of the broker's process is bound to 127.0.0.1."""
     sockets = set()
@@ -241,7 +234,7 @@ def test_paused_broker_is_seen_and_goes_on(tmp_path):
             broker.pause()
         finally:
             await broker.stop(grace_s=PATIENCE_S)
-        assert 128 + signal.SIGTERM == broker.exit_code  # even a paused one is asked before it is killed
+        assert ENDED_BY_ITSELF == broker.exit_code  # even a paused one is asked before it is killed
 
     asyncio.run(scenario())
 

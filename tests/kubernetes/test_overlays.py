@@ -32,7 +32,7 @@ def build(directory: Path) -> tuple[Resource, ...]:
     """Return what kustomize makes of a directory."""
     done = subprocess.run(["kustomize", "build", directory], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 @cache

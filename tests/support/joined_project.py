@@ -1,4 +1,7 @@
-"""A project with a split and a join, for tests with real workers: it counts the letters of the words of a name."""
+"""A project with a split and a join, for tests with real workers: it counts the letters of the words of a name.
+
+Tasks of another kind return what they were given.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from ebs import Context
 
-KIND = "words"
+KIND, ECHO = "words", "echo"
 JOINED = {"EBS_PROJECT": "joined_project", "EBS_RETRY_TIERS_S": "1"}
 """Settings of all processes that have it."""
 WORK_S = 0.02
@@ -53,3 +56,9 @@ def total(results: list[Counted], context: Context) -> dict[str, object]:
     """Put the words together again, and add their letters up."""
     note(context.task, context)
     return {"text": " ".join(one.word for one in results), "letters": sum(one.letters for one in results)}
+
+
+@project.task(ECHO)
+async def echo(task: Task, _context: Context) -> object:
+    """Return the content and the name of the task."""
+    return [task.content, task.name]

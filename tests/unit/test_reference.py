@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     """Return every page as the script makes it, in a process of its own: it forgets the settings of this one."""
     command = [sys.executable, "-c", PROGRAM, str(SCRIPT)]
     where = tmp_path_factory.mktemp("reference")
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=where, timeout=120)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=where, timeout=500)
     assert 0 == ran.returncode, ran.stderr
     return json.loads(ran.stdout)
 
