@@ -99,7 +99,15 @@ def load_handlers(settings: Settings) -> Handlers:
     if project is None:
         function = default_handler(settings.process_time)
         return Handlers(LoadedHandler("the default handler", function, mode_of(function), limits), {})
-    loaded = [_loaded(one, settings.project, limits, project) for one in project]
+    return handlers_of(project, settings.project, limits)
+
+
+def handlers_of(project: Project, spec: str, limits: RunLimits) -> Handlers:
+    """Return the functions of a project as handlers; `limits` hold for what has no policy of its own.
+
+    `spec` is how other processes find the project (EBS_PROJECT).
+    """
+    loaded = [_loaded(one, spec, limits, project) for one in project]
     by_role = {(one.role, one.kind): handler for one, handler in zip(project, loaded, strict=True)}
     by_kind = {kind: by_role.pop(("task", kind)) for role, kind in list(by_role) if role == "task"}
     default = by_kind.pop(ANY_KIND, None)
