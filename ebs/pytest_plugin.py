@@ -37,7 +37,10 @@ def ebs_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def ebs_arun(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Coroutine[Any, Any, ObjectRun]]:
-    """Do for tests that are `async def` what `ebs_run` does: write `await ebs_arun(project, kind, content)`."""
+    """Do what `ebs_run` does, for tests that are `async def`.
+
+    Write `await ebs_arun(project, kind, content)`.
+    """
     from ebs.testing import arun
 
     _use_defaults(monkeypatch)

@@ -53,13 +53,9 @@ def run(
 
     Raises `ObjectRefused` for what the API would refuse, `ProjectRefused` if functions do not fit together.
     """
-    running = arun(project, kind, content, tasks=tasks, name=name, object_id=object_id)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(running)
-    running.close()
-    raise RuntimeError("an event loop runs here already: write `await arun(...)` instead of `run(...)`")
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  # the public one raises where there is none
+        raise RuntimeError("an event loop runs here already: write `await arun(...)` instead of `run(...)`")
+    return asyncio.run(arun(project, kind, content, tasks=tasks, name=name, object_id=object_id))
 
 
 async def arun(

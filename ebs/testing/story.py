@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
+import traceback
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
+
+from ebs.start import FOLDER, PACKAGE, PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebs.testing.object_run import ObjectRun, TaskRun
 
+_OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
 _MAX_CHARS = 200
 _MAX_TASKS = 50
 
 
 def story_of(run: ObjectRun, *, stacks: bool = False) -> str:
-    """Return what happened: each task with its attempts, and the result. `stacks`: with the stack of the last error."""
+    """Return what happened: each task with its attempts, and the result.
+
+    `stacks`: if the object failed, the stack of the last error follows.
+    """
     return "\n".join(_lines(run, stacks=stacks))
+
+
+def plain_run(run: ObjectRun) -> Any:
+    """Return a run as what JSON can hold: all but the exceptions themselves."""
+    return _plain(run)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.name != "exception"}
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
@@ -30,7 +50,7 @@ def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
     if run.join is not None and run.join.error is None:
         yield f"result: {_short(run.result)}"
     if stacks and run.state != "FINISHED" and run.errors:
-        yield f"\n{run.errors[-1].stack.rstrip()}"
+        yield from _own_stack(run.errors[-1].exception)
 
 
 def _told(task: TaskRun, run: ObjectRun) -> Iterator[str]:
@@ -45,8 +65,17 @@ def _told(task: TaskRun, run: ObjectRun) -> Iterator[str]:
     if task.error is None and len(task.attempts) == 1:
         return
     for attempt in task.attempts:
-        what = "returned" if attempt.error is None else f"failed: {attempt.error}"
+        what = "returned" if attempt.error is None else "\n      ".join(f"failed: {attempt.error}".split("\n"))
         yield f"    attempt {attempt.number}, at {attempt.started_s:,.1f} s: {what}"
+
+
+def _own_stack(error: BaseException) -> Iterator[str]:
+    """Yield a stack from the user's first line on; nothing if no line of the user's is in it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
+    if frames is not None:
+        yield "\n" + "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
 def _count(number: int, noun: str) -> str:
