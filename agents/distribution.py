@@ -72,6 +72,10 @@ class Distributor:
         stream_time_ms = max(self._reached_ms(step, partition), self._newest_ms(batch, at_ms))
         self._stream_time_ms[partition] = stream_time_ms
         for record in batch.records:
+            if step.is_full:
+                # A few objects may have many large requests, which would not leave within one transaction's timeout.
+                step.leave(batch, record.offset)
+                break
             if self._tracing is not None and record.headers:
                 self._distribute_traced(self._tracing, step, record, stream_time_ms, at_ms)
                 continue

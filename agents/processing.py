@@ -1,9 +1,10 @@
 """The processors: competing workers that run a handler on each task.
 
 Reads: `task-requests`, the retry tiers (`agents.retries`), `control`. Writes: `task-events` (TASK_STARTED,
-TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), the retry tiers, `dead-letters`, `control` (the
-pause of a kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their
-object, as the request says; retries stay in their partition; a pause has the key of a person's.
+TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), `task-requests` (the tasks of a split), `objects`
+(what functions submit), users' topics (what functions send), the retry tiers, `dead-letters`, `control` (the pause of a
+kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their object, as the
+request says; retries stay in their partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that
 ends its workers is found by the third life of a worker (`owner_lives`) and dies, those beside it lose no attempt.
@@ -32,6 +33,7 @@ from app.errors import SettingsError, StepFailed
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
+from app.topics.output_topics import OutputTopic, read_output_topics
 from app.topics.retry_tiers import other_retry_topics
 
 _settings = load_settings()
@@ -60,6 +62,7 @@ if _settings.breaker_dead_share:
         min_count=_settings.breaker_min_tasks,
     )
 _lanes = WorkerLanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
+_output_topics: dict[str, OutputTopic] = {}
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
@@ -73,7 +76,18 @@ _engine = Engine(
     worker=app.worker_name,
     tracing=_attempt_tracing,
     dead_shares=_dead_shares,
+    output_topics=_output_topics,
 )
+
+
+async def _find_output_topics() -> None:
+    found = await read_output_topics(app.options.cluster, _settings.output_topics)
+    _output_topics.update(found)
+    limits = {name: topic.max_record_bytes for name, topic in found.items() if topic.max_record_bytes is not None}
+    app.transactions.topic_limits.record_bytes.update(limits)
+
+
+app.before_start(_find_output_topics)
 
 
 async def _former_tiers() -> list[str]:

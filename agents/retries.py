@@ -33,10 +33,8 @@ def register_retries(
     """Add the agent to the processing app; returns its ladder. `former_tiers` finds more topics, before the start."""
     ladder = RetryLadder(lanes, topics=topics, control=control)
     channel = app.input_of(*topics)
-    preflight = app.preflight
 
     async def prepare() -> None:
-        await preflight()
         others = await former_tiers()
         if others:
             text = "EBS_RETRY_TIERS_S no longer names %s: tasks that wait there are still processed"
@@ -44,7 +42,7 @@ def register_retries(
             ladder.add_tiers(others)
             app.read_also(channel, *others)
 
-    app.preflight = prepare
+    app.before_start(prepare)
 
     @app.agent(channel, name="retries")
     async def retries(stream: Any) -> None:

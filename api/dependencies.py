@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import Depends, Request
-from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from api.server.schemas import ProblemDocument
+from api.server.documented import reference_to
+from api.server.schemas import ObjectLinks, ProblemDocument
+from app.rules.timeline import name_of
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pydantic import BaseModel
 
     from api.redrive.bulk_redrive import BulkRedriver
     from api.redrive.redrive import Redriver
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from api.view.event_log import EventLog
     from api.view.metrics import SystemMetrics
     from api.view.statistics_updates import StatisticsUpdates
+    from api.view.task_history import TaskHistories
     from api.view.view import View
     from app.settings.settings import Settings
 
@@ -42,6 +42,7 @@ class Collaborators(NamedTuple):
     bulk_redriver: BulkRedriver
     closing: Closing
     events: EventLog
+    histories: TaskHistories
     updates: StatisticsUpdates
     streams: StreamLimits
     metrics: SystemMetrics
@@ -66,23 +67,26 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(msgspec.json.encode(content), status_code=status, headers=headers, media_type="application/json")
 
 
-def object_links(object_id: str) -> dict[str, str]:
+def object_links(object_id: str) -> ObjectLinks:
     """Return the links of an object."""
     path = f"/api/objects/{segment(object_id)}"
-    return {"self": path, "tasks": f"{path}/tasks", "events": f"{path}/events", "statistics": "/api/statistics"}
+    return ObjectLinks(path, f"{path}/tasks", f"{path}/events", "/api/statistics")
+
+
+def task_link(object_id: str, sequence: int) -> str:
+    """Return the link of a task of an object; without `/api` it is the link of its page."""
+    return f"/api/objects/{segment(object_id)}/tasks/{name_of(sequence)}"
 
 
 def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the OpenAPI document says of error answers."""
-    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}}
+    content = {"application/problem+json": {"schema": reference_to(ProblemDocument)}}
     return {status: {"description": _MEANING[status], "content": content} for status in statuses}
 
 
-def documented_body(
-    model: type[BaseModel | RequestBody], description: str, *, required: bool = False
-) -> dict[str, Any]:
+def documented_body(struct: type[RequestBody], description: str, *, required: bool = False) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that a route reads itself (`api.submit.body`)."""
-    content = {"application/json": {"schema": TypeAdapter(model).json_schema()}}
+    content = {"application/json": {"schema": reference_to(struct)}}
     return {"requestBody": {"required": required, "description": description, "content": content}}
 
 

@@ -33,6 +33,7 @@ from api.objects import cancel_task_routes as cancels
 from api.objects import event_routes as object_events
 from api.objects import read_routes as object_reads
 from api.objects import submit_routes as submits
+from api.objects import task_routes as one_task
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.letter_writer import KafkaLetterWriter, LetterWriter
 from api.redrive.redrive import Redriver
@@ -63,6 +64,7 @@ from api.view.liveness import ViewLiveness
 from api.view.metrics import system_metrics
 from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.statistics_updates import StatisticsUpdates
+from api.view.task_history import TaskHistories
 from api.view.view import View
 from app.errors import SettingsError
 from app.kafka.cluster import cluster_of
@@ -91,6 +93,7 @@ _ROUTERS = (
     objects.router,
     object_reads.router,
     object_events.router,
+    one_task.router,
     redrives.router,
     dead_letters.router,
     statistics.router,
@@ -155,6 +158,7 @@ def create_http_app(
         bulk_redriver,
         closing,
         events,
+        TaskHistories(events, settings.partitions),
         updates,
         StreamLimits(),
         system_metrics(view, clock_ms),
@@ -225,7 +229,7 @@ def _from_environment() -> FastAPI:
     )
     feed = ViewFeed(cluster, settings.own_data_dir, view, connect, clock_ms=epoch_ms)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
-    events = KafkaEvents(cluster, names.task_events)
+    events = KafkaEvents(cluster, names)
     letter_writer = KafkaLetterWriter(cluster, settings, view)
     watch = ViewLiveness(
         view,

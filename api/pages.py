@@ -29,6 +29,7 @@ from api.objects import list_page as objects
 from api.objects import object_page as one_object
 from api.objects import page_acts as object_acts
 from api.objects import submit_page as submit
+from api.objects import task_page as one_task
 from api.server import problems as documents
 from api.statistics import overview_page as overview
 from api.statistics import windows_page as windows
@@ -49,6 +50,7 @@ PAGES = (
     windows.PAGE,
     objects.PAGE,
     one_object.PAGE,
+    one_task.PAGE,
     workers.PAGE,
     retries.PAGE,
     dead_letters.PAGE,

@@ -46,6 +46,9 @@ TaskCountOrNone = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
 Role = Literal["split", "join"]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
+MAX_DEPTH = 1_000_000
+"""Of objects that submit one another, as the events can hold it; the setting `EBS_MAX_DEPTH` may be lower."""
+Depth = Annotated[int, Meta(ge=1, le=MAX_DEPTH)]
 
 
 class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,12 +59,20 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     content: msgspec.Raw = msgspec.field(default_factory=lambda: json_text.NULL)
 
 
+class Parent(msgspec.Struct, frozen=True, gc=False):
+    """Who submitted an object: a task of another object."""
+
+    object_id: ObjectId
+    task_id: TaskId
+
+
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
     """An object was submitted. An outside producer may leave out `id`, `kind`, `task_count` and `content`.
 
     `content` is any JSON value: the same for each of `task_count` tasks. With `items` instead of `task_count` each item
     is one task, with a content of its own. `payload_hash` is there where the client chose the id: what it asked for
-    (`app.rules.idempotency`).
+    (`app.rules.idempotency`). `parent` and `depth` are there where a task of another object submitted it: `depth`
+    counts the objects above it.
     """
 
     id: str = ""
@@ -73,6 +84,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     at_ms: Instant
     payload_hash: str | msgspec.UnsetType = msgspec.UNSET
     items: Annotated[list[ItemRecord], Meta(min_length=1, max_length=MAX_TASKS)] | msgspec.UnsetType = msgspec.UNSET
+    parent: Parent | msgspec.UnsetType = msgspec.UNSET
+    depth: Depth | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def asked_tasks(self) -> int | None:
@@ -99,6 +112,7 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     name: str | msgspec.UnsetType = msgspec.UNSET
     content: msgspec.Raw = json_text.NULL
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
+    depth: Depth | msgspec.UnsetType = msgspec.UNSET
     role: Role | msgspec.UnsetType = msgspec.UNSET
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
@@ -195,11 +209,18 @@ class _Failure(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
 
 
 class TaskFailed(_Failure, frozen=True, gc=False, tag="TASK_FAILED"):
-    """One attempt failed; `error` says why. TASK_RETRIED or TASK_DEAD follows."""
+    """One attempt failed; `error` says why. TASK_RETRIED or TASK_DEAD follows.
+
+    `stack_trace` is the end of it, bounded (`app.rules.dead_letters.MAX_EVENT_STACK_BYTES`).
+    """
+
+    stack_trace: str = ""
 
 
 class TaskRetried(_Failure, frozen=True, gc=False, tag="TASK_RETRIED"):
-    """A failed task waits for its next attempt."""
+    """A failed task waits for its next attempt, which is due at `due_at_ms`."""
+
+    due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskDead(_Failure, frozen=True, gc=False, tag="TASK_DEAD"):

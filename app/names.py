@@ -105,6 +105,21 @@ class Names:
         """The last word of each worker; one partition."""
         return self.of("workers")
 
+    def has_topic(self, name: str) -> bool:
+        """Return whether a topic is one of this system's own, whatever its settings: retry tiers and changelogs too."""
+        own = (
+            self.topics,
+            self.objects,
+            self.task_requests,
+            self.task_events,
+            self.object_events,
+            self.dead_letters,
+            self.control,
+            self.workers,
+        )
+        groups = tuple(self.group(role) for role in ROLES)
+        return name in own or self.retry_tier_s(name) is not None or name.startswith(groups)
+
     def retry_topic(self, delay_s: int) -> str:
         """Return the name of the retry tier that waits `delay_s` seconds."""
         return f"{self.task_requests}-retry-{delay_s}s"

@@ -1,15 +1,20 @@
-"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log."""
+"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log, outputs."""
 
 from __future__ import annotations
 
 import contextvars
 import logging
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ebs.errors import Reject
+from ebs.outputs import CLOSED, OutputRules, Outputs, new_object, new_record
 from ebs.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Context"]
 
@@ -17,6 +22,7 @@ MAX_PROGRESS_CHARS = 200
 """Of a progress message; more is cut off. In a process it must fit into one atomic write to a pipe."""
 
 _log = logging.getLogger("ebs.task")
+_ANYTHING = OutputRules()
 
 
 class ReportedProgress(NamedTuple):
@@ -62,6 +68,9 @@ class Context(msgspec.Struct, eq=False):
     Handlers that run in a thread look at it now and then. In a process it stays False: the process is killed instead.
     """
     last_progress: ReportedProgress | None = None
+    outputs: Outputs | None = None
+    """What the attempt has produced until now; None: nothing."""
+    rules: OutputRules = _ANYTHING
     within: contextvars.Context | None = None
     """Where the handler runs in, if somebody traces the task: its span is the current one there; not in a process."""
 
@@ -92,6 +101,63 @@ class Context(msgspec.Struct, eq=False):
 
         Only the last one is kept.
         """
-        # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task.
-        share = min(max(0.0, fraction), 1.0)
-        self.last_progress = ReportedProgress(share, message[:MAX_PROGRESS_CHARS], time.monotonic())
+        # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task. Converted here, because a
+        # `Decimal` or a message that is no text would fail the heartbeats of the whole worker.
+        share = float(min(max(0.0, fraction), 1.0))
+        self.last_progress = ReportedProgress(share, str(message)[:MAX_PROGRESS_CHARS], time.monotonic())
+
+    def submit(
+        self,
+        kind: str,
+        content: Any = None,
+        *,
+        tasks: int | Sequence[Any] | None = None,
+        name: str = "",
+        id: str | None = None,  # noqa: A002  # as in the API
+    ) -> str:
+        """Submit a new object, and return its id. It exists if this attempt finishes, and only then.
+
+        `tasks` is a number, or a list with the content of each task, or an `Item`; None: the kind's split or the
+        setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
+        already makes no second object. Raises `Reject` for what cannot be submitted, and says what to change.
+        """
+        outputs = self._open_outputs("context.submit")
+        new = new_object(
+            self.task,
+            len(outputs.objects),
+            kind=kind,
+            content=content,
+            tasks=tasks,
+            name=name,
+            object_id=id,
+            rules=self.rules,
+        )
+        outputs.submit(new)
+        return new.id
+
+    def send(
+        self,
+        topic: str,
+        key: str | bytes | None,
+        value: Any,
+        *,
+        headers: Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]] | None = None,
+    ) -> None:
+        """Send a record to a topic that EBS_OUTPUT_TOPICS names. It exists if this attempt finishes, and only then.
+
+        `value` is bytes, text (written as UTF-8), or what becomes JSON; None is a tombstone. The key decides the
+        partition, as in Java's clients. Raises `Reject` for what cannot be sent, and says what to change.
+        """
+        self._open_outputs("context.send").send(new_record(topic, key, value, headers, self.rules))
+
+    def close_outputs(self) -> Outputs | None:
+        """Return what the attempt has produced, now that it has returned; later calls are refused."""
+        outputs, self.outputs = self.outputs, CLOSED
+        return outputs
+
+    def _open_outputs(self, call: str) -> Outputs:
+        if self.cancelled:
+            raise Reject(f"{call}: the attempt is cancelled or over its time limit, so this would have no effect")
+        if self.outputs is None:
+            self.outputs = Outputs()
+        return self.outputs

@@ -23,7 +23,8 @@ class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
 
     `name` and content are those of the task's item; of its object, if that has no items. `task_id` is the same in every
     run. `sequence` counts the `task_count` tasks of an object from 0, `attempt` counts from 1. `at_ms` is when the task
-    was made (UTC epoch milliseconds). `redrive` says how often the task was redriven, if it was.
+    was made (UTC epoch milliseconds). `redrive` says how often the task was redriven, if it was. `depth` says
+    how many objects stand above this one, if a task of another object submitted it (`Context.submit`).
     """
 
     id: str
@@ -38,3 +39,4 @@ class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     name: str | msgspec.UnsetType = msgspec.UNSET
     content: Content = None  # type: ignore[assignment]  # of a request without content
     redrive: int | msgspec.UnsetType = msgspec.UNSET
+    depth: int | msgspec.UnsetType = msgspec.UNSET

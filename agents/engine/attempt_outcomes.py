@@ -3,7 +3,7 @@
 | the handler | events | the task |
 | --- | --- | --- |
 | begins | TASK_STARTED, once in all lives of the attempt | is open |
-| returns JSON | TASK_FINISHED | is done |
+| returns JSON | TASK_FINISHED, with what it has produced (`ebs.outputs`) | is done |
 | raises, attempts left | TASK_FAILED, TASK_RETRIED | waits on the retry ladder |
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
 | is cancelled by control | TASK_CANCELLED | is done |
@@ -29,7 +29,7 @@ from agents.failure_story import FailureStory, describe
 from app.errors import HandlerCrashed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.json_text import NULL
-from app.rules.dead_letters import message_of, type_name_of
+from app.rules.dead_letters import event_stack_of, message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from app.rules.outgoing import Outgoing
 from app.rules.retry_policy import GiveUp
@@ -38,10 +38,11 @@ from ebs.errors import Reject, Retry
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
+    from agents.engine.produced_records import ProducedRecords
     from agents.engine.split_outputs import SplitOutputs
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskEvent
@@ -61,12 +62,14 @@ class AttemptOutcomes:
         worker: str,
         clock_ms: Callable[[], int],
         splits: SplitOutputs,
+        produced: ProducedRecords,
         breaker: Breaker | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`draw` takes a number from a range: how long a retry waits within its tier."""
         self._lanes = lanes
         self._splits = splits
+        self._produced = produced
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
@@ -94,11 +97,14 @@ class AttemptOutcomes:
         """Keep the result; one that cannot be kept fails the attempt."""
         task = attempt.task
         now_ms = self._clock_ms()
-        more: Sequence[Outgoing] = ()
+        more: list[Outgoing] = []
         try:
             encoded = encode_result(result, attempt.loaded.limits.max_result_bytes)
             if task.role == "split":
                 more, encoded = self._splits.records(attempt, encoded, now_ms), NULL
+            outputs = attempt.context.close_outputs()
+            if outputs is not None:
+                more += self._produced.of(attempt, outputs, now_ms)
         except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
             self.fail(attempt, error)
             return
@@ -138,21 +144,24 @@ class AttemptOutcomes:
         said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
         times = (now_ms, self._worker, attempt.wait_ms, attempt.spent_ms())
         details = (*attempt.common, *times, said, task.redrive, error_type, alike, task.role)
-        cause, again, wait_s = error, None, 0.0
+        cause, again, due_at_ms = error, None, now_ms
         if not isinstance(decision, GiveUp):
             cause, again = self._next_attempt(attempt, decision, now_ms, error, said)
-            wait_s = (decision.due_at_ms - now_ms) / 1_000
+            due_at_ms = decision.due_at_ms
         pause = None
-        failed = self._event(attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details))
+        failed = self._event(
+            attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details, event_stack_of(error))
+        )
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
             record = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
         else:
-            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details))
+            event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details, due_at_ms))
             record = again
             text = "%s failed, the next one is due in %.1f s: %s"
+            wait_s = (due_at_ms - now_ms) / 1_000
             self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
         outgoing = (failed, event, record)
         self._lanes.ends.add(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))

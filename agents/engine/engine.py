@@ -26,12 +26,13 @@ from agents.engine.breaker import Breaker
 from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
 from agents.engine.pool import Pool
+from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
 from agents.engine.split_outputs import SplitOutputs
 from app.errors import HandlersStuck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_tracing import AttemptTracing
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
     from app.streaming.batching import RecordBatch
+    from app.topics.output_topics import OutputTopic
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Engine:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
         dead_shares: DeadShares | None = None,
+        output_topics: Mapping[str, OutputTopic] | None = None,
         max_backlog: int | None = None,
     ) -> None:
         self._lanes = lanes
@@ -102,6 +105,12 @@ class Engine:
                 partition_count=partition_count,
                 max_task_count=max_tasks_per_object,
                 spread=not one_at_a_time_by_object,
+            ),
+            produced=ProducedRecords(
+                lanes.names,
+                partition_count=partition_count,
+                output_topics={} if output_topics is None else output_topics,
+                check_size=lanes.check_size,
             ),
             breaker=self.breaker,
         )

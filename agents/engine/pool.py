@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.execution.executor import Executor
-    from agents.execution.loading import Handlers
+    from agents.execution.loading import Handlers, LoadedHandler
+    from app.events import TaskCreated
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Pool:
         now_s = time.perf_counter()
         # What runs apart waits for a process as long as it takes, and has a limit of its own.
         return any(
-            attempt.began_at_s + attempt.context.time_limit_s + _OVERDUE_S < now_s
+            attempt.began_at_s + attempt.loaded.limits.time_limit_s + _OVERDUE_S < now_s
             for attempt in self.running - self._apart
         )
 
@@ -115,13 +116,14 @@ class Pool:
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin
-        attempt = begin(ready, max(0, now_ms - since_ms), Context(task, loaded.limits.time_limit_s), loaded)
+        attempt = begin(ready, max(0, now_ms - since_ms), _context_of(task, loaded), loaded)
         is_new = self._outcomes.start(attempt, now_ms)
         if attempt.lane.careful:
             apart = not is_new and attempt.lane.runs_apart and loaded.address is not None
             if apart:
                 log.info("%s was running when a worker died: it runs in a process of its own", describe(task))
                 self._apart.add(attempt)
+                attempt.loaded = loaded.without_own_backoff()
             # If it ends this worker, the next one must know that it ran.
             self._begin(attempt, self._run(attempt, self._outcomes.note(attempt), apart=apart))
             return
@@ -210,9 +212,13 @@ class Pool:
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         try:
             self._outcomes.fail(attempt, error)
-        except Exception as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
+        except BaseException as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
             said = f"an error of type {type(error).__name__} cannot be told ({type(broken).__name__})"
             self._outcomes.fail(attempt, HandlerError(said))
+
+
+def _context_of(task: TaskCreated, loaded: LoadedHandler) -> Context:
+    return Context(task, loaded.limits.time_limit_s, rules=loaded.limits.outputs)
 
 
 def _worked_inline(attempt: Attempt) -> object:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agents.failure_story import describe
 from app.rules.worker_heartbeats import MAX_RUNNING_SHOWN, RunningTask, WorkerFigures
+from ebs.context import ReportedProgress
 
 if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
@@ -67,6 +68,6 @@ def _age_ms(attempt: Attempt, now_s: float) -> int:
 def _describe(attempt: Attempt, now_s: float) -> RunningTask:
     said = attempt.context.last_progress
     age_ms = _age_ms(attempt, now_s)
-    if said is None:
+    if not isinstance(said, ReportedProgress):  # a handler can put anything there
         return RunningTask(attempt.task.task_id, age_ms)
     return RunningTask(attempt.task.task_id, age_ms, said.fraction, said.message)

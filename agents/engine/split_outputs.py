@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.events import ItemRecord, encode
+from app.rules.distribution import MAX_COPIED_BYTES
 from app.rules.new_tasks import Owner, named_contents, tasks_of
 from app.rules.outgoing import Outgoing
 from ebs.errors import Reject
@@ -38,9 +39,17 @@ class SplitOutputs:
                 f"the split {attempt.loaded.name} returned {count:,} items, at most {self._max_task_count:,} are "
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
+        contents = named_contents(found, split.name)
+        copied_bytes = sum(len(name or "") + len(content) for name, content in contents)
+        if copied_bytes > MAX_COPIED_BYTES:
+            raise Reject(
+                f"the {count:,} items of the split {attempt.loaded.name} have {copied_bytes:,} bytes with their names, "
+                f"at most {MAX_COPIED_BYTES:,} are allowed: an item without a name has that of the object, so give the "
+                "items shorter ones"
+            )
         made = tasks_of(
-            Owner(split.object_id, split.object_partition, split.kind),
-            named_contents(found, split.name),
+            Owner(split.object_id, split.object_partition, split.kind, split.depth),
+            contents,
             partition_count=self._partition_count,
             spread=self._spread,
             joins=attempt.loaded.joins,

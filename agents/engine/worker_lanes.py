@@ -259,6 +259,9 @@ class WorkerLanes:
         for (_topic, number), lane in self._lanes.items():
             if not lane.changed or step.partition(number) is not lane.partition:
                 continue
+            if step.is_full:
+                self._changed.set()
+                break
             sent_count = len(lane.outbox)
             noted, lane.noted = lane.noted, []
             if not lane.collect(step, self._crowded_bytes):

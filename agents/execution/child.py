@@ -28,6 +28,7 @@ from app.errors import HandlerCrashed, SettingsError, TimeLimitExceeded
 from app.events import TaskCreated
 from app.rules.dead_letters import message_of
 from app.rules.stack_trace import stack_trace_of
+from app.rules.submitted import WorkerOutputRules
 from app.settings.project import load_project
 from app.telemetry.log_format import LOG_FORMAT
 from ebs.context import Context
@@ -35,6 +36,8 @@ from ebs.context import Context
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
+
+    from ebs.outputs import Outputs
 
 _MAX_PICKLED_BYTES = 1_048_576
 """Of an error on its way to the worker."""
@@ -55,13 +58,15 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     task: TaskCreated
     time_limit_s: float
     max_result_bytes: int
+    rules: WorkerOutputRules
     is_async: bool = False
 
 
 class Answer(NamedTuple):
-    """The result as JSON; or the error: pickled (empty if it cannot be), and in words."""
+    """The result as JSON, and what else was produced; or the error: pickled (empty if it cannot be), and in words."""
 
     result: bytes = b""
+    outputs: Outputs | None = None
     pickled_error: bytes = b""
     error_text: str = ""
     stack_trace: str = ""
@@ -128,11 +133,11 @@ def run_handler(encoded_call: bytes) -> Answer:
     """Run a handler; never raises."""
     try:
         call = _decode_call(encoded_call)
-        context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), run_id=call.run_id)
+        context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), rules=call.rules, run_id=call.run_id)
         result = find(call.address)(call.task, context)
         if call.is_async:
             result = _result_of(result, call)
-        return Answer(result=bytes(encode_result(result, call.max_result_bytes)))
+        return Answer(bytes(encode_result(result, call.max_result_bytes)), context.close_outputs())
     # Even SystemExit: whatever a handler raises is an answer.
     except BaseException as error:  # noqa: BLE001
         return _answer_of(error)
@@ -179,7 +184,7 @@ def _answer_of(error: BaseException) -> Answer:
             pickle.loads(pickled)  # noqa: S301  # written in the line above
     except BaseException:  # noqa: BLE001  # an error class is anybody's code
         pickled = b""
-    return Answer(b"", pickled, text, stack_trace_of(error))
+    return Answer(b"", None, pickled, text, stack_trace_of(error))
 
 
 def _tell(news: News) -> None:

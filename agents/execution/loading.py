@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,10 +15,11 @@ import msgspec
 from agents.execution.default_handler import default_handler
 from app.rules.kinds import why_unhandled
 from app.rules.retry_policy import RetryPolicy
-from app.settings.project import load_project, project_of
+from app.rules.submitted import WorkerOutputRules
+from app.settings.project import handled_kinds, load_project, project_of
 from ebs.errors import Reject
 from ebs.function import Role, mode_of
-from ebs.pieces import MAX_SPLIT_BYTES, pieces_of
+from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of_split
 from ebs.project import ANY_KIND
 from ebs.task import Task
 
@@ -41,6 +42,7 @@ class RunLimits(NamedTuple):
     time_limit_s: float
     max_result_bytes: int
     retry: RetryPolicy
+    outputs: WorkerOutputRules = WorkerOutputRules()
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +68,12 @@ class LoadedHandler:
     joins: bool = False
     """Of a split: whether the results of the tasks are joined."""
 
+    def without_own_backoff(self) -> LoadedHandler:
+        """Return it without a function of the user's that would run in the worker itself."""
+        if not callable(self.limits.retry.backoff):
+            return self
+        return replace(self, limits=self.limits._replace(retry=self.limits.retry._replace(backoff=None)))
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -79,7 +87,7 @@ class Handlers:
         """Return what runs a task."""
         if task.role is msgspec.UNSET:
             return self.by_kind.get(task.kind, self.default)
-        return self.by_role.get((task.role, task.kind)) or self.default
+        return self.by_role.get((task.role, task.kind)) or _gone(task.role, self.default.limits)
 
     def for_kind(self, kind: str) -> LoadedHandler:
         """Return what runs the tasks of a kind that have no role."""
@@ -120,7 +128,14 @@ def limits_of(settings: Settings) -> RunLimits:
     """Return what holds for a function without a policy of its own."""
     max_age_ms = round(settings.max_task_age_h * 3_600_000)
     retry = RetryPolicy(settings.retry_tiers_s, settings.max_attempts, max_age_ms)
-    return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry)
+    outputs = WorkerOutputRules(
+        kinds=handled_kinds(settings),
+        max_depth=settings.max_depth,
+        tasks_per_object=settings.tasks_per_object,
+        max_tasks_per_object=settings.max_tasks_per_object,
+        output_topics=frozenset(settings.output_topics),
+    )
+    return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry, outputs)
 
 
 @functools.cache
@@ -142,12 +157,12 @@ def as_handler(function: Function) -> Handler:
         if not is_split:
             return await returned
         if inspect.isasyncgen(returned):
-            return pieces_of([one async for one in returned], name)
-        return pieces_of(await returned, name)
+            return await pieces_from(returned, f"the split {name}")
+        return pieces_of_split(await returned, name)
 
     def plain(request: TaskCreated, context: Context) -> Any:
         returned = call(read(function, request, context), context)
-        return pieces_of(returned, name) if is_split else returned
+        return pieces_of_split(returned, name) if is_split else returned
 
     return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
 
@@ -178,6 +193,7 @@ def _task_of(request: TaskCreated, content: Any) -> Task:
         request.name,
         content,
         request.redrive,
+        request.depth,
     )
 
 
@@ -189,10 +205,23 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
         policy.time_limit_s or limits.time_limit_s,
         MAX_SPLIT_BYTES if function.role == "split" else result_bytes,
         RetryPolicy(retry.tiers_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
+        limits.outputs,
     )
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
     return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
+
+
+def _gone(role: Role, limits: RunLimits) -> LoadedHandler:
+    """Return what rejects a split or a join whose function went with a change of the project."""
+
+    def reject(request: TaskCreated, _context: Context) -> object:
+        raise Reject(
+            f"this worker's project has no {role} for kind {request.kind}, but it had one when the object was "
+            f'submitted: put @project.{role}("{request.kind}") back, then redrive the task'
+        )
+
+    return LoadedHandler(f"no {role}", reject, "inline", limits)
 
 
 def _rejecting(kinds: Collection[str]) -> Handler:

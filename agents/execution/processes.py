@@ -101,6 +101,7 @@ class HandlerProcesses:
                 task,
                 context.time_limit_s,
                 limit_bytes,
+                loaded.limits.outputs,
                 is_async,
             )
         )
@@ -111,6 +112,7 @@ class HandlerProcesses:
             del self._contexts[run_id]
         if answer.error_text:
             _raise_error(answer)
+        context.outputs = answer.outputs
         return msgspec.Raw(answer.result)
 
     async def close(self) -> None:

@@ -101,8 +101,8 @@ class HandlerThreads:
             self._let_go(1)
         if run.abandoned:
             self.abandoned_running_count -= 1
-            log.info("the abandoned thread of task %s has ended", run.context.task.task_id)
             self._on_freed()
+            log.info("the abandoned thread of task %s has ended", run.context.task.task_id)
         elif not run.ended.done():
             run.ended.set_result(outcome)
 

@@ -12,7 +12,7 @@ from api.control.worker_routes import living_workers
 from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms
 from api.server import problems
 from api.server.schemas import Kind
-from api.submit.struct_body import read_struct
+from api.submit.body import read_struct
 from api.view.answers import describe_view
 from app.names import PROCESSING
 from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency

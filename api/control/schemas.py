@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from msgspec import Meta
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.server.documented import Documented, RequestBody, field_of
-from api.server.schemas import EpochMs, Kind, ObjectLinks, ViewAnswer
+from api.server.schemas import EpochMs, Kind, ViewAnswer
 from app import events
 from app.rules.commands import Concurrency, PerS
 from app.rules.worker_heartbeats import Heartbeat
@@ -19,7 +18,6 @@ _REASON = Meta(max_length=500, description="Shown to people, and written to the 
 
 Worker = Annotated[str, _WORKER, field_of(_WORKER)]
 Reason = Annotated[str, _REASON, field_of(_REASON)]
-TaskId = Annotated[str, field_of(*events.TaskId.__metadata__)]
 
 
 class PauseAsked(RequestBody, frozen=True):
@@ -48,16 +46,14 @@ class ConcurrencyAsked(RequestBody, frozen=True):
     worker: Annotated[Worker | None, Meta(description="Default: all workers without a number of their own")] = None
 
 
-class CancelAsked(BaseModel):
+class CancelAsked(RequestBody, frozen=True):
     """One task, or all tasks of a kind (or of all kinds) that were created before an instant."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    task_id: TaskId | None = None
+    task_id: events.TaskId | None = None
     kind: Kind | None = None
-    created_before_ms: int | None = Field(
-        None, ge=0, description="UTC epoch milliseconds, exclusive. With a kind the default is now"
-    )
+    created_before_ms: Annotated[
+        events.Instant | None, Meta(description="UTC epoch milliseconds, exclusive. With a kind the default is now")
+    ] = None
     reason: Reason = ""
 
 
@@ -118,15 +114,6 @@ class CommandAccepted(Documented, frozen=True, kw_only=True):
     ]
     warnings: Annotated[list[str], Meta(description="Likely mistakes, such as a kind that no task has")]
     control: InForce
-
-
-class CancelAccepted(BaseModel):
-    """Kafka has stored the cancel: waiting tasks of the object never start, and running ones are cancelled."""
-
-    id: str
-    status: Literal["CANCELLING"]
-    seen: bool
-    links: ObjectLinks
 
 
 class WorkerList(Documented, frozen=True):

@@ -37,6 +37,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "sentence": lambda text: text[:1].upper() + text[1:],
         "segment": segment,
+        "page": lambda link: link.removeprefix("/api"),
         "number": words.number,
         "rate": words.rate,
         "duration": words.duration,

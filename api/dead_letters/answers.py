@@ -18,8 +18,8 @@ from api.dead_letters.schemas import (
     RunAnswer,
     RunLinks,
 )
-from api.dependencies import object_links
-from app.events import DECODE_ERRORS
+from api.dependencies import object_links, task_link
+from app.events import DECODE_ERRORS, parse_task_id
 from app.rules.dead_letters import MESSAGE_HEADER, STACK_TRACE_HEADER
 from app.rules.letter_acts import LetterState
 
@@ -60,7 +60,7 @@ def describe_letter(letter_id: LetterId, summary: LetterSummary) -> LetterAnswer
             )
             for done in summary.acts
         ],
-        links=letter_links(letter_id, summary.object_id or None),
+        links=letter_links(letter_id, summary.object_id or None, summary.task_id),
     )
 
 
@@ -77,10 +77,12 @@ def describe_fully(letter_id: LetterId, summary: LetterSummary, letter: DeadLett
     )
 
 
-def letter_links(letter_id: LetterId, object_id: str | None) -> LetterLinks:
+def letter_links(letter_id: LetterId, object_id: str | None, task_id: str | None = None) -> LetterLinks:
     """Return the links of a letter."""
-    tasks = None if object_id is None else object_links(object_id)["tasks"]
-    return LetterLinks(f"{PATH}/{letter_id}", tasks)
+    tasks = None if object_id is None else object_links(object_id).tasks
+    parsed = parse_task_id(task_id or "")
+    task = None if parsed is None or parsed[0] != object_id else task_link(*parsed)
+    return LetterLinks(f"{PATH}/{letter_id}", tasks, task)
 
 
 def describe_groups(groups: Groups) -> GroupAnswer:

@@ -13,7 +13,7 @@ from api.dependencies import Parts, documented_body, documented_problems, json_r
 from api.redrive.bulk_redrive import RunUnderWay
 from api.redrive.redrive import written
 from api.server import problems
-from api.submit.struct_body import read_struct
+from api.submit.body import read_struct
 from app.rules.letter_filter import CONDITIONS, LetterFilter, filter_from
 
 if TYPE_CHECKING:

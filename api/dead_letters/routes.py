@@ -11,7 +11,7 @@ from api.dead_letters import schemas
 from api.dead_letters.answers import describe_fully, describe_groups, describe_letter, letter_links
 from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms
 from api.server import problems
-from api.submit.struct_body import read_struct
+from api.submit.body import read_struct
 from api.view.answers import describe_view
 from api.view.dead_letters import parse_position, position_text
 from app.rules.letter_acts import LetterId, parse_letter_id
@@ -76,7 +76,7 @@ async def redrive_letter(letter_id: str, request: Request, parts: Parts) -> Resp
     payload = (await read_struct(request, parts.settings.max_body_bytes, schemas.LetterEdit)).payload
     edit = None if payload is msgspec.UNSET else bytes(payload)
     plan = (await parts.redriver.redrive(_parse(letter_id), client_of(request), edit)).plan
-    links = letter_links(_parse(letter_id), plan.object_id)
+    links = letter_links(_parse(letter_id), plan.object_id, plan.task_id)
     answer = schemas.RedriveAccepted(letter_id, "REDRIVEN", plan.redrive, plan.task_id, plan.object_id, links)
     return json_response(answer, 202)
 

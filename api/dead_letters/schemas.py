@@ -91,10 +91,11 @@ class ActAnswer(Documented, frozen=True):
 
 
 class LetterLinks(Documented, frozen=True):
-    """Links; `tasks` lists the tasks of the object, null if the object is not known."""
+    """Links to the letter, to the tasks of its object, and to its task. null: the letter is not of a task."""
 
     self: str
     tasks: str | None
+    task: str | None
 
 
 class LetterAnswer(Documented, frozen=True, kw_only=True):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
+from msgspec.structs import asdict, astuple
 
 from api.dependencies import now_ms, object_links
+from api.objects.schemas import DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
 from api.server import problems
 from app.events import parse_task_id
 from app.rules.ledger_descriptions import describe_object, describe_task
@@ -14,6 +17,8 @@ from app.rules.ledger_rows import ObjectRow
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
+    from api.objects.schemas import WaitAnswer
+    from api.server.schemas import ViewAnswer
     from api.view.object_list import Listed
     from api.view.view import Found
     from app.rules.results import ResultRow
@@ -41,43 +46,69 @@ def row_of(found: Found) -> ObjectRow:
     return ObjectRow(kind=record.kind, task_count=record.asked_tasks or 0, created_at_ms=record.at_ms)
 
 
-def describe_found(object_id: str, found: Found) -> dict[str, Any]:
-    """Return an object as people read it."""
+def describe_found(
+    object_id: str, found: Found, *, joined: bytes, children_count: int, wait: WaitAnswer | None, view: ViewAnswer
+) -> ObjectDetail:
+    """Return an object with what its join returned, empty if there is nothing."""
     record = found.record
-    return {
+    parent = None if record is None or record.parent is msgspec.UNSET else ParentAnswer(*astuple(record.parent))
+    return ObjectDetail(
         **describe_object(object_id, row_of(found)),
-        "name": None if record is None else record.name,
-        "content": None if record is None else record.content,
-        "links": object_links(object_id),
-    }
+        name=None if record is None else record.name,
+        content=None if record is None else record.content,
+        parent=parent,
+        children_count=children_count,
+        links=_detail_links(object_id, parent),
+        result=_raw(joined),
+        wait=wait,
+        view=view,
+    )
 
 
-def describe_listed(listed: Listed) -> dict[str, Any]:
-    """Return an object as it stands in a list."""
-    return {
-        **describe_object(listed.object_id, listed.row),
-        "name": listed.name,
-        "created_at_ms": listed.created_at_ms,
-        "links": object_links(listed.object_id),
-    }
+def _detail_links(object_id: str, parent: ParentAnswer | None) -> DetailLinks:
+    of_parent = None if parent is None else object_links(parent.object_id).self
+    children = f"/api/objects?{urlencode({'parent': object_id})}"
+    return DetailLinks(**asdict(object_links(object_id)), parent=of_parent, children=children)
 
 
-def describe_task_of(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
-    """Return a task as people read it."""
-    returned = msgspec.Raw(result.result) if result.result else None
-    return {**describe_task(object_id, row, sequence, result), "result": returned}
+def describe_listed(listed: Listed) -> ListedObject:
+    """Return an object as an entry of a list."""
+    described = describe_object(listed.object_id, listed.row) | {"created_at_ms": listed.created_at_ms}
+    return ListedObject(**described, name=listed.name, links=object_links(listed.object_id))
 
 
-NOT_RUNNING = {"progress": None, "message": None, "worker": None}
+def describe_task_of(
+    object_id: str, row: ObjectRow, sequence: int, result: ResultRow, running: RunningTask | None
+) -> TaskAnswer:
+    """Return a task; with its progress, message and worker if it runs."""
+    return TaskAnswer(
+        **describe_task(object_id, row, sequence, result),
+        result=_raw(result.result),
+        **(running or NOT_RUNNING)._asdict(),
+    )
 
 
-def running_tasks(parts: Collaborators, object_id: str) -> dict[int, dict[str, Any]]:
-    """Return by sequence what workers said last of an object's tasks, as far as they tell: of the longest running."""
-    told: dict[int, dict[str, Any]] = {}
+def _raw(result: bytes) -> msgspec.Raw | None:
+    return msgspec.Raw(result) if result else None
+
+
+class RunningTask(NamedTuple):
+    """What a task's worker said last of it; None if it does not run."""
+
+    progress: float | None
+    message: str | None
+    worker: str | None
+
+
+NOT_RUNNING = RunningTask(None, None, None)
+
+
+def running_tasks(parts: Collaborators, object_id: str) -> dict[int, RunningTask]:
+    """Return an object's running tasks by sequence, as far as workers tell: a heartbeat names the longest running."""
+    told: dict[int, RunningTask] = {}
     for heard in parts.view.workers.alive(now_ms(parts)):
         for task in heard.heartbeat.running:
             parsed = parse_task_id(task.task_id)
             if parsed is not None and parsed[0] == object_id:
-                worker = heard.heartbeat.worker
-                told[parsed[1]] = {"progress": task.progress, "message": task.message or None, "worker": worker}
+                told[parsed[1]] = RunningTask(task.progress, task.message or None, heard.heartbeat.worker)
     return told

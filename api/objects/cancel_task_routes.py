@@ -9,7 +9,7 @@ from api.control.answers import put
 from api.dependencies import Collaborators, Parts, documented_body, documented_problems, now_ms
 from api.objects.answers import find_object, row_of
 from api.server import problems
-from api.submit.body import read_body
+from api.submit.body import read_struct
 from app.events import parse_task_id
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel, CommandKey, Family
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/control", tags=["control"])
 )
 async def cancel(request: Request, parts: Parts) -> Response:
     """Cancel waiting and running tasks; ended tasks stay as they are. `DELETE /api/objects/{id}` cancels an object."""
-    asked = await read_body(request, parts.settings.max_body_bytes, schemas.CancelAsked)
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.CancelAsked)
     if asked.task_id is not None:
         if asked.kind is not None or asked.created_before_ms is not None:
             raise problems.invalid([{"detail": "A task needs no filter: leave out the others", "pointer": "#/task_id"}])

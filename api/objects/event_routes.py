@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.dependencies import Collaborators, Parts, documented_problems, json_response, now_ms, object_links
-from api.objects import schemas as object_schemas
+from api.objects import schemas
 from api.objects.answers import find_object
 from api.objects.event_story import Place, Story, Told, parse_place
 from api.server import problems
@@ -39,7 +39,7 @@ _DOCUMENTED = {
 
 @router.get(
     f"/{OBJECT_ID}/events",
-    response_model=object_schemas.EventPage,
+    response_model=schemas.EventPage,
     responses=_DOCUMENTED,
     summary="List or stream the events of an object",
 )
@@ -90,20 +90,22 @@ async def _list(story: Story, parts: Collaborators, limit: int) -> Response:
     listed = told[:limit]
     complete = len(listed) == len(told) and size_bytes <= _MAX_LIST_BYTES
     next_after = None if complete else listed[-1].place.text()
-    path = object_links(story.object_id)["events"]
-    answer = {
-        "object_id": story.object_id,
-        "state": story.state,
-        "ended": story.ended,
-        "events": [_listed(one) for one in listed],
-        "next_after": next_after,
-        "links": {"self": path, "next": None if next_after is None else f"{path}?after={next_after}&limit={limit}"},
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
+    path = object_links(story.object_id).events
+    following = None if next_after is None else f"{path}?after={next_after}&limit={limit}"
+    answer = schemas.EventPage(
+        object_id=story.object_id,
+        state=story.state,
+        ended=story.ended,
+        events=[_listed(one) for one in listed],
+        next_after=next_after,
+        links=schemas.PageLinks(path, following),
+        view=describe_view(parts.view, now_ms(parts)),
+    )
     return json_response(answer)
 
 
-def _listed(told: Told) -> dict[str, object]:
+def _listed(told: Told) -> Any:
+    """Return an event with all its fields; `schemas.EventOfObject` has those that every event has."""
     fields: dict[str, object] = msgspec.json.decode(told.data)
     return {"event_id": told.place.text(), **fields}
 

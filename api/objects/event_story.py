@@ -16,10 +16,11 @@ from msgspec import UNSET
 
 from api.objects.answers import row_of
 from api.view.event_log import Begin
+from api.view.event_range import range_of
 from app.events import DECODE_ERRORS, decode_task_event, encode
 from app.json_text import NULL
 from app.rules.ledger import apply_task_event
-from app.rules.ledger_rows import ObjectRow, mark_count_of
+from app.rules.ledger_rows import ObjectRow, all_tasks, mark_count_of
 from app.rules.ledger_states import ENDED_OBJECT_STATES, ObjectState, state_of_object
 from app.rules.tally import Tally
 
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 
 _CREATED_TOPIC = "objects"
 _TASKS_TOPIC = "task-events"
-_CLOCK_SLACK_MS = 1_000
-"""The first task's instant and its record's are of one clock, which NTP may turn back a little."""
-_CLOCKS_DIFFER_MS = 60_000
-_LATE_MS = 600_000
-"""No event comes later than this after the end of an object."""
 _MAX_OFFSET_DIGITS = 18
 
 
@@ -137,17 +133,9 @@ class Story:
 
     def _range(self) -> tuple[Begin, int | None]:
         """Return where the object's events begin, and after which instant there are none."""
-        tasks = self._row.tasks
-        until_ms = None
-        if self._marks_left is not None:
-            until_ms = max((max(task.started_at_ms, task.ended_at_ms) for task in tasks), default=0) + _LATE_MS
-        elif self._after is not None and self._after.offset is not None:
+        if self._marks_left is None and self._after is not None and self._after.offset is not None:
             return Begin(offset=self._after.offset + 1), None
-        created_at_ms = min((task.created_at_ms for task in tasks if task.created_at_ms), default=0)
-        if created_at_ms:
-            return Begin(at_ms=max(0, created_at_ms - _CLOCK_SLACK_MS)), until_ms
-        # Nobody has counted a task yet: the clock that made the object is another one.
-        return Begin(at_ms=max(0, min(self._row.created_at_ms, self._now_ms) - _CLOCKS_DIFFER_MS)), until_ms
+        return range_of(all_tasks(self._row), self._row, self._now_ms, ended=self._marks_left is not None)
 
 
 def type_of(value: bytes) -> str:

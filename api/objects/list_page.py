@@ -9,7 +9,7 @@ from api.dashboard.site import Asked, Page
 from app.rules.ledger_states import ObjectState
 
 _LIMIT = 50
-_FILTERS = ("state", "kind", "created_after", "limit")
+_FILTERS = ("state", "kind", "parent", "created_after", "limit")
 SPANS = (("", "any time"), ("15m", "last 15 min"), ("1h", "last hour"), ("1d", "last day"))
 _SPAN_MS = {"15m": 900_000, "1h": 3_600_000, "1d": 86_400_000}
 
@@ -27,7 +27,8 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": answer,
         "objects": answer["objects"],
-        "tabs": _tabs(answer["counts"], kept),
+        # The counts are those of all objects.
+        "tabs": [] if "parent" in kept else _tabs(answer["counts"], kept),
         "kinds": asked.kinds,
         "wanted": kept,
         "spans": SPANS,

@@ -1,36 +1,27 @@
-"""One object: its tasks on a line of time."""
+"""One object: its split, its tasks and its join on a line of time."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from api.dashboard import words
 from api.dashboard.inside import Refused, path_of
 from api.dashboard.site import Asked, Page
+from api.objects.timeline_drawing import segments_of
 from api.server.paths import OBJECT_ID
+from app.events import MAX_TASKS
 from app.rules.ledger_states import ENDED_OBJECT_STATES
-from app.rules.timeline import TaskTimes, What, spans_of
+from app.rules.timeline import TaskTimes, name_of, order_of, spans_of
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100
 _MOST_PAGES = 10
 """Ten thousand tasks without results, or some 40 MiB of results: more is no page."""
 _SHOWN_EVENTS = 500
-_WIDTH = 1_000.0
-_LEAST_WIDTH = 3.0
 _WORKED = frozenset({"TASK_FINISHED", "TASK_FAILED"})
-
-
-class Segment(NamedTuple):
-    """A stretch of a task's bar."""
-
-    x: float
-    width: float
-    part: str
-    told: str
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
@@ -43,9 +34,9 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": answer,
         "object": answer,
-        "tasks": [{**task, "segments": segments_of(task, begin_ms, end_ms, asked.now_ms)} for task in tasks],
+        "tasks": [_drawn(task, begin_ms, end_ms, asked.now_ms) for task in tasks],
         "shows_all": everything,
-        "hidden_count": max(0, answer["tasks_total"] - len(tasks)) if tasks else 0,
+        "hidden_count": max(0, answer["tasks_total"] - sum(task["role"] == "task" for task in tasks)) if tasks else 0,
         "begin_ms": begin_ms,
         "end_ms": end_ms,
         "has_ended": answer["state"] in ENDED_OBJECT_STATES,
@@ -53,16 +44,26 @@ async def _load(asked: Asked) -> dict[str, Any]:
 
 
 async def _tasks_of(asked: Asked, object_id: str, *, everything: bool) -> list[dict[str, Any]]:
-    """Return the first tasks, or those of all pages that make a page for people."""
+    """Return the first tasks, or those of all pages that make a page for people, and all that have a role."""
     path = path_of("objects", object_id, "tasks")
-    page = await asked.inside.get(path, limit=_TASKS_A_PAGE if everything else _SHOWN_TASKS)
+    limit = _TASKS_A_PAGE if everything else _SHOWN_TASKS
+    page, with_role = await asyncio.gather(
+        asked.inside.get(path, limit=limit), asked.inside.get(path, limit=_SHOWN_TASKS, cursor=MAX_TASKS)
+    )
     tasks: list[dict[str, Any]] = page["tasks"]
     for _ in range(_MOST_PAGES - 1 if everything else 0):
         if page["next_cursor"] is None:
             break
         page = await asked.inside.get(path, limit=_TASKS_A_PAGE, cursor=page["next_cursor"])
         tasks += page["tasks"]
-    return tasks
+    by_sequence = {task["sequence"]: task for task in [*tasks, *with_role["tasks"]]}
+    return [by_sequence[sequence] for sequence in sorted(by_sequence, key=order_of)]
+
+
+def _drawn(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> dict[str, Any]:
+    spans = spans_of(msgspec.convert(task, TaskTimes), now_ms)
+    segments = segments_of(spans, task["state"], begin_ms, end_ms, now_ms)
+    return {**task, "task_name": name_of(task["sequence"]), "segments": segments}
 
 
 async def _load_events(asked: Asked) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def _details_of(event: dict[str, Any]) -> list[str]:
     told = [str(event[name]) for name in ("worker", "error") if event.get(name)]
     if event["type"] == "TASKS_CREATED":
         first, last = event["first"], event["first"] + event["count"] - 1
-        told.append(f"task {first}" if first == last else f"tasks {first} to {last}")
+        one = event.get("role") or f"task {first}"
+        told.append(one if first == last else f"tasks {first} to {last}")
     if event["type"] == "TASK_STARTED" and event.get("wait_ms") is not None:
         told.append(f"waited {words.duration(event['wait_ms'])}")
     if event["type"] in _WORKED and event.get("spent_ms") is not None:
@@ -98,23 +100,5 @@ def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> t
         end_ms = max(now_ms, end_ms)
     return begin_ms, max(end_ms, begin_ms + 1)
 
-
-def segments_of(task: dict[str, Any], begin_ms: int, end_ms: int, now_ms: int) -> list[Segment]:
-    """Return a task's spans as stretches of the line of time."""
-    scale = _WIDTH / (end_ms - begin_ms)
-    return [
-        Segment(
-            round((span.from_ms - begin_ms) * scale, 2),
-            round(max(span.lasted_ms(now_ms) * scale, _LEAST_WIDTH), 2),
-            _WORK_PARTS.get(task["state"], "failed") if span.what is What.WORK else _WAIT_PARTS[span.what],
-            span.what,
-        )
-        for span in spans_of(msgspec.convert(task, TaskTimes), now_ms)
-    ]
-
-
-_WAIT_PARTS = {What.QUEUE: "queued", What.RETRY: "retry", What.WAITS: "retry"}
-_WORK_PARTS = {"IN_PROGRESS": "progress", "FINISHED": "finished", "DEAD": "dead", "CANCELLED": "cancelled"}
-"""Of a task that goes on after it, work has failed."""
 
 PAGE = Page(f"/objects/{OBJECT_ID}", "object.html", "Object", _load, _load_events)

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
-import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms, object_links
-from api.objects import schemas as object_schemas
-from api.objects.answers import (
-    NOT_RUNNING,
-    describe_found,
-    describe_listed,
-    describe_task_of,
-    find_object,
-    row_of,
-    running_tasks,
-)
+from api.objects import schemas
+from api.objects.answers import describe_found, describe_listed, describe_task_of, find_object, row_of, running_tasks
 from api.objects.waiting import MAX_WAIT_S, wait_until
 from api.server import problems
 from api.server.paths import OBJECT_ID
@@ -43,32 +34,30 @@ _MAX_PAGE_BYTES = 4 * 1_048_576
 @router.get("/", include_in_schema=False)
 @router.get(
     "",
-    response_model=object_schemas.ObjectPage,
+    response_model=schemas.ObjectPage,
     responses=documented_problems(422, 503),
     summary="List objects, newest first",
 )
-async def read_objects(
-    request: Request, parts: Parts, asked: Annotated[object_schemas.ObjectsQuery, Query()]
-) -> Response:
+async def read_objects(request: Request, parts: Parts, asked: Annotated[schemas.ObjectsQuery, Query()]) -> Response:
     """Return one page. Objects that arrive between two pages do not shift or repeat entries: a cursor is an instant."""
     after = problems.place_in(asked.cursor, parse_place)
-    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before)
+    wanted = Wanted(asked.states(), asked.kind, asked.created_after, asked.created_before, asked.parent)
     objects = parts.view.objects
     page = await objects.page(wanted, asked.limit, after)
     next_cursor = None if page.next_place is None else place_text(page.next_place)
-    answer = {
-        "objects": [describe_listed(one) for one in page.objects],
-        "counts": objects.counts(asked.kind),
-        "next_cursor": next_cursor,
-        "links": _page_links("/api/objects", dict(request.query_params), next_cursor),
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
+    answer = schemas.ObjectPage(
+        objects=[describe_listed(one) for one in page.objects],
+        counts=objects.counts(asked.kind),
+        next_cursor=next_cursor,
+        links=_page_links("/api/objects", dict(request.query_params), next_cursor),
+        view=describe_view(parts.view, now_ms(parts)),
+    )
     return json_response(answer)
 
 
 @router.get(
     f"/{OBJECT_ID}",
-    response_model=object_schemas.ObjectDetail,
+    response_model=schemas.ObjectDetail,
     responses={
         200: {"headers": {WAIT_HEADER: {"description": "Outcome of the wait", "schema": {"type": "string"}}}},
         **documented_problems(404, 422, 503),
@@ -101,34 +90,35 @@ async def read_object(
     except ValueError as error:
         raise problems.invalid([{"detail": str(error), "parameter": "until"}]) from None
     if wait is None:
-        answer = await _detail(parts, object_id, await find_object(object_id, parts))
-        return json_response({**answer, "wait": None, "view": describe_view(parts.view, now_ms(parts))})
+        return json_response(await _detail(parts, object_id, await find_object(object_id, parts), None))
     waited = await wait_until(request, parts, object_id, wanted, wait)
-    answer = {
-        **await _detail(parts, object_id, waited.found),
-        "wait": {"until": sorted(wanted), "outcome": waited.outcome},
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
+    answer = await _detail(parts, object_id, waited.found, schemas.WaitAnswer(sorted(wanted), waited.outcome))
     return json_response(answer, headers={WAIT_HEADER: waited.outcome})
 
 
-async def _detail(parts: Parts, object_id: str, found: Found) -> dict[str, Any]:
-    """Return an object as people read it, with what its join returned."""
+async def _detail(parts: Parts, object_id: str, found: Found, wait: schemas.WaitAnswer | None) -> schemas.ObjectDetail:
     row = row_of(found)
-    returned = b""
+    joined = b""
     if row.join is not None and has_result(row.join):
-        (joined,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
-        returned = joined.result
-    return {**describe_found(object_id, found), "result": msgspec.Raw(returned) if returned else None}
+        (result,) = await parts.view.results.page(object_id, row, [JOIN_SEQUENCE], _MAX_PAGE_BYTES)
+        joined = result.result
+    return describe_found(
+        object_id,
+        found,
+        joined=joined,
+        children_count=parts.view.objects.children_count(object_id),
+        wait=wait,
+        view=describe_view(parts.view, now_ms(parts)),
+    )
 
 
 @router.get(
     f"/{OBJECT_ID}/tasks",
-    response_model=object_schemas.TaskPage,
+    response_model=schemas.TaskPage,
     responses=documented_problems(404, 422, 503),
     summary="List the tasks of an object",
 )
-async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schemas.TasksQuery, Query()]) -> Response:
+async def read_tasks(object_id: str, parts: Parts, asked: Annotated[schemas.TasksQuery, Query()]) -> Response:
     """Return one page of tasks by sequence, with their results, and with the progress of running tasks.
 
     A page ends early when its results and errors reach 4 MiB. Continue with `next_cursor`.
@@ -143,24 +133,22 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[object_schem
     results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
     running = running_tasks(parts, object_id)
     tasks = [
-        describe_task_of(object_id, row, sequence, result) | running.get(sequence, NOT_RUNNING)
+        describe_task_of(object_id, row, sequence, result, running.get(sequence))
         for sequence, result in zip(wanted, results, strict=False)
     ]
     next_cursor = str(wanted[len(tasks)]) if len(wanted) > len(tasks) else None
-    answer = {
-        "object_id": object_id,
-        "state": state_of_object(row),
-        "tasks_total": row.task_count,
-        "tasks": tasks,
-        "next_cursor": next_cursor,
-        "links": _page_links(object_links(object_id)["tasks"], asked.model_dump(exclude_unset=True), next_cursor),
-        "view": describe_view(parts.view, now_ms(parts)),
-    }
+    answer = schemas.TaskPage(
+        object_id=object_id,
+        state=state_of_object(row),
+        tasks_total=row.task_count,
+        tasks=tasks,
+        next_cursor=next_cursor,
+        links=_page_links(object_links(object_id).tasks, asked.model_dump(exclude_unset=True), next_cursor),
+        view=describe_view(parts.view, now_ms(parts)),
+    )
     return json_response(answer)
 
 
-def _page_links(path: str, query: dict[str, str], next_cursor: str | None) -> dict[str, str | None]:
-    return {
-        "self": path + ("?" + urlencode(query) if query else ""),
-        "next": None if next_cursor is None else f"{path}?{urlencode(query | {'cursor': next_cursor})}",
-    }
+def _page_links(path: str, query: dict[str, str], next_cursor: str | None) -> schemas.PageLinks:
+    following = None if next_cursor is None else f"{path}?{urlencode(query | {'cursor': next_cursor})}"
+    return schemas.PageLinks(path + ("?" + urlencode(query) if query else ""), following)

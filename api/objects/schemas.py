@@ -1,16 +1,19 @@
-"""What the routes that read objects take and answer (see `api.server.schemas`)."""
+"""What the routes that read objects take and answer. FastAPI reads queries into pydantic models only."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.server.documented import Documented
 from api.server.instants import parse_instant
-from api.server.schemas import EpochMs, Kind, ObjectAnswer, ObjectFigures, TaskAnswer, ViewAnswer
+from api.server.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectLinks, ViewAnswer
+from api.view.children import MAX_COUNTED
 from app.events import JOIN_SEQUENCE
 from app.rules.ledger_states import ObjectState, TaskState
-from app.rules.waiting import WaitOutcome  # noqa: TC001  # pydantic reads annotations when it runs
+from app.rules.waiting import WaitOutcome
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -20,6 +23,7 @@ Instant = Annotated[
     BeforeValidator(parse_instant),
     Field(ge=0, le=253_402_300_799_999, json_schema_extra={"anyOf": [{"type": "integer"}, {"type": "string"}]}),
 ]
+NextCursor = Annotated[str | None, Meta(description="null: this is the last page")]
 
 
 def _parse_states(text: str) -> str:
@@ -42,50 +46,18 @@ class ObjectsQuery(BaseModel):
     kind: Kind | None = Field(None, description="Only this kind. Default: all")
     created_after: Instant | None = Field(None, description="Created at or after this time: epoch ms or ISO 8601")
     created_before: Instant | None = Field(None, description="Created before this time: epoch ms or ISO 8601")
+    parent: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Only objects that tasks of this object have submitted. A page may be short, and not the last one",
+    )
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Maximum number of objects")
     cursor: str | None = Field(None, max_length=2_000, description="`next_cursor` of the previous page")
 
     def states(self) -> frozenset[ObjectState]:
         """Return the states asked for; none: all."""
         return frozenset(ObjectState(name) for name in self.state.split(",")) if self.state else frozenset()
-
-
-class ListedObject(ObjectFigures):
-    """An object in a list, without its `content`."""
-
-    created_at_ms: EpochMs
-
-
-class WaitAnswer(BaseModel):
-    """How a wait ended."""
-
-    until: list[ObjectState]
-    outcome: WaitOutcome = Field(description="unreachable: the object has ended in another state")
-
-
-class ObjectDetail(ObjectAnswer):
-    """An object and the progress of its tasks."""
-
-    result: Any = Field(description="What the join returned; null: there is no join, or it has not finished")
-    wait: WaitAnswer | None = Field(description="null: the request had no `wait`")
-    view: ViewAnswer
-
-
-class PageLinks(BaseModel):
-    """Links."""
-
-    self: str
-    next: str | None = Field(description="null: this is the last page")
-
-
-class ObjectPage(BaseModel):
-    """Objects, newest first."""
-
-    objects: list[ListedObject]
-    counts: dict[ObjectState, int] = Field(description="Current number of objects by state, of the requested kind")
-    next_cursor: str | None = Field(description="null: this is the last page")
-    links: PageLinks
-    view: ViewAnswer
 
 
 class TasksQuery(BaseModel):
@@ -100,43 +72,155 @@ class TasksQuery(BaseModel):
     cursor: int | None = Field(None, ge=0, le=JOIN_SEQUENCE, description="`next_cursor` of the previous page")
 
 
-class RunningTaskAnswer(TaskAnswer):
-    """One task. `progress`, `message` and `worker` are set while it runs."""
+class ObjectFigures(Documented, frozen=True, kw_only=True):
+    """State of an object and progress of its tasks."""
 
-    progress: float | None = Field(description="0 to 1, as reported by the handler; null: not reported")
+    id: str
+    name: Annotated[str | None, Meta(description="null: the retention of the topic has deleted it")]
+    kind: str
+    state: ObjectState
+    tasks_total: Annotated[int, Meta(description="0: not known yet")]
+    tasks_done: int
+    tasks_in_progress: int
+    tasks_dead: int
+    tasks_cancelled: int
+    time_spent_ms: Ms
+    created_at_ms: MaybeEpochMs
+    distributed_at_ms: MaybeEpochMs
+    finished_at_ms: MaybeEpochMs
+    links: ObjectLinks
+
+
+class ListedObject(ObjectFigures, frozen=True, kw_only=True):
+    """An object in a list, without its `content`."""
+
+    created_at_ms: EpochMs
+
+
+class WaitAnswer(Documented, frozen=True):
+    """How a wait ended."""
+
+    until: list[ObjectState]
+    outcome: Annotated[WaitOutcome, Meta(description="unreachable: the object has ended in another state")]
+
+
+class ParentAnswer(Documented, frozen=True):
+    """The task that submitted an object."""
+
+    object_id: str
+    task_id: str
+
+
+class DetailLinks(ObjectLinks, frozen=True):
+    """Links."""
+
+    parent: str | None
+    children: str
+
+
+class ObjectDetail(ObjectFigures, frozen=True, kw_only=True):
+    """An object and the progress of its tasks."""
+
+    parent: Annotated[ParentAnswer | None, Meta(description="null: no task of another object has submitted it")]
+    children_count: Annotated[
+        int,
+        Meta(
+            description=f"Objects that its tasks have submitted; {MAX_COUNTED}: that many or more. `links.children` "
+            "lists them"
+        ),
+    ]
+    links: DetailLinks
+
+    content: Annotated[
+        Any,
+        Meta(
+            description="The JSON value as it was submitted. If `name` is null too, the retention of the topic has "
+            "deleted it"
+        ),
+    ]
+    result: Annotated[Any, Meta(description="What the join returned; null: there is no join, or it has not finished")]
+    wait: Annotated[WaitAnswer | None, Meta(description="null: the request had no `wait`")]
+    view: ViewAnswer
+
+
+class PageLinks(Documented, frozen=True):
+    """Links."""
+
+    self: str
+    next: Annotated[str | None, Meta(description="null: this is the last page")]
+
+
+class ObjectPage(Documented, frozen=True, kw_only=True):
+    """Objects, newest first."""
+
+    objects: list[ListedObject]
+    counts: Annotated[
+        dict[ObjectState, int],
+        Meta(description="Current number of objects by state, of the requested kind, whatever their parents"),
+    ]
+    next_cursor: NextCursor
+    links: PageLinks
+    view: ViewAnswer
+
+
+class TaskAnswer(Documented, frozen=True, kw_only=True):
+    """One task; `result` is the JSON that its handler returned. `message` and `worker` are set while it runs."""
+
+    id: str
+    sequence: Annotated[int, Meta(description="From 0; 10000 is the split, 10001 the join")]
+    role: Literal["task", "split", "join"]
+    state: TaskState
+    attempts: int
+    created_at_ms: MaybeEpochMs
+    started_at_ms: MaybeEpochMs
+    ended_at_ms: MaybeEpochMs
+    wait_ms: Ms
+    spent_ms: Ms
+    error: str | None
+    result: Any
+    progress: Annotated[
+        float | None, Meta(description="0 to 1, as reported by the handler while it runs; null: not reported")
+    ]
     message: str | None
     worker: str | None
 
 
-class TaskPage(BaseModel):
+class TaskPage(Documented, frozen=True, kw_only=True):
     """The tasks of an object, by sequence; empty until it has been distributed."""
 
     object_id: str
     state: ObjectState
     tasks_total: int
-    tasks: list[RunningTaskAnswer]
-    next_cursor: str | None = Field(description="null: this is the last page")
+    tasks: list[TaskAnswer]
+    next_cursor: NextCursor
     links: PageLinks
     view: ViewAnswer
 
 
-class EventOfObject(BaseModel):
-    """An event of the topics. A stream can continue after its `event_id`."""
+class EventOfObject(Documented, frozen=True):
+    """An event of the topics, with all its fields. A stream can continue after its `event_id`."""
 
-    model_config = ConfigDict(extra="allow")
-
-    event_id: str = Field(examples=["task-events:3:1234"])
+    event_id: Annotated[str, Meta(examples=["task-events:3:1234"])]
     type: str
     at_ms: EpochMs
 
 
-class EventPage(BaseModel):
+class EventPage(Documented, frozen=True, kw_only=True):
     """Events of an object in the order of the topics. OBJECT_CREATED has no `content`, which can be large."""
 
     object_id: str
     events: list[EventOfObject]
     state: ObjectState
-    ended: bool = Field(description="The object has ended. More events follow only after a redrive")
-    next_after: str | None = Field(description="`after` of the next page; null: no more events yet")
-    links: dict[str, Any]
+    ended: Annotated[bool, Meta(description="The object has ended. More events follow only after a redrive")]
+    next_after: Annotated[str | None, Meta(description="`after` of the next page; null: no more events yet")]
+    links: PageLinks
     view: ViewAnswer
+
+
+class CancelAccepted(Documented, frozen=True):
+    """Kafka has stored the cancel: waiting tasks of the object never start, and running ones are cancelled."""
+
+    id: str
+    status: Literal["CANCELLING"]
+    seen: Annotated[bool, Meta(description="Whether this process has read the command back from Kafka")]
+    links: ObjectLinks

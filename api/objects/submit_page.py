@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.dashboard.site import Asked, Page
-from api.server import schemas
+from api.submit import schemas
 from app.events import MAX_TASKS
 
 

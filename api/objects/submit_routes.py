@@ -9,14 +9,14 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.dependencies import Parts, documented_problems, json_response, object_links
-from api.server import problems, schemas
-from api.submit import body
+from api.server import problems
+from api.server.documented import reference_to
+from api.submit import body, schemas
 from api.submit.array_count import ArrayCount
 from api.submit.batch import CHUNK_COUNT, Batch, split_array, whole_problem
 from api.submit.batch_stream import NDJSON_TYPES, NdjsonResponse, drain, results_of
 
 if TYPE_CHECKING:
-    from api.submit.batch import ItemResult
     from app.settings.settings import Settings
 
 router = APIRouter(prefix="/objects", tags=["objects"])
@@ -37,7 +37,7 @@ _REQUEST_BODY = {
         "description": "Without a body the API generates an object. If a project is set: 422 (see EBS_GENERATE)",
         "content": {
             "application/json": {
-                "schema": {"$ref": f"#/components/schemas/{schemas.ObjectRequest.__name__}"},
+                "schema": reference_to(schemas.ObjectRequest),
                 "examples": {
                     "one of ours": {
                         "value": {"name": "report", "content": {"day": "2026-11-24"}, "kind": "mail", "tasks": 5}
@@ -64,10 +64,7 @@ _BATCH_BODY = {
         "content": {
             "application/x-ndjson": {"schema": {"type": "string"}, "example": _EXAMPLE_LINES},
             "application/json": {
-                "schema": {
-                    "type": "array",
-                    "items": {"$ref": f"#/components/schemas/{schemas.BatchItem.__name__}"},
-                },
+                "schema": {"type": "array", "items": reference_to(schemas.BatchItem)},
                 "example": [{"name": "a", "kind": "mail"}, {}, {"tasks": 5, "idempotency_key": "order-17"}],
             },
         },
@@ -104,11 +101,11 @@ async def create_object(
     wanted = await body.read_payload(request, parts.settings.max_body_bytes)
     if count is not None:
         ids = await parts.submitter.submit_many(wanted, count, key)
-        links = {"statistics": "/api/statistics"}
-        return json_response({"count": count, "status": "accepted", "ids": ids, "links": links}, 202)
+        accepted = schemas.BulkAccepted(count, "accepted", ids, schemas.BulkLinks("/api/statistics"))
+        return json_response(accepted, 202)
     object_id = await parts.submitter.submit(wanted, key)
     links = object_links(object_id)
-    return json_response({"id": object_id, "status": "CREATED", "links": links}, 202, {"Location": links["self"]})
+    return json_response(schemas.ObjectAccepted(object_id, "CREATED", links), 202, {"Location": links.self})
 
 
 @router.post("/batch/", status_code=207, include_in_schema=False)
@@ -133,7 +130,7 @@ async def create_batch(request: Request, parts: Parts, _idempotency_key: Idempot
         return await _take_array(request, batch, settings)
     body.check_announced(request, settings.max_batch_bytes, _MAX_BYTES)
     results = results_of(request, batch, settings)
-    first: list[ItemResult] = await anext(results, [])
+    first: list[schemas.BatchItemResult] = await anext(results, [])
     problem = whole_problem(first)
     if problem is None:
         return NdjsonResponse(first, results, batch)
@@ -160,4 +157,6 @@ async def _take_array(request: Request, batch: Batch, settings: Settings) -> Res
     problem = whole_problem(results)
     if problem is not None:
         raise problem
-    return json_response({**msgspec.structs.asdict(batch.summary), "items": results}, HTTPStatus.MULTI_STATUS)
+    return json_response(
+        schemas.BatchAnswer(**msgspec.structs.asdict(batch.summary), items=results), HTTPStatus.MULTI_STATUS
+    )

@@ -15,9 +15,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from api.server import problems
-from api.submit.payload import MAX_EVENT_BYTES
 from api.view.behind import ViewBehind
 from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRefused
+from app.rules.distribution import MAX_EVENT_BYTES
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.redrive import RedrivePlan, RedrivePolicy, Refusal
 

@@ -1,11 +1,12 @@
 """Structs of answers and bodies: msgspec writes and checks them, and they are in the OpenAPI document.
 
-Routes name them where FastAPI expects a pydantic model, such as `response_model=`; pydantic models may have them as
-fields.
+Routes name them where FastAPI expects a pydantic model, such as `response_model=`; where they write a part of the
+document themselves, `reference_to` stands for the schema.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from pydantic import Field
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _REF = "#/components/schemas/{name}"
 _MARK = "x-struct"
@@ -32,11 +33,16 @@ class Documented(msgspec.Struct, frozen=True):
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
         """Let pydantic's JSON schema refer to the struct."""
-        return {_MARK: cls.__name__}
+        return reference_to(cls)
 
 
 class RequestBody(Documented, frozen=True, forbid_unknown_fields=True):
     """A request body. Unknown fields are refused, so that a typing error does not go unnoticed."""
+
+
+def reference_to(struct: type[Documented]) -> dict[str, Any]:
+    """Return what stands for a struct's schema in a document until `with_structs` has completed it."""
+    return {_MARK: struct.__name__}
 
 
 def field_of(meta: msgspec.Meta) -> Any:
@@ -56,12 +62,22 @@ def with_structs(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def portable(schema: Any) -> Any:
-    """Return a schema for readers that are not Python: its end of text is another language's plain Z."""
+    r"""Return a schema for readers that are not Python: no `\Z` in patterns, no indents of docstrings."""
     if isinstance(schema, dict):
-        return {
-            name: value.replace(r"\Z", "$") if name == "pattern" else portable(value) for name, value in schema.items()
-        }
+        return {name: _TEXTS.get(name, portable)(value) for name, value in schema.items()}
     return [portable(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _portable_pattern(pattern: Any) -> Any:
+    return pattern.replace(r"\Z", "$") if isinstance(pattern, str) else portable(pattern)
+
+
+def _portable_description(text: Any) -> Any:
+    return inspect.cleandoc(text) if isinstance(text, str) else portable(text)
+
+
+# A schema may also have a property of such a name: then the value is a schema.
+_TEXTS: dict[str, Callable[[Any], Any]] = {"pattern": _portable_pattern, "description": _portable_description}
 
 
 def _subclasses(struct: type[Documented]) -> Iterator[type[Documented]]:

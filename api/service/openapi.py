@@ -9,12 +9,10 @@ from fastapi.openapi.utils import get_openapi
 from api.access.keys import keys_from
 from api.dependencies import documented_problems
 from api.server.documented import with_structs
-from api.server.schemas import BatchItem, ObjectRequest, ProblemDocument
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_REF = "#/components/schemas/{model}"
 _UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -28,10 +26,6 @@ def describe(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         schemas = document["components"]["schemas"]
-        for model in (ObjectRequest, BatchItem, ProblemDocument):
-            schema = model.model_json_schema(ref_template=_REF)
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
         for name in _UNUSED:
             # FastAPI documents its own error body, which nobody ever gets here.
             schemas.pop(name, None)

@@ -14,16 +14,10 @@ import msgspec
 from msgspec import UNSET
 
 from api.server import problems
-from api.submit.payload import (
-    BatchPayload,
-    NotJson,
-    WrongFields,
-    decode_payload,
-    new_object_ids,
-    prepare,
-    too_large,
-    what_is_wrong,
-)
+from api.server.schemas import ErrorItem
+from api.submit.decoding import NotJson, WrongFields
+from api.submit.payload import Prepared, decode_payload, new_object_ids, prepare, too_large, what_is_wrong
+from api.submit.schemas import BatchItem, BatchItemResult, BatchSummary
 from api.submit.storing import WAIT_S, Fate
 from api.submit.submission import chosen_id
 from app.json_text import MAX_LEVELS
@@ -32,7 +26,6 @@ from app.rules.idempotency import object_id_of_item
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api.submit.payload import Prepared
     from api.submit.storing import Outcome
     from api.submit.submission import Submitter
 
@@ -57,78 +50,60 @@ class BatchEntry(NamedTuple):
     data: bytes | msgspec.Raw | None
 
 
-class ItemResult(msgspec.Struct, omit_defaults=True, gc=False):
-    """What became of an item; the fields as in `api.server.schemas.BatchItemResult`."""
-
-    index: int
-    status: int
-    id: str | None = None
-    line: int | None = None
-    type: str | None = None
-    detail: str | None = None
-    errors: list[dict[str, str]] | None = None
-
-
-class Summary(msgspec.Struct):
-    """How many items there were and what became of them."""
-
-    count: int = 0
-    accepted: int = 0
-    refused: int = 0
-    unknown: int = 0
-
-
 class Batch:
     """The items of one request, in chunks; `key` is the request's idempotency key."""
 
     def __init__(self, submitter: Submitter, key: str | None) -> None:
-        self.summary = Summary()
         self._submitter = submitter
         self._key = key
         self._wait_s = WAIT_S
+        self._accepted = self._refused = self._unknown = 0
 
-    async def take(self, items: Sequence[BatchEntry]) -> list[ItemResult]:
+    @property
+    def summary(self) -> BatchSummary:
+        """What became of the items so far."""
+        count = self._accepted + self._refused + self._unknown
+        return BatchSummary(count, self._accepted, self._refused, self._unknown)
+
+    async def take(self, items: Sequence[BatchEntry]) -> list[BatchItemResult]:
         """Store a chunk of items, and return their results in the same order."""
         start = self.summary.count
         at_ms = self._submitter.clock_ms()
         fresh = new_object_ids(len(items))
         made = [self._prepare(start + number, item, fresh[number], at_ms) for number, item in enumerate(items)]
         await asyncio.sleep(0)  # others want to be served between the two halves of the work
-        objects = [one for one in made if not isinstance(one, ItemResult)]
+        objects = [one for one in made if isinstance(one, Prepared)]
         outcomes = iter(await self._submitter.storing.store(objects, self._wait_s))
         results = [
-            one if isinstance(one, ItemResult) else self._result(start + number, items[number], one, next(outcomes))
+            self._result(start + number, items[number], one, next(outcomes)) if isinstance(one, Prepared) else one
             for number, one in enumerate(made)
         ]
         for one in results:
-            self.count(one)
+            self._count(one)
         return results
 
-    def refuse(self, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
+    def refuse(self, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> BatchItemResult:
         """Return the result of the next item, which is not looked at."""
         result = _refusal(self.summary.count, item, status, name, detail)
-        self.count(result)
+        self._count(result)
         return result
 
-    def count(self, result: ItemResult) -> None:
-        """Add a result to the summary."""
-        summary = self.summary
-        summary.count += 1
+    def _count(self, result: BatchItemResult) -> None:
         if result.status == _ACCEPTED:
-            summary.accepted += 1
+            self._accepted += 1
         elif result.type == _UNKNOWN_TYPE:
-            summary.unknown += 1
+            self._unknown += 1
         else:
-            summary.refused += 1
+            self._refused += 1
 
-    def _prepare(self, index: int, item: BatchEntry, fresh_id: str, at_ms: int) -> Prepared | ItemResult:
+    def _prepare(self, index: int, item: BatchEntry, fresh_id: str, at_ms: int) -> Prepared | BatchItemResult:
         settings = self._submitter.settings
         if item.data is None or len(item.data) > settings.max_body_bytes:
             what = "item" if item.line is None else "line"
             detail = f"the {what} is over {settings.max_body_bytes} bytes (EBS_MAX_BODY_BYTES)"
             return _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
         try:
-            payload = decode_payload(item.data, BatchPayload)
+            payload = decode_payload(item.data, BatchItem)
             object_id = self._id_of(index, payload)
         except NotJson as error:
             where = "the item" if item.line is None else f"line {item.line}"
@@ -149,23 +124,23 @@ class Batch:
             one if refusal is None else _refusal(index, item, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
         )
 
-    def _id_of(self, index: int, payload: BatchPayload) -> str | None:
+    def _id_of(self, index: int, payload: BatchItem) -> str | None:
         """Return the id that the client chose, None if any will do: its own, its key's, or one by the batch's key."""
         object_id = chosen_id(payload, None if payload.idempotency_key is UNSET else payload.idempotency_key)
         if object_id is None and self._key is not None:
             return object_id_of_item(self._key, index)
         return object_id
 
-    def _result(self, index: int, item: BatchEntry, one: Prepared, outcome: Outcome) -> ItemResult:
+    def _result(self, index: int, item: BatchEntry, one: Prepared, outcome: Outcome) -> BatchItemResult:
         if outcome.fate is Fate.STORED:
-            return ItemResult(index, _ACCEPTED, one.object_id)
+            return BatchItemResult(index, _ACCEPTED, one.object_id)
         if outcome.fate is Fate.BEHIND:
             self._wait_s = 0.0  # the rest is told at once, or a client would wait for each chunk anew
         detail = outcome.detail
         if outcome.fate is Fate.UNKNOWN:
             detail = f'{detail}; repeating is safe with "id": "{one.object_id}", or with the same key'
         status = _STATUS_OF[outcome.fate]
-        return ItemResult(index, status.value, one.object_id, item.line, problems.type_of(outcome.name), detail)
+        return BatchItemResult(index, status.value, one.object_id, item.line, problems.type_of(outcome.name), detail)
 
 
 _UNKNOWN_TYPE = problems.type_of("outcome-unknown")
@@ -179,7 +154,7 @@ def split_array(body: bytes) -> list[BatchEntry]:
         raise problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", _explain(error, body)) from None
 
 
-def whole_problem(results: Sequence[ItemResult]) -> problems.Problem | None:
+def whole_problem(results: Sequence[BatchItemResult]) -> problems.Problem | None:
     """Return one answer for all, where the broker took nothing; None if each item must be told its own."""
     if not results or any(one.type not in _NOTHING_TAKEN for one in results):
         return None
@@ -208,12 +183,11 @@ def _explain(error: Exception, body: bytes) -> str:
     return f"the body is not JSON: {text}"
 
 
-def _wrong(index: int, item: BatchEntry, errors: list[dict[str, str]]) -> ItemResult:
+def _wrong(index: int, item: BatchEntry, errors: list[dict[str, str]]) -> BatchItemResult:
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
-    result = _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
-    result.errors = errors
-    return result
+    refusal = _refusal(index, item, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+    return msgspec.structs.replace(refusal, errors=[ErrorItem(**one) for one in errors])
 
 
-def _refusal(index: int, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> ItemResult:
-    return ItemResult(index, status.value, None, item.line, problems.type_of(name), detail)
+def _refusal(index: int, item: BatchEntry, status: HTTPStatus, name: str, detail: str) -> BatchItemResult:
+    return BatchItemResult(index, status.value, None, item.line, problems.type_of(name), detail)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from api.submit.batch import Batch, ItemResult
+    from api.submit.batch import Batch
     from api.submit.body_room import HeldBody
+    from api.submit.schemas import BatchItemResult
     from app.settings.settings import Settings
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -58,7 +59,7 @@ def _too_many(settings: Settings, line: Line) -> _Full:
     return _Full(f"a batch has at most {settings.max_batch_objects} objects (EBS_MAX_BATCH_OBJECTS)", line.number)
 
 
-async def results_of(request: Request, batch: Batch, settings: Settings) -> AsyncGenerator[list[ItemResult]]:
+async def results_of(request: Request, batch: Batch, settings: Settings) -> AsyncGenerator[list[BatchItemResult]]:
     """Yield the results of a request's lines, some at a time; a client that leaves ends it."""
     try:
         async with aclosing(_chunks(request, settings)) as chunks:
@@ -157,7 +158,7 @@ async def _next(stream: AsyncGenerator[bytes]) -> bytes | None:
 class NdjsonResponse(Response):
     """Results as NDJSON while they come, a summary in the last line; one that breaks off has no summary."""
 
-    def __init__(self, first: list[ItemResult], rest: AsyncGenerator[list[ItemResult]], batch: Batch) -> None:
+    def __init__(self, first: list[BatchItemResult], rest: AsyncGenerator[list[BatchItemResult]], batch: Batch) -> None:
         super().__init__(status_code=HTTPStatus.MULTI_STATUS, media_type=NDJSON_TYPES[0])
         del self.headers["content-length"]
         self._waiting = [_lines_of(first)]
@@ -191,5 +192,5 @@ class NdjsonResponse(Response):
                 more.set()
 
 
-def _lines_of(results: Iterable[ItemResult]) -> bytes:
+def _lines_of(results: Iterable[BatchItemResult]) -> bytes:
     return b"".join([_encode(result) + b"\n" for result in results])

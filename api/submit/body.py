@@ -6,14 +6,15 @@ FastAPI would read a body of any length, and parse it before anybody asked of wh
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from api.server import problems
 from api.submit.body_room import held_body
-from api.submit.payload import NotJson, Payload, WrongFields, decode_payload
+from api.submit.decoding import AnyBody, NotJson, WrongFields, decode_struct
+from api.submit.payload import decode_payload
+from api.submit.schemas import ObjectRequest
 from app.rules.idempotency import BadKey, parse_key
 
 if TYPE_CHECKING:
@@ -21,20 +22,28 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-Model = TypeVar("Model", bound=BaseModel)
-
 JSON_TYPES = ("application/json",)
 _MAX_DIGITS = 18
-_JSON_ERRORS = frozenset({"json_invalid"})
 
 
-async def read_payload(request: Request, max_body_bytes: int) -> Payload:
+async def read_payload(request: Request, max_body_bytes: int) -> ObjectRequest:
     """Return the object that the body asks for, any if there is none. Raises `Problem` (400, 413, 415, 422)."""
-    body = await read_json(request, max_body_bytes)
+    return await read_struct(request, max_body_bytes, ObjectRequest, decode_payload)
+
+
+async def read_struct(
+    request: Request,
+    max_body_bytes: int,
+    struct: type[AnyBody],
+    decode: Callable[[bytes, type[AnyBody]], AnyBody] = decode_struct,
+) -> AnyBody:
+    """Return the body; without one, the struct's defaults. Raises `Problem` (400, 413, 415, 422)."""
+    data = await read_json(request, max_body_bytes)
     try:
-        return decode_payload(body or b"{}", Payload)
+        return decode(data or b"{}", struct)
     except NotJson as error:
-        raise malformed(str(error)) from None
+        detail = f"the body is not JSON: {error}"
+        raise problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail) from None
     except WrongFields as error:
         raise problems.invalid(error.errors) from None
 
@@ -47,26 +56,12 @@ def read_key(request: Request) -> str | None:
         raise problems.Problem(HTTPStatus.BAD_REQUEST, "bad-idempotency-key", str(error)) from None
 
 
-async def read_body(request: Request, max_body_bytes: int, model: type[Model]) -> Model:
-    """Return the body as a model; no body is one without any field. Raises `Problem` (400, 413, 415, 422)."""
-    body = await read_json(request, max_body_bytes)
-    try:
-        return model.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise _problem_of(error, model) from None
-
-
 async def read_json(request: Request, max_body_bytes: int) -> bytes:
     """Return the bytes of a body that says it is JSON, none if there is none. Raises `Problem` (400, 413, 415)."""
     body = await read_bytes(request, max_body_bytes, "EBS_MAX_BODY_BYTES")
     if body:
         check_type(request, JSON_TYPES)
     return body
-
-
-def malformed(reason: str) -> problems.Problem:
-    """Return the answer to a body that is not JSON."""
-    return problems.Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON: {reason}")
 
 
 def media_type_of(request: Request) -> str:
@@ -126,10 +121,3 @@ def too_large(max_bytes: int, setting: str) -> problems.Problem:
     return problems.Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"the body is over {max_bytes} bytes ({setting})"
     )
-
-
-def _problem_of(error: ValidationError, model: type[BaseModel]) -> problems.Problem:
-    raw_errors = error.errors(include_url=False, include_input=False)
-    if raw_errors[0]["type"] in _JSON_ERRORS:
-        return malformed(raw_errors[0]["msg"].removeprefix("Invalid JSON: "))
-    return problems.invalid(problems.errors_of(raw_errors, tuple(model.model_fields)))

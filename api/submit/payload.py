@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
-import pydantic_core
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from api.submit import generated
-from api.submit.wrong_fields import wrong_fields
+from api.submit.decoding import WrongFields, decode_struct
+from api.submit.schemas import DEFAULT_KIND, ObjectRequest, said
 from app import json_text
-from app.events import DECODE_ERRORS, MAX_TASKS, ItemRecord, Kind, ObjectCreated, encode, object_created_id
-from app.rules import idempotency
-from app.rules.distribution import why_refused
+from app.events import ObjectCreated, encode, object_created_id
+from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
 from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
@@ -26,55 +24,10 @@ if TYPE_CHECKING:
     from api.submit.publisher import Record
     from app.settings.settings import Settings
 
-MAX_EVENT_BYTES = 1_000_000
-"""The broker takes 1,048,588 bytes a batch by default, and a task request wraps the same content in more fields."""
-
-DEFAULT_KIND = "default"
 _ID_BYTES = 16
-_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
-_STEP = re.compile(r"\[(\d+)\]|\.([^.\[]+)")
-
-Value = TypeVar("Value")
 
 
-class NotJson(ValueError):
-    """A text is not JSON; `str()` of one says where it stops to be."""
-
-
-class WrongFields(ValueError):
-    """A payload has fields that cannot be taken: `errors` as in a problem document."""
-
-    def __init__(self, errors: list[dict[str, str]]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
-class ItemPayload(ItemRecord, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One task as a client asks for it; `api.server.schemas.ItemRequest` documents it."""
-
-
-class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object as a client asks for it; `api.server.schemas.ObjectRequest` documents it."""
-
-    name: str | UnsetType = UNSET
-    content: msgspec.Raw | UnsetType = UNSET
-    kind: Kind = DEFAULT_KIND
-    tasks: Annotated[int, Meta(ge=1, le=MAX_TASKS)] | list[ItemPayload] | UnsetType = UNSET
-    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] | UnsetType = UNSET
-
-    def hash(self, count: int | None = None) -> str:
-        """Return the hash of what is asked for, apart from under which id."""
-        tasks: Any = self.tasks
-        return idempotency.payload_hash(_said(self.name), _said(self.content), self.kind, _said(tasks), count)
-
-
-class BatchPayload(Payload, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One object of a batch; `api.server.schemas.BatchItem` documents it."""
-
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=idempotency.MAX_KEY_CHARS)] | UnsetType = UNSET
-
-
-AnyPayload = TypeVar("AnyPayload", bound=Payload)
+AnyRequest = TypeVar("AnyRequest", bound=ObjectRequest)
 
 
 class Prepared(NamedTuple):
@@ -86,20 +39,9 @@ class Prepared(NamedTuple):
     known: bool
 
 
-def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyPayload]) -> AnyPayload:
+def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyRequest]) -> AnyRequest:
     """Return what a JSON text asks for. Raises `NotJson`, `WrongFields` with all that is wrong."""
-    try:
-        payload = msgspec.json.decode(data, type=struct)
-        # What skips a content looks at its brackets only.
-        bytes(data).decode()
-    except msgspec.ValidationError as error:
-        # msgspec names the first error only.
-        found = [_error(pointer, detail) for pointer, detail in wrong_fields(data, struct, DECODE_ERRORS)]
-        raise WrongFields(found or [_error("", error)]) from None
-    except RecursionError:
-        raise WrongFields([_error("", f"it is nested deeper than {json_text.MAX_LEVELS} levels")]) from None
-    except DECODE_ERRORS as error:
-        raise NotJson(_words(bytes(data), error)) from None
+    payload = decode_struct(data, struct)
     errors = [] if payload.content is UNSET else list(_content_errors(payload.content, "/content"))
     items = payload.tasks if isinstance(payload.tasks, list) else []
     for number, item in enumerate(items):
@@ -109,7 +51,7 @@ def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyPayload]) -> AnyPa
     return _compact(payload)
 
 
-def what_is_wrong(payload: Payload, settings: Settings) -> Iterator[tuple[str, str]]:
+def what_is_wrong(payload: ObjectRequest, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield the fields that cannot be taken as they are, and why."""
     missing = _missing_content(payload, settings)
     if missing is not None:
@@ -136,7 +78,7 @@ def too_large(one: Prepared, settings: Settings) -> str | None:
 
 
 def prepare(
-    payload: Payload, object_id: str, settings: Settings, at_ms: int, payload_hash: str | UnsetType = UNSET
+    payload: ObjectRequest, object_id: str, settings: Settings, at_ms: int, payload_hash: str | UnsetType = UNSET
 ) -> Prepared:
     """Return the object and its record; with a `payload_hash` where the client chose the id."""
     items: Any = payload.tasks if isinstance(payload.tasks, list) else UNSET
@@ -144,7 +86,7 @@ def prepare(
     if items is not UNSET and content is UNSET:
         content = json_text.NULL
     if not makes_objects_up(settings):
-        name, content = _said(name) or "", json_text.NULL if content is UNSET else content
+        name, content = said(name) or "", json_text.NULL if content is UNSET else content
     elif name is UNSET or content is UNSET:
         made_up_name, made_up_content = generated.name_and_content(object_id)
         name = made_up_name if name is UNSET else name
@@ -174,7 +116,7 @@ def new_object_ids(count: int) -> list[str]:
     return [digits[at : at + 2 * _ID_BYTES] for at in range(0, len(digits), 2 * _ID_BYTES)]
 
 
-def _missing_content(payload: Payload, settings: Settings) -> str | None:
+def _missing_content(payload: ObjectRequest, settings: Settings) -> str | None:
     says_something = (
         payload.name is not UNSET
         or payload.content is not UNSET
@@ -189,7 +131,7 @@ def _missing_content(payload: Payload, settings: Settings) -> str | None:
     )
 
 
-def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:
+def _wrong_tasks(payload: ObjectRequest, settings: Settings) -> str | None:
     """Return why an object cannot be split as asked, None if it can."""
     tasks = settings.tasks_per_object if payload.tasks is UNSET else payload.tasks
     if isinstance(tasks, list):
@@ -198,7 +140,7 @@ def _wrong_tasks(payload: Payload, settings: Settings) -> str | None:
     return None if tasks <= most else f"Input should be less than or equal to {most} (EBS_MAX_TASKS_PER_OBJECT)"
 
 
-def _compact(payload: AnyPayload) -> AnyPayload:
+def _compact(payload: AnyRequest) -> AnyRequest:
     """Return a payload whose contents have no line ends between their parts: records and answers are one line each."""
     changes: dict[str, Any] = {}
     if payload.content is not UNSET and not _is_text(payload.content):
@@ -220,26 +162,3 @@ def _content_errors(content: msgspec.Raw, pointer: str) -> Iterator[dict[str, st
         json_text.check(content)
     except msgspec.DecodeError as error:
         yield {"detail": f"The content cannot be taken: {error}", "pointer": f"#{pointer}"}
-
-
-def _error(pointer: str, error: object) -> dict[str, str]:
-    """Return an error for people; msgspec says where in a value it is (`$[3].content`), we as JSON Pointer."""
-    detail = str(error).replace(r"\\Z", "$")
-    place = _PLACE.search(detail)
-    if place is not None:
-        pointer += "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"]))
-        detail = detail[: place.start()]
-    return {"detail": detail, "pointer": f"#{pointer}"}
-
-
-def _words(data: bytes, error: Exception) -> str:
-    """Return what is wrong with a text that is not JSON; pydantic's reader says line and column."""
-    try:
-        pydantic_core.from_json(data, allow_inf_nan=False)
-    except ValueError as said:
-        return str(said)
-    return str(error)
-
-
-def _said(value: Value | UnsetType) -> Value | None:
-    return None if value is UNSET else value

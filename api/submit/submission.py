@@ -22,8 +22,9 @@ from app.rules.idempotency import object_id_of, object_id_of_item
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.submit.payload import Payload, Prepared
+    from api.submit.payload import Prepared
     from api.submit.publisher import Publisher
+    from api.submit.schemas import ObjectRequest
     from api.view.view import View
     from app.settings.settings import Settings
 
@@ -49,7 +50,7 @@ class Submitter:
         self.storing = Storing(publisher, view, InFlight(settings.max_in_flight_bytes))
         self._running: dict[str, _Running] = {}
 
-    async def submit(self, payload: Payload, key: str | None = None) -> str:
+    async def submit(self, payload: ObjectRequest, key: str | None = None) -> str:
         """Store one object; returns its id once the broker has it. Raises `Problem` (409, 413, 422, 429, 503)."""
         self._check(payload)
         object_id = chosen_id(payload, key)
@@ -62,7 +63,7 @@ class Submitter:
             raise _problem_of(outcome, object_id, key)
         return object_id
 
-    async def submit_many(self, payload: Payload, count: int, key: str | None = None) -> list[str]:
+    async def submit_many(self, payload: ObjectRequest, count: int, key: str | None = None) -> list[str]:
         """Store `count` objects, the same but for their ids; returns the ids. Raises as `submit`."""
         self._check(payload)
         if payload.id is not UNSET:
@@ -87,7 +88,7 @@ class Submitter:
             ids += chunk
         return ids
 
-    async def _store_known(self, payload: Payload, object_id: str) -> Outcome:
+    async def _store_known(self, payload: ObjectRequest, object_id: str) -> Outcome:
         """Store an object of this id, once for all who ask for it meanwhile. Raises `Problem` (409)."""
         payload_hash = payload.hash()
         running = self._running.get(object_id)
@@ -109,13 +110,13 @@ class Submitter:
         if not done.cancelled():
             done.exception()  # where everybody who asked is gone, nobody else looks at it
 
-    async def _store(self, payload: Payload, object_id: str, payload_hash: str | None) -> Outcome:
+    async def _store(self, payload: ObjectRequest, object_id: str, payload_hash: str | None) -> Outcome:
         one = prepare(payload, object_id, self.settings, self.clock_ms(), payload_hash or UNSET)
         self._check_size(one, 1)
         (outcome,) = await self.storing.store([one])
         return outcome
 
-    def _check(self, payload: Payload) -> None:
+    def _check(self, payload: ObjectRequest) -> None:
         errors = [
             {"detail": detail, "pointer": f"#/{field}"} for field, detail in what_is_wrong(payload, self.settings)
         ]
@@ -132,7 +133,7 @@ class Submitter:
             raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
 
 
-def chosen_id(payload: Payload, key: str | None) -> str | None:
+def chosen_id(payload: ObjectRequest, key: str | None) -> str | None:
     """Return the id that the client chose, itself or by its key; None: he leaves it to us. Raises `Problem` (422)."""
     if key is None:
         return None if payload.id is UNSET else payload.id

@@ -1,4 +1,4 @@
-"""Reads an object's events so far from `task-events`, with a few consumers that requests take in turns."""
+"""Reads the records of one key so far: an object's events, or a task's requests. A few consumers are taken in turns."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class EventHistory:
         self._opened = AsyncExitStack()
 
     async def read(
-        self, object_id: str, partition: int, begin: Begin, end: int | None, until_ms: int | None
+        self, record_key: str, partition: int, begin: Begin, end: int | None, until_ms: int | None
     ) -> AsyncGenerator[list[EventRecord], None]:
-        """See `EventLog.read`."""
-        key = object_id.encode()
+        """See `EventLog.read`: the records of a key."""
+        key = record_key.encode()
         tp = TopicPartition(self._topic, partition)
         try:
             async with self._consumer() as consumer:
@@ -49,7 +49,7 @@ class EventHistory:
                         if record.key == key and record.value is not None and record.offset < last
                     ]
         except KafkaError as error:
-            raise EventsUnavailable(f"cannot read events from the Kafka broker ({error!r})") from error
+            raise EventsUnavailable(f"cannot read {self._topic} from the Kafka broker ({error!r})") from error
 
     async def close(self) -> None:
         """Close the consumers."""

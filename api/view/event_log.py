@@ -61,5 +61,10 @@ class EventLog(Protocol):
         Yields an empty list where nothing of the object was in a stretch of the topic. Raises `EventsUnavailable`.
         """
 
+    def read_requests(
+        self, task_id: str, partition: int, begin: Begin, until_ms: int
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """Yield a task's requests of `task-requests` up to an instant, in the same way."""
+
     def close(self) -> None:
         """Let everybody who follows go: the process stops."""

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
     from api.view.event_log import Tail
     from app.kafka.cluster import Cluster
+    from app.names import Names
 
 # A broker answers a connection's requests in turn, so each question would wait behind a fetch that waits for records.
 _FETCH_WAIT_MS = 50
 
 
 class KafkaEvents:
-    """Reads `topic` (task events); `run` is its whole life."""
+    """Reads task events, and requests for tasks; `run` is its whole life."""
 
-    def __init__(self, cluster: Cluster, topic: str) -> None:
+    def __init__(self, cluster: Cluster, names: Names) -> None:
         self._cluster = cluster
-        self._tail = EventTail(topic, self._open_consumer)
-        self._history = EventHistory(topic, self._open_consumer)
+        self._tail = EventTail(names.task_events, self._open_consumer)
+        self._history = EventHistory(names.task_events, self._open_consumer)
+        self._requests = EventHistory(names.task_requests, self._open_consumer)
 
     def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
         """See `EventLog.follow`."""
@@ -37,6 +39,12 @@ class KafkaEvents:
         """See `EventLog.read`."""
         return self._history.read(object_id, partition, begin, end, until_ms)
 
+    def read_requests(
+        self, task_id: str, partition: int, begin: Begin, until_ms: int
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """See `EventLog.read_requests`."""
+        return self._requests.read(task_id, partition, begin, None, until_ms)
+
     def close(self) -> None:
         """See `EventLog.close`."""
         self._tail.fail_all(EventsUnavailable("this API process stops"))
@@ -47,6 +55,7 @@ class KafkaEvents:
             await self._tail.run()
         finally:
             await self._history.close()
+            await self._requests.close()
 
     def _open_consumer(self) -> AbstractAsyncContextManager[Any]:
         return self._cluster.reader("ebs-api-events", fetch_max_wait_ms=_FETCH_WAIT_MS)

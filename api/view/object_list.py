@@ -2,7 +2,8 @@
 
 A page costs a look at each order that has objects (one a kind and state) and one at each object in it, however many
 there are. A cursor is a place in the order, so what comes in meanwhile neither shifts nor repeats anything. A page of a
-kind may be short where the index has some kinds under one name: what is of another kind is left out of it.
+kind may be short where the index has some kinds under one name: what is of another kind is left out of it. So may be a
+page of an object's children (`api.view.children`), which are one order whatever their kinds and states.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from api.view.children import children_count, children_prefix
 from api.view.object_index import TIME_BYTES, order_prefix, time_bytes
 from api.view.rows import RECORD_PREFIX, ROW_PREFIX
 from app.rules.counts import OTHERS
@@ -42,6 +44,7 @@ class Wanted(NamedTuple):
     kind: str | None = None
     created_after_ms: int | None = None
     created_before_ms: int | None = None
+    parent: str | None = None
 
 
 class Listed(NamedTuple):
@@ -98,6 +101,10 @@ class ObjectList:
             objects += self._look_up(places[start : start + _OBJECTS_A_TURN], wanted)
         return ObjectListPage(objects, places[-1] if more else None)
 
+    def children_count(self, object_id: str) -> int:
+        """Return how many objects the tasks of an object have submitted, up to a limit (`api.view.children`)."""
+        return children_count(self._opened(), object_id)
+
     def counts(self, kind: str | None) -> dict[ObjectState, int]:
         """Return how many objects there are by state, of a kind or of all."""
         counts: dict[ObjectState, int] = {}
@@ -116,6 +123,8 @@ class ObjectList:
     def _places(self, wanted: Wanted, count: int, after: bytes | None) -> list[bytes]:
         """Return places (time, object id), newest first."""
         self._opened()  # an index without a store is empty, which is no answer
+        if wanted.parent is not None:
+            return list(islice(self._order(children_prefix(wanted.parent), None, wanted, after), count))
         orders = [
             self._order(order_prefix(kind, state), known, wanted, after)
             for (kind, state), known in self._index.counts.items()
@@ -123,7 +132,7 @@ class ObjectList:
         ]
         return list(islice(heapq.merge(*orders, reverse=True), count))
 
-    def _order(self, prefix: bytes, count: int, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
+    def _order(self, prefix: bytes, count: int | None, wanted: Wanted, after: bytes | None) -> Iterator[bytes]:
         bounds = [] if after is None else [after]
         if wanted.created_before_ms is not None:
             bounds.append(time_bytes(wanted.created_before_ms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from api.view.children import child_key
 from api.view.forgotten import Forgotten
 from api.view.rows import RECORD_PREFIX
 from app.events import DECODE_ERRORS, ObjectCreated, decode_object
@@ -62,6 +63,9 @@ class ObjectRecords:
         for object_id, (value, event, written_at_ms) in first.items():
             if object_id not in known:
                 put(RECORD_PREFIX + object_id, value)
+                key = child_key(event)
+                if key is not None:
+                    put(key, b"")
                 add_created(object_id, partition, event_time_ms(event.at_ms, written_at_ms), event.kind)
 
     def _candidates(self, changes: Changes, partition: int, records: Sequence[Any]) -> dict[bytes, _Candidate]:

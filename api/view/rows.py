@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from api.view.children import child_keys_of
 from api.view.object_index import partition_bytes
 from app.events import decode_object
 from app.rules.counts import TOTAL_SIZE_MS
@@ -76,6 +77,9 @@ def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:
 def add_ledger_rows(write: Write, partition: int, records: Sequence[Any]) -> None:
     """Take in rows of the ledger, and tombstones."""
     put, delete, add_row = write.batch.put, write.batch.delete, write.changes.add_row
+    forgotten = [RECORD_PREFIX + record.key for record in records if record.value is None]
+    for key in child_keys_of(write.get_many(forgotten)) if forgotten else ():
+        delete(key)
     packed = partition_bytes(partition)
     for record in records:
         key, value = record.key, record.value

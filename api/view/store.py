@@ -6,6 +6,7 @@ there. The write-ahead log is off: what a crash loses is read again from the top
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `r` the key of
 `app.rules.results` (a task's result and error), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
+`s` (the objects that an object has submitted, see `api.view.children`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
 (its last heartbeat), `m` (what the store is, and what was counted when it was begun, and of when it is).
 """
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Of keys and values; another one makes the store be built anew."""
 
 _LAYOUT_KEY = b"mlayout"

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE
 from app.rules.commands import Cancel, CommandKey, Family
+from app.rules.ledger_rows import JOINS, TOLD, task_of
 from app.rules.ledger_states import TaskState, state_of_task
 
 if TYPE_CHECKING:
@@ -23,9 +25,18 @@ class BadFilter(Exception):
 
 def task_in(row: ObjectRow, sequence: int) -> TaskState | None:
     """Return where an object's task stands; UNKNOWN before anything was heard of it, None if there is no such task."""
-    if sequence < len(row.tasks):
-        return state_of_task(row.tasks[sequence])
-    return None if row.task_count and sequence >= row.task_count else TaskState.UNKNOWN
+    task = task_of(row, sequence) if sequence <= JOIN_SEQUENCE else None
+    if task is not None:
+        return state_of_task(task)
+    return TaskState.UNKNOWN if _may_come(row, sequence) else None
+
+
+def _may_come(row: ObjectRow, sequence: int) -> bool:
+    if sequence == SPLIT_SEQUENCE:
+        return not row.facts & TOLD
+    if sequence == JOIN_SEQUENCE:
+        return not row.facts & TOLD or bool(row.facts & JOINS)
+    return sequence < MAX_TASKS and (not row.task_count or sequence < row.task_count)
 
 
 def cancel_by_filter(

@@ -40,6 +40,8 @@ STACK_TRACE_HEADER = "kafka_dlt-exception-stacktrace"
 ATTEMPTS_HEADER = "retry_topic-attempts"
 
 MAX_STACK_TRACE_BYTES = 16_384
+MAX_EVENT_STACK_BYTES = 8_192
+"""Of a stack trace in TASK_FAILED: there may be 16 attempts for each letter, and most of them nobody looks at."""
 MAX_MESSAGE_CHARS = 2_000
 MAX_NAME_CHARS = 200
 """Of an error's text and of its class's name in headers and events; a record over the broker's limit ends a worker."""
@@ -100,7 +102,7 @@ def dead_letter_headers(
     """
     name = qualified_name_of(error)
     message = message_of(error)
-    stack = stack_trace_of(error).encode("utf-8", "backslashreplace")[-MAX_STACK_TRACE_BYTES:]
+    stack = _end_of_stack(error, MAX_STACK_TRACE_BYTES)
     given = list(headers)
     texts = (
         (TOPIC_HEADER, origin.topic),
@@ -192,6 +194,15 @@ def type_name_of(error: BaseException) -> str:
 def qualified_name_of(error: BaseException) -> str:
     """Return the same with the module in front."""
     return f"{_encodable(module_of(error)[:MAX_NAME_CHARS])}.{type_name_of(error)}"
+
+
+def event_stack_of(error: BaseException) -> str:
+    """Return the end of an error's stack trace, where the error is, as TASK_FAILED has it; never raises."""
+    return _end_of_stack(error, MAX_EVENT_STACK_BYTES).decode("utf-8", "ignore")
+
+
+def _end_of_stack(error: BaseException, max_bytes: int) -> bytes:
+    return stack_trace_of(error).encode("utf-8", "backslashreplace")[-max_bytes:]
 
 
 def _encodable(text: str) -> str:

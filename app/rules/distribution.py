@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_OBJECT_BYTES = 1_048_576
 """Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
+MAX_EVENT_BYTES = 1_000_000
+"""Of an object that we write: the broker takes 1,048,588 bytes a batch by default, and a task request wraps the same
+content in more fields."""
 MAX_COPIED_BYTES = 64 << 20
 """Of an object's name and content over all of its requests: they are sent in one transaction."""
 
@@ -46,7 +49,7 @@ def split(
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    owner = Owner(event.object_id, object_partition, event.kind)
+    owner = Owner(event.object_id, object_partition, event.kind, event.depth)
     if splits:
         return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
     if event.items is UNSET:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_JOINED_BYTES = 1_000_000
 """Of all results of an object's tasks, as one JSON list: they travel in one request."""
+_TOO_LARGE = (
+    f"the results of the tasks have more than {MAX_JOINED_BYTES:,} bytes together, and cannot be joined: return "
+    "references instead of the data"
+)
 
 _EVENTS: dict[ObjectState, type[FinishedObject | FailedObject | CancelledObject]] = {
     ObjectState.FINISHED: FinishedObject,
@@ -76,24 +80,23 @@ class FollowUps:
         Results that are too many for one record are left out: the worker that gets the request says so.
         """
         for object_id, row in self._joins:
-            results = [
-                self._result_of(object_id, sequence) if has_result(task) else b"null"
-                for sequence, task in enumerate(row.tasks)
-            ]
-            size = sum(map(len, results)) + len(results) + 1
-            fits = size <= MAX_JOINED_BYTES
+            results = self._results(object_id, row)
             yield task_with_role(
                 Owner(object_id, object_partition, row.kind),
                 JOIN_SEQUENCE,
-                msgspec.Raw(b"[" + b",".join(results) + b"]") if fits else NULL,
+                NULL if results is None else results,
                 at_ms=at_ms,
                 task_count=max(1, row.task_count),
-                refusal=UNSET if fits else _too_large(size),
+                refusal=_TOO_LARGE if results is None else UNSET,
             )
 
-
-def _too_large(size: int) -> str:
-    return (
-        f"the results of the tasks have {size:,} bytes, at most {MAX_JOINED_BYTES:,} can be joined: return references "
-        "instead of the data"
-    )
+    def _results(self, object_id: str, row: ObjectRow) -> msgspec.Raw | None:
+        """Return the results as a JSON list, None if they are too large; no more is read than may be joined."""
+        results, size = [], 1
+        for sequence, task in enumerate(row.tasks):
+            result = self._result_of(object_id, sequence) if has_result(task) else b"null"
+            size += len(result) + 1
+            if size > MAX_JOINED_BYTES:
+                return None
+            results.append(result)
+        return msgspec.Raw(b"[" + b",".join(results) + b"]")

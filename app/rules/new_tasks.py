@@ -29,11 +29,12 @@ class NewTasks(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """The object that tasks are of, and its partition."""
+    """The object that tasks are of, its partition, and how many objects above it submitted one another."""
 
     object_id: str
     partition: int
     kind: str
+    depth: int | msgspec.UnsetType = UNSET
 
 
 def tasks_of(
@@ -50,13 +51,14 @@ def tasks_of(
     The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
     object's own: one worker can then work them one after another.
     """
-    object_id, object_partition, kind = owner
+    object_id, object_partition, kind, depth = owner
     task_count = len(contents)
     requests = []
     for sequence, (name, content) in enumerate(contents):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        requests.append(((object_partition + sequence * spread) % partition_count, TaskCreated(*common, name, content)))
+        request = TaskCreated(*common, name, content, depth=depth)
+        requests.append(((object_partition + sequence * spread) % partition_count, request))
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
     return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET))
 
@@ -72,10 +74,10 @@ def task_with_role(
     refusal: Name = UNSET,
 ) -> NewTasks:
     """Return the split or the join of an object, in the object's own partition."""
-    object_id, partition, kind = owner
+    object_id, partition, kind, depth = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
-    request = TaskCreated(*common, name, content, role=role, refusal=refusal)
+    request = TaskCreated(*common, name, content, depth=depth, role=role, refusal=refusal)
     return NewTasks(
         [(partition, request)], TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role)
     )

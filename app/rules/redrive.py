@@ -130,6 +130,7 @@ class RedrivePolicy(NamedTuple):
             name=task.name if edit.name is msgspec.UNSET else edit.name,
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,
+            depth=task.depth,
             role=task.role,
             refusal=task.refusal if edit.content is msgspec.UNSET else msgspec.UNSET,
         )

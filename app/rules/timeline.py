@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import task_id_of
+from app.events import SPLIT_SEQUENCE, role_of, task_id_of
 from app.rules.ledger_states import TaskState
 
 if TYPE_CHECKING:
@@ -78,17 +78,30 @@ class TaskTimeline(msgspec.Struct):
     last: str
     spans: list[Span] = []
 
+    @property
+    def name(self) -> str:
+        """What people call the task."""
+        return name_of(self.sequence)
+
     def total_ms(self, what: What, now_ms: int) -> int:
         """Return what all spans of a sort took."""
         return sum(span.lasted_ms(now_ms) for span in self.spans if span.what is what)
 
 
 class Timeline(msgspec.Struct):
-    """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks."""
+    """An object: when it was created (None: nobody knows any more), when its last event was, and its tasks.
+
+    The tasks are in the order in which they are worked (`order_of`).
+    """
 
     created_at_ms: int | None
     last_at_ms: int | None
     tasks: list[TaskTimeline]
+
+    @property
+    def split_into(self) -> int:
+        """How many tasks the object was split into: those with a role do not count."""
+        return sum(not role_of(task.sequence) for task in self.tasks)
 
     @property
     def distribution_ms(self) -> int | None:
@@ -97,6 +110,16 @@ class Timeline(msgspec.Struct):
         if first is None or self.created_at_ms is None:
             return None
         return max(0, first - self.created_at_ms)
+
+
+def name_of(sequence: int) -> str:
+    """Return what people call a task of an object: its number, or its role, such as `split`."""
+    return task_id_of("", sequence).removeprefix("-")
+
+
+def order_of(sequence: int) -> int:
+    """Return a key that sorts the tasks of an object as they are worked: the split, its tasks, the join."""
+    return -1 if sequence == SPLIT_SEQUENCE else sequence
 
 
 class TaskTimes(msgspec.Struct, frozen=True):
@@ -167,7 +190,7 @@ def timeline_of(events: Iterable[Event]) -> Timeline:
                 task = tasks[task_id] = TaskTimeline(task_id, sequence, event.type)
             task.last = event.type
             _add(task.spans, event)
-    return Timeline(created_at_ms, last_at_ms, sorted(tasks.values(), key=lambda task: task.sequence))
+    return Timeline(created_at_ms, last_at_ms, sorted(tasks.values(), key=lambda task: order_of(task.sequence)))
 
 
 def _tasks_of(event: Event) -> list[tuple[str, int]]:

@@ -11,17 +11,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
-from app.events import MAX_RESULT_BYTES
+from app.events import MAX_DEPTH, MAX_RESULT_BYTES
 from app.kafka.settings import contradiction
 from app.names import Names, why_no_namespace
-from app.settings.security import SecuritySettings, secret_fields
+from app.settings.security import SecuritySettings, Texts, secret_fields
 from ebs.client.settings import DEFAULT_API_URL, PREFIX
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SEEN_AT_MOST = 1.5
 """Ids are forgotten by buckets of half the retention: some are known for so much longer."""
 
@@ -66,6 +67,15 @@ def _parse_tiers(value: object) -> object:
     if list(tiers) != sorted(set(tiers)):
         raise ValueError("must be ascending, such as 1,10,60")
     return tiers
+
+
+def _check_topics(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if _TOPIC.fullmatch(name) is None or name in {".", ".."} or name.startswith("__"):
+            raise ValueError(
+                "each is the name of a topic: 1 to 249 letters, digits, '.', '_' and '-', and none of Kafka's own (__*)"
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def _parse_log_level(value: object) -> object:
@@ -136,6 +146,13 @@ class Settings(SecuritySettings):
 
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
+    max_depth: int = Field(
+        100, ge=0, le=MAX_DEPTH, description="How many objects that submit one another may stand above an object"
+    )
+    output_topics: Annotated[Texts, AfterValidator(_check_topics)] = Field(
+        (),
+        description="Topics that functions may send records to, separated by commas, without any namespace",
+    )
     generate: bool = Field(default=False, description="Generate objects for empty requests even if a project is set")
     seen_retention_h: float = Field(
         24.0, gt=0, le=24 * 365, description="How long a repeated object id or Idempotency-Key is recognised"
@@ -244,6 +261,12 @@ def load(**overrides: object) -> Settings:
             f"EBS_LEDGER_RETENTION_H={settings.ledger_retention_h:g} is too short: a repeated object id is recognised "
             f"for up to {remembered_h:g} h (EBS_SEEN_RETENTION_H={settings.seen_retention_h:g}), and would begin a row "
             "that never gets tasks: raise the first or lower the second"
+        )
+    own = next((name for name in settings.output_topics if settings.names.has_topic(name)), None)
+    if own is not None:
+        raise SettingsError(
+            f"EBS_OUTPUT_TOPICS={own}: it is a topic of this system itself: name a topic of your own. Functions make "
+            "objects with context.submit"
         )
     wrong = contradiction(settings)
     if wrong is not None:

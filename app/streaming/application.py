@@ -99,6 +99,16 @@ class StreamingApp(faust.App):
         self.add_future(self.progress_monitor.run())
         await super().on_start()
 
+    def before_start(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Let `prepare` run after what `preflight` does already."""
+        before = self.preflight
+
+        async def preflight() -> None:
+            await before()
+            await prepare()
+
+        self.preflight = preflight
+
     async def on_stop(self) -> None:
         """Finish what `drain` waits for and the step in hand, then leave the group at once."""
         _end_at_the_next_signal()

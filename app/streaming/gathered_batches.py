@@ -33,12 +33,21 @@ class GatheredBatches:
         async for event in stream.events():
             batch: RecordBatch = event.value
             self._batches.append(batch)
-            self._record_count += len(batch.records)
-            self._size_bytes += sum(record.serialized_value_size for record in batch.records)
-            self._some.set()
+            self._count(batch)
             if self._record_count >= self._max_records or self._size_bytes >= MAX_STEP_BYTES:
                 self._room.clear()
                 await self._room.wait()
+
+    def give_back(self, left: Sequence[RecordBatch]) -> None:
+        """Put batches that a step has left in front of all others, in their order."""
+        self._batches.extendleft(reversed(left))
+        for batch in left:
+            self._count(batch)
+
+    def _count(self, batch: RecordBatch) -> None:
+        self._record_count += len(batch.records)
+        self._size_bytes += sum(record.serialized_value_size for record in batch.records)
+        self._some.set()
 
     async def take(self, filling: asyncio.Task[None]) -> Sequence[RecordBatch]:
         """Wait for batches and return all; an empty sequence when the stream has ended."""

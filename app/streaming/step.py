@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from app.streaming.topic_limits import Headers, TopicLimits
 
 _NOTHING: set[str] = set()
+FULL_BATCHES = 32
+"""Batches of up to 0.9 MB after which a step is full: a transaction has to end within its timeout, in memory too."""
 
 
 class StepTransactions(Protocol):
@@ -65,12 +67,27 @@ class Step:
         self._notes: dict[int, dict[str, OffsetNote]] = {}
         self._admitted: set[TopicPartition] = set()
         self.batches: list[RecordBatch] = []
+        self.left: list[RecordBatch] = []
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
 
     def partition(self, number: int) -> Partition | None:
         """Return a partition that this worker owns and may commit for, None if it does not."""
         partition = self._ownership.partitions.get(number)
         return partition if partition is not None and partition.active else None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the step sends so much that its body should `leave` the records that it has not worked yet."""
+        return len(self._full) >= FULL_BATCHES
+
+    def leave(self, batch: RecordBatch, offset: int) -> None:
+        """Leave the records of one of the step's batches from `offset` on to the next step.
+
+        What is left of a partition must be the end of it: all records behind `offset`, those of later batches too.
+        """
+        tp = TopicPartition(batch.topic, batch.partition)
+        self.offsets[tp] = OffsetAndMetadata(min(offset, self.offsets[tp].offset), "")
+        self.left.append(batch)
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None

@@ -107,12 +107,17 @@ class Transactions:
         return Step(self)
 
     async def steps(self, stream: Any, max_records: int = MAX_STEP_RECORDS) -> AsyncIterator[Step]:
-        """Yield a step whenever records wait: all of them, of all partitions, up to `max_records` and one batch."""
+        """Yield a step whenever records wait: all of them, of all partitions, up to `max_records` and one batch.
+
+        What a step has left (`Step.leave`) comes first in the next one.
+        """
         gathered = GatheredBatches(max_records)
         gathering = asyncio.create_task(gathered.fill_from(stream))
         try:
             while batches := await gathered.take(gathering):
-                yield Step(self, batches)
+                step = Step(self, batches)
+                yield step
+                gathered.give_back(step.left)
         finally:
             gathering.cancel()
 

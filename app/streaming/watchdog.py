@@ -19,8 +19,8 @@ import traceback
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.streaming.clocks import Clocks
 from app.streaming.dead_man import DeadMan
+from app.streaming.process_wide import ProcessWide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ class Watchdog:
         self._clock = clock
         self._pulses: list[_Pulse] = []
         self._dead_man = DeadMan(DEAD_AFTER_LIMITS * limit_s)
-        self._clocks = Clocks()
+        self._process_wide = ProcessWide()
         self._stopped = threading.Event()
         self._looked_at_s = clock()
         self._watched_s = 0.0
@@ -156,21 +156,21 @@ class Watchdog:
         self._dead_man.set()
         while not self._stopped.wait(self.period_s):
             self._dead_man.set()
-            self._put_clocks_back()
+            self._put_back()
             silence = self.look()
             if silence is not None:
                 self._end(silence)
                 return
         self._dead_man.close()
 
-    def _put_clocks_back(self) -> None:
-        replaced = self._clocks.put_back()
-        if replaced:
+    def _put_back(self) -> None:
+        changed = self._process_wide.put_back()
+        if changed:
             work = _words_of(self._describe_work)
             log.error(
-                "code in this process had replaced %s of the module time, by which the worker, its time limits and "
-                "its connections go: put back%s",
-                ", ".join(replaced),
+                "code in this process had changed %s, on which the worker, its time limits and its connections depend: "
+                "put back%s",
+                ", ".join(changed),
                 work and f"; {work}",
             )
 

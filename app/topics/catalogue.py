@@ -52,11 +52,12 @@ def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
 def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
     """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles.
 
-    Nor does anybody who works read the registry.
+    Nor does anybody who works read the registry. Who sends records to users' topics has to know their partitions.
     """
     group = settings.names.group(role)
     names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
-    return tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
+    own = tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
+    return (*own, *settings.output_topics) if role == PROCESSING else own
 
 
 def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:

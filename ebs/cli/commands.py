@@ -43,7 +43,7 @@ COMMANDS = (
     Entry(_FOLLOW, "submit", "submit:submit", "Submit one object, many copies of it, or a file of objects."),
     Entry(_FOLLOW, "objects", "objects:objects", "List objects, newest first."),
     Entry(_FOLLOW, "status", "status:status", "Show an object and its tasks."),
-    Entry(_FOLLOW, "tasks", "tasks:tasks", "Show the tasks of an object."),
+    Entry(_FOLLOW, "tasks", "tasks:tasks", "Show the tasks of an object, or one of them."),
     Entry(_FOLLOW, "watch", "watch:watch", "Watch the totals, or one object, live."),
     Entry(_FOLLOW, "stats", "stats:stats", "Show totals, durations and windows."),
     Entry(

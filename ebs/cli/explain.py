@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from app.events import SPLIT_SEQUENCE, role_of
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import held_up_lines, paused_lines
@@ -48,7 +49,13 @@ def explain(
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
     described = _describe(answer, timeline, as_of_ms) | {"hindrances": waits_for}
-    show(described, _summary(described), _spans_table(object_id, timeline, as_of_ms), *waits_for, as_json=as_json)
+    show(
+        described,
+        _summary(described, timeline),
+        _spans_table(object_id, timeline, as_of_ms),
+        *waits_for,
+        as_json=as_json,
+    )
 
 
 def _hindrances(client: ApiClient) -> list[str]:
@@ -87,10 +94,11 @@ def _describe_task(task: TaskTimeline, as_of_ms: int) -> dict[str, Any]:
         msgspec.to_builtins(span) | {"lasted_ms": span.lasted_ms(as_of_ms), "goes_on": span.to_ms is None}
         for span in task.spans
     ]
-    return {"task_id": task.task_id, "sequence": task.sequence, "last_event": task.last, **totals, "spans": spans}
+    named = {"task_id": task.task_id, "sequence": task.sequence, "role": role_of(task.sequence) or "task"}
+    return {**named, "last_event": task.last, **totals, "spans": spans}
 
 
-def _summary(described: dict[str, Any]) -> str:
+def _summary(described: dict[str, Any], timeline: Timeline) -> str:
     created_at_ms = described["created_at_ms"]
     if created_at_ms is None:
         began = "created before the oldest record on the topics"
@@ -102,10 +110,17 @@ def _summary(described: dict[str, Any]) -> str:
         took = "took" if described["ended_at_ms"] else "has taken"
         parts.append(f"{took} {_seconds(described['total_ms'])}")
     if distribution_ms is not None:
-        parts.append(f"{_seconds(distribution_ms)} until it was distributed into {len(described['tasks'])} tasks")
-    elif not described["tasks"]:
+        parts.append(f"{_seconds(distribution_ms)} until it was distributed{_split_words(timeline)}")
+    elif not timeline.tasks:
         parts.append("not distributed yet")
     return ", ".join(parts)
+
+
+def _split_words(timeline: Timeline) -> str:
+    tasks = f"{timeline.split_into} task{'' if timeline.split_into == 1 else 's'}"
+    if all(task.sequence != SPLIT_SEQUENCE for task in timeline.tasks):
+        return f" into {tasks}"
+    return f", split into {tasks}" if timeline.split_into else ", not split yet"
 
 
 def _spans_table(object_id: str, timeline: Timeline, as_of_ms: int) -> Table:
@@ -118,7 +133,7 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
         for number, span in enumerate(task.spans):
             attempt = f"{span.attempt}" + (f" (redrive {span.redrive})" if span.redrive else "")
             lasted = _seconds(span.lasted_ms(as_of_ms))
-            name = str(task.sequence) if number == 0 else ""
+            name = task.name if number == 0 else ""
             yield name, clock_text(span.from_ms), lasted, span.what, attempt, span.worker or None, _ended_by(span)
 
 

@@ -18,6 +18,7 @@ from app.kafka.cluster import cluster_of
 from app.names import ROLES
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
+from app.topics.output_topics import make_output_topics
 from ebs import start
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.restart_policy import RestartPolicy, why_ended
@@ -170,6 +171,8 @@ class LocalSystem:
                 return
             made = sum(report.made for report in reports)
             self._say(f"{len(reports)} topics of {settings.partitions} partitions are ready ({made} of them new)")
+            if kafka is not None and (new := await make_output_topics(cluster_of(settings), settings)):
+                self._say(f"made {', '.join(new)} on the embedded broker (EBS_OUTPUT_TOPICS)")
             await self._supervise(request, kafka)
 
     def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:

@@ -9,7 +9,7 @@ from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.table import Table
 
@@ -40,22 +40,32 @@ _PARTS = ("mean", "p50", "p95", "p99", "max")
 
 def object_table(answer: Answer) -> Table:
     """Return what an object is and how far."""
-    content = answer["content"]
-    if not isinstance(content, str):
-        content = "" if content is None else json.dumps(content, ensure_ascii=False)
-    if len(content) > _MAX_CONTENT_CHARS:
-        content = content[: _MAX_CONTENT_CHARS - 3] + "..."
     rows = [
         ("state", answer["state"]),
         ("tasks", _progress(answer["tasks_done"], answer["tasks_total"])),
         *((name.replace("_", " "), str(answer[name])) for name in _TROUBLES if answer[name]),
         ("kind", answer["kind"]),
         ("name", answer["name"]),
-        ("content", content),
+        ("content", _short(answer["content"])),
+        *([] if answer["result"] is None else [("result", _short(answer["result"]))]),
+        *_family(answer),
         *((name.removesuffix("_at_ms"), _instant(answer[name])) for name in _INSTANTS),
         ("time spent", f"{answer['time_spent_ms'] / 1000:,.1f} s"),
     ]
     return table_of(f"object {answer['id']}", ("what", "is"), rows)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_CONTENT_CHARS else text[: _MAX_CONTENT_CHARS - 3] + "..."
+
+
+def _family(answer: Answer) -> Iterator[tuple[str, str]]:
+    parent, count = answer.get("parent"), answer.get("children_count")
+    if parent:
+        yield "submitted by", f"task {parent['task_id']}"
+    if count:
+        yield "has submitted", f"{count:,} objects: ebs objects --parent {answer['id']}"
 
 
 _TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")

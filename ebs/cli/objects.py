@@ -32,6 +32,9 @@ def objects(
         ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind. Default: all.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="OBJECT_ID", help="Only what tasks of this object submitted.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Created at or after: 2h, 2026-11-24T07:00.")
     ] = None,
@@ -52,6 +55,7 @@ def objects(
     wanted = {
         "state": state,
         "kind": kind,
+        "parent": parent,
         "created_after": instant_ms(since),
         "created_before": instant_ms(before),
         "cursor": cursor,

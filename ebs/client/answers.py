@@ -18,11 +18,19 @@ class Submitted(msgspec.Struct, frozen=True):
     id: str
 
 
+class ParentTask(msgspec.Struct, frozen=True):
+    """The task of another object that submitted an object."""
+
+    object_id: str
+    task_id: str
+
+
 class ObjectStatus(msgspec.Struct, frozen=True):
     """An object and the progress of its tasks.
 
     `state` is CREATED, DISTRIBUTED, PROCESSING, FINISHED, FAILED or CANCELLED. `name` and `content` are None once the
-    retention of their topic has deleted them.
+    retention of their topic has deleted them. `parent` is the task that submitted it, None for an object of a client;
+    `children_count` says how many objects its own tasks have submitted (1000: that many or more).
     """
 
     id: str
@@ -39,6 +47,8 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     created_at_ms: int | None = None
     distributed_at_ms: int | None = None
     finished_at_ms: int | None = None
+    parent: ParentTask | None = None
+    children_count: int = 0
 
     @property
     def ended(self) -> bool:

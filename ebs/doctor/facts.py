@@ -103,6 +103,8 @@ class SystemFacts:
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
     project_error: str | None = None
+    missing_output_topics: Sequence[str] = ()
+    """Those of EBS_OUTPUT_TOPICS that do not exist."""
     hidden_packages: Sequence[str] = ()
     """Where others have a package of one of our names, which our processes do not see."""
 

@@ -52,7 +52,8 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
         known = settings.names
         names = [spec.name for spec in catalogue(settings)]
         # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
-        tiers = sorted(name for name in await admin.list_topics() if known.retry_tier_s(name) is not None)
+        listed = await admin.list_topics()
+        tiers = sorted(name for name in listed if known.retry_tier_s(name) is not None)
         names += [name for name in tiers if name not in names]
         described = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in described["brokers"]]
@@ -72,6 +73,7 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
             transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
             disk_free_bytes=usage.free,
             disk_total_bytes=usage.total,
+            missing_output_topics=[name for name in settings.output_topics if name not in listed],
         )
 
 

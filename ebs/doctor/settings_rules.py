@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.topics.output_topics import why_missing
 from ebs.doctor.facts import Finding, Severity, number_in
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ def check_settings(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
             facts.project_error,
             "no processing worker starts",
             "name a module that can be imported from here and has a project: EBS_PROJECT=shop.work",
+        )
+    if facts.missing_output_topics:
+        yield Finding(
+            Severity.ERROR,
+            "EBS_OUTPUT_TOPICS",
+            why_missing(facts.missing_output_topics, facts.bootstrap),
+            "no processing worker starts",
+            f"make {facts.missing_output_topics[0]}, or take it out of EBS_OUTPUT_TOPICS",
         )
     for path in facts.hidden_packages:
         yield Finding(

@@ -13,6 +13,7 @@ errors, and applies their policies. The differences:
 
 - Tasks run one after another, by their due time and then in their order. The pause before a retry takes no time.
 - A `@cpu_bound` function runs in a thread of this process, so your fakes and your debugger reach it.
+- What functions submit does not run, and they can send to any topic: EBS_OUTPUT_TOPICS is not looked at.
 - A time limit is real time. The settings are those of the environment (`EBS_MAX_ATTEMPTS`); EBS_PROJECT is not read.
 """
 
@@ -24,13 +25,23 @@ from typing import TYPE_CHECKING, Any
 from ebs.client.bodies import NewObject
 from ebs.errors import EbsError
 from ebs.project import Project
-from ebs.testing.object_run import AttemptRun, Failure, ObjectRun, TaskRun
+from ebs.testing.object_run import AttemptRun, Failure, ObjectRun, SentRecord, SubmittedObject, TaskRun
 from ebs.testing.own_packages import own_packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AttemptRun", "Failure", "ObjectRefused", "ObjectRun", "TaskRun", "arun", "run"]
+__all__ = [
+    "AttemptRun",
+    "Failure",
+    "ObjectRefused",
+    "ObjectRun",
+    "SentRecord",
+    "SubmittedObject",
+    "TaskRun",
+    "arun",
+    "run",
+]
 
 
 class ObjectRefused(EbsError):

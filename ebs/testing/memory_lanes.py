@@ -24,7 +24,8 @@ class _Lane:
     careful = False
 
     def __init__(self) -> None:
-        self.progress = self
+        self.progress = self.partition = self
+        self.number = 0
         self.running: dict[int, Any] = {}
 
     def start(self, _offset: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from ebs.client.answers import TaskStatus
 from ebs.client.errors import failure_of
 
@@ -58,11 +60,41 @@ class TaskRun:
 
 
 @dataclass(frozen=True)
+class SubmittedObject:
+    """An object that a function submitted with `context.submit`. It did not run.
+
+    `tasks` is a number, or a list with the content of each task; None if the function left that open.
+    """
+
+    object_id: str
+    kind: str
+    name: str
+    content: Any
+    tasks: int | list[Any] | None
+
+
+@dataclass(frozen=True)
+class SentRecord:
+    """A record that a function sent with `context.send`: its bytes, as they would stand on the topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+    def json(self) -> Any:
+        """Return what the JSON of the value says."""
+        return msgspec.json.decode(self.value or b"")
+
+
+@dataclass(frozen=True)
 class ObjectRun:
     """An object at its end: `state` is FINISHED or FAILED.
 
     `results` are those of the tasks in their order (None for a task that is dead), `result` is that of the join.
-    `end` is the record on `object-events`. `split` and `join` are None if there is none, or if it did not run.
+    `submitted` and `sent` are what functions produced with `context.submit` and `context.send`, in order; attempts that
+    failed produce nothing. `end` is the record on `object-events`. `split` and `join` are None if there is none, or if it
+    did not run.
     """
 
     object_id: str
@@ -73,6 +105,8 @@ class ObjectRun:
     tasks: list[TaskRun]
     split: TaskRun | None
     join: TaskRun | None
+    submitted: list[SubmittedObject]
+    sent: list[SentRecord]
     end: dict[str, Any]
 
     @property

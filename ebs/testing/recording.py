@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
     from app.events import ObjectCreated, TaskCreated
     from ebs.testing.ledger import MemoryLedger
+    from ebs.testing.produced import Produced
 
 _decode = msgspec.json.decode
 
@@ -45,7 +46,7 @@ class RecordingOutcomes(AttemptOutcomes):
         self._note(attempt, Failure(type_name_of(error), message_of(error), stack_trace_of(error), error))
         super().fail(attempt, error)
 
-    def told(self, event: ObjectCreated, ledger: MemoryLedger) -> ObjectRun:
+    def told(self, event: ObjectCreated, ledger: MemoryLedger, produced: Produced) -> ObjectRun:
         """Return what became of an object that has ended."""
         end = ledger.end
         by_role: dict[str, list[TaskRun]] = {"split": [], "task": [], "join": []}
@@ -61,6 +62,8 @@ class RecordingOutcomes(AttemptOutcomes):
             tasks=by_role["task"],
             split=next(iter(by_role["split"]), None),
             join=next(iter(by_role["join"]), None),
+            submitted=produced.submitted,
+            sent=produced.sent,
             end=_decode(encode(end)),
         )
 

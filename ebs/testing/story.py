@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
 _MAX_CHARS = 200
 _MAX_TASKS = 50
+_MAX_PRODUCED = 20
 
 
 def story_of(run: ObjectRun, *, stacks: bool = False) -> str:
@@ -36,7 +37,11 @@ def plain_run(run: ObjectRun) -> Any:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.name != "exception"}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
@@ -47,6 +52,14 @@ def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
         yield from _told(task, run)
     if len(shown) < len(run.all_tasks):
         yield f"  and {len(run.all_tasks) - len(shown)} more tasks, which finished"
+    for one in run.submitted[:_MAX_PRODUCED]:
+        yield f"submitted: {one.kind} {_short(one.content)}"
+    for record in run.sent[:_MAX_PRODUCED]:
+        value = (record.value or b"").decode(errors="backslashreplace")
+        yield f"sent to {record.topic}: {_short(value) if record.value is not None else 'a tombstone'}"
+    more = max(0, len(run.submitted) - _MAX_PRODUCED) + max(0, len(run.sent) - _MAX_PRODUCED)
+    if more:
+        yield f"and {more} more objects and records"
     if run.join is not None and run.join.error is None:
         yield f"result: {_short(run.result)}"
     if stacks and run.state != "FINISHED" and run.errors:

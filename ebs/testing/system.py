@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
@@ -17,6 +18,7 @@ import msgspec
 
 from agents.engine.attempt import Ready
 from agents.engine.pool import Pool
+from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
 from agents.execution.executor import Executor
 from agents.execution.loading import Handlers, handlers_of, limits_of
@@ -26,16 +28,20 @@ from app.events import DECODE_ERRORS, ItemRecord, ObjectCreated, decode_object, 
 from app.rules.control import ControlState
 from app.rules.distribution import split
 from app.rules.kinds import why_unhandled
+from app.rules.submitted import WorkerOutputRules
 from app.settings.settings import load
+from app.topics.output_topics import OutputTopic
 from ebs.client.bodies import body_of, chosen_id
 from ebs.testing.ledger import MemoryLedger
 from ebs.testing.memory_lanes import MemoryLanes, record_of
+from ebs.testing.produced import Produced
 from ebs.testing.recording import RecordingOutcomes
 
 if TYPE_CHECKING:
-    from agents.execution.loading import LoadedHandler
+    from agents.execution.loading import LoadedHandler, RunLimits
     from app.events import TaskCreated
     from app.rules.new_tasks import NewTasks
+    from app.settings.settings import Settings
     from ebs.client.bodies import NewObject
     from ebs.errors import EbsError
     from ebs.project import Project
@@ -62,7 +68,7 @@ class MemorySystem:
         self._settings = settings = load(project="")
         self._project = project
         self._refused = refused
-        self._handlers = _in_this_process(handlers_of(project, "", limits_of(settings)))
+        self._handlers = _in_this_process(handlers_of(project, "", _limits_of(settings, project)))
         self._clock = _Clock()
         self._lanes: Any = MemoryLanes(settings.names, settings.retry_tiers_s)
         self._outcomes = RecordingOutcomes(
@@ -71,6 +77,12 @@ class MemorySystem:
             clock_ms=self._clock.now_ms,
             splits=SplitOutputs(
                 settings.names, partition_count=1, max_task_count=settings.max_tasks_per_object, spread=True
+            ),
+            produced=ProducedRecords(
+                settings.names,
+                partition_count=1,
+                output_topics=defaultdict(lambda: OutputTopic(1)),
+                check_size=self._lanes.check_size,
             ),
             draw=lambda low, high: (low + high) / 2,
         )
@@ -85,6 +97,7 @@ class MemorySystem:
             on_end=_nothing,
         )
         self._ledger = MemoryLedger()
+        self._produced = Produced()
         self._due: list[tuple[int, int, TaskCreated]] = []
         self._numbers = count()
 
@@ -103,7 +116,7 @@ class MemorySystem:
         finally:
             await self._pool.close()
             await executor.close()
-        return self._outcomes.told(event, self._ledger)
+        return self._outcomes.told(event, self._ledger, self._produced)
 
     def _submitted(self, wanted: NewObject) -> tuple[ObjectCreated, NewTasks]:
         """Return the object and its first tasks, as API and distribution make them."""
@@ -149,6 +162,8 @@ class MemorySystem:
                 self._ledger.apply(one.value)
             elif one.topic == names.task_requests or one.topic in self._lanes.retry_topics:
                 self._push(decode_task_request(one.value or b""))
+            elif one.topic != names.dead_letters:
+                self._produced.take(one, is_object=one.topic == names.objects)
         for made in self._ledger.joins(self._clock.now_ms()):
             self._follow(made)
 
@@ -188,6 +203,19 @@ class _Clock:
     def pass_until(self, due_at_ms: int) -> None:
         """Let it be an instant, if it is not yet."""
         self._skipped_ms += max(0, due_at_ms - self.now_ms())
+
+
+class _AnyTopic(WorkerOutputRules, frozen=True):
+    """Lets functions send to any topic: a test has no broker that could lack one."""
+
+    def why_not_sent(self, _topic: str, /) -> str | None:
+        return None
+
+
+def _limits_of(settings: Settings, project: Project) -> RunLimits:
+    limits = limits_of(settings)
+    rules = {**msgspec.structs.asdict(limits.outputs), "kinds": project.kinds}
+    return limits._replace(outputs=_AnyTopic(**rules))
 
 
 def _in_this_process(handlers: Handlers) -> Handlers:

@@ -99,7 +99,13 @@ async def run(options: argparse.Namespace, site: ProxiedSite, fleet: Fleet, chan
             console.print(await fault(fleet, site, chance))
             fault_count += 1
     async with Follower(bootstrap, PARTITIONS, names) as follower:
-        await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=300)
+        try:
+            await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=300)
+        except AssertionError as error:
+            if options.hold:
+                console.print(error, f"It all runs on in {site.directory}, the broker at {bootstrap}, until Ctrl-C.")
+                await asyncio.Event().wait()
+            raise
     reviving.cancel()
     found = await differences(bootstrap, names, accepted=accepted)
     console.print(f"{len(accepted):,} objects, {fault_count} faults: {'exact' if not found else 'WRONG'}")
@@ -114,4 +120,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the choice of faults")
     parser.add_argument("--namespace", default="", help="EBS_NAMESPACE of the workers (default: none)")
     parser.add_argument("--transactions", type=int, default=2, choices=[1, 2], help="their version (default: 2)")
+    parser.add_argument("--hold", action="store_true", help="let a system that hangs run on, to look at it")
     main(parser.parse_args())

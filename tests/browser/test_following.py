@@ -95,7 +95,17 @@ def test_dead_letter_is_looked_at_and_redriven(system, visit, visitor):
     expect(page.locator("#letter")).to_contain_text("REDRIVEN")
     expect(page.get_by_role("button", name="Redrive unchanged")).to_have_count(0)
     page.locator("#letter").get_by_role("link", name=f"{object_id}-0").click()
+    expect(page.locator("#task-state")).to_have_text("FINISHED")
+    expect(page.locator("#a-1-1")).to_contain_text("redrive 1")
+    expect(page.locator("#attempts")).to_contain_text("Reject: no template <letter one>")
+    page.locator("#a-0-1").get_by_text("Stack trace").click()
+    expect(page.locator("#a-0-1 pre")).to_contain_text("Traceback (most recent call last)")
+    expect(page.locator("#letters")).to_contain_text("REDRIVEN")
+    visitor.shoot(page, "task")
+    page.get_by_role("link", name="its object").click()
     expect(page.locator("#object-state")).to_have_text("FINISHED")
+    page.locator("#t-0").get_by_role("link", name="0").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Task 0")
 
 
 def test_dead_letter_is_mended_and_redriven(system, visit, visitor):

@@ -49,22 +49,22 @@ _PALE_TEXTS = """
 
 
 @pytest.fixture(scope="module")
-def _some_work(system) -> None:
-    """Let there be something to see: finished, at work, dead."""
+def some_work(system) -> str:
+    """Let there be something to see: finished, at work, dead. Returns the id of the object that failed."""
     for number in range(12):
         system.submit(name=f"report {number}", kind="default", tasks=3 + number % 4)
     system.submit(name="never opened", kind="gated", tasks=3)
     letter = system.submit(name="a name that is rather long and would break a narrow page", kind="letter", tasks=1)
     system.reaches(letter, "FAILED")
+    return letter
 
 
-@pytest.mark.usefixtures("_some_work")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", [PHONE, DESK], ids=["phone", "desk"])
-def test_pages_fit_and_can_be_read(visit, visitor, device, scheme):
+def test_pages_fit_and_can_be_read(visit, visitor, some_work, device, scheme):
     """On every page nothing sticks out sideways, texts have enough contrast, and what is pressed is large enough."""
     page = visit("/", color_scheme=scheme, **device)
-    for path in PATHS:
+    for path in (*PATHS, f"/objects/{some_work}", f"/objects/{some_work}/tasks/0"):
         page.goto(path)
         expect(page.locator("#connection")).to_have_text("Live")
         assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"], path
@@ -72,7 +72,7 @@ def test_pages_fit_and_can_be_read(visit, visitor, device, scheme):
         pressed = page.locator("main button:visible, main input:visible, main select:visible")
         boxes = [pressed.nth(index).bounding_box() for index in range(pressed.count())]
         assert all(box["height"] >= 24 for box in boxes if box), path  # WCAG 2.2, 2.5.8
-        visitor.shoot(page, path.strip("/").replace("/", "-") or "overview")
+        visitor.shoot(page, path.strip("/").replace("/", "-").replace(some_work, "object") or "overview")
 
 
 def test_keyboard_alone_is_enough(system, visit, visitor):
@@ -114,7 +114,7 @@ def test_focus_and_opened_parts_outlive_updates(system, visit):
     expect(field).to_have_value("5")
 
 
-@pytest.mark.usefixtures("_some_work")
+@pytest.mark.usefixtures("some_work")
 def test_everything_can_be_read_and_sent_without_javascript(visit, visitor):
     """Lists, an object, and a form that leads to what it made."""
     page = visit("/submit", java_script_enabled=False)

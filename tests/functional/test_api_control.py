@@ -12,6 +12,7 @@ from histories import made_fact
 from plain_names import CONTROL, WORKERS
 
 from api.control import schemas
+from api.objects.schemas import CancelAccepted
 from api.server.schemas import ProblemDocument
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, TaskCancelled, TaskFinished, TaskStarted, task_id_of
@@ -210,21 +211,36 @@ def test_pause_of_a_breaker_says_so(api):
         ("POST", "cancel", {"created_before_ms": NOW_MS + 1}, ["#/created_before_ms"]),
         ("POST", "cancel", {"created_before_ms": -1}, ["#/created_before_ms"]),
         ("POST", "cancel", {"object_id": "a1"}, ["#/object_id"]),
+        ("POST", "cancel", {"task_id": 5, "kind": [], "a/b": 1}, ["#/task_id", "#/kind", "#/a~1b"]),
+        ("POST", "cancel", {"created_before_ms": 1.5}, ["#/created_before_ms"]),
+        ("POST", "cancel", {"created_before_ms": 2**64}, ["#/created_before_ms"]),
+        ("POST", "cancel", None, ["#"]),
     ],
 )
 def test_wrong_command_is_named_field_by_field(api, method, path, body, named):
     """A 422 that points at what is wrong; nothing is written."""
     answer = ask(api, method, f"/api/control/{path}", body)
-    document = ProblemDocument.model_validate(answer.json())
+    document = msgspec.convert(answer.json(), ProblemDocument)
     assert (422, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
     assert named == [error.pointer or error.parameter for error in document.errors or []]
     assert [] == written(api)
 
 
-@pytest.mark.parametrize(("content", "status"), [(b"{", 400), (b'{"per_s": NaN}', 400), (b"[]", 422)])
-def test_body_that_is_no_command_is_refused(api, content, status):
-    """Malformed JSON, such as NaN, is 400; what is no object is 422."""
-    assert status == api.request("PUT", "/api/control/rate/mail", content=content, headers=JSON).status_code
+@pytest.mark.parametrize(
+    ("content", "status", "reason"),
+    [
+        (b"{", 400, "line 1 column 1"),
+        (b'{"per_s": NaN}', 400, "line 1 column 11"),
+        (b'{"per_s": "2",', 400, "line 1 column 14"),
+        (b"[]", 422, "#: Expected `object`, got `array`"),
+        (b'{"per_s": ' + b"[" * 20_000, 422, "#: it is nested deeper than"),
+        (b'{"per_s": "2", "x": ' + b"[" * 20_000, 422, "#: it is nested deeper than"),
+    ],
+)
+def test_body_that_is_no_command_is_refused(api, content, status, reason):
+    """Malformed JSON, such as NaN, is 400 and says where, also behind a wrong field; what is no object is 422."""
+    answer = api.request("PUT", "/api/control/rate/mail", content=content, headers=JSON)
+    assert (status, True) == (answer.status_code, reason in answer.json()["detail"]), answer.text
     assert 415 == api.request("PUT", "/api/control/rate/mail", content=b"per_s=2").status_code
     assert [] == written(api)
 
@@ -233,7 +249,7 @@ def test_object_is_cancelled(api):
     """202 with the object's links; the record names the object and the reason."""
     write_object(api, finished=1)
     answer = api.request("DELETE", "/api/objects/a1?reason=wrong%20list")
-    accepted = schemas.CancelAccepted.model_validate(answer.json())
+    accepted = msgspec.convert(answer.json(), CancelAccepted)
     assert (202, "a1", "CANCELLING", True, "/api/objects/a1") == (
         answer.status_code,
         accepted.id,

@@ -42,7 +42,11 @@ def test_letters_are_listed_newest_first_over_all_partitions(api, grave):
         "attempts": 5,
         "redrive": 1,
         "acts": [],
-        "links": {"self": "/api/dead-letters/3-0", "tasks": "/api/objects/o2/tasks"},
+        "links": {
+            "self": "/api/dead-letters/3-0",
+            "tasks": "/api/objects/o2/tasks",
+            "task": "/api/objects/o2/tasks/0",
+        },
     } == newest
     assert ("objects", None, None) == (oldest["topic"], oldest["kind"], oldest["task_id"])
 

@@ -64,7 +64,7 @@ class Story:
         """GET the list."""
         answer = self.api.get(self.path + query)
         assert 200 == answer.status_code, answer.text
-        return EventPage.model_validate(answer.json())
+        return msgspec.convert(answer.json(), EventPage)
 
     def stream(self, **options) -> AsgiStream:
         """GET the stream."""
@@ -92,7 +92,7 @@ def test_list_has_all_events_so_far_in_order(story):
         page.ended,
         page.next_after,
     )
-    first, last = page.events[0].model_dump(), page.events[-1].model_dump()
+    first, *_, last = story.api.get(story.path).json()["events"]
     assert (f"objects:{story.partition}", "n") == (first["event_id"], first["name"])
     assert "content" not in first
     assert (f"task-events:{story.partition}:5", {"words": 3}, 5) == (last["event_id"], last["result"], last["spent_ms"])
@@ -104,7 +104,7 @@ def test_list_comes_page_by_page(story):
     page = story.list("?limit=2")
     types = [event.type for event in page.events]
     while page.next_after is not None:
-        page = story.list(page.links["next"].removeprefix(story.path))
+        page = story.list(page.links.next.removeprefix(story.path))
         types += [event.type for event in page.events]
     assert TYPES == types
 

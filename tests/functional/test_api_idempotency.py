@@ -8,7 +8,8 @@ import pytest
 from msgspec import Raw
 from plain_names import OBJECTS
 
-from api.submit.payload import Payload, prepare
+from api.submit.payload import prepare
+from api.submit.schemas import ObjectRequest
 from app.errors import BrokerUnavailable, OutcomeUnknown
 from app.events import ObjectCreated, decode_object
 from app.rules.idempotency import object_id_of, payload_hash
@@ -23,7 +24,7 @@ def stored(api) -> list[ObjectCreated]:
     return [decode_object(record.value) for log in api.topics.records.values() for record in log]
 
 
-def write_as_another_process(api, payload: Payload) -> None:
+def write_as_another_process(api, payload: ObjectRequest) -> None:
     """Write the object of key k-1 as another API process does."""
     settings = Settings(partitions=4)
     one = prepare(payload, object_id_of("k-1"), settings, NOW_MS, payload.hash())
@@ -75,7 +76,7 @@ def test_spelling_of_a_payload_does_not_matter(api):
 def test_changed_setting_makes_no_other_payload(make_api):
     """What was asked for counts, and not what is made of it: EBS_TASKS_PER_OBJECT may change between repetitions."""
     api = make_api(tasks_per_object=5)
-    write_as_another_process(api, Payload(name="a"))  # with the setting's default, 3
+    write_as_another_process(api, ObjectRequest(name="a"))  # with the setting's default, 3
     assert 202 == api.post(json={"name": "a"}, headers=KEY).status_code
 
 
@@ -135,7 +136,7 @@ def test_of_two_processes_the_one_whose_record_is_first_succeeds(api):
     publish = api.topics.publish
 
     async def second(record):
-        write_as_another_process(api, Payload(name="theirs"))
+        write_as_another_process(api, ObjectRequest(name="theirs"))
         offset = await publish(record)
         api.topics.deliver()
         return offset
@@ -151,7 +152,7 @@ def test_of_two_processes_the_one_whose_record_is_first_succeeds(api):
 def test_record_that_comes_later_changes_nothing(api):
     """A conflicting record behind the object's own, which the view has read long ago, is not the object."""
     assert 202 == api.post(json={"name": "ours"}, headers=KEY).status_code
-    write_as_another_process(api, Payload(name="theirs"))
+    write_as_another_process(api, ObjectRequest(name="theirs"))
     assert "ours" == api.get(f"/api/objects/{object_id_of('k-1')}").json()["name"]
     assert [202, 422] == [api.post(json={"name": name}, headers=KEY).status_code for name in ("ours", "theirs")]
 
@@ -218,7 +219,7 @@ def test_record_without_a_hash_is_compared_by_what_it_makes(api):
     api.topics.failure = OutcomeUnknown("the broker did not confirm within 8 s")
     object_id = api.post(json={"name": "a"}).json()["id"]
     api.topics.failure = None
-    one = prepare(Payload(name="a"), object_id, Settings(partitions=4), NOW_MS)
+    one = prepare(ObjectRequest(name="a"), object_id, Settings(partitions=4), NOW_MS)
     api.topics.write(OBJECTS, *one.record)
     statuses = [api.post(json={"name": name, "id": object_id}).status_code for name in ("a", "b")]
     assert [202, 422] == statuses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 from histories import made_fact
 
@@ -42,7 +43,7 @@ def post(api) -> str:
 async def poll(api, object_id: str, query: str) -> tuple[str, str]:
     """GET with a wait; return the state and how the wait ended."""
     answer = await api.client.get(f"/api/objects/{object_id}?{query}")
-    detail = ObjectDetail.model_validate(answer.json())
+    detail = msgspec.convert(answer.json(), ObjectDetail)
     assert answer.headers["ebs-wait"] == detail.wait.outcome
     return detail.state, detail.wait.outcome
 

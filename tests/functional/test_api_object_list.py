@@ -7,7 +7,8 @@ import pytest
 from histories import made_fact
 
 from api.objects.schemas import ObjectPage
-from app.events import ObjectCreated, TaskFinished, TaskStarted, task_id_of
+from api.view.children import MAX_COUNTED
+from app.events import ObjectCreated, Parent, TaskFinished, TaskStarted, task_id_of
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.tally import Tally
@@ -36,7 +37,7 @@ def read(api, query: str = "") -> ObjectPage:
     """GET a page, which must be as documented."""
     answer = api.get(f"/api/objects{query}")
     assert 200 == answer.status_code, answer.text
-    return ObjectPage.model_validate(answer.json())
+    return msgspec.convert(answer.json(), ObjectPage)
 
 
 def ids(page: ObjectPage) -> list[str]:
@@ -162,3 +163,69 @@ def test_without_a_view_the_list_is_a_503(make_api):
     """Before the broker was there once, nothing can be listed."""
     answer = make_api(attached=False).get("/api/objects")
     assert (503, "urn:ebs:problem:view-behind") == (answer.status_code, answer.json()["type"])
+
+
+def write_child(api, object_id: str, parent: str, at_ms: int, kind: str = "default") -> ObjectCreated:
+    """Write an object that a task of another one has submitted."""
+    event = ObjectCreated(
+        object_id=object_id,
+        kind=kind,
+        name="",
+        at_ms=at_ms,
+        parent=Parent(parent, task_id_of(parent, 0)),
+        depth=1,
+    )
+    api.topics.write_object(event)
+    return event
+
+
+def test_the_objects_that_an_object_has_submitted_are_a_list_of_their_own(api):
+    """Newest first, page by page, with every other filter; those of an object whose id begins alike are not in it."""
+    write(api, "p")
+    for number in range(5):
+        write_child(api, f"c{number}", "p", START_MS + number, ("mail", "image")[number % 2])
+    write_child(api, "other", "pp", START_MS)
+    assert ["c4", "c3", "c2", "c1", "c0"] == ids(read(api, "?parent=p"))
+    first = read(api, "?parent=p&limit=2")
+    assert ["c4", "c3"] == ids(first)
+    assert first.links.next is not None
+    assert ["c2", "c1"] == ids(read(api, first.links.next.removeprefix("/api/objects")))
+    assert ["c3", "c1"] == ids(read(api, "?parent=p&kind=image"))
+    assert ["c2", "c1"] == ids(read(api, f"?parent=p&created_after={START_MS + 1}&created_before={START_MS + 3}"))
+    assert [] == ids(read(api, "?parent=p&state=FINISHED"))
+    assert [] == ids(read(api, "?parent=nobody"))
+    assert 422 == api.get("/api/objects?parent=").status_code
+
+
+def test_an_object_names_its_parent_and_counts_its_children(api):
+    """With links; whose client submitted it has no parent."""
+    write(api, "p/1")
+    for number in range(3):
+        write_child(api, f"c{number}", "p/1", START_MS + number)
+    parent, child = (api.get(f"/api/objects/{one}").json() for one in ("p%2F1", "c1"))
+    assert (None, 3, None) == (parent["parent"], parent["children_count"], parent["links"]["parent"])
+    assert ["c2", "c1", "c0"] == [one["id"] for one in api.get(parent["links"]["children"]).json()["objects"]]
+    assert ({"object_id": "p/1", "task_id": "p/1-0"}, 0) == (child["parent"], child["children_count"])
+    assert "p/1" == api.get(child["links"]["parent"]).json()["id"]
+
+
+def test_children_that_the_ledger_forgets_are_gone_from_the_list(api):
+    """Their entries would fill the store for ever."""
+    write(api, "p")
+    for number in range(2):
+        event = write_child(api, f"c{number}", "p", START_MS + number)
+        row = ObjectRow()
+        apply_object_created(row, event, Tally())
+        api.topics.write_row(f"c{number}", row)
+    assert 2 == api.get("/api/objects/p").json()["children_count"]
+    api.topics.write_row("c0", None)
+    assert ["c1"] == ids(read(api, "?parent=p"))
+    assert 1 == api.get("/api/objects/p").json()["children_count"]
+
+
+def test_children_are_counted_up_to_a_limit(api):
+    """Nobody waits for a count of millions."""
+    for number in range(MAX_COUNTED + 1):
+        write_child(api, f"c{number}", "p", START_MS + number)
+    write(api, "p")
+    assert MAX_COUNTED == api.get("/api/objects/p").json()["children_count"]

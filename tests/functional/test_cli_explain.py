@@ -10,7 +10,17 @@ from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
 
 from app.errors import EbsError
-from app.events import TaskFailed, TaskFinished, TaskRetried, TasksCreated, TaskStarted, encode, task_id_of
+from app.events import (
+    JOIN_SEQUENCE,
+    SPLIT_SEQUENCE,
+    TaskFailed,
+    TaskFinished,
+    TaskRetried,
+    TasksCreated,
+    TaskStarted,
+    encode,
+    task_id_of,
+)
 from ebs.cli import cli
 
 AT_MS = 1_795_489_276_303
@@ -63,7 +73,7 @@ def test_timeline_is_told_with_its_gaps(explain, story):
     """Each span has its length, its attempt and worker, and what ended it; work that was begun again says so."""
     result = explain(story)
     assert 0 == result.exit_code, result.output
-    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
     assert f"{story} is PROCESSING, created" in lines[0]
     assert "0.020 s until it was distributed into 2 tasks" in lines[0]
     rows = [line.split(" ", 2) for line in lines if "wait" in line or " work " in line]
@@ -80,7 +90,7 @@ def test_timeline_is_told_with_its_gaps(explain, story):
 def test_json_has_the_sums(explain, story):
     """`--json` has the same for programs, with a sum for each sort of span."""
     result = explain(story, "--json")
-    told = json.loads(result.output)
+    told = json.loads(result.stdout)
     first, second = told["tasks"]
     assert (story, "PROCESSING", 20, None) == (
         told["object_id"],
@@ -92,6 +102,30 @@ def test_json_has_the_sums(explain, story):
         first[name] for name in ("queue_wait_ms", "work_ms", "retry_wait_ms", "dead_ms")
     )
     assert [True] == [span["goes_on"] for span in second["spans"]]
+
+
+def test_split_and_join_are_told_by_name_and_in_the_order_of_work(explain, api):
+    """The split first, the join last: they are no tasks that the object was split into."""
+    object_id = api.post(json={}).json()["id"]
+    partition = api.view.partition_of(object_id)
+
+    def common(sequence: int, at_ms: int) -> tuple:
+        return (object_id, task_id_of(object_id, sequence), partition, "default", sequence, 2, 1, AT_MS + at_ms)
+
+    for event in (
+        TasksCreated("c-s", object_id, partition, "default", SPLIT_SEQUENCE, 1, 1, AT_MS + 20, role="split"),
+        TaskStarted("s-s", *common(SPLIT_SEQUENCE, 30), "w-1", 10, role="split"),
+        TaskFinished("f-s", *common(SPLIT_SEQUENCE, 40), "w-1", 10, 10, role="split"),
+        TasksCreated("c-a", object_id, partition, "default", 0, 2, 2, AT_MS + 40, joins=True),
+        TasksCreated("c-j", object_id, partition, "default", JOIN_SEQUENCE, 1, 1, AT_MS + 90, role="join"),
+    ):
+        api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(event))
+    told = explain(object_id)
+    assert "0.020 s until it was distributed, split into 2 tasks" in " ".join(told.stdout.split())
+    rows = [line.replace("│", " ").split()[0] for line in told.stdout.splitlines() if "queue wait" in line]
+    assert ["split", "0", "1", "join"] == rows
+    tasks = json.loads(explain(object_id, "--json").stdout)["tasks"]
+    assert ["split", "task", "task", "join"] == [task["role"] for task in tasks]
 
 
 def test_object_that_is_not_distributed_yet_is_explained(explain, api):

@@ -17,6 +17,7 @@ from api.server.connections import bound_connections
 from app.telemetry.tracing import Tracing
 
 READ, WRITE = "read-key-0123456789", "write-key-0123456789"
+JSON, FORM_TYPE = "application/json", "application/x-www-form-urlencoded"
 SERVERS = [
     {"loop": loop, "http": http} for loop, http in itertools.product(("uvloop", "asyncio"), ("httptools", "h11"))
 ]
@@ -78,6 +79,63 @@ def test_page_gives_its_rights_to_none_that_comes_later(connect):
     answers = [connection.read() for _ in range(4)]
     assert [200, 401, 200, 403] == [answer.status for answer in answers]
     assert b"Unauthorized" not in answers[0].body + answers[2].body
+
+
+def cookie_of(connection: Connection, key: str) -> str:
+    """Log in over a connection; returns the cookie, as a browser sends it."""
+    answer = connection.ask(request("POST", "/login", f"key={key}&next=/".encode(), content_type=FORM_TYPE))
+    assert 303 == answer.status
+    return answer.headers["set-cookie"].partition(";")[0]
+
+
+def page(path: str, cookie: str, method: str = "GET", **headers: str) -> bytes:
+    """Return what a browser sends with a cookie."""
+    return request(method, path, cookie=cookie, accept="text/html", **headers)
+
+
+def test_cookie_holds_for_its_request_only(connect):
+    """On one connection: with it, without it, with that of a key that reads, and with one of nobody."""
+    connection = connect(api_keys_read=READ, api_keys_write=WRITE)
+    writes, reads = cookie_of(connection, WRITE), cookie_of(connection, READ)
+    asked = [
+        (writes, 202),
+        ("", 401),
+        (reads, 403),
+        (f"{reads}; a=b", 403),
+        ("ebs_session=x", 401),
+        (writes, 202),
+        ("", 401),
+    ]
+    connection.send(
+        *[request("POST", "/api/objects", b'{"name": "n"}', cookie=one, content_type=JSON) for one, _ in asked]
+    )
+    assert [status for _, status in asked] == [connection.read("POST").status for _ in asked]
+
+
+def test_logout_ends_a_session_on_every_connection(connect):
+    """On the connection that was let in with it, on others, for what is pipelined behind it, and for good."""
+    connection = connect(api_keys_write=WRITE)
+    other = Connection(connection.port)
+    cookie, still = cookie_of(connection, WRITE), cookie_of(other, WRITE)
+    assert [200, 200] == [one.ask(request("GET", "/api/control", cookie=cookie)).status for one in (connection, other)]
+    connection.send(page("/logout", cookie, "POST"), *[request("GET", "/api/control", cookie=cookie)] * 3)
+    assert [303, 401, 401, 401] == [connection.read().status for _ in range(4)]
+    assert [401, 200] == [other.ask(request("GET", "/api/control", cookie=one)).status for one in (cookie, still)]
+    # What the page gets instead leads to the login, and takes the cookie's place in no cache.
+    answer = other.ask(page("/objects", cookie))
+    assert (303, "no-store") == (answer.status, answer.headers["cache-control"])
+    other.close()
+
+
+def test_session_is_counted_with_its_key_and_a_stranger_with_his_address(connect):
+    """Behind one address: who has no key, or a wrong one, takes nothing from those who have one."""
+    connection = connect(api_keys_read=READ, api_keys_write=WRITE, rate_limit_per_s=0.001, rate_limit_burst=3)
+    cookie = cookie_of(connection, READ)  # counts for the address
+    connection.send(*[request("GET", "/api/control", cookie="ebs_session=guess")] * 3)
+    assert [401, 401, 429] == [connection.read().status for _ in range(3)]
+    asked = [with_key("GET", "/api/control", READ), request("GET", "/api/control", cookie=cookie)] * 2
+    connection.send(*asked, with_key("GET", "/api/control", WRITE), request("GET", "/api/control"))
+    assert [200, 200, 200, 429, 200, 429] == [connection.read().status for _ in range(6)]
 
 
 def test_pipelined_requests_are_counted_one_by_one(connect):

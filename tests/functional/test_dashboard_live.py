@@ -182,7 +182,7 @@ def test_last_tab_ends_the_loop(api):
         assert before == asyncio.all_tasks()
         assert {} == counted.live._followed  # or addresses that nobody asks for again would fill the memory
         count = len(counted.queries)
-        await asyncio.sleep(0.05)
+        await settle()
         return count, len(counted.queries)
 
     before, after = api.run(scenario())

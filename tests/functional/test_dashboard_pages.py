@@ -16,7 +16,16 @@ from plain_names import CONTROL, TASK_EVENTS, WORKERS
 from api.dashboard.drawing import STATIC
 from api.pages import PAGES
 from app.errors import BrokerUnavailable
-from app.events import ObjectCreated, TaskEvent, TaskFinished, TaskStarted, encode, object_created_id, task_id_of
+from app.events import (
+    ObjectCreated,
+    Parent,
+    TaskEvent,
+    TaskFinished,
+    TaskStarted,
+    encode,
+    object_created_id,
+    task_id_of,
+)
 from app.rules.commands import CommandKey, Family, Pause, encode_command
 from app.rules.counts import TOTAL_SIZE_MS, WINDOW_MS, Counts, WindowKey
 from app.rules.ledger import apply_object_created, apply_task_event
@@ -84,7 +93,7 @@ def put_pause(api, kind: str = "", reason: str = "") -> None:
 
 def address_of(page) -> str:
     """Return where a page is, with ids that exist nowhere."""
-    return page.path_format.format(object_id="a1", letter_id="0-0")
+    return page.path_format.format(object_id="a1", letter_id="0-0", task="0")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
@@ -246,6 +255,20 @@ def test_objects_have_bars_tabs_and_pages(api):
     assert "Newest" in second.text
 
 
+def test_who_submitted_whom_is_a_click_away(api):
+    """From the parent to the list of its children, from there to a child, and back."""
+    put_object(api, "parent")
+    child = ObjectCreated(object_id="child", name="a child", at_ms=1, parent=Parent("parent", "parent-0"), depth=1)
+    api.topics.write_object(child)
+    (link,) = [one for one in browse(api, "/objects/parent").all("a") if one.text == "1 object"]
+    listed = browse(api, link.get("href"))
+    assert "a child" in listed.text_of("o-child")
+    assert "Submitted by parent" in listed.text_of("parent")
+    assert "report" not in listed.text
+    links = [one.get("href") for one in browse(api, "/objects/child").all("a") if one.text == "parent-0"]
+    assert ["/objects/parent"] == links
+
+
 def test_object_has_a_timeline(api):
     """Each task's wait and work as stretches of a bar, its result, and a way to cancel what has not ended."""
     put_object(api)
@@ -317,7 +340,17 @@ def test_dead_letters_in_groups_and_one_by_one(api):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/objects", "/objects/a1", "/dead-letters", "/dead-letters/0-0", "/workers", "/control"]
+    "path",
+    [
+        "/",
+        "/objects",
+        "/objects/a1",
+        "/objects/a1/tasks/0",
+        "/dead-letters",
+        "/dead-letters/0-0",
+        "/workers",
+        "/control",
+    ],
 )
 def test_what_people_wrote_is_text(api, path):
     """Names, errors, reasons and progress that look like tags are shown, not obeyed."""

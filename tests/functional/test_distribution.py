@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from fake_steps import FakeStep, FakeStore
 from fakes import NOW_MS, Sent, batch, record, unreadable
 from histories import object_created
+from msgspec import structs
 from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
@@ -39,6 +41,7 @@ class World:
 
     def __init__(self) -> None:
         self.store = FakeStore()
+        self.full_bytes = math.inf
         self.restart()
 
     def restart(self) -> None:
@@ -51,6 +54,7 @@ class World:
         newest_ms = max(NOW_MS, *(one.timestamp for records in batches for one in records))
         gathered = [batch("objects", 3, records, assignment=None) for records in batches]
         step = FakeStep(gathered, {(SEEN_TABLE, 3): self.store})
+        step.full_bytes = self.full_bytes
         untyped: Any = step
         for one in gathered:
             self.distributor.distribute(untyped, one, (now_ms or newest_ms) + 5)
@@ -68,6 +72,19 @@ def world() -> World:
 def requested(step: FakeStep) -> Counter[str]:
     """Return how many requests of each object a step sends."""
     return Counter(decode_task_request(one.value or b"").object_id for one in step.sent_to(TASK_REQUESTS))
+
+
+def test_full_step_leaves_objects_to_the_next_one(world):
+    """A few objects may have many large requests: no transaction could send those of all within its timeout."""
+    ids = [name for name in map(str, range(100)) if zlib.crc32(name.encode()) % 4 == 3][:4]
+    events = [structs.replace(object_created(name, at_ms=NOW_MS, task_count=10), name="x" * 1_000) for name in ids]
+    objects = [record("objects", 3, offset, encode(event)) for offset, event in enumerate(events)]
+    world.full_bytes = 15_000
+    step = world.step(objects[:3], objects[3:])
+    assert dict.fromkeys(ids[:2], 10) == requested(step)
+    assert [(3, 2), (3, 3)] == [(batch.partition, offset) for batch, offset in step.left]
+    world.full_bytes = math.inf
+    assert dict.fromkeys(ids[2:], 10) == requested(world.step(objects[2:3], objects[3:]))
 
 
 def test_object_becomes_requests_and_a_fact(world):

@@ -619,8 +619,35 @@ class EndlessRetry(Retry):
         self.delay_s = "soon"  # type: ignore[assignment]
 
 
+class RefusingFloat(float):
+    """A number whose class ends the process that asks how large it is."""
+
+    def __lt__(self, other: float) -> bool:
+        """Compare with nothing."""
+        raise SystemExit(2)
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+
+class RefusingRetry(Retry):
+    """A Retry whose delay cannot be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delay_s = RefusingFloat(3)
+
+
 @pytest.mark.parametrize(
-    "error", [Panic("index"), GeneratorExit(), asyncio.CancelledError(), SystemExit(2), BareRetry(), EndlessRetry()]
+    "error",
+    [
+        Panic("index"),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        SystemExit(2),
+        BareRetry(),
+        EndlessRetry(),
+        RefusingRetry(),
+    ],
 )
 @pytest.mark.parametrize("sort", ["coroutine", "inline"])
 async def test_whatever_is_raised_is_a_failed_attempt(bench, sort, error, caplog):

@@ -59,8 +59,11 @@ async def test_failed_attempt_goes_to_the_ladder(bench, gate):
         task.first_failed_at_ms,
     )
     assert NOW_MS + 500 <= task.due_at_ms <= NOW_MS + 1_500
-    failed = one.events("a")[1]
+    failed, retried = one.events("a")[1:]
     assert ("ValueError", 12) == (failed.error_type, len(failed.fingerprint))
+    assert failed.stack_trace.startswith("Traceback (most recent call last):\n  File ")
+    assert failed.stack_trace.endswith("\nValueError: no such file 17\n")
+    assert task.due_at_ms == retried.due_at_ms
     assert [] == one.producer.sent_to(DEAD_LETTERS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from plain_names import DEAD_LETTERS, TASK_REQUESTS
 
 from agents.engine.processing_figures import describe_running
 from agents.execution.loading import Handlers
-from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
+from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted
 from app.rules.offsets import PartitionProgress
 from app.rules.owner_lives import Life, join_metadata, split_metadata
 from ebs import inline
@@ -120,6 +121,19 @@ async def test_task_that_ended_two_workers_runs_apart_and_dies_alone(bench, name
     )
     assert b"ended with exit code 3 " in headers["kafka_dlt-exception-message"]
     await until(lambda: one.committed() == (2, "") and life_of(one) == Life("member", 0))
+
+
+async def test_backoff_of_what_runs_apart_is_not_asked(bench):
+    """It is a function of the project's too, and would end this worker: the tiers say when the next attempt is due."""
+    asked = []
+    failing = by_name("end_in_the_loop", max_attempts=2)
+    retry = failing.limits.retry._replace(backoff=asked.append)
+    failing = replace(failing, limits=failing.limits._replace(retry=retry))
+    one = await bench(None, handlers=Handlers(failing, {}))
+    one.worker.ownership.give(0, metadata=begun(1, Life("gone", 1)), members=LIVING)
+    one.put(0, request("a", content="value error"))
+    await until(lambda: one.types("a")[-1:] == [TaskRetried], within_s=60)
+    assert [] == asked
 
 
 async def test_what_runs_apart_takes_no_place_in_the_pool(bench):

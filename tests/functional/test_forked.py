@@ -23,7 +23,8 @@ async def main():
     if apart:
         forked.set_children_apart(port)
     await scenario(loop, port)
-    await asyncio.sleep(0.2)
+    for _ in range(20):  # a signal of the child is in the pipe by now: the loop reads it in its next turns
+        await asyncio.sleep(0)
     print("the worker goes on")
 
 {scenario}

@@ -85,6 +85,13 @@ def test_every_example_is_of_its_schema(document):
     assert check(document) > 10
 
 
+def test_texts_of_several_lines_have_no_indents(document):
+    """A docstring is indented in the code; Swagger UI would show the rest of it as code."""
+    descriptions = [schema["description"] for schema in document["components"]["schemas"].values()]
+    assert any("\n" in one for one in descriptions)
+    assert [] == [one for one in descriptions if "\n    " in one]
+
+
 def test_every_operation_documents_its_errors(document):
     """Unexpected ones everywhere; all that may be wrong with a body, and with a parameter."""
     for name, operation in operations(document):

@@ -177,6 +177,42 @@ def asks(task: Task, context: Context) -> None:
     raise Retry(3_600, "later")
 
 
+chains = Project()
+
+
+@chains.task("link", attempts=2, backoff=1)
+def link(task: Task[int], context: Context) -> None:
+    """Submit the next one, and tell others; the first attempt fails after that."""
+    context.submit("link", task.content + 1, name="next", tasks=[1, 2])
+    context.send("sales", "ann", {"cents": task.content}, headers={"from": "test"})
+    if context.attempt == 1:
+        raise ValueError("after all")
+
+
+@chains.task("typo")
+def typo(task: Task, context: Context) -> None:
+    """Submit what nobody works on."""
+    context.submit("lnik")
+
+
+def test_what_functions_produce_is_kept_if_they_finish() -> None:
+    """Once, although the function ran twice; a kind that is misspelt is refused as in a worker."""
+    done = run(chains, "link", 7, tasks=1)
+    (new,) = done.submitted
+    assert ("link", 8, "next", [1, 2]) == (new.kind, new.content, new.name, new.tasks)
+    (record,) = done.sent
+    assert ("sales", b"ann", {"cents": 7}, {"from": b"test"}) == (
+        record.topic,
+        record.key,
+        record.json(),
+        record.headers,
+    )
+    assert new.object_id == run(chains, "link", 7, tasks=1, object_id=done.object_id).submitted[0].object_id
+    assert "submitted: link 8" in story_of(done)
+    assert "sent to sales: " in story_of(done)
+    assert 'did you mean "link"' in str(run(chains, "typo", tasks=1).errors[0])
+
+
 def test_nothing_can_be_split_into_nothing() -> None:
     """Then the join gets an empty list."""
     done = run(odd, "empty")

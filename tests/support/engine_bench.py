@@ -25,6 +25,7 @@ from ebs.marks import is_inline
 if TYPE_CHECKING:
     from app.events import TaskEvent
     from app.rules.breaker import DeadShares
+    from app.topics.output_topics import OutputTopic
 
 NOW_MS = 1_795_489_276_303
 PARTITIONS = 4
@@ -92,6 +93,7 @@ class Bench:
         time_limit_s: float = 60,
         handlers: Handlers | None = None,
         dead_shares: DeadShares | None = None,
+        output_topics: dict[str, OutputTopic] | None = None,
     ) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
         if owned is not None:
@@ -121,6 +123,7 @@ class Bench:
             worker="processing-1",
             clock_ms=lambda: NOW_MS,
             dead_shares=dead_shares,
+            output_topics=output_topics,
         )
         self.running: asyncio.Task[None] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 from fakes import Sent
@@ -56,12 +57,23 @@ class FakeStep:
     def __init__(self, batches: Iterable[RecordBatch], stores: Mapping[tuple[str, int], FakeStore]) -> None:
         self.batches = list(batches)
         self.sent: list[Sent] = []
+        self.left: list[tuple[RecordBatch, int]] = []
+        self.full_bytes = math.inf
         self.rows_of: dict[tuple[str, int], StepRows] = {}
         self._stores = stores
         nobody: Any = None
         self.transactions = Transactions(ownership=nobody, new_producer=nobody, fatal=nobody)
         self.check_size = self.transactions.topic_limits.check_size
         self.limit_bytes = self.transactions.topic_limits.limit_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what was sent has `full_bytes`."""
+        return sum(len(one.value or b"") for one in self.sent) >= self.full_bytes
+
+    def leave(self, batch: RecordBatch, offset: int) -> None:
+        """List what was left."""
+        self.left.append((batch, offset))
 
     def send(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any | None = None

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from plain_names import TASK_EVENTS
+from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import Follower
@@ -44,15 +44,29 @@ class MemoryEvents:
         self, object_id: str, partition: int, begin: Begin, end: int | None = None, until_ms: int | None = None
     ) -> AsyncGenerator[list[EventRecord], None]:
         """See `EventLog.read`; each record is a stretch of its own."""
+        log = self._log(partition)
+        async for records in self._stretches(object_id, log[: len(log) if end is None else end], begin, until_ms):
+            yield records
+
+    async def read_requests(
+        self, task_id: str, partition: int, begin: Begin, until_ms: int
+    ) -> AsyncGenerator[list[EventRecord], None]:
+        """See `EventLog.read_requests`."""
+        log = self._records.get((TASK_REQUESTS, partition), [])
+        async for records in self._stretches(task_id, log, begin, until_ms):
+            yield records
+
+    async def _stretches(
+        self, key: str, log: Sequence[Any], begin: Begin, until_ms: int | None
+    ) -> AsyncGenerator[list[EventRecord], None]:
         if self.failure is not None:
             raise EventsUnavailable(self.failure)
-        log = self._log(partition)
-        for record in log[: len(log) if end is None else end]:
+        for record in log:
             late = until_ms is not None and record.timestamp >= until_ms
             if late or record.offset < (begin.offset or 0) or record.timestamp < (begin.at_ms or 0):
                 continue
             self.read_count += 1
-            yield [EventRecord(record.offset, record.value)] if record.key == object_id.encode() else []
+            yield [EventRecord(record.offset, record.value)] if record.key == key.encode() else []
 
     def hand_out(self, partition: int, offset: int) -> None:
         """Tell those who follow of one record."""

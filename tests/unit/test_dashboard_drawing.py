@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from api.dashboard import words
-from api.objects.object_page import segments_of
+from api.objects.timeline_drawing import segments_of
 from api.statistics.strips import HEIGHT, WIDTH, nice_top, shares, stacked
+from app.rules.timeline import Span, TaskTimes, What, spans_of
 
 NOW_MS = 1_795_489_276_303
 
@@ -97,5 +99,19 @@ def task(**changes) -> dict[str, object]:
 )
 def test_tasks_time_is_cut_into_waits_and_work(changes, expected):
     """In thousandths of the whole line, which is one second here. The waits of three attempts are one stretch."""
-    found = segments_of(task(**changes), 0, 1_000, now_ms=1_000)
+    asked = task(**changes)
+    found = segments_of(spans_of(msgspec.convert(asked, TaskTimes), 1_000), asked["state"], 0, 1_000, now_ms=1_000)
     assert expected == [(one.part, one.x, one.width) for one in found]
+
+
+def test_work_has_the_colour_of_its_own_end_where_the_events_tell_it():
+    """Of several attempts each one; the time in which a task lay dead is left out."""
+    spans = [
+        Span(What.WORK, 0, 100, outcome="TASK_FAILED"),
+        Span(What.RETRY, 100, 300, outcome="due"),
+        Span(What.WORK, 300, 400, outcome="TASK_FAILED"),
+        Span(What.DEAD, 400, 900, outcome="TASKS_CREATED"),
+        Span(What.WORK, 900, None),
+    ]
+    found = segments_of(spans, "IN_PROGRESS", 0, 1_000, now_ms=1_000)
+    assert [("failed", 0), ("retry", 100), ("failed", 300), ("progress", 900)] == [(one.part, one.x) for one in found]

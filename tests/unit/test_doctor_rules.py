@@ -67,6 +67,14 @@ def test_healthy_system_has_nothing_but_ok():
     ("facts", "settings", "severity", "subject", "what", "fix"),
     [
         (replace(HEALTHY, topics={}), {}, "error", "objects", "does not exist", "ebs topics"),
+        (
+            replace(HEALTHY, missing_output_topics=["sales"]),
+            {},
+            "error",
+            "EBS_OUTPUT_TOPICS",
+            "the topic sales does not exist at kafka:9092",
+            "make sales, or take it out of EBS_OUTPUT_TOPICS",
+        ),
         (with_topic("objects", is_ours=False), {}, "error", "objects", "nothing says", "ebs topics --adopt"),
         (with_topic("control", partition_count=4, made_by_us=False), {}, "error", "control", "4 part", "EBS_NAMESPACE"),
         (with_topic("objects", partition_count=4), {}, "error", "objects", "4 partitions", "EBS_PARTITIONS=4"),

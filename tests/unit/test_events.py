@@ -57,7 +57,7 @@ FIELDS: dict[Any, list[str]] = {
     TasksCreated: ["type", "id", "object_id", "object_partition", "kind", "first", "count", "task_count", "at_ms"],
     TaskStarted: [*COMMON, "worker", "wait_ms"],
     TaskFinished: [*COMMON, *RUN, "result"],
-    TaskFailed: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
+    TaskFailed: [*COMMON, *RUN, "error", "error_type", "fingerprint", "stack_trace"],
     TaskRetried: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
     TaskDead: [*COMMON, *RUN, "error", "error_type", "fingerprint"],
     TaskCancelled: COMMON,

@@ -6,6 +6,8 @@ import logging
 import math
 import pickle
 import time
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -47,16 +49,30 @@ def test_a_context_that_nobody_started_starts_when_it_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "kept"), [(0.4, 0.4), (0, 0.0), (1, 1.0), (-0.1, 0.0), (1.0000001, 1.0), (math.nan, 0.0)]
+    ("fraction", "kept"),
+    [
+        *[(0.4, 0.4), (0, 0.0), (1, 1.0), (-0.1, 0.0), (1.0000001, 1.0), (math.nan, 0.0), (10**400, 1.0)],
+        *[(Decimal("0.5"), 0.5), (Fraction(1, 4), 0.25), (True, 1.0)],
+    ],
 )
-def test_progress_never_fails_a_task(fraction: float, kept: float) -> None:
+def test_progress_never_fails_a_task(fraction: Any, kept: float) -> None:
     """A fraction out of range is taken for the nearest one; only the last progress is kept."""
     context = Context(some_task(), 10.0)
     context.progress(0.2)
     context.progress(fraction, "m" * 500)
     assert context.last_progress is not None
     assert (kept, "m" * 200) == context.last_progress[:2]
+    assert (float, str) == tuple(map(type, context.last_progress[:2]))
     assert time.monotonic() >= context.last_progress.said_at_s
+
+
+@pytest.mark.parametrize(("message", "kept"), [(None, "None"), (["a"], "['a']"), (b"\xff", "b'\\xff'"), (5, "5")])
+def test_progress_message_becomes_a_text(message: Any, kept: str) -> None:
+    """Heartbeats carry it: with anything else they would fail, and the worker would count as gone."""
+    context = Context(some_task(), 10.0)
+    context.progress(0.5, message)
+    assert context.last_progress is not None
+    assert (0.5, kept) == context.last_progress[:2]
 
 
 @pytest.mark.parametrize(

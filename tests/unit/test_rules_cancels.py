@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec import UNSET
 
-from app.events import parse_task_id, task_id_of
+from app.events import JOIN_SEQUENCE, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import BadFilter, cancel_by_filter, task_in
 from app.rules.commands import Cancel
-from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, ObjectRow, TaskRow
+from app.rules.ledger_rows import CREATED_MARK, FINISHED_MARK, JOINS, TOLD, ObjectRow, TaskRow
 from app.rules.ledger_states import TaskState
 
 NOW_MS = 1_795_489_276_303
@@ -34,6 +34,29 @@ def test_task_is_unknown_only_while_it_may_still_come(task_count, sequence, expe
     """How many there are is known from the first event on."""
     row = ObjectRow(task_count=task_count, tasks=[TaskRow(CREATED_MARK | FINISHED_MARK), TaskRow(CREATED_MARK)])
     assert expected == task_in(row, sequence)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sequence", "expected"),
+    [
+        (0, SPLIT_SEQUENCE, TaskState.UNKNOWN),
+        (0, JOIN_SEQUENCE, TaskState.UNKNOWN),
+        (TOLD, SPLIT_SEQUENCE, None),
+        (TOLD, JOIN_SEQUENCE, None),
+        (TOLD | JOINS, JOIN_SEQUENCE, TaskState.UNKNOWN),
+        (0, JOIN_SEQUENCE + 1, None),
+    ],
+)
+def test_split_and_join_can_be_cancelled_before_they_come(facts, sequence, expected):
+    """Once all tasks are told of, it is known whether there was a split, and whether a join follows."""
+    row = ObjectRow(task_count=1, facts=facts, tasks=[TaskRow(CREATED_MARK)])
+    assert expected == task_in(row, sequence)
+
+
+def test_split_and_join_are_tasks_that_can_be_cancelled():
+    """They lie beside those that the object was split into."""
+    row = ObjectRow(task_count=1, split=TaskRow(CREATED_MARK | FINISHED_MARK), join=TaskRow(CREATED_MARK))
+    assert [TaskState.FINISHED, TaskState.QUEUED] == [task_in(row, one) for one in (SPLIT_SEQUENCE, JOIN_SEQUENCE)]
 
 
 @pytest.mark.parametrize(

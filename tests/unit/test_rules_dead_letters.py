@@ -9,11 +9,13 @@ from app.errors import DecodeError
 from app.events import TaskCreated
 from app.rules.dead_letters import (
     INCOMPLETE_HEADER,
+    MAX_EVENT_STACK_BYTES,
     MAX_MESSAGE_CHARS,
     MAX_STACK_TRACE_BYTES,
     Body,
     Origin,
     dead_letter_headers,
+    event_stack_of,
     fitting,
     message_of,
 )
@@ -196,3 +198,11 @@ def test_headers_of_another_producer_cannot_make_ours_large():
 def size_of(body: Body) -> int:
     """Return what a letter takes on its topic."""
     return DefaultRecordBatchBuilder.estimate_size_in_bytes(body.key, body.value, body.headers)
+
+
+def test_stack_trace_of_an_event_is_bounded_and_has_the_end():
+    """Also where its text is long and the cut goes through a character of several bytes."""
+    stack = event_stack_of(ValueError("é" * 20_000 + "x"))
+    assert MAX_EVENT_STACK_BYTES - 4 <= len(stack.encode()) <= MAX_EVENT_STACK_BYTES
+    assert stack.endswith("éx\n")
+    assert "ValueError: \\ud800\n" == event_stack_of(ValueError("\ud800"))

@@ -229,6 +229,32 @@ def test_results_too_large_for_one_request_are_refused_with_what_to_do() -> None
     assert "return references instead of the data" in request.refusal
 
 
+def test_results_are_read_only_as_far_as_they_may_be_joined() -> None:
+    """10,000 results of 1 MiB each would be 10 GB in the memory of the statistics."""
+    told = Told([created(), tasks(8), *(event for sequence in range(8) for event in run(sequence, 8, '"x"'))])
+    read = []
+
+    def large(_id: str, sequence: int) -> bytes:
+        read.append(sequence)
+        return b"0" * (MAX_JOINED_BYTES // 2)
+
+    told.follow_ups._result_of = large
+    (request,) = told.joins()
+    assert ([0, 1], b"null") == (read, bytes(request.content))
+
+
+@pytest.mark.parametrize(("spare_bytes", "fits"), [(0, True), (-1, False)])
+def test_results_that_just_fit_are_joined(spare_bytes: int, *, fits: bool) -> None:
+    """The list with its brackets and commas counts."""
+    first = '"' + "x" * (MAX_JOINED_BYTES - len('["",1]') - spare_bytes) + '"'
+    told = Told([created(), tasks(2), *run(0, 2, first), *run(1, 2, "1")])
+    (request,) = told.joins()
+    assert (fits, MAX_JOINED_BYTES if fits else len("null")) == (
+        request.refusal is msgspec.UNSET,
+        len(request.content),
+    )
+
+
 def test_object_without_a_join_ends_with_its_last_task() -> None:
     """As before there were joins."""
     told = Told([created(), tasks(2, joins=False), *run(0, 2), *run(1, 2)])

@@ -69,6 +69,7 @@ def test_defaults_are_those_that_are_promised():
         ("EBS_PROCESS_TIME", "3-5", ProcessTime(3.0, 5.0)),
         ("EBS_PROCESS_TIME", " 0.5 - 1.5 ", ProcessTime(0.5, 1.5)),
         ("EBS_PROCESS_TIME", "2-2", ProcessTime(2.0, 2.0)),
+        ("EBS_OUTPUT_TOPICS", "sales, a.b-c_d\nsales", ("sales", "a.b-c_d")),
         ("EBS_PARTITIONS", "", 8),
         ("ebs_partitions", "4", 4),
     ],
@@ -110,6 +111,9 @@ def test_variable_is_read(environment, variable, text, expected):
         ("EBS_PROCESS_TIME", "5-3", "from the smaller to the larger"),
         ("EBS_SEEN_RETENTION_H", "0", "greater than 0"),
         ("EBS_WINDOW_RETENTION_H", "-1", "greater than 0"),
+        ("EBS_MAX_DEPTH", "-1", "greater than or equal to 0"),
+        ("EBS_OUTPUT_TOPICS", "sales/eu", "each is the name of a topic"),
+        ("EBS_OUTPUT_TOPICS", "__consumer_offsets", "each is the name of a topic"),
     ],
 )
 def test_bad_value_is_named_with_what_it_may_be(environment, variable, text, reason):
@@ -150,6 +154,21 @@ def test_contradiction_names_both_sides_and_the_fix(environment, variables, mess
     with pytest.raises(SettingsError) as caught:
         load()
     assert f"{message}: lower the first or raise the second" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "own", "others"),
+    [
+        ("", ["objects", "task-requests-retry-77s", "ebs-statistics-ledger-changelog"], ["acme.objects", "object"]),
+        ("acme", ["acme.objects", "acme.workers", "acme.ebs-processing-redriven-changelog"], ["objects", "sales"]),
+    ],
+)
+def test_functions_cannot_be_allowed_to_write_to_our_own_topics(namespace, own, others):
+    """Whatever the namespace; a topic of another system is that one's business."""
+    for topic in own:
+        with pytest.raises(SettingsError, match=f"EBS_OUTPUT_TOPICS={topic}: it is a topic of this system itself"):
+            load(namespace=namespace, output_topics=(topic,))
+    assert tuple(others) == load(namespace=namespace, output_topics=tuple(others)).output_topics
 
 
 def test_command_line_wins_over_the_environment(environment):

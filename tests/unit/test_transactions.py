@@ -14,7 +14,7 @@ from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, unt
 from app.errors import RecordTooLarge, StepFailed
 from app.kafka.fencing import Membership
 from app.streaming.offset_notes import NOT_KEPT, NOTE, NOTE_KEY, NOTED, OffsetNote, decode_notes
-from app.streaming.step import Step
+from app.streaming.step import FULL_BATCHES, Step
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 
 if TYPE_CHECKING:
@@ -331,6 +331,33 @@ async def test_step_gathers_everything_that_waits(worker):
     stream.close()
     await running
     assert [[1], [2, 1]] == sizes
+
+
+async def test_full_step_leaves_records_to_the_next_ones(worker):
+    """A few records may have many outputs, which must leave within a transaction's timeout; each is worked once."""
+    stream, seen = FakeStream(), []
+    worker.ownership.give(1)
+    # Of partition 0 two batches: of the first a part is left, of the second all.
+    stream.put(worker.batch(0, [b"0", b"1", b"2"]), worker.batch(0, [b"3", b"4"], start=3))
+    stream.put(worker.batch(1, [b"0", b"1"]))
+    stream.close()
+
+    def body(step: Step) -> None:
+        seen.append([])
+        for batch in step.batches:
+            for one in batch.records:
+                if step.is_full:
+                    step.leave(batch, one.offset)
+                    break
+                seen[-1].append((batch.partition, one.value))
+                for _ in range(FULL_BATCHES // 2 + 1):
+                    step.send("out", 0, b"key", b"x" * MAX_BATCH_BYTES)
+
+    await run_all(worker, stream, body)
+    assert [(0, b"%d" % number) for number in range(5)] == [one for step in seen for one in step if one[0] == 0]
+    assert [(1, b"0"), (1, b"1")] == [one for step in seen for one in step if one[0] == 1]
+    assert 2 == max(map(len, seen))
+    assert [5, 2] == [worker.ownership.partitions[number].next_offsets["in"] for number in (0, 1)]
 
 
 async def test_gathering_stops_at_its_limit(worker):

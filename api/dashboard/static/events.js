@@ -15,7 +15,8 @@ function detailsOf(event) {
   const told = [event.worker, event.error].filter(Boolean);
   if (event.type === "TASKS_CREATED") {
     const last = event.first + event.count - 1;
-    told.push(event.count === 1 ? `task ${event.first}` : `tasks ${event.first} to ${last}`);
+    const one = event.role ?? `task ${event.first}`;
+    told.push(event.count === 1 ? one : `tasks ${event.first} to ${last}`);
   }
   const worked = event.type === "TASK_FINISHED" || event.type === "TASK_FAILED";
   if (event.type === "TASK_STARTED" && event.wait_ms !== undefined) told.push(`waited ${duration(event.wait_ms)}`);
@@ -35,7 +36,7 @@ function add(message) {
   const rows = document.getElementById("event-rows");
   const row = document.createElement("tr");
   const at = new Date(event.at_ms).toISOString();
-  row.append(cell(at.slice(11, 23), "mono nowrap"), cell(event.type, "mono"), cell(event.sequence, "figure"),
+  row.append(cell(at.slice(11, 23), "mono nowrap"), cell(event.type, "mono"), cell(event.role ?? event.sequence, "figure"),
     cell(event.attempt, "figure"), cell(detailsOf(event), "break"));
   row.firstChild.title = at;
   if (rows.children.length < MAX_ROWS) rows.append(row);

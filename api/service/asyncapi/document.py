@@ -60,7 +60,7 @@ _CHANNELS = {  # by the topic's bare name
         "stamps the records. If `at_ms` is more than a minute later than this stamp, the stamp counts instead",
         "object id",
         _names((ObjectCreated,)),
-        ("api", "distribution", "outside"),
+        ("api", "distribution", "processing", "outside"),
         ("distribution", "statistics", "api"),
     ),
     "task-requests": _Channel(

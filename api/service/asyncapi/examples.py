@@ -25,7 +25,7 @@ from app.events import (
 )
 from app.names import BARE
 from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
-from app.rules.dead_letters import Origin, dead_letter_headers
+from app.rules.dead_letters import Origin, dead_letter_headers, event_stack_of
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.letter_acts import LetterAct
@@ -40,7 +40,7 @@ TASK_ID = task_id_of(OBJECT_ID, 0)
 _TASK = (OBJECT_ID, TASK_ID, 3, "mail", 0, 3)
 _FAILURE = (1, _AT_MS + 3_020, "processing-1", 12, 3_001, f"ValueError: {_ERROR}")
 _END = (OBJECT_ID, "mail", _AT_MS + 3_020, _AT_MS)
-_FINGERPRINT = fingerprint("ValueError", str(_ERROR))
+_CAUSE: dict[str, Any] = {"error_type": "ValueError", "fingerprint": fingerprint("ValueError", str(_ERROR))}
 
 _CONTENT = msgspec.Raw(b'{"day":"2026-11-24"}')
 REQUEST = TaskCreated(f"c-{TASK_ID}", *_TASK, 1, _AT_MS + 7, name="report", content=_CONTENT)
@@ -58,9 +58,9 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     TasksCreated(tasks_created_id(OBJECT_ID), OBJECT_ID, 3, "mail", 0, 3, 3, _AT_MS + 7),
     TaskStarted(f"s-{TASK_ID}-1", *_TASK, 1, _AT_MS + 19, "processing-1", 12),
     TaskFinished(f"f-{TASK_ID}-1", *_TASK, 1, _AT_MS + 3_020, "processing-1", 12, 3_001, msgspec.Raw(b'{"pages":17}')),
-    TaskFailed(f"x-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
-    TaskRetried(f"r-{TASK_ID}-1", *_TASK, *_FAILURE, error_type="ValueError", fingerprint=_FINGERPRINT),
-    TaskDead(f"d-{TASK_ID}-5", *_TASK, 5, *_FAILURE[1:], error_type="ValueError", fingerprint=_FINGERPRINT),
+    TaskFailed(f"x-{TASK_ID}-1", *_TASK, *_FAILURE, **_CAUSE, stack_trace=event_stack_of(_ERROR)),
+    TaskRetried(f"r-{TASK_ID}-1", *_TASK, *_FAILURE, **_CAUSE, due_at_ms=_AT_MS + 4_140),
+    TaskDead(f"d-{TASK_ID}-5", *_TASK, 5, *_FAILURE[1:], **_CAUSE),
     TaskCancelled(f"k-{TASK_ID}", *_TASK, 1, _AT_MS + 900),
     FinishedObject(f"e-{OBJECT_ID}-1", *_END, 3, 3, 0, 0, 1, msgspec.Raw(b'{"pages":51}')),
     FailedObject(f"e-{OBJECT_ID}-1", *_END, 3, 2, 1, 0, 1),

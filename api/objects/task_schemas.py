@@ -1,0 +1,88 @@
+"""What `GET /api/objects/{id}/tasks/{task}` answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from api.server.documented import Documented
+from api.server.schemas import EpochMs, MaybeEpochMs, ViewAnswer
+from app.rules.attempts import AttemptOutcome
+from app.rules.ledger_states import TaskState
+from app.rules.timeline import What
+
+_Ms = Annotated[int, Meta(ge=0, description="Milliseconds")]
+
+
+class AttemptAnswer(Documented, frozen=True):
+    """One attempt. null: it has not happened, or the event that tells it is deleted."""
+
+    redrive: Annotated[int, Meta(description="How often the task had been redriven")]
+    number: Annotated[int, Meta(description="From 1, and from 1 again after each redrive")]
+    outcome: AttemptOutcome | None
+    worker: str | None
+    started_at_ms: MaybeEpochMs
+    ended_at_ms: MaybeEpochMs
+    waited_ms: Annotated[int | None, Meta(description="Time in the queue since the attempt was due")]
+    worked_ms: Annotated[int | None, Meta(description="What the function took")]
+    error_type: str | None
+    error: str | None
+    stack_trace: Annotated[str | None, Meta(description="The end of it, at most 8 KiB")]
+    next_attempt_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: there is no retry")]
+
+
+class SpanAnswer(Documented, frozen=True):
+    """What a stretch of the task's time was spent on."""
+
+    what: What
+    from_ms: EpochMs
+    to_ms: MaybeEpochMs
+    attempt: int
+    redrive: int
+    outcome: Annotated[str | None, Meta(description="The event that ended it; null: it goes on")]
+
+
+class TaskLinks(Documented, frozen=True):
+    """Links."""
+
+    self: str
+    object: str
+    tasks: str
+    events: str
+    dead_letters: Annotated[str, Meta(description="The dead letters of the object")]
+
+
+class TaskDetail(Documented, frozen=True, kw_only=True):
+    """A task with every attempt. `progress`, `message` and `worker` are set while it runs."""
+
+    id: str
+    object_id: str
+    sequence: Annotated[int, Meta(description="From 0; those of tasks with a role are 10000 and more")]
+    role: Annotated[str, Meta(description="`task`: the object was split into it. Else `split` or `join`")]
+    kind: Annotated[str, Meta(description="Which function works it; a redrive can change it")]
+    name: Annotated[str | None, Meta(description="null: see `content_deleted`")]
+    content: Annotated[Any, Meta(description="What the function gets; of a join the results of the tasks")]
+    content_deleted: Annotated[
+        bool, Meta(description="The retention of the topics has deleted name and content, or the task has none yet")
+    ]
+    state: TaskState
+    attempts: Annotated[int, Meta(description="Attempts that have begun, over all redrives")]
+    redrives: int
+    created_at_ms: MaybeEpochMs
+    started_at_ms: MaybeEpochMs
+    ended_at_ms: MaybeEpochMs
+    wait_ms: _Ms
+    spent_ms: _Ms
+    error: str | None
+    result: Any
+    progress: Annotated[float | None, Meta(description="0 to 1, as reported by the handler; null: not reported")]
+    message: str | None
+    worker: str | None
+    attempt_history: Annotated[list[AttemptAnswer], Meta(description="Every attempt, oldest first")]
+    timeline: Annotated[list[SpanAnswer], Meta(description="What the task's time went into, without gaps")]
+    history_complete: Annotated[
+        bool, Meta(description="false: the retention of the topic has deleted some of its events")
+    ]
+    links: TaskLinks
+    view: ViewAnswer

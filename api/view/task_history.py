@@ -1,0 +1,154 @@
+"""What the topics tell of one task: its attempts, its timeline, and the request that says what it is about.
+
+Read from `task-events` and `task-requests` when somebody asks, as the events of an object are (`api.view.event_log`).
+Bounded: a task has at most 16 attempts in each of 4 generations, each with at most 8 KiB of stack trace. What was read
+stands as long as the ledger's row of the task does not change, so a page that is open costs no reading.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from api.view.event_range import range_of
+from api.view.request_log import WantedRequest, read_request
+from app.events import DECODE_ERRORS, TasksCreated, decode_task_event, redrive_of, task_id_of
+from app.rules.attempts import attempts_of
+from app.rules.ledger import apply_task_event
+from app.rules.ledger_rows import ObjectRow, known_task, mark_count_of, task_of
+from app.rules.ledger_states import ENDED_STATES, state_of_task
+from app.rules.tally import Tally
+from app.rules.timeline import Event, timeline_of
+
+if TYPE_CHECKING:
+    from api.view.event_log import EventLog, EventRecord
+    from app.events import TaskCreated, TaskEvent
+    from app.rules.attempts import AttemptRecord
+    from app.rules.ledger_rows import TaskRow
+    from app.rules.timeline import Span
+
+_KEPT_COUNT = 16
+"""Histories in memory: each may have 1 MiB of content and 0.5 MiB of stack traces."""
+
+
+class TaskHistory(NamedTuple):
+    """`is_complete`: everything that the ledger knows of the task is told. `request`: that of the last generation."""
+
+    attempts: list[AttemptRecord]
+    spans: list[Span]
+    is_complete: bool
+    redrive: int
+    request: TaskCreated | None
+
+
+class WantedTask(NamedTuple):
+    """A task of an object that the ledger knows; `needs_request`: its object does not say what it is about."""
+
+    object_id: str
+    partition: int
+    row: ObjectRow
+    sequence: int
+    needs_request: bool
+
+    @property
+    def task(self) -> TaskRow:
+        """The ledger's row of the task."""
+        return known_task(self.row, self.sequence)
+
+
+class TaskHistories:
+    """Reads histories from a log, and keeps those that were read last."""
+
+    def __init__(self, log: EventLog, partition_count: int) -> None:
+        self._log = log
+        self._partition_count = partition_count
+        self._kept: OrderedDict[tuple[str, int], tuple[bytes, TaskHistory]] = OrderedDict()
+
+    async def read(self, wanted: WantedTask, now_ms: int) -> TaskHistory:
+        """Return the history of a task. Raises `EventsUnavailable`."""
+        place = (wanted.object_id, wanted.sequence)
+        seen = msgspec.msgpack.encode(wanted.task)
+        kept = self._kept.get(place)
+        if kept is not None and kept[0] == seen:
+            self._kept.move_to_end(place)
+            return kept[1]
+        found = await self._read(wanted, now_ms)
+        self._kept[place] = (seen, found)
+        self._kept.move_to_end(place)
+        while len(self._kept) > _KEPT_COUNT:
+            self._kept.popitem(last=False)
+        return found
+
+    async def _read(self, wanted: WantedTask, now_ms: int) -> TaskHistory:
+        story = await self._read_events(wanted, now_ms)
+        fact = max((one for one in story.events if isinstance(one, TasksCreated)), key=redrive_of, default=None)
+        redrive = 0 if fact is None else redrive_of(fact)
+        request = None
+        if fact is not None and (redrive or wanted.needs_request):
+            task_id = task_id_of(wanted.object_id, wanted.sequence)
+            request = await read_request(
+                self._log, WantedRequest(task_id, wanted.sequence, fact), self._partition_count
+            )
+        return TaskHistory(attempts_of(story.events), story.spans(), story.is_complete, redrive, request)
+
+    async def _read_events(self, wanted: WantedTask, now_ms: int) -> _TaskStory:
+        story = _TaskStory(wanted)
+        task = wanted.task
+        begin, until_ms = range_of([task], wanted.row, now_ms, ended=state_of_task(task) in ENDED_STATES)
+        async with aclosing(self._log.read(wanted.object_id, wanted.partition, begin, None, until_ms)) as stretches:
+            async for records in stretches:
+                story.take(records)
+                if story.is_complete:
+                    break
+        return story
+
+
+class _TaskStory:
+    """The events of one task among those of its object."""
+
+    def __init__(self, wanted: WantedTask) -> None:
+        self._sequence = wanted.sequence
+        self._known = wanted.task
+        self._seen = ObjectRow()
+        self._timed: list[Event] = []
+        self.events: list[TaskEvent] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all marks of the ledger's row are told; it may be behind the topic."""
+        seen = task_of(self._seen, self._sequence)
+        if seen is None:
+            return False
+        joined = mark_count_of(ObjectRow(tasks=[_union(seen, self._known)]))
+        return joined == mark_count_of(ObjectRow(tasks=[seen]))
+
+    def take(self, records: list[EventRecord]) -> None:
+        """Take in those events that are of the task."""
+        for _, value in records:
+            try:
+                event = decode_task_event(value)
+            except DECODE_ERRORS:
+                continue  # statistics sends it to the dead letters
+            timed = msgspec.json.decode(value, type=Event)
+            if isinstance(event, TasksCreated):
+                if not event.first <= self._sequence < event.first + event.count:
+                    continue
+                event = msgspec.structs.replace(event, first=self._sequence, count=1)
+                timed = msgspec.structs.replace(timed, first=self._sequence, count=1)
+            elif event.sequence != self._sequence:
+                continue
+            apply_task_event(self._seen, event, Tally())
+            self.events.append(event)
+            self._timed.append(timed)
+
+    def spans(self) -> list[Span]:
+        """Return what the time of the task went into."""
+        return [span for task in timeline_of(self._timed).tasks for span in task.spans]
+
+
+def _union(one: TaskRow, other: TaskRow) -> TaskRow:
+    marks, started = one.marks | other.marks, one.started | other.started
+    return type(one)(marks, started, one.failed | other.failed, one.retried | other.retried)
