@@ -93,8 +93,8 @@ class ObjectRun:
 
     `results` are those of the tasks in their order (None for a task that is dead), `result` is that of the join.
     `submitted` and `sent` are what functions produced with `context.submit` and `context.send`, in order; attempts that
-    failed produce nothing. `end` is the record on `object-events`. `split` and `join` are None if there is none, or if it
-    did not run.
+    failed produce nothing. `end` is the record on `object-events`. `split` and `join` are None if there is none, or if
+    it did not run.
     """
 
     object_id: str
