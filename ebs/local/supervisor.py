@@ -155,6 +155,8 @@ class Supervisor:
                 child.role, f"restarts {when} because {why_ended(exit_code)}", crashed=exit_code not in UNEVENTFUL
             )
             await _any_of(request.stop, child.renewal, timeout_s=pause_s)
+            if child.renewal.is_set():
+                failures = Failures()
 
     async def _live(self, program: Program, child: Child, request: StopRequest) -> int:
         """Run a program once, from start to end; return its exit code."""
