@@ -35,7 +35,6 @@ SHOWN = {
     "first-project": [
         "3 passed",
         '{"cents": 105}',
-        "4 finished",
         "115",
         "expects the old price",
         "no price for kiwi",
