@@ -66,6 +66,14 @@ class Parent(msgspec.Struct, frozen=True, gc=False):
     task_id: TaskId
 
 
+class AboutObject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What an object's end tells of its record, carried on from there: its name (a long one is cut) and its family."""
+
+    name: str = ""
+    parent: Parent | None = None
+    depth: Annotated[int, Meta(ge=0, le=MAX_DEPTH)] = 0
+
+
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
     """An object was submitted. An outside producer may leave out `id`, `kind`, `task_count` and `content`.
 
@@ -124,7 +132,7 @@ class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     """Tasks of an object exist: `count` of them, from the sequence `first` on. A redrive makes one of them again.
 
     Those of a `role` are no part of `task_count`, which is 0 if the object was split into nothing. `joins`: when all
-    tasks have finished, their results are joined.
+    tasks have finished, their results are joined. `about`: of the first tasks, what their object is.
     """
 
     id: str
@@ -138,6 +146,7 @@ class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     role: Role | msgspec.UnsetType = msgspec.UNSET
     joins: bool | msgspec.UnsetType = msgspec.UNSET
+    about: AboutObject | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Refuse tasks that the object does not have; a decoder makes a `DecodeError` of it."""
@@ -254,7 +263,10 @@ class _OtherType(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="-
 
 
 class _ObjectEnded(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
-    """An object has ended; times in epoch ms. `tasks_*` count by where its tasks ended, split and join not included."""
+    """An object has ended; times in epoch ms. `tasks_*` count by where its tasks ended, split and join not included.
+
+    Of a `name` the first 500 characters are here. `parent` is the task that submitted it, null if none did.
+    """
 
     id: str
     object_id: ObjectId
@@ -268,6 +280,8 @@ class _ObjectEnded(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     end: int
     """Which end of the object this is, from 1: a redrive lets it end again."""
     result: msgspec.Raw = msgspec.Raw(b"null")
+    name: str = ""
+    parent: Parent | None = None
 
 
 class FinishedObject(_ObjectEnded, frozen=True, gc=False, tag="OBJECT_FINISHED"):

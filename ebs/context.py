@@ -33,6 +33,14 @@ class ReportedProgress(NamedTuple):
     said_at_s: float
 
 
+class TaskObject(NamedTuple):
+    """An object as its split and its join see it; of a long name a join sees the first 500 characters."""
+
+    id: str
+    kind: str
+    name: str
+
+
 class TaskLog(logging.LoggerAdapter[logging.Logger]):
     """A logger that begins each line with the task and its attempt, and sets `task_id` and `attempt` on the record."""
 
@@ -105,6 +113,12 @@ class Context(msgspec.Struct, eq=False):
         # `Decimal` or a message that is no text would fail the heartbeats of the whole worker.
         share = float(min(max(0.0, fraction), 1.0))
         self.last_progress = ReportedProgress(share, str(message)[:MAX_PROGRESS_CHARS], time.monotonic())
+
+    @property
+    def object(self) -> TaskObject:
+        """The object that the task is of: what a join or a split has in its hands as a whole."""
+        task = self.task
+        return TaskObject(task.object_id, task.kind, "" if task.name is msgspec.UNSET else task.name)
 
     def submit(
         self,

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from app.errors import DecodeError
 from app.events import SPLIT_SEQUENCE
-from app.rules.new_tasks import Owner, named_contents, task_with_role, tasks_of
+from app.rules.new_tasks import named_contents, owner_of, task_with_role, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def split(
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    owner = Owner(event.object_id, object_partition, event.kind, event.depth)
+    owner = owner_of(event, object_partition)
     if splits:
         return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
     if event.items is UNSET:

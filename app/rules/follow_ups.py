@@ -67,6 +67,8 @@ class FollowUps:
                 tasks_cancelled=states.count(CANCELLED),
                 end=number,
                 result=msgspec.Raw(self._result_of(object_id, JOIN_SEQUENCE)) if has_joined else NULL,
+                name="" if row.about is None else row.about.name,
+                parent=None if row.about is None else row.about.parent,
             )
         )
 
@@ -82,10 +84,11 @@ class FollowUps:
         for object_id, row in self._joins:
             results = self._results(object_id, row)
             yield task_with_role(
-                Owner(object_id, object_partition, row.kind),
+                Owner(object_id, object_partition, row.kind, UNSET if row.about is None else row.about.depth or UNSET),
                 JOIN_SEQUENCE,
                 NULL if results is None else results,
                 at_ms=at_ms,
+                name=UNSET if row.about is None else row.about.name,
                 task_count=max(1, row.task_count),
                 refusal=_TOO_LARGE if results is None else UNSET,
             )

@@ -130,6 +130,7 @@ def apply_task_event(
 def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, follow_ups: FollowUps | None) -> int:
     kind = row.kind = row.kind or event.kind
     redrive = redrive_of(event)
+    row.about = row.about if event.about is msgspec.UNSET else event.about
     if event.first < MAX_TASKS:
         _count_tasks(row, event.task_count)
         tasks = row.tasks[event.first : event.first + event.count]

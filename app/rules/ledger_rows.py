@@ -1,7 +1,8 @@
 """The rows of the object ledger, and the marks in them.
 
-A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks: a
-changelog's record may have 2 MiB (`app.topics`). What users return and raise lies elsewhere (`app.rules.results`).
+A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks; what
+it says of the object is bounded, too. A changelog's record may have 2 MiB (`app.topics`). What users return and raise
+lies elsewhere (`app.rules.results`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE
+from app.events import JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, AboutObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,7 @@ class ObjectRow(msgspec.Struct, array_like=True, gc=False):
     ended: int = 0
     split: TaskRow | None = None
     join: TaskRow | None = None
+    about: AboutObject | None = None
 
 
 def all_tasks(row: ObjectRow) -> Iterator[TaskRow]:

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import UNSET
 
-from app.events import TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
+from app.events import AboutObject, TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import msgspec
 
-    from app.events import ItemRecord
+    from app.events import ItemRecord, ObjectCreated
 
     Name = str | msgspec.UnsetType
+
+
+MAX_NAME_CHARS = 500
+"""Of an object's name where it travels along with its end: longer ones are cut."""
 
 
 class NewTasks(NamedTuple):
@@ -29,12 +33,23 @@ class NewTasks(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """The object that tasks are of, its partition, and how many objects above it submitted one another."""
+    """The object that tasks are of, its partition, and how many objects above it submitted one another.
+
+    `about` it is known where its first tasks are made.
+    """
 
     object_id: str
     partition: int
     kind: str
     depth: int | msgspec.UnsetType = UNSET
+    about: AboutObject | msgspec.UnsetType = UNSET
+
+
+def owner_of(event: ObjectCreated, partition: int) -> Owner:
+    """Return an object as the owner of its first tasks."""
+    parent = None if event.parent is UNSET else event.parent
+    about = AboutObject(event.name[:MAX_NAME_CHARS], parent, 0 if event.depth is UNSET else event.depth)
+    return Owner(event.object_id, partition, event.kind, event.depth, about)
 
 
 def tasks_of(
@@ -51,7 +66,7 @@ def tasks_of(
     The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
     object's own: one worker can then work them one after another.
     """
-    object_id, object_partition, kind, depth = owner
+    object_id, object_partition, kind, depth, about = owner
     task_count = len(contents)
     requests = []
     for sequence, (name, content) in enumerate(contents):
@@ -60,7 +75,7 @@ def tasks_of(
         request = TaskCreated(*common, name, content, depth=depth)
         requests.append(((object_partition + sequence * spread) % partition_count, request))
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
-    return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET))
+    return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET, about=about))
 
 
 def task_with_role(
@@ -74,13 +89,12 @@ def task_with_role(
     refusal: Name = UNSET,
 ) -> NewTasks:
     """Return the split or the join of an object, in the object's own partition."""
-    object_id, partition, kind, depth = owner
+    object_id, partition, kind, depth, about = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
     request = TaskCreated(*common, name, content, depth=depth, role=role, refusal=refusal)
-    return NewTasks(
-        [(partition, request)], TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role)
-    )
+    fact = TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role, about=about)
+    return NewTasks([(partition, request)], fact)
 
 
 def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:

@@ -14,6 +14,7 @@ from app.kafka.errors import (
     InvalidReplicationFactorError,
     InvalidTopicError,
     KafkaError,
+    KafkaTimeoutError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
@@ -74,7 +75,7 @@ async def ensure_topics(
                 try:
                     return await making.run()
                 except (KafkaError, OSError) as error:
-                    if isinstance(error, KafkaError) and not error.retriable:
+                    if isinstance(error, KafkaError) and not _may_pass(error):
                         raise BrokerError(_why_refused(cluster.bootstrap, error)) from error
                     left = f"the Kafka broker at {cluster.bootstrap} left while its topics were checked"
                     throttled(f"{left} ({in_words(error)})")
@@ -85,6 +86,11 @@ async def ensure_topics(
             f"gave up after {timeout_s:g} s: {latest}; start the broker, or name another one with --broker HOST:PORT "
             "(EBS_BROKER)"
         ) from None
+
+
+def _may_pass(error: KafkaError) -> bool:
+    """Return whether it may work soon. aiokafka calls its own timeouts final, which are those of a slow broker."""
+    return error.retriable or isinstance(error, KafkaTimeoutError)
 
 
 def _why_refused(bootstrap: str, error: KafkaError) -> str:

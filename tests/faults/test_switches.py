@@ -51,6 +51,20 @@ async def test_with_rows_outside_of_the_transaction_a_crash_loses_counts(broker:
     assert any(": window of " in one for one in found), found
 
 
+async def test_with_outputs_outside_of_the_attempt_a_crash_repeats_them(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """What functions submit is written although the attempt's step fails: the next run writes it once more."""
+    found = await run_sabotaged(
+        broker,
+        fleet,
+        "processing",
+        ends=False,
+        SABOTAGE_AT="begun:3",
+        SABOTAGE_BREAK="outputs",
+        EBS_PROJECT="chain_project",
+    )
+    assert any(" times on objects" in one for one in found), found
+
+
 async def test_without_skipping_a_rebalance_works_records_twice(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """After a rebalance records are read again from the committed offset on; nothing but the skip keeps them out."""
     sabotage = {"SABOTAGE_MARKER": str(fleet.directory / "marker"), "SABOTAGE_BREAK": "skipping"}

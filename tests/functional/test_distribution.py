@@ -17,7 +17,15 @@ from plain_names import DEAD_LETTERS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.distribution import Distributor
 from agents.future_stamps import future_stamps
-from app.events import ItemRecord, TasksCreated, decode_task_event, decode_task_request, encode
+from app.events import (
+    AboutObject,
+    ItemRecord,
+    Parent,
+    TasksCreated,
+    decode_task_event,
+    decode_task_request,
+    encode,
+)
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -98,8 +106,22 @@ def test_object_becomes_requests_and_a_fact(world):
     }
     (fact,) = step.sent_to(TASK_EVENTS)
     assert (3, b"h") == (fact.partition, fact.key)
-    assert TasksCreated("c-h", "h", 3, "default", 0, 3, 3, NOW_MS + 5) == decode_task_event(fact.value or b"")
+    expected = TasksCreated("c-h", "h", 3, "default", 0, 3, 3, NOW_MS + 5, about=AboutObject("a name"))
+    assert expected == decode_task_event(fact.value or b"")
     assert 4 == len(step.sent)
+
+
+@pytest.mark.parametrize("tasks", [None, [ItemRecord(), ItemRecord(name="second")]])
+def test_tasks_know_how_deep_their_object_is(world, tasks):
+    """The fact tells parent, depth and name, a long one cut: the statistics need them at the object's end."""
+    parent = Parent("p", "p-0")
+    items = msgspec.UNSET if tasks is None else tasks
+    event = object_created("h", at_ms=NOW_MS)
+    event = msgspec.structs.replace(event, name="x" * 501, parent=parent, depth=7, items=items)
+    step = world.step([record("objects", 3, 0, encode(event), key=b"h")])
+    assert {7} == {decode_task_request(one.value or b"").depth for one in step.sent_to(TASK_REQUESTS)}
+    (fact,) = (decode_task_event(one.value or b"") for one in step.sent_to(TASK_EVENTS))
+    assert AboutObject("x" * 500, parent, 7) == fact.about
 
 
 def test_object_may_ask_for_its_number_of_tasks(world):

@@ -135,6 +135,27 @@ async def test_split_and_join_submit_too(bench: Bench) -> None:
     assert [2, 2] == [task.depth for task in tasks]
 
 
+@pytest.mark.parametrize(("sequence", "role"), [(SPLIT_SEQUENCE, "split"), (JOIN_SEQUENCE, "join")])
+async def test_a_split_or_join_that_the_project_lost_is_dead(sequence: int, role: str) -> None:
+    """The function for all other kinds does not get it: it would take an object for a task."""
+    bench = Bench(None, handlers=load_handlers(Settings(project="any_kind_project")), owned=0)
+    await bench.start()
+    bench.put(0, request("order", [], sequence=sequence, role=role), request("order", 1, object_id="b"))
+    reason = await dead(bench)
+    await until(lambda: bench.finished() == {"b"})
+    assert f"no {role} for kind order" in reason
+    assert f'put @project.{role}("order") back, then redrive the task' in reason
+    await bench.stop()
+
+
+async def test_a_join_knows_its_object(bench: Bench) -> None:
+    """Its id, kind and name."""
+    bench.put(0, request("joined", [1], sequence=JOIN_SEQUENCE, role="join", name="the name"))
+    await until(lambda: bench.finished() == {"a"})
+    (sent,) = submitted(bench)
+    assert "joined a the name" == decode_object(sent.value or b"").name
+
+
 @pytest.mark.parametrize("kind", SORTS)
 async def test_a_loop_of_objects_ends(bench: Bench, kind: str) -> None:
     """At EBS_MAX_DEPTH the call is rejected, and the task is dead at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -19,7 +18,6 @@ from api_process import PATIENCE_S, until
 from user_environment import Shop, make_shop
 
 from app.addresses.ports import free_port
-from ebs.local.embedded_kafka import EmbeddedKafka
 
 EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
@@ -181,20 +179,15 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
 
 
-def test_topics_of_another_shape_are_refused(tmp_path):
+def test_topics_of_another_shape_are_refused(kafka):
     """`ebs topics` makes what `ebs up` with another partition count refuses, in one line and with exit code 1."""
-    broker = EmbeddedKafka(tmp_path, port=0)  # of its own: the shared one has these topics already
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*EBS, *arguments, "--broker", broker.bootstrap]
+        command = [*EBS, *arguments, "--broker", kafka.bootstrap]
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=ENVIRONMENT, check=False)
 
-    asyncio.run(broker.start())
-    try:
-        made = run("topics", "--json", "--partitions", "3")
-        refused = run("up", "--partitions", "5", "--port", str(free_port()))
-    finally:
-        asyncio.run(broker.stop())
+    made = run("topics", "--json", "--partitions", "3")
+    refused = run("up", "--partitions", "5", "--port", str(free_port()))
     topics = {topic["name"]: topic for topic in json.loads(made.stdout)}
     assert (3, "delete", True) == tuple(topics["objects"][name] for name in ("partitions", "cleanup_policy", "made"))
     assert (1, "compact", True) == tuple(topics["control"][name] for name in ("partitions", "cleanup_policy", "made"))

@@ -75,22 +75,27 @@ class System:
 
 
 @pytest.fixture(scope="module")
-def shared_site(
+def shared_system(
     shared_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Site, ApiProcess]]:
-    """Return a broker, and an API on it, for the tests of this module."""
-    with running_site(shared_broker, tmp_path_factory.mktemp("system")) as site, site.api() as api:
+    """Return a broker, and an API, a distributor and a bookkeeper on it, for the tests of this module."""
+    directory = tmp_path_factory.mktemp("system")
+    with (
+        running_site(shared_broker, directory) as site,
+        running_fleet(site.broker.bootstrap, directory, PARTITIONS, **PATIENT) as fleet,
+        site.api() as api,
+    ):
+        fleet.start("distribution")
+        fleet.start("statistics")
         yield site, api
 
 
 @pytest.fixture
-def system(shared_site: tuple[Site, ApiProcess], tmp_path: Path) -> Iterator[System]:
-    """Return the system, with a distributor and a bookkeeper of this test's own."""
-    site, api = shared_site
+def system(shared_system: tuple[Site, ApiProcess], tmp_path: Path) -> Iterator[System]:
+    """Return the system, with processing workers of this test's own: none yet."""
+    site, api = shared_system
     bootstrap = site.broker.bootstrap
     with running_fleet(bootstrap, tmp_path, PARTITIONS, **PATIENT, EBS_DRAIN_S="0") as fleet:
-        fleet.start("distribution")
-        fleet.start("statistics")
         yield System(api, fleet, bootstrap)
         fleet.stop(leaving=True)
 

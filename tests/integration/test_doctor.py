@@ -79,18 +79,12 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-def make_kafka(tmp_path):
-    """Return a factory of running brokers with some properties."""
-    made = []
-
-    def make(properties: str = "") -> EmbeddedKafka:
-        made.append(EmbeddedKafka(tmp_path / str(len(made)), port=0, extra_properties=properties))
-        asyncio.run(made[-1].start())
-        return made[-1]
-
-    yield make
-    for one in made:
-        asyncio.run(one.stop())
+def misconfigured_kafka(tmp_path):
+    """Return a running broker whose own settings are wrong."""
+    one = EmbeddedKafka(tmp_path, port=0, extra_properties=BROKER)
+    asyncio.run(one.start())
+    yield one
+    asyncio.run(one.stop())
 
 
 def examine(bootstrap: str) -> tuple[int, list[dict[str, str]]]:
@@ -135,12 +129,11 @@ async def seed(bootstrap: str) -> None:
     await admin.close()
 
 
-def test_each_misconfiguration_is_named(make_kafka, environment):
+def test_each_misconfiguration_is_named(misconfigured_kafka, environment):
     """Exit code 1, and a finding for each thing that is wrong, with its fix."""
     environment.setenv("EBS_PROJECT", "no.such")
-    kafka = make_kafka(BROKER)
-    asyncio.run(seed(kafka.bootstrap))
-    exit_code, findings = examine(kafka.bootstrap)
+    asyncio.run(seed(misconfigured_kafka.bootstrap))
+    exit_code, findings = examine(misconfigured_kafka.bootstrap)
     said = "\n".join(f"{one['severity']} {one['subject']}: {one['what']}" for one in findings)
     missed = [
         (severity, subject, what)
@@ -152,9 +145,8 @@ def test_each_misconfiguration_is_named(make_kafka, environment):
     assert (1, []) == (exit_code, missed), said
 
 
-def test_fresh_topics_without_workers_are_no_error(make_kafka):
+def test_fresh_topics_without_workers_are_no_error(kafka):
     """Exit code 0: nobody works yet, which is a warning; nothing is changed by looking."""
-    kafka = make_kafka()
     asyncio.run(ensure_topics(Cluster(kafka.bootstrap), catalogue(Settings(partitions=2, retry_tiers_s=(1,)))))
     exit_code, findings = examine(kafka.bootstrap)
     worse = {(one["severity"], one["subject"]) for one in findings if one["severity"] in {"warning", "error"}}

@@ -22,13 +22,15 @@ from app.names import BARE, ROLES, Names
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
-from ebs.local.embedded_kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from shared_broker import SharedBroker
+
     from app.topics.catalogue import TopicSpec
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 2
 SYSTEMS = {BARE: 30, Names("acme.test"): 50}
@@ -37,12 +39,10 @@ PAYLOAD = {"name": "posted", "content": "by a program"}
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """Return a running broker of this file's own: the bare names are taken once only."""
-    kafka = EmbeddedKafka(tmp_path_factory.mktemp("broker"), port=0)
-    asyncio.run(kafka.start())
-    yield kafka
-    asyncio.run(kafka.stop())
+def broker(shared_broker: SharedBroker) -> Iterator[EmbeddedKafka]:
+    """Return a running broker for all tests of this file: the bare names are taken once only."""
+    with shared_broker.lent() as kafka:
+        yield kafka
 
 
 async def names_on(bootstrap: str) -> tuple[set[str], set[str]]:

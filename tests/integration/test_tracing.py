@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from broker_site import running_site
@@ -10,22 +10,41 @@ from collector import Collector, SeenSpan
 from fleet import PATIENT, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from api_process import ApiProcess
+    from fleet import Fleet
 
 SERVER, PRODUCER, CONSUMER = 2, 4, 5
 TRACE_ID, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+UNSAMPLED_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SETTINGS = {"EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "2"}
 
 
-@pytest.fixture
-def site(shared_broker, tmp_path):
-    """Return a collector, an API and workers that send their spans there."""
-    with running_site(shared_broker, tmp_path) as place, Collector() as collector:
+class System(NamedTuple):
+    """What the tests share. Tasks of the kind `slow` fail until the file `mended` is there."""
+
+    collector: Collector
+    api: ApiProcess
+    fleet: Fleet
+    mended: Path
+
+
+@pytest.fixture(scope="module")
+def system(shared_broker, tmp_path_factory):
+    """Return a collector, an API and workers that send their spans there; each test has a trace of its own."""
+    directory = tmp_path_factory.mktemp("system")
+    with running_site(shared_broker, directory) as site, Collector() as collector:
         env = SETTINGS | collector.environment
         env["EBS_PROJECT"] = "traced_handler"
-        env["MENDED_FILE"] = str(tmp_path / "mended")
-        with place.workers(**PATIENT, **env) as fleet, place.api(**env) as api:
-            yield collector, api, fleet
+        env["MENDED_FILE"] = str(directory / "mended")
+        with site.workers(**PATIENT, **env) as fleet, site.api(**env) as api:
+            yield System(collector, api, fleet, directory / "mended")
+
+
+def is_attempt(span: SeenSpan) -> bool:
+    """Return whether it is of an attempt at a task."""
+    return span.name == "process task-requests"
 
 
 def state_of(api: ApiProcess, object_id: str) -> str:
@@ -38,13 +57,13 @@ def results_of(api: ApiProcess, object_id: str) -> set[str]:
     return {task["result"] for task in api.client.get(f"/api/objects/{object_id}/tasks").json()["tasks"]}
 
 
-async def test_one_trace_goes_from_the_request_to_the_last_event(site, tmp_path):
+async def test_one_trace_goes_from_the_request_to_the_last_event(system):
     """Each span hangs on the one before; attempts on the failed ones, the redriven attempt on the one that died."""
-    collector, api, fleet = site
+    collector, api, fleet, mended = system
     headers = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-01"}
     slow = api.client.post("/api/objects", json={"kind": "slow", "tasks": 1}, headers=headers).json()["id"]
     await until(lambda: state_of(api, slow) == "FAILED", "the task to die", fleet=fleet)
-    (tmp_path / "mended").touch()
+    mended.touch()
     assert api.client.post("/api/dead-letters/redrive", json={"all": True}).is_success
     await until(lambda: state_of(api, slow) == "FINISHED", "the redrive to work", fleet=fleet)
 
@@ -52,7 +71,7 @@ async def test_one_trace_goes_from_the_request_to_the_last_event(site, tmp_path)
         return [span for span in collector.spans if span.trace_id == TRACE_ID]
 
     def attempts() -> list[SeenSpan]:
-        return [span for span in spans() if span.name == "process task-requests"]
+        return [span for span in spans() if is_attempt(span)]
 
     def ends() -> list[SeenSpan]:
         """Return the spans of statistics that hang on the last attempt."""
@@ -94,22 +113,24 @@ async def test_one_trace_goes_from_the_request_to_the_last_event(site, tmp_path)
     assert {finished.span_id} == results_of(api, slow)
 
 
-async def test_handlers_see_their_span_and_untraced_records_make_none(site):
+async def test_handlers_see_their_span_and_untraced_records_make_none(system):
     """A coroutine runs within its span; a client that does not sample gets no span anywhere."""
-    collector, api, fleet = site
-    unsampled = {"traceparent": f"00-{TRACE_ID}-{CLIENT_SPAN}-00"}
+    collector, api, fleet, _ = system
+    unsampled = {"traceparent": f"00-{UNSAMPLED_TRACE_ID}-{CLIENT_SPAN}-00"}
     quiet = api.client.post("/api/objects", json={"kind": "quick", "tasks": 2}, headers=unsampled).json()["id"]
     await until(lambda: state_of(api, quiet) == "FINISHED", "the untraced object", fleet=fleet)
     traced = api.client.post("/api/objects", json={"kind": "quick", "tasks": 2}).json()["id"]
     await until(lambda: state_of(api, traced) == "FINISHED", "the traced object", fleet=fleet)
 
     def attempts() -> list[SeenSpan]:
-        return [span for span in collector.spans if span.name == "process task-requests"]
+        """Return the spans of attempts at these two objects."""
+        ids = {quiet, traced}
+        return [span for span in collector.spans if span.attributes.get("ebs.object.id") in ids and is_attempt(span)]
 
     await until(lambda: len(attempts()) == 2, "two spans of attempts", fleet=fleet)
     assert {traced} == {span.attributes["ebs.object.id"] for span in attempts()}
     assert {span.span_id for span in attempts()} == results_of(api, traced)
-    assert [] == [span for span in collector.spans if span.trace_id == TRACE_ID]
+    assert [] == [span for span in collector.spans if span.trace_id == UNSAMPLED_TRACE_ID]
 
 
 def what_was_seen(spans) -> str:

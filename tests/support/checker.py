@@ -39,6 +39,7 @@ class Topics:
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     object_record_count: int = 0
+    submitted: Counter[str] = field(default_factory=Counter)
     moved_count: int = 0
     object_partition: dict[str, int] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
@@ -81,7 +82,7 @@ def judge(
         if count > 1
     ]
     found += [f"request {one} stands {count} times" for one, count in topics.requests.items() if count > 1]
-    return found + _check_objects(topics, task_count, all_finished=all_finished)
+    return found + _check_submitted(topics, names) + _check_objects(topics, task_count, all_finished=all_finished)
 
 
 async def recounted(bootstrap: str, settings: Settings) -> list[str]:
@@ -154,6 +155,7 @@ def note(topics: Topics, names: Names, record: Any, value: dict[str, Any]) -> No
         is_moved = any(name == "ebs-moved-from" for name, _ in record.headers)
         topics.moved_count += is_moved
         topics.object_record_count += 1
+        topics.submitted[object_id] += "parent" in value and not is_moved
         topics.objects.setdefault(object_id, value)
         if is_moved or object_id not in topics.object_partition:
             topics.object_partition[object_id] = record.partition
@@ -172,6 +174,22 @@ def _keep_last(rows: dict[Any, bytes], key: Any, value: bytes | None) -> None:
         rows.pop(key, None)
     else:
         rows[key] = value
+
+
+def _check_submitted(topics: Topics, names: Names) -> list[str]:
+    """Check that what functions have submitted came with the end of their tasks."""
+    found = []
+    for object_id, count in topics.submitted.items():
+        if count > 1:
+            found.append(f"object {object_id} stands {count} times on {names.objects}")
+        parent = topics.objects[object_id].get("parent")
+        if parent is None:
+            continue
+        of_parent = topics.events.get(parent["object_id"], ())
+        ended = [event for event in of_parent if event["type"] == "TASK_FINISHED"]
+        if parent["task_id"] not in {event["task_id"] for event in ended}:
+            found.append(f"object {object_id} was submitted by {parent['task_id']}, which has not finished")
+    return found
 
 
 def _check_objects(topics: Topics, task_count: int, *, all_finished: bool) -> list[str]:

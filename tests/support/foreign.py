@@ -59,7 +59,8 @@ def produce_by_console(bootstrap: str, topic: str, values: Iterable[tuple[str, b
     lines = b"".join(key.encode() + b"\t" + value + b"\n" for key, value in values)
     subprocess.run(
         [
-            *(str(find_java()), "-cp", f"{jars}/*", "org.apache.kafka.tools.ConsoleProducer"),
+            *(str(find_java()), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),  # it lives for a second
+            *("-cp", f"{jars}/*", "org.apache.kafka.tools.ConsoleProducer"),
             *("--bootstrap-server", bootstrap, "--topic", topic, "--compression-codec", codec),
             *("--property", "parse.key=true"),
         ],

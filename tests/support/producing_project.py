@@ -72,7 +72,8 @@ def parts(task: Task[Any], context: Context) -> list[int]:
 @project.join("joined")
 def join(results: list[Any], context: Context) -> list[str]:
     """Submit one object."""
-    return [context.submit("inline", results)]
+    own = context.object
+    return [context.submit("inline", results, name=f"{own.kind} {own.id} {own.name}")]
 
 
 late: list[Context] = []

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from app.events import (
     JOIN_SEQUENCE,
     SPLIT_SEQUENCE,
+    AboutObject,
     CancelledObject,
     FailedObject,
     FinishedObject,
     ObjectCreated,
+    Parent,
     TaskCancelled,
     TaskDead,
     TaskFinished,
@@ -265,3 +267,24 @@ def test_rows_written_before_there_were_joins_are_read() -> None:
     """They have fewer fields."""
     old = msgspec.msgpack.encode(["order", 2, 1, 0, 1, []])
     assert ObjectRow("order", 2, 1, 0, 1, []) == decode_row(old)
+
+
+ABOUT = AboutObject("an order", Parent("p", "p-join"), 3)
+
+
+def test_an_end_names_the_object_and_its_parent() -> None:
+    """As the first fact told it, and whichever facts came after."""
+    first = msgspec.structs.replace(special(SPLIT_SEQUENCE), about=ABOUT)
+    split = [created(), first, *run(SPLIT_SEQUENCE), tasks(1, joins=False)]
+    told = Told([*split, death(0), redriven(0), *run(0, redrive=1)])
+    assert [("an order", ABOUT.parent)] * 2 == [(end.name, end.parent) for end in told.ends]
+    (end,) = Told([created(), tasks(1, joins=False), *run(0)]).ends
+    assert ("", None) == (end.name, end.parent)
+
+
+def test_a_join_knows_its_object_s_name_and_depth() -> None:
+    """What it submits is one deeper than its object, as with any task."""
+    (join,) = Told([msgspec.structs.replace(tasks(1), about=ABOUT), *run(0)]).joins()
+    assert ("an order", 3) == (join.name, join.depth)
+    (join,) = Told([msgspec.structs.replace(tasks(1), about=AboutObject()), *run(0)]).joins()
+    assert ("", msgspec.UNSET) == (join.name, join.depth)

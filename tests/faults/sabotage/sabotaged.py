@@ -7,7 +7,7 @@ It runs as `faust -A sabotaged worker`, told by its environment:
   begun, sent (outputs, not offsets), offered (offsets too), committed, applied.
 - SABOTAGE_BY: kill (default) or freeze (SIGSTOP).
 - SABOTAGE_BREAK: a mechanism to take out: fencing, skipping, offsets, changelog, watermark, ends (what is not answered
-  is repeated).
+  is repeated), outputs (what functions submit is written outside of the transaction).
 - SABOTAGE_MARKER: path of the marker file.
 - SABOTAGE_KEEP_OPEN: leave the transactions of dead workers to their time-outs, as a broker does that lets nobody end
   them.
@@ -49,7 +49,7 @@ def reach(point: str) -> None:
     os.kill(os.getpid(), signal.SIGSTOP if os.environ.get("SABOTAGE_BY") == "freeze" else signal.SIGKILL)
 
 
-_begin, _commit, _apply = Transactions.begin, Transactions._commit, Step.apply
+_begin, _commit, _apply, _send = Transactions.begin, Transactions._commit, Step.apply, Step.send
 _offer, _end = TransactionalProducer.send_offsets_to_transaction, TransactionalProducer.commit_transaction
 
 
@@ -60,6 +60,8 @@ async def commit(self: Transactions, step: Step) -> None:
         _steps += 1
         if BROKEN == "changelog":
             await _leak_ledger(self, step)
+        if BROKEN == "outputs":
+            await _write_outside()
         reach("begun")
     await _commit(self, step)
 
@@ -92,6 +94,25 @@ def apply(self: Step) -> None:
     reach("applied")
 
 
+_outside: list[tuple[Any, ...]] = []
+
+
+def send(self: Step, *record: Any) -> None:
+    """Put what functions submit aside, to be written without the step's transaction."""
+    if record[0] == "objects":
+        _outside.append(record[:4])
+    else:
+        _send(self, *record)
+
+
+async def _write_outside() -> None:
+    async with AIOKafkaProducer(bootstrap_servers=os.environ["EBS_BROKER"]) as producer:
+        for topic, partition, key, value in _outside:
+            await producer.send(topic, value, key, partition)
+        await producer.flush()
+    _outside.clear()
+
+
 async def _leak_ledger(transactions: Transactions, step: Step) -> None:
     async with AIOKafkaProducer(bootstrap_servers=os.environ["EBS_BROKER"]) as producer:
         for (table, partition), rows in step._rows.items():
@@ -117,6 +138,8 @@ if BROKEN == "skipping":
     Transactions.admit = lambda self, batch, _next=None: (
         batch if getattr(self.ownership.partitions.get(batch.partition), "active", False) else None
     )
+if BROKEN == "outputs":
+    Step.send = send
 if BROKEN == "ends":
     handlers_module.Unrepeated.do = BaseHandler.do
 if os.environ.get("SABOTAGE_KEEP_OPEN"):
