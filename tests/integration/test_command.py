@@ -38,6 +38,9 @@ def test_shop(ebs_run):
     assert "shop" in app.__file__
 """
 
+WARNED = "error::pytest.PytestAssertRewriteWarning"
+"""What pytest would tell of a package with a plugin that is imported before pytest itself."""
+
 
 class Running:
     """A running `ebs`, whose output a test can wait for."""
@@ -106,9 +109,9 @@ def tasks_created(client: httpx.Client) -> int:
 
 
 def assert_tested(shop: Shop) -> None:
-    """Run a test of the project in the user's environment: the fixture is there, and names of ours stay the user's."""
+    """Run a test of the project in the user's environment: the fixture is there, nothing is told of it, names stay."""
     (shop.folder / "test_shop.py").write_text(TEST)
-    argv = [shop.programs / "python", "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "test_shop.py"]
+    argv = [shop.programs / "python", "-m", "pytest", "-q", "-W", WARNED, "-p", "no:cacheprovider", "test_shop.py"]
     environment = ENVIRONMENT | {"PYTHONPATH": f"lib{os.pathsep}."}
     ran = subprocess.run(argv, cwd=shop.folder, env=environment, capture_output=True, text=True, check=False)
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
