@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import msgspec
 from reference_tables import table
 
 import ebs
+import ebs.testing
 from ebs.cli.commands import COMMANDS, imported
 
 if TYPE_CHECKING:
@@ -72,7 +74,25 @@ def python_part() -> list[str]:
             lines += [text.partition("\n\n")[0], "", *table(("member", "meaning"), _context_members())]
         else:
             lines += ["```text", f"{name}{_signature(thing)}", "```", "", text, ""]
+    return [*lines, *testing_part()]
+
+
+def testing_part() -> list[str]:
+    """Return what `from ebs.testing import` gives: the functions, then what they return."""
+    lines = ["## ebs.testing", ""]
+    for name in ("run", "arun"):
+        thing = getattr(ebs.testing, name)
+        lines += ["```text", f"{name}{_signature(thing)}", "```", "", inspect.getdoc(thing) or "", ""]
+    for name in ("ObjectRun", "TaskRun", "AttemptRun", "Failure", "SubmittedObject", "SentRecord"):
+        thing = getattr(ebs.testing, name)
+        rows = [[f"`{one.name}`", f"`{one.type}`"] for one in dataclasses.fields(thing)]
+        rows += [[f"`{key}`", inspect.getdoc(one) or ""] for key, one in vars(thing).items() if _is_member(key, one)]
+        lines += [f"### {name}", "", inspect.getdoc(thing) or "", "", *table(("field", "type, or meaning"), rows)]
     return lines
+
+
+def _is_member(name: str, value: Any) -> bool:
+    return isinstance(value, property) or (inspect.isfunction(value) and not name.startswith("_"))
 
 
 def _client_methods(name: str, client: type) -> Iterator[str]:

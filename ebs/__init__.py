@@ -33,6 +33,8 @@ else, which is a failed attempt too. Its time limit is for each attempt.
 the same attempt number. What they return counts exactly once, what they do elsewhere does not: let it be idempotent,
 with `task.task_id` (the same in every run) as the key. If two workers ended while a task ran, it runs in a process
 apart, whatever its sort: nothing is there that was made in the worker's. `agents/examples.py` has complete ones.
+
+PYTEST_DONT_REWRITE: this file is imported before pytest can, which would warn in each run because of our plugin.
 """
 # Every Python of the environment imports this file at its start (`ebs/start.py`): it imports a name at its first use.
 

@@ -121,6 +121,8 @@ repeats), or a function of how many attempts have failed |
 
     def check(self) -> None:
         """Raise `ProjectRefused` if functions do not fit together: called when all are registered."""
+        if not self._functions:
+            raise ProjectRefused('the project has no function: write @project.task("kind") above one')
         for function in self:
             _ = function.mode
             if function.role != "task" and self.function("task", function.kind) is None:

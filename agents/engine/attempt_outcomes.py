@@ -64,13 +64,16 @@ class AttemptOutcomes:
         splits: SplitOutputs,
         produced: ProducedRecords,
         breaker: Breaker | None = None,
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """`draw` takes a number from a range: how long a retry waits within its tier."""
         self._lanes = lanes
         self._splits = splits
         self._produced = produced
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
+        self._draw = draw
         self._worker = worker
         self._clock_ms = clock_ms
         self._story = FailureStory(log)
@@ -135,7 +138,7 @@ class AttemptOutcomes:
             return
         task = attempt.task
         now_ms = self._clock_ms()
-        decision = _decide(attempt, error, now_ms)
+        decision = self._decide(attempt, error, now_ms)
         error_type = type_name_of(error)
         message = message_of(error)
         said, alike = f"{error_type}: {message}", fingerprint(error_type, message)
@@ -187,6 +190,20 @@ class AttemptOutcomes:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
         return error, again
 
+    def _decide(self, attempt: Attempt, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
+        if isinstance(error, Reject):
+            return GiveUp("rejected by its handler")
+        if isinstance(error, HandlerCrashed):
+            return GiveUp("ended the workers that ran it")
+        task = attempt.task
+        return attempt.loaded.limits.retry.decide(
+            attempt=task.attempt,
+            created_at_ms=task.at_ms,
+            now_ms=now_ms,
+            asked_delay_s=_asked_delay_s(error),
+            draw=self._draw,
+        )
+
     def _done(self, attempt: Attempt, now_ms: int) -> None:
         if not attempt.lane.lost:
             self._lanes.finish(attempt.lane, attempt.offset)
@@ -196,21 +213,6 @@ class AttemptOutcomes:
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(self._task_events, event.object_partition, attempt.key, encode(event))
-
-
-def _decide(attempt: Attempt, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
-    if isinstance(error, Reject):
-        return GiveUp("rejected by its handler")
-    if isinstance(error, HandlerCrashed):
-        return GiveUp("ended the workers that ran it")
-    task = attempt.task
-    return attempt.loaded.limits.retry.decide(
-        attempt=task.attempt,
-        created_at_ms=task.at_ms,
-        now_ms=now_ms,
-        asked_delay_s=_asked_delay_s(error),
-        draw=random.uniform,
-    )
 
 
 def _asked_delay_s(error: BaseException) -> float | None:

@@ -125,7 +125,16 @@ def load_handlers(settings: Settings) -> Handlers:
         function = default_handler(settings.process_time)
         takes_time = LoadedHandler("the default handler", function, mode_of(function), limits)
         return Handlers(takes_time, {}, callbacks, sender.close)
-    loaded = [_loaded(one, settings.project, limits, project) for one in project]
+    handlers = handlers_of(project, settings.project, limits)
+    return replace(handlers, by_role={**handlers.by_role, **callbacks}, close=sender.close)
+
+
+def handlers_of(project: Project, spec: str, limits: RunLimits) -> Handlers:
+    """Return the functions of a project as handlers; `limits` hold for what has no policy of its own.
+
+    `spec` is how other processes find the project (EBS_PROJECT).
+    """
+    loaded = [_loaded(one, spec, limits, project) for one in project]
     by_role: dict[tuple[str, str], LoadedHandler] = {
         (one.role, one.kind): handler for one, handler in zip(project, loaded, strict=True)
     }
@@ -133,7 +142,7 @@ def load_handlers(settings: Settings) -> Handlers:
     default = by_kind.pop(ANY_KIND, None)
     if default is None:
         default = LoadedHandler("no handler", _rejecting(frozenset(by_kind)), "inline", limits)
-    return Handlers(default, by_kind, by_role | callbacks, sender.close)
+    return Handlers(default, by_kind, by_role)
 
 
 def _callback_sender(settings: Settings) -> CallbackSender:

@@ -49,8 +49,6 @@ def load_project(spec: str) -> Project:
     if not isinstance(found, Project):
         what = "there is no" if found is None else f"it is of type {type(found).__name__}, not Project:"
         raise _refused(spec, f"{what} {name} in {match['module']}: write `{name} = ebs.Project()` there")
-    if not list(found):
-        raise _refused(spec, f'it has no function: write @{name}.task("kind") above one')
     try:
         found.check()
     except ProjectRefused as error:

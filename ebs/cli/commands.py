@@ -38,6 +38,8 @@ _DIAGNOSE = "Diagnose"
 COMMANDS = (
     Entry(_RUN, "up", "up:up", "Run the whole system here until Ctrl-C."),
     Entry(_RUN, "demo", "demo:demo", "Run the whole system, post objects and show the counts."),
+    Entry(_RUN, "new", "new:new", "Make a small project: functions, tests, Dockerfile."),
+    Entry(_RUN, "run", "run:run", "Run one object through a project here, without Kafka."),
     Entry(_RUN, "topics", "topics:topics", "Make the missing topics and check the others."),
     Entry(_FOLLOW, "submit", "submit:submit", "Submit one object, many copies of it, or a file of objects."),
     Entry(_FOLLOW, "objects", "objects:objects", "List objects, newest first."),

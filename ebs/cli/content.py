@@ -29,12 +29,12 @@ def content_of(given: str) -> Any:
     return _read(given[1:], "--content") if given.startswith("@") else given
 
 
-def json_content_of(given: str) -> Any:
-    """Return the JSON value that `--content-json` means: its text, `@FILE`, or `-`. Raises `typer.BadParameter`."""
+def json_content_of(given: str, option: str = "--content-json", hint: str = "--content sends a text") -> Any:
+    """Return the JSON value that an option means: its text, `@FILE`, or `-`. Raises `typer.BadParameter`."""
     text = given
     if given in _STDIN or given.startswith("@"):
-        text = _read(None if given in _STDIN else given[1:], "--content-json")
-    return _decoded(text, "--content-json", "--content sends a text")
+        text = _read(None if given in _STDIN else given[1:], option)
+    return _decoded(text, option, hint)
 
 
 def _decoded(text: str, option: str, hint: str) -> Any:
@@ -58,7 +58,7 @@ def _read(name: str | None, option: str) -> str:
             data = file.read(MAX_BYTES + 1)
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        hint = "" if name is None else "; for a text that begins with @ give @@"
+        hint = "" if name is None or option != "--content" else "; for a text that begins with @ give @@"
         raise typer.BadParameter(f"{option} {shown} cannot be read ({reason}){hint}") from None
     if len(data) > MAX_BYTES:
         raise typer.BadParameter(f"{option} {shown} is over {MAX_BYTES:,} bytes: submit a reference to it instead")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.addresses.ports import LOOPBACK, holder_of, is_free
@@ -40,6 +41,7 @@ API_ROLE = "api"
 
 _DRAIN_S = 3.0  # below the supervisor's grace: what a worker has not handed back by then is killed
 _API_REFUSED = frozenset({1, 3})  # 3: uvicorn's code for an application that does not start
+_NEVER = sys.maxsize
 _KAFKA_TRIES = 3
 _KAFKA_PAUSE_S = 1.0
 _UVICORN_LEVELS = {"crit": "critical", "error": "error", "warn": "warning", "info": "info", "debug": "debug"}
@@ -47,11 +49,15 @@ _UVICORN_LEVELS = {"crit": "critical", "error": "error", "warn": "warning", "inf
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; `kafka_port` None: no Kafka of our own, `settings.broker` is one that exists."""
+    """What to run; `kafka_port` None: no Kafka of our own, `settings.broker` is one that exists.
+
+    With `reload` no program is given up: the next save of the project may repair what ends it.
+    """
 
     settings: Settings
     kafka_port: int | None
     workers_per_role: int = 1
+    reload: bool = False
 
     @property
     def log_dir(self) -> Path:
@@ -166,7 +172,7 @@ class LocalSystem:
                 "HOST:PORT (EBS_BROKER), or unset it: the embedded Kafka listens on loopback, in plain text"
             )
         async with self._kafka(request) as kafka:
-            reports = await _unless_stopped(request, self._ensure_topics())
+            reports = await unless_stopped(request, self._ensure_topics())
             if reports is None or request.stop.is_set():
                 return
             made = sum(report.made for report in reports)
@@ -190,7 +196,7 @@ class LocalSystem:
         )
         try:
             self._say(f"starting Apache Kafka {kafka.version} at {kafka.bootstrap}, its data in {kafka.directory}")
-            await _unless_stopped(request, kafka.start())
+            await unless_stopped(request, kafka.start())
             yield kafka
         finally:
             await _stop(kafka, request)
@@ -198,6 +204,8 @@ class LocalSystem:
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
         found, self.pages = programs(self.plan)
         policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
+        if self.plan.reload:
+            policy = replace(policy, refusal_limit=_NEVER, crash_limit=_NEVER)
         self.supervisor = Supervisor(found, log=self._log, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
         self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
@@ -219,14 +227,14 @@ class LocalSystem:
             await request.stop.wait()
             return
         while not request.stop.is_set():
-            await _unless_stopped(request, kafka.wait_until_ended())
-            await _unless_stopped(request, self._until_room(kafka))
+            await unless_stopped(request, kafka.wait_until_ended())
+            await unless_stopped(request, self._until_room(kafka))
             for tries_left in reversed(range(_KAFKA_TRIES)):
                 if request.stop.is_set():
                     return
                 self._say(f"Apache Kafka restarts because {_why_kafka_ended(kafka)}; its log: {kafka.files.log_path}")
                 try:
-                    await _unless_stopped(request, kafka.start())
+                    await unless_stopped(request, kafka.start())
                     break
                 except EmbeddedBrokerError:
                     if tries_left == 0:
@@ -260,7 +268,7 @@ async def _stop(kafka: EmbeddedKafka, request: StopRequest) -> None:
     await stopping
 
 
-async def _unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:
+async def unless_stopped(request: StopRequest, work: Coroutine[Any, Any, Any]) -> Any:
     """Return what the work returns, or None, the work cancelled, when the request to stop comes first."""
     working = asyncio.create_task(work)
     stopped = asyncio.create_task(request.stop.wait())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from ebs.cli.options import ApiPort, Broker, DataDir, KafkaPort, Partitions, ProjectSpec, Verbose, WorkersPerRole
 
 
@@ -14,12 +18,18 @@ def up(
     data_dir: DataDir = None,
     kafka_port: KafkaPort = None,
     workers_per_role: WorkersPerRole = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart the workers when a Python file in the current folder changes.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Run the whole system here until Ctrl-C.
 
     It starts a Kafka of its own (unless --broker names one), makes the topics, and runs the API and the workers. What
     dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
+
+    With --reload, each save of a Python file takes effect: running tasks have 3 s to finish, then the processing
+    workers start again. A file that cannot be imported is named, and the workers keep the old one.
     """
     import asyncio
 
@@ -37,4 +47,6 @@ def up(
         data_dir=data_dir,
         project=project,
     )
-    asyncio.run(run_up(Plan(settings, own_port, workers_per_role), verbose=verbose))
+    if reload and not settings.project:
+        raise typer.BadParameter("--reload takes changes of a project: name it with --project (EBS_PROJECT)")
+    asyncio.run(run_up(Plan(settings, own_port, workers_per_role, reload), verbose=verbose))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
+from app.errors import EbsError
+from app.names import DISTRIBUTION, PROCESSING
 from app.settings.project import makes_objects_up
 from ebs.cli.bars import DownloadBar
-from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, worker_names
+from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, environment, unless_stopped, worker_names
 from ebs.cli.readiness import readiness_of
 from ebs.local.prefixed_output import PrefixedOutput
 from ebs.local.program_log import ProgramLog
+from ebs.local.reload import Reloader
 from ebs.local.supervisor import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
@@ -35,7 +39,12 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
         system = LocalSystem(plan, log=log, say=say, on_download=bar)
         beside = [asyncio.create_task(_announce(system, say)), asyncio.create_task(_tell_stop(request, say))]
         try:
-            await system.run(request)
+            if plan.reload:
+                reloader = Reloader(environment(plan), say=say, renew=partial(_renew, system))
+                await unless_stopped(request, reloader.until_usable())
+                beside.append(asyncio.create_task(_follow(system, reloader, say)))
+            if not request.stop.is_set():
+                await system.run(request)
         finally:
             for task in beside:
                 task.cancel()
@@ -43,6 +52,22 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
     log.close()
     if log.is_gone:
         raise BrokenPipeError
+
+
+async def _follow(system: LocalSystem, reloader: Reloader, say: Callable[[str], None]) -> None:
+    await system.started.wait()
+    try:
+        await reloader.follow()
+    except EbsError as error:
+        say(str(error))
+
+
+def _renew(system: LocalSystem, is_new: bool) -> None:  # noqa: FBT001  # the signature of a callback
+    """Start again what works with the project; with other kinds or roles also what only has to know those."""
+    assert system.supervisor is not None  # it has started
+    roles = {PROCESSING, DISTRIBUTION} if is_new else {PROCESSING}
+    names = [name for name, role in worker_names(system.plan).items() if role in roles]
+    system.supervisor.renew([*names, API_ROLE] if is_new else names)
 
 
 async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:

@@ -36,7 +36,7 @@ class ParentTask(msgspec.Struct, frozen=True):
 
 
 class ObjectStatus(msgspec.Struct, frozen=True):
-    """An object and the progress of its tasks.
+    """An object and the progress of its tasks. `result` is what its join returned.
 
     `state` is CREATED, DISTRIBUTED, PROCESSING, FINISHED, FAILED or CANCELLED. `name` and `content` are None once the
     retention of their topic has deleted them. `parent` is the task that submitted it, None for an object of a client;
@@ -60,6 +60,7 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     callback: CallbackStatus | None = None
     parent: ParentTask | None = None
     children_count: int = 0
+    result: Any = None
 
     @property
     def ended(self) -> bool:

@@ -23,7 +23,7 @@ from ebs.local.restart_policy import REFUSED, UNEVENTFUL, Failures, RestartPolic
 from ebs.local.tether import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ebs.local.program_log import ProgramLog
 
@@ -53,6 +53,8 @@ class Child:
     last_end: str = ""
     """How its last life ended and what it said then, while it runs again; empty before the first end."""
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
+    renewal: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody wants a new life of the program."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ class Supervisor:
             if isinstance(result, BaseException):
                 raise result
 
+    def renew(self, roles: Iterable[str]) -> None:
+        """Stop programs as at the end, and start them again at once; their failures until now are forgotten."""
+        for role in roles:
+            self.children[role].renewal.set()
+
     async def _keep(self, program: Program, request: StopRequest) -> None:
         clock = asyncio.get_running_loop().time
         child = self.children[program.role]
@@ -134,6 +141,9 @@ class Supervisor:
             if request.stop.is_set():
                 self._log.event(child.role, _last_event(exit_code))
                 return
+            if child.renewal.is_set():
+                failures = Failures()
+                continue
             child.last_end = ": ".join([why_ended(exit_code), *list(child.last_lines)[-1:]])
             failures, pause_s = after_end(
                 self._policy, failures, exit_code=exit_code, ran_s=clock() - started_s, refused=program.refused
@@ -144,19 +154,19 @@ class Supervisor:
             self._log.event(
                 child.role, f"restarts {when} because {why_ended(exit_code)}", crashed=exit_code not in UNEVENTFUL
             )
-            with suppress(TimeoutError):
-                await asyncio.wait_for(request.stop.wait(), pause_s)
+            await _any_of(request.stop, child.renewal, timeout_s=pause_s)
+            if child.renewal.is_set():
+                failures = Failures()
 
     async def _live(self, program: Program, child: Child, request: StopRequest) -> int:
         """Run a program once, from start to end; return its exit code."""
         process, ended, transport = await _start(tethered(program.argv), env=dict(program.env))
         child.pid, child.exit_code, child.start_count = process.pid, None, child.start_count + 1
         child.last_lines.clear()
+        child.renewal.clear()
         self._log.event(child.role, f"started, process {process.pid}")
         listener = asyncio.create_task(self._listen(process, child))
-        stopped = asyncio.create_task(request.stop.wait())
-        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        await _any_of(request.stop, child.renewal, ended=ended)
         if not ended.done():
             await self._end(process, ended, request)
         child.pid, child.exit_code = None, await ended
@@ -186,6 +196,17 @@ class Supervisor:
         hurried.cancel()
         if not ended.done():
             _kill_group(process.pid)  # its own pool of processes too
+
+
+async def _any_of(
+    *events: asyncio.Event, ended: asyncio.Future[Any] | None = None, timeout_s: float | None = None
+) -> None:
+    """Wait until one of the events is set, a process has ended, or the time is over."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    everything = waiting if ended is None else [*waiting, ended]
+    await asyncio.wait(everything, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
 
 
 class _Ending(SubprocessStreamProtocol):

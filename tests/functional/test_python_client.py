@@ -220,6 +220,15 @@ def test_get_returns_the_object(api, client):
         client.get("nobody")
 
 
+def test_get_returns_what_the_join_returned(client):
+    """As JSON says it; None while there is none."""
+    answer = {"id": "a", "state": "FINISHED", "kind": "order"}
+    client.faults.append(httpx.Response(200, json=answer | {"result": {"cents": 3}}))
+    assert {"cents": 3} == client.get("a").result
+    client.faults.append(httpx.Response(200, json=answer | {"result": None}))
+    assert client.get("a").result is None
+
+
 @pytest.mark.parametrize(("object_id", "error"), [("", ValueError), (None, TypeError), (b"a", TypeError)])
 def test_object_without_an_id_is_no_question(client, object_id, error):
     """An empty id would ask for the list."""

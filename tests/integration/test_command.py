@@ -15,13 +15,31 @@ from typing import Any
 
 import httpx
 from api_process import PATIENCE_S, until
-from user_environment import make_shop
+from user_environment import Shop, make_shop
 
 from app.addresses.ports import free_port
 
 EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
 STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
+
+TEST = """
+import agents
+import app
+
+from shop.work import project
+
+
+def test_shop(ebs_run):
+    for kind in ("order", "apart"):
+        (result,) = ebs_run(project, kind, "20", tasks=1).results
+        assert result["price"] == 41
+    assert agents.Agent
+    assert "shop" in app.__file__
+"""
+
+WARNED = "error::pytest.PytestAssertRewriteWarning"
+"""What pytest would tell of a package with a plugin that is imported before pytest itself."""
 
 
 class Running:
@@ -90,6 +108,15 @@ def tasks_created(client: httpx.Client) -> int:
     return client.get("/api/statistics").json().get("tasks_created", 0)
 
 
+def assert_tested(shop: Shop) -> None:
+    """Run a test of the project in the user's environment: the fixture is there, nothing is told of it, names stay."""
+    (shop.folder / "test_shop.py").write_text(TEST)
+    argv = [shop.programs / "python", "-m", "pytest", "-q", "-W", WARNED, "-p", "no:cacheprovider", "test_shop.py"]
+    environment = ENVIRONMENT | {"PYTHONPATH": f"lib{os.pathsep}."}
+    ran = subprocess.run(argv, cwd=shop.folder, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
 def test_demo_ends_with_exact_counts(tmp_path):
     """`ebs demo --exit` works every task off once, says so, and leaves with 0."""
     done = subprocess.run(
@@ -115,6 +142,7 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     """
     shop = make_shop(tmp_path)
     folder = shop.folder
+    assert_tested(shop)
     ports = ["--port", str(free_port()), "--kafka-port", str(free_port())]
     with running(shop.programs / "ebs", "up", "--project", "shop.work", *ports, cwd=folder, PYTHONPATH="lib") as system:
         url = system.until(r"ready: ebs submit --api (\S+) ")[1]

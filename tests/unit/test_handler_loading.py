@@ -137,7 +137,7 @@ def b(task, context): ...
         ("shop.images", "shop.images cannot be imported: ModuleNotFoundError: No module named 'shop'"),
         ("loaded_handlers", "there is no project in loaded_handlers: write `project = ebs.Project()` there"),
         ("sample_handlers:number", "it is of type int, not Project: number in sample_handlers: write `number = ebs.P"),
-        ("sample_handlers:empty", 'it has no function: write @empty.task("kind") above one'),
+        ("sample_handlers:empty", 'the project has no function: write @project.task("kind") above one'),
     ],
 )
 def test_what_is_no_project_is_refused_with_the_reason(spec: str, words: str) -> None:

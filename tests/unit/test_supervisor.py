@@ -39,6 +39,7 @@ class Stage:
         self._changed = asyncio.Event()
         self._supervisor = Supervisor(programs, log=self, policy=policy, grace_s=grace_s)
         self.children = self._supervisor.children
+        self.renew = self._supervisor.renew
 
     def line(self, role: str, line: str) -> None:
         """Hear a line of a program."""
@@ -127,6 +128,37 @@ def test_killed_child_is_started_again():
     assert 2 == stage.children["victim"].start_count
     assert 1 == stage.children["bystander"].start_count
     assert ("victim", "restarts in 0.01 s because it was killed (SIGKILL)") in stage.lines
+
+
+def test_renewed_child_is_stopped_and_started_again():
+    """Without a word of a crash, and nobody else notices."""
+
+    async def scenario(stage):
+        await stage.until("worker", "up")
+        await stage.until("bystander", "up")
+        stage.renew(["worker"])
+        await stage.until("worker", "up", count=2)
+
+    stage = supervise(program("worker", FOREVER), program("bystander", FOREVER), scenario=scenario)
+    assert (2, 1) == (stage.children["worker"].start_count, stage.children["bystander"].start_count)
+    assert [] == [line for _, line in stage.lines if "because" in line]
+
+
+def test_renewal_ends_a_pause_and_forgets_failures():
+    """What waits for its next try after a crash starts at once: the cause may be gone."""
+    patient = RestartPolicy(first_pause_s=600, max_pause_s=600, refusal_limit=2)
+
+    async def scenario(stage):
+        for life in range(1, 4):  # the second refusal in a row would end it
+            await stage.until(
+                "worker",
+                "restarts in 600 s because its configuration does not let it run (exit code 1), crashed",
+                count=life,
+            )
+            stage.renew(["worker"])
+
+    stage = supervise(program("worker", "raise SystemExit(1)"), scenario=scenario, policy=patient)
+    assert stage.children["worker"].start_count >= 3
 
 
 def test_stop_ends_all_children():

@@ -1,0 +1,110 @@
+"""Lets programs take a project's changes: looks at its files, and asks a process whether they can be used.
+
+The functions are imported there, never here. A file that cannot be imported changes nothing: the programs go on with
+what they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.errors import SettingsError
+from app.process.extras import how_to_install
+from ebs import start
+from ebs.local.tether import tethered
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+_IMPORT_LIMIT_S = 60.0
+
+
+class Look(NamedTuple):
+    """What a look at the project found: why it cannot be used, or what it has functions for."""
+
+    refusal: str | None
+    functions: list[list[str]]
+
+
+class Reloader:
+    """Follows the project of `env` (EBS_PROJECT) in the current folder; `say(line)` tells people.
+
+    `renew(is_new)` is called when a changed project can be used; `is_new`: it has functions for other kinds or roles,
+    which API and distribution have to know.
+    """
+
+    def __init__(self, env: Mapping[str, str], *, say: Callable[[str], None], renew: Callable[[bool], None]) -> None:
+        """Begin to watch; in the event loop."""
+        self._env = env
+        self._say = say
+        self._renew = renew
+        self._functions: list[list[str]] = []
+        self._changes = _changes(Path.cwd())
+        # It watches from here on: what is saved while a process looks at the project is the next change.
+        self._next = asyncio.ensure_future(anext(self._changes))
+
+    async def until_usable(self) -> None:
+        """Return when the project can be used: each save is another try."""
+        while (look := await self._look()).refusal is not None:
+            self._say(f"{look.refusal}. Nothing starts until the project can be used: repair the file and save it")
+            await self._changed()
+        self._functions = look.functions
+
+    async def follow(self) -> None:
+        """Renew the programs with each change, until cancelled."""
+        while True:
+            changed = await self._changed()
+            look = await self._look()
+            if look.refusal is not None:
+                self._say(
+                    f"{changed} was changed, but it cannot be used, so the workers keep the old one: {look.refusal}"
+                )
+                continue
+            is_new, self._functions = look.functions != self._functions, look.functions
+            who = "API, distribution and processing restart" if is_new else "processing restarts"
+            self._say(f"{changed} was changed: {who}")
+            self._renew(is_new)
+
+    async def _changed(self) -> str:
+        """Return which files were changed, in words."""
+        try:
+            changed = await self._next
+        except OSError as error:
+            raise SettingsError(
+                f"--reload cannot watch {Path.cwd()} ({error}): start in the folder of the project alone, or set "
+                "WATCHFILES_FORCE_POLLING=true"
+            ) from None
+        self._next = asyncio.ensure_future(anext(self._changes))
+        return changed
+
+    async def _look(self) -> Look:
+        process = await asyncio.create_subprocess_exec(
+            *tethered(start.command("agents.execution.check")),
+            env=dict(self._env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(_IMPORT_LIMIT_S):
+                answer, errors = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            return Look(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [])
+        if process.returncode:
+            last = (errors.decode(errors="replace").strip().splitlines() or ["it ends the process that imports it"])[-1]
+            return Look(last.removeprefix("doctor: "), [])
+        return Look(None, json.loads(answer.splitlines()[-1]))
+
+
+async def _changes(folder: Path) -> AsyncGenerator[str]:
+    try:
+        from watchfiles import PythonFilter, awatch  # noqa: PLC0415  # it comes with an extra
+    except ImportError:
+        raise SettingsError(f"--reload needs the package watchfiles: {how_to_install('local')}") from None
+    async for changes in awatch(folder, watch_filter=PythonFilter()):
+        paths = sorted({str(Path(path).relative_to(folder)) for _, path in changes})
+        yield paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

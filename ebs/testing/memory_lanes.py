@@ -1,0 +1,77 @@
+"""What the engine writes to, in memory: the part of `agents.engine.worker_lanes` that outcomes of attempts use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agents.dead_letters import dead_letter
+from app.events import encode
+from app.kafka.types import ConsumerRecord
+from app.streaming.topic_limits import TopicLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.events import TaskCreated
+    from app.names import Names
+    from app.rules.outgoing import Outgoing
+
+
+class _Lane:
+    """One lane for all tasks; every attempt in it is new, and nobody takes it away."""
+
+    lost = False
+    careful = False
+
+    def __init__(self) -> None:
+        self.progress = self.partition = self
+        self.number = 0
+        self.running: dict[int, Any] = {}
+
+    def start(self, _offset: int) -> bool:
+        return True
+
+
+class MemoryLanes:
+    """Keeps what attempts write until `take`; `retry_topics` are those where requests wait for their next attempt."""
+
+    def __init__(self, names: Names, tiers_s: Sequence[int]) -> None:
+        self.names = names
+        self.retry_topics = {names.retry_topic(tier_s) for tier_s in tiers_s}
+        self.ends = self
+        self.lane: Any = _Lane()
+        self._limits = TopicLimits()
+        self._written: list[Outgoing] = []
+
+    def take(self) -> list[Outgoing]:
+        """Return what was written since the last call."""
+        written, self._written = self._written, []
+        return written
+
+    def send(self, _lane: Any, outgoing: Outgoing) -> None:
+        """Write a record."""
+        self._written.append(outgoing)
+
+    def finish(self, _lane: Any, _offset: int) -> None:
+        """Note that a task is done."""
+
+    def add(self, _lane: Any, _offset: int, outgoing: Sequence[Outgoing]) -> None:
+        """Write the end of an attempt that failed."""
+        self._written.extend(outgoing)
+
+    def check_size(self, outgoing: Outgoing) -> None:
+        """Raise `RecordTooLarge` if the record's topic does not take it."""
+        self._limits.check_size(outgoing.topic, outgoing.key, outgoing.value, outgoing.headers)
+
+    def dead_letter(
+        self, record: ConsumerRecord, error: BaseException, *, attempts: int = 0, task: TaskCreated | None = None
+    ) -> Outgoing:
+        """Return a task's dead letter."""
+        topic = self.names.dead_letters
+        return dead_letter(record, error, topic=topic, limits=self._limits, attempts=attempts, task=task)
+
+
+def record_of(task: TaskCreated, offset: int, topic: str) -> ConsumerRecord:
+    """Return the record of a task's request."""
+    key, value = task.task_id.encode(), encode(task)
+    return ConsumerRecord(topic, 0, offset, task.at_ms, 0, key, value, None, len(key), len(value), ())

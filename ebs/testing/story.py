@@ -1,0 +1,100 @@
+"""A run in words, for a terminal and for the report of a test that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from ebs.start import FOLDER, PACKAGE, PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebs.testing.object_run import ObjectRun, TaskRun
+
+_OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
+_MAX_CHARS = 200
+_MAX_TASKS = 50
+_MAX_PRODUCED = 20
+
+
+def story_of(run: ObjectRun, *, stacks: bool = False) -> str:
+    """Return what happened: each task with its attempts, and the result.
+
+    `stacks`: if the object failed, the stack of the last error follows.
+    """
+    return "\n".join(_lines(run, stacks=stacks))
+
+
+def plain_run(run: ObjectRun) -> Any:
+    """Return a run as what JSON can hold: all but the exceptions themselves."""
+    return _plain(run)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.name != "exception"}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
+    yield f"object {run.object_id} of kind {run.kind}: {run.state}"
+    # A long list hides what failed: of the others, only the first are shown.
+    shown = [task for number, task in enumerate(run.all_tasks) if task.error or number < _MAX_TASKS]
+    for task in shown:
+        yield from _told(task, run)
+    if len(shown) < len(run.all_tasks):
+        yield f"  and {len(run.all_tasks) - len(shown)} more tasks, which finished"
+    for one in run.submitted[:_MAX_PRODUCED]:
+        yield f"submitted: {one.kind} {_short(one.content)}"
+    for record in run.sent[:_MAX_PRODUCED]:
+        value = (record.value or b"").decode(errors="backslashreplace")
+        yield f"sent to {record.topic}: {_short(value) if record.value is not None else 'a tombstone'}"
+    more = max(0, len(run.submitted) - _MAX_PRODUCED) + max(0, len(run.sent) - _MAX_PRODUCED)
+    if more:
+        yield f"and {more} more objects and records"
+    if run.join is not None and run.join.error is None:
+        yield f"result: {_short(run.result)}"
+    if stacks and run.state != "FINISHED" and run.errors:
+        yield from _own_stack(run.errors[-1].exception)
+
+
+def _told(task: TaskRun, run: ObjectRun) -> Iterator[str]:
+    label = task.role if task.sequence is None else f"task {task.sequence}"
+    if task.name and task.role == "task":
+        label += f" {_short(task.name)}"
+    if task.error is not None:
+        outcome = f"DEAD after {_count(len(task.attempts), 'attempt')}"
+    else:
+        outcome = _count(len(run.tasks), "task") if task.role == "split" else _short(task.result)
+    yield f"  {label}: {outcome}"
+    if task.error is None and len(task.attempts) == 1:
+        return
+    for attempt in task.attempts:
+        what = "returned" if attempt.error is None else "\n      ".join(f"failed: {attempt.error}".split("\n"))
+        yield f"    attempt {attempt.number}, at {attempt.started_s:,.1f} s: {what}"
+
+
+def _own_stack(error: BaseException) -> Iterator[str]:
+    """Yield a stack from the user's first line on; nothing if no line of the user's is in it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
+    if frames is not None:
+        yield "\n" + "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
