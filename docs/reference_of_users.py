@@ -83,7 +83,7 @@ def testing_part() -> list[str]:
     for name in ("run", "arun"):
         thing = getattr(ebs.testing, name)
         lines += ["```text", f"{name}{_signature(thing)}", "```", "", inspect.getdoc(thing) or "", ""]
-    for name in ("ObjectRun", "TaskRun", "AttemptRun", "Failure", "SubmittedObject", "SentRecord"):
+    for name in ("ObjectRun", "TaskRun", "AttemptRun", "Failure", "ProducedObject", "ProducedRecord"):
         thing = getattr(ebs.testing, name)
         rows = [[f"`{one.name}`", f"`{one.type}`"] for one in dataclasses.fields(thing)]
         rows += [[f"`{key}`", inspect.getdoc(one) or ""] for key, one in vars(thing).items() if _is_member(key, one)]

@@ -93,7 +93,7 @@ def describe_listed(listed: Listed) -> ListedObject:
 
 
 def describe_task_of(
-    object_id: str, row: ObjectRow, sequence: int, result: ResultRow, running: RunningTask | None
+    object_id: str, row: ObjectRow, sequence: int, result: ResultRow, running: TaskActivity | None
 ) -> TaskAnswer:
     """Return a task; with its progress, message and worker if it runs."""
     return TaskAnswer(
@@ -107,7 +107,7 @@ def _raw(result: bytes) -> msgspec.Raw | None:
     return msgspec.Raw(result) if result else None
 
 
-class RunningTask(NamedTuple):
+class TaskActivity(NamedTuple):
     """What a task's worker said last of it; None if it does not run."""
 
     progress: float | None
@@ -115,15 +115,15 @@ class RunningTask(NamedTuple):
     worker: str | None
 
 
-NOT_RUNNING = RunningTask(None, None, None)
+NOT_RUNNING = TaskActivity(None, None, None)
 
 
-def running_tasks(parts: Collaborators, object_id: str) -> dict[int, RunningTask]:
+def running_tasks(parts: Collaborators, object_id: str) -> dict[int, TaskActivity]:
     """Return an object's running tasks by sequence, as far as workers tell: a heartbeat names the longest running."""
-    told: dict[int, RunningTask] = {}
+    told: dict[int, TaskActivity] = {}
     for heard in parts.view.workers.alive(now_ms(parts)):
         for task in heard.heartbeat.running:
             parsed = parse_task_id(task.task_id)
             if parsed is not None and parsed[0] == object_id:
-                told[parsed[1]] = RunningTask(task.progress, task.message or None, heard.heartbeat.worker)
+                told[parsed[1]] = TaskActivity(task.progress, task.message or None, heard.heartbeat.worker)
     return told

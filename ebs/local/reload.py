@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _IMPORT_LIMIT_S = 60.0
 
 
-class Look(NamedTuple):
+class ProjectCheck(NamedTuple):
     """What a look at the project found: why it cannot be used, or what it has functions for."""
 
     refusal: str | None
@@ -80,7 +80,7 @@ class Reloader:
         self._next = asyncio.ensure_future(anext(self._changes))
         return changed
 
-    async def _look(self) -> Look:
+    async def _look(self) -> ProjectCheck:
         process = await asyncio.create_subprocess_exec(
             *tethered(start.command("agents.execution.check")),
             env=dict(self._env),
@@ -92,12 +92,15 @@ class Reloader:
             async with asyncio.timeout(_IMPORT_LIMIT_S):
                 answer, errors = await process.communicate()
         except TimeoutError:
-            process.kill()
-            return Look(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [])
+            return ProjectCheck(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [])
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode:
             last = (errors.decode(errors="replace").strip().splitlines() or ["it ends the process that imports it"])[-1]
-            return Look(last.removeprefix("doctor: "), [])
-        return Look(None, json.loads(answer.splitlines()[-1]))
+            return ProjectCheck(last.removeprefix("doctor: "), [])
+        return ProjectCheck(None, json.loads(answer.splitlines()[-1]))
 
 
 async def _changes(folder: Path) -> AsyncGenerator[str]:

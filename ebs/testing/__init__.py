@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ebs.client.bodies import NewObject
 from ebs.errors import EbsError
 from ebs.project import Project
-from ebs.testing.object_run import AttemptRun, Failure, ObjectRun, SentRecord, SubmittedObject, TaskRun
+from ebs.testing.object_run import AttemptRun, Failure, ObjectRun, ProducedObject, ProducedRecord, TaskRun
 from ebs.testing.own_packages import own_packages
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ __all__ = [
     "Failure",
     "ObjectRefused",
     "ObjectRun",
-    "SentRecord",
-    "SubmittedObject",
+    "ProducedObject",
+    "ProducedRecord",
     "TaskRun",
     "arun",
     "run",

@@ -60,7 +60,7 @@ class TaskRun:
 
 
 @dataclass(frozen=True)
-class SubmittedObject:
+class ProducedObject:
     """An object that a function submitted with `context.submit`. It did not run.
 
     `tasks` is a number, or a list with the content of each task; None if the function left that open.
@@ -74,7 +74,7 @@ class SubmittedObject:
 
 
 @dataclass(frozen=True)
-class SentRecord:
+class ProducedRecord:
     """A record that a function sent with `context.send`: its bytes, as they would stand on the topic."""
 
     topic: str
@@ -105,8 +105,8 @@ class ObjectRun:
     tasks: list[TaskRun]
     split: TaskRun | None
     join: TaskRun | None
-    submitted: list[SubmittedObject]
-    sent: list[SentRecord]
+    submitted: list[ProducedObject]
+    sent: list[ProducedRecord]
     end: dict[str, Any]
 
     @property

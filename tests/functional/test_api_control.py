@@ -348,7 +348,7 @@ def test_cancel_that_is_outdated_can_be_given_again(api):
 
 @pytest.mark.parametrize(
     ("worker", "status", "said"),
-    [("p-2", 404, "there are: p-1"), ("s-1", 409, "s-1 has the role statistics")],
+    [("p-2", 404, "running processing workers: p-1"), ("s-1", 409, "s-1 has the role statistics")],
 )
 def test_only_a_living_worker_that_processes_can_be_drained(api, worker, status, said):
     """A typo is a 404 that names those that live; other roles do not follow `control`."""

@@ -104,6 +104,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
     document = api.get("/openapi.json").json()
     assert {
         "/api/asyncapi.json",
+        "/api/objects/{object_id}/tasks/{task}",
         "/api/objects",
         "/api/objects/batch",
         "/api/objects/{object_id}",

@@ -43,7 +43,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 def test_the_examples_are_one_of_each_sort() -> None:
     """As the documentation says."""
-    sorts = {handler.name.partition(":")[2]: handler.mode for handler in HANDLERS if handler is not HANDLERS.default}
+    sorts = {handler.name.partition(":")[2]: handler.mode for handler in HANDLERS.by_kind.values()}
     assert {"word_count": "thread", "thumbnail": "process", "check_page": "coroutine"} == sorts
 
 

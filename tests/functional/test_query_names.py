@@ -38,7 +38,7 @@ def test_every_path_refuses_an_unknown_parameter(api):
 def test_known_parameters_are_named(api):
     """Those of a model as well as single ones; a slip of the finger gets the right name."""
     listed = api.get("/api/objects?stat=FAILED").json()["detail"]
-    known = "state, kind, created_after, created_before, limit and cursor"
+    known = "state, kind, created_after, created_before, parent, limit and cursor"
     assert f'stat: Unknown parameter; known are {known} (did you mean "state"?)' == listed
     assert "known are wait and until" in api.get("/api/objects/o-1?wiat=3").json()["detail"]
     assert "this path takes none" in api.get("/api/control?kind=mail").json()["detail"]
