@@ -16,6 +16,9 @@ PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 # Four at once on two cores, as the tests of whole systems mostly wait. Those come first: the others fill their pauses.
 PYTEST := $(BIN)/python -m pytest --cost -n 4 --no-loadscope-reorder --dist
 TESTS := tests/browser tests/integration tests/model tests/functional tests/unit
+# A test that fails by chance does so in front of everybody: its report stays, and it must pass alone, in a new process.
+again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more and alone: FLAKY if it passes now' && \
+	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
 .PHONY: help demo up docs pictures test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive chaos pin-kafka install clean
@@ -24,7 +27,7 @@ TESTS := tests/browser tests/integration tests/model tests/functional tests/unit
 help:
 	@echo 'make demo    the whole system and some objects; DEMO="--objects 500 --exit" passes arguments on'
 	@echo 'make up      the whole system until Ctrl-C; UP="--partitions 4" passes arguments on'
-	@echo 'make test    all tests but the long ones; TEST="tests/unit -k ledger" runs some, one after the other'
+	@echo 'make test    all tests but the long ones; TEST="tests/unit -k ledger" runs some, one after the other; AGAIN=yes: what fails runs once more'
 	@echo '             KAFKA=3.9.2: on another version of Kafka, one of ebs/local/kafka_jars/ (demo and up take it, too)'
 	@echo 'make test-faults  the long ones (tests/faults): kills, freezes, a broken network, and a count after each'
 	@echo 'make test-pythons  the quick tests and the demo with each Python from 3.11 to 3.14 that is on this machine; PYTHONS="3.12 3.14"'
@@ -51,11 +54,11 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	@case '$(TEST)' in ''|*browser*) tests/browser/install-chromium.sh;; esac
-	$(if $(TEST),$(BIN)/python -m pytest $(TEST),$(PYTEST) loadfile $(TESTS))
+	$(if $(TEST),$(BIN)/python -m pytest $(TEST),$(PYTEST) loadfile $(TESTS) $(call again,$(TESTS)))
 
 test-faults: $(INSTALLED)
 	# One by one, as no two share a system.
-	$(PYTEST) loadgroup tests/faults
+	$(PYTEST) loadgroup tests/faults $(call again,tests/faults)
 
 test-pythons: $(INSTALLED)
 	@tests/pythons.sh $(PYTHONS)
