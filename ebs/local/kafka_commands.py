@@ -22,9 +22,8 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={log_dir}
 auto.create.topics.enable=false
 
-# The registration of a broker that was killed stands in the way of its next life for this long. A machine that stands
-# still for longer fences its only broker: transactions fail, and workers end.
-broker.session.timeout.ms=6000
+# Heartbeats come well below it.
+broker.session.timeout.ms={session_timeout_ms}
 broker.heartbeat.interval.ms=500
 
 # For first looks and tests: no waiting for more members, deaths noticed quickly.
@@ -39,6 +38,11 @@ transaction.state.log.num.partitions=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 """
 
+_SESSION_TIMEOUT_MS = 9_000
+"""Kafka's default. A machine that stands still for longer fences its only broker: transactions fail, workers end."""
+_RECOVERY_SESSION_TIMEOUT_MS = 2_000
+"""The registration of a broker that was killed stands in the way of its next life for this long."""
+
 _LOG_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
@@ -47,12 +51,13 @@ _LOG_OPTIONS = (
 )
 
 
-def server_properties(*, host: str, port: int, controller_port: int, log_dir: Path) -> str:
-    """Return the text of `server.properties` for one node in both KRaft roles."""
+def server_properties(*, host: str, port: int, controller_port: int, log_dir: Path, is_recovering: bool = False) -> str:
+    """Return the text of `server.properties` for one node in both KRaft roles, or for its first life after a crash."""
     return _PROPERTIES.format(
         host=host,
         port=port,
         controller_port=controller_port,
+        session_timeout_ms=_RECOVERY_SESSION_TIMEOUT_MS if is_recovering else _SESSION_TIMEOUT_MS,
         log_dir=json.dumps(str(log_dir))[1:-1],  # Java reads properties as Latin-1 with the escapes that JSON has too
     )
 

@@ -67,6 +67,11 @@ class KafkaDirectory:
         """Whether Kafka has laid out its storage here."""
         return (self.records_path / "meta.properties").exists()  # Kafka's formatter writes it last
 
+    @property
+    def has_crashed(self) -> bool:
+        """Whether the last broker ended without a stop: Kafka marks each stop by a file."""
+        return self.is_formatted and not (self.records_path / ".kafka_cleanshutdown").exists()
+
     @contextmanager
     def lock(self) -> Iterator[TextIO]:
         """Lock the directory; the broker inherits the lock, so it holds exactly as long as that process lives."""
