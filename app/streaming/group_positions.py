@@ -33,9 +33,9 @@ _REPORT_S = 3.0
 _HELD_S = 60.0
 """No transaction of ours is open for so long: EBS_TRANSACTION_TIMEOUT_S, 10 s, and 10 s until the broker looks."""
 _HELD = (
-    "Kafka has held back the committed offsets of %s for %d s, longer than a transaction of ours lasts. Perhaps it has "
-    "forgotten that one has ended (Kafka 4.2 to 4.4, KAFKA-20734): `kafka-transactions.sh find-hanging` names it, and "
-    "`abort` ends it"
+    "Kafka has held back the committed offsets of %s for %d s, longer than a transaction of ours lasts. If "
+    "`kafka-transactions.sh find-hanging` names a transaction, `abort` ends it (Kafka 4.2 to 4.4 forget some, "
+    "KAFKA-20734). If it names none, the group's coordinator waits for one that has ended: restart that broker"
 )
 _MAX_END_LOOKS = 30
 """How often an end below a committed offset is asked for again: a new leader may not know it at once."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 60
 _TOOLS = Jar(
-    "4eb9a7fbfd63badfd8d1a677aa2d54b47b2b2d442ff7d68fd223972afea1954c",
-    751_995,
+    "cb7aedcd2e418b86079c4b35257c8e37800eea84723c78c8b90f535bd589888e",
+    615_926,
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
 )
 """Kafka's command line tools, which its broker does without; the same ones whatever the broker's version."""

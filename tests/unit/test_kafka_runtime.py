@@ -157,6 +157,15 @@ def test_settings_name_only_the_loopback_address():
     assert text.isascii()
 
 
+@pytest.mark.parametrize(("is_recovering", "session_ms"), [(False, 9_000), (True, 2_000)])
+def test_only_a_broker_that_recovers_is_missed_soon(is_recovering, session_ms):
+    """A machine that stands still for two seconds would fence its only broker, and workers would end."""
+    text = server_properties(
+        host="127.0.0.1", port=1, controller_port=2, log_dir=Path("/a"), is_recovering=is_recovering
+    )
+    assert f"broker.session.timeout.ms={session_ms}" in text.splitlines()
+
+
 def test_benchmarks_get_the_second_compiler():
     """`quick_start` is what limits Java to its first compiler."""
 
