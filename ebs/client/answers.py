@@ -72,7 +72,8 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """A task of an object.
 
     `state` is UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD or CANCELLED. `result` is what its handler
-    returned. `progress` (0 to 1), `message` and `worker` are set while it runs.
+    returned. `progress` (0 to 1), `message` and `worker` are set while it runs. `role` is `task` for what the object
+    was split into, else `split`, `join` or `callback`.
     """
 
     id: str
@@ -89,6 +90,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     progress: float | None = None
     message: str | None = None
     worker: str | None = None
+    role: str = "task"
 
 
 class ObjectEvent(msgspec.Struct, frozen=True):

@@ -167,7 +167,10 @@ class WaitTimedOut(EbsError, TimeoutError):
 
 def failure_of(object_id: str, dead: Sequence[TaskStatus]) -> ObjectFailed:
     """Return the error of an object with these dead tasks."""
-    shown = "; ".join(f"task {task.sequence}: {task.error or 'no reason given'}" for task in dead[:_ERRORS_SHOWN])
+    shown = "; ".join(
+        f"task {task.id.removeprefix(f'{object_id}-')}: {task.error or 'no reason given'}"
+        for task in dead[:_ERRORS_SHOWN]
+    )
     more = f"; and {len(dead) - _ERRORS_SHOWN} more" if len(dead) > _ERRORS_SHOWN else ""
     count = "1 task is dead" if len(dead) == 1 else f"{len(dead)} tasks are dead"
     return ObjectFailed(f"object {object_id} failed, {count} ({shown}{more})", object_id, dead)

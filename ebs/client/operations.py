@@ -121,8 +121,8 @@ def results(policy: CallPolicy, object_id: str, timeout_s: float | None) -> Step
         raise ObjectCancelled(f"object {object_id} was cancelled: `tasks` has the results so far", object_id)
     all_tasks = yield from tasks(policy, object_id)
     if status.state == "FAILED":
-        raise failure_of(object_id, [task for task in all_tasks if task.state == "DEAD"])
-    return [task.result for task in all_tasks]
+        raise failure_of(object_id, [task for task in all_tasks if task.state == "DEAD" and task.role != "callback"])
+    return [task.result for task in all_tasks if task.role == "task"]
 
 
 def cancel(policy: CallPolicy, object_id: str, reason: str) -> Steps[Cancelled]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from app.events import parse_task_id
 from ebs.client.answers import TaskStatus
 from ebs.client.errors import failure_of
 
@@ -133,4 +134,11 @@ class ObjectRun:
 
 def _status_of(task: TaskRun) -> TaskStatus:
     said = None if task.error is None else str(task.error)
-    return TaskStatus(task.task_id, task.sequence or 0, state=task.state, attempts=len(task.attempts), error=said)
+    attempts = len(task.attempts)
+    return TaskStatus(task.task_id, _sequence_of(task), state=task.state, attempts=attempts, error=said, role=task.role)
+
+
+def _sequence_of(task: TaskRun) -> int:
+    parsed = parse_task_id(task.task_id)
+    assert parsed is not None  # the system makes these ids
+    return parsed[1]

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 import sample_handlers
 
+from app.events import CALLBACK_KIND
 from ebs import Context, Project, Reject, Task, cpu_bound
 from ebs.errors import ProjectRefused
 from ebs.function import mode_of, name_of
@@ -214,6 +215,13 @@ def test_policies_are_checked(policy, words):
     with pytest.raises(ProjectRefused) as caught:
         registered(anything, **policy)
     assert words in str(caught.value)
+
+
+def test_kind_of_callbacks_is_reserved():
+    """Its tasks would be sent to a URL, and never reach the function."""
+    assert "ebs.callback" == CALLBACK_KIND
+    with pytest.raises(ProjectRefused, match="choose another name"):
+        registered(anything, kind=CALLBACK_KIND)
 
 
 @pytest.mark.parametrize("kind", ["", "my images", "x" * 65, "a/b", 7, None])
