@@ -51,7 +51,7 @@ class WebhookHosts(NamedTuple):
             return None
         if not self.names and not self.networks:
             return f"callbacks are off: set {SETTING}={host} to allow callbacks to {host}"
-        return f"callbacks to {host} are not allowed: add it to {SETTING}"
+        return f"callbacks to {host} are not allowed: add it to {SETTING} of the API and the processing workers"
 
     def why_address_refused(self, text: str) -> str | None:
         """Return why no connection is made to an address, None if it may be."""

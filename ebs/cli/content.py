@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +27,11 @@ def content_of(given: str) -> Any:
         return _read(None, "--content")
     if given.startswith("@@"):
         return given[1:]
-    return _read(given[1:], "--content") if given.startswith("@") else given
+    if given.startswith("@"):
+        return _read(given[1:], "--content")
+    if given.lower().endswith(".json") and os.path.isfile(given):  # noqa: PTH113  # Path raises for a long text
+        typer.echo(f"ebs: --content sends the text {given}; to send the file, write --content @{given}", err=True)
+    return given
 
 
 def json_content_of(given: str, option: str = "--content-json", hint: str = "--content sends a text") -> Any:

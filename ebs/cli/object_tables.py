@@ -77,7 +77,7 @@ def _family(answer: Answer) -> Iterator[tuple[str, str]]:
     if parent:
         yield "submitted by", f"task {parent['task_id']}"
     if count:
-        yield "has submitted", f"{count:,} objects: ebs objects --parent {answer['id']}"
+        yield "has submitted", f"{count:,} {'object' if count == 1 else 'objects'}: ebs objects --parent {answer['id']}"
 
 
 _TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")

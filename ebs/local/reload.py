@@ -59,13 +59,11 @@ class Reloader:
             changed = await self._changed()
             look = await self._look()
             if look.refusal is not None:
-                self._say(
-                    f"{changed} was changed, but it cannot be used, so the workers keep the old one: {look.refusal}"
-                )
+                self._say(f"{changed} changed, but it cannot be used, so the workers keep the old one: {look.refusal}")
                 continue
             is_new, self._functions = look.functions != self._functions, look.functions
             who = "API, distribution and processing restart" if is_new else "processing restarts"
-            self._say(f"{changed} was changed: {who}")
+            self._say(f"{changed} changed: {who}")
             self._renew(is_new)
 
     async def _changed(self) -> str:

@@ -231,7 +231,11 @@ async def test_receiver_with_a_certificate_that_nobody_trusts_is_not_spoken_to(
         (("*",), "127.1", "write four numbers, or a name"),
         (("*",), "2130706433", "write four numbers, or a name"),
         (("*",), "0x7f000001", "write four numbers, or a name"),
-        (("*",), "127.0.0.1", "callbacks to 127.0.0.1 are not allowed: add it to EBS_WEBHOOK_HOSTS"),
+        (
+            ("*",),
+            "127.0.0.1",
+            "callbacks to 127.0.0.1 are not allowed: add it to EBS_WEBHOOK_HOSTS of the API and",
+        ),
         (("shop.example",), "localhost", "callbacks to localhost are not allowed"),
     ],
 )

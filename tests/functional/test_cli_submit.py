@@ -130,6 +130,16 @@ def test_submit_a_document(api, ebs, tmp_path, document, piped):
     assert [b'{"sku":"a"}', b"2"] == [bytes(item.content) for item in event.items]
 
 
+def test_submit_says_that_the_name_of_a_file_is_sent_as_text(api, ebs, tmp_path):
+    """Whoever forgets the @ gets a hint on stderr; a name without a file is a text like any other."""
+    file = tmp_path / "order.json"
+    file.write_text("{}")
+    forgotten = ebs("submit", "--content", str(file))
+    assert f"to send the file, write --content @{file}" in " ".join(forgotten.stderr.split())
+    assert "write --content" not in ebs("submit", "--content", str(tmp_path / "no.json")).stderr
+    assert {f'"{file}"', f'"{tmp_path / "no.json"}"'} == {bytes(event.content).decode() for event in stored(api)}
+
+
 def test_empty_array_submits_nothing(api, ebs):
     """It is a document of no objects, not a wrong line."""
     assert (0, []) == (ebs("submit", "--file", "-", stdin=b"[]").exit_code, stored(api))

@@ -77,15 +77,15 @@ async def test_changes_are_used_as_soon_as_they_can_be(stage: Stage) -> None:
     following = asyncio.create_task(reloader.follow())
     stage.work.write_text(HEAD + PRICE.replace("1", "3"))
     await stage.until(lambda: stage.renewed == [False])
-    assert "shop/work.py was changed: processing restarts" == stage.said[-1]
+    assert "shop/work.py changed: processing restarts" == stage.said[-1]
     stage.work.write_text(HEAD + PRICE + BROKEN)
     await stage.until(lambda: "cannot be used" in stage.said[-1])
-    assert "shop/work.py was changed, but it cannot be used" in stage.said[-1]
+    assert "shop/work.py changed, but it cannot be used" in stage.said[-1]
     assert "SyntaxError" in stage.said[-1]
     assert [False] == stage.renewed
     stage.work.write_text(HEAD + PRICE + TOTAL)
     await stage.until(lambda: stage.renewed == [False, True])
-    assert "shop/work.py was changed: API, distribution and processing restart" == stage.said[-1]
+    assert "shop/work.py changed: API, distribution and processing restart" == stage.said[-1]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
