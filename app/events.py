@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from app import json_text
 from app.errors import DecodeError
+from ebs.task import CALLBACK_KIND as CALLBACK_KIND  # noqa: PLC0414  # where the other names of events are
 from ebs.task import Task
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ CALLBACK_SEQUENCE = MAX_TASKS + 2
 """Sequence of the callback of an object's first end; that of the second end has the next one, and so on."""
 MAX_SEQUENCE = CALLBACK_SEQUENCE + 3 * (MAX_TASKS + 2)
 """Each end after the first one needs a redrive, and each task of an object can be redriven 3 times."""
-CALLBACK_KIND = "ebs.callback"
-"""Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
 MAX_URL_CHARS = 2_048
 MAX_INSTANT_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: dates end there."""

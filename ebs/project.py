@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebs.errors import ProjectRefused
 from ebs.function import Policy, function_of
+from ebs.task import CALLBACK_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Project"]
 
 ANY_KIND = "*"
-_CALLBACKS = "ebs.callback"
 _KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _AnyFunction = TypeVar("_AnyFunction", bound="Callable[..., Any]")
 
@@ -138,8 +138,10 @@ def _check_kind(role: Role, kind: Any) -> None:
         raise ProjectRefused(f'write @project.{role}("kind"), with the kind of the objects, instead of @project.{role}')
     if kind == ANY_KIND and role != "task":
         raise ProjectRefused(f'only task functions can be for "{ANY_KIND}": name the kind of the {role}')
-    if kind == _CALLBACKS:
-        raise ProjectRefused(f"the kind {_CALLBACKS} is that of callbacks, which ebs sends itself: choose another name")
+    if kind == CALLBACK_KIND:
+        raise ProjectRefused(
+            f"the kind {CALLBACK_KIND} is that of callbacks, which ebs sends itself: choose another name"
+        )
     if not isinstance(kind, str) or (kind != ANY_KIND and not _KIND.fullmatch(kind)):
         raise ProjectRefused(
             f"no object has the kind {kind!r}: a kind is 1 to 64 characters out of A-Z a-z 0-9 . _ -, or "

@@ -17,6 +17,9 @@ else:
 
 __all__ = ["Task"]
 
+CALLBACK_KIND = "ebs.callback"
+"""Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
+
 
 class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     """What there is to do: `content`, which was decoded to the T of the function's `Task[T]`, and whose task it is.

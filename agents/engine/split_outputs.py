@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from app.events import ItemRecord, encode
+from app.events import encode
 from app.rules.distribution import MAX_COPIED_BYTES
-from app.rules.new_tasks import Owner, named_contents, tasks_of
+from app.rules.new_tasks import Owner, copied_bytes_of, decode_items, named_contents, tasks_of
 from app.rules.outgoing import Outgoing
 from ebs.errors import Reject
 
 if TYPE_CHECKING:
+    import msgspec
+
     from agents.engine.attempt import Attempt
     from app.names import Names
-
-
-_decode = msgspec.json.Decoder(list[ItemRecord]).decode
-"""Reads the items as `ebs.pieces` writes them."""
 
 
 class SplitOutputs:
@@ -32,7 +28,7 @@ class SplitOutputs:
 
     def records(self, attempt: Attempt, pieces: msgspec.Raw, at_ms: int) -> list[Outgoing]:
         """Return the records for the items of a split; raises `Reject` if they are too many."""
-        found = _decode(pieces)
+        found = decode_items(pieces)
         split, count = attempt.task, len(found)
         if count > self._max_task_count:
             raise Reject(
@@ -40,7 +36,7 @@ class SplitOutputs:
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
         contents = named_contents(found, split.name)
-        copied_bytes = sum(len(name or "") + len(content) for name, content in contents)
+        copied_bytes = copied_bytes_of(contents)
         if copied_bytes > MAX_COPIED_BYTES:
             raise Reject(
                 f"the {count:,} items of the split {attempt.loaded.name} have {copied_bytes:,} bytes with their names, "

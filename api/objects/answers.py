@@ -73,7 +73,7 @@ def describe_found(
         parent=parent,
         children_count=children_count,
         links=_detail_links(object_id, parent),
-        result=_raw(joined),
+        result=raw_of(joined),
         callback=None if callback is None else CallbackAnswer(**callback),
         wait=wait,
         view=view,
@@ -98,12 +98,13 @@ def describe_task_of(
     """Return a task; with its progress, message and worker if it runs."""
     return TaskAnswer(
         **describe_task(object_id, row, sequence, result),
-        result=_raw(result.result),
+        result=raw_of(result.result),
         **(running or NOT_RUNNING)._asdict(),
     )
 
 
-def _raw(result: bytes) -> msgspec.Raw | None:
+def raw_of(result: bytes) -> msgspec.Raw | None:
+    """Return a result for an answer; None where there is none."""
     return msgspec.Raw(result) if result else None
 
 

@@ -12,6 +12,7 @@ from api.server.instants import parse_instant
 from api.server.schemas import EpochMs, Kind, MaybeEpochMs, Ms, ObjectLinks, ViewAnswer
 from api.view.children import MAX_COUNTED
 from app.events import MAX_SEQUENCE
+from app.rules.callbacks import CallbackState
 from app.rules.ledger_states import ObjectState, TaskState
 from app.rules.waiting import WaitOutcome
 
@@ -116,7 +117,7 @@ class CallbackAnswer(Documented, frozen=True):
 
     url: str
     state: Annotated[
-        Literal["waiting", "delivered", "retrying", "dead", "cancelled"],
+        CallbackState,
         Meta(description="dead: all attempts failed, or the receiver wants no more. A redrive sends it again"),
     ]
     task_id: Annotated[str, Meta(description="The task that sends it", examples=["7f3a-callback1"])]
@@ -184,7 +185,7 @@ class TaskAnswer(Documented, frozen=True, kw_only=True):
     sequence: Annotated[int, Meta(description="From 0; 10000 is the split, 10001 the join, from 10002 on callbacks")]
     role: Literal["task", "split", "join", "callback"]
     state: TaskState
-    attempts: int
+    attempts: Annotated[int, Meta(description="Attempts that have begun, over all redrives")]
     created_at_ms: MaybeEpochMs
     started_at_ms: MaybeEpochMs
     ended_at_ms: MaybeEpochMs

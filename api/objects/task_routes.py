@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms, task_link
-from api.objects.answers import NOT_RUNNING, find_object, row_of, running_tasks
+from api.objects.answers import NOT_RUNNING, find_object, raw_of, row_of, running_tasks
 from api.objects.task_schemas import AttemptAnswer, SpanAnswer, TaskDetail, TaskLinks
 from api.server import problems
 from api.server.paths import OBJECT_ID
@@ -57,7 +57,7 @@ async def read_task(object_id: str, task: str, parts: Parts) -> Response:
         raise problems.unavailable("events-unavailable", str(error)) from error
     detail = TaskDetail(
         **describe_task(object_id, row, sequence, result),
-        result=msgspec.Raw(result.result) if result.result else None,
+        result=raw_of(result.result),
         **running_tasks(parts, object_id).get(sequence, NOT_RUNNING)._asdict(),
         object_id=object_id,
         **_subject_of(found, sequence, history),

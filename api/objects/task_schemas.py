@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from api.objects.schemas import TaskAnswer
 from api.server.documented import Documented
 from api.server.schemas import EpochMs, MaybeEpochMs, ViewAnswer
 from app.rules.attempts import AttemptOutcome
-from app.rules.ledger_states import TaskState
 from app.rules.timeline import What
-
-_Ms = Annotated[int, Meta(ge=0, description="Milliseconds")]
 
 
 class AttemptAnswer(Documented, frozen=True):
@@ -53,32 +51,17 @@ class TaskLinks(Documented, frozen=True):
     dead_letters: Annotated[str, Meta(description="The dead letters of the object")]
 
 
-class TaskDetail(Documented, frozen=True, kw_only=True):
+class TaskDetail(TaskAnswer, frozen=True, kw_only=True):
     """A task with every attempt. `progress`, `message` and `worker` are set while it runs."""
 
-    id: str
     object_id: str
-    sequence: Annotated[int, Meta(description="From 0; those of tasks with a role are 10000 and more")]
-    role: Annotated[str, Meta(description="`task`: the object was split into it. Else `split`, `join` or `callback`")]
     kind: Annotated[str, Meta(description="Which function works it; a redrive can change it")]
     name: Annotated[str | None, Meta(description="null: see `content_deleted`")]
     content: Annotated[Any, Meta(description="What the function gets; of a join the results of the tasks")]
     content_deleted: Annotated[
         bool, Meta(description="The retention of the topics has deleted name and content, or the task has none yet")
     ]
-    state: TaskState
-    attempts: Annotated[int, Meta(description="Attempts that have begun, over all redrives")]
     redrives: int
-    created_at_ms: MaybeEpochMs
-    started_at_ms: MaybeEpochMs
-    ended_at_ms: MaybeEpochMs
-    wait_ms: _Ms
-    spent_ms: _Ms
-    error: str | None
-    result: Any
-    progress: Annotated[float | None, Meta(description="0 to 1, as reported by the handler; null: not reported")]
-    message: str | None
-    worker: str | None
     attempt_history: Annotated[list[AttemptAnswer], Meta(description="Every attempt, oldest first")]
     timeline: Annotated[list[SpanAnswer], Meta(description="What the task's time went into, without gaps")]
     history_complete: Annotated[

@@ -5,7 +5,7 @@ It is no part of the object: one whose callback is dead is still FINISHED.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 MAX_CALLBACKS = 1_000
 """Of one object: its row has room for no more beside those of its tasks. Ends beyond that are not sent."""
-WAITING, RETRYING, DELIVERED, DEAD, CANCELLED = "waiting", "retrying", "delivered", "dead", "cancelled"
-STATES = (WAITING, DELIVERED, RETRYING, DEAD, CANCELLED)
+CallbackState = Literal["waiting", "delivered", "retrying", "dead", "cancelled"]
 """Where an object's callback stands. It waits until the object has ended, and until its first attempt has ended."""
 
 
@@ -62,15 +61,15 @@ def callback_sequence_of(row: ObjectRow) -> int:
     return CALLBACK_SEQUENCE + redrive_count_of(row)
 
 
-def state_of_callback(row: ObjectRow) -> str:
-    """Return where the callback of an object's latest end stands, one of `STATES`."""
+def state_of_callback(row: ObjectRow) -> CallbackState:
+    """Return where the callback of an object's latest end stands."""
     task = task_of(row, callback_sequence_of(row))
     if task is None:
-        return WAITING
+        return "waiting"
     state = state_of_task(task)
     if state is TaskState.IN_PROGRESS and task.failed:
-        return RETRYING
-    return _STATES.get(state, WAITING)
+        return "retrying"
+    return _STATES.get(state, "waiting")
 
 
 def describe_callback(object_id: str, row: ObjectRow, error: str) -> dict[str, Any] | None:
@@ -92,9 +91,9 @@ def describe_callback(object_id: str, row: ObjectRow, error: str) -> dict[str, A
     }
 
 
-_STATES = {
-    TaskState.FINISHED: DELIVERED,
-    TaskState.RETRYING: RETRYING,
-    TaskState.DEAD: DEAD,
-    TaskState.CANCELLED: CANCELLED,
+_STATES: dict[TaskState, CallbackState] = {
+    TaskState.FINISHED: "delivered",
+    TaskState.RETRYING: "retrying",
+    TaskState.DEAD: "dead",
+    TaskState.CANCELLED: "cancelled",
 }

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from app.errors import DecodeError
 from app.events import SPLIT_SEQUENCE
-from app.rules.new_tasks import named_contents, owner_of, task_with_role, tasks_of
+from app.rules.new_tasks import copied_bytes_of, named_contents, owner_of, task_with_role, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int
         copied_bytes = task_count * (len(event.name) + len(event.content))
         advice = "send a reference instead of the content, or ask for fewer tasks"
     else:
-        copied_bytes = sum(len(name or "") + len(content) for name, content in named_contents(event.items, event.name))
+        copied_bytes = copied_bytes_of(named_contents(event.items, event.name))
         advice = "give the items shorter names, or send fewer of them"
     if copied_bytes <= MAX_COPIED_BYTES:
         return None

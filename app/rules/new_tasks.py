@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
-from app.events import AboutObject, TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
+from app.events import AboutObject, ItemRecord, TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import msgspec
-
-    from app.events import ItemRecord, ObjectCreated
+    from app.events import ObjectCreated
 
     Name = str | msgspec.UnsetType
 
 
 MAX_NAME_CHARS = 500
 """Of an object's name where it travels along with its end: longer ones are cut."""
+
+decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
+"""Read items as `ebs.pieces` writes them."""
 
 
 class NewTasks(NamedTuple):
@@ -97,6 +99,11 @@ def task_with_role(
     request = TaskCreated(*common, name, content, depth=depth, role=role, refusal=refusal)
     fact = TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role, about=about)
     return NewTasks([(partition, request)], fact)
+
+
+def copied_bytes_of(contents: Iterable[tuple[Name, msgspec.Raw]]) -> int:
+    """Return how large names and contents are together, as the requests repeat them."""
+    return sum(len(name or "") + len(content) for name, content in contents)
 
 
 def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:

@@ -8,17 +8,15 @@ import msgspec
 from msgspec import UNSET
 
 from app import json_text
-from app.events import MAX_TASKS, ItemRecord, ObjectCreated, Parent, encode, object_created_id
+from app.events import MAX_TASKS, ObjectCreated, Parent, encode, object_created_id
 from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import did_you_mean, shown, why_unhandled
+from app.rules.new_tasks import decode_items
 from ebs.outputs import OutputRules
 
 if TYPE_CHECKING:
     from ebs.outputs import SubmittedObject
     from ebs.task import Task
-
-_decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
-"""Reads items as `ebs.pieces` writes them."""
 
 
 class WorkerOutputRules(OutputRules, frozen=True):
@@ -75,7 +73,7 @@ def object_of(new: SubmittedObject, task: Task | None, at_ms: int) -> ObjectCrea
         name=new.name,
         content=msgspec.Raw(new.content),
         at_ms=at_ms,
-        items=UNSET if new.items is None else _decode_items(new.items),
+        items=UNSET if new.items is None else decode_items(new.items),
         parent=UNSET if task is None else Parent(task.object_id, task.task_id),
         depth=new.depth,
     )

@@ -8,7 +8,6 @@ owns is gone from its answer.
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -20,6 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from app.process.version import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,16 +43,8 @@ def new_registry(role: str, namespace: str = "") -> CollectorRegistry:
         ["version", "python", "role", "ebs_namespace"],
         registry=registry,
     )
-    build.labels(installed_version(), platform.python_version(), role, namespace).set(1)
+    build.labels(installed_version() or "source tree", platform.python_version(), role, namespace).set(1)
     return registry
-
-
-def installed_version() -> str:
-    """Return the version that is installed, or that it is none."""
-    try:
-        return version("ebs")
-    except PackageNotFoundError:
-        return "source tree"
 
 
 def render(registry: CollectorRegistry) -> bytes:

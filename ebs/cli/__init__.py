@@ -23,12 +23,10 @@ cli = typer.Typer(
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # the signature of a typer callback
     if not wanted:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from app.process.version import installed_version
 
-    try:
-        typer.echo(f"ebs {version('ebs')}")
-    except PackageNotFoundError:
-        typer.echo("ebs, run from its source tree without being installed")
+    number = installed_version()
+    typer.echo("ebs, run from its source tree without being installed" if number is None else f"ebs {number}")
     raise typer.Exit
 
 

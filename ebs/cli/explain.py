@@ -13,6 +13,7 @@ from ebs.cli.client import path_of
 from ebs.cli.control_tables import held_up_lines, paused_lines
 from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
+from ebs.cli.task_tables import attempt_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,9 +112,9 @@ def _summary(described: dict[str, Any], timeline: Timeline) -> str:
         parts.append(f"submitted by task {described['parent']['task_id']}")
     if described["total_ms"] is not None:
         took = "took" if described["ended_at_ms"] else "has taken"
-        parts.append(f"{took} {_seconds(described['total_ms'])}")
+        parts.append(f"{took} {seconds_text(described['total_ms'])}")
     if distribution_ms is not None:
-        parts.append(f"{_seconds(distribution_ms)} until it was distributed{_split_words(timeline)}")
+        parts.append(f"{seconds_text(distribution_ms)} until it was distributed{_split_words(timeline)}")
     elif not timeline.tasks:
         parts.append("not distributed yet")
     return ", ".join(parts)
@@ -134,8 +135,8 @@ def _spans_table(object_id: str, timeline: Timeline, as_of_ms: int) -> Table:
 def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
     for task in timeline.tasks:
         for number, span in enumerate(task.spans):
-            attempt = f"{span.attempt}" + (f" (redrive {span.redrive})" if span.redrive else "")
-            lasted = _seconds(span.lasted_ms(as_of_ms))
+            attempt = attempt_text(span.attempt, span.redrive)
+            lasted = seconds_text(span.lasted_ms(as_of_ms))
             name = task.name if number == 0 else ""
             yield name, clock_text(span.from_ms), lasted, span.what, attempt, span.worker or None, _ended_by(span)
 
@@ -145,9 +146,5 @@ def _ended_by(span: Span) -> str:
         return "goes on"
     again = ""
     if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:
-        again = f", begun again: the handler took {_seconds(span.spent_ms)}"
+        again = f", begun again: the handler took {seconds_text(span.spent_ms)}"
     return span.outcome + again + (f": {span.error}" if span.error else "")
-
-
-def _seconds(duration_ms: int) -> str:
-    return f"{duration_ms / 1_000:,.3f} s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from app.errors import EbsError
+from app.process.version import installed_version
 from app.telemetry.plain_text import plain
 from ebs.start import PACKAGES
 
@@ -68,11 +68,7 @@ def new(
 
 def files_of(name: str) -> dict[str, str]:
     """Return the text of each file of a project, by its path."""
-    try:
-        own_version = version("ebs")
-    except PackageNotFoundError:
-        own_version = "0.1.0"
-    values = {"{{name}}": name, "{{version}}": own_version}
+    values = {"{{name}}": name, "{{version}}": installed_version() or "0.1.0"}
     return {
         _filled(path, values): "" if source is None else _filled((_TEMPLATES / source).read_text(), values)
         for path, source in _FILES.items()

@@ -74,8 +74,13 @@ def _attempts_table(history: list[Answer]) -> Table:
     return table_of("attempts", headings, rows)
 
 
+def attempt_text(number: int, redrive: int) -> str:
+    """Return which attempt this is."""
+    return f"{number}" + (f" (redrive {redrive})" if redrive else "")
+
+
 def _number(attempt: Answer) -> str:
-    return f"{attempt['number']}" + (f" (redrive {attempt['redrive']})" if attempt["redrive"] else "")
+    return attempt_text(attempt["number"], attempt["redrive"])
 
 
 def _value(value: Any) -> str:
@@ -83,5 +88,10 @@ def _value(value: Any) -> str:
     return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
 
 
+def seconds_text(duration_ms: int) -> str:
+    """Return a duration."""
+    return f"{duration_ms / 1_000:,.3f} s"
+
+
 def _seconds(duration_ms: int | None) -> str | None:
-    return None if duration_ms is None else f"{duration_ms / 1_000:,.3f} s"
+    return None if duration_ms is None else seconds_text(duration_ms)

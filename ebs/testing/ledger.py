@@ -36,8 +36,8 @@ class MemoryLedger:
         event = decode_task_event(value or b"")
         apply_task_event(self._row, event, self._tally, self._results, self._follow_ups)
 
-    def joins(self, now_ms: int) -> Iterator[NewTasks]:
-        """Yield the join if it is due now."""
+    def new_tasks(self, now_ms: int) -> Iterator[NewTasks]:
+        """Yield what has become due: the join."""
         due, self._follow_ups = self._follow_ups, FollowUps(self.result_of)
         self._follow_ups.ends = due.ends
         yield from due.new_tasks(0, now_ms)

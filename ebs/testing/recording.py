@@ -69,12 +69,11 @@ class RecordingOutcomes(AttemptOutcomes):
 
     def _told_task(self, sequence: int, event: ObjectCreated, ledger: MemoryLedger) -> TaskRun:
         task, attempts = self._tasks[sequence]
-        role = role_of(sequence)
-        has_role = isinstance(role, str)
+        role = role_of(sequence) or "task"
         return TaskRun(
             task_id=task.task_id,
-            role=role if isinstance(role, str) else "task",
-            sequence=None if has_role else sequence,
+            role=role,
+            sequence=sequence if role == "task" else None,
             name=task.name if isinstance(task.name, str) else "",
             content=_decode(task.content),
             state="DEAD" if attempts[-1].error else "FINISHED",

@@ -29,18 +29,14 @@ def story_of(run: ObjectRun, *, stacks: bool = False) -> str:
     return "\n".join(_lines(run, stacks=stacks))
 
 
-def plain_run(run: ObjectRun) -> Any:
-    """Return a run as what JSON can hold: all but the exceptions themselves."""
-    return _plain(run)
-
-
-def _plain(value: Any) -> Any:
+def plain_run(value: Any) -> Any:
+    """Return a run, or a part of one, as what JSON can hold: all but the exceptions themselves."""
     if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.name != "exception"}
+        return {one.name: plain_run(getattr(value, one.name)) for one in fields(value) if one.name != "exception"}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [plain_run(one) for one in value]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: plain_run(one) for name, one in value.items()}
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 

@@ -164,7 +164,7 @@ class MemorySystem:
                 self._push(decode_task_request(one.value or b""))
             elif one.topic != names.dead_letters:
                 self._produced.take(one, is_object=one.topic == names.objects)
-        for made in self._ledger.joins(self._clock.now_ms()):
+        for made in self._ledger.new_tasks(self._clock.now_ms()):
             self._follow(made)
 
     def _follow(self, made: NewTasks) -> None:
