@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from app.events import parse_task_id
 from ebs.client.answers import TaskStatus
 from ebs.client.errors import failure_of
+from ebs.testing.own_packages import own_packages
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,8 @@ def _status_of(task: TaskRun) -> TaskStatus:
 
 
 def _sequence_of(task: TaskRun) -> int:
+    with own_packages():
+        from app.events import parse_task_id  # noqa: PLC0415  # whoever imports this file may have an `app`
     parsed = parse_task_id(task.task_id)
     assert parsed is not None  # the system makes these ids
     return parsed[1]

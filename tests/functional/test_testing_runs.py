@@ -24,6 +24,7 @@ from ebs.testing.story import story_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 LIMIT_S = 0.1
 
@@ -354,6 +355,39 @@ def test_names_of_ours_stay_those_of_the_user(monkeypatch: pytest.MonkeyPatch, t
     import agents  # noqa: PLC0415
 
     assert agents.MINE
+
+
+OTHER_APP = """
+import app
+from ebs import ObjectFailed, Project, Reject
+from ebs.testing import run
+
+project = Project()
+
+@project.split("order")
+def split(order, context):
+    raise Reject("no lines")
+
+@project.task("order")
+def price(task, context):
+    return app.PRICE
+
+done = run(project, "order", tasks=2)
+print(done.results, done.raise_for_failure() is done)
+try:
+    run(project, "order").raise_for_failure()
+except ObjectFailed as error:
+    print(error.tasks[0].sequence, app.PRICE)
+"""
+
+
+def test_project_with_an_app_of_its_own_runs(tmp_path: Path) -> None:
+    """In a process that imports ebs first: ours have the name `app` while ours run, else the user has it."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("PRICE = 105")
+    (tmp_path / "work.py").write_text(OTHER_APP)
+    ran = subprocess.run([sys.executable, "work.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ["[105, 105] True", "10000 105"] == ran.stdout.splitlines(), ran.stderr
 
 
 def test_plugin_is_cheap_to_import() -> None:
