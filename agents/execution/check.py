@@ -1,7 +1,7 @@
-"""Says whether a processing worker that starts here could import its handlers: run by `ebs doctor`, on its own.
+"""Says whether a processing worker that starts here could import its handlers (`ebs.local.project_check` asks).
 
-Importing a handler runs the user's code, so it happens in a process of its own: `ebs.start.command`. Its last line is
-what there are functions for, as JSON: pairs of role and kind.
+Importing a handler runs the user's code, so it happens in a process of its own: `ebs.start.command`. It writes one JSON
+object: why the project is refused (or null), and what there are functions for, as pairs of role and kind.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from app.settings.project import project_of
 from app.settings.settings import load
 
 if __name__ == "__main__":
-    settings = load()
+    # What a user's code prints, as late as at the exit of this process, must not get into the answer.
+    answer, sys.stdout = sys.stdout, sys.stderr
+    refusal, project = None, None
     try:
+        settings = load()
         load_handlers(settings)
+        project = project_of(settings)
     except SettingsError as error:
-        sys.exit(f"doctor: {error}")
-    project = project_of(settings)
-    print(json.dumps(sorted((one.role, one.kind) for one in project or ())))  # noqa: T201  # its answer
+        refusal = str(error)
+    functions = sorted((one.role, one.kind) for one in project or ())
+    json.dump({"refusal": refusal, "functions": functions}, answer)

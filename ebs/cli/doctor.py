@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,6 @@ from rich.text import Text
 from app.errors import BrokerUnavailable, EbsError, SettingsError
 from app.process.name_clashes import hidden_packages
 from app.telemetry.plain_text import plain, plain_json, plain_lines
-from ebs import start
 from ebs.cli.client import ApiClient, ApiError, path_of
 from ebs.cli.options import Broker, settings_of
 from ebs.cli.remote import say
@@ -33,7 +32,6 @@ EXIT_ERRORS = 1
 EXIT_NOT_LOOKED_AT = 2
 _PATIENCE_S = 5.0
 _READING_S = 60.0
-_IMPORT_S = 60.0
 _MOST_GROUPS = 1_000
 _WIDTH_WITHOUT_TERMINAL = 200
 _COLORS = {Severity.OK: "green", Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.ERROR: "red"}
@@ -58,6 +56,7 @@ def doctor(
     import asyncio
 
     from ebs.doctor.diagnosis import diagnose
+    from ebs.local.project_check import check_project
 
     try:
         settings = settings_of(broker=broker, api_url=api)
@@ -67,7 +66,7 @@ def doctor(
         raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
     facts = dataclasses.replace(
         facts,
-        project_error=_project_error(),
+        project_error=asyncio.run(check_project(os.environ)).refusal,
         hidden_packages=hidden_packages(),
         waiting_letters=_waiting_letters(settings, context.obj),
     )
@@ -94,19 +93,6 @@ async def _look(settings: Settings) -> SystemFacts:
             f"the Kafka broker at {settings.broker} did not answer all questions ({error!r}): is it overloaded, or may "
             "this user not Describe the cluster and the groups (docs/how-to/own-kafka.md)?"
         ) from error
-
-
-def _project_error() -> str | None:
-    """Return why the project cannot be imported; in a process of its own, as importing runs anybody's code."""
-    command = start.command("agents.execution.check")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_S, check=False)  # noqa: S603  # ours
-    except subprocess.TimeoutExpired:
-        return f"importing the project takes longer than {_IMPORT_S:g} s"
-    if done.returncode == 0:
-        return None
-    last = done.stderr.strip().splitlines()[-1:] or [f"importing the project ends with exit code {done.returncode}"]
-    return last[0].removeprefix("doctor: ")
 
 
 def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) -> int | None:

@@ -1,32 +1,20 @@
 """Lets programs take a project's changes: looks at its files, and asks a process whether they can be used.
 
-The functions are imported there, never here. A file that cannot be imported changes nothing: the programs go on with
-what they have.
+A file that cannot be imported changes nothing: the programs go on with what they have.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from app.errors import SettingsError
 from app.process.extras import how_to_install
-from ebs import start
-from ebs.local.tether import tethered
+from ebs.local.project_check import check_project
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
-
-_IMPORT_LIMIT_S = 60.0
-
-
-class ProjectCheck(NamedTuple):
-    """What a look at the project found: why it cannot be used, or what it has functions for."""
-
-    refusal: str | None
-    functions: list[list[str]]
 
 
 class Reloader:
@@ -48,7 +36,7 @@ class Reloader:
 
     async def until_usable(self) -> None:
         """Return when the project can be used: each save is another try."""
-        while (look := await self._look()).refusal is not None:
+        while (look := await check_project(self._env)).refusal is not None:
             self._say(f"{look.refusal}. Nothing starts until the project can be used: repair the file and save it")
             await self._changed()
         self._functions = look.functions
@@ -57,7 +45,7 @@ class Reloader:
         """Renew the programs with each change, until cancelled."""
         while True:
             changed = await self._changed()
-            look = await self._look()
+            look = await check_project(self._env)
             if look.refusal is not None:
                 self._say(f"{changed} changed, but it cannot be used, so the workers keep the old one: {look.refusal}")
                 continue
@@ -77,28 +65,6 @@ class Reloader:
             ) from None
         self._next = asyncio.ensure_future(anext(self._changes))
         return changed
-
-    async def _look(self) -> ProjectCheck:
-        process = await asyncio.create_subprocess_exec(
-            *tethered(start.command("agents.execution.check")),
-            env=dict(self._env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(_IMPORT_LIMIT_S):
-                answer, errors = await process.communicate()
-        except TimeoutError:
-            return ProjectCheck(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [])
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            last = (errors.decode(errors="replace").strip().splitlines() or ["it ends the process that imports it"])[-1]
-            return ProjectCheck(last.removeprefix("doctor: "), [])
-        return ProjectCheck(None, json.loads(answer.splitlines()[-1]))
 
 
 async def _changes(folder: Path) -> AsyncGenerator[str]:

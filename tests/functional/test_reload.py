@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.errors import SettingsError
-from ebs.local import reload
+from ebs.local import project_check
+from ebs.local.project_check import check_project
 from ebs.local.reload import Reloader
 
 if TYPE_CHECKING:
@@ -106,13 +107,29 @@ async def test_a_save_while_the_project_is_looked_at_is_not_missed(stage: Stage)
 
 async def test_an_import_that_hangs_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """And told like any other that cannot be used."""
-    monkeypatch.setattr(reload, "_IMPORT_LIMIT_S", 0.5)
+    monkeypatch.setattr(project_check, "_IMPORT_LIMIT_S", 0.5)
     stage.work.write_text("import time\ntime.sleep(600)\n")
     waiting = asyncio.create_task(stage.reloader().until_usable())
     await stage.until(lambda: len(stage.said) == 1)
     assert "the import takes more than" in stage.said[0]
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("noise", ["print('at work', end='')", "import atexit; atexit.register(print, 'bye')"])
+async def test_what_a_project_prints_is_no_answer(stage: Stage, noise: str) -> None:
+    """Neither before it nor behind it."""
+    stage.work.write_text(f"{HEAD}{noise}\n{PRICE}")
+    found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
+    assert (None, [["task", "order"]]) == found
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_an_import_that_ends_its_process_is_refused(stage: Stage, code: int) -> None:
+    """Also as if all was well."""
+    stage.work.write_text(f"import os\nos._exit({code})\n")
+    found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
+    assert (f"the import ends its process (exit code {code})", []) == found
 
 
 async def test_a_missing_watchfiles_is_told_with_the_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
