@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.engine.control_feed import ControlFeed
 from agents.engine.draining import Drainer
@@ -33,8 +33,11 @@ from app.errors import SettingsError, StepFailed
 from app.names import PROCESSING, REDRIVEN_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
-from app.topics.output_topics import OutputTopic, read_output_topics
+from app.topics.output_topics import read_output_topics
 from app.topics.retry_tiers import other_retry_topics
+
+if TYPE_CHECKING:
+    from app.topics.shapes import TopicShape
 
 _settings = load_settings()
 try:
@@ -62,7 +65,7 @@ if _settings.breaker_dead_share:
         min_count=_settings.breaker_min_tasks,
     )
 _lanes = WorkerLanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
-_output_topics: dict[str, OutputTopic] = {}
+_output_topics: dict[str, TopicShape] = {}
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
@@ -83,7 +86,7 @@ _engine = Engine(
 async def _find_output_topics() -> None:
     found = await read_output_topics(app.options.cluster, _settings.output_topics)
     _output_topics.update(found)
-    limits = {name: topic.max_record_bytes for name, topic in found.items() if topic.max_record_bytes is not None}
+    limits = {name: shape.max_message_bytes for name, shape in found.items() if shape.max_message_bytes is not None}
     app.transactions.topic_limits.record_bytes.update(limits)
 
 

@@ -7,7 +7,6 @@ out with an attempt that fails.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import msgspec
 
 from ebs.errors import Reject
 from ebs.pieces import is_list_like, pieces_of
+from ebs.task import KIND, KIND_IN_WORDS
 
 if TYPE_CHECKING:
     from ebs.task import Task
@@ -25,7 +25,6 @@ MAX_OUTPUT_BYTES = 16 << 20
 """Of all outputs of one attempt: they are sent in one transaction."""
 MAX_ID_CHARS = 200
 
-_KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST_BYTES = 16
 _SUBMIT = b"ebs-submit"
 """Personalisation: the same text hashed for another purpose gives another digest."""
@@ -133,10 +132,10 @@ def new_object(
     rules: OutputRules,
 ) -> SubmittedObject:
     """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
-    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+    if not isinstance(kind, str) or not KIND.fullmatch(kind):
         raise Reject(
-            f"context.submit: {kind!r} is no kind: it is 1 to 64 characters out of A-Z a-z 0-9 . _ - and comes first, "
-            "as in context.submit('invoice', {'total': 3})"
+            f"context.submit: {kind!r} is no kind: it is {KIND_IN_WORDS} and comes first, as in "
+            "context.submit('invoice', {'total': 3})"
         )
     count, items = _tasks_of(tasks)
     new = SubmittedObject(

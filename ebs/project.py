@@ -8,12 +8,11 @@ async def price(line: Task[Line], context: Context) -> Priced: ...
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebs.errors import ProjectRefused
 from ebs.function import Policy, function_of
-from ebs.task import CALLBACK_KIND
+from ebs.task import CALLBACK_KIND, KIND, KIND_IN_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Project"]
 
 ANY_KIND = "*"
-_KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _AnyFunction = TypeVar("_AnyFunction", bound="Callable[..., Any]")
 
 
@@ -142,8 +140,7 @@ def _check_kind(role: Role, kind: Any) -> None:
         raise ProjectRefused(
             f"the kind {CALLBACK_KIND} is that of callbacks, which ebs sends itself: choose another name"
         )
-    if not isinstance(kind, str) or (kind != ANY_KIND and not _KIND.fullmatch(kind)):
+    if not isinstance(kind, str) or (kind != ANY_KIND and not KIND.fullmatch(kind)):
         raise ProjectRefused(
-            f"no object has the kind {kind!r}: a kind is 1 to 64 characters out of A-Z a-z 0-9 . _ -, or "
-            f'"{ANY_KIND}" for all others'
+            f'no object has the kind {kind!r}: a kind is {KIND_IN_WORDS}, or "{ANY_KIND}" for all others'
         )

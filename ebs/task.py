@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
@@ -17,6 +18,8 @@ else:
 
 __all__ = ["Task"]
 
+KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
+KIND_IN_WORDS = "1 to 64 characters out of A-Z a-z 0-9 . _ -"
 CALLBACK_KIND = "ebs.callback"
 """Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
 

@@ -86,8 +86,9 @@ class Bookkeeper:
         times = decode_times(stored) if stored else StreamTimes()
         tally = Tally()
         forgotten_before_ms = times.ledger_ms - self._retention.ended_ms
-        rows = _Rows(step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition), forgotten_before_ms)
-        rows.told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
+        told_to = decode_told_to(expiry.get(TOLD_TO_KEY))
+        ledger, results = step.rows(LEDGER_TABLE, partition), step.rows(RESULTS_TABLE, partition)
+        rows = _Rows(ledger, results, forgotten_before_ms, told_to)
         for batch in batches:
             if rows.follow_ups.is_full:
                 step.leave(batch, batch.records[0].offset)
@@ -196,14 +197,17 @@ def _place_of(batch: RecordBatch) -> str:
 
 
 class _Rows:
-    """The rows of ledger and results that a step changes, and the ids of the objects that it makes rows of."""
+    """The rows of ledger and results that a step changes, and the ids of the objects that it makes rows of.
 
-    def __init__(self, ledger: StepRows, results: StepRows, forgotten_before_ms: int) -> None:
+    `told_to`: what events below this offset make due was told before.
+    """
+
+    def __init__(self, ledger: StepRows, results: StepRows, forgotten_before_ms: int, told_to: int) -> None:
         self._ledger = ledger
         self._results = results
         self.results = Results(results.get)
-        self.follow_ups = FollowUps(self._result_of)
-        self.told_to = 0
+        self.follow_ups = FollowUps(self.results.result_of)
+        self.told_to = told_to
         self._forgotten_before_ms = forgotten_before_ms
         self._rows: dict[bytes, ObjectRow] = {}
         self.born: list[bytes] = []
@@ -223,9 +227,6 @@ class _Rows:
                 self.born.append(key)
             self._rows[key] = row
         return row
-
-    def _result_of(self, object_id: str, sequence: int) -> bytes:
-        return self.results.read(object_id.encode(), sequence).result or b"null"
 
     def put(self) -> None:
         """Put the rows into the step."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
     from app.streaming.batching import RecordBatch
-    from app.topics.output_topics import OutputTopic
+    from app.topics.shapes import TopicShape
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Engine:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         tracing: AttemptTracing | None = None,
         dead_shares: DeadShares | None = None,
-        output_topics: Mapping[str, OutputTopic] | None = None,
+        output_topics: Mapping[str, TopicShape] | None = None,
         max_backlog: int | None = None,
     ) -> None:
         self._lanes = lanes

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.execution.executor import Executor
-    from agents.execution.loading import Handlers, LoadedHandler
-    from app.events import TaskCreated
+    from agents.execution.loading import Handlers
     from app.rules.control import ControlState
 
 log = logging.getLogger(__name__)
@@ -116,7 +115,8 @@ class Pool:
         now_ms = self._clock_ms()
         since_ms = task.at_ms if task.due_at_ms is UNSET else max(task.at_ms, task.due_at_ms)
         begin = Attempt if self._tracing is None else self._tracing.begin
-        attempt = begin(ready, max(0, now_ms - since_ms), _context_of(task, loaded), loaded)
+        context = Context(task, loaded.limits.time_limit_s, rules=loaded.limits.outputs)
+        attempt = begin(ready, max(0, now_ms - since_ms), context, loaded)
         is_new = self._outcomes.start(attempt, now_ms)
         if attempt.lane.careful:
             apart = not is_new and attempt.lane.runs_apart and loaded.address is not None
@@ -215,10 +215,6 @@ class Pool:
         except BaseException as broken:  # noqa: BLE001  # an error class is anybody's code, and the task must have an end
             said = f"an error of type {type(error).__name__} cannot be told ({type(broken).__name__})"
             self._outcomes.fail(attempt, HandlerError(said))
-
-
-def _context_of(task: TaskCreated, loaded: LoadedHandler) -> Context:
-    return Context(task, loaded.limits.time_limit_s, rules=loaded.limits.outputs)
 
 
 def _worked_inline(attempt: Attempt) -> object:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agents.engine.attempt import Attempt
     from app.names import Names
-    from app.topics.output_topics import OutputTopic
+    from app.topics.shapes import TopicShape
     from ebs.outputs import Outputs, SentRecord
 
 
@@ -32,7 +32,7 @@ class ProducedRecords:
         names: Names,
         *,
         partition_count: int,
-        output_topics: Mapping[str, OutputTopic],
+        output_topics: Mapping[str, TopicShape],
         check_size: Callable[[Outgoing], None],
     ) -> None:
         self._objects = names.objects

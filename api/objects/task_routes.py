@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fastapi import APIRouter, Response
 
-from api.dependencies import Parts, documented_problems, json_response, now_ms, task_link
-from api.objects.answers import NOT_RUNNING, find_object, raw_of, row_of, running_tasks
+from api.dependencies import Parts, documented_problems, json_response, now_ms, object_links, task_link
+from api.objects.answers import describe_task_of, find_object, row_of, running_tasks
 from api.objects.task_schemas import AttemptAnswer, SpanAnswer, TaskDetail, TaskLinks
 from api.server import problems
 from api.server.paths import OBJECT_ID
@@ -17,9 +17,9 @@ from api.view.event_log import EventsUnavailable
 from api.view.task_history import WantedTask
 from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, parse_task_id, task_id_of
 from app.rules.cancels import task_in
-from app.rules.ledger_descriptions import describe_task
 from app.rules.ledger_rows import task_of
 from app.rules.ledger_states import state_of_object
+from app.rules.new_tasks import named_contents
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ async def read_task(object_id: str, task: str, parts: Parts) -> Response:
         history = await parts.histories.read(wanted, now_ms(parts))
     except EventsUnavailable as error:
         raise problems.unavailable("events-unavailable", str(error)) from error
+    running = running_tasks(parts, object_id).get(sequence)
     detail = TaskDetail(
-        **describe_task(object_id, row, sequence, result),
-        result=raw_of(result.result),
-        **running_tasks(parts, object_id).get(sequence, NOT_RUNNING)._asdict(),
+        **msgspec.structs.asdict(describe_task_of(object_id, row, sequence, result, running)),
         object_id=object_id,
         **_subject_of(found, sequence, history),
         redrives=history.redrive,
@@ -83,7 +82,7 @@ def _sequence_of(object_id: str, name: str, row: ObjectRow) -> int:
             f"a task is named by its sequence (0 is the first one), split, join or callback1, not {name!r}"
         )
     sequence = parsed[1]
-    if task_of(row, sequence) is not None and task_in(row, sequence) is not None:
+    if task_of(row, sequence) is not None:
         return sequence
     task_id = task_id_of(object_id, sequence)
     if task_in(row, sequence) is not None:
@@ -124,11 +123,11 @@ def _subject_of(found: Found, sequence: int, history: TaskHistory) -> dict[str, 
         return told | {"name": None, "content_deleted": True}
     if sequence == SPLIT_SEQUENCE or record.items is msgspec.UNSET:
         return told | {"content": record.content}
-    item = record.items[sequence]
-    return told | {"name": name if item.name is msgspec.UNSET else item.name, "content": item.content}
+    ((item_name, content),) = named_contents([record.items[sequence]], record.name)
+    return told | {"name": item_name, "content": content}
 
 
 def _links(object_id: str, sequence: int) -> TaskLinks:
-    path = f"/api/objects/{segment(object_id)}"
+    of_object = object_links(object_id)
     letters = f"/api/dead-letters?object_id={segment(object_id)}"
-    return TaskLinks(task_link(object_id, sequence), path, f"{path}/tasks", f"{path}/events", letters)
+    return TaskLinks(task_link(object_id, sequence), of_object.self, of_object.tasks, of_object.events, letters)

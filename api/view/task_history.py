@@ -15,7 +15,7 @@ import msgspec
 
 from api.view.event_range import range_of
 from api.view.request_log import WantedRequest, read_request
-from app.events import DECODE_ERRORS, TasksCreated, decode_task_event, redrive_of, task_id_of
+from app.events import DECODE_ERRORS, TasksCreated, decode_task_event, encode, redrive_of, task_id_of
 from app.rules.attempts import attempts_of
 from app.rules.ledger import apply_task_event
 from app.rules.ledger_rows import ObjectRow, known_task, mark_count_of, task_of
@@ -113,7 +113,6 @@ class _TaskStory:
         self._sequence = wanted.sequence
         self._known = wanted.task
         self._seen = ObjectRow()
-        self._timed: list[Event] = []
         self.events: list[TaskEvent] = []
 
     @property
@@ -132,21 +131,19 @@ class _TaskStory:
                 event = decode_task_event(value)
             except DECODE_ERRORS:
                 continue  # statistics sends it to the dead letters
-            timed = msgspec.json.decode(value, type=Event)
             if isinstance(event, TasksCreated):
                 if not event.first <= self._sequence < event.first + event.count:
                     continue
                 event = msgspec.structs.replace(event, first=self._sequence, count=1)
-                timed = msgspec.structs.replace(timed, first=self._sequence, count=1)
             elif event.sequence != self._sequence:
                 continue
             apply_task_event(self._seen, event, Tally())
             self.events.append(event)
-            self._timed.append(timed)
 
     def spans(self) -> list[Span]:
         """Return what the time of the task went into."""
-        return [span for task in timeline_of(self._timed).tasks for span in task.spans]
+        events = (msgspec.json.decode(encode(one), type=Event) for one in self.events)
+        return [span for task in timeline_of(events).tasks for span in task.spans]
 
 
 def _union(one: TaskRow, other: TaskRow) -> TaskRow:

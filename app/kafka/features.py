@@ -19,25 +19,25 @@ _FORGETFUL = range(28, 34)
 """The newest `metadata.version` that Kafka 4.2 to 4.4 know."""
 
 
-async def transaction_version(client: AIOKafkaClient) -> int:
-    """Ask a broker which version of transactions its cluster has agreed on: 2, or 1 for all before."""
-    answer = await _ask(client)
+async def read_features(client: AIOKafkaClient) -> Any:
+    """Return a broker's answer to ApiVersions."""
+    node_id = client.get_random_node()
+    if not await client.ready(node_id):
+        raise errors.NodeNotReadyError(f"broker {node_id} cannot be reached")
+    return await client.send(node_id, ApiVersions("ebs", "1"))
+
+
+def transaction_version(answer: Any) -> int:
+    """Return which version of transactions the cluster has agreed on: 2, or 1 for all before."""
     newest = {api_key: version for api_key, _, version, _ in answer.api_versions}
     knows_requests = all(newest.get(api_key, -1) >= version for api_key, version in NEEDED_VERSIONS.items())
     return 2 if knows_requests and answer.finalized_features().get(_TRANSACTIONS, 0) >= 2 else 1
 
 
-async def forgets_transactions(client: AIOKafkaClient) -> bool:
-    """Ask a broker whether it may forget transactions that end while a partition has no leader (KAFKA-20734).
+def forgets_transactions(answer: Any) -> bool:
+    """Return whether the broker may forget transactions that end while a partition has no leader (KAFKA-20734).
 
     Such a broker takes a partition without a leader for a deleted one. It tells nobody there that the transaction has
     ended, so those who read committed records wait at this place for ever.
     """
-    return (await _ask(client)).supported_features().get(_METADATA, 0) in _FORGETFUL
-
-
-async def _ask(client: AIOKafkaClient) -> Any:
-    node_id = client.get_random_node()
-    if not await client.ready(node_id):
-        raise errors.NodeNotReadyError(f"broker {node_id} cannot be reached")
-    return await client.send(node_id, ApiVersions("ebs", "1"))
+    return answer.supported_features().get(_METADATA, 0) in _FORGETFUL

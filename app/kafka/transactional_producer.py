@@ -25,7 +25,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.producer.sender import BaseHandler, Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 
-from app.kafka.features import transaction_version
+from app.kafka.features import read_features, transaction_version
 from app.kafka.transaction_handlers import (
     MARKERS_BACKOFF_S,
     BumpingEnd,
@@ -96,7 +96,7 @@ class _TransactionSender(Sender):
     async def _ask_version(self) -> int:
         while True:
             try:
-                return await transaction_version(self.client)
+                return transaction_version(await read_features(self.client))
             except errors.KafkaError as error:
                 log.debug("cannot read the transaction versions of the brokers yet: %r", error)
                 await self.client.force_metadata_update()

@@ -83,6 +83,10 @@ class Results:
         stored = self._get(key)
         return decode_result_row(stored) if stored else NO_RESULT
 
+    def result_of(self, object_id: str, sequence: int) -> bytes:
+        """Return what a task has returned, as JSON."""
+        return self.read(object_id.encode(), sequence).result or b"null"
+
     def changed(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and packed rows."""
         for key, row in self._rows.items():

@@ -27,7 +27,7 @@ from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS, TopicRegistry
 from app.topics.shapes import TopicShape, explain_mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from app.kafka.cluster import Cluster
     from app.kafka.types import AIOKafkaAdminClient
@@ -127,7 +127,7 @@ class _Making:
         """Return the topics as they are once none is missing, and the names of those that were made here."""
         made: set[str] = set()
         for pause_s in pauses_s():
-            found = await _describe(admin, self._specs)
+            found = await read_shapes(admin, [spec.name for spec in self._specs])
             made_by_us = frozenset() if guard is None else await guard.made_by_us(found, made)
             if made_by_us is not None:
                 mismatch = explain_mismatch(self._specs, found, self._cluster.bootstrap, made_by_us)
@@ -179,8 +179,8 @@ class _Making:
                 await asyncio.sleep(pause_s)
 
 
-async def _describe(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, TopicShape]:
-    wanted = {spec.name for spec in specs}
+async def read_shapes(admin: AIOKafkaAdminClient, wanted: Container[str]) -> dict[str, TopicShape]:
+    """Return those of the topics that exist, by name."""
     # All topics are listed: asking for one that is missing would make it where auto-creation is on.
     described = [topic for topic in await admin.describe_topics() if topic["topic"] in wanted and topic["partitions"]]
     names = [topic["topic"] for topic in described]

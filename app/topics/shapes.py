@@ -21,6 +21,11 @@ class TopicShape:
     cleanup_policy: frozenset[str] | None = None
     max_message_bytes: int | None = None
 
+    @property
+    def is_compacted(self) -> bool:
+        """Whether records need a key, as far as is known."""
+        return "compact" in (self.cleanup_policy or ())
+
 
 def explain_mismatch(
     catalogue: Iterable[TopicSpec], found: Mapping[str, TopicShape], bootstrap: str, made_by_us: Container[str] = ()

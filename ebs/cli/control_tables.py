@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from app.rules.worker_heartbeats import HeldUp
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
+from ebs.cli.task_tables import short_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -149,10 +149,7 @@ def tasks_table(answer: Answer) -> Table:
 
 
 def _result(result: Any) -> str | None:
-    if result is None:
-        return None
-    text = json.dumps(result, ensure_ascii=False)
-    return text if len(text) <= _MAX_RESULT_CHARS else f"{text[:_MAX_RESULT_CHARS]}…"
+    return None if result is None else short_json(result, _MAX_RESULT_CHARS)
 
 
 def _seconds(duration_ms: int) -> str:

@@ -83,9 +83,14 @@ def _number(attempt: Answer) -> str:
     return attempt_text(attempt["number"], attempt["redrive"])
 
 
-def _value(value: Any) -> str:
+def short_json(value: Any, max_chars: int) -> str:
+    """Return a value as JSON, a long one only with its beginning."""
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"
+
+
+def _value(value: Any) -> str:
+    return short_json(value, _MAX_VALUE_CHARS)
 
 
 def seconds_text(duration_ms: int) -> str:

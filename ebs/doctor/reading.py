@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from app.errors import ForeignTopics
 from app.kafka.admin import read_broker_config, read_topic_configs
 from app.kafka.errors import KafkaError, TopicAuthorizationFailedError
-from app.kafka.features import forgets_transactions, transaction_version
+from app.kafka.features import forgets_transactions, read_features, transaction_version
 from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count, unowned_numbers
 from app.kafka.log_dirs import biggest_partitions
 from app.kafka.types import TopicPartition
@@ -60,6 +60,7 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
         topics = await _read_topics(admin, names, node_ids)
         topics = await _with_owners(topics, TopicRegistry(known.topics, cluster))
         workers, lead_ms = await _read_workers(consumer, known.workers) if known.workers in topics else ([], None)
+        features = await read_features(consumer._client)  # noqa: SLF001  # aiokafka's has no getter
         usage = shutil.disk_usage(_existing(settings.data_dir))
         return SystemFacts(
             bootstrap=settings.broker,
@@ -70,8 +71,8 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
             groups=[await _read_group(admin, consumer, role, settings, topics) for role in NOTES_TABLES],
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
-            transaction_version=await transaction_version(consumer._client),  # noqa: SLF001  # aiokafka's has no getter
-            forgets_transactions=await forgets_transactions(consumer._client),  # noqa: SLF001  # as above
+            transaction_version=transaction_version(features),
+            forgets_transactions=forgets_transactions(features),
             disk_free_bytes=usage.free,
             disk_total_bytes=usage.total,
             missing_output_topics=[name for name in settings.output_topics if name not in listed],

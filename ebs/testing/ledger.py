@@ -25,7 +25,7 @@ class MemoryLedger:
         self._row = ObjectRow()
         self._tally = Tally()
         self._results = Results(lambda _key: None)
-        self._follow_ups = FollowUps(self.result_of)
+        self._follow_ups = FollowUps(self._results.result_of)
 
     def created(self, event: ObjectCreated) -> None:
         """Hear that the object was created."""
@@ -38,7 +38,7 @@ class MemoryLedger:
 
     def new_tasks(self, now_ms: int) -> Iterator[NewTasks]:
         """Yield what has become due: the join."""
-        due, self._follow_ups = self._follow_ups, FollowUps(self.result_of)
+        due, self._follow_ups = self._follow_ups, FollowUps(self._results.result_of)
         self._follow_ups.ends = due.ends
         yield from due.new_tasks(0, now_ms)
 
@@ -49,4 +49,4 @@ class MemoryLedger:
 
     def result_of(self, object_id: str, sequence: int) -> bytes:
         """Return a task's result as JSON."""
-        return self._results.read(object_id.encode(), sequence).result or b"null"
+        return self._results.result_of(object_id, sequence)

@@ -30,7 +30,7 @@ from app.rules.distribution import split
 from app.rules.kinds import why_unhandled
 from app.rules.submitted import WorkerOutputRules
 from app.settings.settings import load
-from app.topics.output_topics import OutputTopic
+from app.topics.shapes import TopicShape
 from ebs.client.bodies import body_of, chosen_id
 from ebs.testing.ledger import MemoryLedger
 from ebs.testing.memory_lanes import MemoryLanes, record_of
@@ -81,7 +81,7 @@ class MemorySystem:
             produced=ProducedRecords(
                 settings.names,
                 partition_count=1,
-                output_topics=defaultdict(lambda: OutputTopic(1)),
+                output_topics=defaultdict(lambda: TopicShape("", 1, 1)),
                 check_size=self._lanes.check_size,
             ),
             draw=lambda low, high: (low + high) / 2,

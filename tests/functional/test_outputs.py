@@ -28,7 +28,7 @@ from app.events import (
 )
 from app.rules.placement import partition_of
 from app.settings.settings import Settings
-from app.topics.output_topics import OutputTopic
+from app.topics.shapes import TopicShape
 from ebs import Reject
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
     from fakes import Sent
 
-TOPICS = {"sales": OutputTopic(12), "tiny": OutputTopic(1, 200), "latest": OutputTopic(3, None, is_compacted=True)}
+TOPICS = {
+    "sales": TopicShape("sales", 12, 1),
+    "tiny": TopicShape("tiny", 1, 1, max_message_bytes=200),
+    "latest": TopicShape("latest", 3, 1, frozenset({"compact"})),
+}
 PAIR = {"submit": [{"kind": "thread", "content": {"n": 1}, "name": "first"}, {"kind": "inline", "tasks": [1, "two"]}]}
 
 
@@ -52,7 +56,7 @@ async def bench() -> AsyncIterator[Bench]:
     """Return an engine that runs the project."""
     settings = Settings(project="producing_project", max_depth=3, max_tasks_per_object=5, output_topics=tuple(TOPICS))
     bench = Bench(None, handlers=load_handlers(settings), owned=0, output_topics=TOPICS)
-    limits = {name: topic.max_record_bytes for name, topic in TOPICS.items() if topic.max_record_bytes}
+    limits = {name: topic.max_message_bytes for name, topic in TOPICS.items() if topic.max_message_bytes}
     bench.worker.transactions.topic_limits.record_bytes.update(limits)
     await bench.start()
     yield bench

@@ -14,7 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 from app.errors import TransactionInDoubt
 from app.kafka import transaction_handlers as handlers
 from app.kafka import transactional_producer as producer
-from app.kafka.features import forgets_transactions, transaction_version
+from app.kafka.features import forgets_transactions, read_features, transaction_version
 from app.kafka.fencing import Membership
 from app.kafka.transaction_protocol import ApiVersionsResponseV3, EndTxn, Produce, TxnOffsetCommit
 
@@ -201,7 +201,7 @@ def versions(tags: dict[int, bytes], *, newest_produce: int = 12) -> ApiVersions
 )
 async def test_version_is_what_the_cluster_agreed_on_and_the_broker_can(answer, version):
     """Both are needed: features are the cluster's, requests are the broker's."""
-    assert version == await transaction_version(Client(answer))
+    assert version == transaction_version(await read_features(Client(answer)))
 
 
 def test_answer_to_api_versions_is_read_with_its_tags():
@@ -252,8 +252,8 @@ async def test_coordinator_that_nobody_may_ask_for_is_not_looked_for_again():
 
 
 @pytest.mark.parametrize(("level", "forgets"), [(27, False), (28, True), (33, True), (34, False)])
-async def test_kafka_that_forgets_transactions_is_known_by_its_newest_feature(level, forgets):
+def test_kafka_that_forgets_transactions_is_known_by_its_newest_feature(level, forgets):
     """4.2 to 4.4, even if the cluster still has an older level."""
     supported = bytes.fromhex("02 11 6d657461646174612e76657273696f6e 0007") + level.to_bytes(2) + b"\0"
-    assert forgets is await forgets_transactions(Client(versions({0: supported, 2: FEATURES_OF_4_1})))
-    assert False is await forgets_transactions(Client(versions({})))
+    assert forgets is forgets_transactions(versions({0: supported, 2: FEATURES_OF_4_1}))
+    assert False is forgets_transactions(versions({}))

@@ -20,7 +20,7 @@ from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from app.names import Names
     from app.settings.settings import Settings
@@ -134,8 +134,7 @@ def describe(settings: Settings, version: str) -> dict[str, Any]:
         "servers": {"kafka": {"host": settings.broker.partition(",")[0], "protocol": _protocol(settings)}},
         "channels": {spec.name: _describe_channel(spec, names) for spec in specs}
         | {name: _output_channel(name) for name in settings.output_topics},
-        "operations": dict(_operation(spec, names, *one) for spec in specs for one in _who(spec, names))
-        | {f"processing-send-{name}": _output_operation(name) for name in settings.output_topics},
+        "operations": dict(_operations(specs, names, settings.output_topics)),
         "components": {
             "messages": {name: _with_key(name, message, specs, names) for name, message in found.items()},
             "schemas": schemas(),
@@ -183,16 +182,26 @@ def _who(spec: TopicSpec, names: Names) -> list[tuple[str, str]]:
     return [*((role, "send") for role in channel.writers), *((role, "receive") for role in channel.readers)]
 
 
-def _operation(spec: TopicSpec, names: Names, role: str, action: str) -> tuple[str, dict[str, Any]]:
-    channel = _channel_of(spec, names)
+def _operations(
+    specs: Iterable[TopicSpec], names: Names, output_topics: Iterable[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for spec in specs:
+        messages = [{"$ref": f"#/channels/{spec.name}/messages/{one}"} for one in _channel_of(spec, names).messages]
+        for role, action in _who(spec, names):
+            name, operation = _operation(spec.name, role, action)
+            yield name, operation | {"messages": messages}
+    for topic in output_topics:
+        yield _operation(topic, "processing", "send")
+
+
+def _operation(topic: str, role: str, action: str) -> tuple[str, dict[str, Any]]:
     verb = "writes to" if action == "send" else "reads"
-    return f"{role}-{action}-{spec.name}", {
+    return f"{role}-{action}-{topic}", {
         "action": action,
-        "title": f"{role} {verb} {spec.name}",
+        "title": f"{role} {verb} {topic}",
         "summary": _ROLES[role],
         "tags": [{"name": role}],
-        "channel": {"$ref": f"#/channels/{spec.name}"},
-        "messages": [{"$ref": f"#/channels/{spec.name}/messages/{name}"} for name in channel.messages],
+        "channel": {"$ref": f"#/channels/{topic}"},
     }
 
 
@@ -204,16 +213,6 @@ def _output_channel(name: str) -> dict[str, Any]:
         "summary": "Records that your functions send with `context.send`. The topic is yours (EBS_OUTPUT_TOPICS)",
         "description": "Key: chosen by your functions; the partition is that of Java's default partitioner (murmur2).",
         "messages": {},
-    }
-
-
-def _output_operation(name: str) -> dict[str, Any]:
-    return {
-        "action": "send",
-        "title": f"processing writes to {name}",
-        "summary": _ROLES["processing"],
-        "tags": [{"name": "processing"}],
-        "channel": {"$ref": f"#/channels/{name}"},
     }
 
 
