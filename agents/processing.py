@@ -1,10 +1,10 @@
 """The processors: competing workers that run a handler on each task.
 
-Reads: `task-requests`, the retry tiers (`agents.retries`), `control`. Writes: `task-events` (TASK_STARTED,
+Reads: `task-requests`, `control`. Writes: `task-events` (TASK_STARTED,
 TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), `task-requests` (the tasks of a split), `objects`
-(what functions submit), users' topics (what functions send), the retry tiers, `dead-letters`, `control` (the pause of a
-kind that dies, `agents.engine.breaker`), the table `redriven`. Key: events go to the partition of their object, as the
-request says; retries stay in their partition; a pause has the key of a person's.
+(what functions submit), users' topics (what functions send), `dead-letters`, `control` (the pause of a kind that dies,
+`agents.engine.breaker`), the tables `redriven` and `waiting` (retries and delays). Key: events go to the partition of
+their object, as the request says; what waits stays in its partition; a pause has the key of a person's.
 Guarantee: a handler runs at least once, its result counts exactly once. A crash runs the unfinished tasks again, and
 only those; a task that had started says so once. A request that cannot be read goes to the dead letters. A task that
 ends its workers is found by the third life of a worker (`owner_lives`) and dies, those beside it lose no attempt.
@@ -24,17 +24,16 @@ from agents.engine.processing_metrics import ProcessingCollector
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.executor import Executor
 from agents.execution.loading import load_handlers
+from agents.former_retries import take_over_former_retries
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
-from agents.retries import register_retries
 from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import SettingsError, StepFailed
-from app.names import PROCESSING, REDRIVEN_TABLE
+from app.names import PROCESSING, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.topics.output_topics import read_output_topics
-from app.topics.retry_tiers import other_retry_topics
 
 if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
@@ -45,12 +44,12 @@ try:
 except SettingsError as error:
     sys.exit(f"error: {error}")
 _names = _settings.names
-_tiers = [_names.retry_topic(tier_s) for tier_s in _settings.retry_tiers_s]
 
 app = create_worker_app(PROCESSING, _settings)
 app.Table(
     REDRIVEN_TABLE, partitions=_settings.partitions, help="redriven tasks, so that a task redriven twice runs once"
 )
+app.Table(WAITING_TABLE, partitions=_settings.partitions, help="tasks that wait for their time: retries and delays")
 _tracing = tracing_of(_settings, PROCESSING)
 _attempt_tracing = None
 if _tracing is not None:
@@ -91,28 +90,22 @@ async def _find_output_topics() -> None:
 
 
 app.before_start(_find_output_topics)
-
-
-async def _former_tiers() -> list[str]:
-    return await other_retry_topics(app.options.cluster, _names, _settings.retry_tiers_s, _settings.partitions)
-
-
-_ladder = register_retries(app, _lanes, _control, _tiers, _former_tiers)
+take_over_former_retries(app, _lanes, _settings.partitions)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
-attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress_monitor, _engine, _ladder))
+attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress_monitor, _engine))
 register_health(app)
 register_metrics(
     app,
-    more=ProcessingCollector(_engine, _ladder),
+    more=ProcessingCollector(_engine),
     last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
 )
 app.describe_work = lambda: describe_running(_engine)
-app.progress_monitor.is_behind = lambda: _engine.report.could_go_on() or _ladder.could_go_on()
+app.progress_monitor.is_behind = _engine.report.could_go_on
 
 
 @app.task
 async def commit() -> None:
-    """Commit what engine and ladder do, from the worker's start to its end."""
+    """Commit what the engine does, from the worker's start to its end."""
     try:
         await _lanes.commit_forever()
     finally:
@@ -121,7 +114,6 @@ async def commit() -> None:
 
 def _control_changed() -> None:
     _engine.control_changed()
-    _ladder.control_changed()
     _drainer.control_changed()
 
 

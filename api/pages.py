@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from api.control import page as control
 from api.control import page_acts as control_acts
-from api.control import retries_page as retries
+from api.control import waiting_page as waiting
 from api.control import workers_page as workers
 from api.dashboard import problems
 from api.dashboard.drawing import STATIC
@@ -52,14 +52,14 @@ PAGES = (
     one_object.PAGE,
     one_task.PAGE,
     workers.PAGE,
-    retries.PAGE,
+    waiting.PAGE,
     dead_letters.PAGE,
     dead_letters.LETTER_PAGE,
     control.PAGE,
     submit.PAGE,
 )
 ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS)
-_WITHOUT_API_PATH = (retries.PAGE, submit.PAGE)
+_WITHOUT_API_PATH = (waiting.PAGE, submit.PAGE)
 """Pages whose path the API does not have: they answer JSON themselves."""
 
 

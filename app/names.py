@@ -21,6 +21,7 @@ RESULTS_TABLE = "results"
 WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
+WAITING_TABLE = "waiting"
 
 MAX_NAMESPACE_CHARS = 200
 """A topic's name has at most 249 characters, and the longest of ours 33 and a dot."""
@@ -106,7 +107,7 @@ class Names:
         return self.of("workers")
 
     def has_topic(self, name: str) -> bool:
-        """Return whether a topic is one of this system's own, whatever its settings: retry tiers and changelogs too."""
+        """Return whether a topic is one of this system's own, its changelogs and former retry topics too."""
         own = (
             self.topics,
             self.objects,
@@ -118,16 +119,12 @@ class Names:
             self.workers,
         )
         groups = tuple(self.group(role) for role in ROLES)
-        return name in own or self.retry_tier_s(name) is not None or name.startswith(groups)
+        return name in own or self.is_former_retry_topic(name) or name.startswith(groups)
 
-    def retry_topic(self, delay_s: int) -> str:
-        """Return the name of the retry tier that waits `delay_s` seconds."""
-        return f"{self.task_requests}-retry-{delay_s}s"
-
-    def retry_tier_s(self, topic: str) -> int | None:
-        """Return the seconds of the retry tier that a topic is, None if it is none of this namespace's."""
-        number = topic.removeprefix(f"{self.task_requests}-retry-").removesuffix("s")
-        return int(number) if number.isdecimal() and topic == self.retry_topic(int(number)) else None
+    def is_former_retry_topic(self, topic: str) -> bool:
+        """Return whether retries waited on a topic before there was the table `waiting`."""
+        before = f"{self.task_requests}-retry-"
+        return topic.startswith(before) and topic.endswith("s") and topic[len(before) : -1].isdecimal()
 
     def group(self, role: str) -> str:
         """Return the consumer group of a role; its workers' transactional ids begin with it, too."""
@@ -146,6 +143,11 @@ class Names:
     def redriven_changelog(self) -> str:
         """The tasks that were redriven."""
         return self.changelog(PROCESSING, REDRIVEN_TABLE)
+
+    @cached_property
+    def waiting_changelog(self) -> str:
+        """The table of the tasks that wait for their time."""
+        return self.changelog(PROCESSING, WAITING_TABLE)
 
     @cached_property
     def ledger_changelog(self) -> str:

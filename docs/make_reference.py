@@ -42,7 +42,7 @@ _SETTING_GROUPS = {
     "worker_id": "Processes",
     "tasks_per_object": "Objects",
     "process_time": "Handlers",
-    "retry_tiers_s": "Retries and dead letters",
+    "backoff_s": "Retries and dead letters",
     "drain_s": "Stopping",
     "ledger": "Statistics",
     "api_host": "API",

@@ -31,7 +31,8 @@ class Reject(EbsError):
 class Retry(EbsError):
     """This attempt failed. The next one starts after `delay_s` at the earliest.
 
-    Without a delay the retry tiers decide (EBS_RETRY_TIERS_S). EBS_MAX_ATTEMPTS and EBS_MAX_TASK_AGE_H still apply.
+    Without a delay the backoff of the function decides, else EBS_BACKOFF_S. EBS_MAX_ATTEMPTS and EBS_MAX_TASK_AGE_H
+    still apply.
     """
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:

@@ -46,7 +46,7 @@ class Project:
         | policy | default | what it is |
         | --- | --- | --- |
         | `attempts` | EBS_MAX_ATTEMPTS | attempts at a task, the first one included |
-        | `backoff` | EBS_RETRY_TIERS_S | seconds from a failed attempt to the next: a number, a list (the last \
+        | `backoff` | EBS_BACKOFF_S | seconds from a failed attempt to the next: a number, a list (the last \
 repeats), or a function of how many attempts have failed |
         | `max_age_s` | EBS_MAX_TASK_AGE_H | no attempt starts at a task that is older, in seconds |
         | `time_limit_s` | EBS_TASK_TIME_LIMIT_S | seconds that one attempt may take |

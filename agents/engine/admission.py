@@ -59,7 +59,7 @@ class Admission:
 
     def admits(self, ready: Ready) -> bool:
         """Return whether a task may start now; if not, all that there is to do about it is done."""
-        lane, _, task = ready
+        lane, _, task, _ = ready
         control = self._control
         if lane.lost:
             return False

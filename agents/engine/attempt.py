@@ -10,7 +10,7 @@ from agents.engine.event_fields import common_of, task_identity_of
 if TYPE_CHECKING:
     import asyncio
 
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Place
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
@@ -24,6 +24,7 @@ class Ready(NamedTuple):
     lane: Lane
     record: ConsumerRecord
     task: TaskCreated
+    place: Place
 
 
 class Attempt:
@@ -43,7 +44,7 @@ class Attempt:
         "key",
         "lane",
         "loaded",
-        "offset",
+        "place",
         "record",
         "running",
         "task",
@@ -51,8 +52,7 @@ class Attempt:
     )
 
     def __init__(self, ready: Ready, wait_ms: int, context: Context, loaded: LoadedHandler) -> None:
-        self.lane, self.record, self.task = ready
-        self.offset = ready.record.offset
+        self.lane, self.record, self.task, self.place = ready
         self.wait_ms = wait_ms
         self.context = context
         self.loaded = loaded

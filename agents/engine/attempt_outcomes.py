@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | begins | TASK_STARTED, once in all lives of the attempt | is open |
 | returns JSON | TASK_FINISHED, with what it has produced (`ebs.outputs`) | is done |
-| raises, attempts left | TASK_FAILED, TASK_RETRIED | waits on the retry ladder |
+| raises, attempts left | TASK_FAILED, TASK_RETRIED | waits in the table `waiting` |
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agents.engine.delayed_ends import GATHER_S
 from agents.engine.event_fields import cancelled
 from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
@@ -44,12 +45,16 @@ if TYPE_CHECKING:
     from agents.engine.breaker import Breaker
     from agents.engine.produced_records import ProducedRecords
     from agents.engine.split_outputs import SplitOutputs
+    from agents.engine.waiting_tasks import WaitingTasks
     from agents.engine.worker_lanes import WorkerLanes
-    from app.events import TaskEvent
+    from app.events import TaskCreated, TaskEvent
     from app.kafka.types import ConsumerRecord
     from app.rules.retry_policy import RetryAt
 
 log = logging.getLogger(__name__)
+
+_PATIENT_MS = 4 * round(GATHER_S * 1_000)
+"""A retry that is due later than in this time may be written together with others."""
 
 
 class AttemptOutcomes:
@@ -61,13 +66,15 @@ class AttemptOutcomes:
         *,
         worker: str,
         clock_ms: Callable[[], int],
+        waiting: WaitingTasks,
         splits: SplitOutputs,
         produced: ProducedRecords,
         breaker: Breaker | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`draw` takes a number from a range: how long a retry waits within its tier."""
+        """`draw` takes a number from a range: by how much a pause is longer or shorter than its setting."""
         self._lanes = lanes
+        self._waiting = waiting
         self._splits = splits
         self._produced = produced
         self._names = lanes.names
@@ -81,7 +88,7 @@ class AttemptOutcomes:
 
     def start(self, attempt: Attempt, now_ms: int) -> bool:
         """Say that an attempt begins; returns False if an earlier life of it has said so."""
-        if not attempt.lane.progress.start(attempt.offset):
+        if not attempt.lane.start(attempt.place):
             return False
         task = attempt.task
         event_id = f"s-{attempt.identity}-{task.attempt}"
@@ -152,19 +159,31 @@ class AttemptOutcomes:
         failed = self._event(
             attempt, TaskFailed(f"x-{attempt.identity}-{task.attempt}", *details, event_stack_of(error))
         )
+        outgoing = [failed]
         if again is None:
             event = self._event(attempt, TaskDead(f"d-{attempt.identity}", *details))
-            record = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
+            letter = self._lanes.dead_letter(_seen_by(attempt), cause, attempts=task.attempt, task=task)
             if self._breaker is not None:
                 pause = self._breaker.died(attempt, said)
+            outgoing += [event, letter, *([] if pause is None else [pause])]
         else:
             event = self._event(attempt, TaskRetried(f"t-{attempt.identity}-{task.attempt}", *details, due_at_ms))
-            record = again
+            outgoing.append(event)
             text = "%s failed, the next one is due in %.1f s: %s"
             wait_s = (due_at_ms - now_ms) / 1_000
             self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
-        outgoing = (failed, event, record)
-        self._lanes.ends.add(attempt.lane, attempt.offset, outgoing if pause is None else (*outgoing, pause))
+
+        def write() -> None:
+            for one in outgoing:
+                self._lanes.send(attempt.lane, one)
+            self._lanes.finish(attempt.lane, attempt.place)
+            if again is not None:
+                self._waiting.put(attempt.lane, *again)
+
+        if again is None or due_at_ms - now_ms > _PATIENT_MS:
+            self._lanes.ends.add(attempt.lane, write)
+        else:
+            write()
         if pause is not None:
             # The other workers go on until they read it.
             self._lanes.ends.send_now()
@@ -173,22 +192,22 @@ class AttemptOutcomes:
     def cancel(self, ready: Ready) -> None:
         """End a task that control has cancelled, wherever it was."""
         self._lanes.send(ready.lane, cancelled(ready.task, self._clock_ms(), self._task_events))
-        self._lanes.finish(ready.lane, ready.record.offset)
+        self._lanes.finish(ready.lane, ready.place)
 
     def pass_over(self, ready: Ready) -> None:
         """End a record that asks for what another one has asked for already: without a word."""
-        self._lanes.finish(ready.lane, ready.record.offset)
+        self._lanes.finish(ready.lane, ready.place)
 
     def _next_attempt(
         self, attempt: Attempt, decision: RetryAt, now_ms: int, error: BaseException, said: str
-    ) -> tuple[BaseException, Outgoing | None]:
-        """Return a task's error and the request of its next attempt, or the error that there can be none."""
-        again = _next_attempt(attempt, decision, now_ms, said, self._names.retry_topic(decision.tier_s))
+    ) -> tuple[BaseException, tuple[bytes, bytes] | None]:
+        """Return a task's error and the row in which its next attempt waits, or the error that there can be none."""
+        again = _next_attempt(attempt.task, decision.due_at_ms, now_ms, said)
+        record = dataclasses.replace(_seen_by(attempt), value=encode(again))
         try:
-            self._lanes.check_size(again)
+            return error, self._waiting.row_of(record, again, decision.due_at_ms)
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
-        return error, again
 
     def _decide(self, attempt: Attempt, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):
@@ -206,7 +225,7 @@ class AttemptOutcomes:
 
     def _done(self, attempt: Attempt, now_ms: int) -> None:
         if not attempt.lane.lost:
-            self._lanes.finish(attempt.lane, attempt.offset)
+            self._lanes.finish(attempt.lane, attempt.place)
             self.last_progress_at_ms = now_ms
             if self._breaker is not None:
                 self._breaker.shares.finished(attempt.task.kind, attempt.began_at_s, time.perf_counter())
@@ -221,14 +240,12 @@ def _asked_delay_s(error: BaseException) -> float | None:
     return delay_s if isinstance(delay_s, int | float) and 0 <= delay_s < math.inf else None
 
 
-def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str, topic: str) -> Outgoing:
-    """Return the request of a task's next attempt, for the tier (`topic`) on which it waits."""
-    task = attempt.task
-    again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=decision.due_at_ms)
+def _next_attempt(task: TaskCreated, due_at_ms: int, now_ms: int, said: str) -> TaskCreated:
+    """Return the request of a task's next attempt."""
+    again = msgspec.structs.replace(task, attempt=task.attempt + 1, due_at_ms=due_at_ms)
     if task.first_failed_at_ms is msgspec.UNSET:
         again = msgspec.structs.replace(again, first_failed_at_ms=now_ms, first_error=said)
-    record = _seen_by(attempt)
-    return Outgoing(topic, record.partition, record.key, encode(again), list(record.headers))
+    return again
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:

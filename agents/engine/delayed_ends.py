@@ -7,10 +7,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from agents.engine.lane import Lane
-    from app.rules.outgoing import Outgoing
 
 GATHER_S = 0.25
 """Ends that go to topics off the main road wait so long for others, unless none went within that time.
@@ -23,21 +22,12 @@ _MAX_WAITING = 1_000
 
 
 class DelayedEnds:
-    """Keeps ends until it is time to send them: `send` and `finish` are those of the lanes, `on_sent` hears of it."""
+    """Keeps ends until it is time to write them; `on_sent` hears of it."""
 
-    def __init__(
-        self,
-        wait_s: float,
-        *,
-        send: Callable[[Lane, Outgoing], None],
-        finish: Callable[[Lane, int], None],
-        on_sent: Callable[[], None],
-    ) -> None:
+    def __init__(self, wait_s: float, *, on_sent: Callable[[], None]) -> None:
         self._wait_s = wait_s
-        self._lane_send = send
-        self._lane_finish = finish
         self._on_sent = on_sent
-        self._waiting: list[tuple[Lane, int, Sequence[Outgoing]]] = []
+        self._waiting: list[tuple[Lane, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sent_at_s = -math.inf
 
@@ -46,12 +36,12 @@ class DelayedEnds:
         """How many wait."""
         return len(self._waiting)
 
-    def add(self, lane: Lane, offset: int, outgoing: Sequence[Outgoing]) -> None:
-        """Send what becomes of a record and note that it is done, all in one commit, together with other such ends.
+    def add(self, lane: Lane, write: Callable[[], None]) -> None:
+        """Let `write` send what becomes of a request and note that it is done, together with other such ends.
 
-        Until then the record counts as not done.
+        Until then the request counts as not done. If the lane is lost before, nothing is written.
         """
-        self._waiting.append((lane, offset, outgoing))
+        self._waiting.append((lane, write))
         if len(self._waiting) >= _MAX_WAITING:
             self._send()
         elif self._timer is None:
@@ -70,10 +60,7 @@ class DelayedEnds:
             self._timer.cancel()
             self._timer = None
         waiting, self._waiting = self._waiting, []
-        for lane, offset, outgoing in waiting:
-            if lane.lost:
-                continue
-            for one in outgoing:
-                self._lane_send(lane, one)
-            self._lane_finish(lane, offset)
+        for lane, write in waiting:
+            if not lane.lost:
+                write()
         self._on_sent()

@@ -6,11 +6,12 @@ commits what happened). One slow task holds up neither others nor their visibili
     take -> intake -> _dispatch -> admission.admits -> pool.start -> handler -> outcomes -> lanes.commit_forever
                           ^                | no
                           +-- released <-- parked (a pause, a rate, its object's turn)
+                          +-- due <-- the table `waiting` (a retry, a delay)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
 start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
-attempt, its events), `breaker` (pauses a kind that dies), `retry_ladder` (retries that wait), `draining` (a worker that
-gives up its partitions), `engine_report` (what it says of all that).
+attempt, its events), `waiting_tasks` (what waits for its time), `breaker` (pauses a kind that dies), `draining` (a
+worker that gives up its partitions), `engine_report` (what it says of all that).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
 from agents.engine.split_outputs import SplitOutputs
+from agents.engine.waiting_tasks import WaitingTasks
+from agents.engine.waiting_window import MAX_KEYS
 from app.errors import HandlersStuck
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class Engine:
         dead_shares: DeadShares | None = None,
         output_topics: Mapping[str, TopicShape] | None = None,
         max_backlog: int | None = None,
+        max_waiting_keys: int = MAX_KEYS,
     ) -> None:
         self._lanes = lanes
         self._topic = topic
@@ -91,7 +95,10 @@ class Engine:
         self._control = control
         self._worker = worker
         self.max_backlog = _QUEUE_RECORDS + concurrency if max_backlog is None else max_backlog
-        self._intake = Intake(lanes, topic=topic, partition_count=partition_count)
+        self.waiting = WaitingTasks(
+            lanes, control, clock_ms=clock_ms, on_due=self._plan_dispatch, max_keys=max_waiting_keys
+        )
+        self._intake = Intake(lanes, self.waiting, topic=topic, partition_count=partition_count)
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
@@ -100,6 +107,7 @@ class Engine:
             lanes,
             worker=worker,
             clock_ms=clock_ms,
+            waiting=self.waiting,
             splits=SplitOutputs(
                 lanes.names,
                 partition_count=partition_count,
@@ -133,7 +141,14 @@ class Engine:
             on_end=self._ended,
             tracing=tracing,
         )
-        self.report = EngineReport(lanes, self._intake, self._admission, self._pool, lambda: self.is_draining)
+        self.report = EngineReport(
+            lanes,
+            self._intake,
+            self._admission,
+            self._pool,
+            waiting=self.waiting,
+            is_draining=lambda: self.is_draining,
+        )
         self._draining = False
         self._dispatch_planned = False
         self._ending: asyncio.Task[None] | None = None
@@ -189,11 +204,13 @@ class Engine:
             how = "in separate processes" if lane.runs_apart else "only after their start is committed"
             log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
+        self.waiting.open(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
 
     def lane_lost(self, lane: Lane) -> None:
         """Let go of a lane: its running tasks are cancelled, its next owner runs them again."""
         self._intake.remove(lane)
+        self.waiting.close(lane)
         self._admission.lane_lost(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
         self._pool.cancel_lane(lane)
@@ -218,6 +235,7 @@ class Engine:
             self._pool.cancel_where_asked()
             for ready in self._intake.take_cancelled(self._control):
                 self._outcomes.cancel(ready)
+        self.waiting.control_changed(self._outcomes.cancel)
         self._plan_dispatch()
 
     async def drain(self, limit_s: float) -> None:
@@ -263,7 +281,10 @@ class Engine:
             self._lanes.transactions.fatal(error)
 
     def _dispatch(self) -> None:
-        """Start what may start, one of each lane in turn, while the pool has room."""
+        """Start what may start, one of each lane in turn, while the pool has room.
+
+        What has waited for its time and what the log has take turns.
+        """
         pool = self._pool
         if self._draining or pool.executor is None or self._control.is_draining(self._worker):
             return
@@ -274,13 +295,16 @@ class Engine:
         # Bound to locals: this is the inner loop of handlers that take no time.
         released, running = self._admission.released, pool.running
         admits, start, take_next, read = self._admission.admits, pool.start, self._intake.next, self._intake.read
+        due = self.waiting
         started = 0
         while len(running) < limit and started < _INLINE_BURST:
             if released:
                 ready: Ready | None = released.popleft()
+            elif due.is_due and due.has_turn() and (ready := due.next()) is not None:
+                pass
             elif (waiting := take_next()) is not None:
                 ready = read(*waiting)
-            else:
+            elif not due.is_due or (ready := due.next()) is None:
                 return
             if ready is not None and admits(ready):
                 start(ready)

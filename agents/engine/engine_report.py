@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agents.engine.admission import Admission
     from agents.engine.intake import Intake
     from agents.engine.pool import Pool
+    from agents.engine.waiting_tasks import WaitingTasks
     from agents.engine.worker_lanes import WorkerLanes
 
 
@@ -20,8 +21,16 @@ class EngineReport:
     """Looks at the parts of an engine; it changes nothing."""
 
     def __init__(
-        self, lanes: WorkerLanes, intake: Intake, admission: Admission, pool: Pool, is_draining: Callable[[], bool]
+        self,
+        lanes: WorkerLanes,
+        intake: Intake,
+        admission: Admission,
+        pool: Pool,
+        *,
+        waiting: WaitingTasks,
+        is_draining: Callable[[], bool],
     ) -> None:
+        self._waiting = waiting
         self._lanes = lanes
         self._intake = intake
         self._admission = admission
@@ -66,6 +75,8 @@ class EngineReport:
     def _could_start(self) -> str:
         if self._admission.released or self._intake.may_start:
             return "records wait that could start"
+        if self._waiting.may_start:
+            return "tasks are due that could start"
         parked = self._admission.forgotten()
         if parked:
             return f"tasks of {parked} wait although nothing holds them back"

@@ -32,6 +32,6 @@ def common_of(task: TaskCreated) -> tuple[str, str, int, str, int, int, int]:
 
 
 def cancelled(task: TaskCreated, at_ms: int, topic: str) -> Outgoing:
-    """Return the TASK_CANCELLED of a task for `topic` (task events), whether it waits, runs, or is on the ladder."""
+    """Return the TASK_CANCELLED of a task for `topic` (task events), whether it waits or runs."""
     event = TaskCancelled(f"n-{task_identity_of(task)}", *common_of(task), at_ms, task.redrive, task.role)
     return Outgoing(topic, task.object_partition, task.object_id.encode(), encode(event))

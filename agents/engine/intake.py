@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from agents.engine.attempt import Ready
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
 
 if TYPE_CHECKING:
     from agents.engine.lane import Lane
+    from agents.engine.waiting_tasks import WaitingTasks
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
 class Intake:
     """The waiting records of the lanes of one topic, which take turns."""
 
-    def __init__(self, lanes: WorkerLanes, *, topic: str, partition_count: int) -> None:
+    def __init__(self, lanes: WorkerLanes, waiting: WaitingTasks, *, topic: str, partition_count: int) -> None:
         self._lanes = lanes
+        self._waiting = waiting
         self._topic = topic
         self._partition_count = partition_count
         self._turns: deque[Lane] = deque()
@@ -67,13 +71,14 @@ class Intake:
         return lane, record
 
     def read(self, lane: Lane, record: ConsumerRecord) -> Ready | None:
-        """Return the task that a record asks for; one that cannot be read is buried, and None."""
+        """Return the task that a record asks for; None if it waits for its time, or cannot be read and is buried."""
         try:
-            return Ready(lane, record, self._decode(record))
+            ready = Ready(lane, record, self._decode(record), record.offset)
         except DecodeError as error:
             self._lanes.bury(lane, record, error)
             self._lanes.finish(lane, record.offset)
             return None
+        return None if ready.task.due_at_ms is not UNSET and self._waiting.keeps(ready) else ready
 
     def take_cancelled(self, control: ControlState) -> list[Ready]:
         """Take what is cancelled out of the queues."""
@@ -89,7 +94,7 @@ class Intake:
                 if control.is_cancelled(task) is None:
                     kept.append(record)
                 else:
-                    taken.append(Ready(lane, record, task))
+                    taken.append(Ready(lane, record, task, record.offset))
             lane.waiting = kept
         return taken
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agents.engine.lane_rows import LaneRows
 from app.rules import owner_lives
 from app.rules.offsets import PartitionProgress
 
 if TYPE_CHECKING:
     import asyncio
 
+    from agents.engine.waiting_window import WaitingWindow
     from app.kafka.types import ConsumerRecord
     from app.rules.outgoing import Outgoing
     from app.streaming.partition import Partition
@@ -27,21 +29,26 @@ _CAREFUL_RECORDS = 1_000
 If it had started more, a later owner finds the task that ended it: each owner gets further."""
 
 
+Place = int | bytes
+"""Where the request of an attempt is: its offset in the log, or its key in the table `waiting`."""
+
+
 class Lane:
     """One partition of one input topic, while this worker owns it.
 
-    `rows` are table rows to commit with the lane, by table and key; None deletes one. `stream_time_ms` is the time of
-    the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
-    somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
-    did not know, except what holds its watermark; in a `careful` one each task begins only when the commit that says
-    so is through (`owner_lives`). `noted` wait for the lane's next commit. `not_due_count`: retries that wait for their
-    time. `max_backlog`: how much may wait here before its fetching is held.
+    `rows` are the rows of its partition's tables, which commit with the lane. `window` has what waits for its time in
+    the table `waiting`; None where nothing can. `stream_time_ms` is the time of the newest record taken, at
+    `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to somebody else: nothing of it
+    can be committed any more. A `crowded` one must not start anything that an earlier life did not know, except what
+    holds its watermark; in a `careful` one each task begins only when the commit that says so is through
+    (`owner_lives`). `noted` wait for the lane's next commit. `max_backlog`: how much may wait here before its fetching
+    is held.
     """
 
     __slots__ = (
-        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life", "lost",
-        "max_backlog", "max_parked", "not_due_count", "noted", "outbox", "parked_count", "partition", "progress",
-        "redriven", "rows", "running", "stream_time_ms", "topic", "waiting",
+        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life",
+        "lost", "max_backlog", "max_parked", "noted", "outbox", "parked_count", "partition", "progress", "rows",
+        "running", "stream_time_ms", "topic", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, partition: Partition, topic: str, *, max_backlog: int, max_parked: int = MAX_PARKED) -> None:
@@ -50,14 +57,13 @@ class Lane:
         progress, self.life = owner_lives.split_metadata(partition.metadata[topic])
         self.progress = PartitionProgress(partition.next_offsets[topic], progress)
         self.waiting: deque[ConsumerRecord] = deque()
-        self.running: dict[int, Any] = {}
+        self.running: dict[Place, Any] = {}
         self.outbox: list[Outgoing] = []
         self.parked_count = 0
-        self.not_due_count = 0
         self.max_backlog = max_backlog
         self.max_parked = max_parked
-        self.rows: dict[tuple[str, bytes], bytes | None] = {}
-        self.redriven: dict[bytes, bytes] = {}
+        self.rows = LaneRows(partition)
+        self.window: WaitingWindow | None = None
         self.stream_time_ms = 0
         self.expires_at_ms = 0
         self.noted: list[asyncio.Future[None]] = []
@@ -87,7 +93,7 @@ class Lane:
 
     def encode(self) -> str | None:
         """Return the metadata of a commit, None if it does not fit."""
-        if self.life.deaths and self.progress.watermark >= self.careful_to:
+        if self.life.deaths and self.progress.watermark >= self.careful_to and not self._has_suspects():
             self.life = self.life._replace(deaths=0)
         encoded = self.progress.encode()
         return None if encoded is None else owner_lives.join_metadata(encoded, self.life)
@@ -105,14 +111,10 @@ class Lane:
         self.crowded = len(metadata) > crowded_bytes
         for outgoing in self.outbox:
             step.send(*outgoing)
-        for (table, key), value in self.rows.items():
-            rows = step.rows(table, number)
-            if value is None:
-                rows.delete(key)
-            else:
-                rows.put(key, value)
+        if self.window is not None:
+            self.window.note_started()
+        self.rows.collect(step)
         self.outbox.clear()
-        self.rows.clear()
         self.changed = False
         step.commit_offset(self.topic, number, self.progress.watermark, metadata)
         return True
@@ -121,6 +123,22 @@ class Lane:
         """Hear that a commit is through: from the first one on everybody knows whose lane this is."""
         self.announced = True
         self.careful = self.life.deaths > 0
+        self.rows.committed()
+
+    def start(self, place: Place) -> bool:
+        """Note that an attempt begins; returns False if it had begun, and said so, in an earlier life."""
+        if isinstance(place, int):
+            return self.progress.start(place)
+        assert self.window is not None
+        return self.window.start(place)
+
+    def finish(self, place: Place) -> None:
+        """Note that a request is done for good."""
+        if isinstance(place, int):
+            self.progress.finish(place)
+        else:
+            assert self.window is not None
+            self.window.remove(place)
 
     def may_start(self) -> bool:
         """Return whether a record waits that may start now.
@@ -136,7 +154,11 @@ class Lane:
     def must_hold(self) -> bool:
         """Return whether its fetching must be held: too much waits, and until half of that is gone."""
         limit = self.max_backlog // 2 if self.held else self.max_backlog
-        return len(self.waiting) + self.not_due_count > limit
+        return len(self.waiting) > limit
+
+    def _has_suspects(self) -> bool:
+        """Return whether requests in the table `waiting` may have begun in a life that ended badly."""
+        return self.window is not None and bool(self.window.suspects)
 
 
 class LaneUser(Protocol):

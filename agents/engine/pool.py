@@ -166,7 +166,7 @@ class Pool:
     def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
         self.running.add(attempt)
         self._on_begin(attempt)
-        attempt.lane.running[attempt.offset] = attempt
+        attempt.lane.running[attempt.place] = attempt
         attempt.running = asyncio.create_task(run, context=attempt.context.within)
 
     async def _run(
@@ -197,7 +197,7 @@ class Pool:
                 attempt.traced.end()
             self.running.discard(attempt)
             self._apart.discard(attempt)
-            attempt.lane.running.pop(attempt.offset, None)
+            attempt.lane.running.pop(attempt.place, None)
             self._on_end(attempt)
 
     def _cancelled(self, attempt: Attempt) -> None:
@@ -205,7 +205,7 @@ class Pool:
             # The partition is gone, or the worker stops: the task's next owner runs it again.
             return
         if attempt.cancel_reason is not None:
-            self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task))
+            self._outcomes.cancel(Ready(attempt.lane, attempt.record, attempt.task, attempt.place))
             return
         self._fail(attempt, HandlerError(_CANCELLED_BY_OTHERS))
 

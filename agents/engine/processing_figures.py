@@ -12,7 +12,6 @@ from ebs.context import ReportedProgress
 if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
     from agents.engine.engine import Engine
-    from agents.engine.retry_ladder import RetryLadder
     from app.streaming.progress_monitor import ProgressMonitor
     from app.streaming.transactions import Transactions
 
@@ -24,13 +23,10 @@ _NAMED = 5
 class ProcessingFigures:
     """The figures of the engine: what runs and waits, for how long, and when something was last finished."""
 
-    def __init__(
-        self, transactions: Transactions, progress: ProgressMonitor, engine: Engine, ladder: RetryLadder
-    ) -> None:
+    def __init__(self, transactions: Transactions, progress: ProgressMonitor, engine: Engine) -> None:
         self._transactions = transactions
         self._progress = progress
         self._engine = engine
-        self._ladder = ladder
 
     def __call__(self) -> WorkerFigures:
         """Return the figures now; the tasks that run longest are named."""
@@ -43,7 +39,7 @@ class ProcessingFigures:
             oldest_running_ms=_age_ms(oldest_first[0], now_s) if oldest_first else None,
             last_progress_at_ms=self._engine.last_progress_at_ms,
             draining=self._engine.is_draining,
-            retry_tiers=self._ladder.tiers(),
+            waiting=self._engine.waiting.counts(),
             abandoned=self._engine.abandoned_count,
             held_up=self._engine.report.held_up(),
             standing_still=self._progress.verdict or "",

@@ -12,15 +12,13 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from agents.engine.engine import Engine
-    from agents.engine.retry_ladder import RetryLadder
 
 
 class ProcessingCollector:
-    """Running handlers, those left behind, and retries that wait in this worker."""
+    """Running handlers, those left behind, and tasks that wait in its partitions."""
 
-    def __init__(self, engine: Engine, ladder: RetryLadder) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ladder = ladder
 
     def collect(self) -> Iterable[Metric]:
         """Read everything where it is."""
@@ -45,16 +43,16 @@ class ProcessingCollector:
             "Times that this worker paused a kind because too many of its tasks died",
             0 if breaker is None else breaker.trip_count,
         )
-        tiers = {tier.topic.rpartition("-")[2]: tier for tier in self._ladder.tiers()}
+        waiting = self._engine.waiting.counts()
         yield labelled_gauge(
-            "ebs_retry_waiting",
-            "Retries that wait in this worker's memory until they are due",
-            ["tier"],
-            [((name,), tier.waiting_count) for name, tier in tiers.items()],
+            "ebs_tasks_waiting",
+            "Tasks in this worker's partitions that wait for their time",
+            ["reason"],
+            [((one.reason,), one.waiting_count) for one in waiting],
         )
         yield labelled_gauge(
-            "ebs_retry_next_due_timestamp_seconds",
-            "Time when the next waiting retry is due; absent if none waits",
-            ["tier"],
-            [((name,), tier.next_due_at_ms / 1_000) for name, tier in tiers.items() if tier.next_due_at_ms is not None],
+            "ebs_tasks_waiting_next_due_timestamp_seconds",
+            "Time when the next waiting task is due; absent if none waits",
+            ["reason"],
+            [((one.reason,), one.next_due_at_ms / 1_000) for one in waiting if one.next_due_at_ms is not None],
         )

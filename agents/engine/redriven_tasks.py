@@ -8,7 +8,7 @@ ample: the requests of two redrives lie as far apart as the API's views of `dead
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents.engine.event_fields import task_identity_of
 from app.names import REDRIVEN_TABLE
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 RETENTION_MS = 86_400_000
 _EXPIRE_AT_ONCE = 2_000
 """Rows that go with one commit, so that the end of a bucket does not make one giant transaction."""
-_NOTES = 1_000
-"""Notes in memory of a lane, after which those that the store has by now are dropped."""
 
 
 class RedrivenTasks:
@@ -43,7 +41,7 @@ class RedrivenTasks:
 
     def is_repeated(self, ready: Ready) -> bool:
         """Return whether another record redrove this task in the same generation; the first one of each is noted."""
-        lane, record, task = ready
+        lane, record, task, _ = ready
         if task.attempt > 1:
             return False
         identity = task_identity_of(task)
@@ -51,7 +49,7 @@ class RedrivenTasks:
         first = self._first(lane, identity)
         if first is None:
             key = self._keys.write_key(identity, lane.stream_time_ms)
-            self._note(lane, key, mine)
+            self._lanes.put(lane, REDRIVEN_TABLE, key, mine)
             return False
         if first != mine:
             log.info("%s was redriven twice: only one run counts", task.task_id)
@@ -60,27 +58,17 @@ class RedrivenTasks:
     def expire(self, lane: Lane) -> None:
         """Let go of rows whose time is over, some at a time; called now and then, cheap when there is nothing to do."""
         store = lane.partition.stores.get(REDRIVEN_TABLE)
-        if store is None or lane.stream_time_ms < lane.expires_at_ms or lane.rows:
+        if store is None or lane.stream_time_ms < lane.expires_at_ms or lane.rows.changed(REDRIVEN_TABLE):
             return
         expired = expired_keys(store.keys(), self._keys, lane.stream_time_ms, _EXPIRE_AT_ONCE)
         for key in expired:
-            lane.redriven.pop(key, None)
             self._lanes.put(lane, REDRIVEN_TABLE, key, None)
         if len(expired) < _EXPIRE_AT_ONCE:
             lane.expires_at_ms = self._keys.next_bucket_at_ms(lane.stream_time_ms)
 
     def _first(self, lane: Lane, identity: str) -> bytes | None:
-        store: Any = lane.partition.stores[REDRIVEN_TABLE]
         for key in self._keys.look_up_keys(identity, lane.stream_time_ms):
-            first: bytes | None = lane.redriven.get(key) or store.get(key)
+            first = lane.rows.get(REDRIVEN_TABLE, key)
             if first is not None:
                 return first
         return None
-
-    def _note(self, lane: Lane, key: bytes, offset: bytes) -> None:
-        """Note a first request: in memory too, for the row is in the store only after the next commit."""
-        if len(lane.redriven) >= _NOTES:
-            store = lane.partition.stores[REDRIVEN_TABLE]
-            lane.redriven = {key: value for key, value in lane.redriven.items() if store.get(key) is None}
-        lane.redriven[key] = offset
-        self._lanes.put(lane, REDRIVEN_TABLE, key, offset)

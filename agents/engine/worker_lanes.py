@@ -1,9 +1,9 @@
 """Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
 
-`WorkerLanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `retry_ladder`)
-takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
-one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
-started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
+`WorkerLanes` has all lanes of a worker and the one committer. The engine takes their records in batches, finishes them
+in any order, and sends events through the lane; every `commit_interval_s` at most one step commits, of every lane that
+changed, the outgoing records, table rows, the watermark, and in the commit's metadata what is started or finished above
+it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.streaming.offset_notes import check_kept
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agents.engine.lane import LaneUser
+    from agents.engine.lane import LaneUser, Place
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
     from app.names import Names
@@ -73,7 +73,7 @@ class WorkerLanes:
         self._outgoing_count = 0
         self._is_committing = False
         self.holds = FetchHolds(self._lanes, transactions.ownership)
-        self.ends = DelayedEnds(gather_s, send=self.send, finish=self.finish, on_sent=self._quiet.set)
+        self.ends = DelayedEnds(gather_s, on_sent=self._quiet.set)
         transactions.ownership.observers.append(self)
 
     @property
@@ -94,9 +94,9 @@ class WorkerLanes:
                     self._open(partition, topic)
 
     async def commit_forever(self) -> None:
-        """Commit what changes until cancelled: the committer. The app owns it, neither engine nor ladder does.
+        """Commit what changes until cancelled: the committer. The app owns it, not the engine.
 
-        It must outlive both, so that what they finish while the worker stops is committed.
+        It must outlive the engine, so that what that finishes while the worker stops is committed.
         """
         loop = asyncio.get_running_loop()
         due_at_s = 0.0
@@ -137,7 +137,7 @@ class WorkerLanes:
                 newest_ms = future_stamps.believe(f"{lane.topic}-{lane.partition.number}", newest_ms, now_ms)
             lane.stream_time_ms = max(lane.stream_time_ms, newest_ms)
             self.holds.derive(lane)
-        self._mark(lane)
+        self.mark(lane)
         return lane
 
     def send(self, lane: Lane, outgoing: Outgoing) -> None:
@@ -150,7 +150,7 @@ class WorkerLanes:
         if self._outgoing_count >= _COMMIT_AT_ONCE:
             self._plenty.set()
         if not lane.changed:
-            self._mark(lane)
+            self.mark(lane)
 
     def check_size(self, outgoing: Outgoing) -> None:
         """Raise `RecordTooLarge` if the record's topic does not take it."""
@@ -158,16 +158,16 @@ class WorkerLanes:
 
     def put(self, lane: Lane, table: str, key: bytes, value: bytes | None) -> None:
         """Set a table row with the lane's next commit, or delete it (None)."""
-        lane.rows[table, key] = value
-        self._mark(lane)
+        lane.rows.put(table, key, value)
+        self.mark(lane)
 
-    def finish(self, lane: Lane, offset: int) -> None:
-        """Note that a record is done for good."""
-        lane.progress.finish(offset)
+    def finish(self, lane: Lane, place: Place) -> None:
+        """Note that a request is done for good."""
+        lane.finish(place)
         if lane.held:
             self.holds.derive(lane)
         if not lane.changed:
-            self._mark(lane)
+            self.mark(lane)
         self._quiet.set()
 
     def take_back(self, topic: str, key: bytes) -> None:
@@ -196,7 +196,7 @@ class WorkerLanes:
         noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lane.noted.append(noted)
         self._plenty.set()
-        self._mark(lane)
+        self.mark(lane)
         return noted
 
     async def leave(self, topic: str) -> None:
@@ -246,7 +246,8 @@ class WorkerLanes:
         except OffsetsLost as error:
             self.transactions.fatal(error)
 
-    def _mark(self, lane: Lane) -> None:
+    def mark(self, lane: Lane) -> None:
+        """Note that there is something of a lane to commit."""
         if not lane.changed:
             lane.changed = True
             self._changed.set()

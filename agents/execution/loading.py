@@ -164,7 +164,7 @@ def _callback_handler(sender: CallbackSender, timeout_s: float, limits: RunLimit
 def limits_of(settings: Settings) -> RunLimits:
     """Return what holds for a function without a policy of its own."""
     max_age_ms = round(settings.max_task_age_h * 3_600_000)
-    retry = RetryPolicy(settings.retry_tiers_s, settings.max_attempts, max_age_ms)
+    retry = RetryPolicy(settings.backoff_s, settings.max_attempts, max_age_ms)
     outputs = WorkerOutputRules(
         kinds=handled_kinds(settings),
         max_depth=settings.max_depth,
@@ -249,7 +249,7 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     own = RunLimits(
         policy.time_limit_s or limits.time_limit_s,
         MAX_SPLIT_BYTES if function.role == "split" else result_bytes,
-        RetryPolicy(retry.tiers_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
+        RetryPolicy(retry.steps_s, policy.attempts or retry.max_attempts, age_ms, policy.backoff),
         limits.outputs,
     )
     address = Address(spec, function.role, function.kind)

@@ -19,7 +19,7 @@ NAVIGATION = (
     ("/objects", "Objects"),
     ("/statistics/windows", "Windows"),
     ("/workers", "Workers"),
-    ("/retries", "Retries"),
+    ("/waiting", "Waiting"),
     ("/dead-letters", "Dead letters"),
     ("/control", "Control"),
     ("/submit", "Submit"),

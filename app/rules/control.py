@@ -28,7 +28,7 @@ from app.rules.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from app.events import TaskCreated
 
@@ -144,6 +144,10 @@ class ControlState:
         """Return up to `limit` logouts, oldest first, whose sessions would be over by now."""
         old = sorted((one.until_ms, name) for name, one in self._sessions.items() if one.until_ms < now_ms)
         return [CommandKey(Family.SESSION, name) for _, name in old[:limit]]
+
+    def cancel_keys(self) -> Iterator[CommandKey]:
+        """Iterate over the keys of all cancels in force."""
+        return (command_key for command_key, _ in self._cancels())
 
     def outdated_cancels(self, before_ms: int, limit: int) -> list[CommandKey]:
         """Return up to `limit` cancels, oldest first, that were asked for before an instant."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_METADATA_BYTES = 4_096
-MAX_ENDS_BYTES = 48
-"""Of what each commit says of the changelog of the worker's one table (`app.streaming.told_ends`)."""
+MAX_ENDS_BYTES = 80
+"""Of what each commit says of the changelogs of the worker's two tables (`app.streaming.told_ends`)."""
 
 _FORMAT = "1:"
 _MAX_PACKED_BYTES = (MAX_METADATA_BYTES - len(_FORMAT) - MAX_LIFE_BYTES - MAX_ENDS_BYTES) // 4 * 3

@@ -203,7 +203,7 @@ def _contradiction_in(task: TaskCreated) -> str:
 
 
 def is_of_requests(topic: str, requests_topic: str) -> bool:
-    """Return whether a topic holds requests for tasks: those of `requests_topic`, or those of its retry tiers."""
+    """Return whether a topic holds requests for tasks: `requests_topic`, or one where retries waited earlier."""
     return topic == requests_topic or topic.startswith(f"{requests_topic}-retry-")
 
 

@@ -1,10 +1,9 @@
 """What becomes of a task whose attempt failed: another attempt after a while, or death.
 
-Where a function names its back-off, that many seconds, else a ladder of tiers (1 s, 10 s, 60 s by default; the last one
-repeats), each delay drawn evenly
-from half to one and a half times its tier, so that what failed together does not come back together (AWS Architecture
-Blog: "Exponential Backoff And Jitter"). A task is given up after `max_attempts` attempts, the first one included, or
-once it is older than `max_age_ms`.
+Where a function names its backoff, that many seconds. Else the steps of EBS_BACKOFF_S (1 s, 10 s, 60 s by default; the
+last one repeats), each pause drawn evenly from half to one and a half times its step, so that what failed together does
+not come back together (AWS Architecture Blog: "Exponential Backoff And Jitter"). A task is given up after
+`max_attempts` attempts, the first one included, or once it is older than `max_age_ms`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
 
 class RetryAt(NamedTuple):
-    """Try again: the tier's delay in seconds, which names its topic, and when the next attempt is due (epoch ms)."""
+    """Try again: when the next attempt is due (epoch ms)."""
 
-    tier_s: int
     due_at_ms: int
 
 
@@ -34,7 +32,7 @@ class GiveUp(NamedTuple):
 class RetryPolicy(NamedTuple):
     """When to try again and when to give up."""
 
-    tiers_s: Sequence[int]
+    steps_s: Sequence[float]
     max_attempts: int
     max_age_ms: int
     backoff: Backoff | None = None
@@ -51,18 +49,16 @@ class RetryPolicy(NamedTuple):
         """Decide after a failed `attempt` (from 1); `asked_delay_s` is what the task itself asked for, if it did."""
         if attempt >= self.max_attempts:
             return GiveUp(f"all {self.max_attempts} attempts failed")
-        tier_s = self.tiers_s[min(attempt, len(self.tiers_s)) - 1]
         if asked_delay_s is None:
             asked_delay_s = self._backoff_s(attempt)
         if asked_delay_s is None:
-            delay_ms = round(tier_s * 1_000 * draw(0.5, 1.5))
+            delay_ms = round(self.steps_s[min(attempt, len(self.steps_s)) - 1] * 1_000 * draw(0.5, 1.5))
         else:
             delay_ms = round(max(0.0, asked_delay_s) * 1_000)
-            tier_s = self._tier_for(asked_delay_s)
         due_at_ms = now_ms + delay_ms
         if due_at_ms - created_at_ms > self.max_age_ms:
             return GiveUp(f"the next attempt would start {self.max_age_ms // 3_600_000} h after the task was created")
-        return RetryAt(tier_s, due_at_ms)
+        return RetryAt(due_at_ms)
 
     def _backoff_s(self, attempt: int) -> float | None:
         """Return what the function's own back-off says, None if there is none, or a user's function says nonsense."""
@@ -76,8 +72,3 @@ class RetryPolicy(NamedTuple):
         if backoff is None or isinstance(backoff, int | float):
             return backoff
         return backoff[min(attempt, len(backoff)) - 1]
-
-    def _tier_for(self, delay_s: float) -> int:
-        """Return the longest tier that is not longer than a delay: what waits alike waits together."""
-        fitting = [tier_s for tier_s in self.tiers_s if tier_s <= delay_s]
-        return fitting[-1] if fitting else self.tiers_s[0]

@@ -47,7 +47,7 @@ class WorkedTasks:
         _raise_to(self._requested, task, task.attempt)
 
     def is_worked(self, task: TaskCreated, *, waits: bool) -> bool:
-        """Return whether a request needs no work any more; `waits`: it lies on a retry tier."""
+        """Return whether a request needs no work any more; `waits`: it lies on a retry topic of an earlier version."""
         key = _key_of(task)
         done = max(self._ended.get(key, 0), self._requested.get(key, 0) if waits else 0)
         return done >= task.attempt

@@ -38,10 +38,13 @@ class RunningTask(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
-class RetryTier(msgspec.Struct, frozen=True, gc=False):
-    """How many retries of a tier wait in a worker's memory, and when the first of them is due."""
+class WaitingCount(msgspec.Struct, frozen=True, gc=False):
+    """How many tasks wait in the partitions of a worker for a reason, and when the first of them is due.
 
-    topic: str
+    `reason`: "retry" (an attempt has failed) or "delay" (the object asks for it).
+    """
+
+    reason: Name
     waiting_count: Figure
     next_due_at_ms: Instant | None = None
 
@@ -104,7 +107,7 @@ class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
     last_progress_at_ms: int | None = None
     draining: bool = False
     running: list[RunningTask] = []
-    retry_tiers: list[RetryTier] = []
+    waiting: list[WaitingCount] = []
     abandoned: int = 0
     held_up: list[HeldUp] = []
     standing_still: str = ""
@@ -144,7 +147,7 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     running: Annotated[
         list[RunningTask], Meta(max_length=1_000, description="The 20 tasks that have been running longest")
     ] = []
-    retry_tiers: Annotated[list[RetryTier], Meta(max_length=1_000, description="Only of processing workers")] = []
+    waiting: Annotated[list[WaitingCount], Meta(max_length=1_000, description="Only of processing workers")] = []
     abandoned: Annotated[
         Figure, Meta(description="Handlers that did not stop when asked to; each still occupies a slot of the pool")
     ] = 0
@@ -165,16 +168,17 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     ] = ""
 
 
-def tiers_of(told: Iterable[RetryTier]) -> list[RetryTier]:
-    """Return each retry tier once, from what all workers say of their parts of it."""
-    tiers: dict[str, RetryTier] = {}
+def waiting_of(told: Iterable[WaitingCount]) -> list[WaitingCount]:
+    """Return each reason once, from what is said of parts: of workers, or of partitions."""
+    by_reason: dict[str, WaitingCount] = {}
     for one in told:
-        known = tiers.get(one.topic)
+        known = by_reason.get(one.reason)
         if known is not None:
             dues = [due for due in (known.next_due_at_ms, one.next_due_at_ms) if due is not None]
-            one = RetryTier(one.topic, known.waiting_count + one.waiting_count, min(dues, default=None))  # noqa: PLW2901
-        tiers[one.topic] = one
-    return list(tiers.values())
+            total = known.waiting_count + one.waiting_count
+            one = WaitingCount(one.reason, total, min(dues, default=None))  # noqa: PLW2901
+        by_reason[one.reason] = one
+    return list(by_reason.values())
 
 
 _encode = msgspec.json.Encoder().encode

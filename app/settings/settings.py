@@ -58,16 +58,16 @@ def _parse_namespace(value: object) -> object:
     return namespace
 
 
-def _parse_tiers(value: object) -> object:
+def _parse_backoff(value: object) -> object:
     if not isinstance(value, str):
         return value
-    texts = [text.strip() for text in value.split(",")]
-    if not all(text.isdecimal() and 0 < int(text) <= 86_400 for text in texts):
-        raise ValueError("must be whole seconds from 1 to 86400, separated by commas, such as 1,10,60")
-    tiers = tuple(int(text) for text in texts)
-    if list(tiers) != sorted(set(tiers)):
-        raise ValueError("must be ascending, such as 1,10,60")
-    return tiers
+    try:
+        steps = tuple(float(text) for text in value.split(","))
+    except ValueError:
+        steps = ()
+    if not steps or not all(0 <= step_s <= 86_400 for step_s in steps):
+        raise ValueError("must be seconds from 0 to 86400, separated by commas, such as 1,10,60")
+    return steps
 
 
 def _check_topics(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,8 +174,8 @@ class Settings(WebhookSettings):
         0, ge=0, le=256, description="Processes of one worker for @cpu_bound handlers; 0: one for each CPU"
     )
     max_result_bytes: int = Field(65_536, ge=0, le=MAX_RESULT_BYTES, description="Largest result of a handler, as JSON")
-    retry_tiers_s: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_parse_tiers)] = Field(
-        (1, 10, 60), description="Seconds that the retry tiers wait, ascending; each is a topic"
+    backoff_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_backoff)] = Field(
+        (1, 10, 60), description="Seconds from a failed attempt to the next one, plus or minus half; the last repeats"
     )
     max_attempts: int = Field(5, ge=1, le=16, description="Maximum number of attempts; then the task is dead")
     max_task_age_h: float = Field(24.0, gt=0, le=24 * 365, description="Age after which a failed task is not retried")

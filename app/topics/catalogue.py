@@ -9,7 +9,7 @@ from app.names import DISTRIBUTION, EXPIRY_TABLE, PROCESSING, REDRIVEN_TABLE, SE
 from app.rules.distribution import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from app.settings.settings import Settings
 
@@ -44,7 +44,7 @@ def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
     names = settings.names
     return {
         DISTRIBUTION: (names.objects,),
-        PROCESSING: (names.task_requests, *(names.retry_topic(delay_s) for delay_s in settings.retry_tiers_s)),
+        PROCESSING: (names.task_requests,),
         STATISTICS: (names.objects, names.task_events),
     }[role]
 
@@ -60,8 +60,8 @@ def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
     return (*own, *settings.output_topics) if role == PROCESSING else own
 
 
-def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
-    """Return every topic of the system, in the order in which it is made."""
+def catalogue(settings: Settings, former: Sequence[str] = ()) -> tuple[TopicSpec, ...]:
+    """Return every topic of the system, in the order in which it is made; `former`: those of an earlier version."""
     names = settings.names
     durable = {
         "min.insync.replicas": str(settings.min_insync_replicas),
@@ -91,12 +91,13 @@ def catalogue(settings: Settings) -> tuple[TopicSpec, ...]:
         spec(names.task_requests, streams),
         spec(names.task_events, streams),
         spec(names.object_events, streams),
-        *(spec(names.retry_topic(delay_s), streams) for delay_s in settings.retry_tiers_s),
+        *(spec(name, streams) for name in former),
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),
         spec(names.workers, heartbeats, is_single=True),
         spec(names.seen_changelog, compacted),
         spec(names.redriven_changelog, compacted),
+        spec(names.waiting_changelog, compacted),
         spec(names.ledger_changelog, compacted),
         spec(names.results_changelog, compacted),
         spec(names.windows_changelog, compacted),

@@ -69,8 +69,12 @@ ROWS: dict[str, list[Panel]] = {
     "Work that waits": [
         Panel("Lag", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_consumer_lag)"}),
         Panel("Taken, not committed", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_commit_gap)"}),
-        Panel("Retries that wait", {"{{tier}}": "sum by (tier) (ebs_retry_waiting)"}),
-        Panel("Next retry in", {"{{tier}}": "min by (tier) (ebs_retry_next_due_timestamp_seconds) - time()"}, "s"),
+        Panel("Tasks that wait", {"{{reason}}": "sum by (reason) (ebs_tasks_waiting)"}),
+        Panel(
+            "Next one due in",
+            {"{{reason}}": "min by (reason) (ebs_tasks_waiting_next_due_timestamp_seconds) - time()"},
+            "s",
+        ),
     ],
     "Workers": [
         Panel(

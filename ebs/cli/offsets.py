@@ -63,16 +63,15 @@ def reset(
 
     from app.kafka.cluster import cluster_of
     from app.topics.catalogue import input_topics
-    from app.topics.retry_tiers import other_retry_topics
+    from app.topics.former_retry_topics import former_retry_topics
     from ebs.doctor.offset_reset import reset_offsets
 
     settings = settings_of(broker=broker)
     cluster, names = cluster_of(settings), settings.names
     topics = input_topics(role, settings)
     if role is Role.PROCESSING:
-        # Its workers read former tiers too, so these may be what they miss the offsets of.
-        former = other_retry_topics(cluster, names, settings.retry_tiers_s, settings.partitions)
-        topics = (*topics, *asyncio.run(former))
+        # Its workers read these too, so they may be what they miss the offsets of.
+        topics = (*topics, *asyncio.run(former_retry_topics(cluster, names, settings.partitions)))
     if topic is not None and topic not in topics:
         raise typer.BadParameter(f"{role} reads {', '.join(topics)}", param_hint="--topic")
     if to == WORKED and role is not Role.PROCESSING:

@@ -59,16 +59,15 @@ async def _ensure(
 ) -> tuple[TopicReport, ...]:
     from app.kafka.waiting import wait_for_broker
     from app.topics.catalogue import catalogue
+    from app.topics.former_retry_topics import retry_topics_on
     from app.topics.making import ensure_topics
-    from app.topics.retry_tiers import tiers_on_broker
 
+    former: Sequence[str] = ()
     if adopt:
         await wait_for_broker(cluster, timeout_s=timeout_s, say=say)
-        # Tasks may wait in tiers that EBS_RETRY_TIERS_S named before.
-        former = await tiers_on_broker(cluster, settings.names, settings.partitions)
-        tiers_s = (*settings.retry_tiers_s, *sorted(former - set(settings.retry_tiers_s)))
-        settings = settings.model_copy(update={"retry_tiers_s": tiers_s})
-    specs = catalogue(settings)
+        counts = await retry_topics_on(cluster, settings.names)
+        former = [name for name, count in counts.items() if count == settings.partitions]
+    specs = catalogue(settings, former)
     return await ensure_topics(cluster, specs, timeout_s=timeout_s, say=say, adopt=adopt)
 
 

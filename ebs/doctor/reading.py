@@ -51,10 +51,9 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
     ):
         known = settings.names
         names = [spec.name for spec in catalogue(settings)]
-        # Former ones too: tasks may wait there since EBS_RETRY_TIERS_S was changed.
+        # Tasks may wait on the retry topics of an earlier version.
         listed = await admin.list_topics()
-        tiers = sorted(name for name in listed if known.retry_tier_s(name) is not None)
-        names += [name for name in tiers if name not in names]
+        names += sorted(name for name in listed if known.is_former_retry_topic(name))
         described = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in described["brokers"]]
         topics = await _read_topics(admin, names, node_ids)
@@ -80,8 +79,8 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
 
 
 def _inputs_of(role: str, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
-    former = [name for name in topics if settings.names.retry_tier_s(name) is not None] if role == PROCESSING else ()
-    return list(dict.fromkeys((*input_topics(role, settings), *former)))
+    former = [name for name in topics if settings.names.is_former_retry_topic(name)] if role == PROCESSING else []
+    return [*input_topics(role, settings), *former]
 
 
 async def _read_topics(

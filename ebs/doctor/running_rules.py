@@ -91,31 +91,29 @@ def _lag_of(group: GroupFacts, role: str) -> Finding:
     return Finding(Severity.OK, group.group_id, said)
 
 
-def check_former_tiers(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
-    """Yield retry tiers that EBS_RETRY_TIERS_S no longer names: tasks may wait there."""
+def check_former_retry_topics(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
+    """Yield the retry topics of an earlier version: tasks may wait there."""
     lags = [group.lag for group in facts.groups if role_of(group.group_id) == PROCESSING]
     behind = lags[0] if lags else {}
     for name, topic in facts.topics.items():
-        tier_s = settings.names.retry_tier_s(name)
-        if tier_s is None or tier_s in settings.retry_tiers_s:
+        if not settings.names.is_former_retry_topic(name):
             continue
         if not topic.is_ours:
-            said = "EBS_RETRY_TIERS_S does not name this retry tier, and it is not known to be a topic of this system"
+            said = "retries waited here in an earlier version, and it is not known to be a topic of this system"
             fix = "ebs topics --adopt, if tasks of this system wait in it"
             yield Finding(Severity.INFO, name, said, "no worker reads it", fix)
             continue
         count = behind.get(name, 0)
-        said = f"EBS_RETRY_TIERS_S does not name this retry tier, {count} records wait in it"
+        said = f"retries waited here in an earlier version, {count} records are left"
         if count and topic.partition_count != settings.partitions:
             said += f", and it has {topic.partition_count} partitions where the others have {settings.partitions}"
-            fix = "set EBS_PARTITIONS and EBS_RETRY_TIERS_S as they were until it is empty"
+            fix = "set EBS_PARTITIONS as it was until it is empty"
             yield Finding(Severity.ERROR, name, said, "no worker reads it: these tasks never continue", fix)
         elif count:
-            fix = "restart the processing workers that are older than the change; delete the topic when it is empty"
-            yield Finding(Severity.WARNING, name, said, "only workers that started after the change read it", fix)
+            fix = "start a processing worker of this version; delete the topic when it is empty"
+            yield Finding(Severity.WARNING, name, said, "these tasks wait until a worker takes them over", fix)
         else:
-            fix = "to delete it, stop the processing workers first; keep it if you will use the tier again"
-            yield Finding(Severity.INFO, name, said, "", fix)
+            yield Finding(Severity.INFO, name, said, "", "stop the processing workers and delete the topic")
 
 
 def check_workers(facts: SystemFacts) -> Iterator[Finding]:

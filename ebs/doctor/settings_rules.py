@@ -104,24 +104,24 @@ def _timeouts(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
 
 
 def _retries(settings: Settings) -> Iterator[Finding]:
-    tiers_s = settings.retry_tiers_s
-    waits_s = [tiers_s[min(attempt, len(tiers_s) - 1)] for attempt in range(settings.max_attempts - 1)]
+    steps_s = settings.backoff_s
+    waits_s = [steps_s[min(attempt, len(steps_s) - 1)] for attempt in range(settings.max_attempts - 1)]
     age_s = settings.max_task_age_h * _HOUR_S
     if sum(waits_s) > age_s:
         yield Finding(
             Severity.WARNING,
             "EBS_MAX_ATTEMPTS",
-            f"{settings.max_attempts} attempts wait for up to {sum(waits_s)} s, a task may be {age_s:g} s old",
+            f"{settings.max_attempts} attempts wait for up to {sum(waits_s):g} s, a task may be {age_s:g} s old",
             "the last attempts never start",
-            "raise EBS_MAX_TASK_AGE_H, or lower EBS_MAX_ATTEMPTS or EBS_RETRY_TIERS_S",
+            "raise EBS_MAX_TASK_AGE_H, or lower EBS_MAX_ATTEMPTS or EBS_BACKOFF_S",
         )
-    if max(*tiers_s, age_s) + settings.task_time_limit_s > settings.retention_days * _DAY_S:
+    if settings.task_time_limit_s > settings.retention_days * _DAY_S:
         yield Finding(
             Severity.ERROR,
             "EBS_RETENTION_DAYS",
-            f"tasks may wait for longer than their requests are kept ({settings.retention_days} days)",
+            f"tasks may run for longer than their requests are kept ({settings.retention_days} days)",
             "tasks are deleted before they run",
-            "raise EBS_RETENTION_DAYS, or lower EBS_MAX_TASK_AGE_H, EBS_RETRY_TIERS_S or EBS_TASK_TIME_LIMIT_S",
+            "raise EBS_RETENTION_DAYS, or lower EBS_TASK_TIME_LIMIT_S",
         )
     if settings.retention_days * 24 < settings.window_retention_h:
         yield Finding(

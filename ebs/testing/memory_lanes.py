@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from agents.dead_letters import dead_letter
 from app.events import encode
 from app.kafka.types import ConsumerRecord
+from app.rules.outgoing import Outgoing
 from app.streaming.topic_limits import TopicLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from app.events import TaskCreated
     from app.names import Names
-    from app.rules.outgoing import Outgoing
 
 
 class _Lane:
@@ -28,17 +28,17 @@ class _Lane:
         self.number = 0
         self.running: dict[int, Any] = {}
 
-    def start(self, _offset: int) -> bool:
+    def start(self, _place: int) -> bool:
         return True
 
 
 class MemoryLanes:
-    """Keeps what attempts write until `take`; `retry_topics` are those where requests wait for their next attempt."""
+    """Keeps what attempts write until `take`, and which tasks wait for their next attempt until `take_waiting`."""
 
-    def __init__(self, names: Names, tiers_s: Sequence[int]) -> None:
+    def __init__(self, names: Names) -> None:
         self.names = names
-        self.retry_topics = {names.retry_topic(tier_s) for tier_s in tiers_s}
         self.ends = self
+        self._waiting: list[TaskCreated] = []
         self.lane: Any = _Lane()
         self._limits = TopicLimits()
         self._written: list[Outgoing] = []
@@ -48,16 +48,31 @@ class MemoryLanes:
         written, self._written = self._written, []
         return written
 
+    def take_waiting(self) -> list[TaskCreated]:
+        """Return the tasks that wait since the last call."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
     def send(self, _lane: Any, outgoing: Outgoing) -> None:
         """Write a record."""
         self._written.append(outgoing)
 
-    def finish(self, _lane: Any, _offset: int) -> None:
+    def finish(self, _lane: Any, _place: int) -> None:
         """Note that a task is done."""
 
-    def add(self, _lane: Any, _offset: int, outgoing: Sequence[Outgoing]) -> None:
+    def add(self, _lane: Any, write: Callable[[], None]) -> None:
         """Write the end of an attempt that failed."""
-        self._written.extend(outgoing)
+        write()
+
+    def row_of(self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int) -> tuple[bytes, TaskCreated]:
+        """Return what to keep of a task's next attempt. Raises `RecordTooLarge` if it cannot be kept."""
+        key = record.key or b""
+        self.check_size(Outgoing(self.names.waiting_changelog, 0, key, record.value or b""))
+        return key, task
+
+    def put(self, _lane: Any, _key: bytes, task: TaskCreated) -> None:
+        """Let a task wait for its next attempt."""
+        self._waiting.append(task)
 
     def check_size(self, outgoing: Outgoing) -> None:
         """Raise `RecordTooLarge` if the record's topic does not take it."""

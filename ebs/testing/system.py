@@ -70,11 +70,12 @@ class MemorySystem:
         self._refused = refused
         self._handlers = _in_this_process(handlers_of(project, "", _limits_of(settings, project)))
         self._clock = _Clock()
-        self._lanes: Any = MemoryLanes(settings.names, settings.retry_tiers_s)
+        self._lanes: Any = MemoryLanes(settings.names)
         self._outcomes = RecordingOutcomes(
             self._lanes,
             worker=_WORKER,
             clock_ms=self._clock.now_ms,
+            waiting=self._lanes,
             splits=SplitOutputs(
                 settings.names, partition_count=1, max_task_count=settings.max_tasks_per_object, spread=True
             ),
@@ -149,7 +150,8 @@ class MemorySystem:
         return event, made
 
     async def _work(self, task: TaskCreated, number: int) -> None:
-        self._pool.start(Ready(self._lanes.lane, record_of(task, number, self._settings.names.task_requests), task))
+        record = record_of(task, number, self._settings.names.task_requests)
+        self._pool.start(Ready(self._lanes.lane, record, task, number))
         for attempt in list(self._pool.running):
             assert attempt.running is not None
             await asyncio.wait([attempt.running])
@@ -160,10 +162,12 @@ class MemorySystem:
         for one in self._lanes.take():
             if one.topic == names.task_events:
                 self._ledger.apply(one.value)
-            elif one.topic == names.task_requests or one.topic in self._lanes.retry_topics:
+            elif one.topic == names.task_requests:
                 self._push(decode_task_request(one.value or b""))
             elif one.topic != names.dead_letters:
                 self._produced.take(one, is_object=one.topic == names.objects)
+        for task in self._lanes.take_waiting():
+            self._push(task)
         for made in self._ledger.new_tasks(self._clock.now_ms()):
             self._follow(made)
 

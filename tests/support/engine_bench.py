@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from aiokafka import TopicPartition
+from fake_steps import FakeStore
 from fakes import FakeStream, FakeWorker
 from histories import task_event
 from loaded_handlers import in_hand, limits
 from plain_names import TASK_EVENTS, TASK_REQUESTS
 
 from agents.engine.engine import Engine
+from agents.engine.waiting_window import MAX_KEYS
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.executor import Executor
 from agents.execution.loading import Handlers
-from app.events import TaskCreated, TaskFinished, decode_task_event, encode
-from app.names import BARE
+from app.events import TaskCreated, TaskFinished, decode_task_event, decode_task_request, encode
+from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
 from app.rules.owner_lives import split_metadata
+from app.rules.waiting_rows import TIMED, decode_key, decode_row
 from ebs.marks import is_inline
 
 if TYPE_CHECKING:
     from app.events import TaskEvent
     from app.rules.breaker import DeadShares
+    from app.rules.waiting_rows import WaitingKey
     from app.topics.output_topics import OutputTopic
 
 NOW_MS = 1_795_489_276_303
@@ -94,8 +98,11 @@ class Bench:
         handlers: Handlers | None = None,
         dead_shares: DeadShares | None = None,
         output_topics: dict[str, OutputTopic] | None = None,
+        max_waiting_keys: int = MAX_KEYS,
     ) -> None:
+        self.now_ms = NOW_MS
         self.worker = FakeWorker(TASK_REQUESTS)
+        self.worker.ownership.new_stores = lambda: {REDRIVEN_TABLE: FakeStore(), WAITING_TABLE: FakeStore()}
         if owned is not None:
             self.worker.ownership.give(owned)
         self.stream = FakeStream()
@@ -121,9 +128,10 @@ class Bench:
             concurrency=concurrency,
             one_at_a_time_by_object=by_object,
             worker="processing-1",
-            clock_ms=lambda: NOW_MS,
+            clock_ms=lambda: self.now_ms,
             dead_shares=dead_shares,
             output_topics=output_topics,
+            max_waiting_keys=max_waiting_keys,
         )
         self.running: asyncio.Task[None] | None = None
 
@@ -160,6 +168,16 @@ class Bench:
     def types(self, *object_ids: str) -> list[type]:
         """Return the types of the committed events."""
         return [type(event) for event in self.events(*object_ids)]
+
+    def waiting(self) -> list[tuple[WaitingKey, TaskCreated]]:
+        """Return what waits in the table, as far as it is committed: keys and requests, in order."""
+        return [
+            (decode_key(key), decode_task_request(decode_row(store.rows[key]).value))
+            for partition in self.worker.ownership.partitions.values()
+            for store in [cast("Any", partition.stores[WAITING_TABLE])]
+            for key in sorted(store.rows)
+            if key[:1] == TIMED
+        ]
 
     def finished(self) -> set[str]:
         """Return the objects whose task is finished for all to see."""

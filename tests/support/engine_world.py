@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from agents.engine.retry_ladder import RetryLadder
 from aiokafka import TopicPartition
 from fake_steps import FakeStore
 from fakes import FakeStream, FakeWorker
@@ -21,7 +22,6 @@ from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
 from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
-from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import Handlers
 from app.events import (

@@ -24,7 +24,7 @@ from app.streaming.partition import Partition, PartitionObserver
 from app.streaming.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from aiokafka.producer.message_accumulator import BatchBuilder
     from aiokafka.structs import OffsetAndMetadata
@@ -222,6 +222,7 @@ class FakeOwnership:
         self.observers: list[PartitionObserver] = []
         self.held: frozenset[TopicPartition] = frozenset()
         self.calls: list[str] = []
+        self.new_stores: Callable[[], dict[str, Any]] = dict
 
     def give(
         self,
@@ -240,7 +241,7 @@ class FakeOwnership:
         partition.metadata = dict.fromkeys(self.input_topics, metadata)
         partition.ends = dict.fromkeys(self.input_topics, end)
         partition.kept_to = dict.fromkeys(self.input_topics, sys.maxsize if kept_to is None else kept_to)
-        partition.stores = dict(stores or {})
+        partition.stores = {**self.new_stores(), **(stores or {})}
         partition.members = members
         partition.active = True
         for observer in self.observers:

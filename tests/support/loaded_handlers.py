@@ -21,10 +21,10 @@ def limits(
     attempts: int = 1,
     time_limit_s: float = LONG_S,
     max_result_bytes: int = 65_536,
-    tiers_s: tuple[int, ...] = (1, 10, 60),
+    steps_s: tuple[int, ...] = (1, 10, 60),
 ) -> RunLimits:
     """Return limits that hardly limit."""
-    return RunLimits(time_limit_s, max_result_bytes, RetryPolicy(tiers_s, attempts, 86_400_000))
+    return RunLimits(time_limit_s, max_result_bytes, RetryPolicy(steps_s, attempts, 86_400_000))
 
 
 def in_hand(

@@ -146,9 +146,6 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
     known = _CHANNELS.get(names.bare(spec.name))
     if known is not None:
         return known
-    if names.retry_tier_s(spec.name) is not None:
-        summary = f"Tasks that wait {spec.name.rpartition('-')[2]} for their next attempt"
-        return _Channel(summary, "task id", _names((TaskCreated,)), ("processing",), ("processing",))
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role = role_of(app_id)
     return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), (role,))

@@ -1,4 +1,4 @@
-"""The retry tiers: how many wait on each, and when the next one is due, as the workers know it."""
+"""What waits: how many tasks, why, and when the next one is due, as the workers know it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 import msgspec
 
 from api.dashboard.site import Asked, Page
-from app.rules.worker_heartbeats import RetryTier, tiers_of
+from app.rules.worker_heartbeats import WaitingCount, waiting_of
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
     answer = await asked.inside.get("/api/workers", role="processing")
-    told = [tier for worker in answer["workers"] for tier in worker["retry_tiers"]]
-    tiers: list[dict[str, Any]] = msgspec.to_builtins(tiers_of(msgspec.convert(told, list[RetryTier])))
+    told = [one for worker in answer["workers"] for one in worker["waiting"]]
+    waiting: list[dict[str, Any]] = msgspec.to_builtins(waiting_of(msgspec.convert(told, list[WaitingCount])))
     statistics = asked.health["statistics"]
     data = {
-        "tiers": tiers,
+        "waiting": waiting,
         "tasks_waiting_retry": statistics.get("tasks_waiting_retry"),
         "tasks_retried": statistics.get("tasks_retried"),
         "tasks_failed": statistics.get("tasks_failed"),
         "workers_count": len(answer["workers"]),
         "view": answer["view"],
     }
-    return {"data": data, **data, "most": max((tier["waiting_count"] for tier in tiers), default=0)}
+    return {"data": data, **data, "most": max((one["waiting_count"] for one in waiting), default=0)}
 
 
-PAGE = Page("/retries", "retries.html", "Retries", _load)
+PAGE = Page("/waiting", "waiting.html", "Waiting", _load)

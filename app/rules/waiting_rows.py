@@ -1,0 +1,69 @@
+"""Rows of the table `waiting`: the requests of tasks whose time has not come.
+
+Key: b"t", when the task is due (epoch ms, 8 bytes), the offset of its request (8), the attempt (4), all big-endian. So
+the first key is due next, and one attempt has one row, however often its request is read. While an attempt runs for
+longer than a commit takes, a second row says so: b"s" and the key of the first one.
+Value: the request as a record, msgpack.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import msgspec
+
+TIMED = b"t"
+STARTED = b"s"
+REASONS = ("retry", "delay")
+LAST_KEY = b"u"
+"""No row that waits for its time has a greater key."""
+_MAX_DUE_MS = (1 << 63) - 1
+_KEY = struct.Struct(">cQQI")
+
+
+class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A request that waits: the record that asks for the attempt, without its place."""
+
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class WaitingKey(NamedTuple):
+    """When an attempt is due (epoch ms), and which one it is: the offset of the task's request, and its number."""
+
+    due_at_ms: int
+    offset: int
+    attempt: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(WaitingRow)
+encode_row = _encoder.encode
+
+
+def decode_row(value: bytes) -> WaitingRow:
+    """Return a row. Raises `msgspec.DecodeError`."""
+    return _decoder.decode(value)
+
+
+def encode_key(due_at_ms: int, offset: int, attempt: int) -> bytes:
+    """Return the key of a row."""
+    return _KEY.pack(TIMED, min(max(0, due_at_ms), _MAX_DUE_MS), offset, attempt)
+
+
+def decode_key(key: bytes) -> WaitingKey:
+    """Return what a key says. Raises `struct.error` for bytes of another length."""
+    return WaitingKey(*_KEY.unpack(key)[1:])
+
+
+def reason_of(key: bytes) -> str:
+    """Return why a row waits: "delay" before a first attempt, else "retry"."""
+    return "delay" if decode_key(key).attempt == 1 else "retry"
+
+
+def start_key(key: bytes) -> bytes:
+    """Return the key of the row that says that the attempt of `key` has started."""
+    return STARTED + key
