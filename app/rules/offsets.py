@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_METADATA_BYTES = 4_096
-MAX_ENDS_BYTES = 80
+MAX_ENDS_BYTES = 60
 """Of what each commit says of the changelogs of the worker's two tables (`app.streaming.told_ends`)."""
 
 _FORMAT = "1:"

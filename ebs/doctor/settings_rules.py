@@ -115,12 +115,12 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             "the last attempts never start",
             "raise EBS_MAX_TASK_AGE_H, or lower EBS_MAX_ATTEMPTS or EBS_BACKOFF_S",
         )
-    if settings.task_time_limit_s > settings.retention_days * _DAY_S:
+    if settings.task_time_limit_s >= settings.retention_days * _DAY_S:
         yield Finding(
             Severity.ERROR,
             "EBS_RETENTION_DAYS",
-            f"tasks may run for longer than their requests are kept ({settings.retention_days} days)",
-            "tasks are deleted before they run",
+            f"tasks may run for as long as their requests are kept ({settings.retention_days} days)",
+            "after a crash such a task cannot run again",
             "raise EBS_RETENTION_DAYS, or lower EBS_TASK_TIME_LIMIT_S",
         )
     if settings.retention_days * 24 < settings.window_retention_h:

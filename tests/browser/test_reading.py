@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-PATHS = ("/", "/objects", "/statistics/windows", "/workers", "/retries", "/dead-letters", "/control", "/submit")
+PATHS = ("/", "/objects", "/statistics/windows", "/workers", "/waiting", "/dead-letters", "/control", "/submit")
 PHONE = {"viewport": {"width": 375, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 DESK = {"viewport": {"width": 1280, "height": 800}}
 

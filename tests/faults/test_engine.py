@@ -21,8 +21,8 @@ PARTITIONS = 4
 
 async def start(fleet: Fleet, **processing: str) -> None:
     """Start a worker of each role, with the handler that does what the object's name says."""
-    fleet.start("distribution", EBS_RETRY_TIERS_S="1", **PATIENT)
-    fleet.start("statistics", EBS_RETRY_TIERS_S="1", **PATIENT)
+    fleet.start("distribution", EBS_BACKOFF_S="1", **PATIENT)
+    fleet.start("statistics", EBS_BACKOFF_S="1", **PATIENT)
     fleet.start("processing", **(PATIENT | PLANNED | processing))
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
 

@@ -33,8 +33,8 @@ async def rule(broker: EmbeddedKafka, key: bytes, value: bytes | None) -> None:
 
 async def start_pair(fleet: Fleet, **env: str) -> tuple[Worker, Worker]:
     """Start two workers that share the partitions, and one of each other role."""
-    fleet.start("distribution", EBS_RETRY_TIERS_S="1", **PATIENT)
-    fleet.start("statistics", EBS_RETRY_TIERS_S="1", **PATIENT)
+    fleet.start("distribution", EBS_BACKOFF_S="1", **PATIENT)
+    fleet.start("statistics", EBS_BACKOFF_S="1", **PATIENT)
     options = PATIENT | PLANNED | env | {"EBS_CONCURRENCY": "8", "FAULT_HANDLER_RUNS": str(fleet.directory / "runs")}
     first, second = (
         fleet.start("processing", name, EBS_WORKER_ID=name, **options) for name in ("processing-1", "processing-2")

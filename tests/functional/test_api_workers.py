@@ -10,8 +10,8 @@ from app.errors import BrokerUnavailable
 from app.rules.worker_heartbeats import (
     GONE_AFTER_MS,
     HeldUp,
-    RetryTier,
     RunningTask,
+    WaitingCount,
     WorkerFigures,
     WorkerIdentity,
     heartbeat_of,
@@ -41,7 +41,7 @@ def test_worker_is_described_by_its_last_word(api):
     """Everything that it said last, running tasks with their progress among it."""
     beat(api, "p-1", age_ms=2_000)
     running = [RunningTask("a-0", 900, 0.4, "half"), RunningTask("b-0", 20)]
-    tiers = [RetryTier("task-requests-retry-1s", 2, NOW_MS)]
+    waiting = [WaitingCount("retry", 2, NOW_MS)]
     beat(
         api,
         "p-1",
@@ -52,7 +52,7 @@ def test_worker_is_described_by_its_last_word(api):
             NOW_MS - 5,
             draining=True,
             running=running,
-            retry_tiers=tiers,
+            waiting=waiting,
             abandoned=1,
             held_up=[HeldUp("mail", "rate", 10_000, [3])],
             standing_still="tasks of kind mail wait although nothing holds them back",
@@ -73,7 +73,7 @@ def test_worker_is_described_by_its_last_word(api):
         "version": "0.1.0",
         "host": "host",
         "pid": 42,
-        "retry_tiers": [{"topic": "task-requests-retry-1s", "waiting_count": 2, "next_due_at_ms": NOW_MS}],
+        "waiting": [{"reason": "retry", "waiting_count": 2, "next_due_at_ms": NOW_MS}],
         "running": [
             {"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"},
             {"task_id": "b-0", "for_ms": 20, "progress": None, "message": ""},

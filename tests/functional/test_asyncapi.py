@@ -50,9 +50,9 @@ def test_document_is_the_same_under_the_prefix(api, document):
 
 
 def test_every_topic_of_the_catalogue_is_a_channel(make_api):
-    """With its partitions, clean-up and limits as the settings make them, retry tiers among them."""
-    settings = Settings(partitions=5, replication_factor=3, retry_tiers_s=(2, 20), retention_days=2)
-    api = make_api(partitions=5, replication_factor=3, retry_tiers_s=(2, 20), retention_days=2)
+    """With its partitions, clean-up and limits as the settings make them."""
+    settings = Settings(partitions=5, replication_factor=3, retention_days=2)
+    api = make_api(partitions=5, replication_factor=3, retention_days=2)
     channels = api.get("/asyncapi.json").json()["channels"]
     assert [spec.name for spec in catalogue(settings)] == list(channels)
     for spec in catalogue(settings):

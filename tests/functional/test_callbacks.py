@@ -298,7 +298,7 @@ def test_worker_has_the_sender_with_a_policy_of_its_own() -> None:
     retry = loaded.limits.retry
     assert (8, settings.webhook_timeout_s + 10) == (retry.max_attempts, loaded.limits.time_limit_s)
     decided = retry.decide(attempt=7, created_at_ms=0, now_ms=0, asked_delay_s=None, draw=lambda low, _high: low)
-    assert RetryAt(settings.retry_tiers_s[-1], CALLBACK_BACKOFF_S[-1] * 1_000) == decided
+    assert RetryAt(CALLBACK_BACKOFF_S[-1] * 1_000) == decided
 
 
 def test_worker_without_a_secret_does_not_start() -> None:

@@ -32,7 +32,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.worker_heartbeats import HeldUp, RetryTier, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import HeldUp, RunningTask, WaitingCount, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -150,7 +150,7 @@ def test_live_part_is_what_the_page_shows(api, page):
         ("/objects?state=FAILED", "no-match"),
         ("/statistics/windows", "no-windows"),
         ("/workers", "no-workers"),
-        ("/retries", "no-tiers"),
+        ("/waiting", "no-worker"),
         ("/dead-letters", "no-letters"),
         ("/dead-letters?kind=mail", "no-match"),
     ],
@@ -298,19 +298,19 @@ def test_page_of_all_tasks_has_an_end_where_results_are_large(api):
     assert len(seen.text_of("t-49")) < 10_000
 
 
-def test_workers_and_tiers_are_told(api):
+def test_workers_and_what_waits_are_told(api):
     """State, in flight, progress of running tasks, drains, and each tier's depth and next due time."""
-    tiers = [RetryTier("task-requests-retry-1s", 3, NOW_MS + 400), RetryTier("task-requests-retry-10s", 0)]
+    waiting = [WaitingCount("retry", 3, NOW_MS + 400), WaitingCount("delay", 0)]
     running = [RunningTask("a-0", 1_500, 0.4, "half <b>")]
-    put_worker(api, in_flight=1, running=running, retry_tiers=tiers, last_progress_at_ms=NOW_MS - 3_000)
-    put_worker(api, "p-2", retry_tiers=[RetryTier("task-requests-retry-1s", 2, NOW_MS + 90)])
+    put_worker(api, in_flight=1, running=running, waiting=waiting, last_progress_at_ms=NOW_MS - 3_000)
+    put_worker(api, "p-2", waiting=[WaitingCount("retry", 2, NOW_MS + 90)])
     seen = browse(api, "/workers")
     assert "working" in seen.text_of("worker-processing-p-1")
     assert "a-0 for 1.5 s, 40 %: half <b>" in seen.text_of("worker-processing-p-1")
     assert "ready" in seen.text_of("worker-processing-p-2")
-    retries = browse(api, "/retries")
-    assert "task-requests-retry-1s 5 in 90 ms" == retries.text_of("tier-task-requests-retry-1s")
-    assert "task-requests-retry-10s 0 \N{EN DASH}" == retries.text_of("tier-task-requests-retry-10s")
+    page = browse(api, "/waiting")
+    assert "retry 5 in 90 ms" == page.text_of("waiting-retry")
+    assert "delay 0 \N{EN DASH}" == page.text_of("waiting-delay")
 
 
 def test_kind_that_holds_up_partitions_is_told(api):

@@ -57,14 +57,14 @@ def test_first_page_answers_json_to_those_who_ask(api):
     assert (307, "/docs") == (api.get("/").status_code, api.get("/").headers["location"])
 
 
-@pytest.mark.parametrize(("path", "name"), [("/retries", "tiers"), ("/submit", "max_count")])
+@pytest.mark.parametrize(("path", "name"), [("/waiting", "waiting"), ("/submit", "max_count")])
 def test_pages_without_an_api_path_answer_json(api, path, name):
     """What the page is drawn from."""
     assert name in api.request("GET", path, headers={"accept": "application/json"}).json()
     assert name in api.get(path).json()
 
 
-@pytest.mark.parametrize("path", ["/", "/retries"])
+@pytest.mark.parametrize("path", ["/", "/waiting"])
 def test_json_of_a_page_that_is_not_known_is_a_problem(make_api, path):
     """503 as from the API."""
     answer = make_api(attached=False).request("GET", path, headers={"accept": "application/json"})

@@ -223,7 +223,7 @@ async def test_redriven_tasks_count_like_any_other(bench):
 
 
 async def test_attempts_that_are_retried_are_no_deaths(bench, gate):
-    """The ladder is there for what passes; only what is given up counts."""
+    """Retries are there for what passes; only what is given up counts."""
     one = await running(bench, gate, "abcdef", max_attempts=2)
     fail(gate, *"abcdef")
     await until(lambda: one.types().count(TaskRetried) == 6)

@@ -134,9 +134,9 @@ class KeepsMoving(RuleBasedStateMachine):
             return
         for _ in range(MOMENTS):
             # A retry that is due at this very moment, an end that gathers others: what stays so stands still.
-            if world.engine.report.could_go_on() or world.ladder.could_go_on():
+            if world.engine.report.could_go_on():
                 world.run(0.3)
-        assert ("", "") == (world.engine.report.could_go_on(), world.ladder.could_go_on())
+        assert "" == world.engine.report.could_go_on()
         for lane in world.lanes:
             assert not lane.held or lane.must_hold(), f"{lane.topic} is held and {len(lane.waiting)} wait"
         if not (world.engine.is_draining or world.engine.pool.is_full):
@@ -145,7 +145,7 @@ class KeepsMoving(RuleBasedStateMachine):
 
     def _could_run(self, one: Any, task: Any) -> bool:
         world, control, lane = self.world, self.world.control, one.lane
-        running = {(attempt.lane, attempt.offset) for attempt in world.running()}
+        running = {(attempt.lane, attempt.place) for attempt in world.running()}
         objects = {attempt.task.object_id for attempt in world.running()}
         return not (
             (lane, one.offset) in running

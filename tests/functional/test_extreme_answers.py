@@ -81,7 +81,7 @@ PATHS = (
     "/api/workers",
     "/metrics",
 )
-PAGES = ("/", "/objects", "/objects/a1", "/statistics/windows", "/dead-letters", "/retries", "/workers")
+PAGES = ("/", "/objects", "/objects/a1", "/statistics/windows", "/dead-letters", "/waiting", "/workers")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -56,7 +56,7 @@ def test_probes_take_verbose(api):
     assert api.get("/readyz?verbose").status_code in {200, 503}
 
 
-@pytest.mark.parametrize("path", ["/", "/retries", "/submit"])
+@pytest.mark.parametrize("path", ["/", "/waiting", "/submit"])
 def test_paths_of_the_dashboard_alone_take_none_of_programs(api, path):
     """A browser's page ignores what it does not know: other sites add parameters to links."""
     address = f"{path}?nonsense=1"

@@ -32,7 +32,7 @@ LONGEST_WAIT_S = 16
 ENVIRONMENT = {
     "EBS_PROJECT": "fault_handlers",
     # So long that those who wait become more and more, however long it takes until that is noticed.
-    "EBS_RETRY_TIERS_S": "600",
+    "EBS_BACKOFF_S": "600",
     # Short for the stuck ones, long for all others on a slow machine.
     "EBS_TASK_TIME_LIMIT_S": "10",
     # Of a kind of which nothing ever finished: the others must go on dying.

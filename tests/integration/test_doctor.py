@@ -73,7 +73,7 @@ def environment(monkeypatch):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
     monkeypatch.setenv("EBS_PARTITIONS", "2")
-    monkeypatch.setenv("EBS_RETRY_TIERS_S", "1")
+    monkeypatch.setenv("EBS_BACKOFF_S", "1")
     monkeypatch.setenv("EBS_API_URL", "http://127.0.0.1:1")
     return monkeypatch
 

@@ -26,7 +26,7 @@ _ID = re.compile(r"[0-9a-f]{12,}")
 
 async def test_alerts_and_dashboard_use_metrics_that_exist(site: Site, tmp_path: Path) -> None:
     """Each name is exposed by API or workers, and moves with the work; none is told by both, no label holds an id."""
-    planned = {"EBS_PROJECT": "fault_handlers", "EBS_RETRY_TIERS_S": "600"}
+    planned = {"EBS_PROJECT": "fault_handlers", "EBS_BACKOFF_S": "600"}
     async with System(site.broker, tmp_path, PARTITIONS, **planned) as system:
         before = [value_of(page, "ebs_last_progress_timestamp_seconds") or 0 for page in system.pages()[1:]]
         await feed(site.broker.bootstrap, 100, partitions=PARTITIONS)

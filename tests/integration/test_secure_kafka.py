@@ -39,7 +39,7 @@ def make_fleet(tmp_path):
     fleets = []
 
     def make(**environment: str) -> Fleet:
-        settings = {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "2", **PATIENT, **environment}
+        settings = {"EBS_PARTITIONS": "2", "EBS_BACKOFF_S": "1", "EBS_MAX_ATTEMPTS": "2", **PATIENT, **environment}
         fleets.append(Fleet(settings["EBS_BROKER"], tmp_path, settings))
         return fleets[-1]
 
@@ -51,7 +51,7 @@ def make_fleet(tmp_path):
 def ebs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run an `ebs` command."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from ebs.cli import main; main()"
-    env = ENVIRONMENT | {"EBS_PARTITIONS": "2", "EBS_RETRY_TIERS_S": "1", **environment}
+    env = ENVIRONMENT | {"EBS_PARTITIONS": "2", "EBS_BACKOFF_S": "1", **environment}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
@@ -84,7 +84,7 @@ async def test_objects_are_worked_off_through_a_guarded_listener(secure, make_fl
     assert 0 == made.returncode, made.stderr
     fleet = make_fleet(**env)
     fleet.start_all()
-    with ApiProcess(tmp_path, **env, EBS_PARTITIONS="2", EBS_RETRY_TIERS_S="1") as api:
+    with ApiProcess(tmp_path, **env, EBS_PARTITIONS="2", EBS_BACKOFF_S="1") as api:
         object_id = await work_off(api, fleet)
         events = api.client.get(f"/api/objects/{object_id}/events").text
         assert 3 == events.count("TASK_FINISHED")
@@ -174,7 +174,7 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
     for role in ROLES:
         fleet.start(role, EBS_SASL_USERNAME=f"ebs-{role}")
     own = env | {"EBS_SASL_USERNAME": "ebs-api", "EBS_DATA_DIR": str(tmp_path / "api")}
-    with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_RETRY_TIERS_S="1") as api:
+    with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_BACKOFF_S="1") as api:
         object_id = api.client.post("/api/objects", json={"name": "n", "tasks": 2}).json()["id"]
         await until(lambda: state_of(api, object_id) == "FAILED", "tasks to die", fleet=fleet)
         await until(lambda: paused_kinds(api) == ["default"], "the breaker's pause to be seen", fleet=fleet)

@@ -289,7 +289,7 @@ async def test_large_object_passes_through_all_topics(broker: EmbeddedKafka, fle
 
 
 async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka, fleet: Fleet) -> None:
-    """EBS_RETRY_TIERS_S was changed while tasks waited in a tier that it no longer names: they go on when due."""
+    """EBS_BACKOFF_S was changed while tasks waited in a tier that it no longer names: they go on when due."""
     former = retry_topic(7)
     await ensure_topics(
         Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS, retry_tiers_s=(7,)))
@@ -306,4 +306,4 @@ async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka
         return any(isinstance(decode_task_event(value), TaskFinished) for value in values)
 
     await until(is_finished, "the task to be finished", fleet=fleet)
-    assert said(fleet.workers.values(), f"EBS_RETRY_TIERS_S no longer names {former}")
+    assert said(fleet.workers.values(), f"EBS_BACKOFF_S no longer names {former}")

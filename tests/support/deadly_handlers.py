@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KINDS = ("coroutine", "thread", "inline")
 DEADLY = {
     "EBS_PROJECT": "deadly_handlers",
-    "EBS_RETRY_TIERS_S": "1",
+    "EBS_BACKOFF_S": "1",
     "EBS_MAX_ATTEMPTS": "2",
 }
 """Settings of a worker that runs them."""

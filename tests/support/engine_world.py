@@ -1,6 +1,6 @@
 """A processing worker with its topics in memory and a time of its own: what becomes of tasks under any controls.
 
-The engine, its lanes and the ladder are the real ones, and so are the transactions; the broker is a list of records
+The engine and its lanes are the real ones, and so are the transactions; the broker is a list of records
 for each partition, the consumer takes what is not held, the executor runs what the test lets go.
 """
 
@@ -12,13 +12,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from agents.engine.retry_ladder import RetryLadder
 from aiokafka import TopicPartition
 from fake_steps import FakeStore
 from fakes import FakeStream, FakeWorker
 from histories import task_event
 from loaded_handlers import in_hand, limits
-from plain_names import TASK_EVENTS, TASK_REQUESTS, retry_topic
+from plain_names import TASK_EVENTS, TASK_REQUESTS
 from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
@@ -33,7 +32,7 @@ from app.events import (
     decode_task_request,
     encode,
 )
-from app.names import BARE, REDRIVEN_TABLE
+from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
 from app.streaming.partition import Partition
 
@@ -44,13 +43,12 @@ if TYPE_CHECKING:
     from agents.execution.loading import LoadedHandler
 
 PARTITIONS = 2
-TIERS_S = (1, 10)
-TIERS = tuple(retry_topic(tier_s) for tier_s in TIERS_S)
+STEPS_S = (1, 10)
 WORKER = "processing-1"
 ENDS = (TaskFinished, TaskCancelled, TaskDead)
 _EPOCH_MS = 1_795_489_276_303
 _BATCH = 4
-_SMALL = {"max_backlog": 6, "max_parked": 5, "max_waiting": 4, "crowded_bytes": 12}
+_SMALL = {"max_backlog": 6, "max_parked": 5, "max_waiting_keys": 2, "crowded_bytes": 12}
 """Limits so low that a handful of tasks reaches each of them."""
 
 
@@ -83,11 +81,12 @@ class World:
         self.logs: dict[TopicPartition, list[bytes]] = defaultdict(list)
         self.positions: dict[TopicPartition, int] = {}
         self.created: dict[str, TaskCreated] = {}
+        self.waiting: dict[int, FakeStore] = defaultdict(FakeStore)
         self._read_count = 0
         self.loop.run_until_complete(self._start(by_object=by_object, concurrency=concurrency))
 
     async def _start(self, *, by_object: bool, concurrency: int) -> None:
-        self.worker = FakeWorker(TASK_REQUESTS, *TIERS)
+        self.worker = FakeWorker(TASK_REQUESTS)
         self.lanes = WorkerLanes(
             self.worker.transactions,
             names=BARE,
@@ -95,7 +94,7 @@ class World:
             max_parked=_SMALL["max_parked"],
             crowded_bytes=_SMALL["crowded_bytes"],
         )
-        within = limits(attempts=3, time_limit_s=1e9, tiers_s=TIERS_S)
+        within = limits(attempts=3, time_limit_s=1e9, steps_s=STEPS_S)
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
@@ -107,21 +106,13 @@ class World:
             worker=WORKER,
             clock_ms=self.now_ms,
             max_backlog=_SMALL["max_backlog"],
+            max_waiting_keys=_SMALL["max_waiting_keys"],
         )
-        self.ladder = RetryLadder(
-            self.lanes,
-            topics=TIERS,
-            control=self.control,
-            max_waiting=_SMALL["max_waiting"],
-            clock_ms=self.now_ms,
-            steady_ms=self.now_ms,
-        )
-        self.streams = {TASK_REQUESTS: FakeStream(), "retries": FakeStream()}
+        self.stream = FakeStream()
         await self.worker.start()
         self.engine.open(cast("Any", self.executor))
         self.tasks = [
-            asyncio.create_task(self.engine.run(self.streams[TASK_REQUESTS])),
-            asyncio.create_task(self.ladder.run(self.streams["retries"])),
+            asyncio.create_task(self.engine.run(self.stream)),
             asyncio.create_task(self.lanes.commit_forever()),
         ]
 
@@ -143,18 +134,17 @@ class World:
         """Let an operator ask for something, or revoke it (None)."""
         self.control.apply(key.encode(), None if value is None else msgspec.json.encode(value))
         self.loop.call(self.engine.control_changed)
-        self.loop.call(self.ladder.control_changed)
 
     def give(self, number: int) -> None:
         """Let the worker own a partition from what is committed on."""
         partition = Partition(number)
-        for topic in (TASK_REQUESTS, *TIERS):
-            tp = TopicPartition(topic, number)
-            committed = self.worker.producer.offsets.get(tp)
-            self.positions[tp] = partition.next_offsets[topic] = 0 if committed is None else committed.offset
-            partition.metadata[topic] = "" if committed is None else committed.metadata
-            partition.ends[topic] = partition.kept_to[topic] = len(self.logs[tp])
-        partition.stores = cast("Any", {REDRIVEN_TABLE: FakeStore()})
+        tp = TopicPartition(TASK_REQUESTS, number)
+        committed = self.worker.producer.offsets.get(tp)
+        offset = 0 if committed is None else committed.offset
+        self.positions[tp] = partition.next_offsets[TASK_REQUESTS] = offset
+        partition.metadata[TASK_REQUESTS] = "" if committed is None else committed.metadata
+        partition.ends[TASK_REQUESTS] = partition.kept_to[TASK_REQUESTS] = len(self.logs[tp])
+        partition.stores = cast("Any", {REDRIVEN_TABLE: FakeStore(), WAITING_TABLE: self.waiting[number]})
         partition.active = True
         self.worker.ownership.partitions[number] = partition
         for observer in self.worker.ownership.observers:
@@ -177,20 +167,18 @@ class World:
     def _deliver(self) -> bool:
         """Take what was committed onto the topics, and hand out what is not held; returns whether there was any."""
         for sent in self.worker.producer.records[self._read_count :]:
-            if sent.topic == TASK_REQUESTS or sent.topic in TIERS:
+            if sent.topic == TASK_REQUESTS:
                 self.logs[TopicPartition(sent.topic, sent.partition)].append(sent.value or b"")
         self._read_count = len(self.worker.producer.records)
         delivered = False
         for number in self.worker.ownership.partitions:
-            for topic in (TASK_REQUESTS, *TIERS):
-                tp = TopicPartition(topic, number)
-                position = self.positions[tp]
-                values = self.logs[tp][position : position + _BATCH]
-                if values and tp not in self.worker.ownership.held:
-                    self.positions[tp] += len(values)
-                    stream = self.streams.get(topic, self.streams["retries"])
-                    stream.put(self.worker.batch(number, values, start=position, topic=topic))
-                    delivered = True
+            tp = TopicPartition(TASK_REQUESTS, number)
+            position = self.positions[tp]
+            values = self.logs[tp][position : position + _BATCH]
+            if values and tp not in self.worker.ownership.held:
+                self.positions[tp] += len(values)
+                self.stream.put(self.worker.batch(number, values, start=position))
+                delivered = True
         return delivered
 
     def running(self) -> list[Attempt]:
@@ -223,8 +211,6 @@ class World:
     def open_requests(self) -> Iterator[tuple[Any, TaskCreated]]:
         """Return with its lane what lies on the owned partitions of `task-requests` and is not done."""
         for lane in self.lanes:
-            if lane.topic != TASK_REQUESTS:
-                continue
             tp = TopicPartition(TASK_REQUESTS, lane.partition.number)
             for offset in range(lane.progress.watermark, len(self.logs[tp])):
                 if offset >= lane.progress.taken_to or offset in lane.progress._open:

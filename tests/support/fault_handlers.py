@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ebs import Context, Task
 
 FLAKY_ATTEMPTS = 3
-PLANNED = {"EBS_PROJECT": "fault_handlers", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_ATTEMPTS": "3"}
+PLANNED = {"EBS_PROJECT": "fault_handlers", "EBS_BACKOFF_S": "1", "EBS_MAX_ATTEMPTS": "3"}
 """Settings of a worker that does what objects' names say."""
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ebs import Context
 
 KIND, ECHO = "words", "echo"
-JOINED = {"EBS_PROJECT": "joined_project", "EBS_RETRY_TIERS_S": "1"}
+JOINED = {"EBS_PROJECT": "joined_project", "EBS_BACKOFF_S": "1"}
 """Settings of all processes that have it."""
 WORK_S = 0.02
 

@@ -196,7 +196,14 @@ def test_healthy_system_has_nothing_but_ok():
             "791 s",
             "EBS_MAX_TASK_AGE_H",
         ),
-        (HEALTHY, {"max_task_age_h": 200}, "error", "EBS_RETENTION_DAYS", "longer", "raise EBS_RETENTION_DAYS"),
+        (
+            HEALTHY,
+            {"task_time_limit_s": 86_400, "retention_days": 1, "window_retention_h": 1},
+            "error",
+            "EBS_RETENTION_DAYS",
+            "as long as",
+            "raise EBS_RETENTION_DAYS",
+        ),
         (HEALTHY, {"window_retention_h": 500}, "warning", "EBS_RETENTION_DAYS", "500 h", "EBS_WINDOW_RETENTION_H"),
         (HEALTHY, {"order": "key"}, "info", "EBS_ORDER", "in order", "EBS_MAX_ATTEMPTS=1"),
         (replace(HEALTHY, project_error="EBS_PROJECT=a.b: no"), {}, "error", "project", "a.b", "EBS_PROJECT="),
@@ -347,12 +354,12 @@ def test_work_that_waits_in_a_worker_is_told():
     worker = replace(
         HEALTHY.workers[0],
         held_up=[HeldUp("mail", "rate", 10_000, [3])],
-        standing_still="retries are due",
+        standing_still="tasks are due",
         refused="the broker cannot read t-1",
     )
     findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[worker]))
     told = {(one.severity, one.what) for one in findings if one.subject == "workers"}
-    assert (Severity.ERROR, "processing/w-1 stands still: retries are due") in told
+    assert (Severity.ERROR, "processing/w-1 stands still: tasks are due") in told
     assert (Severity.ERROR, "processing/w-1: the broker cannot read t-1") in told
     assert any(severity is Severity.WARNING and "kind mail holds up partition 3" in what for severity, what in told)
     gone = replace(worker, appended_at_ms=NOW_MS - 60_000)
@@ -362,14 +369,14 @@ def test_work_that_waits_in_a_worker_is_told():
 @pytest.mark.parametrize(
     ("count", "partition_count", "severity"), [(3, 8, Severity.WARNING), (3, 4, Severity.ERROR), (0, 8, Severity.INFO)]
 )
-def test_former_retry_tier_is_told(count, partition_count, severity):
+def test_former_retry_topic_is_told(count, partition_count, severity):
     """Tasks may wait in it: how many, who reads it, when it may be deleted."""
     name = "task-requests-retry-7s"
-    topic = replace(HEALTHY.topics["task-requests-retry-1s"], name=name, partition_count=partition_count)
+    topic = replace(HEALTHY.topics["task-requests"], name=name, partition_count=partition_count)
     groups = [GroupFacts("ebs-processing", 1, {name: count})]
     facts = replace(HEALTHY, topics={**HEALTHY.topics, name: topic}, groups=groups)
     (found,) = [one for one in diagnose(HEALTHY_SETTINGS, facts) if one.subject == name]
-    assert (severity, True) == (found.severity, f"{count} records wait in it" in found.what)
+    assert (severity, True) == (found.severity, f"{count} records are left" in found.what)
     assert found.fix
 
 

@@ -75,10 +75,11 @@ def test_what_kafka_or_we_could_not_tell_apart_is_refused_in_words(namespace, sa
     assert said in str(refusal.value)
 
 
-def test_retry_tiers_of_another_namespace_are_not_ours():
+def test_former_retry_topics_of_another_namespace_are_not_ours():
     """They are looked for by name, on a broker that has those of all systems."""
-    tier = "acme.task-requests-retry-7s"
-    assert (7, None, None) == tuple(names.retry_tier_s(tier) for names in (Names("acme"), BARE, Names("ac")))
+    topic = "acme.task-requests-retry-7s"
+    assert [True, False, False] == [names.is_former_retry_topic(topic) for names in (Names("acme"), BARE, Names("ac"))]
+    assert not Names("acme").is_former_retry_topic("acme.task-requests-retry-s")
 
 
 def test_local_data_of_namespaces_lies_apart(tmp_path, monkeypatch):

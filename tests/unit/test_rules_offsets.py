@@ -194,7 +194,7 @@ def test_metadata_that_would_not_fit_is_none_until_it_fits_again():
     last = ""
     while (metadata := progress.encode()) is not None:
         last = metadata
-        for offset in itertools.islice(finish_next, 50 if len(last) < MAX_METADATA_BYTES - 200 else 1):
+        for offset in itertools.islice(finish_next, 50 if len(last) < MAX_METADATA_BYTES - 300 else 1):
             progress.finish(offset)
     assert MAX_METADATA_BYTES - 4 < len(last) + MAX_LIFE_BYTES + MAX_ENDS_BYTES <= MAX_METADATA_BYTES
     for offset in range(0, 5_000, 2):

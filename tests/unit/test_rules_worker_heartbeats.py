@@ -11,14 +11,14 @@ from app.rules.worker_heartbeats import (
     MAX_RUNNING_SHOWN,
     Heartbeat,
     HeldUp,
-    RetryTier,
     RunningTask,
+    WaitingCount,
     WorkerFigures,
     WorkerIdentity,
     decode_heartbeat,
     heartbeat_of,
     is_gone,
-    tiers_of,
+    waiting_of,
 )
 
 IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000)
@@ -26,8 +26,8 @@ IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_0
 
 def test_heartbeat_is_that_of_the_contract():
     """The names that other programs read on the topic."""
-    running, tiers = [RunningTask("a-0", 900, 0.4, "half")], [RetryTier("task-requests-retry-1s", 2, 1_700)]
-    figures = WorkerFigures([1, 3], 2, 900, 1_500, draining=True, running=running, retry_tiers=tiers, abandoned=1)
+    running, waiting = [RunningTask("a-0", 900, 0.4, "half")], [WaitingCount("retry", 2, 1_700)]
+    figures = WorkerFigures([1, 3], 2, 900, 1_500, draining=True, running=running, waiting=waiting, abandoned=1)
     figures = msgspec.structs.replace(figures, held_up=[HeldUp("mail", "rate", 10_000, [1])])
     assert {
         "worker": "processing-1",
@@ -43,7 +43,7 @@ def test_heartbeat_is_that_of_the_contract():
         "at_ms": 2_000,
         "draining": True,
         "running": [{"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"}],
-        "retry_tiers": [{"topic": "task-requests-retry-1s", "waiting_count": 2, "next_due_at_ms": 1_700}],
+        "waiting": [{"reason": "retry", "waiting_count": 2, "next_due_at_ms": 1_700}],
         "abandoned": 1,
         "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [1]}],
         "standing_still": "",
@@ -112,7 +112,12 @@ def test_kind_of_any_length_keeps_a_heartbeat_small():
     assert len(value) < 1_000
 
 
-def test_tiers_of_all_workers_add_up():
+def test_what_waits_at_all_workers_adds_up():
     """Each tier once, with what all of them hold, and the first of what is due."""
-    told = [RetryTier("r-1s", 2, 900), RetryTier("r-10s", 1), RetryTier("r-1s", 3, 700), RetryTier("r-1s", 0)]
-    assert [RetryTier("r-1s", 5, 700), RetryTier("r-10s", 1)] == tiers_of(told)
+    told = [
+        WaitingCount("retry", 2, 900),
+        WaitingCount("delay", 1),
+        WaitingCount("retry", 3, 700),
+        WaitingCount("retry", 0),
+    ]
+    assert [WaitingCount("retry", 5, 700), WaitingCount("delay", 1)] == waiting_of(told)

@@ -156,7 +156,7 @@ async def test_broker_that_is_away_is_the_callers_to_know(world):
 
 
 async def test_input_that_is_added_later_is_surveyed_too(world):
-    """A retry tier of former settings: if somebody deletes it, claims would wait for it for ever."""
+    """A retry topic of an earlier version: if somebody deletes it, claims would wait for it for ever."""
     await world.survey.look()
     world.ownership.input_topics = ("in", "former")
     world.ownership.partitions = {}

@@ -14,14 +14,12 @@ NAMES = [
     "task-requests",
     "task-events",
     "object-events",
-    "task-requests-retry-1s",
-    "task-requests-retry-10s",
-    "task-requests-retry-60s",
     "dead-letters",
     "control",
     "workers",
     "ebs-distribution-seen-changelog",
     "ebs-processing-redriven-changelog",
+    "ebs-processing-waiting-changelog",
     "ebs-statistics-ledger-changelog",
     "ebs-statistics-results-changelog",
     "ebs-statistics-windows-changelog",
@@ -84,8 +82,7 @@ def test_what_follows_from_an_object_fits_where_it_goes(topics):
 
 
 def test_names_are_made_in_one_way():
-    """Retry tiers by their delay, changelogs as Faust names them."""
-    assert "task-requests-retry-10s" == BARE.retry_topic(10)
+    """Changelogs as Faust names them."""
     assert "ebs-statistics-counts-changelog" == BARE.changelog(STATISTICS, "counts")
 
 
@@ -94,4 +91,5 @@ def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
     settings = load()
     watched = set(watched_topics(STATISTICS, settings))
     others = {spec.name for spec in catalogue(settings)} - watched
-    assert {"ebs-topics", "ebs-distribution-seen-changelog", "ebs-processing-redriven-changelog"} == others
+    of_processing = {"ebs-processing-redriven-changelog", "ebs-processing-waiting-changelog"}
+    assert {"ebs-topics", "ebs-distribution-seen-changelog", *of_processing} == others

@@ -31,7 +31,7 @@ _TROUBLE_S = (2.0, 8.0)
 
 @cache
 def _base_settings() -> Settings:
-    return load(max_attempts=_MAX_ATTEMPTS, retry_tiers_s=(1, 3))
+    return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3))
 
 
 class Submitted(NamedTuple):

@@ -19,7 +19,6 @@ from fakes import ProcessEnded
 from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
-from agents.engine.retry_ladder import RetryLadder
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import Address, Handlers, LoadedHandler, limits_of
 from app.errors import HandlerCrashed
@@ -33,6 +32,7 @@ from app.names import (
     RESULTS_TABLE,
     SEEN_TABLE,
     STATISTICS,
+    WAITING_TABLE,
     WINDOWS_TABLE,
 )
 from app.rules.control import ControlState
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 TABLES = {
     DISTRIBUTION: (SEEN_TABLE,),
-    PROCESSING: (REDRIVEN_TABLE,),
+    PROCESSING: (REDRIVEN_TABLE, WAITING_TABLE),
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
 """The tables of each role."""
@@ -141,8 +141,6 @@ class Worker:
         )
         self.transactions = Transactions(ownership=self.ownership, new_producer=self._new_producer, fatal=process.fatal)
         streams = dict.fromkeys(self.ownership.input_topics, Stream())
-        if role == PROCESSING:
-            streams[self._names.task_requests] = Stream()
         self._streams = streams
         self.consumer = SimulatedConsumer(
             network,
@@ -226,15 +224,9 @@ class Worker:
             one_at_a_time_by_object=self.settings.order == "key",
             worker=str(self.process),
         )
-        tiers = self.ownership.input_topics[1:]
-        ladder = RetryLadder(lanes, topics=tiers, control=control)
         engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)
-        return [
-            engine.run(self._streams[self._names.task_requests]),
-            ladder.run(self._streams[tiers[0]]),
-            lanes.commit_forever(),
-        ]
+        return [engine.run(self._stream), lanes.commit_forever()]
 
     @property
     def _stream(self) -> Stream:
