@@ -204,7 +204,9 @@ async def test_request_that_is_too_large_for_another_attempt_dies_with_the_first
     (letter,) = one.producer.sent_to(DEAD_LETTERS)
     headers = dict(letter.headers)
     message = headers["kafka_dlt-exception-message"].decode()
-    assert message.startswith("no further attempt, because ebs-processing-waiting-changelog takes at most 1048588 bytes a record")
+    assert message.startswith(
+        "no further attempt, because ebs-processing-waiting-changelog takes at most 1048588 bytes a record"
+    )
     assert message.endswith("It failed with ValueError: no such page")
     assert (b"a-0", 65_536) == (headers["ebs-task-id"], len(letter.value or b""))
     assert (2, "") == one.committed()

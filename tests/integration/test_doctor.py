@@ -41,7 +41,7 @@ SEEDED = {
 }
 NAMED = {
     ("error", "control", "does not exist"),
-    ("error", "task-requests-retry-1s", "it has 3 partitions"),
+    ("error", "dead-letters", "it has 3 partitions"),
     ("error", "task-events", "cleanup.policy=compact"),
     ("error", "task-requests", "it is kept for 0.0417 days"),
     ("warning", "dead-letters", "not for ever"),
@@ -68,12 +68,11 @@ NAMED = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Return the environment, with none of our settings in it but a short list of tiers and two partitions."""
+    """Return the environment, with none of our settings in it but two partitions."""
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
     monkeypatch.setenv("EBS_PARTITIONS", "2")
-    monkeypatch.setenv("EBS_BACKOFF_S", "1")
     monkeypatch.setenv("EBS_API_URL", "http://127.0.0.1:1")
     return monkeypatch
 
@@ -96,7 +95,7 @@ def examine(bootstrap: str) -> tuple[int, list[dict[str, str]]]:
 
 async def seed(bootstrap: str) -> None:
     """Make everything wrong: topics, a group that lost records, a worker that is gone."""
-    settings = Settings(partitions=2, retry_tiers_s=(1,))
+    settings = Settings(partitions=2)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     specs = [spec for spec in catalogue(settings) if spec.name != "control"]
@@ -104,7 +103,7 @@ async def seed(bootstrap: str) -> None:
         [
             NewTopic(
                 spec.name,
-                3 if spec.name == "task-requests-retry-1s" else spec.partition_count,
+                3 if spec.name == "dead-letters" else spec.partition_count,
                 1,
                 topic_configs={**spec.config, **SEEDED.get(spec.name, {})},
             )
@@ -147,7 +146,7 @@ def test_each_misconfiguration_is_named(misconfigured_kafka, environment):
 
 def test_fresh_topics_without_workers_are_no_error(kafka):
     """Exit code 0: nobody works yet, which is a warning; nothing is changed by looking."""
-    asyncio.run(ensure_topics(Cluster(kafka.bootstrap), catalogue(Settings(partitions=2, retry_tiers_s=(1,)))))
+    asyncio.run(ensure_topics(Cluster(kafka.bootstrap), catalogue(Settings(partitions=2))))
     exit_code, findings = examine(kafka.bootstrap)
     worse = {(one["severity"], one["subject"]) for one in findings if one["severity"] in {"warning", "error"}}
     roles = ("distribution", "processing", "statistics")

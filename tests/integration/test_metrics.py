@@ -39,7 +39,7 @@ async def test_alerts_and_dashboard_use_metrics_that_exist(site: Site, tmp_path:
             assert (value_of(page, "ebs_step_records_count") or 0) <= committed, role
         await feed(site.broker.bootstrap, 2, partitions=PARTITIONS, name="poison")
         await until(
-            lambda: value_of(system.pages()[2], "ebs_retry_waiting", tier="600s") == 6, "retries", fleet=system.fleet
+            lambda: value_of(system.pages()[2], "ebs_tasks_waiting", reason="retry") == 6, "retries", fleet=system.fleet
         )
         pages = system.pages()
     exposed = [{name for name, _ in samples_of(page)} for page in pages]

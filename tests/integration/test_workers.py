@@ -18,7 +18,7 @@ from engine_bench import request
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, running_fleet, said, until
 from follower import Follower
-from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS, retry_topic
+from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 from worker_pages import read_json, read_page
 
 from app.events import TaskFinished, decode_task_event, decode_task_request, encode
@@ -288,12 +288,11 @@ async def test_large_object_passes_through_all_topics(broker: EmbeddedKafka, fle
     assert [] == await differences(broker.bootstrap, accepted=["large"])
 
 
-async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka, fleet: Fleet) -> None:
-    """EBS_BACKOFF_S was changed while tasks waited in a tier that it no longer names: they go on when due."""
-    former = retry_topic(7)
-    await ensure_topics(
-        Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=PARTITIONS, retry_tiers_s=(7,)))
-    )
+async def test_tasks_of_a_former_retry_topic_are_taken_over(broker: EmbeddedKafka, fleet: Fleet) -> None:
+    """Tasks wait there since an earlier version: each goes on when it is due, and runs once."""
+    former = f"{TASK_REQUESTS}-retry-7s"
+    settings = load(broker=broker.bootstrap, partitions=PARTITIONS)
+    await ensure_topics(Cluster(broker.bootstrap), catalogue(settings, [former]))
     task = decode_task_request(request("waits", partition=1, attempt=2))
     value = encode(msgspec.structs.replace(task, due_at_ms=time.time_ns() // 1_000_000 + 500))
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
@@ -301,9 +300,14 @@ async def test_tasks_of_a_former_retry_tier_are_worked_off(broker: EmbeddedKafka
     for name in ("processing-1", "processing-2"):
         fleet.start("processing", name)
 
+    async def finished() -> list[TaskFinished]:
+        events = [decode_task_event(one.value or b"") async for one in read_all(broker.bootstrap, [TASK_EVENTS])]
+        return [event for event in events if isinstance(event, TaskFinished)]
+
     async def is_finished() -> bool:
-        values = [one.value async for one in read_all(broker.bootstrap, [TASK_EVENTS])]
-        return any(isinstance(decode_task_event(value), TaskFinished) for value in values)
+        return bool(await finished())
 
     await until(is_finished, "the task to be finished", fleet=fleet)
-    assert said(fleet.workers.values(), f"EBS_BACKOFF_S no longer names {former}")
+    (event,) = await finished()
+    assert event.wait_ms < 60_000
+    assert said(fleet.workers.values(), f"tasks that still wait on {former} are taken over")
