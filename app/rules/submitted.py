@@ -10,8 +10,9 @@ from msgspec import UNSET
 from app import json_text
 from app.events import MAX_TASKS, ObjectCreated, Parent, encode, object_created_id
 from app.rules.distribution import MAX_EVENT_BYTES, why_refused
-from app.rules.kinds import did_you_mean, shown, why_unhandled
+from app.rules.kinds import why_unhandled
 from app.rules.new_tasks import decode_items
+from app.telemetry.near_names import did_you_mean, shown
 from ebs.outputs import OutputRules
 
 if TYPE_CHECKING:

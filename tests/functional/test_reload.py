@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,6 @@ from ebs.local.reload import Reloader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LIMIT_S = 120
 HEAD = "from ebs import Project\nproject = Project()\n"
@@ -138,3 +140,15 @@ async def test_a_missing_watchfiles_is_told_with_the_command(stage: Stage, monke
     stage.work.write_text(HEAD + BROKEN)
     with pytest.raises(SettingsError, match=r"needs the package watchfiles: .*pip install"):
         await stage.reloader().until_usable()
+
+
+def test_without_reload_an_unusable_project_is_refused_at_once(tmp_path: Path) -> None:
+    """Before Kafka starts, and with the name that was meant."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "work.py").write_text(HEAD + PRICE)
+    argv = [Path(sys.executable).with_name("ebs"), "up", "--project", "shop.wrok"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
+    ran = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert (1, "") == (ran.returncode, ran.stdout)
+    assert 'ebs: EBS_PROJECT=shop.wrok: there is no module shop.wrok (did you mean "shop.work"?)\n' == ran.stderr
+    assert ["shop"] == [path.name for path in tmp_path.iterdir() if path.name != ".ebs"]
