@@ -131,12 +131,15 @@ class Context(msgspec.Struct, eq=False):
         tasks: int | Sequence[Any] | None = None,
         name: str | None = None,
         id: str | None = None,  # noqa: A002  # as in the API
+        callback_url: str | None = None,
     ) -> str:
         """Submit a new object, and return its id. It exists if this attempt finishes, and only then.
 
         `tasks` is a number, or a list with the content of each task, or an `Item`; None: the kind's split or the
         setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
-        already makes no second object. Raises `Reject` for what cannot be submitted, and says what to change.
+        already makes no second object. Each end of the object is sent to `callback_url`, whose host must be in
+        EBS_WEBHOOK_HOSTS of the processing workers. Raises `Reject` for what cannot be submitted, and says what to
+        change.
         """
         with _gathering:
             outputs = self._open_outputs("context.submit")
@@ -148,6 +151,7 @@ class Context(msgspec.Struct, eq=False):
                 tasks=tasks,
                 name=name,
                 object_id=id,
+                callback_url=callback_url,
                 rules=self.rules,
             )
             outputs.submit(new)

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 class SubmittedObject(msgspec.Struct, frozen=True):
     """An object that a function submits; `content` is JSON, and so is `items`, a list with an item for each task.
 
-    `depth` counts the objects above it, which submitted one another.
+    `depth` counts the objects above it, which submitted one another. Its ends are sent to `callback_url`, if any.
     """
 
     id: str
@@ -45,11 +45,13 @@ class SubmittedObject(msgspec.Struct, frozen=True):
     tasks: int | None = None
     items: bytes | None = None
     depth: int = 1
+    callback_url: str | None = None
 
     @property
     def size_bytes(self) -> int:
         """How much it counts."""
-        return len(self.content) + len(self.items or b"") + len(self.name) + len(self.id)
+        texts = (self.content, self.items or b"", self.name, self.id, self.callback_url or "")
+        return sum(map(len, texts))
 
 
 class SentRecord(msgspec.Struct, frozen=True):
@@ -129,6 +131,7 @@ def new_object(
     tasks: Any,
     name: Any,
     object_id: Any,
+    callback_url: Any,
     rules: OutputRules,
 ) -> SubmittedObject:
     """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
@@ -146,6 +149,7 @@ def new_object(
         count,
         items,
         depth_of(task) + 1,
+        None if callback_url is None else _checked_url(callback_url),
     )
     reason = rules.why_not_submitted(new)
     if reason is not None:
@@ -185,6 +189,12 @@ def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not _is_text(name):
         raise Reject(f"context.submit: name={name!r} is no text")
     return name
+
+
+def _checked_url(url: Any) -> str:
+    if not isinstance(url, str) or not _is_text(url):
+        raise Reject(f"context.submit: callback_url={url!r} is no text")
+    return url
 
 
 def _is_text(text: str) -> bool:

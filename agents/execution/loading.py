@@ -171,6 +171,7 @@ def limits_of(settings: Settings) -> RunLimits:
         tasks_per_object=settings.tasks_per_object,
         max_tasks_per_object=settings.max_tasks_per_object,
         output_topics=frozenset(settings.output_topics),
+        webhook_hosts=settings.webhook_hosts,
     )
     return RunLimits(settings.task_time_limit_s, settings.max_result_bytes, retry, outputs)
 

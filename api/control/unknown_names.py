@@ -9,8 +9,8 @@ from msgspec import UNSET
 from api.dependencies import now_ms
 from api.view.behind import ViewBehind
 from app.rules.commands import Cancel, Family
-from app.rules.kinds import did_you_mean, shown
 from app.settings.project import handled_kinds
+from app.telemetry.near_names import did_you_mean, shown
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators

@@ -21,7 +21,7 @@ _UNPROCESSABLE = 422
 
 
 async def _submit(asked: Asked, form: Form) -> Done:
-    wanted: dict[str, Any] = filled(form, "name", "kind", "id")
+    wanted: dict[str, Any] = filled(form, "name", "kind", "id", "callback_url")
     is_json = bool(form.get("json"))
     if form.get("content"):
         wanted["content"] = _content("The content", form["content"], is_json=is_json)

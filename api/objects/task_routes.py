@@ -15,7 +15,15 @@ from api.server.paths import OBJECT_ID
 from api.view.answers import describe_view
 from api.view.event_log import EventsUnavailable
 from api.view.task_history import WantedTask
-from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUENCE, parse_task_id, task_id_of
+from app.events import (
+    CALLBACK_KIND,
+    CALLBACK_SEQUENCE,
+    JOIN_SEQUENCE,
+    MAX_TASKS,
+    SPLIT_SEQUENCE,
+    parse_task_id,
+    task_id_of,
+)
 from app.rules.cancels import task_in
 from app.rules.ledger_rows import task_of
 from app.rules.ledger_states import state_of_object
@@ -115,7 +123,8 @@ def _subject_of(found: Found, sequence: int, history: TaskHistory) -> dict[str, 
     """Return what a task is about: what its last request says, or its object."""
     record, request = found.record, history.request
     name = None if record is None else record.name
-    told: dict[str, Any] = {"kind": row_of(found).kind, "name": name, "content": None, "content_deleted": False}
+    kind = CALLBACK_KIND if sequence >= CALLBACK_SEQUENCE else row_of(found).kind
+    told: dict[str, Any] = {"kind": kind, "name": name, "content": None, "content_deleted": False}
     if request is not None:
         name = name if request.name is msgspec.UNSET else request.name
         return told | {"kind": request.kind, "name": name, "content": request.content}

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002  # FastAPI reads annotations when it runs
 
 from api.server import problems
-from app.rules.kinds import did_you_mean
+from app.telemetry.near_names import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Which kinds of tasks somebody works on, and what is said of a name that nobody knows. The rule of all who ask.
+"""Which kinds of tasks somebody works on. The rule of all who ask.
 
 Known are the kinds of a project's functions. Without a project, and with a function for all other kinds, every kind is
 worked: then None stands for what is known.
@@ -6,18 +6,15 @@ worked: then None stands for what is known.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from app.events import CALLBACK_KIND
+from app.telemetry.near_names import MAX_CHARS, did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
 _MAX_SHOWN = 10
-_MAX_CHARS = 100
-_ALIKE = 0.6
-"""How like a name must be to be offered, 0 to 1: `difflib`'s own choice."""
 
 
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
@@ -28,22 +25,9 @@ def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
         return None
     return (
         f"no function of the project works on kind {shown(kind)}{did_you_mean(kind, handled)}. There are functions for "
-        f'{_list_of(handled)}: name one of these, or add @project.task("{kind[:_MAX_CHARS]}") to the project, or '
+        f'{_list_of(handled)}: name one of these, or add @project.task("{kind[:MAX_CHARS]}") to the project, or '
         '@project.task("*") for all other kinds'
     )
-
-
-def did_you_mean(kind: str, known: Iterable[str]) -> str:
-    """Return the names that are like one, for a sentence: ` (did you mean "mail"?)`; "" if none is."""
-    alike = difflib.get_close_matches(kind[:_MAX_CHARS], list(known), n=3, cutoff=_ALIKE)
-    return f" (did you mean {' or '.join(map(shown, alike))}?)" if alike else ""
-
-
-def shown(kind: str) -> str:
-    """Return a kind in quotes, on one line, and not too long."""
-    text = kind if len(kind) <= _MAX_CHARS else f"{kind[:_MAX_CHARS]}…"
-    # What a terminal would obey is escaped: other producers call a kind what they like.
-    return f'"{text}"' if text.isprintable() else ascii(text)
 
 
 def _list_of(kinds: Collection[str]) -> str:

@@ -10,8 +10,10 @@ from msgspec import UNSET
 from app import json_text
 from app.events import MAX_TASKS, ObjectCreated, Parent, encode, object_created_id
 from app.rules.distribution import MAX_EVENT_BYTES, why_refused
-from app.rules.kinds import did_you_mean, shown, why_unhandled
+from app.rules.kinds import why_unhandled
 from app.rules.new_tasks import decode_items
+from app.telemetry.near_names import did_you_mean, shown
+from app.webhooks.hosts import hosts_of
 from ebs.outputs import OutputRules
 
 if TYPE_CHECKING:
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 
 
 class WorkerOutputRules(OutputRules, frozen=True):
-    """What the functions of a worker may produce; `kinds` None: every kind is worked."""
+    """What the functions of a worker may produce; `kinds` None: every kind is worked.
+
+    `webhook_hosts` are the entries of EBS_WEBHOOK_HOSTS.
+    """
 
     kinds: frozenset[str] | None = None
     max_depth: int = 100
     tasks_per_object: int = 3
     max_tasks_per_object: int = MAX_TASKS
     output_topics: frozenset[str] = frozenset()
+    webhook_hosts: tuple[str, ...] = ()
 
     def why_not_submitted(self, new: SubmittedObject, /) -> str | None:
         """Return why an object cannot be submitted and what to change, None if it can."""
@@ -38,6 +44,10 @@ class WorkerOutputRules(OutputRules, frozen=True):
         unhandled = why_unhandled(new.kind, self.kinds)
         if unhandled is not None:
             return unhandled
+        if new.callback_url is not None:
+            refusal = hosts_of(self.webhook_hosts).why_refused(new.callback_url)
+            if refusal is not None:
+                return f"callback_url: {refusal}"
         event = object_of(new, None, 0)
         try:
             _check_contents(event)
@@ -76,6 +86,7 @@ def object_of(new: SubmittedObject, task: Task | None, at_ms: int) -> ObjectCrea
         items=UNSET if new.items is None else decode_items(new.items),
         parent=UNSET if task is None else Parent(task.object_id, task.task_id),
         depth=new.depth,
+        callback_url=UNSET if new.callback_url is None else new.callback_url,
     )
 
 

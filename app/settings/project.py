@@ -6,22 +6,28 @@ import functools
 import importlib
 import re
 import traceback
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import SettingsError
 from app.process.name_clashes import words_about
+from app.telemetry.near_names import did_you_mean
 from app.telemetry.plain_text import plain
 from ebs import start
 from ebs.errors import ProjectRefused
 from ebs.project import Project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from app.settings.settings import Settings
 
-_VARIABLE = "EBS_PROJECT"
+_VARIABLE = "EBS_PROJECT="
 _NAME = r"[^\W\d]\w*"
 _SPEC = re.compile(rf"(?P<module>{_NAME}(?:\.{_NAME})*)(?::(?P<name>{_NAME}))?")
 _DEFAULT_NAME = "project"
+_MAX_FILES = 2_000
 
 
 def project_of(settings: Settings) -> Project | None:
@@ -30,29 +36,37 @@ def project_of(settings: Settings) -> Project | None:
 
 
 @functools.cache
-def load_project(spec: str) -> Project:
+def load_project(spec: str, source: str = _VARIABLE) -> Project:
     """Return what `package.module` or `package.module:name` names, found in the current folder or the environment.
 
-    Raises `SettingsError` with the spec, the reason, and the user's line that raised it.
+    Raises `SettingsError` with the `source` of the spec, the spec, the reason, and the user's line that raised it.
     """
+    try:
+        return _load(spec)
+    except ProjectRefused as error:
+        # Names and errors of the user's go to a terminal here, before any log is set up.
+        raise SettingsError(plain(f"{source}{spec}: {error}")) from error.__cause__
+
+
+def _load(spec: str) -> Project:
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise _refused(spec, "must be package.module or package.module:name, such as shop.work")
+        raise ProjectRefused("must be package.module or package.module:name, such as shop.work")
     start.prepare()
+    path = match["module"]
     try:
-        module = importlib.import_module(match["module"])
+        module = importlib.import_module(path)
     # A module runs any code when it is imported, even `sys.exit()`.
     except (Exception, SystemExit) as error:
-        raise _refused(spec, f"{match['module']} cannot be imported: {_in_words(error)}{words_about(error)}") from error
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):
+            raise ProjectRefused(f"{_missing(path)}{words_about(error)}") from error
+        raise ProjectRefused(f"{path} cannot be imported: {_in_words(error)}{words_about(error)}") from error
     name = match["name"] or _DEFAULT_NAME
     found = getattr(module, name, None)
     if not isinstance(found, Project):
         what = "there is no" if found is None else f"it is of type {type(found).__name__}, not Project:"
-        raise _refused(spec, f"{what} {name} in {match['module']}: write `{name} = ebs.Project()` there")
-    try:
-        found.check()
-    except ProjectRefused as error:
-        raise _refused(spec, str(error)) from None
+        raise ProjectRefused(f"{what} {name} in {path}: write `{name} = ebs.Project()` there")
+    found.check()
     return found
 
 
@@ -73,9 +87,20 @@ def makes_objects_up(settings: Settings) -> bool:
     return settings.generate or not settings.project
 
 
-def _refused(spec: str, reason: str) -> SettingsError:
-    # Names and errors of the user's go to a terminal here, before any log is set up.
-    return SettingsError(plain(f"{_VARIABLE}={spec}: {reason}"))
+def _missing(path: str) -> str:
+    """Return that there is no such module, with the modules of the current folder that have a similar name."""
+    near = did_you_mean(path, islice(_modules_here(path.count(".") + 1), _MAX_FILES))
+    hint = near or f": change to the folder of the project (this is {Path.cwd()}), or install it"
+    return f"there is no module {path}{hint}"
+
+
+def _modules_here(min_depth: int) -> Iterator[str]:
+    """Yield the modules of the current folder and its packages, at least down to a depth."""
+    for depth in range(max(2, min_depth)):
+        for file in Path().glob("*/" * depth + "*.py"):
+            parts = file.with_suffix("").parts
+            if all(part.isidentifier() for part in parts):
+                yield ".".join(parts).removesuffix(".__init__")
 
 
 def _in_words(error: BaseException) -> str:

@@ -64,7 +64,7 @@ def _run(spec: str, kind: str, content: object, tasks: int | None, name: str) ->
     from app.settings.project import load_project
     from ebs import testing
 
-    project = load_project(spec)
+    project = load_project(spec, "MODULE ")
     try:
         return testing.run(project, kind, content, tasks=tasks, name=name)
     except testing.ObjectRefused as error:

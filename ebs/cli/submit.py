@@ -13,13 +13,14 @@ import typer
 from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain
 from ebs.cli.content import content_of, json_content_of
+from ebs.cli.outcomes import outcome_lines, outcome_of, shown_ids
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
 from ebs.cli.submit_file import objects_in
 from ebs.cli.waiting import Ends, Timeout, wait_for_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ebs.cli.client import ApiClient
 
@@ -77,6 +78,7 @@ def submit(
         bool, typer.Option("--wait", help="Wait until all objects have ended; exit code 1 if one failed.")
     ] = False,
     timeout: Timeout = None,
+    id_only: Annotated[bool, typer.Option("--id-only", help="Print nothing but the ids, one per line.")] = False,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
@@ -84,23 +86,16 @@ def submit(
 
     --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
     Tasks with contents of their own come from a file: an object whose tasks is a list of items with a content each.
+
+    --wait shows the result of an object's join. If an object failed, it shows the errors of its tasks and the command
+    that shows more.
     """
-    if content is not None and content_json is not None:
-        raise typer.BadParameter("give --content or --content-json")
-    fields = {
-        "name": name,
-        "content": content_json if content is None else content,
-        "kind": kind,
-        "tasks": tasks,
-        "callback_url": callback_url,
-    }
-    given = {field: value for field, value in fields.items() if value is not None}
+    if id_only and as_json:
+        raise typer.BadParameter("give --id-only or --json")
+    given = {"name": name, "kind": kind, "tasks": tasks, "callback_url": callback_url}
+    given = {field: value for field, value in given.items() if value is not None} | _content(content, content_json)
     if file is not None and (given or count is not None):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
-    if content is not None:
-        given["content"] = content_of(content)
-    if content_json is not None:
-        given["content"] = json_content_of(content_json)
     with open_api(context, api) as client, ExitStack() as stack:
         if file is not None:
             pieces = send_lines(client, _open(file, stack), idempotency_key)
@@ -108,11 +103,27 @@ def submit(
             pieces = (Sent(ids, []) for ids in send_count(client, given, count, idempotency_key))
         else:
             pieces = iter([Sent([send_one(client, given, idempotency_key)], [])])
-        sent = _send(pieces)
+        sent = _send(pieces, print_ids=id_only)
+        _tell_refused(sent.refused, as_json=as_json)
+        if not (id_only or as_json):
+            _tell(_words(sent), err=False)
         ends = _wait(client, sent.ids, timeout) if wait else None
-    _show(sent, ends, as_json=as_json)
+        outcomes = [] if ends is None else [outcome_of(client, one) for one in shown_ids(sent.ids, ends)]
+    if as_json:
+        show(_answer(sent, ends, outcomes), as_json=True)
+    elif ends is not None:
+        # Behind --id-only stdout is for programs.
+        _tell(_end_words(ends, outcomes), err=id_only)
     if sent.refused or (ends is not None and not ends.all_finished):
         raise typer.Exit(1)
+
+
+def _content(text: str | None, json_text: str | None) -> dict[str, Any]:
+    if text is not None and json_text is not None:
+        raise typer.BadParameter("give --content or --content-json")
+    if text is not None:
+        return {"content": content_of(text)}
+    return {} if json_text is None else {"content": json_content_of(json_text)}
 
 
 def _open(file: Path, stack: ExitStack) -> Iterator[bytes]:
@@ -124,9 +135,12 @@ def _open(file: Path, stack: ExitStack) -> Iterator[bytes]:
         raise typer.BadParameter(f"--file {file} cannot be read: {error.strerror}") from None
 
 
-def _send(pieces: Iterator[Sent]) -> Sent:
+def _send(pieces: Iterator[Sent], *, print_ids: bool) -> Sent:
     total = Sent([], [])
     for piece in pieces:
+        # At once: if a later piece fails, the ids of what is stored are known.
+        for object_id in piece.ids if print_ids else ():
+            typer.echo(object_id)
         total.ids.extend(piece.ids)
         total.refused.extend(piece.refused)
     return total
@@ -141,23 +155,36 @@ def _wait(client: ApiClient, ids: list[str], timeout_s: float | None) -> Ends:
         return wait_for_all(client, ids, timeout_s, on_progress=bar)
 
 
-def _show(sent: Sent, ends: Ends | None, *, as_json: bool) -> None:
-    for one in [] if as_json else sent.refused[:_REFUSED_SHOWN]:
+def _tell_refused(refused: list[dict[str, Any]], *, as_json: bool) -> None:
+    for one in [] if as_json else refused[:_REFUSED_SHOWN]:
         # A line's number is that of the file, where the API counts those of one request.
         detail = _LINE.sub("it ", one.get("detail", str(one["status"])))
         typer.secho(f"line {one['line']}: {plain(detail)}", fg=typer.colors.RED, err=True)
+
+
+def _tell(lines: Iterable[str], *, err: bool) -> None:
+    for line in lines:
+        typer.echo(plain(line), err=err)
+
+
+def _answer(sent: Sent, ends: Ends | None, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     answer: dict[str, Any] = {"count": len(sent.ids), "ids": sent.ids, "refused": sent.refused}
     if ends is not None:
         answer |= {"finished": ends.finished, "failed": ends.failed, "cancelled": ends.cancelled, "open": ends.open}
-    show(answer, *_words(sent, ends), as_json=as_json)
+        answer["objects"] = outcomes
+    return answer
 
 
-def _words(sent: Sent, ends: Ends | None) -> Iterator[str]:
+def _words(sent: Sent) -> Iterator[str]:
     if len(sent.ids) <= _IDS_SHOWN:
         yield from (f"object {object_id}: `ebs status {object_id}` shows it" for object_id in sent.ids)
     else:
         yield f"{len(sent.ids)} objects accepted, the first is {sent.ids[0]}: `ebs watch` shows their progress"
     if sent.refused:
         yield f"{len(sent.refused)} were not accepted"
-    if ends is not None:
-        yield ends.words()
+
+
+def _end_words(ends: Ends, outcomes: list[dict[str, Any]]) -> Iterator[str]:
+    for outcome in outcomes:
+        yield from outcome_lines(outcome)
+    yield ends.words()

@@ -29,7 +29,8 @@ def up(
     dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
 
     With --reload, each save of a Python file takes effect: running tasks have 3 s to finish, then the processing
-    workers start again. A file that cannot be imported is named, and the workers keep the old one.
+    workers start again. A file that cannot be imported is named, and the workers keep the old one. A test restarts
+    nothing.
     """
     import asyncio
 

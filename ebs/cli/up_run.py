@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from app.errors import EbsError
+from app.errors import EbsError, SettingsError
 from app.names import DISTRIBUTION, PROCESSING
 from app.settings.project import makes_objects_up
 from ebs.cli.bars import DownloadBar
@@ -15,6 +15,7 @@ from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, environment, u
 from ebs.cli.readiness import readiness_of
 from ebs.local.prefixed_output import PrefixedOutput
 from ebs.local.program_log import ProgramLog
+from ebs.local.project_check import check_project
 from ebs.local.reload import Reloader
 from ebs.local.supervisor import StopRequest, stop_on_signals
 
@@ -34,6 +35,8 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
     def say(line: str) -> None:
         log.event(OWN_ROLE, line)
 
+    if plan.settings.project and not plan.reload:
+        await _refuse_unusable(plan)
     say(f"the logs of all processes are in {log.directory} (-v shows them here)")
     with stop_on_signals(request), DownloadBar() as bar:
         system = LocalSystem(plan, log=log, say=say, on_download=bar)
@@ -52,6 +55,13 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
     log.close()
     if log.is_gone:
         raise BrokenPipeError
+
+
+async def _refuse_unusable(plan: Plan) -> None:
+    """Raise `SettingsError` if no process could use the project; with --reload the next save may repair it."""
+    refusal = (await check_project(environment(plan))).refusal
+    if refusal is not None:
+        raise SettingsError(refusal)
 
 
 async def _follow(system: LocalSystem, reloader: Reloader, say: Callable[[str], None]) -> None:

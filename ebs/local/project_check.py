@@ -16,10 +16,14 @@ _IMPORT_LIMIT_S = 60.0
 
 
 class ProjectCheck(NamedTuple):
-    """What a look at the project found: why it cannot be used, or what it has functions for."""
+    """What a look at the project found: why it cannot be used, or what it has functions for.
+
+    `imported_tests` are files that look like tests but are part of the project, relative to the current folder.
+    """
 
     refusal: str | None
     functions: list[list[str]]
+    imported_tests: list[str]
 
 
 async def check_project(env: Mapping[str, str]) -> ProjectCheck:
@@ -35,7 +39,7 @@ async def check_project(env: Mapping[str, str]) -> ProjectCheck:
         async with asyncio.timeout(_IMPORT_LIMIT_S):
             answer, errors = await process.communicate()
     except TimeoutError:
-        return ProjectCheck(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [])
+        return ProjectCheck(f"the import takes more than {_IMPORT_LIMIT_S:.0f} s", [], [])
     finally:
         if process.returncode is None:
             process.kill()
@@ -43,4 +47,5 @@ async def check_project(env: Mapping[str, str]) -> ProjectCheck:
     if process.returncode == 0 and answer:
         return ProjectCheck(**json.loads(answer))
     said = errors.decode(errors="replace").strip().splitlines()
-    return ProjectCheck(said[-1] if said else f"the import ends its process (exit code {process.returncode})", [])
+    ended = f"the import ends its process (exit code {process.returncode})"
+    return ProjectCheck(said[-1] if said else ended, [], [])

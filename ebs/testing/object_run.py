@@ -64,7 +64,8 @@ class TaskRun:
 class ProducedObject:
     """An object that a function submitted with `context.submit`. It did not run.
 
-    `tasks` is a number, or a list with the content of each task; None if the function left that open.
+    `tasks` is a number, or a list with the content of each task; None if the function left that open. `callback_url` is
+    where its ends would be sent.
     """
 
     object_id: str
@@ -72,6 +73,7 @@ class ProducedObject:
     name: str
     content: Any
     tasks: int | list[Any] | None
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True)

@@ -34,4 +34,5 @@ def _submitted(value: bytes) -> ProducedObject:
     event = decode_object(value)
     items = None if event.items is msgspec.UNSET else [_decode(item.content) for item in event.items]
     tasks = event.task_count if items is None else items
-    return ProducedObject(event.object_id, event.kind, event.name, _decode(event.content), tasks)
+    url = event.callback_url or None
+    return ProducedObject(event.object_id, event.kind, event.name, _decode(event.content), tasks, url)

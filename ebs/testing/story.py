@@ -49,7 +49,8 @@ def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
     if len(shown) < len(run.all_tasks):
         yield f"  and {len(run.all_tasks) - len(shown)} more tasks, which finished"
     for one in run.submitted[:_MAX_PRODUCED]:
-        yield f"submitted: {one.kind} {_short(one.content)}"
+        callback = f", callback to {one.callback_url}" if one.callback_url else ""
+        yield f"submitted: {one.kind} {_short(one.content)}{callback}"
     for record in run.sent[:_MAX_PRODUCED]:
         value = (record.value or b"").decode(errors="backslashreplace")
         yield f"sent to {record.topic}: {_short(value) if record.value is not None else 'a tombstone'}"

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _WORKER = "ebs.testing"
 _PARTITION = 0
+_ANY_HOST = ("*", "0.0.0.0/0", "::/0")
 
 
 class _Body(msgspec.Struct):
@@ -209,8 +210,8 @@ class _Clock:
         self._skipped_ms += max(0, due_at_ms - self.now_ms())
 
 
-class _AnyTopic(WorkerOutputRules, frozen=True):
-    """Lets functions send to any topic: a test has no broker that could lack one."""
+class _AnyTarget(WorkerOutputRules, frozen=True):
+    """Lets functions send to any topic, and name any host for callbacks: a test sends nothing."""
 
     def why_not_sent(self, _topic: str, /) -> str | None:
         return None
@@ -218,8 +219,8 @@ class _AnyTopic(WorkerOutputRules, frozen=True):
 
 def _limits_of(settings: Settings, project: Project) -> RunLimits:
     limits = limits_of(settings)
-    rules = {**msgspec.structs.asdict(limits.outputs), "kinds": project.kinds}
-    return limits._replace(outputs=_AnyTopic(**rules))
+    rules = {**msgspec.structs.asdict(limits.outputs), "kinds": project.kinds, "webhook_hosts": _ANY_HOST}
+    return limits._replace(outputs=_AnyTarget(**rules))
 
 
 def _in_this_process(handlers: Handlers) -> Handlers:

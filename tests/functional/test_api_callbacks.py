@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from browsing import send_form
 from plain_names import OBJECTS
 from python_clients import Asked
 from told_object import AT_MS, run
@@ -144,6 +145,19 @@ def test_object_shows_its_callback_and_is_finished_all_the_same(api: Any) -> Non
     assert f"dead: {URL}" in page
     assert "t-0" in page
     assert f"t-{CALLBACK_SEQUENCE}" not in page
+
+
+def test_task_of_a_callback_has_its_own_kind_without_its_request(api: Any) -> None:
+    """What the topics have deleted tells nothing; its place among the tasks does."""
+    dead_callback(api)
+    task = api.get("/api/objects/a/tasks/callback1").json()
+    assert (CALLBACK_KIND, True) == (task["kind"], task["content_deleted"])
+
+
+def test_form_submits_it(api: Any) -> None:
+    """The dashboard's form has a field for it."""
+    send_form(api, "/objects", {"content": "c", "count": "1", "callback_url": URL})
+    assert [URL] == [one.callback_url for one in stored(api)]
 
 
 def test_callback_waits_before_anything_is_counted(api: Any) -> None:

@@ -85,7 +85,8 @@ def test_json_is_all_of_stdout(folder: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["shop.work", "ordr", "{}"], 1, 'did you mean "order"?'),
-        (["shop.wrok", "order"], 1, "EBS_PROJECT=shop.wrok: shop.wrok cannot be imported"),
+        (["shop.wrok", "order"], 1, 'MODULE shop.wrok: there is no module shop.wrok (did you mean "shop.work"?)'),
+        (["away.work", "order"], 1, "change to the folder of the project (this is /"),
         (["shop.work", "order", "apple"], 2, "a text needs quotes of its own"),
         (["shop.work", "order", "@nothing.json"], 2, "cannot be read"),
         (["shop.work"], 2, "Missing argument 'KIND'"),

@@ -165,12 +165,40 @@ def test_submit_wait_ends_with_the_last_object(ebs, ending):
     assert "3 of 3 objects ended" in result.stderr
 
 
-def test_submit_wait_says_what_failed(ebs, ending):
-    """One that failed makes the exit code 1, and is named."""
+def test_submit_wait_says_what_failed(api, ebs, ending):
+    """One that failed makes the exit code 1; its error is shown, with the command that shows more."""
     ending()
     result = ebs("submit", "--file", "-", "--wait", stdin=b'{"name": "ok", "tasks": 1}\n{"name": "bad", "tasks": 1}\n')
     assert 1 == result.exit_code
-    assert "1 finished, 1 failed (" in result.stdout
+    good, bad = (event.object_id for name in ("ok", "bad") for event in stored(api) if event.name == name)
+    assert [
+        f"object {good}: FINISHED",
+        f"object {bad}: FAILED",
+        "  task 0 failed after 0 attempts: no luck",
+        f"  `ebs tasks {bad} 0` shows every attempt and the stack trace",
+        f"1 finished, 1 failed ({bad})",
+    ] == result.stdout.splitlines()[2:]
+
+
+def test_submit_wait_tells_of_many_only_what_failed(api, ebs, ending):
+    """As a list of all would hide it."""
+    ending()
+    body = b'{"name": "ok", "tasks": 1}\n' * 11 + b'{"name": "bad", "tasks": 1}\n'
+    answer = json.loads(ebs("submit", "--file", "-", "--wait", "--json", stdin=body).stdout)
+    (bad,) = (event.object_id for event in stored(api) if event.name == "bad")
+    error = {"task": "0", "attempts": 0, "error": "no luck"}
+    told = {"id": bad, "state": "FAILED", "result": None, "tasks_dead": 1, "errors": [error]}
+    assert [told] == answer["objects"]
+
+
+def test_submit_prints_nothing_but_ids(api, ebs, ending):
+    """For scripts; how the objects ended is on stderr."""
+    ending()
+    result = ebs("submit", "--file", "-", "--id-only", "--wait", stdin=b'{"tasks": 1}\n{"name": "bad", "tasks": 1}\n')
+    assert (1, [event.object_id for event in stored(api)]) == (result.exit_code, result.stdout.split())
+    assert "task 0 failed after 0 attempts: no luck" in result.stderr
+    (printed,) = ebs("submit", "--id-only").stdout.splitlines()
+    assert stored(api)[-1].object_id == printed
 
 
 def test_submit_wait_gives_up_at_the_timeout(ebs):
@@ -187,6 +215,7 @@ def test_submit_wait_gives_up_at_the_timeout(ebs):
         ["--file", "nowhere.ndjson"],
         ["--file", "-", "--name", "n"],
         ["--file", "-", "--count", "2"],
+        ["--id-only", "--json"],
     ],
 )
 def test_wrong_use_is_exit_code_2(api, ebs, arguments):

@@ -84,6 +84,16 @@ def test_wrong_items_are_told_and_stay_in_the_form(api, fields, said):
     assert [] == objects_of(api)
 
 
+def test_callback_url_is_checked_as_in_the_api(api):
+    """No callbacks are allowed here: the reason names the setting, and what was typed stays."""
+    seen = PageSeen(send_form(api, "/objects", {"content": "c", "count": "1", "callback_url": "https://a.example/"}))
+    assert 422 == seen.status
+    assert "EBS_WEBHOOK_HOSTS=a.example" in seen.text
+    field = seen.element("f-callback_url")
+    assert "https://a.example/" == field.get("value")
+    assert [] == objects_of(api)
+
+
 def test_many_objects_are_submitted(api):
     """The list shows them."""
     answer = send_form(api, "/objects", {"name": "", "content": "", "kind": "", "tasks": "", "count": "40"})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from callback_receiver import SECRET
 from engine_bench import NOW_MS, PARTITIONS, Bench
 from fakes import until
 from histories import task_event
@@ -41,6 +42,7 @@ TOPICS = {
     "tiny": TopicShape("tiny", 1, 1, max_message_bytes=200),
     "latest": TopicShape("latest", 3, 1, frozenset({"compact"})),
 }
+URL = "https://shop.example/hooks"
 PAIR = {"submit": [{"kind": "thread", "content": {"n": 1}, "name": "first"}, {"kind": "inline", "tasks": [1, "two"]}]}
 
 
@@ -54,7 +56,14 @@ def request(kind: str, content: Any, *, object_id: str = "a", sequence: int = 0,
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     """Return an engine that runs the project."""
-    settings = Settings(project="producing_project", max_depth=3, max_tasks_per_object=5, output_topics=tuple(TOPICS))
+    settings = Settings(
+        project="producing_project",
+        max_depth=3,
+        max_tasks_per_object=5,
+        output_topics=tuple(TOPICS),
+        webhook_hosts=("shop.example",),
+        webhook_secret=SECRET,  # type: ignore[arg-type]  # pydantic's
+    )
     bench = Bench(None, handlers=load_handlers(settings), owned=0, output_topics=TOPICS)
     limits = {name: topic.max_message_bytes for name, topic in TOPICS.items() if topic.max_message_bytes}
     bench.worker.transactions.topic_limits.record_bytes.update(limits)
@@ -124,6 +133,13 @@ async def test_a_given_id_is_the_object_s(bench: Bench) -> None:
     assert ["order-7"] == [decode_object(sent.value or b"").object_id for sent in submitted(bench)]
 
 
+async def test_a_submitted_object_has_its_callback(bench: Bench) -> None:
+    """As if a client had submitted it."""
+    bench.put(0, request("process", {"submit": [{"kind": "inline", "callback_url": URL}, {"kind": "inline"}]}))
+    await until(lambda: bench.finished() == {"a"})
+    assert [URL, msgspec.UNSET] == [decode_object(sent.value or b"").callback_url for sent in submitted(bench)]
+
+
 async def test_split_and_join_submit_too(bench: Bench) -> None:
     """A split's objects come with its tasks; what comes from both knows its depth."""
     bench.put(
@@ -189,6 +205,9 @@ async def test_a_loop_of_objects_ends(bench: Bench, kind: str) -> None:
         ({"kind": "inline", "id": ""}, "is no text of 1 to 200 characters"),
         ({"kind": "inline", "id": "x" * 201}, "is no text of 1 to 200 characters"),
         ({"kind": "inline", "id": 7}, "is no text of 1 to 200 characters"),
+        ({"kind": "inline", "callback_url": 7}, "callback_url=7 is no text"),
+        ({"kind": "inline", "callback_url": "shop.example"}, "callback_url: it must be a http:// or https:// URL"),
+        ({"kind": "inline", "callback_url": "https://evil.example/"}, "evil.example are not allowed: add it to EBS_"),
     ],
 )
 async def test_what_cannot_be_submitted_is_an_error_that_says_what_to_change(

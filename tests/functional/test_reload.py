@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,6 @@ from ebs.local.reload import Reloader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LIMIT_S = 120
 HEAD = "from ebs import Project\nproject = Project()\n"
@@ -105,6 +107,24 @@ async def test_a_save_while_the_project_is_looked_at_is_not_missed(stage: Stage)
     await asyncio.gather(following, return_exceptions=True)
 
 
+async def test_a_saved_test_restarts_nothing(stage: Stage) -> None:
+    """Whatever pytest calls a test, in each folder; but the project may import what only looks like one."""
+    stage.work.write_text(HEAD + "from shop import ab_test\n" + PRICE)
+    product = stage.work.with_name("ab_test.py")
+    product.touch()
+    (stage.work.parent / "tests").mkdir()
+    reloader = stage.reloader()
+    await reloader.until_usable()
+    following = asyncio.create_task(reloader.follow())
+    for name in ("test_work.py", "work_test.py", "conftest.py", "tests/helpers.py"):
+        (stage.work.parent / name).write_text("a = 1\n")
+    product.write_text("a = 1\n")
+    await stage.until(lambda: len(stage.renewed) == 1)
+    assert ["shop/ab_test.py changed: processing restarts"] == stage.said
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_an_import_that_hangs_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """And told like any other that cannot be used."""
     monkeypatch.setattr(project_check, "_IMPORT_LIMIT_S", 0.5)
@@ -121,7 +141,7 @@ async def test_what_a_project_prints_is_no_answer(stage: Stage, noise: str) -> N
     """Neither before it nor behind it."""
     stage.work.write_text(f"{HEAD}{noise}\n{PRICE}")
     found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
-    assert (None, [["task", "order"]]) == found
+    assert (None, [["task", "order"]], []) == found
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -129,7 +149,7 @@ async def test_an_import_that_ends_its_process_is_refused(stage: Stage, code: in
     """Also as if all was well."""
     stage.work.write_text(f"import os\nos._exit({code})\n")
     found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
-    assert (f"the import ends its process (exit code {code})", []) == found
+    assert (f"the import ends its process (exit code {code})", [], []) == found
 
 
 async def test_a_missing_watchfiles_is_told_with_the_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +158,15 @@ async def test_a_missing_watchfiles_is_told_with_the_command(stage: Stage, monke
     stage.work.write_text(HEAD + BROKEN)
     with pytest.raises(SettingsError, match=r"needs the package watchfiles: .*pip install"):
         await stage.reloader().until_usable()
+
+
+def test_without_reload_an_unusable_project_is_refused_at_once(tmp_path: Path) -> None:
+    """Before Kafka starts, and with the name that was meant."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "work.py").write_text(HEAD + PRICE)
+    argv = [Path(sys.executable).with_name("ebs"), "up", "--project", "shop.wrok"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
+    ran = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert (1, "") == (ran.returncode, ran.stdout)
+    assert 'ebs: EBS_PROJECT=shop.wrok: there is no module shop.wrok (did you mean "shop.work"?)\n' == ran.stderr
+    assert ["shop"] == [path.name for path in tmp_path.iterdir() if path.name != ".ebs"]

@@ -184,7 +184,7 @@ chains = Project()
 @chains.task("link", attempts=2, backoff=1)
 def link(task: Task[int], context: Context) -> None:
     """Submit the next one, and tell others; the first attempt fails after that."""
-    context.submit("link", task.content + 1, name="next", tasks=[1, 2])
+    context.submit("link", task.content + 1, name="next", tasks=[1, 2], callback_url="http://localhost:9000/hooks")
     context.send("sales", "ann", {"cents": task.content}, headers={"from": "test"})
     if context.attempt == 1:
         raise ValueError("after all")
@@ -209,7 +209,8 @@ def test_what_functions_produce_is_kept_if_they_finish() -> None:
         record.headers,
     )
     assert new.object_id == run(chains, "link", 7, tasks=1, object_id=done.object_id).submitted[0].object_id
-    assert "submitted: link 8" in story_of(done)
+    assert "http://localhost:9000/hooks" == new.callback_url
+    assert "submitted: link 8, callback to http://localhost:9000/hooks" in story_of(done)
     assert "sent to sales: " in story_of(done)
     assert 'did you mean "link"' in str(run(chains, "typo", tasks=1).errors[0])
 

@@ -130,11 +130,11 @@ def b(task, context): ...
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("sample_handlers.py", "sample_handlers.py cannot be imported: ModuleNotFoundError: No module named"),
+        ("sample_handlers.py", "there is no module sample_handlers.py"),
         ("./sample_handlers", "must be package.module or package.module:name, such as shop.work"),
         ("sample_handlers:", "must be package.module or package.module:name, such as shop.work"),
         ("sample_handlers:project()", "must be package.module or package.module:name, such as shop.work"),
-        ("shop.images", "shop.images cannot be imported: ModuleNotFoundError: No module named 'shop'"),
+        ("shop.images", "there is no module shop.images"),
         ("loaded_handlers", "there is no project in loaded_handlers: write `project = ebs.Project()` there"),
         ("sample_handlers:number", "it is of type int, not Project: number in sample_handlers: write `number = ebs.P"),
         ("sample_handlers:empty", 'the project has no function: write @project.task("kind") above one'),

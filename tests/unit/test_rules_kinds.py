@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.rules.kinds import did_you_mean, shown, why_unhandled
+from app.rules.kinds import why_unhandled
+from app.telemetry.near_names import did_you_mean, shown
 
 
 def test_reason_names_the_kinds_and_what_to_write():
