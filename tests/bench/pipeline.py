@@ -102,6 +102,24 @@ async def reading(broker: EmbeddedKafka, *topics: str) -> AsyncIterator[AIOKafka
         yield consumer
 
 
+class FinishedTasks:
+    """How many tasks have finished, as the windows say: of all topics, these have the fewest records to read."""
+
+    def __init__(self, windows: AIOKafkaConsumer) -> None:
+        self._windows = windows
+        self._counts: dict[tuple[int, bytes], int] = {}
+
+    async def has(self, count: int) -> bool:
+        """Read on, and return whether `count` tasks have finished."""
+        for records in (await self._windows.getmany(timeout_ms=100)).values():
+            for record in records:
+                if record.key == NOTE_KEY or not record.value:
+                    continue
+                if decode_window_key(record.key).size_ms == TOTAL_SIZE_MS:
+                    self._counts[record.partition, record.key] = decode_counts(record.value).tasks_finished
+        return sum(self._counts.values()) >= count
+
+
 async def check(broker: EmbeddedKafka, *, ledger: bool = True) -> str:
     """Return `exact`, or end the benchmark: a wrong figure is worth nothing."""
     if not ledger:
@@ -122,16 +140,10 @@ async def throughput(objects: int, *, ledger: bool) -> list[Line]:
             await events.getone()
         began_at_s = time.perf_counter()
         before = {role: usage_of(fleet.workers[f"{role}-1"].process.pid) for role in ROLES}
-        finished: dict[tuple[int, bytes], int] = {}
         async with reading(broker, WINDOWS_CHANGELOG) as windows:
-            while sum(finished.values()) < tasks:
-                for records in (await windows.getmany(timeout_ms=100)).values():
-                    for record in records:
-                        if record.key == NOTE_KEY or not record.value:
-                            continue
-                        if decode_window_key(record.key).size_ms == TOTAL_SIZE_MS:
-                            counts = decode_counts(record.value)
-                            finished[record.partition, record.key] = counts.tasks_finished
+            finished = FinishedTasks(windows)
+            while not await finished.has(tasks):
+                pass
         took_s = time.perf_counter() - began_at_s
         after = {role: usage_of(fleet.workers[f"{role}-1"].process.pid) for role in ROLES}
         verdict = await check(broker, ledger=ledger)

@@ -1,4 +1,7 @@
-"""A worker that dies, or freezes beyond its session, at each point of a step: nothing is lost, nothing counts twice."""
+"""A worker that dies, or freezes beyond its session, at each point of a step.
+
+Objects are being split, worked, joined and submitted by joins then: nothing is lost, nothing counts twice.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fleet import ROLES, Fleet
-from sabotage_run import run_sabotaged
+from sabotage_run import MIDST, run_sabotaged
 
 if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
@@ -18,7 +21,7 @@ POINTS = ("begun", "sent", "offered", "committed", "applied")
 @pytest.mark.parametrize("role", ROLES)
 async def test_kill_at_a_point(broker: EmbeddedKafka, fleet: Fleet, role: str, point: str) -> None:
     """A step is done wholly or not at all, wherever its worker dies."""
-    found = await run_sabotaged(broker, fleet, role, SABOTAGE_AT=f"{point}:3")
+    found = await run_sabotaged(broker, fleet, role, SABOTAGE_AT=f"{point}:{MIDST}")
     assert [] == found, "\n".join([*found, fleet.last_words()])
 
 
@@ -26,5 +29,7 @@ async def test_kill_at_a_point(broker: EmbeddedKafka, fleet: Fleet, role: str, p
 @pytest.mark.parametrize("role", ROLES)
 async def test_freeze_at_a_point(broker: EmbeddedKafka, fleet: Fleet, role: str, point: str) -> None:
     """A worker that wakes up with a step in hand after others took over commits nothing of it."""
-    found = await run_sabotaged(broker, fleet, role, second_worker=True, SABOTAGE_AT=f"{point}:3", SABOTAGE_BY="freeze")
+    found = await run_sabotaged(
+        broker, fleet, role, second_worker=True, SABOTAGE_AT=f"{point}:{MIDST}", SABOTAGE_BY="freeze"
+    )
     assert [] == found, "\n".join([*found, fleet.last_words()])

@@ -12,7 +12,7 @@ from checker import differences
 from feed import feed, feeding
 from fleet import Fleet, said, until
 from follower import Follower
-from sabotage_run import PARTITIONS, run_sabotaged
+from sabotage_run import MIDST, PARTITIONS, run_sabotaged
 
 if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
@@ -26,7 +26,7 @@ async def test_without_fencing_a_worker_that_was_away_writes_again(broker: Embed
         "processing",
         second_worker=True,
         ends=False,
-        SABOTAGE_AT="begun:3",
+        SABOTAGE_AT=f"begun:{MIDST}",
         SABOTAGE_BY="freeze",
         SABOTAGE_BREAK="fencing",
     )
@@ -38,7 +38,7 @@ async def test_with_offsets_outside_of_the_transaction_a_crash_repeats_a_step(
 ) -> None:
     """A crash between the transaction and its offsets works the same records again."""
     found = await run_sabotaged(
-        broker, fleet, "processing", ends=False, SABOTAGE_AT="committed:3", SABOTAGE_BREAK="offsets"
+        broker, fleet, "processing", ends=False, SABOTAGE_AT=f"committed:{MIDST}", SABOTAGE_BREAK="offsets"
     )
     assert any("stands 2 times on task-events" in one for one in found), found
 
@@ -46,7 +46,7 @@ async def test_with_offsets_outside_of_the_transaction_a_crash_repeats_a_step(
 async def test_with_rows_outside_of_the_transaction_a_crash_loses_counts(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Ledger rows that are written before a step fails make its second run believe that all was counted."""
     found = await run_sabotaged(
-        broker, fleet, "statistics", ends=False, SABOTAGE_AT="begun:3", SABOTAGE_BREAK="changelog"
+        broker, fleet, "statistics", ends=False, SABOTAGE_AT=f"begun:{MIDST}", SABOTAGE_BREAK="changelog"
     )
     assert any(": window of " in one for one in found), found
 
@@ -58,9 +58,8 @@ async def test_with_outputs_outside_of_the_attempt_a_crash_repeats_them(broker: 
         fleet,
         "processing",
         ends=False,
-        SABOTAGE_AT="begun:3",
+        SABOTAGE_AT=f"begun:{MIDST}",
         SABOTAGE_BREAK="outputs",
-        EBS_PROJECT="chain_project",
     )
     assert any(" times on objects" in one for one in found), found
 

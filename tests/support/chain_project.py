@@ -32,15 +32,3 @@ def sink(task: Task, context: Context) -> None:
     note(task, context)
     for number in range(RECORDS):
         context.send(TOPIC, f"{task.object_id}/{number}", {"number": number})
-
-
-@project.task("default")
-async def parent(task: Task, context: Context) -> None:
-    """Submit one object."""
-    note(task, context)
-    context.submit("leaf")
-
-
-@project.task("leaf")
-async def leaf(task: Task, context: Context) -> None:
-    """Do nothing."""

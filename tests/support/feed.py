@@ -81,15 +81,21 @@ async def _start(producer: AIOKafkaProducer) -> None:
 async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects: Any) -> AsyncIterator[list[str]]:
     """Let objects flow in while the block runs, however long that is; yields their ids, all of them when it has ended.
 
-    `objects` are further arguments of `feed`.
+    `objects` are further arguments of `feed`; a name may depend on the object's number here, too.
     """
     accepted: list[str] = []
     over = asyncio.Event()
 
+    name = objects.pop("name", "a name")
+
+    def name_of(number: int) -> str:
+        return name if isinstance(name, str) else name(len(accepted) + number)
+
     async def flow() -> None:
         while not over.is_set():
+            count = max(1, rate_per_s // 2)
             accepted.extend(
-                await feed(bootstrap, max(1, rate_per_s // 2), partitions=partitions, rate_per_s=rate_per_s, **objects)
+                await feed(bootstrap, count, partitions=partitions, rate_per_s=rate_per_s, name=name_of, **objects)
             )
 
     flowing = asyncio.create_task(flow())

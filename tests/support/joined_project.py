@@ -1,11 +1,13 @@
 """A project with a split and a join, for tests with real workers: it counts the letters of the words of a name.
 
-Tasks of another kind return what they were given.
+A join of the kind `chained` submits an object of the words but the first, as long as there are any. Tasks of another
+kind return what they were given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
     from ebs import Context
 
-KIND, ECHO = "words", "echo"
+KIND, CHAINED, ECHO = "words", "chained", "echo"
 JOINED = {"EBS_PROJECT": "joined_project", "EBS_BACKOFF_S": "1"}
 """Settings of all processes that have it."""
-WORK_S = 0.02
+WORK_S = float(os.environ.get("JOINED_WORK_S", "0.02"))
 
 project = Project()
 
@@ -33,6 +35,7 @@ class Counted(msgspec.Struct):
     letters: int
 
 
+@project.split(CHAINED, attempts=3)
 @project.split(KIND, attempts=3)
 def words(task: Task, context: Context) -> Iterator[Item]:
     """Yield the words of the name, each as a task of that name."""
@@ -41,6 +44,7 @@ def words(task: Task, context: Context) -> Iterator[Item]:
         yield Item({"word": word}, name=word)
 
 
+@project.task(CHAINED, attempts=3)
 @project.task(KIND, attempts=3)
 async def count(task: Task[dict[str, str]], context: Context) -> Counted:
     """Count the letters of one word."""
@@ -56,6 +60,14 @@ def total(results: list[Counted], context: Context) -> dict[str, object]:
     """Put the words together again, and add their letters up."""
     note(context.task, context)
     return {"text": " ".join(one.word for one in results), "letters": sum(one.letters for one in results)}
+
+
+@project.join(CHAINED, attempts=3)
+def total_of_chain(results: list[Counted], context: Context) -> dict[str, object]:
+    """Do the same, and submit the rest of the words."""
+    if results:
+        context.submit(CHAINED, name=" ".join(one.word for one in results[1:]))
+    return total(results, context)
 
 
 @project.task(ECHO)

@@ -1,4 +1,7 @@
-"""Runs the whole system with one sabotaged worker (tests/faults/sabotage) and returns what the checker finds."""
+"""Runs the whole system with one sabotaged worker (tests/faults/sabotage) and returns what the checker finds.
+
+The objects are split, joined, and submit one another in chains: so all of that is under way when the sabotage comes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from api_process import PATIENCE_S
 from checker import differences
-from feed import feed
+from feed import feed, feeding
 from fleet import ROLES, Fleet, owned, said, until
 from follower import Follower, lag_of
+from joined_objects import Joined, chain_length, text
+from joined_project import CHAINED, JOINED
 from plain_names import DISTRIBUTION_APP, PROCESSING_APP, STATISTICS_APP, TASK_EVENTS, TASK_REQUESTS
 from plain_names import OBJECTS as OBJECTS_TOPIC
 
@@ -18,8 +23,11 @@ if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
-OBJECTS = 600
-RATE_PER_S = 400
+OBJECTS = 100
+"""Fed after the sabotage; each is the head of a chain of one to five."""
+RATE_PER_S = 100
+MIDST = 30
+"""A step of a worker in which splits, tasks, joins and new objects of chains are on their way."""
 INPUTS = {
     "distribution": (DISTRIBUTION_APP, [OBJECTS_TOPIC]),
     "processing": (PROCESSING_APP, [TASK_REQUESTS]),
@@ -31,28 +39,31 @@ INPUTS = {
 async def run_sabotaged(
     broker: EmbeddedKafka, fleet: Fleet, role: str, *, second_worker: bool = False, ends: bool = True, **sabotage: str
 ) -> list[str]:
-    """Let one worker of a role be sabotaged, work off objects in two waves, and return what the checker finds.
+    """Let one worker of a role be sabotaged while objects come in, feed some more, and return what the checker finds.
 
     With `ends` false a system that never finishes is a finding for the checker, not a failure here.
     """
     marker: Path = fleet.directory / "marker"
-    settings = {"SABOTAGE_ROLE": role, "SABOTAGE_MARKER": str(marker), **sabotage}
+    settings = {"SABOTAGE_ROLE": role, "SABOTAGE_MARKER": str(marker), **JOINED, **sabotage}
     fleet.start(role, module="sabotaged", **settings)
     for other in set(ROLES) - {role}:
-        fleet.start(other)
+        fleet.start(other, **JOINED)
     if second_worker:
-        fleet.start(role, f"{role}-2")
+        fleet.start(role, f"{role}-2", **JOINED)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers to be ready", fleet=fleet)
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
-        accepted = await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS, rate_per_s=RATE_PER_S)
-        await until(marker.exists, f"the sabotage of {role}", fleet=fleet, reviving=True)
+        objects = {"partitions": PARTITIONS, "rate_per_s": RATE_PER_S, "kind": CHAINED, "name": text}
+        async with feeding(broker.bootstrap, **objects) as accepted:
+            await until(marker.exists, f"the sabotage of {role}", fleet=fleet, reviving=True)
         if sabotage.get("SABOTAGE_BY") == "freeze":
             await _until_the_other_one_has_done_it(broker, fleet, role)
             fleet.thaw(f"{role}-1")
-        accepted += await feed(broker.bootstrap, OBJECTS, partitions=PARTITIONS, rate_per_s=RATE_PER_S)
+        fed_count = len(accepted)
+        accepted += await feed(broker.bootstrap, OBJECTS, **objects)
+        object_count = sum(map(chain_length, (*range(fed_count), *range(OBJECTS))))
         try:
             await until(
-                lambda: follower.has_finished_objects(2 * OBJECTS),
+                lambda: follower.has_finished_objects(object_count),
                 "the end",
                 fleet=fleet,
                 reviving=True,
@@ -61,7 +72,9 @@ async def run_sabotaged(
         except AssertionError:
             if ends:
                 raise
-    return await differences(broker.bootstrap, accepted=accepted)
+    joined = Joined()
+    await joined.read(broker.bootstrap)
+    return [*await differences(broker.bootstrap, accepted=accepted), *joined.differences()]
 
 
 async def _until_the_other_one_has_done_it(broker: EmbeddedKafka, fleet: Fleet, role: str) -> None:

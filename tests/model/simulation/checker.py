@@ -6,6 +6,8 @@
 | ledger rows, windows and totals equal a recount of the topics | `ebs.recount`, as `ebs recount` does |
 | each task ends as its handler's plan says, with that attempt: no attempt is lost, none is spent by a crash | here |
 | each task that died has one dead letter | here |
+| what functions submit and send is there once if their attempt has finished, else not at all | `checker`, here |
+| each join has the results of all tasks in their order | here |
 | the committed offsets of all groups are at the ends of their inputs | `is_done`, which the schedule waits for |
 | no error gets past those who should end the process | `schedule` |
 | where nothing goes wrong, no worker ends | `test_schedules.py` |
@@ -24,6 +26,7 @@ from app.names import ROLES, STATISTICS
 from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
 from ebs.recount.run import Recount
+from simulation.functions import MAPPED, SINK, Job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +66,8 @@ async def differences(broker: Broker, plan: Plan) -> list[str]:
     found += map(str, recounted.differences)
     found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
     found += _check_ends(topics, plan)
-    return found
+    finished = _finished(topics)
+    return found + _check_sent(broker, finished) + _check_chains(topics, finished) + _check_joins(topics)
 
 
 def _read(broker: Broker, names: Names) -> Topics:
@@ -96,6 +100,42 @@ def _check_ends(topics: Topics, plan: Plan) -> list[str]:
     if len(topics.dead_letters) != dead_count:
         found.append(f"{len(topics.dead_letters)} dead letters, {dead_count} tasks died")
     return found
+
+
+def _finished(topics: Topics) -> set[str]:
+    return {one["task_id"] for events in topics.events.values() for one in events if one["type"] == "TASK_FINISHED"}
+
+
+def _check_sent(broker: Broker, finished: set[str]) -> list[str]:
+    """Check the records that functions have sent: one of each finished task without a role."""
+    sent = Counter((record.key or b"").decode() for record in broker.committed(SINK))
+    wanted = {one for one in finished if not one.endswith(("-split", "-join"))}
+    found = [f"a record of {one} stands {count} times on {SINK}" for one, count in sent.items() if count > 1]
+    found += [f"{one} stands on {SINK}, but its task has not finished" for one in sorted(set(sent) - wanted)]
+    return found + [f"task {one} has finished, but {SINK} has no record of it" for one in sorted(wanted - set(sent))]
+
+
+def _check_chains(topics: Topics, finished: set[str]) -> list[str]:
+    """Check that each join that finished has submitted the next object of its chain."""
+    made = {one["parent"]["task_id"]: one["content"] for one in topics.objects.values() if "parent" in one}
+    wanted = {
+        f"{one['object_id']}-join": msgspec.to_builtins(job.following())
+        for one in topics.objects.values()
+        if one["kind"] == MAPPED
+        and f"{one['object_id']}-join" in finished
+        and (job := msgspec.convert(one["content"], Job)).left
+    }
+    return [] if made == wanted else [f"joins have submitted {made}, wanted {wanted}"]
+
+
+def _check_joins(topics: Topics) -> list[str]:
+    return [
+        f"the join of {object_id} returned {end['result']}, wanted are the numbers of {pieces} pieces"
+        for object_id, ends in topics.ends.items()
+        for end in ends
+        if end["kind"] == MAPPED and end["type"] == "OBJECT_FINISHED"
+        if end["result"] != list(range(pieces := topics.objects[object_id]["content"]["pieces"]))
+    ]
 
 
 class _Reader:

@@ -15,6 +15,7 @@ from app.names import ROLES
 from app.rules.placement import partition_of
 from app.settings.settings import load
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
+from simulation.functions import MAPPED, PLAIN, SINK, SPEC, Job
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _PARTITIONS = (1, 2, 3)
 _OBJECTS = (1, 6)
 _MAX_TASKS = 3
+_MAX_LINKS = 2
+"""Objects that the join of one may submit, one after the other."""
 _MAX_ATTEMPTS = 3
 _RATES = (0.01, 0.03, 0.1)
 _ONE_WAY_S = ((0.0002, 0.003), (0.0002, 0.003), (0.001, 0.02))
@@ -31,16 +34,22 @@ _TROUBLE_S = (2.0, 8.0)
 
 @cache
 def _base_settings() -> Settings:
-    return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3))
+    return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3), project=SPEC, output_topics=(SINK,))
 
 
 class Submitted(NamedTuple):
-    """An object's record: when it is written, where, and how many tasks it asks for."""
+    """An object's record: when it is written, where, and how many tasks it asks for, or what its split is to do."""
 
     at_s: float
     partition: int
     object_id: str
     task_count: int
+    job: Job | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of the object: with a split and a join, or without."""
+        return PLAIN if self.job is None else MAPPED
 
 
 class Deed(NamedTuple):
@@ -78,6 +87,7 @@ class Plan:
         self.deed_count = rng.randint(0, 4)
         self.deadly_rate = rng.choice((0.0, 0.0, 0.0, 0.05))
         self.object_count = rng.randint(*_OBJECTS)
+        self.may_split = rng.random() < 0.7
         self.__dict__.update(given)
         self.submitted = self._draw_objects(rng)
         self.deeds = self._draw_deeds(rng)
@@ -131,6 +141,8 @@ class Plan:
             object_id = f"o{number}"
             right = partition_of(object_id.encode(), self.partitions)
             one = Submitted(rng.uniform(0, self.trouble_s * 0.8), right, object_id, rng.randint(1, _MAX_TASKS))
+            if self.may_split and rng.random() < 0.5:
+                one = one._replace(job=Job(rng.randint(0, _MAX_TASKS), rng.randint(0, _MAX_LINKS)))
             found.append(one)
             if rng.random() < 0.2:  # once more, by a producer that had no answer
                 found.append(one._replace(at_s=one.at_s + rng.uniform(0, 2)))

@@ -5,6 +5,7 @@ The first six are those of `tests/faults/sabotage`, which does the same to real 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
@@ -14,6 +15,9 @@ from aiokafka.producer.sender import BaseHandler
 
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
+from agents.engine.attempt_outcomes import AttemptOutcomes
+from agents.engine.produced_records import ProducedRecords
+from agents.engine.split_outputs import SplitOutputs
 from app.kafka.fencing import Membership
 from app.kafka.protocol import OffsetFetch
 from app.kafka.transaction_handlers import Unrepeated
@@ -28,7 +32,10 @@ from simulation.loop import current_process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agents.engine.attempt import Attempt
+    from app.rules.outgoing import Outgoing
     from app.streaming.step import Step
+    from simulation.process import Process
 
 
 def _ends() -> Any:
@@ -94,6 +101,51 @@ def _changelog() -> Any:
         await commit_step(self, step)
 
     return patch.object(Transactions, "_commit", commit)
+
+
+@contextmanager
+def _outputs() -> Iterator[None]:
+    """Write what attempts produce before their step, outside of its transaction."""
+    commit_step, made_by_split, produced = Transactions._commit, SplitOutputs.records, ProducedRecords.of
+    outside: dict[Process, list[Outgoing]] = defaultdict(list)
+
+    def put_aside(made: Callable[..., list[Outgoing]]) -> Callable[..., list[Outgoing]]:
+        def records(*arguments: Any) -> list[Outgoing]:
+            process = current_process.get()
+            assert process is not None
+            outside[process] += made(*arguments)
+            return []
+
+        return records
+
+    async def commit(self: Transactions, step: Step) -> None:
+        process = current_process.get()
+        assert process is not None
+        for one in outside.pop(process, ()):
+            tp = TopicPartition(one.topic, one.partition)
+            await process.worker.consumer.ask_until_answered(requests.PlainProduce({tp: ((one.key, one.value),)}))
+        await commit_step(self, step)
+
+    with (
+        patch.object(SplitOutputs, "records", put_aside(made_by_split)),
+        patch.object(ProducedRecords, "of", put_aside(produced)),
+        patch.object(Transactions, "_commit", commit),
+    ):
+        yield
+
+
+def _failed_outputs() -> Any:
+    """Keep what an attempt has produced although it fails."""
+    fail = AttemptOutcomes.fail
+
+    def keep(self: AttemptOutcomes, attempt: Attempt, error: BaseException) -> None:
+        outputs = attempt.context.close_outputs()
+        if outputs is not None:
+            for one in self._produced.of(attempt, outputs, self._clock_ms()):
+                self._lanes.send(attempt.lane, one)
+        fail(self, attempt, error)
+
+    return patch.object(AttemptOutcomes, "fail", keep)
 
 
 @contextmanager
@@ -174,6 +226,8 @@ _AWAY = {
     "worker_counts": {"distribution": 1, "processing": 1, "statistics": 2},
     "fault_rates": {},
 }
+_SPLIT = {"may_split": True}
+_PRODUCED_TWICE = "on objects|on sink|request .* stands 2 times"
 _TWO_EACH = {"worker_counts": {"distribution": 2, "processing": 2, "statistics": 2}}
 
 SWITCHES = {
@@ -182,6 +236,8 @@ SWITCHES = {
     "skipping": Switch(_skipping, _FROZEN | _TWO_EACH, _TWICE),
     "offsets": Switch(_offsets, _KILLED, _TWICE),
     "changelog": Switch(_changelog, _KILLED, _COUNTED),
+    "outputs": Switch(_outputs, _KILLED | _SPLIT, _PRODUCED_TWICE),
+    "outputs of failed attempts": Switch(_failed_outputs, _SPLIT, "which has not finished|its task has not finished"),
     "watermark": Switch(
         _watermark,
         _KILLED | {"has_stable_ids": False, "may_list": False, "transaction_timeout_s": 5.0, "session_s": 1.5},

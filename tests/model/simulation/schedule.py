@@ -13,12 +13,16 @@ import random
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from app.events import ObjectCreated, encode
 from app.names import ROLES
 from app.rules.placement import partition_of
 from app.topics.catalogue import catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
 from simulation.faults import Faults
+from simulation.functions import SINK, SINK_PARTITIONS
 from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
 from simulation.network import Network, connected
 from simulation.plan import Plan
@@ -27,7 +31,7 @@ from simulation.trace import Trace
 from simulation.workers import Worker
 
 if TYPE_CHECKING:
-    from simulation.plan import Deed
+    from simulation.plan import Deed, Submitted
 
 _PATIENCE_S = 120.0
 _RESTART_S = (0.05, 1.5)
@@ -45,7 +49,7 @@ class Schedule:
         self.deaths: list[str] = []
         self._rng = random.Random(f"{seed} schedule")
         self._nobody = contextvars.Context()
-        topics = {spec.name: spec.partition_count for spec in catalogue(plan.settings)}
+        topics = {spec.name: spec.partition_count for spec in catalogue(plan.settings)} | {SINK: SINK_PARTITIONS}
         self.broker = Broker(
             topics,
             [plan.settings.names.group(role) for role in ROLES],
@@ -99,7 +103,7 @@ class Schedule:
             for number in range(1, count + 1):
                 self._start(f"{role}-{number}")
         for one in self.plan.submitted:
-            self._later(one.at_s, self._submit, one.object_id, one.partition, one.task_count)
+            self._later(one.at_s, self._submit, one)
         for deed in self.plan.deeds:
             self._later(deed.at_s, self._do, deed)
         self.broker.on_change = self._something.set
@@ -156,17 +160,20 @@ class Schedule:
         else:
             self._later(0, worker.stop)
 
-    def _submit(self, object_id: str, partition: int, task_count: int) -> None:
-        right = partition_of(object_id.encode(), self.plan.partitions)
-        self.trace.note(
-            "object %s comes in partition %d%s", object_id, partition, "" if partition == right else ", a wrong one"
+    def _submit(self, new: Submitted) -> None:
+        key = new.object_id.encode()
+        wrong = "" if new.partition == partition_of(key, self.plan.partitions) else ", a wrong one"
+        self.trace.note("object %s (%s) comes in partition %d%s", new.object_id, new.kind, new.partition, wrong)
+        event = ObjectCreated(
+            id=f"o-{new.object_id}",
+            object_id=new.object_id,
+            kind=new.kind,
+            task_count=new.task_count if new.job is None else None,
+            name="n" if new.job is None else msgspec.json.encode(new.job).decode(),
+            content=msgspec.Raw(msgspec.json.encode("c" if new.job is None else new.job)),
+            at_ms=EPOCH_MS + round(self.loop.now_s * 1_000),
         )
-        at_ms = EPOCH_MS + round(self.loop.now_s * 1_000)
-        value = (
-            f'{{"type":"OBJECT_CREATED","id":"o-{object_id}","object_id":"{object_id}","kind":"default",'
-            f'"task_count":{task_count},"name":"n","content":"c","at_ms":{at_ms}}}'
-        )
-        self.broker.write(self.plan.settings.names.objects, partition, object_id.encode(), value.encode())
+        self.broker.write(self.plan.settings.names.objects, new.partition, key, encode(event))
 
     def _later(self, delay_s: float, function: object, *arguments: object) -> None:
         self.loop.call_later(delay_s, function, *arguments, context=self._nobody)  # type: ignore[arg-type]

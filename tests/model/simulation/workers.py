@@ -2,7 +2,7 @@
 
 Transactions, ownership, places, the producer with its decisions, the restore, the assignor, and of each role all that
 it does with records are the product's own. In memory are the tables' stores (rocksdict), the consumer (`consumer`) and
-what runs the handlers: a handler here is a time and an outcome that the seed has chosen.
+what runs the functions (`functions`): how long each attempt takes, and its end, is what the seed has chosen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import Address, Handlers, LoadedHandler, limits_of
+from agents.execution.loading import handlers_of, limits_of
 from app.errors import HandlerCrashed
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import (
@@ -40,14 +40,17 @@ from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
 from app.topics.catalogue import NOTES_TABLES, input_topics
+from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
+from simulation.functions import SINK, SINK_PARTITIONS, SPEC, project
 from simulation.readers import SimulatedReaders
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from agents.execution.loading import LoadedHandler
     from app.kafka.fencing import Membership
     from simulation.network import Network
     from simulation.plan import Plan
@@ -59,8 +62,6 @@ TABLES = {
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
 """The tables of each role."""
-_ANYWHERE = Address("model", "task", "*")
-"""What can be found from another process, so that a task that ends its workers can run apart."""
 _DRAIN_S = 2.0
 
 
@@ -79,7 +80,7 @@ class SimulatedOwnership(Ownership):
 
 
 class PlannedExecutor:
-    """Runs handlers as the plan says; what it gives out is JSON."""
+    """Runs the functions, and lets their attempts end as the plan says."""
 
     abandoned_count = abandoned_running_count = 0
 
@@ -88,17 +89,18 @@ class PlannedExecutor:
         self._process = process
         self.on_freed: Callable[[], None] = lambda: None
 
-    async def run(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+    async def run(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
         """Work on a task; a deadly one ends the worker."""
-        return await self._run(context, is_apart=False)
+        return await self._run(loaded, task, context, is_apart=False)
 
-    async def run_apart(self, _loaded: LoadedHandler, _task: Any, context: Any) -> object:
+    async def run_apart(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
         """Work on a task where it can end itself only."""
-        return await self._run(context, is_apart=True)
+        return await self._run(loaded, task, context, is_apart=True)
 
-    async def _run(self, context: Any, *, is_apart: bool) -> object:
+    async def _run(self, loaded: LoadedHandler, task: Any, context: Any, *, is_apart: bool) -> object:
         attempt = context.attempt
-        takes_s, fails = self._plan.handler(context.task.task_id, attempt)
+        takes_s, fails = self._plan.handler(task.task_id, attempt)
+        result: object = await loaded.function(task, context)
         await asyncio.sleep(takes_s)
         if fails == "deadly":
             if is_apart:
@@ -109,7 +111,7 @@ class PlannedExecutor:
             raise Reject("as planned")
         if fails:
             raise RuntimeError(f"attempt {attempt} fails as planned")
-        return {"attempt": attempt}
+        return result
 
 
 class Worker:
@@ -216,13 +218,12 @@ class Worker:
             lanes,
             topic=self._names.task_requests,
             partition_count=self.settings.partitions,
-            handlers=Handlers(
-                LoadedHandler("model:handler", cast("Any", None), "coroutine", limits_of(self.settings), _ANYWHERE), {}
-            ),
+            handlers=handlers_of(project, SPEC, limits_of(self.settings)),
             control=control,
             concurrency=self.settings.concurrency,
             one_at_a_time_by_object=self.settings.order == "key",
             worker=str(self.process),
+            output_topics={SINK: TopicShape(SINK, SINK_PARTITIONS, 1)},
         )
         engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)

@@ -1,0 +1,55 @@
+"""The project of the model's workers: tasks that send, a split, and a join that submits the next object of a chain.
+
+When they fail is not theirs to say: `workers.PlannedExecutor` lets an attempt fail after its function has produced
+everything, so that whatever such an attempt leaves behind is found.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ebs import Context, Project, Task
+
+SPEC = "simulation.functions"
+MAPPED, PLAIN = "mapped", "default"
+SINK, SINK_PARTITIONS = "sink", 2
+"""A user's topic: each task without a role sends one record, with its id as the key."""
+
+project = Project()
+
+
+class Job(msgspec.Struct):
+    """The content of an object of the kind `mapped`: its tasks, and how many objects its chain has behind it."""
+
+    pieces: int
+    left: int = 0
+
+    def following(self) -> Job:
+        """Return the next job of the chain."""
+        return Job((self.pieces + 1) % 3, self.left - 1)
+
+
+@project.split(MAPPED)
+async def split(task: Task[Job], _context: Context) -> list[int]:
+    """Return the numbers of the pieces; there may be none."""
+    return list(range(task.content.pieces))
+
+
+@project.task(MAPPED)
+@project.task("*")
+async def work(task: Task[Any], context: Context) -> dict[str, Any]:
+    """Send a record, and return the content."""
+    context.send(SINK, task.task_id, str(context.attempt))
+    return {"content": task.content}
+
+
+@project.join(MAPPED)
+async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
+    """Submit the next object, which the name says, and return the contents in their order."""
+    job = msgspec.json.decode(context.object.name, type=Job)
+    if job.left:
+        following = job.following()
+        context.submit(MAPPED, following, name=msgspec.json.encode(following).decode())
+    return [one["content"] for one in results]
