@@ -23,6 +23,7 @@ from aiokafka import TopicPartition
 from checker import Topics, judge, note
 
 from app.names import ROLES, STATISTICS
+from app.rules.waiting_rows import TIMED
 from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
 from ebs.recount.run import Recount
@@ -39,7 +40,7 @@ _ENDS = {"TASK_FINISHED", "TASK_DEAD"}
 
 
 def is_done(broker: Broker, plan: Plan) -> bool:
-    """Return whether all groups have committed all that is on their inputs.
+    """Return whether all groups have committed all that is on their inputs, and no task waits in the table.
 
     As outputs and offsets commit together, nothing more comes then; markers may still be on their way to changelogs.
     """
@@ -53,7 +54,10 @@ def is_done(broker: Broker, plan: Plan) -> bool:
                 offset = group.offsets.get(tp, (0, ""))[0]
                 if broker.logs[tp].read(offset, 1)[0]:
                     return False
-    return True
+    waiting: dict[bytes | None, bytes | None] = {}
+    for record in broker.committed(plan.settings.names.waiting_changelog):
+        waiting[(record.key or b"") + b"%d" % record.partition] = record.value
+    return not any(key and key.startswith(TIMED) and value is not None for key, value in waiting.items())
 
 
 async def differences(broker: Broker, plan: Plan) -> list[str]:
