@@ -18,11 +18,12 @@ import app.streaming.restore as restore_module
 from agents.engine.attempt_outcomes import AttemptOutcomes
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
+from agents.engine.waiting_window import WaitingWindow
 from app.kafka.fencing import Membership
 from app.kafka.protocol import OffsetFetch
 from app.kafka.transaction_handlers import Unrepeated
 from app.kafka.transactional_producer import TransactionalProducer
-from app.names import LEDGER_TABLE
+from app.names import LEDGER_TABLE, WAITING_TABLE
 from app.streaming.ownership import Ownership
 from app.streaming.transactions import Transactions
 from simulation import requests
@@ -148,6 +149,24 @@ def _failed_outputs() -> Any:
     return patch.object(AttemptOutcomes, "fail", keep)
 
 
+def _waiting_rows() -> Any:
+    """Delete a row when its attempt begins, not with what became of it."""
+    take = WaitingWindow.take
+
+    def delete(self: WaitingWindow, now_ms: int) -> tuple[bytes, bytes] | None:
+        taken = take(self, now_ms)
+        if taken is not None:
+            self._rows.put(WAITING_TABLE, taken[0], None)
+        return taken
+
+    return patch.object(WaitingWindow, "take", delete)
+
+
+def _waiting_starts() -> Any:
+    """Keep no note of an attempt that began from the table and still runs."""
+    return patch.object(WaitingWindow, "note_started", lambda _self: None)
+
+
 @contextmanager
 def _watermark() -> Iterator[None]:
     """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing.
@@ -238,6 +257,8 @@ SWITCHES = {
     "changelog": Switch(_changelog, _KILLED, _COUNTED),
     "outputs": Switch(_outputs, _KILLED | _SPLIT, _PRODUCED_TWICE),
     "outputs of failed attempts": Switch(_failed_outputs, _SPLIT, "which has not finished|its task has not finished"),
+    "waiting rows": Switch(_waiting_rows, _KILLED, "ended .* of its"),
+    "waiting starts": Switch(_waiting_starts, _KILLED, _TWICE),
     "watermark": Switch(
         _watermark,
         _KILLED | {"has_stable_ids": False, "may_list": False, "transaction_timeout_s": 5.0, "session_s": 1.5},
