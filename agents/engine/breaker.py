@@ -11,6 +11,8 @@ The transaction is the worker's own, fenced by the group: a worker that the grou
 its commit the pause holds here only, at once: handlers that take no time would fail thousands of tasks before it is
 read back from the topic. If the lane is lost first, it never was.
 
+Callbacks are not judged: one receiver that is gone would stop the callbacks to all others.
+
 Two workers that pass the limit at once write the same key, which is one pause; one that knows of a pause writes none,
 so a person's reason stays. A resume begins all windows of the kind anew, at each worker as it reads it, takes back what
 is not committed, and what began before it counts no more: results that were in flight do not pause the kind again.
@@ -64,6 +66,8 @@ class Breaker:
     def died(self, attempt: Attempt, error: str) -> Outgoing | None:
         """Note that a task died; returns the pause to commit with its end, if it passed the limit."""
         kind = attempt.task.kind
+        if attempt.task.role == "callback":
+            return None
         deaths = self.shares.died(kind, attempt.began_at_s, time.perf_counter())
         if deaths is None or self._control.is_paused(kind) or not _can_be_named(kind):
             return None

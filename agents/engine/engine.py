@@ -137,7 +137,7 @@ class Engine:
             concurrency=concurrency,
             worker=worker,
             clock_ms=clock_ms,
-            on_begin=self._admission.begin,
+            on_begin=self._begun,
             on_end=self._ended,
             tracing=tracing,
         )
@@ -325,6 +325,12 @@ class Engine:
         while not self._lanes.is_settled:
             await self._lanes.wait_quiet()
         self._lanes.transactions.fatal(error)
+
+    def _begun(self, attempt: Attempt) -> None:
+        self._admission.begin(attempt)
+        if attempt.loaded.beside:
+            # It takes no place, so another one may start.
+            self._plan_dispatch()
 
     def _ended(self, attempt: Attempt) -> None:
         self._admission.end(attempt)

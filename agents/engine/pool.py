@@ -57,7 +57,7 @@ class Pool:
     ) -> None:
         self._tracing = tracing
         self.running: set[Attempt] = set()
-        self._apart: set[Attempt] = set()
+        self._beside: set[Attempt] = set()
         self._inline: Attempt | None = None
         self.executor: Executor | None = None
         self._handlers = handlers
@@ -81,8 +81,8 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """How many may run: the places that no abandoned handler keeps, beside those that run in processes apart."""
-        return self.size - self.abandoned_count + len(self._apart)
+        """How many may run: the places that no abandoned handler keeps, and all that run beside the pool."""
+        return self.size - self.abandoned_count + len(self._beside)
 
     @property
     def is_full(self) -> bool:
@@ -93,10 +93,10 @@ class Pool:
     def has_overdue(self) -> bool:
         """Whether an attempt counts as running long after its time limit: something hangs."""
         now_s = time.perf_counter()
-        # What runs apart waits for a process as long as it takes, and has a limit of its own.
+        # What runs beside the pool waits as long as it takes, and has a limit of its own.
         return any(
             attempt.began_at_s + attempt.loaded.limits.time_limit_s + _OVERDUE_S < now_s
-            for attempt in self.running - self._apart
+            for attempt in self.running - self._beside
         )
 
     @property
@@ -118,11 +118,13 @@ class Pool:
         context = Context(task, loaded.limits.time_limit_s, rules=loaded.limits.outputs)
         attempt = begin(ready, max(0, now_ms - since_ms), context, loaded)
         is_new = self._outcomes.start(attempt, now_ms)
+        if loaded.beside:
+            self._beside.add(attempt)
         if attempt.lane.careful:
             apart = not is_new and attempt.lane.runs_apart and loaded.address is not None
             if apart:
                 log.info("%s was running when a worker died: it runs in a process of its own", describe(task))
-                self._apart.add(attempt)
+                self._beside.add(attempt)
                 attempt.loaded = loaded.without_own_backoff()
             # If it ends this worker, the next one must know that it ran.
             self._begin(attempt, self._run(attempt, self._outcomes.note(attempt), apart=apart))
@@ -196,7 +198,7 @@ class Pool:
             if attempt.traced is not None:
                 attempt.traced.end()
             self.running.discard(attempt)
-            self._apart.discard(attempt)
+            self._beside.discard(attempt)
             attempt.lane.running.pop(attempt.place, None)
             self._on_end(attempt)
 

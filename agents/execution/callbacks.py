@@ -2,7 +2,8 @@
 
 Guarantee: at least once. A worker that dies between the answer and its commit sends the same event again, with the same
 `webhook-id`. Connections go to allowed addresses only, checked on each address as it is connected to: DNS cannot change
-in between. Redirects are not followed, and no proxy is used: a proxy would resolve the name itself.
+in between. Redirects are not followed, and no proxy is used: a proxy would resolve the name itself. A receiver that is
+slow or silent holds up its own callbacks only (`agents.execution.receivers`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 
+from agents.execution.receivers import NoPlace, Receivers
 from app.rules.callbacks import decode_callback
 from app.webhooks.signatures import signed_headers
 from ebs.errors import Reject, Retry
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
+    from agents.execution.receivers import Call
     from app.events import TaskCreated
     from app.webhooks.hosts import WebhookHosts
     from ebs.context import Context
@@ -64,6 +67,7 @@ class CallbackSender:
         self._clock_s = clock_s
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
+        self._receivers = Receivers()
 
     async def __call__(self, task: TaskCreated, _context: Context) -> dict[str, int]:
         """Send a callback; returns the status of a receiver that confirmed it.
@@ -78,7 +82,11 @@ class CallbackSender:
         refusal = self._hosts.why_refused(callback.url)
         if refusal is not None:
             raise Reject(refusal)
-        return {"status": await self._post(callback.url, event_id, bytes(callback.event))}
+        try:
+            async with self._receivers.place(callback.url) as call:
+                return {"status": await self._post(call, callback.url, event_id, bytes(callback.event))}
+        except NoPlace as error:
+            raise CallbackFailed(reason=f"not sent, as {error}") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -86,21 +94,25 @@ class CallbackSender:
         if session is not None:
             await session.close()
 
-    async def _post(self, url: str, event_id: str, body: bytes) -> int:
+    async def _post(self, call: Call, url: str, event_id: str, body: bytes) -> int:
         headers = signed_headers(self._keys, event_id, int(self._clock_s()), body)
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                call.answered = True
                 _check(answer, await beginning_of(answer))
                 return answer.status
         except aiohttp.ClientConnectorError as error:
             if error.os_error.errno == _REFUSED:
                 raise Reject(f"no callback to {error.host}: {error.os_error.strerror}") from error
+            call.answered = False
             raise CallbackFailed(reason=f"no connection: {error}") from error
         except TimeoutError as error:
+            call.answered = False
             raise CallbackFailed(reason=f"the receiver did not answer within {self._timeout_s:g} s") from error
         except aiohttp.InvalidURL as error:
             raise Reject(f"no callback to this URL: {error}") from error
         except (aiohttp.ClientError, ValueError) as error:
+            call.answered = False
             raise CallbackFailed(reason=f"the receiver did not answer: {type(error).__name__}: {error}") from error
 
     def _opened(self) -> aiohttp.ClientSession:

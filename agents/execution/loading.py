@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 CALLBACK_BACKOFF_S = (5, 30, 120, 600, 1_800, 3_600, 7_200)
 """Pauses between the attempts at a callback, almost four hours together: a receiver may be away for that long."""
 _CALLBACK_GRACE_S = 10.0
-"""How much longer than EBS_WEBHOOK_TIMEOUT_S the engine waits: the sender says more of what was slow."""
+"""How much longer than EBS_WEBHOOK_TIMEOUT_S the engine waits: a call waits for its place (`receivers.WAIT_S`), and the
+sender says more of what was slow."""
 
 
 async def _nothing_to_close() -> None:
@@ -81,6 +82,8 @@ class LoadedHandler:
     address: Address | None = None
     joins: bool = False
     """Of a split: whether the results of the tasks are joined."""
+    beside: bool = False
+    """Whether its runs take no places of the pool: they bound themselves, and only wait for others to answer."""
 
     def without_own_backoff(self) -> LoadedHandler:
         """Return it without a function of the user's that would run in the worker itself."""
@@ -156,9 +159,8 @@ def _callback_sender(settings: Settings) -> CallbackSender:
 
 def _callback_handler(sender: CallbackSender, timeout_s: float, limits: RunLimits) -> LoadedHandler:
     retry = limits.retry._replace(max_attempts=len(CALLBACK_BACKOFF_S) + 1, backoff=CALLBACK_BACKOFF_S)
-    return LoadedHandler(
-        "the callback", sender, "coroutine", RunLimits(timeout_s + _CALLBACK_GRACE_S, limits.max_result_bytes, retry)
-    )
+    own = RunLimits(timeout_s + _CALLBACK_GRACE_S, limits.max_result_bytes, retry)
+    return LoadedHandler("the callback", sender, "coroutine", own, beside=True)
 
 
 def limits_of(settings: Settings) -> RunLimits:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from callback_receiver import SECRET, Receiver, answering
+from callback_receiver import SECRET, Receiver, answering, hang
 from engine_bench import NOW_MS
 from fakes import until
+from histories import task_event
 from loaded_handlers import in_hand
 from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
 
 from agents.execution.loading import CALLBACK_BACKOFF_S, Handlers, load_handlers
 from app.events import (
     FinishedObject,
+    TaskCreated,
     TaskDead,
     TaskFailed,
     TaskFinished,
@@ -23,6 +25,7 @@ from app.events import (
     decode_task_request,
     encode,
 )
+from app.rules.breaker import DeadShares
 from app.rules.callbacks import callback_of
 from app.rules.redrive import DeadLetterRecord, RedrivePlan, RedrivePolicy
 from app.settings.settings import Settings
@@ -46,15 +49,21 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 async def handlers() -> AsyncIterator[Handlers]:
     """Return the handlers of a worker that may call this machine."""
-    settings = Settings(webhook_hosts=("127.0.0.1",), webhook_secret=SECRET)  # type: ignore[arg-type]  # pydantic's
+    settings = Settings(
+        webhook_hosts=("127.0.0.1",),
+        webhook_secret=SECRET,  # type: ignore[arg-type]  # pydantic's
+        webhook_timeout_s=600,
+        process_time="0",
+    )
     loaded = load_handlers(settings)
     yield loaded
     await loaded.close()
 
 
-def request(receiver: Receiver) -> bytes:
+def request(receiver: Receiver, object_id: str = "a") -> bytes:
     """Return the request of a callback."""
-    ((_, made),) = callback_of(END, receiver.url(), 3, NOW_MS - 12).requests
+    end = msgspec.structs.replace(END, object_id=object_id)
+    ((_, made),) = callback_of(end, receiver.url(), 3, NOW_MS - 12).requests
     return encode(made)
 
 
@@ -109,6 +118,42 @@ async def test_dead_callback_is_redriven_like_any_task(bench: Any, handlers: Han
     assert ("a-callback1", "callback", 1, 1) == (task.task_id, task.role, task.redrive, task.attempt)
     await handlers.for_task(task).function(task, Context(task, 60.0))
     assert ["e-a-1", "e-a-1"] == [each.headers["webhook-id"] for each in receiver.received]
+
+
+async def test_receiver_that_hangs_holds_up_neither_others_nor_tasks(
+    bench: Any, handlers: Handlers, receiver: Receiver
+) -> None:
+    """More callbacks hang than the pool has places."""
+    async with Receiver(hang) as silent:
+        hanging = [request(silent, f"h{number}") for number in range(4)]
+        task = encode(task_event(TaskCreated, "b", 0, at_ms=NOW_MS - 12))
+        one = await bench(in_hand(None, mode="coroutine"), handlers=handlers, concurrency=2)
+        one.worker.ownership.give(0)
+        one.put(0, *hanging, request(receiver), task)
+        await until(lambda: one.finished() == {"a", "b"})
+        assert 4 == len(silent.received)
+
+
+async def test_callback_that_takes_no_place_lets_the_next_one_start_at_once(
+    bench: Any, handlers: Handlers, receiver: Receiver
+) -> None:
+    """Not only after the next commit."""
+    async with Receiver(hang) as silent:
+        one = await bench(in_hand(None, mode="coroutine"), handlers=handlers, concurrency=1, commit_interval_s=3_600)
+        one.worker.ownership.give(0)
+        one.put(0, request(silent, "h"), request(receiver))
+        await until(lambda: len(receiver.received) == 1)
+
+
+async def test_dead_callbacks_pause_nothing(bench: Any, handlers: Handlers, receiver: Receiver) -> None:
+    """They would pause the callbacks to all other receivers."""
+    receiver.behave = GONE
+    shares = DeadShares(limit=0.1, window_s=60, min_count=1)
+    one = await bench(in_hand(None, mode="coroutine"), handlers=handlers, dead_shares=shares)
+    one.worker.ownership.give(0)
+    one.put(0, request(receiver), request(receiver, "b"))
+    await until(lambda: one.types().count(TaskDead) == 2)
+    assert not one.control.has_pauses
 
 
 async def test_worker_that_dies_before_its_commit_sends_again_with_the_same_id(
