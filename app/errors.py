@@ -114,6 +114,14 @@ class HandlerCrashed(HandlerError):
     """A handler ended, or blocked, the workers that ran it among others, and then a process where it ran alone."""
 
 
+class Postponed(HandlerError):
+    """An attempt cannot run now, for a reason that is not the task's: it waits for `delay_s`, and does not count."""
+
+    def __init__(self, message: str, delay_s: float) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
 class HandlersStuck(EbsError):
     """No task can start any more in this process: handlers that were left behind hold every place."""
 

@@ -10,6 +10,7 @@ Event ids are functions of what happened, never random: a replay after a crash w
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from msgspec import Meta
 
 from app import json_text
 from app.errors import DecodeError
+from ebs.delays import MAX_DELAY_S
 from ebs.task import CALLBACK_KIND as CALLBACK_KIND  # noqa: PLC0414  # where the other names of events are
 from ebs.task import Task
 
@@ -50,6 +52,8 @@ Sequence = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
 TaskCount = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
 TaskCountOrNone = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
 Role = Literal["split", "join", "callback"]
+DelayS = Annotated[float, Meta(ge=0, le=MAX_DELAY_S)]
+DueAt = Annotated[datetime, Meta(tz=True)]
 CallbackUrl = Annotated[str, Meta(min_length=1, max_length=MAX_URL_CHARS)]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
@@ -59,11 +63,17 @@ Depth = Annotated[int, Meta(ge=1, le=MAX_DEPTH)]
 
 
 class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one task of an object is about: any JSON value, and a name (default: that of the object)."""
+    """What one task of an object is about: any JSON value, and a name (default: that of the object).
+
+    It starts `delay_s` after its object was submitted or its split has finished, or at `due_at`; default: with its
+    object.
+    """
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     # Made by a function: msgspec writes no schema of a struct whose default is JSON as it was written.
     content: msgspec.Raw = msgspec.field(default_factory=lambda: json_text.NULL)
+    delay_s: DelayS | msgspec.UnsetType = msgspec.UNSET
+    due_at: DueAt | msgspec.UnsetType = msgspec.UNSET
 
 
 class Parent(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +98,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     `content` is any JSON value: the same for each of `task_count` tasks. With `items` instead of `task_count` each item
     is one task, with a content of its own. `payload_hash` is there where the client chose the id: what it asked for
     (`app.rules.idempotency`). `parent` and `depth` are there where a task of another object submitted it: `depth`
-    counts the objects above it.
+    counts the objects above it. Its split, or its tasks, start `delay_s` after `at_ms`, or at `due_at`.
     """
 
     id: str = ""
@@ -103,6 +113,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     callback_url: CallbackUrl | msgspec.UnsetType = msgspec.UNSET
     parent: Parent | msgspec.UnsetType = msgspec.UNSET
     depth: Depth | msgspec.UnsetType = msgspec.UNSET
+    delay_s: DelayS | msgspec.UnsetType = msgspec.UNSET
+    due_at: DueAt | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def asked_tasks(self) -> int | None:
@@ -114,7 +126,7 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     """The request for a task, on `task-requests`: the fields of the handler's `Task`, and notes of retries.
 
     Its content is decoded where the handler runs: nothing before that looks into it. One with a `refusal` cannot be
-    worked, and why.
+    worked, and why. The attempt starts at `due_at_ms` at the earliest, the first one at `starts_at_ms`.
     """
 
     id: str
@@ -135,6 +147,7 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_error: str | msgspec.UnsetType = msgspec.UNSET
     refusal: str | msgspec.UnsetType = msgspec.UNSET
+    starts_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
 
 
 class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASKS_CREATED"):

@@ -16,6 +16,7 @@ from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 __all__ = ["Context"]
 
@@ -132,13 +133,16 @@ class Context(msgspec.Struct, eq=False):
         name: str | None = None,
         id: str | None = None,  # noqa: A002  # as in the API
         callback_url: str | None = None,
+        delay_s: float | None = None,
+        due_at: datetime | None = None,
     ) -> str:
         """Submit a new object, and return its id. It exists if this attempt finishes, and only then.
 
         `tasks` is a number, or a list with the content of each task, or an `Item`; None: the kind's split or the
         setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
         already makes no second object. Each end of the object is sent to `callback_url`, whose host must be in
-        EBS_WEBHOOK_HOSTS of the processing workers. Raises `Reject` for what cannot be submitted, and says what to
+        EBS_WEBHOOK_HOSTS of the processing workers. Its tasks start `delay_s` seconds after this attempt has finished,
+        or at `due_at`, a datetime with a time zone. Raises `Reject` for what cannot be submitted, and says what to
         change.
         """
         with _gathering:
@@ -152,6 +156,8 @@ class Context(msgspec.Struct, eq=False):
                 name=name,
                 object_id=id,
                 callback_url=callback_url,
+                delay_s=delay_s,
+                due_at=due_at,
                 rules=self.rules,
             )
             outputs.submit(new)

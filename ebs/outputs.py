@@ -7,11 +7,14 @@ out with an attempt that fails.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ebs.delays import why_no_start
 from ebs.errors import Reject
 from ebs.pieces import is_list_like, pieces_of
 from ebs.task import KIND, KIND_IN_WORDS
@@ -46,6 +49,8 @@ class SubmittedObject(msgspec.Struct, frozen=True):
     items: bytes | None = None
     depth: int = 1
     callback_url: str | None = None
+    delay_s: float | None = None
+    due_at: datetime | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -132,6 +137,8 @@ def new_object(
     name: Any,
     object_id: Any,
     callback_url: Any,
+    delay_s: Any,
+    due_at: Any,
     rules: OutputRules,
 ) -> SubmittedObject:
     """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
@@ -150,7 +157,12 @@ def new_object(
         items,
         depth_of(task) + 1,
         None if callback_url is None else _checked_url(callback_url),
+        delay_s,
+        due_at,
     )
+    wrong = why_no_start(delay_s, due_at, time.time())
+    if wrong is not None:
+        raise Reject(f"context.submit: {wrong}")
     reason = rules.why_not_submitted(new)
     if reason is not None:
         raise Reject(f"context.submit: {reason}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable, Iterable
 from typing import Any
 
 import msgspec
 
+from ebs.delays import why_no_start
 from ebs.errors import Reject
 from ebs.item import Item
 
@@ -83,6 +85,7 @@ class _Pieces:
 
     def _encoded(self, item: Item, number: int) -> bytes:
         why = None if isinstance(item.name, str | None) else f"its name is a {type(item.name).__name__}, not a text"
+        why = why or why_no_start(item.delay_s, item.due_at, time.time())
         try:
             piece = _encode(item)
             if isinstance(item.content, msgspec.Raw):
@@ -91,5 +94,5 @@ class _Pieces:
             why = str(error)
         if why is not None:
             content = type(item.content).__name__
-            raise Reject(f"item {number} of {self._giver}, a {content}, cannot be sent as JSON: {why}")
+            raise Reject(f"item {number} of {self._giver}, a {content}, cannot be sent: {why}")
         return piece

@@ -6,6 +6,7 @@
 | returns JSON | TASK_FINISHED, with what it has produced (`ebs.outputs`) | is done |
 | raises, attempts left | TASK_FAILED, TASK_RETRIED | waits in the table `waiting` |
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
+| cannot run now (`Postponed`) | none | waits in the table `waiting`, its attempt has begun |
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
 
@@ -27,7 +28,7 @@ from agents.engine.delayed_ends import GATHER_S
 from agents.engine.event_fields import cancelled
 from agents.execution.results import encode_result
 from agents.failure_story import FailureStory, describe
-from app.errors import HandlerCrashed, RecordTooLarge
+from app.errors import HandlerCrashed, Postponed, RecordTooLarge
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskRetried, TaskStarted, encode
 from app.json_text import NULL
 from app.rules.dead_letters import event_stack_of, message_of, type_name_of
@@ -143,6 +144,8 @@ class AttemptOutcomes:
         if attempt.lane.lost:
             # Its next owner runs it again; a line of the log would tell of a death that is none.
             return
+        if isinstance(error, Postponed) and self._postpone(attempt, error.delay_s):
+            return
         task = attempt.task
         now_ms = self._clock_ms()
         decision = self._decide(attempt, error, now_ms)
@@ -172,6 +175,16 @@ class AttemptOutcomes:
             text = "%s failed, the next one is due in %.1f s: %s"
             wait_s = (due_at_ms - now_ms) / 1_000
             self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
+        self._end_failed(attempt, outgoing, again, is_patient=again is None or due_at_ms - now_ms > _PATIENT_MS)
+        if pause is not None:
+            # The other workers go on until they read it.
+            self._lanes.ends.send_now()
+        self.last_progress_at_ms = now_ms
+
+    def _end_failed(
+        self, attempt: Attempt, outgoing: list[Outgoing], again: tuple[bytes, bytes] | None, *, is_patient: bool
+    ) -> None:
+        """Write the end of a failed attempt, and the row of the next one; if it `is_patient`, together with others."""
 
         def write() -> None:
             for one in outgoing:
@@ -180,14 +193,25 @@ class AttemptOutcomes:
             if again is not None:
                 self._waiting.put(attempt.lane, *again)
 
-        if again is None or due_at_ms - now_ms > _PATIENT_MS:
+        if is_patient:
             self._lanes.ends.add(attempt.lane, write)
         else:
             write()
-        if pause is not None:
-            # The other workers go on until they read it.
-            self._lanes.ends.send_now()
-        self.last_progress_at_ms = now_ms
+
+    def _postpone(self, attempt: Attempt, delay_s: float) -> bool:
+        """Let an attempt that began wait, and begin again; returns False if it is too old or too large to wait."""
+        due_at_ms = self._clock_ms() + round(delay_s * 1_000)
+        if due_at_ms - _starts_at_ms(attempt.task) > attempt.loaded.limits.retry.max_age_ms:
+            return False
+        task = msgspec.structs.replace(attempt.task, due_at_ms=due_at_ms)
+        record = dataclasses.replace(_seen_by(attempt), value=encode(task))
+        try:
+            row = self._waiting.row_of(record, task, due_at_ms)
+        except RecordTooLarge:
+            return False
+        self._lanes.finish(attempt.lane, attempt.place)
+        self._waiting.put(attempt.lane, *row, has_started=True)
+        return True
 
     def cancel(self, ready: Ready) -> None:
         """End a task that control has cancelled, wherever it was."""
@@ -217,7 +241,7 @@ class AttemptOutcomes:
         task = attempt.task
         return attempt.loaded.limits.retry.decide(
             attempt=task.attempt,
-            created_at_ms=task.at_ms,
+            created_at_ms=_starts_at_ms(task),
             now_ms=now_ms,
             asked_delay_s=_asked_delay_s(error),
             draw=self._draw,
@@ -232,6 +256,11 @@ class AttemptOutcomes:
 
     def _event(self, attempt: Attempt, event: TaskEvent) -> Outgoing:
         return Outgoing(self._task_events, event.object_partition, attempt.key, encode(event))
+
+
+def _starts_at_ms(task: TaskCreated) -> int:
+    """Return when the first attempt could start: a task is not old because it was delayed."""
+    return task.at_ms if task.starts_at_ms is msgspec.UNSET else max(task.at_ms, task.starts_at_ms)
 
 
 def _asked_delay_s(error: BaseException) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.events import encode
+from app.rules.delays import why_not_due
 from app.rules.distribution import MAX_COPIED_BYTES
-from app.rules.new_tasks import Owner, copied_bytes_of, decode_items, named_contents, tasks_of
+from app.rules.new_tasks import Owner, copied_bytes_of, decode_items, tasks_of, tasks_of_items
 from app.rules.outgoing import Outgoing
 from ebs.errors import Reject
 
@@ -35,17 +36,21 @@ class SplitOutputs:
                 f"the split {attempt.loaded.name} returned {count:,} items, at most {self._max_task_count:,} are "
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
-        contents = named_contents(found, split.name)
-        copied_bytes = copied_bytes_of(contents)
+        wanted = tasks_of_items(found, split.name, at_ms)
+        copied_bytes = copied_bytes_of(wanted)
         if copied_bytes > MAX_COPIED_BYTES:
             raise Reject(
                 f"the {count:,} items of the split {attempt.loaded.name} have {copied_bytes:,} bytes with their names, "
                 f"at most {MAX_COPIED_BYTES:,} are allowed: an item without a name has that of the object, so give the "
                 "items shorter ones"
             )
+        for number, item in enumerate(found):
+            wrong = why_not_due(item, at_ms)
+            if wrong is not None:
+                raise Reject(f"item {number} of the split {attempt.loaded.name} cannot start: {wrong}")
         made = tasks_of(
             Owner(split.object_id, split.object_partition, split.kind, split.depth),
-            contents,
+            wanted,
             partition_count=self._partition_count,
             spread=self._spread,
             joins=attempt.loaded.joins,

@@ -124,10 +124,10 @@ class WaitingTasks:
         self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
         return key, value
 
-    def put(self, lane: Lane, key: bytes, value: bytes) -> None:
-        """Let an attempt wait, with the lane's next commit."""
+    def put(self, lane: Lane, key: bytes, value: bytes, *, has_started: bool = False) -> None:
+        """Let an attempt wait, with the lane's next commit; `has_started`: it has said that it began."""
         assert lane.window is not None
-        lane.window.put(key, value)
+        lane.window.put(key, value, has_started=has_started)
         self._lanes.mark(lane)
         self._wake_at(decode_key(key).due_at_ms)
 

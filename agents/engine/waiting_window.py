@@ -60,12 +60,15 @@ class WaitingWindow:
         due_at_ms = self.next_due_ms
         return due_at_ms is not None and due_at_ms <= now_ms
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Add a row; one that is there already stays as it is."""
+    def put(self, key: bytes, value: bytes, *, has_started: bool = False) -> None:
+        """Add a row; one that is there already stays as it is. `has_started`: its attempt has said that it began."""
         if self._rows.get(WAITING_TABLE, key) is not None:
             return
         self._rows.put(WAITING_TABLE, key, value)
         self._counts[reason_of(key)] += 1
+        if has_started:
+            self._started.add(key)
+            self._rows.put(WAITING_TABLE, start_key(key), b"")
         if key <= self._end:
             heapq.heappush(self._keys, key)
             if len(self._keys) > 2 * self._max_keys:

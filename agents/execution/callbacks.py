@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import socket
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ import aiohttp
 import msgspec
 
 from agents.execution.receivers import NoPlace, Receivers
+from app.errors import Postponed
 from app.rules.callbacks import decode_callback
 from app.webhooks.signatures import signed_headers
 from ebs.errors import Reject, Retry
@@ -42,6 +44,8 @@ _MAX_SHOWN_CHARS = 200
 _KEEP_ALIVE_S = 4
 """Many servers close what is idle for 5 s: a POST on its way then would fail."""
 _MAX_ASKED_DELAY_S = 3_600
+_NO_PLACE_S = (5.0, 30.0)
+"""How long a callback waits, at least and at most, if its host has no free place."""
 
 
 class CallbackFailed(Retry):
@@ -86,7 +90,8 @@ class CallbackSender:
             async with self._receivers.place(callback.url) as call:
                 return {"status": await self._post(call, callback.url, event_id, bytes(callback.event))}
         except NoPlace as error:
-            raise CallbackFailed(reason=f"not sent, as {error}") from error
+            # Not all at once again: they would only find the same few places.
+            raise Postponed(f"not sent, as {error}", random.uniform(*_NO_PLACE_S)) from error
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,7 +1,7 @@
 """The receivers of callbacks, by host: one that is slow or silent must not hold up callbacks to the others.
 
 Each host has a few calls at once. A host whose last call got no answer has one, until it answers again. A callback that
-finds no free place waits a moment, then its attempt fails: it waits on the retry ladder instead of in this worker.
+finds no free place waits a moment here, then in the table `waiting`; its attempt does not count as failed.
 """
 
 from __future__ import annotations

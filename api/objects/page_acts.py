@@ -21,7 +21,10 @@ _UNPROCESSABLE = 422
 
 
 async def _submit(asked: Asked, form: Form) -> Done:
-    wanted: dict[str, Any] = filled(form, "name", "kind", "id", "callback_url")
+    wanted: dict[str, Any] = filled(form, "name", "kind", "id", "callback_url", "due_at")
+    delay_s = number_in(form, "delay_s")
+    if delay_s is not None:
+        wanted["delay_s"] = delay_s
     is_json = bool(form.get("json"))
     if form.get("content"):
         wanted["content"] = _content("The content", form["content"], is_json=is_json)

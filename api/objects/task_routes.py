@@ -27,7 +27,7 @@ from app.events import (
 from app.rules.cancels import task_in
 from app.rules.ledger_rows import task_of
 from app.rules.ledger_states import state_of_object
-from app.rules.new_tasks import named_contents
+from app.rules.new_tasks import tasks_of_items
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _subject_of(found: Found, sequence: int, history: TaskHistory) -> dict[str, 
         return told | {"name": None, "content_deleted": True}
     if sequence == SPLIT_SEQUENCE or record.items is msgspec.UNSET:
         return told | {"content": record.content}
-    ((item_name, content),) = named_contents([record.items[sequence]], record.name)
-    return told | {"name": item_name, "content": content}
+    (item,) = tasks_of_items([record.items[sequence]], record.name)
+    return told | {"name": item.name, "content": item.content}
 
 
 def _links(object_id: str, sequence: int) -> TaskLinks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -17,9 +18,11 @@ from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
 from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
+from ebs.delays import why_no_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from api.submit.publisher import Record
     from app.settings.settings import Settings
@@ -61,7 +64,10 @@ def what_is_wrong(payload: ObjectRequest, settings: Settings) -> Iterator[tuple[
         "tasks": _wrong_tasks(payload, settings),
         "kind": why_unhandled(payload.kind, handled_kinds(settings)),
         "callback_url": _wrong_callback(payload.callback_url, settings),
+        "due_at": _wrong_start(payload.delay_s, payload.due_at),
     }
+    for number, item in enumerate(payload.tasks if isinstance(payload.tasks, list) else ()):
+        found[f"tasks/{number}/due_at"] = _wrong_start(item.delay_s, item.due_at)
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
 
 
@@ -106,6 +112,8 @@ def prepare(
         payload_hash=payload_hash,
         items=items,
         callback_url=payload.callback_url,
+        delay_s=payload.delay_s,
+        due_at=payload.due_at,
     )
     key = object_id.encode()
     record = (partition_of(key, settings.partitions), key, encode(event))
@@ -135,6 +143,10 @@ def _missing_content(payload: ObjectRequest, settings: Settings) -> str | None:
 
 def _wrong_callback(url: str | UnsetType, settings: Settings) -> str | None:
     return None if url is UNSET else settings.allowed_webhook_hosts.why_refused(url)
+
+
+def _wrong_start(delay_s: float | UnsetType, due_at: datetime | UnsetType) -> str | None:
+    return why_no_start(said(delay_s), said(due_at), time.time())
 
 
 def _wrong_tasks(payload: ObjectRequest, settings: Settings) -> str | None:

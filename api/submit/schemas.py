@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 from api.server.documented import Documented, RequestBody
 from api.server.schemas import ErrorItem, ObjectLinks
 from app import json_text
-from app.events import MAX_TASKS, CallbackUrl, ItemRecord, Kind
+from app.events import MAX_TASKS, CallbackUrl, DelayS, DueAt, ItemRecord, Kind
 from app.rules import idempotency
 
 MAX_COUNT = 100_000
@@ -25,6 +25,12 @@ class ItemRequest(RequestBody, ItemRecord, frozen=True, kw_only=True, gc=False):
     content: Annotated[Raw, Meta(description="Any JSON value: what the handler of this task gets. Default: null")] = (
         field(default_factory=lambda: json_text.NULL)
     )
+    delay_s: Annotated[
+        DelayS | UnsetType, Meta(description="Seconds until the task starts. Default: when its object starts")
+    ] = UNSET
+    due_at: Annotated[
+        DueAt | UnsetType, Meta(description="When the task starts, with a time zone. Default: when its object starts")
+    ] = UNSET
 
 
 TaskNumber = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
@@ -66,12 +72,29 @@ class ObjectRequest(RequestBody, frozen=True, gc=False):
             examples=["https://shop.example/hooks/ebs"],
         ),
     ] = UNSET
+    delay_s: Annotated[
+        DelayS | UnsetType,
+        Meta(description="Seconds until its tasks start, at most a year. Default: 0", examples=[3600]),
+    ] = UNSET
+    due_at: Annotated[
+        DueAt | UnsetType,
+        Meta(
+            description="When its tasks start, with a time zone, at most a year from now. Default: at once",
+            examples=["2027-01-01T09:00:00+01:00"],
+        ),
+    ] = UNSET
 
     def hash(self, count: int | None = None) -> str:
         """Return the hash of all fields but the id."""
         tasks: Any = self.tasks
         asked = (said(self.name), said(self.content), self.kind, said(tasks))
-        return idempotency.payload_hash(*asked, count, callback_url=said(self.callback_url))
+        return idempotency.payload_hash(
+            *asked,
+            count,
+            callback_url=said(self.callback_url),
+            delay_s=said(self.delay_s),
+            due_at=said(self.due_at),
+        )
 
 
 class BatchItem(ObjectRequest, frozen=True, gc=False):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
 from app.errors import DecodeError
 from app.events import SPLIT_SEQUENCE
-from app.rules.new_tasks import copied_bytes_of, named_contents, owner_of, task_with_role, tasks_of
+from app.rules.delays import due_at_ms_of, why_object_not_due
+from app.rules.new_tasks import NewTask, copied_bytes_of, owner_of, task_with_role, tasks_of, tasks_of_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,14 +50,20 @@ def split(
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
+    # Another program's clock may be ahead of ours; a delay begins now at the latest.
+    submitted_ms = min(event.at_ms, at_ms)
+    refusal = why_object_not_due(event, at_ms)
+    if refusal is not None:
+        raise DecodeError(f"object {event.object_id} {refusal}")
+    due_at_ms = due_at_ms_of(event, submitted_ms)
     owner = owner_of(event, object_partition)
     if splits:
-        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name)
+        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name, due_at_ms=due_at_ms)
     if event.items is UNSET:
-        contents: list[Any] = [(event.name, event.content)] * (event.task_count or default_task_count)
+        wanted = [NewTask(event.name, event.content, due_at_ms)] * (event.task_count or default_task_count)
     else:
-        contents = named_contents(event.items, event.name)
-    return tasks_of(owner, contents, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
+        wanted = tasks_of_items(event.items, event.name, submitted_ms, due_at_ms)
+    return tasks_of(owner, wanted, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:
@@ -73,7 +80,7 @@ def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int
         copied_bytes = task_count * (len(event.name) + len(event.content))
         advice = "send a reference instead of the content, or ask for fewer tasks"
     else:
-        copied_bytes = copied_bytes_of(named_contents(event.items, event.name))
+        copied_bytes = copied_bytes_of(tasks_of_items(event.items, event.name))
         advice = "give the items shorter names, or send fewer of them"
     if copied_bytes <= MAX_COPIED_BYTES:
         return None

@@ -17,6 +17,7 @@ from app import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from app.events import ItemRecord, ObjectCreated
 
@@ -72,6 +73,8 @@ def payload_hash(
     count: int | None = None,
     *,
     callback_url: str | None = None,
+    delay_s: float | None = None,
+    due_at: datetime | None = None,
 ) -> str:
     """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once.
 
@@ -79,12 +82,20 @@ def payload_hash(
     """
     asked = tasks if tasks is None or isinstance(tasks, int) else [_value_of(item) for item in tasks]
     value = None if content is None else json_text.decode(content)
-    more = () if callback_url is None else (callback_url,)
+    more: list[Any] = [] if callback_url is None else [callback_url]
+    more += _start_of(delay_s, due_at)
     return _digest(json_text.encode_by_value((name, value, kind, asked, count, *more)), _PAYLOAD)
 
 
-def _value_of(item: ItemRecord) -> tuple[str | None, Any]:
-    return None if item.name is msgspec.UNSET else item.name, json_text.decode(item.content)
+def _value_of(item: ItemRecord) -> list[Any]:
+    name = None if item.name is msgspec.UNSET else item.name
+    return [name, json_text.decode(item.content), *_start_of(item.delay_s or None, item.due_at or None)]
+
+
+def _start_of(delay_s: float | None, due_at: datetime | None) -> list[dict[str, float]]:
+    start = {"delay_s": delay_s, "due_at_s": None if due_at is None else due_at.timestamp()}
+    said = {name: value for name, value in start.items() if value is not None}
+    return [said] if said else []
 
 
 def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
@@ -101,7 +112,8 @@ def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
 def _hash_of(event: ObjectCreated) -> str:
     tasks = event.task_count if event.items is msgspec.UNSET else event.items
     url = None if event.callback_url is msgspec.UNSET else event.callback_url
-    return payload_hash(event.name, event.content, event.kind, tasks, callback_url=url)
+    delay_s, due_at = event.delay_s or None, event.due_at or None
+    return payload_hash(event.name, event.content, event.kind, tasks, callback_url=url, delay_s=delay_s, due_at=due_at)
 
 
 def _digest(data: bytes, person: bytes) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from app.events import AboutObject, ItemRecord, TaskCreated, TasksCreated, role_of, task_id_of, tasks_created_id
+from app.rules.delays import due_at_ms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 MAX_NAME_CHARS = 500
 """Of an object's name where it travels along with its end: longer ones are cut."""
+
+
+class NewTask(NamedTuple):
+    """What a task is to be about, and when it is due (epoch ms; UNSET: at once)."""
+
+    name: Name
+    content: msgspec.Raw
+    due_at_ms: int | msgspec.UnsetType = UNSET
+
 
 decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
 """Read items as `ebs.pieces` writes them."""
@@ -58,25 +68,25 @@ def owner_of(event: ObjectCreated, partition: int) -> Owner:
 
 def tasks_of(
     owner: Owner,
-    contents: list[tuple[Name, msgspec.Raw]],
+    wanted: list[NewTask],
     *,
     partition_count: int,
     spread: bool,
     joins: bool,
     at_ms: int,
 ) -> NewTasks:
-    """Return a task for each name and content.
+    """Return a task for each one that is wanted.
 
     The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
     object's own: one worker can then work them one after another.
     """
     object_id, object_partition, kind, depth, about = owner
-    task_count = len(contents)
+    task_count = len(wanted)
     requests = []
-    for sequence, (name, content) in enumerate(contents):
+    for sequence, (name, content, due_at_ms) in enumerate(wanted):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        request = TaskCreated(*common, name, content, depth=depth)
+        request = TaskCreated(*common, name, content, depth=depth, due_at_ms=due_at_ms, starts_at_ms=due_at_ms)
         requests.append(((object_partition + sequence * spread) % partition_count, request))
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
     return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET, about=about))
@@ -91,21 +101,43 @@ def task_with_role(
     name: Name = UNSET,
     task_count: int = 1,
     refusal: Name = UNSET,
+    due_at_ms: int | msgspec.UnsetType = UNSET,
 ) -> NewTasks:
     """Return the split, the join or a callback of an object, in the object's own partition."""
     object_id, partition, kind, depth, about = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
-    request = TaskCreated(*common, name, content, depth=depth, role=role, refusal=refusal)
+    request = TaskCreated(
+        *common,
+        name,
+        content,
+        depth=depth,
+        role=role,
+        refusal=refusal,
+        due_at_ms=due_at_ms,
+        starts_at_ms=due_at_ms,
+    )
     fact = TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role, about=about)
     return NewTasks([(partition, request)], fact)
 
 
-def copied_bytes_of(contents: Iterable[tuple[Name, msgspec.Raw]]) -> int:
+def copied_bytes_of(wanted: Iterable[NewTask]) -> int:
     """Return how large names and contents are together, as the requests repeat them."""
-    return sum(len(name or "") + len(content) for name, content in contents)
+    return sum(len(one.name or "") + len(one.content) for one in wanted)
 
 
-def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:
-    """Return name and content of each item: one without a name has that of its object."""
-    return [(object_name if item.name is UNSET else item.name, item.content) for item in items]
+def tasks_of_items(
+    items: Iterable[ItemRecord], object_name: Name, at_ms: int = 0, due_at_ms: int | msgspec.UnsetType = UNSET
+) -> list[NewTask]:
+    """Return the task of each item. One without a name has that of its object, one without a delay its `due_at_ms`.
+
+    `at_ms` is when delays begin.
+    """
+    return [
+        NewTask(
+            object_name if item.name is UNSET else item.name,
+            item.content,
+            due_at_ms if item.delay_s is UNSET and item.due_at is UNSET else due_at_ms_of(item, at_ms),
+        )
+        for item in items
+    ]

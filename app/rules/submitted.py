@@ -86,6 +86,8 @@ def object_of(new: SubmittedObject, task: Task | None, at_ms: int) -> ObjectCrea
         items=UNSET if new.items is None else decode_items(new.items),
         parent=UNSET if task is None else Parent(task.object_id, task.task_id),
         depth=new.depth,
+        delay_s=UNSET if new.delay_s is None else new.delay_s,
+        due_at=UNSET if new.due_at is None else new.due_at,
         callback_url=UNSET if new.callback_url is None else new.callback_url,
     )
 

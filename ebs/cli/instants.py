@@ -37,6 +37,24 @@ def instant_ms(text: str | None, now_ms: int | None = None) -> int | None:
         ) from None
 
 
+def duration_s(text: str) -> float:
+    """Return a duration in seconds: 90s, 10m, 2h, 3d, or a number of seconds. Raises `typer.BadParameter`."""
+    age = _AGE.fullmatch(text if text[-1:].isalpha() else f"{text}s")
+    if age is None:
+        raise typer.BadParameter(f"{text} is not a duration: give 30s, 10m, 2h or 1d")
+    return float(age[1]) * _UNITS_MS[age[2]] / 1_000
+
+
+def zoned_instant(text: str) -> str:
+    """Return an instant in ISO 8601 with its time zone: the local one unless it says. Raises `typer.BadParameter`."""
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(
+            f"{text} is not a time: give ISO 8601, such as 2027-01-01T09:00 (local time) or 2027-01-01T09:00+01:00"
+        ) from None
+
+
 def instant_text(at_ms: int) -> str:
     """Return an instant as people read it, in local time."""
     return _local(at_ms).isoformat(sep=" ", timespec="seconds")

@@ -13,6 +13,7 @@ import typer
 from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain
 from ebs.cli.content import content_of, json_content_of
+from ebs.cli.instants import duration_s, zoned_instant
 from ebs.cli.outcomes import outcome_lines, outcome_of, shown_ids
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
@@ -61,6 +62,13 @@ def submit(
         str | None,
         typer.Option("--callback-url", metavar="URL", help="Where each end of the object is sent, see Callbacks."),
     ] = None,
+    delay: Annotated[
+        str | None, typer.Option("--delay", metavar="DURATION", help="Start the tasks later: 30s, 10m, 2h or 1d.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Start the tasks at this time: 2027-01-01T09:00 is local time."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -92,7 +100,14 @@ def submit(
     """
     if id_only and as_json:
         raise typer.BadParameter("give --id-only or --json")
-    given = {"name": name, "kind": kind, "tasks": tasks, "callback_url": callback_url}
+    given: dict[str, Any] = {
+        "name": name,
+        "kind": kind,
+        "tasks": tasks,
+        "callback_url": callback_url,
+        "delay_s": None if delay is None else duration_s(delay),
+        "due_at": None if at is None else zoned_instant(at),
+    }
     given = {field: value for field, value in given.items() if value is not None} | _content(content, content_json)
     if file is not None and (given or count is not None):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from ebs.delays import why_no_start
 from ebs.item import Item
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
@@ -29,6 +32,8 @@ class NewObject(msgspec.Struct, frozen=True):
     object_id: str | None = None
     idempotency_key: str | None = None
     callback_url: str | None = None
+    delay_s: float | None = None
+    due_at: datetime | None = None
 
 
 def new_object_id() -> str:
@@ -76,7 +81,12 @@ def body_of(wanted: NewObject, object_id: str | None, key: str | None = None) ->
         "id": object_id,
         "idempotency_key": key,
         "callback_url": wanted.callback_url,
+        "delay_s": wanted.delay_s,
+        "due_at": wanted.due_at,
     }
+    wrong = why_no_start(wanted.delay_s, wanted.due_at, time.time())
+    if wrong is not None:
+        raise ValueError(wrong)
     try:
         return msgspec.json.encode(
             {name: value for name, value in fields.items() if value is not None}, enc_hook=_of_model
@@ -99,7 +109,7 @@ def _tasks_of(tasks: Any) -> Any:
 def _task_of(one: Any) -> Item:
     if isinstance(one, Item):
         return one
-    if isinstance(one, dict) and "content" in one and one.keys() <= {"content", "name"}:
+    if isinstance(one, dict) and "content" in one and one.keys() <= {"content", "name", "delay_s", "due_at"}:
         # As the HTTP API writes a task: taken for a content it would arrive in a wrapping that nobody meant.
         raise ValueError(
             f"{one!r} may be a content, or a task with one: write Item(content, name) for a task, and "

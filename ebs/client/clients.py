@@ -14,6 +14,7 @@ from ebs.client.steps import CallPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     import httpx
 
@@ -69,15 +70,18 @@ class Client:
         object_id: str | None = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
+        delay_s: float | None = None,
+        due_at: datetime | None = None,
     ) -> Submitted:
         """Submit an object; returns when Kafka has stored it.
 
         `tasks` is a number of tasks, or a list with the content of each task (`Item(content, name)` names one). The
         object's id is `object_id` (32 hexadecimal digits), follows from `idempotency_key`, or is random. If you submit
         again with the same id or key and the same fields, you get the same object. Each end of the object is sent to
-        `callback_url`, whose host must be in EBS_WEBHOOK_HOSTS.
+        `callback_url`, whose host must be in EBS_WEBHOOK_HOSTS. Its tasks start after `delay_s` seconds, or at
+        `due_at`, a datetime with a time zone.
         """
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at)
         return self._driver.run(operations.submit(self._policy, wanted))
 
     def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:
@@ -168,9 +172,11 @@ class AsyncClient:
         object_id: str | None = None,
         idempotency_key: str | None = None,
         callback_url: str | None = None,
+        delay_s: float | None = None,
+        due_at: datetime | None = None,
     ) -> Submitted:
         """Submit an object, see `Client.submit`."""
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at)
         return await self._driver.run(operations.submit(self._policy, wanted))
 
     async def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:

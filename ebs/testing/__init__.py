@@ -30,6 +30,7 @@ from ebs.testing.own_packages import own_packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 __all__ = [
     "AttemptRun",
@@ -56,17 +57,21 @@ def run(
     tasks: int | Sequence[Any] | None = None,
     name: str = "",
     object_id: str | None = None,
+    delay_s: float | None = None,
+    due_at: datetime | None = None,
 ) -> ObjectRun:
     """Run an object to its end, and return all that would have been committed. It does not raise if a function fails.
 
-    `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name` and `object_id` are
-    those of `Client.submit`. Without `tasks` the kind's split makes them, else EBS_TASKS_PER_OBJECT says how many.
+    `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name`, `object_id`, `delay_s`
+    and `due_at` are those of `Client.submit`. Without `tasks` the kind's split makes them, else EBS_TASKS_PER_OBJECT
+    says how many. Delays and pauses take no time.
 
     Raises `ObjectRefused` for what the API would refuse, `ProjectRefused` if functions do not fit together.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  # the public one raises where there is none
         raise RuntimeError("an event loop runs here already: write `await arun(...)` instead of `run(...)`")
-    return asyncio.run(arun(project, kind, content, tasks=tasks, name=name, object_id=object_id))
+    asked: dict[str, Any] = {"tasks": tasks, "name": name, "object_id": object_id, "delay_s": delay_s, "due_at": due_at}
+    return asyncio.run(arun(project, kind, content, **asked))
 
 
 async def arun(
@@ -77,10 +82,13 @@ async def arun(
     tasks: int | Sequence[Any] | None = None,
     name: str = "",
     object_id: str | None = None,
+    delay_s: float | None = None,
+    due_at: datetime | None = None,
 ) -> ObjectRun:
     """Do what `run` does, in an event loop that runs already: for tests that are `async def`."""
     if not isinstance(project, Project):
         raise TypeError(f"the project comes first: run(project, {kind!r}, ...), not a {type(project).__name__}")
     with own_packages():
         from ebs.testing.system import MemorySystem  # noqa: PLC0415  # it imports the workers' code, by names of ours
-    return await MemorySystem(project, ObjectRefused).run(NewObject(kind, content, tasks, name, object_id))
+    wanted = NewObject(kind, content, tasks, name, object_id, delay_s=delay_s, due_at=due_at)
+    return await MemorySystem(project, ObjectRefused).run(wanted)

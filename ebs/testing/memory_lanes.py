@@ -70,7 +70,7 @@ class MemoryLanes:
         self.check_size(Outgoing(self.names.waiting_changelog, 0, key, record.value or b""))
         return key, task
 
-    def put(self, _lane: Any, _key: bytes, task: TaskCreated) -> None:
+    def put(self, _lane: Any, _key: bytes, task: TaskCreated, *, has_started: bool = False) -> None:  # noqa: ARG002
         """Let a task wait for its next attempt."""
         self._waiting.append(task)
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from dataclasses import replace
+from datetime import datetime
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,8 @@ class _Body(msgspec.Struct):
     name: str = ""
     content: msgspec.Raw = json_text.NULL
     tasks: int | list[ItemRecord] | None = None
+    delay_s: float | msgspec.UnsetType = msgspec.UNSET
+    due_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class MemorySystem:
@@ -192,6 +195,8 @@ def _object_of(body: _Body, object_id: str, now_ms: int) -> ObjectCreated:
         at_ms=now_ms,
         task_count=None if is_list else body.tasks,  # type: ignore[arg-type]  # told apart in the line above
         items=body.tasks if is_list else msgspec.UNSET,  # type: ignore[arg-type]  # likewise
+        delay_s=body.delay_s,
+        due_at=body.due_at,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import zlib
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec import UNSET
 from plain_names import OBJECTS
 
 from api.server.schemas import ProblemDocument
@@ -381,3 +383,44 @@ def test_batch_refuses_items_of_a_kind_without_a_handler(make_api):
 def test_any_kind_is_taken_where_a_handler_works_on_all(make_api, settings):
     """Without handlers, and with one for all other kinds, nobody can say that a kind is wrong."""
     assert 202 == make_api(**settings).post(json={"kind": "anything"}).status_code
+
+
+def test_start_of_object_and_items_is_stored_as_asked(api):
+    """A delay begins at the record's time; an instant keeps its meaning, whatever its zone."""
+    items = [{"content": 1}, {"content": 2, "delay_s": 1.5}, {"content": 3, "due_at": "2026-12-24T18:00:00+01:00"}]
+    assert 202 == api.post(json={"delay_s": 60, "tasks": items}).status_code
+    (event,) = stored(api)
+    assert (60, UNSET) == (event.delay_s, event.due_at)
+    assert [UNSET, 1.5, UNSET] == [item.delay_s for item in event.items]
+    assert datetime(2026, 12, 24, 17, tzinfo=UTC) == event.items[2].due_at
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"delay_s": -1}, "#/delay_s"),
+        ({"delay_s": "5"}, "#/delay_s"),
+        ({"delay_s": 40_000_000}, "#/delay_s"),
+        ({"due_at": "2026-12-24T18:00:00"}, "#/due_at"),
+        ({"due_at": "tomorrow"}, "#/due_at"),
+        ({"due_at": "2999-01-01T00:00:00Z"}, "#/due_at"),
+        ({"due_at": "2026-12-24T18:00:00Z", "delay_s": 1}, "#/due_at"),
+        (
+            {"tasks": [{"content": 1}, {"content": 2, "delay_s": 1, "due_at": "2026-12-24T18:00:00Z"}]},
+            "#/tasks/1/due_at",
+        ),
+    ],
+)
+def test_start_that_cannot_be_is_a_422(api, body, pointer):
+    """Nothing is stored; in a batch the others are."""
+    answer = api.post(json=body)
+    assert (422, [pointer]) == (answer.status_code, [error["pointer"] for error in answer.json()["errors"]])
+    assert [] == stored(api)
+
+
+def test_same_key_with_another_delay_is_a_conflict(api):
+    """What was asked for is compared, not what it becomes."""
+    headers = {"Idempotency-Key": '"k"'}
+    assert 202 == api.post(json={"content": "c", "delay_s": 5}, headers=headers).status_code
+    assert 202 == api.post(json={"content": "c", "delay_s": 5}, headers=headers).status_code
+    assert 409 == api.post(json={"content": "c", "delay_s": 6}, headers=headers).status_code

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import types
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -396,3 +397,54 @@ def test_plugin_is_cheap_to_import() -> None:
     code = "import sys, pytest; before = set(sys.modules); import ebs.pytest_plugin; print(set(sys.modules) - before)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"ebs.pytest_plugin"} == ast.literal_eval(ran.stdout) - {"ebs"}
+
+
+def test_delays_take_no_time() -> None:
+    """Of the object, of an item, and of what a function submits: virtual time passes."""
+    project = Project()
+
+    @project.split("wave")
+    def wave(task: Task, _context: Context) -> list[Item]:
+        return [Item(name, delay_s=3_600 * number) for number, name in enumerate(task.content)]
+
+    @project.task("wave")
+    def greet(task: Task, context: Context) -> str:
+        context.submit("wave", ["c"], delay_s=60)
+        return task.content
+
+    done = run(project, "wave", ["a", "b"], delay_s=86_400)
+    assert ["a", "b"] == done.results
+    assert 86_400 <= done.split.attempts[0].started_s < 86_410
+    starts = [task.attempts[0].started_s for task in done.tasks]
+    assert 3_600 <= starts[1] - starts[0] < 3_610
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"delay_s": -1}, "not a number of seconds"),
+        ({"delay_s": True}, "not a number of seconds"),
+        ({"due_at": datetime(2027, 1, 1)}, "with a time zone"),  # noqa: DTZ001  # that is the point
+        ({"due_at": "2027-01-01T09:00:00Z"}, "with a time zone"),
+        ({"delay_s": 1, "due_at": datetime(2027, 1, 1, tzinfo=UTC)}, "give one of them"),
+        ({"due_at": datetime(2999, 1, 1, tzinfo=UTC)}, "more than a year"),
+    ],
+)
+def test_start_that_cannot_be_rejects(asked: dict[str, Any], said: str) -> None:
+    """In `context.submit`, as in an item."""
+    project = Project()
+
+    @project.task("a")
+    def submits(_task: Task, context: Context) -> None:
+        context.submit("a", 1, **asked)
+
+    @project.split("b")
+    def splits(_task: Task, _context: Context) -> list[Item]:
+        return [Item(1, **asked)]
+
+    @project.task("b")
+    def works(_task: Task, _context: Context) -> None:
+        return None
+
+    for failed in (run(project, "a", 1, tasks=1).tasks[0], run(project, "b", 1).split):
+        assert said in str(failed.attempts[-1].error)

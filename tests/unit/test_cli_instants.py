@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 import typer
 
-from ebs.cli.instants import instant_ms, instant_text
+from ebs.cli.instants import duration_s, instant_ms, instant_text, zoned_instant
 
 NOW_MS = 1_795_489_276_303
 
@@ -40,3 +42,25 @@ def test_what_is_no_time_is_wrong_usage(text):
     """The message says what would be one."""
     with pytest.raises(typer.BadParameter, match="is not a time: give an age"):
         instant_ms(text, NOW_MS)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("90", 90), ("1.5m", 90), ("2h", 7_200), ("1d", 86_400)])
+def test_durations_are_seconds(text, expected):
+    """With a unit or without."""
+    assert expected == duration_s(text)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "5w", "1h30m"])
+def test_what_is_no_duration_is_wrong_usage(text):
+    """The message says what would be one."""
+    with pytest.raises(typer.BadParameter, match="is not a duration: give 30s, 10m, 2h or 1d"):
+        duration_s(text)
+
+
+def test_instant_without_zone_is_local_and_says_so_then():
+    """The API takes no instant without a zone."""
+    local = datetime.fromisoformat(zoned_instant("2027-01-01T09:00"))
+    assert (datetime(2027, 1, 1, 9).astimezone(), True) == (local, local.tzinfo is not None)  # local
+    assert datetime(2027, 1, 1, 8, tzinfo=UTC) == datetime.fromisoformat(zoned_instant("2027-01-01T09:00+01:00"))
+    with pytest.raises(typer.BadParameter, match="is not a time: give ISO 8601"):
+        zoned_instant("10m")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from histories import BASE_MS, SEEDS, URL, object_created
@@ -181,3 +183,36 @@ def test_key_tells_when_it_was_written(retention_ms, seen_at_ms):
     key = seen.write_key("7f3a", seen_at_ms)
     assert seen.written_at_ms(key) <= seen_at_ms
     assert key == seen.look_up_keys("7f3a", seen.written_at_ms(key))[0]
+
+
+def test_delays_become_due_times():
+    """Of the object for all its tasks, of an item for its own; an item without one starts with its object."""
+    items = [
+        ItemRecord(),
+        ItemRecord(delay_s=2.5),
+        ItemRecord(due_at=datetime.fromtimestamp(BASE_MS / 1_000 + 60, UTC)),
+    ]
+    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), task_count=None, items=items, delay_s=10)
+    requests = [request for _, request in split(event, 3, **LIMITS).requests]
+    assert [BASE_MS + 10_000, BASE_MS + 2_500, BASE_MS + 60_000] == [one.due_at_ms for one in requests]
+    assert [one.due_at_ms for one in requests] == [one.starts_at_ms for one in requests]
+    ((_, request),) = split(event, 3, splits=True, **LIMITS).requests
+    assert BASE_MS + 10_000 == request.due_at_ms
+    ahead = msgspec.structs.replace(event, at_ms=BASE_MS + DAY_MS)
+    assert BASE_MS + 5 + 10_000 == split(ahead, 3, splits=True, **LIMITS).requests[0][1].due_at_ms
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"delay_s": 1.0, "due_at": datetime.fromtimestamp(BASE_MS / 1_000, UTC)}, "give one of them"),
+        ({"due_at": datetime.fromtimestamp(BASE_MS / 1_000 + 400 * 86_400, UTC)}, "more than a year from now"),
+        ({"task_count": None, "items": [ItemRecord(due_at=datetime(2999, 1, 1, tzinfo=UTC))]}, "item (number 0)"),
+    ],
+)
+def test_start_that_cannot_be_is_refused(changes, said):
+    """Other producers write what they like: such an object is a dead letter."""
+    event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), **changes)
+    with pytest.raises(DecodeError) as refused:
+        split(event, 3, **LIMITS)
+    assert said in str(refused.value)
