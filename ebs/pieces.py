@@ -84,8 +84,10 @@ class _Pieces:
         return msgspec.Raw(b"[" + b",".join(self._pieces) + b"]")
 
     def _encoded(self, item: Item, number: int) -> bytes:
+        wrong_start = why_no_start(item.delay_s, item.due_at, time.time())
+        if wrong_start is not None:
+            raise Reject(f"item {number} of {self._giver} cannot start: {wrong_start}")
         why = None if isinstance(item.name, str | None) else f"its name is a {type(item.name).__name__}, not a text"
-        why = why or why_no_start(item.delay_s, item.due_at, time.time())
         try:
             piece = _encode(item)
             if isinstance(item.content, msgspec.Raw):
@@ -94,5 +96,5 @@ class _Pieces:
             why = str(error)
         if why is not None:
             content = type(item.content).__name__
-            raise Reject(f"item {number} of {self._giver}, a {content}, cannot be sent: {why}")
+            raise Reject(f"item {number} of {self._giver}, a {content}, cannot be sent as JSON: {why}")
         return piece
