@@ -23,7 +23,7 @@ from feed import feed
 from fleet import ROLES, TAKEN_OVER, Fleet, said, until
 from joined_objects import Joined, text_of
 from joined_project import JOINED, KIND
-from pipeline import PARTITIONS, FinishedTasks, Line, check, console, reading, run_parts, running_system, usage_of
+from pipeline import PARTITIONS, FinishedTasks, Line, check, console, reading, run_parts, running_system
 from plain_names import WINDOWS_CHANGELOG
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ async def verdict_of(broker: EmbeddedKafka) -> tuple[str, Joined]:
     return await check(broker), joined
 
 
-async def write(broker: EmbeddedKafka, count: int, options: argparse.Namespace, **how: Any) -> list[str]:
-    """Write objects that are split into as many tasks as asked for; `how` is as for `feed`."""
+async def write(broker: EmbeddedKafka, numbers: range, options: argparse.Namespace, **how: Any) -> list[str]:
+    """Write objects of these numbers, each with words of its own, one for each task; `how` is as for `feed`."""
     return await feed(
         broker.bootstrap,
-        count,
+        len(numbers),
         partitions=PARTITIONS,
         kind=KIND,
-        name=lambda number: text_of(number, options.tasks),
+        name=lambda number: text_of(numbers[number], options.tasks),
         **how,
     )
 
@@ -61,7 +61,7 @@ async def write(broker: EmbeddedKafka, count: int, options: argparse.Namespace, 
 async def throughput(options: argparse.Namespace) -> list[Line]:
     """Work all objects off while workers die, and prove the joins."""
     tasks = options.objects * (options.tasks + 2)
-    first = options.objects // 2
+    first, second = range(options.objects // 2), range(options.objects // 2, options.objects)
     async with running_system(FUNCTIONS) as (broker, fleet):
         await write(broker, first, options)
         fleet.start_all(workers_per_role=options.workers)
@@ -81,23 +81,23 @@ async def throughput(options: argparse.Namespace) -> list[Line]:
                 await reached(share)
                 kill(fleet, role, options)
             written_at_s: dict[str, float] = {}
-            second = options.objects - first
+            rate_per_s = len(second) / SECOND_HALF_S
             writing = asyncio.create_task(
-                write(broker, second, options, rate_per_s=second / SECOND_HALF_S, accepted_at_s=written_at_s)
+                write(broker, second, options, rate_per_s=rate_per_s, accepted_at_s=written_at_s)
             )
-            await until(lambda: len(written_at_s) >= second // 2, "the second half", fleet=fleet, reviving=True)
+            await until(
+                lambda: len(written_at_s) >= len(second) // 2, "the second half", fleet=fleet, reviving=options.kills
+            )
             kill(fleet, "distribution", options)
             await writing
             await reached(1)
         took_s = time.perf_counter() - began_at_s
-        cpu = ", ".join(f"{role} {used_s(fleet, role) / tasks * 1_000:.3f}" for role in ROLES)
         verdict, _ = await verdict_of(broker)
     how = f"{len(ROLES)} kills" if options.kills else "no kills"
     what = f"{options.objects:,} objects of {options.tasks} tasks, split and join"
     return [
         Line(f"map and reduce: tasks/s ({what}; {how}; {verdict})", f"{tasks / took_s:,.0f}", ""),
         Line("map and reduce: whole time, s", f"{took_s:.1f}", ""),
-        Line("map and reduce: CPU s per 1,000 tasks, of the present lives", cpu, ""),
     ]
 
 
@@ -108,25 +108,20 @@ def kill(fleet: Fleet, role: str, options: argparse.Namespace) -> None:
         console.print(f"  killed {role}-1")
 
 
-def used_s(fleet: Fleet, role: str) -> float:
-    """Return the CPU seconds of a role's workers."""
-    return sum(usage_of(one.process.pid).cpu_s for one in fleet.workers.values() if one.name.startswith(role))
-
-
 async def latency(options: argparse.Namespace) -> list[Line]:
     """Measure from the last task's end to the join's start, after a warm-up of the JVM."""
     async with running_system(FUNCTIONS) as (broker, fleet):
         fleet.start_all()
         await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
-        await write(broker, options.rate * WARM_UP_S, options, rate_per_s=options.rate)
-        measured = await write(broker, options.rate * LATENCY_S, options, rate_per_s=options.rate)
+        warm_up, measured = options.rate * WARM_UP_S, options.rate * LATENCY_S
+        ids = await write(broker, range(warm_up + measured), options, rate_per_s=options.rate)
         async with reading(broker, WINDOWS_CHANGELOG) as windows:
             finished = FinishedTasks(windows)
-            wanted = options.rate * (WARM_UP_S + LATENCY_S) * (options.tasks + 2)
+            wanted = len(ids) * (options.tasks + 2)
             await until(lambda: finished.has(wanted), "all tasks", fleet=fleet, timeout_s=PATIENCE_S)
         verdict, joined = await verdict_of(broker)
     told = joined.times()
-    times = [told[one] for one in measured]
+    times = [told[one] for one in ids[warm_up:]]
     figure = f"last task's end to join's start at {options.rate} objects/s, median / p99 ({verdict})"
     return [
         Line(figure, spread_of([one.joined_at_ms - one.last_end_at_ms for one in times]), "150 ms median"),

@@ -43,12 +43,14 @@ async def test_with_offsets_outside_of_the_transaction_a_crash_repeats_a_step(
     assert any("stands 2 times on task-events" in one for one in found), found
 
 
-async def test_with_rows_outside_of_the_transaction_a_crash_loses_counts(broker: EmbeddedKafka, fleet: Fleet) -> None:
-    """Ledger rows that are written before a step fails make its second run believe that all was counted."""
+async def test_with_rows_outside_of_the_transaction_a_crash_loses_counts_and_ends(
+    broker: EmbeddedKafka, fleet: Fleet
+) -> None:
+    """Ledger rows that are written before a step fails make its second run believe that all was counted and told."""
     found = await run_sabotaged(
         broker, fleet, "statistics", ends=False, SABOTAGE_AT=f"begun:{MIDST}", SABOTAGE_BREAK="changelog"
     )
-    assert any(": window of " in one for one in found), found
+    assert any(": window of " in one or "the last end of " in one for one in found), found
 
 
 async def test_with_outputs_outside_of_the_attempt_a_crash_repeats_them(broker: EmbeddedKafka, fleet: Fleet) -> None:
