@@ -1,4 +1,4 @@
-"""The receivers of callbacks, by host: one that is slow or silent must not hold up callbacks to the others.
+"""The receivers of callbacks, by host and port: one that is slow or silent must not hold up callbacks to the others.
 
 Each host has a few calls at once. A host whose last call got no answer has one, until it answers again. A callback that
 finds no free place waits a moment, then its attempt fails: it waits on the retry ladder instead of in this worker.
@@ -62,7 +62,7 @@ class Receivers:
         """Hold a place of a URL's host. Raises `NoPlace`."""
         name = urlsplit(url).netloc.lower()
         host = self._hosts.get(name)
-        if host is not None and (host.waiting or not host.has_place):
+        if host is not None and not host.has_place:
             await self._wait(name, host)
         elif self._calls >= MAX_CALLS:
             raise NoPlace(f"this worker sends {self._calls:,} callbacks already")
@@ -79,6 +79,7 @@ class Receivers:
             self._leave(name, host)
 
     async def _wait(self, name: str, host: _Host) -> None:
+        # Whoever waits has no place because others have them: each of those gives its own on (`_leave`).
         why = f"{name} has not answered its last callback" if host.silent else f"{name} is still busy with others"
         if self._waiting >= MAX_WAITING:
             raise NoPlace(why)
