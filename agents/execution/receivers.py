@@ -31,8 +31,8 @@ class NoPlace(Exception):
     """A host has no free place; the text says why."""
 
 
-class Call:
-    """One call: `answered` is None until it is known whether the host answered."""
+class Post:
+    """One call of a host: `answered` is None until it is known whether the host answered."""
 
     answered: bool | None = None
 
@@ -58,7 +58,7 @@ class Receivers:
         self._waiting = 0
 
     @asynccontextmanager
-    async def place(self, url: str) -> AsyncIterator[Call]:
+    async def place(self, url: str) -> AsyncIterator[Post]:
         """Hold a place of a URL's host. Raises `NoPlace`."""
         name = urlsplit(url).netloc.lower()
         host = self._hosts.get(name)
@@ -70,7 +70,7 @@ class Receivers:
             if host is None:
                 host = self._add(name)
             self._take(host)
-        call = Call()
+        call = Post()
         try:
             yield call
         finally:
