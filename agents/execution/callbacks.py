@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-    from agents.execution.receivers import Call
+    from agents.execution.receivers import Post
     from app.events import TaskCreated
     from app.webhooks.hosts import WebhookHosts
     from ebs.context import Context
@@ -99,7 +99,7 @@ class CallbackSender:
         if session is not None:
             await session.close()
 
-    async def _post(self, call: Call, url: str, event_id: str, body: bytes) -> int:
+    async def _post(self, call: Post, url: str, event_id: str, body: bytes) -> int:
         headers = signed_headers(self._keys, event_id, int(self._clock_s()), body)
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:

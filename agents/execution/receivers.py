@@ -1,4 +1,4 @@
-"""The receivers of callbacks, by host: one that is slow or silent must not hold up callbacks to the others.
+"""The receivers of callbacks, by host and port: one that is slow or silent must not hold up callbacks to the others.
 
 Each host has a few calls at once. A host whose last call got no answer has one, until it answers again. A callback that
 finds no free place waits a moment here, then in the table `waiting`; its attempt does not count as failed.
@@ -31,8 +31,8 @@ class NoPlace(Exception):
     """A host has no free place; the text says why."""
 
 
-class Call:
-    """One call: `answered` is None until it is known whether the host answered."""
+class Post:
+    """One call of a host: `answered` is None until it is known whether the host answered."""
 
     answered: bool | None = None
 
@@ -58,11 +58,11 @@ class Receivers:
         self._waiting = 0
 
     @asynccontextmanager
-    async def place(self, url: str) -> AsyncIterator[Call]:
+    async def place(self, url: str) -> AsyncIterator[Post]:
         """Hold a place of a URL's host. Raises `NoPlace`."""
         name = urlsplit(url).netloc.lower()
         host = self._hosts.get(name)
-        if host is not None and (host.waiting or not host.has_place):
+        if host is not None and not host.has_place:
             await self._wait(name, host)
         elif self._calls >= MAX_CALLS:
             raise NoPlace(f"this worker sends {self._calls:,} callbacks already")
@@ -70,7 +70,7 @@ class Receivers:
             if host is None:
                 host = self._add(name)
             self._take(host)
-        call = Call()
+        call = Post()
         try:
             yield call
         finally:
@@ -79,6 +79,7 @@ class Receivers:
             self._leave(name, host)
 
     async def _wait(self, name: str, host: _Host) -> None:
+        # Whoever waits has no place because others have them: each of those gives its own on (`_leave`).
         why = f"{name} has not answered its last callback" if host.silent else f"{name} is still busy with others"
         if self._waiting >= MAX_WAITING:
             raise NoPlace(why)

@@ -43,7 +43,8 @@ class System:
         self.handlers = {"EBS_PROJECT": "dashboard_handlers", "GATES": str(self.gates)}
         self.fleet = Fleet(broker.bootstrap, directory, self.env | PATIENT | self.handlers)
         data = {"EBS_DATA_DIR": str(directory / "api"), "EBS_STATS_DB": str(directory / "api.db")}
-        self.api = ApiProcess(directory, **self.env, **data)
+        # Every process has the project; the tests still submit objects without saying what they are.
+        self.api = ApiProcess(directory, **self.env, **self.handlers, **data, EBS_GENERATE="true")
 
     def open_gate(self, name: str) -> None:
         """Let the tasks of an object with this name finish."""

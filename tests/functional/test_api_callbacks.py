@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from browsing import send_form
+from browsing import browse, send_form
 from plain_names import OBJECTS
 from python_clients import Asked
 from told_object import AT_MS, run
@@ -23,6 +23,7 @@ from app.events import (
     TaskStarted,
     decode_object,
 )
+from app.rules.counts import TOTAL_SIZE_MS, Counts, WindowKey
 from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
@@ -152,6 +153,14 @@ def test_task_of_a_callback_has_its_own_kind_without_its_request(api: Any) -> No
     dead_callback(api)
     task = api.get("/api/objects/a/tasks/callback1").json()
     assert (CALLBACK_KIND, True) == (task["kind"], task["content_deleted"])
+
+
+def test_form_does_not_offer_the_kind_of_callbacks(api: Any) -> None:
+    """It is counted like a kind, but the API refuses an object of it."""
+    for kind in ("mail", CALLBACK_KIND):
+        api.topics.write_window(WindowKey(TOTAL_SIZE_MS, 0, kind), Counts(tasks_created=1))
+    offered = [one.get("value") for one in browse(api, "/submit").tree.iter("option")]
+    assert ["mail"] == offered
 
 
 def test_form_submits_it(api: Any) -> None:

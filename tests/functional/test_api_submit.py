@@ -418,9 +418,9 @@ def test_start_that_cannot_be_is_a_422(api, body, pointer):
     assert [] == stored(api)
 
 
-def test_same_key_with_another_delay_is_a_conflict(api):
+def test_same_key_with_another_delay_is_refused(api):
     """What was asked for is compared, not what it becomes."""
     headers = {"Idempotency-Key": '"k"'}
     assert 202 == api.post(json={"content": "c", "delay_s": 5}, headers=headers).status_code
     assert 202 == api.post(json={"content": "c", "delay_s": 5}, headers=headers).status_code
-    assert 409 == api.post(json={"content": "c", "delay_s": 6}, headers=headers).status_code
+    assert 422 == api.post(json={"content": "c", "delay_s": 6}, headers=headers).status_code

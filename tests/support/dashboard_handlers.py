@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebs import Project, Reject, Retry
+from ebs import Item, Project, Reject, Retry
 
 if TYPE_CHECKING:
     from ebs import Context, Task
@@ -35,17 +36,31 @@ def mended(task: Task, _context: Context) -> str:
     return "done"
 
 
+def lines(order: Task, _context: Context) -> list[Item]:
+    """Split an order. For the pictures of the documentation, as the next two."""
+    time.sleep(0.2)
+    return [Item(line, name=line["sku"]) for line in order.content["lines"]]
+
+
+def total(prices: list[dict[str, int]], _context: Context) -> dict[str, int]:
+    """Join an order."""
+    time.sleep(0.3)
+    return {"cents": sum(price["cents"] for price in prices)}
+
+
 async def paced(task: Task, context: Context) -> dict[str, Any]:
-    """Take up to a second; the first attempt of task 2 fails. For the pictures of the documentation."""
+    """Take up to a second; of an order, the first attempt of task 2 fails."""
     await asyncio.sleep(0.2 + 0.15 * task.sequence)
-    if task.kind == "mail" and task.sequence == 2 and context.attempt == 1:
-        raise Retry(delay_s=1, reason="the mail server is busy")
-    return {"sent": task.sequence}
+    if task.kind == "order" and task.sequence == 2 and context.attempt == 1:
+        raise Retry(delay_s=1, reason="the price list is being changed")
+    return {"cents": 100 * (task.sequence + 1)}
 
 
 project = Project()
 project.task("*")(at_once)
 project.task("gated")(gated)
 project.task("letter")(mended)
-project.task("mail")(paced)
+project.split("order")(lines)
+project.task("order")(paced)
+project.join("order")(total)
 project.task("report")(paced)
