@@ -15,6 +15,7 @@ from app.kafka.waiting import wait_for_broker
 from app.process.event_loop import use_uvloop
 from app.process.forked import set_children_apart
 from app.process.garbage import collect_garbage_less_often
+from app.rules.table_rows import why_no_row
 from app.settings import settings as settings_module
 from app.streaming.application import EXIT_CONFIGURATION, StreamingApp, create_streaming_app
 from app.streaming.options import StreamingOptions
@@ -87,6 +88,7 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         options=options,
         preflight=preflight,
         notes_table=NOTES_TABLES[role],
+        why_no_row=why_no_row,
         watched_topics=watched_topics(role, settings),
     )
     return app

@@ -30,7 +30,8 @@
         ├── RestoreFailed        a changelog could not be read to its end                      ends the process
         ├── StoreFailed          a table cannot be written to disk                             ends the process
         ├── InputsChanged        topics are others than at the start, or assigned to nobody    ends the process
-        └── OffsetsLost          what was worked cannot be known; names the command that decides    exit 1
+        ├── OffsetsLost          what was worked cannot be known; names the command that decides    exit 74
+        └── ForeignRows          a changelog has records that are no rows; names the command likewise    exit 74
 
 Crash only: no worker handles an error of the last group. The process ends, the supervisor starts it again, and the
 stable committed offsets say where to go on.
@@ -152,6 +153,10 @@ class StoreFailed(StreamingError):
 
 class InputsChanged(StreamingError):
     """A topic was deleted, recreated or given partitions while a worker ran, or its group has assigned it to nobody."""
+
+
+class ForeignRows(StreamingError):
+    """A table's changelog has records that are no rows of it: a person has to decide."""
 
 
 class OffsetsLost(StreamingError):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from api.view.children import child_keys_of
 from api.view.object_index import partition_bytes
 from app.events import decode_object
+from app.names import STATISTICS
 from app.rules.counts import TOTAL_SIZE_MS
+from app.rules.table_rows import why_no_row
 from app.streaming.offset_notes import NOTE_KEY
+from app.telemetry.quiet_log import Alike, alike_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +32,10 @@ RESULT_PREFIX = b"r"
 _WINDOW_PREFIX = b"w"
 _PARTITION_BYTES = 4
 _SIZE_BYTES = 4
+_SILENCE_S = 60.0
+
+_log = logging.getLogger(__name__)
+_alike = Alike(_SILENCE_S)
 
 
 def read_topics(names: Names) -> tuple[str, ...]:
@@ -60,13 +69,33 @@ def window_key_of(key: bytes) -> bytes:
     return key[len(_WINDOW_PREFIX) : -_PARTITION_BYTES]
 
 
-def of_rows(fold: Fold) -> Fold:
-    """Return the fold of a changelog, from that of its rows: workers leave a note in it, too."""
+def of_rows(topic: str, table: str, fold: Fold) -> Fold:
+    """Return the fold of a table's changelog, from that of its rows.
+
+    Workers leave a note in it, too. What is no row, as another program writes it, is passed over: the view shows the
+    row that was there before.
+    """
+
+    def is_row(partition: int, record: Any) -> bool:
+        why = why_no_row(table, record.key, record.value)
+        if why:
+            _tell(f"{topic}-{partition}", record.offset, why)
+        return not why
 
     def fold_rows(write: Write, partition: int, records: Sequence[Any]) -> None:
-        fold(write, partition, [record for record in records if record.key != NOTE_KEY])
+        fold(write, partition, [record for record in records if record.key != NOTE_KEY and is_row(partition, record)])
 
     return fold_rows
+
+
+def _tell(place: str, offset: int, why: str) -> None:
+    untold_count = _alike.untold_before(place, time.monotonic())
+    if untold_count is not None:
+        text = (
+            "%s@%d is no row (%s) and is passed over. Another program has written it, and %s refuses to start with it "
+            "(docs/how-to/lost-offsets.md)%s"
+        )
+        _log.error(text, place, offset, why, STATISTICS, alike_before(untold_count))
 
 
 def decode_object_or_none(value: bytes | None) -> ObjectCreated | None:

@@ -30,7 +30,7 @@ from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.workers import Workers
 from api.view.write import Write
-from app.names import BARE
+from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ class View:
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
         self._folds: dict[str, Fold] = {
-            names.ledger_changelog: of_rows(add_ledger_rows),
+            names.ledger_changelog: of_rows(names.ledger_changelog, LEDGER_TABLE, add_ledger_rows),
             names.objects: self._records.add,
-            names.results_changelog: of_rows(add_results),
-            names.windows_changelog: of_rows(self.statistics.add),
+            names.results_changelog: of_rows(names.results_changelog, RESULTS_TABLE, add_results),
+            names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.workers: self.workers.add,

@@ -111,6 +111,11 @@ class SeenKeys:
         oldest = max(0, newest - _BUCKETS)
         return [bucket.to_bytes(_BUCKET_BYTES, "big") + suffix for bucket in range(newest, oldest - 1, -1)]
 
+    @staticmethod
+    def has_id(key: bytes) -> bool:
+        """Return whether there is an id in a key, behind its bucket."""
+        return len(key) > _BUCKET_BYTES
+
     def is_expired(self, key: bytes, stream_time_ms: int) -> bool:
         """Return whether a key's bucket lies wholly before the retention."""
         return key[:_BUCKET_BYTES] < self._bucket(max(0, stream_time_ms - _BUCKETS * self._bucket_ms))

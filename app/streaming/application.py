@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 from aiokafka import errors
 
-from app.errors import EbsError, Fenced, InputsChanged, OffsetsLost
+from app.errors import EbsError, Fenced, ForeignRows, InputsChanged, OffsetsLost
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
@@ -57,6 +57,8 @@ EXIT_FENCED = 71
 """The group gave this worker's partitions to another worker; start it again, and it joins the group again."""
 EXIT_INPUTS_CHANGED = 73
 """Topics were recreated or got partitions, or the group assigned them to no worker; start the worker again."""
+EXIT_UNDECIDED = 74
+"""The worker cannot know what was done; run the command that its last line names, and start it again."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
@@ -146,13 +148,15 @@ def create_streaming_app(
     preflight: Callable[[], Awaitable[None]],
     fatal: Callable[[BaseException], NoReturn] | None = None,
     notes_table: str = "",
+    why_no_row: Callable[[str, bytes | None, bytes | None], str] = lambda _table, _key, _value: "",
     watched_topics: Sequence[str] = (),
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
     `role` names its workers where nobody else does; left out: the group does.
 
-    `notes_table` names the table that keeps where the group is, too (`offset_notes`); a change of the `watched_topics`
+    `notes_table` names the table that keeps where the group is, too (`offset_notes`), and `why_no_row` says why a
+    record of a table's changelog is no row of it (`foreign_rows`); a change of the `watched_topics`
     ends the worker, so that it begins anew with them.
     """
     fatal = fatal or (lambda error: end_process(error, app.describe_work()))
@@ -191,6 +195,7 @@ def create_streaming_app(
         cluster=options.cluster,
         fatal=fatal,
         notes_table=notes_table,
+        why_no_row=why_no_row,
     )
     app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
     _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
@@ -252,8 +257,8 @@ def end_process(error: BaseException, work: str = "") -> NoReturn:
 
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code of a process that an error ends."""
-    if isinstance(error, OffsetsLost):
-        return EXIT_CONFIGURATION
+    if isinstance(error, OffsetsLost | ForeignRows):
+        return EXIT_UNDECIDED
     if isinstance(error, InputsChanged):
         return EXIT_INPUTS_CHANGED
     return EXIT_FENCED if isinstance(error, _FENCING_ERRORS) else EXIT_STEP_FAILED
@@ -267,7 +272,7 @@ def _end_at_the_next_signal() -> None:
 
 
 def _end_process(error: BaseException, code: int, work: str = "") -> NoReturn:
-    if code == EXIT_CONFIGURATION:
+    if code in {EXIT_CONFIGURATION, EXIT_UNDECIDED}:
         print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201  # logging may not be set up yet
     else:
         text = "the worker ends (exit code %d): %s: %s%s"

@@ -220,24 +220,27 @@ def changed_notes(
     return None if notes == known else notes
 
 
-def _role_of(group_id: str) -> str:
+def role_of(group_id: str) -> str:
+    """Return the role whose group it is."""
     return group_id.rpartition("ebs-")[2]  # before it stands the namespace
 
 
 def _decide_tables(group_id: str) -> str:
-    role = _role_of(group_id)
+    role = role_of(group_id)
     return (
-        f"what it would work with empty tables may be wrong. Stop the workers of {role}, then run ebs offsets reset "
-        f"--role {role} --to committed (goes on without these rows), or make all tables of the role anew "
+        f"what it would work with empty tables may be wrong. Stop the workers of {role} (those of `ebs up` wait by "
+        f"themselves), then run ebs offsets reset --role {role} --to committed (goes on without these rows), or make "
+        "all tables of the role anew "
         "(docs/how-to/lost-offsets.md)"
     )
 
 
 def _decide(group_id: str, *, all_partitions: bool = False) -> str:
-    role = _role_of(group_id)
+    role = role_of(group_id)
     which = " --all" if all_partitions else ""
     return (
-        f"it is not known which records are done. Stop the workers of {role}, then run ebs offsets reset --role "
-        f"{role}{which} with --to earliest (works all records again), --to latest (skips them) or, for processing, "
+        f"it is not known which records are done. Stop the workers of {role} (those of `ebs up` wait by themselves), "
+        f"then run ebs offsets reset --role {role}{which} with --to earliest (works all records again), --to latest "
+        "(skips them) or, for processing, "
         "--to worked (continues where the events of the tasks say)"
     )

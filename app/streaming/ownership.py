@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 
 from app.kafka.abandoned_transactions import end_abandoned_transactions, living_members
+from app.streaming.foreign_rows import ForeignRecords, refuse, row_check
 from app.streaming.group_positions import GroupPositions, read_positions
 from app.streaming.offset_notes import check_ends, check_tables, starting_point
 from app.streaming.partition import Partition
@@ -43,6 +44,7 @@ class Ownership:
     """The partitions of one worker; `aborted_count`: transactions of workers that are gone, which this one ended.
 
     `notes_table` names the table that keeps where the group is (`offset_notes`); without it lost offsets go unnoticed.
+    `why_no_row` says why a record of a table's changelog is no row of it, "" if it is one (`foreign_rows`).
     `topic_ids` are those of the input topics from the first claim on, `cluster_id` is that of their cluster.
     `leader_epochs` are those of the records that were taken last (`app.kafka.leader_epochs`).
 
@@ -61,9 +63,11 @@ class Ownership:
         cluster: Cluster,
         fatal: Callable[[BaseException], NoReturn],
         notes_table: str = "",
+        why_no_row: Callable[[str, bytes | None, bytes | None], str] = lambda _table, _key, _value: "",
     ) -> None:
         self.group_id = group_id
         self.notes_table = notes_table
+        self._why_no_row = why_no_row
         self.topic_ids: dict[str, str] = {}
         self.cluster_id = ""
         self.input_topics = tuple(input_topics)
@@ -194,6 +198,7 @@ class Ownership:
                 store = partition.stores[table.name] = self._new_store(table.name, partition.number)
                 targets[TopicPartition(table.changelog_name, partition.number)] = store
         by_number = {partition.number: partition for partition in owned}
+        foreign = ForeignRecords()
         row_count = await restore_stores(
             self._cluster,
             targets,
@@ -207,8 +212,10 @@ class Ownership:
             check_ends=lambda: self._check_ends(owned, positions),
             stall_timeout_s=_RESTORE_STALL_S,
             progress=progress,
+            foreign=foreign,
         )
         owned = [partition for partition in owned if self._owns(partition)]
+        refuse(foreign.of(partition.number for partition in owned), self.group_id)
         await self._activate(owned, self._starting_points(owned, positions))
         log.info(
             "partitions %s are ready: %d rows restored in %.2f s",
@@ -302,4 +309,5 @@ class Ownership:
         # Every store gets a directory of its own: rocksdb may hold the lock of a closed one for a moment.
         self._store_count += 1
         self._memory = self._memory or StoreMemory()
-        return TableStore(self._stores.path / f"{table}-{number}-{self._store_count}", self._memory)
+        check = row_check(table, self._why_no_row, keeps_offsets=table == self.notes_table)
+        return TableStore(self._stores.path / f"{table}-{number}-{self._store_count}", self._memory, check)

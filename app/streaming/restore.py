@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from app.errors import RestoreFailed
+from app.streaming.foreign_rows import ForeignRecords
 from app.streaming.offset_notes import NOTE_KEY
 from app.streaming.told_ends import LOST
 
@@ -56,11 +57,13 @@ async def restore_stores(
     told_ends: Mapping[TopicPartition, int],
     check_ends: Callable[[], None] = lambda: None,
     progress: RestoreProgress | None = None,
+    foreign: ForeignRecords | None = None,
 ) -> int:
     """Read each changelog partition into its store, and tell the store its end; returns how many rows were read.
 
     `told_ends` are the ends that the commits tell, where they do. `check_ends` is called once the stores know theirs,
     and may raise: a log that has lost its tail may lack the marker of a transaction, and the read would never end.
+    What is no row of its table is not written, and left to `foreign`.
     A partition that is no longer `wanted` (it was revoked meanwhile) is left alone. Raises `RestoreFailed` after
     `stall_timeout_s` without any progress.
     """
@@ -79,7 +82,13 @@ async def restore_stores(
         consumer.assign(list(ends))
         await consumer.seek_to_beginning(*ends)
         return await _read_to(
-            consumer, ends, targets, wanted, stall_timeout_s, progress=progress or RestoreProgress(len(ends))
+            consumer,
+            ends,
+            targets,
+            wanted,
+            stall_timeout_s,
+            progress=progress or RestoreProgress(len(ends)),
+            foreign=foreign or ForeignRecords(),
         )
 
 
@@ -109,6 +118,7 @@ async def _read_to(
     stall_timeout_s: float,
     *,
     progress: RestoreProgress,
+    foreign: ForeignRecords,
 ) -> int:
     positions = dict.fromkeys(ends, -1)
     open_partitions = set(ends)
@@ -141,7 +151,7 @@ async def _read_to(
         fetched = await consumer.getmany(*open_partitions, timeout_ms=_POLL_MS)
         for tp, records in fetched.items():
             if wanted(tp):
-                rows = {record.key: record.value for record in records}
+                rows = foreign.rows_of(tp, records, targets[tp].why_no_row)
                 if NOTE_KEY in rows:
                     targets[tp].note = rows.pop(NOTE_KEY)
                 targets[tp].write(rows)

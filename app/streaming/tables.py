@@ -22,7 +22,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 from app.errors import StoreFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _MIB = 1 << 20
@@ -30,6 +30,10 @@ _BLOCK_CACHE_BYTES = 32 * _MIB
 _MEMTABLES_BYTES = 48 * _MIB
 _MEMTABLE_BYTES = 8 * _MIB
 _BLOOM_BITS_PER_KEY = 10.0
+
+
+def _always_a_row(_key: bytes | None, _value: bytes | None) -> str:
+    return ""
 
 
 class StoreMemory:
@@ -58,10 +62,14 @@ class TableStore:
     """The committed rows of one table in one partition: bytes to bytes, in key order.
 
     `note` is what `offset_notes` keeps in the changelog: no row, and None if a restore has found none. `changelog_end`
-    is the offset behind the last record that is known to be in the changelog.
+    is the offset behind the last record that is known to be in the changelog. `why_no_row` says why a record of the
+    changelog is no row, "" if it is one.
     """
 
-    def __init__(self, path: Path, memory: StoreMemory) -> None:
+    def __init__(
+        self, path: Path, memory: StoreMemory, why_no_row: Callable[[bytes | None, bytes | None], str] = _always_a_row
+    ) -> None:
+        self.why_no_row = why_no_row
         self.note: bytes | None = None
         self.changelog_end = 0
         self._path = path

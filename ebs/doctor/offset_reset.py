@@ -19,9 +19,11 @@ from app.rules.offsets import PartitionProgress
 from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED, WorkedTasks
 from app.streaming.group_positions import read_commits
 from app.streaming.offset_notes import decided
+from ebs.doctor.changelog_repair import put_rows_back
+from ebs.doctor.log_stretches import read_stretches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from app.kafka.cluster import Cluster
     from app.names import Names
@@ -31,7 +33,6 @@ Answer = TypeVar("Answer")
 _PAUSE_S = 0.5
 _TRIES = 60
 """As long as the open transaction of a worker that was killed may last."""
-_POLL_MS = 200
 
 
 class Reset(NamedTuple):
@@ -69,7 +70,8 @@ async def reset_offsets(
     """Commit `to` (`EARLIEST`, `LATEST`, `WORKED`, `COMMITTED`, an offset) and return what was changed.
 
     Of all partitions (of these `numbers`, if any are given), or only of those whose committed offset is not valid.
-    `COMMITTED` keeps each valid offset, and is for a role whose tables have lost their rows. The commits say that a
+    `COMMITTED` keeps each valid offset, and is for a role whose tables have lost rows: those that another
+    program's records have replaced are put back (`changelog_repair`). The commits say that a
     person decided, so they hold also for topics that were recreated or copied from another cluster. A group whose
     workers have ended without a word has members for a session time-out: they are waited for.
 
@@ -91,6 +93,7 @@ async def reset_offsets(
             ]
             resets = await _plan(consumer, group_id, partitions, to)
             if to == COMMITTED:
+                await put_rows_back(cluster, consumer, admin, names, role, say=say)
                 resets = [one for one in resets if one.is_valid]
             elif not all_partitions:
                 resets = [one for one in resets if not one.is_valid]
@@ -164,16 +167,16 @@ async def _until_told(ask: Callable[[], Awaitable[Answer | None]]) -> Answer:
 async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:
     """Return what the events of the tasks tell: behind everything that is done, with what is done above it."""
     worked = WorkedTasks()
-    async for record in _read(consumer, await _whole(admin, consumer, names.task_events)):
+    async for record in read_stretches(consumer, await _whole(admin, consumer, names.task_events)):
         with suppress(*DECODE_ERRORS):
             worked.note(decode_task_event(record.value))
-    async for record in _read(consumer, await _whole(admin, consumer, names.task_requests)):
+    async for record in read_stretches(consumer, await _whole(admin, consumer, names.task_requests)):
         with suppress(*DECODE_ERRORS):
             worked.note_request(decode_task_request(record.value))
     found = []
     for one in resets:
         progress = PartitionProgress(one.begin)
-        async for record in _read(consumer, {one.tp: range(one.begin, one.end)}):
+        async for record in read_stretches(consumer, {one.tp: range(one.begin, one.end)}):
             progress.take(record.offset)
             try:
                 task = decode_task_request(record.value)
@@ -202,23 +205,6 @@ async def _whole(admin: Any, consumer: Any, topic: str) -> dict[TopicPartition, 
         raise BrokerError(f"there is no topic {topic}, or it may not be read: nothing was changed")
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     return {tp: range(begins[tp], ends[tp]) for tp in partitions}
-
-
-async def _read(consumer: Any, logs: Mapping[TopicPartition, range]) -> AsyncIterator[Any]:
-    """Yield the committed records of stretches of logs."""
-    open_logs = {tp: log for tp, log in logs.items() if log}
-    consumer.assign(list(open_logs))
-    for tp, log in open_logs.items():
-        consumer.seek(tp, log.start)
-    while open_logs:
-        for tp, records in (await consumer.getmany(*open_logs, timeout_ms=_POLL_MS)).items():
-            for record in records:
-                if record.offset < logs[tp].stop:
-                    yield record
-        for tp in list(open_logs):
-            if await consumer.position(tp) >= logs[tp].stop:
-                del open_logs[tp]
-                consumer.pause(tp)
 
 
 def _target(to: str | int, begin: int, end: int) -> int:

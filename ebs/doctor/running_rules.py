@@ -122,17 +122,25 @@ def check_workers(facts: SystemFacts) -> Iterator[Finding]:
     living = [worker for worker in facts.workers if worker not in silent]
     if living:
         yield Finding(Severity.OK, "workers", f"{len(living)} live")
-    for worker in silent:
-        ago_s = (_now_of_broker_ms(facts) - worker.appended_at_ms) / 1_000
-        said = f"{worker.role}/{worker.name} sent its last heartbeat {ago_s:.0f} s ago and did not stop normally"
-        fix = "see its log, start it again; this entry disappears after an hour"
-        yield Finding(Severity.WARNING, "workers", said, "it was killed, or hangs", fix)
+    for role in dict.fromkeys(worker.role for worker in silent):
+        yield _silent([worker for worker in silent if worker.role == role], _now_of_broker_ms(facts))
     for worker in living:
         yield from _standing(worker)
         if worker.abandoned:
             said = f"{worker.abandoned} handlers of {worker.role}/{worker.name} did not stop when asked to"
             fix = "set a timeout on the calls of the handler; restart the worker"
             yield Finding(Severity.WARNING, "workers", said, "each occupies a slot of EBS_CONCURRENCY", fix)
+
+
+def _silent(workers: Sequence[WorkerFacts], now_ms: int) -> Finding:
+    """Tell of the workers of a role that went silent: one that ends again and again leaves a name each time."""
+    last = max(workers, key=lambda worker: worker.appended_at_ms)
+    ago_s = (now_ms - last.appended_at_ms) / 1_000
+    said = f"{last.role}/{last.name} sent its last heartbeat {ago_s:.0f} s ago and did not stop normally"
+    if len(workers) > 1:
+        said += f", nor did {len(workers) - 1} more of this role within the last hour"
+    fix = "see its log, start it again; this entry disappears after an hour"
+    return Finding(Severity.WARNING, "workers", said, "it ended itself, was killed, or hangs", fix)
 
 
 def _standing(worker: WorkerFacts) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ebs.doctor.facts import Finding, Severity, command, number_in, set_topic_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from app.settings.settings import Settings
     from app.topics.catalogue import TopicSpec
@@ -32,9 +32,17 @@ def check_topics(specs: Iterable[TopicSpec], settings: Settings, facts: SystemFa
         said = f"all topics have {one_count} partitions, the settings say {settings.partitions}"
         why = "workers and API refuse to start"
         yield Finding(Severity.ERROR, "EBS_PARTITIONS", said, why, f"set EBS_PARTITIONS={one_count}")
-    found = [
-        finding for spec in specs for finding in _check_topic(spec, settings, facts, check_partitions=one_count is None)
+    foreign = [
+        name for name in (spec.name for spec in specs) if name in facts.topics and not facts.topics[name].is_ours
     ]
+    found = [
+        finding
+        for spec in specs
+        if spec.name not in foreign
+        for finding in _check_topic(spec, settings, facts, check_partitions=one_count is None)
+    ]
+    if foreign:
+        found.append(_foreign(foreign))
     if one_count is None and not any(one.severity in {Severity.ERROR, Severity.WARNING} for one in found):
         said = f"all topics are right: {settings.partitions} partitions, kept for {settings.retention_days} days"
         yield Finding(Severity.OK, "topics", said)
@@ -57,12 +65,9 @@ def _check_topic(
 ) -> Iterator[Finding]:
     topic = facts.topics.get(spec.name)
     if topic is None:
-        yield Finding(
-            Severity.ERROR, spec.name, "the topic does not exist", "no process starts without it", "ebs topics"
-        )
-        return
-    if not topic.is_ours:
-        yield _foreign(spec.name)
+        # Without the registry no topic is known to be ours: a plain `ebs topics` would refuse.
+        fix = "ebs topics --adopt" if spec.is_registry and facts.topics else "ebs topics"
+        yield Finding(Severity.ERROR, spec.name, "the topic does not exist", "no process starts without it", fix)
         return
     if check_partitions and topic.partition_count != spec.partition_count:
         only_setting = not spec.is_single
@@ -83,9 +88,10 @@ def _check_topic(
     yield from _check_configs(spec, topic, settings, facts)
 
 
-def _foreign(name: str) -> Finding:
-    said = "it exists, and nothing says that this system made it"
-    why = "workers and API refuse to start, and write nothing to it"
+def _foreign(names: Sequence[str]) -> Finding:
+    name = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    said = f"nothing says that this system made {'it' if len(names) == 1 else 'them: ' + ', '.join(names)}"
+    why = "workers and API refuse to start, and write nothing there"
     fix = "if another system owns it: EBS_NAMESPACE=acme (a name of your own); if this one does: ebs topics --adopt"
     return Finding(Severity.ERROR, name, said, why, fix)
 

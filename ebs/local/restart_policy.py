@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 REFUSED = 1
 """Exit code of a program that cannot work as it is configured (`SettingsError`, `TopicMismatch`)."""
+UNDECIDED = 74
+"""Exit code of a worker that waits for a person: the last line of its log names the command that decides."""
 CRASHED = frozenset({70, 71})
 """Exit codes of workers that ended themselves because of a transaction in doubt: they are started again."""
 _WHY = {
@@ -15,8 +17,9 @@ _WHY = {
     71: "its partitions went to another worker",
     72: "it made no progress, or its stop hung",
     73: "its topics or its group changed",
+    UNDECIDED: "a person has to decide, see its last line",
 }
-_CURABLE = frozenset({70, 71, 72, 73, -signal.SIGKILL, -signal.SIGTERM})
+_CURABLE = frozenset({70, 71, 72, 73, UNDECIDED, -signal.SIGKILL, -signal.SIGTERM})
 """Ends after which to start again is the cure, or that come from outside."""
 UNEVENTFUL = frozenset({71, 73, -signal.SIGKILL, -signal.SIGTERM})
 """Ends that the last lines of a log say nothing about: they come from outside."""
@@ -26,11 +29,14 @@ UNEVENTFUL = frozenset({71, 73, -signal.SIGKILL, -signal.SIGTERM})
 class RestartPolicy:
     """How patient to be; a life of at least `healthy_after_s` wipes out the failures before it.
 
-    A program that never had such a life is given up after `crash_limit` ends that no restart is the cure for.
+    A program that never had such a life is given up after `crash_limit` ends that no restart is the cure for. One that
+    waits for a person never is: its Kafka must run for the command that decides.
     """
 
     first_pause_s: float = 0.5
     max_pause_s: float = 10.0
+    undecided_pause_s: float = 30.0
+    """Longer than the session of a worker that has ended: the command that decides needs a group without members."""
     healthy_after_s: float = 10.0
     refusal_limit: int = 3
     crash_limit: int = 8
@@ -67,6 +73,8 @@ def after_end(
     after = replace(before, in_a_row=before.in_a_row + 1, refusals_in_a_row=refusals, crashes=crashes)
     if refusals >= policy.refusal_limit or (crashes >= policy.crash_limit and not before.has_run_well):
         return after, None
+    if exit_code == UNDECIDED:
+        return after, policy.undecided_pause_s
     if exit_code in CRASHED and before.in_a_row == 0:
         return after, 0.0
     doublings = min(before.in_a_row, 30)  # a float overflows at 1,024

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.events import DECODE_ERRORS, decode_object, decode_task_event
+from app.names import LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
 from app.rules.counts import OTHERS, TOTAL_SIZE_MS, decode_window_key
 from app.rules.distribution import why_refused
 from app.rules.results import unpack_result_key
+from app.rules.table_rows import why_no_row
 from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
 from ebs.recount.figures import WINDOW_MS, Expected
@@ -67,15 +69,15 @@ class PartitionRecount:
 
     async def run(self, slice_count: int, changed_since: Callable[[Stretch], Any]) -> list[Difference]:
         """Return the differences; `changed_since` tells which keys a changelog has behind a stretch."""
-        windows = await self._rows(self._cut.windows, Slice(0, 1))
+        windows = await self._rows(WINDOWS_TABLE, self._cut.windows, Slice(0, 1))
         named = {key.kind for key in map(decode_window_key, windows) if key.size_ms == TOTAL_SIZE_MS}
         expected = Expected(lambda kind: kind if kind in named or OTHERS not in named else OTHERS)
         found: list[Difference] = []
         for number in range(slice_count):
             part = Slice(number, slice_count)
             # First, before newer records can compact away those of the cut.
-            rows = await self._rows(self._cut.ledger, part)
-            results = await self._rows(self._cut.results, part, brief_result, _object_of_result)
+            rows = await self._rows(LEDGER_TABLE, self._cut.ledger, part)
+            results = await self._rows(RESULTS_TABLE, self._cut.results, part, brief_result, _object_of_result)
             facts = await self._facts(part)
             found += self._comparison().rows(facts, rows, results)
             for one in facts.values():
@@ -99,16 +101,22 @@ class PartitionRecount:
 
     async def _rows(
         self,
+        table: str,
         changelog: Stretch,
         part: Slice,
         keep: Callable[[bytes], Any] = _as_it_is,
         object_of: Callable[[bytes], bytes] = _as_it_is,
     ) -> dict[bytes, Any]:
-        """Return what is to be kept of the last row of each key of a slice; `object_of` tells a key's object."""
+        """Return what is to be kept of the last row of each key of a slice; `object_of` tells a key's object.
+
+        A record that is no row of the table is passed over: a restore refuses it.
+        """
         rows: dict[bytes, Any] = {}
         async for records in self._read(changelog):
             for record in records:
-                if record.key != NOTE_KEY and part.has(object_of(record.key)):
+                if record.key == NOTE_KEY or why_no_row(table, record.key, record.value):
+                    continue
+                if part.has(object_of(record.key)):
                     if record.value is None:
                         rows.pop(record.key, None)
                     else:

@@ -7,15 +7,26 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from checker import differences
 from feed import feed
 from fleet import ROLES, Fleet, until
 from follower import Follower
-from plain_names import OBJECTS, SEEN_CHANGELOG
+from plain_names import (
+    EXPIRY_CHANGELOG,
+    LEDGER_CHANGELOG,
+    OBJECTS,
+    REDRIVEN_CHANGELOG,
+    RESULTS_CHANGELOG,
+    SEEN_CHANGELOG,
+    WINDOWS_CHANGELOG,
+)
 from topics_anew import all_ready, make_anew
 from typer.testing import CliRunner
 
-from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED, EXIT_STEP_FAILED
+from app.kafka.cluster import Cluster
+from app.names import DISTRIBUTION, PROCESSING, STATISTICS
+from app.streaming.application import EXIT_INPUTS_CHANGED, EXIT_STEP_FAILED, EXIT_UNDECIDED
 from ebs.cli import cli
 
 if TYPE_CHECKING:
@@ -109,7 +120,7 @@ async def test_table_whose_changelog_was_made_anew_is_refused_until_a_person_dec
     await make_anew(broker.bootstrap, PARTITIONS, SEEN_CHANGELOG)
     await ended(fleet, EXIT_INPUTS_CHANGED, "distribution-1")
     fleet.revive()
-    await ended(fleet, EXIT_CONFIGURATION, "distribution-1")
+    await ended(fleet, EXIT_UNDECIDED, "distribution-1")
     assert f"the rows of {SEEN_CHANGELOG} are gone" in fleet.workers["distribution-1"].log()
     told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
     assert "ebs offsets reset --role distribution --to committed" in told.stdout
@@ -149,7 +160,7 @@ async def test_changelog_that_has_lost_its_tail_is_refused(broker: EmbeddedKafka
 async def refused_until_decided(fleet: Fleet) -> None:
     """See distribution refuse to start for its lost rows, and go on after a decision."""
     fleet.revive()
-    await ended(fleet, EXIT_CONFIGURATION, "distribution-1")
+    await ended(fleet, EXIT_UNDECIDED, "distribution-1")
     assert f"the newest rows of {SEEN_CHANGELOG} are gone" in fleet.workers["distribution-1"].log()
     told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
     assert f"{SEEN_CHANGELOG} (partition" in told.stdout
@@ -158,6 +169,62 @@ async def refused_until_decided(fleet: Fleet) -> None:
     assert (0, True) == (done.exit_code, "4 offsets set" in done.stdout), done.output
     fleet.revive()
     await all_ready(fleet)
+
+
+JUNK = {
+    DISTRIBUTION: {SEEN_CHANGELOG: b"junk"},
+    PROCESSING: {REDRIVEN_CHANGELOG: b""},
+    STATISTICS: {LEDGER_CHANGELOG: b"{}", RESULTS_CHANGELOG: b"", WINDOWS_CHANGELOG: b"1", EXPIRY_CHANGELOG: b"\xff"},
+}
+"""By role and changelog a value that is no row."""
+
+
+@pytest.mark.usefixtures("settings")
+async def test_foreign_records_in_changelogs_are_refused_until_the_rows_are_put_back(
+    broker: EmbeddedKafka, fleet: Fleet
+) -> None:
+    """Over the newest row of each partition, over its note, and under a key of their own."""
+    for role in ROLES:
+        fleet.start(role, **SOON_MISSED)
+    await all_ready(fleet)
+    accepted = await work(broker, fleet, 40)
+    for role in ROLES:
+        await fleet.terminate(f"{role}-1")
+    for values in JUNK.values():
+        for changelog, value in values.items():
+            await write_over(broker, changelog, value)
+    for role in ROLES:
+        fleet.start(role, **SOON_MISSED)
+    await ended(fleet, EXIT_UNDECIDED, *(f"{role}-1" for role in ROLES))
+    for role, values in JUNK.items():
+        log = fleet.workers[f"{role}-1"].log()
+        assert f"the changelogs of {role} have records that are no rows of its tables: {min(values)}-" in log
+        assert f"ebs offsets reset --role {role} --to committed" in log
+        done = await ebs("offsets", "reset", "--role", role, "--to", "committed")
+        assert (0, True) == (done.exit_code, "is no row: its key has the row that was there before" in done.output)
+    fleet.revive()
+    await all_ready(fleet)
+    accepted += await work(broker, fleet, 40)
+    found = await differences(broker.bootstrap, accepted=accepted)
+    assert [] == found, found
+
+
+async def write_over(broker: EmbeddedKafka, changelog: str, value: bytes) -> None:
+    """Write a foreign record over the newest row of each partition of a changelog, and under keys of its own."""
+    newest: dict[int, set[bytes]] = {number: {b"", b"foreign"} for number in range(PARTITIONS)}
+    async with Cluster(broker.bootstrap).reader("test") as reader:
+        partitions = [TopicPartition(changelog, number) for number in range(PARTITIONS)]
+        ends = await reader.end_offsets(partitions)
+        reader.assign(partitions)
+        await reader.seek_to_beginning(*partitions)
+        last: dict[int, bytes] = {}
+        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+            for tp, records in (await reader.getmany(timeout_ms=200)).items():
+                last.update((tp.partition, record.key) for record in records if record.key)
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        for number, keys in newest.items():
+            for key in keys | {last.get(number, b"")}:
+                await producer.send_and_wait(changelog, value, key, partition=number)
 
 
 @pytest.mark.usefixtures("settings")
@@ -176,7 +243,7 @@ async def test_log_that_was_lost_and_grew_again_is_refused(broker: EmbeddedKafka
     assert "the broker has lost its records from 0 on" in fleet.workers["distribution-1"].log()
     fleet.revive()
     fleet.start("statistics", **PATIENT)
-    await ended(fleet, EXIT_CONFIGURATION, "distribution-1", "statistics-1")
+    await ended(fleet, EXIT_UNDECIDED, "distribution-1", "statistics-1")
     assert "the broker has lost its records from 0 on" in fleet.workers["statistics-1"].log()
     told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
     assert 2 == told.stdout.count(f"the broker has lost records of {OBJECTS}")

@@ -23,7 +23,7 @@ from topics_anew import all_ready, make_anew
 from typer.testing import CliRunner
 
 from app.events import ObjectCreated, encode
-from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED
+from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED, EXIT_UNDECIDED
 from ebs.cli import cli
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ async def test_offsets_that_vanished_run_nothing_again(broker: EmbeddedKafka, fl
         fleet.start(role, **TAKEN_OVER)
     worker = fleet.workers["processing-1"]
     await until(lambda: worker.exit_code is not None, "processing to refuse", fleet=fleet)
-    assert EXIT_CONFIGURATION == worker.exit_code
+    assert EXIT_UNDECIDED == worker.exit_code
     assert "ebs offsets reset --role processing" in worker.log()
     waiting = await feed(broker.bootstrap, 30, partitions=PARTITIONS)
     lag = partial(lag_of, broker.bootstrap, DISTRIBUTION_APP, [OBJECTS], PARTITIONS)

@@ -15,9 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.kafka.cluster import Cluster
-from app.names import BARE
+from app.names import BARE, LEDGER_TABLE
 from app.rules.ledger_rows import decode_row
 from app.rules.ledger_states import state_of_object
+from app.rules.table_rows import why_no_row
 from app.settings.settings import load
 from app.streaming.offset_notes import NOTE_KEY
 from ebs.recount.reading import open_topics
@@ -109,7 +110,7 @@ async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
         except (msgspec.DecodeError, TypeError, KeyError):
             topics.undecodable += 1
     async for record in read_all(bootstrap, [names.ledger_changelog]):
-        if record.key != NOTE_KEY:
+        if record.key != NOTE_KEY and not why_no_row(LEDGER_TABLE, record.key, record.value):
             _keep_last(topics.ledger, record.key.decode(), record.value)
     return topics
 

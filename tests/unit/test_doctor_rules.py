@@ -58,6 +58,13 @@ def with_broker(**configs: str) -> SystemFacts:
     return replace(HEALTHY, broker_configs={**BROKER, **changed})
 
 
+FOREIGN = replace(
+    HEALTHY,
+    topics={name: replace(one, is_ours=name not in {"objects", "control"}) for name, one in HEALTHY.topics.items()},
+)
+WITHOUT_REGISTRY = replace(HEALTHY, topics={name: one for name, one in HEALTHY.topics.items() if name != "ebs-topics"})
+
+
 def test_healthy_system_has_nothing_but_ok():
     """No finding says that anything is wrong."""
     assert {Severity.OK} == {finding.severity for finding in diagnose(HEALTHY_SETTINGS, HEALTHY)}
@@ -76,6 +83,16 @@ def test_healthy_system_has_nothing_but_ok():
             "make sales, or take it out of EBS_OUTPUT_TOPICS",
         ),
         (with_topic("objects", is_ours=False), {}, "error", "objects", "nothing says", "ebs topics --adopt"),
+        (FOREIGN, {}, "error", "objects and 1 more", "made them: objects, control", "ebs topics --adopt"),
+        (WITHOUT_REGISTRY, {}, "error", "ebs-topics", "does not exist", "ebs topics --adopt"),
+        (
+            replace(HEALTHY, workers=[WorkerFacts(f"w-{n}", "processing", 0, NOW_MS - n * 60_000) for n in (3, 1, 2)]),
+            {},
+            "warning",
+            "workers",
+            "processing/w-1 sent its last heartbeat 60 s ago and did not stop normally, nor did 2 more of this role",
+            "see its log",
+        ),
         (with_topic("control", partition_count=4, made_by_us=False), {}, "error", "control", "4 part", "EBS_NAMESPACE"),
         (with_topic("objects", partition_count=4), {}, "error", "objects", "4 partitions", "EBS_PARTITIONS=4"),
         (with_topic("control", partition_count=4), {}, "error", "control", "4 partitions", "--delete --topic control"),

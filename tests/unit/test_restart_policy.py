@@ -33,6 +33,11 @@ def test_crash_only_end_restarts_at_once_but_not_in_a_hot_loop():
     assert [0.0, 1.0, 2.0, 0.0] == pauses((70, 60.0), (71, 0.1), (70, 0.1), (71, 60.0))
 
 
+def test_worker_that_waits_for_a_person_is_never_given_up():
+    """Without its Kafka, which ends with `ebs up`, nobody could run the command that decides."""
+    assert [30.0] * 12 == pauses(*[(74, 4.0)] * 12)
+
+
 def test_third_refusal_in_a_row_gives_up():
     """A program that cannot work as it is configured is not started a fourth time."""
     assert [0.5, 1.0, None] == pauses((1, 2.0), (1, 2.0), (1, 2.0))

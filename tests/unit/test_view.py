@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from plain_names import CONTROL, DEAD_LETTERS, LEDGER_CHANGELOG, OBJECTS, WINDOWS_CHANGELOG, WORKERS
+from plain_names import (
+    CONTROL,
+    DEAD_LETTERS,
+    LEDGER_CHANGELOG,
+    OBJECTS,
+    RESULTS_CHANGELOG,
+    WINDOWS_CHANGELOG,
+    WORKERS,
+)
 from view_records import Record
 
 from api.view.behind import ViewBehind
@@ -15,6 +23,9 @@ from api.view.rows import read_topics
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import ObjectCreated, encode
+from app.rules.counts import WindowKey, encode_window_key
+from app.rules.ledger_rows import ObjectRow, encode_row
+from app.rules.results import ResultRow, encode_result_row, result_key
 from app.rules.worker_heartbeats import Heartbeat
 
 
@@ -114,6 +125,26 @@ def test_windows_without_key_are_no_reason_to_stop(tmp_path):
         view.apply({(WINDOWS_CHANGELOG, 0): [record]})
         assert [] == view.statistics.windows(10_000, None, 10)
         assert 1 == len(view.statistics.windows(3_600_000, None, 10))
+
+
+def test_foreign_records_of_changelogs_are_passed_over(tmp_path, caplog):
+    """The rows that were there before are shown; without the mend one such record ended the API for ever."""
+    junk = [Record(1, b"a", b"junk"), Record(2, b"\xff", b"\x90"), Record(3, None, b""), Record(4, b"\xff", None)]
+    windows = [Record(0, encode_window_key(WindowKey(10_000, 0, "k")), b"\x90"), *junk]
+    results = [Record(0, result_key(b"a", 0), encode_result_row(ResultRow(b"1"))), *junk]
+    with open_view(tmp_path, 0, {}) as view:
+        view.apply(
+            {
+                (LEDGER_CHANGELOG, 0): [Record(0, b"a", encode_row(ObjectRow("mail"))), *junk],
+                (RESULTS_CHANGELOG, 0): results,
+                (WINDOWS_CHANGELOG, 0): windows,
+            }
+        )
+        assert {LEDGER_CHANGELOG: {0: 5}, RESULTS_CHANGELOG: {0: 5}, WINDOWS_CHANGELOG: {0: 5}} == view.offsets()
+        assert "mail" == view.look_up("a").row.kind
+        assert {"mail"} == {kind for kind, _ in view.object_index.counts}
+        assert 1 == len(view.statistics.windows(10_000, None, 10))
+    assert f"{LEDGER_CHANGELOG}-0@1 is no row" in caplog.text
 
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":""}'

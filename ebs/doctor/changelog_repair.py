@@ -1,0 +1,83 @@
+"""Putting back the rows of a role's tables that records of another program have replaced (`ebs offsets reset`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.kafka.cluster import started
+from app.kafka.types import TopicPartition
+from app.names import (
+    DISTRIBUTION,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    PROCESSING,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    STATISTICS,
+    WINDOWS_TABLE,
+)
+from app.rules.table_rows import why_no_row
+from app.streaming.foreign_rows import row_check
+from app.topics.catalogue import NOTES_TABLES
+from ebs.doctor.log_stretches import read_stretches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from app.kafka.cluster import Cluster
+    from app.names import Names
+
+TABLES = {
+    DISTRIBUTION: (SEEN_TABLE,),
+    PROCESSING: (REDRIVEN_TABLE,),
+    STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
+}
+"""By role."""
+
+
+async def put_rows_back(
+    cluster: Cluster, consumer: Any, admin: Any, names: Names, role: str, *, say: Callable[[str], None]
+) -> None:
+    """Write again, behind each record that is no row of its table, the row that it has replaced, or a tombstone.
+
+    The role has no workers meanwhile. Says what is put back.
+    """
+    for table in TABLES[role]:
+        topic = names.changelog(role, table)
+        check = row_check(table, why_no_row, keeps_offsets=table == NOTES_TABLES[role])
+        logs = await _logs_of(consumer, admin, topic)
+        foreign: dict[tuple[TopicPartition, bytes], Any] = {}
+        async for record in read_stretches(consumer, logs):
+            place = TopicPartition(topic, record.partition), record.key
+            if record.key is not None and check(record.key, record.value):
+                foreign[place] = record
+            else:
+                foreign.pop(place, None)
+        if not foreign:
+            continue
+        replaced: dict[tuple[TopicPartition, bytes], bytes | None] = dict.fromkeys(foreign)
+        async for record in read_stretches(consumer, {tp: logs[tp] for tp, _ in foreign}):
+            place = TopicPartition(topic, record.partition), record.key
+            if place in replaced and not check(record.key, record.value):
+                replaced[place] = record.value
+        await _write(cluster, replaced)
+        for (tp, key), row in replaced.items():
+            what = "a tombstone: no row of this key is left" if row is None else "the row that was there before"
+            say(f"{topic}-{tp.partition}@{foreign[tp, key].offset} is no row: its key has {what}")
+
+
+async def _logs_of(consumer: Any, admin: Any, topic: str) -> dict[TopicPartition, range]:
+    (described,) = await admin.describe_topics([topic])
+    partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    return {tp: range(begins[tp], ends[tp]) for tp in partitions}
+
+
+async def _write(cluster: Cluster, rows: Mapping[tuple[TopicPartition, bytes], bytes | None]) -> None:
+    producer = await started(cluster.new_producer("ebs-offsets"))
+    try:
+        for (tp, key), row in rows.items():
+            await producer.send_and_wait(tp.topic, row, key, partition=tp.partition)
+    finally:
+        await producer.stop()
