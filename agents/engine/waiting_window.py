@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import LAST_KEY, STARTED, TIMED, decode_key, reason_of, start_key
+from app.rules.waiting_rows import LAST_KEY, STARTED, STARTED_VALUE, TIMED, decode_key, reason_of, start_key
 from app.rules.worker_heartbeats import WaitingCount
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class WaitingWindow:
         self._counts[reason_of(key)] += 1
         if has_started:
             self._started.add(key)
-            self._rows.put(WAITING_TABLE, start_key(key), b"")
+            self._rows.put(WAITING_TABLE, start_key(key), STARTED_VALUE)
         if key <= self._end:
             heapq.heappush(self._keys, key)
             if len(self._keys) > 2 * self._max_keys:
@@ -96,7 +96,7 @@ class WaitingWindow:
     def note_started(self) -> None:
         """Put down what began and still runs: called before each commit."""
         for key in self._unnoted:
-            self._rows.put(WAITING_TABLE, start_key(key), b"")
+            self._rows.put(WAITING_TABLE, start_key(key), STARTED_VALUE)
         self._started |= self._unnoted
         self._unnoted.clear()
 

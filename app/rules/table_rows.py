@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import msgspec
 
-from app.names import EXPIRY_TABLE, LEDGER_TABLE, REDRIVEN_TABLE, RESULTS_TABLE, SEEN_TABLE, WINDOWS_TABLE
+from app.names import (
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    WAITING_TABLE,
+    WINDOWS_TABLE,
+)
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key
 from app.rules.distribution import SeenKeys
 from app.rules.ledger_expiry import (
@@ -25,6 +33,7 @@ from app.rules.ledger_expiry import (
 )
 from app.rules.ledger_rows import decode_row
 from app.rules.results import decode_result_row, result_key, unpack_result_key
+from app.rules.waiting_rows import is_row
 
 _WINDOW_SIZES_MS = {TOTAL_SIZE_MS, WINDOW_MS, MINUTE_MS, HOUR_MS}
 
@@ -52,6 +61,10 @@ def _check_redriven(key: bytes, value: bytes) -> None:
     if not value.isdigit():
         raise ValueError("its value is no offset")
     _check_key(SeenKeys.has_id(key))
+
+
+def _check_waiting(key: bytes, value: bytes) -> None:
+    _check_key(is_row(key, value))
 
 
 def _check_ledger(key: bytes, value: bytes) -> None:
@@ -87,6 +100,7 @@ def _check_key(is_right: bool) -> None:  # noqa: FBT001  # the one thing that it
 _CHECKS = {
     SEEN_TABLE: _check_seen,
     REDRIVEN_TABLE: _check_redriven,
+    WAITING_TABLE: _check_waiting,
     LEDGER_TABLE: _check_ledger,
     RESULTS_TABLE: _check_results,
     WINDOWS_TABLE: _check_windows,

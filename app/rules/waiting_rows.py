@@ -3,7 +3,7 @@
 Key: b"t", when the task is due (epoch ms, 8 bytes), the offset of its request (8), the attempt (4), all big-endian. So
 the first key is due next, and one attempt has one row, however often its request is read. While an attempt runs for
 longer than a commit takes, a second row says so: b"s" and the key of the first one.
-Value: the request as a record, msgpack.
+Value: the request as a record, in msgpack; of the second row b"1".
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 TIMED = b"t"
 STARTED = b"s"
+STARTED_VALUE = b"1"
 REASONS = ("retry", "delay")
 LAST_KEY = b"u"
 """No row that waits for its time has a greater key."""
@@ -55,8 +56,19 @@ def encode_key(due_at_ms: int, offset: int, attempt: int) -> bytes:
 
 
 def decode_key(key: bytes) -> WaitingKey:
-    """Return what a key says. Raises `struct.error` for bytes of another length."""
+    """Return what a key says."""
     return WaitingKey(*_KEY.unpack(key)[1:])
+
+
+def is_row(key: bytes, value: bytes) -> bool:
+    """Return whether this is a row of the table. Raises `msgspec.DecodeError` for a request that cannot be unpacked."""
+    timed = key[1:] if key[:1] == STARTED else key
+    if timed[:1] != TIMED or len(timed) != _KEY.size or not decode_key(timed).attempt:
+        return False
+    if timed is not key:
+        return value == STARTED_VALUE
+    decode_row(value)
+    return True
 
 
 def reason_of(key: bytes) -> str:

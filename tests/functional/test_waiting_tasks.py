@@ -23,7 +23,7 @@ from app.events import (
     encode,
 )
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import WaitingRow, encode_key, encode_row, start_key
+from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_key, encode_row, start_key
 from app.rules.worker_heartbeats import WaitingCount
 from ebs import Retry, inline
 
@@ -117,7 +117,7 @@ async def test_what_is_due_first_starts_first(bench, gate):
 async def test_next_life_goes_on_with_what_waits(bench, gate):
     """A row whose attempt had started, and said so, does not say it again; a row that was due starts at once."""
     store = FakeStore(dict([row("a", -50, 3), row("b", 20, 5, attempt=2)]))
-    store.rows[start_key(row("a", -50, 3)[0])] = b""
+    store.rows[start_key(row("a", -50, 3)[0])] = STARTED_VALUE
     one = await bench(gate, max_attempts=5)
     own(one, store, offset=6)
     await until(lambda: gate.started == ["a"])

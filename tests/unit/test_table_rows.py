@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from app.names import EXPIRY_TABLE, LEDGER_TABLE, REDRIVEN_TABLE, RESULTS_TABLE, SEEN_TABLE, WINDOWS_TABLE
+from app.names import (
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    WAITING_TABLE,
+    WINDOWS_TABLE,
+)
+from app.rules import waiting_rows
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.distribution import SeenKeys
 from app.rules.ledger_expiry import (
@@ -19,12 +28,16 @@ from app.rules.ledger_expiry import (
 from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.results import ResultRow, encode_result_row, result_key
 from app.rules.table_rows import why_no_row
+from app.rules.waiting_rows import WaitingRow
 
 SEEN_KEY = SeenKeys(HOUR_MS).write_key("ö", 1_795_489_276_303)
 TOTAL_KEY = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
+WAITING_KEY = waiting_rows.encode_key(1_795_489_276_303, 17, 2)
 ROWS = [
     (SEEN_TABLE, SEEN_KEY, b"1"),
     (REDRIVEN_TABLE, SEEN_KEY, b"17"),
+    (WAITING_TABLE, WAITING_KEY, waiting_rows.encode_row(WaitingRow(5, b"a-0", b"{}", [("h", b"v")]))),
+    (WAITING_TABLE, waiting_rows.start_key(WAITING_KEY), b"1"),
     (LEDGER_TABLE, "ö".encode(), encode_row(ObjectRow("mail"))),
     (RESULTS_TABLE, result_key(b"a", 10_001), encode_result_row(ResultRow(b"1", "e"))),
     (WINDOWS_TABLE, TOTAL_KEY, encode_counts(Counts())),
