@@ -145,7 +145,7 @@ class Heart:
             async with asyncio.timeout(_PATIENCE_S):
                 await producer.send_and_wait(self._topic, None, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("the Kafka broker did not get the message that this worker stops: %r", error)
+            log.warning("cannot tell the Kafka broker that this worker stops: %r", error)
         # What the broker does not take expires, or this would wait for it for ever.
         await producer.stop()
 

@@ -1,8 +1,8 @@
-"""The events, as they stand on the topics: JSON objects told apart by `type` .
+"""The events on the topics: JSON objects with a `type`.
 
 Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
 UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
-does not break an older reader; a required one that is missing, or a value out of range, raises `DecodeError`.
+does not break an older reader; a missing required field, or a value out of range, raises `DecodeError`.
 
 Event ids are functions of what happened, never random: a replay after a crash writes the same id again.
 """
@@ -59,7 +59,7 @@ Depth = Annotated[int, Meta(ge=1, le=MAX_DEPTH)]
 
 
 class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one task of an object is about: any JSON value, and a name (default: that of the object)."""
+    """The content of one task of an object (any JSON value), and its name (default: the name of the object)."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     # Made by a function: msgspec writes no schema of a struct whose default is JSON as it was written.
@@ -67,14 +67,14 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Parent(msgspec.Struct, frozen=True, gc=False):
-    """Who submitted an object: a task of another object."""
+    """The task of another object that submitted an object."""
 
     object_id: ObjectId
     task_id: TaskId
 
 
 class AboutObject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What of an object's record its end needs: its name (a long one is cut), its family, and where the end is sent."""
+    """The fields of an object that its end event needs: its name (at most 500 characters), parent and callback URL."""
 
     name: str = ""
     parent: Parent | None = None
@@ -85,10 +85,10 @@ class AboutObject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="OBJECT_CREATED"):
     """An object was submitted. An outside producer may leave out `id`, `kind`, `task_count` and `content`.
 
-    `content` is any JSON value: the same for each of `task_count` tasks. With `items` instead of `task_count` each item
-    is one task, with a content of its own. `payload_hash` is there where the client chose the id: what it asked for
-    (`app.rules.idempotency`). `parent` and `depth` are there where a task of another object submitted it: `depth`
-    counts the objects above it.
+    `content` is any JSON value; each of the `task_count` tasks gets the same content. With `items` instead of
+    `task_count`, each item is one task with its own content. `payload_hash` is set if the client chose the id
+    (`app.rules.idempotency`). `parent` and `depth` are set if a task of another object submitted the object: `depth`
+    is the number of its ancestors.
     """
 
     id: str = ""
@@ -106,15 +106,15 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
 
     @property
     def asked_tasks(self) -> int | None:
-        """How many tasks it asks for, None: as many as the setting says."""
+        """Number of tasks that the object asks for; None: the setting decides."""
         return self.task_count if self.items is msgspec.UNSET else len(self.items)
 
 
 class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREATED"):
     """The request for a task, on `task-requests`: the fields of the handler's `Task`, and notes of retries.
 
-    Its content is decoded where the handler runs: nothing before that looks into it. One with a `refusal` cannot be
-    worked, and why.
+    The content is decoded where the handler runs, not before. A request with a `refusal` cannot be processed; the
+    refusal says why.
     """
 
     id: str

@@ -9,7 +9,7 @@ __all__ = ["EbsError", "ProjectRefused", "Reject", "Retry", "SettingsError"]
 
 
 class EbsError(Exception):
-    """Base of all errors of ebs; `str()` of one is a sentence for people."""
+    """Base of all errors of ebs. The message is a sentence for people."""
 
 
 class SettingsError(EbsError):
@@ -17,7 +17,7 @@ class SettingsError(EbsError):
 
 
 class ProjectRefused(EbsError):
-    """A project cannot be used, or found; the text names the function and what to change."""
+    """A project cannot be used or found; the message names the function and what to change."""
 
 
 class Reject(EbsError):
@@ -31,12 +31,15 @@ class Reject(EbsError):
 class Retry(EbsError):
     """This attempt failed. The next one starts after `delay_s` at the earliest.
 
-    Without a delay the retry tiers decide (EBS_RETRY_TIERS_S). EBS_MAX_ATTEMPTS and EBS_MAX_TASK_AGE_H still apply.
+    Without a delay the function's `backoff` decides, or else the retry tiers (EBS_RETRY_TIERS_S). The maximum number of
+    attempts and the maximum age still apply.
     """
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
         if delay_s is not None and not isinstance(delay_s, int | float):
-            raise TypeError(f"the delay comes first, in seconds: Retry(delay_s=10, reason=...), not {delay_s!r}")
+            raise TypeError(
+                f"the first argument is the delay in seconds: Retry(delay_s=10, reason=...), not {delay_s!r}"
+            )
         if delay_s is not None and not 0 <= delay_s < math.inf:
             raise ValueError(f"a delay is 0 or more seconds, not {delay_s}")
         super().__init__(reason or "the handler asks for another attempt")

@@ -72,7 +72,7 @@ class Breaker:
         value = encode_command(Pause(self._clock_ms(), reason, self._worker))
         self._control.apply(key, value)
         self.trip_count += 1
-        log.warning("kind %s is paused: %s; when the cause is fixed: ebs resume --kind %s", kind, reason, kind)
+        log.warning("kind %s is paused: %s. When the cause is fixed, run: ebs resume --kind %s", kind, reason, kind)
         return Outgoing(self._topic, _PARTITION, key, value)
 
     def lane_lost(self, lane: Lane) -> bool:

@@ -186,6 +186,6 @@ def _check_start(tp: TopicPartition, state: Any, start: int) -> None:
     position = _out_of_range.pop(state, -1)
     if start <= position:
         raise StepFailed(
-            f"{tp.topic}-{tp.partition} was read up to offset {position}, and has other records from {start} on now: "
+            f"{tp.topic}-{tp.partition} was read up to offset {position}, but it has other records from {start} on: "
             "the broker has lost records"
         )

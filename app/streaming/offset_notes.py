@@ -124,7 +124,7 @@ def starting_point(
     if note is not None and not is_decided(committed.metadata, topic_id):
         if cluster_id and note.cluster_id and note.cluster_id != cluster_id:
             raise OffsetsLost(
-                f"{group_id} has worked {tp.topic} on another Kafka cluster ({note.cluster_id}, this is {cluster_id}) "
+                f"{group_id} has processed {tp.topic} on another Kafka cluster ({note.cluster_id}, now {cluster_id}), "
                 f"where the records had other offsets: {_decide(group_id, all_partitions=True)}"
             )
         if topic_id and note.topic_id and note.topic_id != topic_id:
@@ -137,8 +137,8 @@ def starting_point(
             return StartingPoint(log.start, "")
         if note.offset == NOT_KEPT:
             raise OffsetsLost(
-                f"{group_id} has worked {name}, but its committed offset is gone (a group without members for longer "
-                f"than offsets.retention.minutes loses it): {_decide(group_id)}"
+                f"{group_id} has processed {name}, but its committed offset is gone (a group without members for "
+                f"longer than offsets.retention.minutes loses it): {_decide(group_id)}"
             )
         offset, metadata = note.offset, ""
         said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
@@ -160,7 +160,7 @@ def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *
         if worked_to > log_end
         else f"the broker has lost its records from {kept_to} on, and has others there now, up to {log_end}"
     )
-    raise OffsetsLost(f"{group_id} has worked {name} up to offset {worked_to}, but {now}: {_decide(group_id)}")
+    raise OffsetsLost(f"{group_id} has processed {name} up to offset {worked_to}, but {now}: {_decide(group_id)}")
 
 
 def check_tables(
@@ -183,8 +183,8 @@ def check_tables(
     has_worked = False in decisions or (not decisions and len(lost) < len(kept))
     if lost and has_worked:
         raise OffsetsLost(
-            f"{group_id} has worked partition {number}, but the rows of {' and '.join(lost)} are gone (the topic was "
-            f"recreated, or the broker has lost its log): {_decide_tables(group_id)}"
+            f"{group_id} has processed partition {number}, but the rows of {' and '.join(lost)} are gone (the topic "
+            f"was recreated, or the broker has lost its log): {_decide_tables(group_id)}"
         )
     return {name: note for name, note in notes.items() if name not in lost}
 
@@ -199,7 +199,7 @@ def check_ends(number: int, told: Mapping[str, int], ends: Mapping[str, int], *,
         else:
             lost, why = "rows", "the topic was recreated, or the broker has lost its log"
         raise OffsetsLost(
-            f"{group_id} has worked partition {number}, but the {lost} of {names} are gone ({why}): "
+            f"{group_id} has processed partition {number}, but the {lost} of {names} are gone ({why}): "
             f"{_decide_tables(group_id)}"
         )
 

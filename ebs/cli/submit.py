@@ -1,4 +1,4 @@
-"""`ebs submit`: one object, many of one payload, or those of a file; waits until they are done, if asked to."""
+"""`ebs submit`: submits one object, many copies of it, or the objects of a file; `--wait` waits for their end."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def submit(
             "--content-json", metavar="JSON", help="Content of the object as JSON; @FILE reads a file, - reads stdin."
         ),
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which handler it is for.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Kind of the object.")] = None,
     tasks: Annotated[
         int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
     ] = None,
     callback_url: Annotated[
         str | None,
-        typer.Option("--callback-url", metavar="URL", help="Where each end of the object is sent, see Callbacks."),
+        typer.Option("--callback-url", metavar="URL", help="Where ebs sends the end of the object, see Callbacks."),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             "--file",
             metavar="FILE",
-            help="Whole objects: one as JSON, an array of them, or one per line (NDJSON); - reads stdin.",
+            help="File of objects: one as JSON, an array, or one per line (NDJSON); - reads stdin.",
             dir_okay=False,
         ),
     ] = None,
@@ -82,8 +82,8 @@ def submit(
 ) -> None:
     """Submit one object, many copies of it, or a file of objects.
 
-    --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
-    Tasks with contents of their own come from a file: an object whose tasks is a list of items with a content each.
+    --count submits copies of one object, --file submits the objects in a file. To give each task its own content, use
+    --file: in the file, the field `tasks` of an object can be a list of items, each with a `content`.
     """
     if content is not None and content_json is not None:
         raise typer.BadParameter("give --content or --content-json")
