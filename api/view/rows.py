@@ -30,7 +30,7 @@ _SIZE_BYTES = 4
 
 
 def read_topics(names: Names) -> tuple[str, ...]:
-    """Return what the view reads."""
+    """Return the topics that the view reads."""
     return (names.objects, *compacted_topics(names), names.dead_letters, names.workers)
 
 
@@ -43,7 +43,7 @@ def compacted_topics(names: Names) -> tuple[str, ...]:
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:
-    """Return how the keys of all windows begin, or of those of one size."""
+    """Return the prefix of the keys of all windows, or of the windows of one size."""
     return _WINDOW_PREFIX if size_ms is None else _WINDOW_PREFIX + size_ms.to_bytes(_SIZE_BYTES, "big")
 
 
@@ -61,7 +61,7 @@ def window_key_of(key: bytes) -> bytes:
 
 
 def of_rows(fold: Fold) -> Fold:
-    """Return the fold of a changelog, from that of its rows: workers leave a note in it, too."""
+    """Return the fold of a changelog from the fold of its rows: it skips the notes that workers write there."""
 
     def fold_rows(write: Write, partition: int, records: Sequence[Any]) -> None:
         fold(write, partition, [record for record in records if record.key != NOTE_KEY])
@@ -99,5 +99,5 @@ def add_results(write: Write, _partition: int, records: Sequence[Any]) -> None:
 
 
 def add_letters(write: Write, partition: int, records: Sequence[Any]) -> None:
-    """Take in dead letters, and what was done to them."""
+    """Apply records of dead letters, and of acts on them."""
     write.letters.add(partition, records)
