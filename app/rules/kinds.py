@@ -1,7 +1,7 @@
-"""Which kinds of tasks somebody works on, and what is said of a name that nobody knows. The rule of all who ask.
+"""Which kinds have a function, and the error message for an unknown kind. All rooms use this rule.
 
-Known are the kinds of a project's functions. Without a project, and with a function for all other kinds, every kind is
-worked: then None stands for what is known.
+The kinds of a project's functions are known. Without a project, or with a function for `"*"`, every kind is known: then
+the set of known kinds is None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ALIKE = 0.6
 
 
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
-    """Return why tasks of a kind cannot be worked, for people; None if they can."""
+    """Return why no function works on a kind, for people; None if a function does."""
     if kind == CALLBACK_KIND:
         return f"the kind {CALLBACK_KIND} is reserved for callbacks: name another kind"
     if handled is None or kind in handled:
@@ -34,7 +34,7 @@ def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
 
 
 def did_you_mean(kind: str, known: Iterable[str]) -> str:
-    """Return the names that are like one, for a sentence: ` (did you mean "mail"?)`; "" if none is."""
+    """Return a hint with similar names, such as ` (did you mean "mail"?)`; "" if there are none."""
     alike = difflib.get_close_matches(kind[:_MAX_CHARS], list(known), n=3, cutoff=_ALIKE)
     return f" (did you mean {' or '.join(map(shown, alike))}?)" if alike else ""
 
@@ -42,7 +42,7 @@ def did_you_mean(kind: str, known: Iterable[str]) -> str:
 def shown(kind: str) -> str:
     """Return a kind in quotes, on one line, and not too long."""
     text = kind if len(kind) <= _MAX_CHARS else f"{kind[:_MAX_CHARS]}…"
-    # What a terminal would obey is escaped: other producers call a kind what they like.
+    # Escape codes are escaped: other producers can give a kind any name.
     return f'"{text}"' if text.isprintable() else ascii(text)
 
 

@@ -1,7 +1,6 @@
-"""The records that make tasks exist: a request for each, and one fact of all of them.
+"""The records that create tasks: a request for each task, and one event for all of them.
 
-Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for joins and
-callbacks.
+Distribution, finished splits, and the statistics (for joins and callbacks) create tasks with these.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_CHARS = 500
-"""Of an object's name where it travels along with its end: longer ones are cut."""
+"""Maximum length of an object's name in the records about its end: longer names are cut."""
 
 decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
 """Read items as `ebs.pieces` writes them."""
@@ -107,5 +106,5 @@ def copied_bytes_of(contents: Iterable[tuple[Name, msgspec.Raw]]) -> int:
 
 
 def named_contents(items: Iterable[ItemRecord], object_name: Name) -> list[tuple[Name, msgspec.Raw]]:
-    """Return name and content of each item: one without a name has that of its object."""
+    """Return name and content of each item: an item without a name has the name of its object."""
     return [(object_name if item.name is UNSET else item.name, item.content) for item in items]
