@@ -1,4 +1,4 @@
-"""What becomes of an attempt: its events, and where the task goes from there. All of it leaves with the lane's commit.
+"""The outcome of an attempt: its events, and where the task goes next. Everything is sent with the lane's commit.
 
 | the handler | events | the task |
 | --- | --- | --- |
@@ -9,7 +9,7 @@
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
 
-With the end of a task that died may go the pause of its kind (`breaker`).
+The end of a dead task may also include the pause of its kind (`breaker`).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class AttemptOutcomes:
         self.last_progress_at_ms = clock_ms()
 
     def start(self, attempt: Attempt, now_ms: int) -> bool:
-        """Say that an attempt begins; returns False if an earlier life of it has said so."""
+        """Send TASK_STARTED; returns False if the attempt's start was already sent before a crash or rebalance."""
         if not attempt.lane.progress.start(attempt.offset):
             return False
         task = attempt.task
@@ -94,7 +94,7 @@ class AttemptOutcomes:
         return self._lanes.note(attempt.lane)
 
     def finish(self, attempt: Attempt, result: object) -> None:
-        """Keep the result; one that cannot be kept fails the attempt."""
+        """Keep the result; if it cannot be kept, the attempt fails."""
         task = attempt.task
         now_ms = self._clock_ms()
         more: list[Outgoing] = []
@@ -134,7 +134,7 @@ class AttemptOutcomes:
     def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Tell of a failed attempt, and send the task to its next one or to the dead letters."""
         if attempt.lane.lost:
-            # Its next owner runs it again; a line of the log would tell of a death that is none.
+            # Its next owner runs it again; a log line would report a failure that did not happen.
             return
         task = attempt.task
         now_ms = self._clock_ms()
@@ -176,13 +176,13 @@ class AttemptOutcomes:
         self._lanes.finish(ready.lane, ready.record.offset)
 
     def pass_over(self, ready: Ready) -> None:
-        """End a record that asks for what another one has asked for already: without a word."""
+        """Finish a record that repeats an earlier request, without any event."""
         self._lanes.finish(ready.lane, ready.record.offset)
 
     def _next_attempt(
         self, attempt: Attempt, decision: RetryAt, now_ms: int, error: BaseException, said: str
     ) -> tuple[BaseException, Outgoing | None]:
-        """Return a task's error and the request of its next attempt, or the error that there can be none."""
+        """Return a task's error and the request of its next attempt; if no attempt is possible, the error says why."""
         again = _next_attempt(attempt, decision, now_ms, said, self._names.retry_topic(decision.tier_s))
         try:
             self._lanes.check_size(again)
@@ -232,7 +232,7 @@ def _next_attempt(attempt: Attempt, decision: RetryAt, now_ms: int, said: str, t
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:
-    """Return the record of an attempt; where it is traced, what follows hangs on this attempt's span."""
+    """Return the record of an attempt; if the task is traced, its headers make later spans children of this attempt."""
     if attempt.traced is None:
         return attempt.record
     return dataclasses.replace(attempt.record, headers=tuple(attempt.traced.carry(attempt.record.headers)))

@@ -1,16 +1,16 @@
-"""The processing engine: a bounded pool of running tasks, free of partitions.
+"""The processing engine: a bounded pool of running tasks, independent of partitions.
 
 Records of any lane start in any order as soon as the pool has room, and finish in any order (`worker_lanes`
-commits what happened). One slow task holds up neither others nor their visibility. The way of a record:
+commits the results). A slow task blocks neither other tasks nor their results. The path of a record:
 
     take -> intake -> _dispatch -> admission.admits -> pool.start -> handler -> outcomes -> lanes.commit_forever
                           ^                | no
                           +-- released <-- parked (a pause, a rate, its object's turn)
 
-Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
-attempt, its events), `breaker` (pauses a kind that dies), `retry_ladder` (retries that wait), `draining` (a worker that
-gives up its partitions), `engine_report` (what it says of all that).
+Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (waiting records), `admission`
+(which tasks may start now), `redriven_tasks` (two redrives make one run), `pool` (running handlers), `attempt_outcomes`
+(events and next step after an attempt), `breaker` (pauses a kind that dies), `retry_ladder` (waiting retries),
+`draining` (giving up partitions), `engine_report` (the state for the watchdog and heartbeats).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 _QUEUE_RECORDS = 1_000
 """Records that wait in memory for each lane beyond the pool's size; then its fetching is held."""
 _INLINE_BURST = 256
-"""Inline tasks worked before other coroutines get their turn."""
+"""Number of inline tasks that run before other coroutines get their turn."""
 
 
 _LEAVE_LIMIT_S = 5.0
@@ -156,7 +156,7 @@ class Engine:
 
     @property
     def abandoned_count(self) -> int:
-        """Handlers that were left behind and still run; each keeps its place in the pool."""
+        """Abandoned handlers that still run; each occupies a slot of the pool."""
         return self._pool.abandoned_count
 
     @property
@@ -255,7 +255,7 @@ class Engine:
             asyncio.get_running_loop().call_soon(self._dispatch_or_end)
 
     def _dispatch_or_end(self) -> None:
-        """Start what may start; an error here would leave a task that nobody knows of any more."""
+        """Start the tasks that may start; after an error end the worker: a task may be lost in memory."""
         self._dispatch_planned = False
         try:
             self._dispatch()
@@ -263,7 +263,7 @@ class Engine:
             self._lanes.transactions.fatal(error)
 
     def _dispatch(self) -> None:
-        """Start what may start, one of each lane in turn, while the pool has room."""
+        """Start the tasks that may start, one of each lane in turn, while the pool has room."""
         pool = self._pool
         if self._draining or pool.executor is None or self._control.is_draining(self._worker):
             return

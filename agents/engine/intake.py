@@ -52,7 +52,7 @@ class Intake:
         self._turns.remove(lane)
 
     def next(self) -> tuple[Lane, ConsumerRecord] | None:
-        """Return the record whose turn it is, None if none may start."""
+        """Return the next record, None if none may start."""
         turns = self._turns
         for lane in turns:
             if lane.may_start():
@@ -67,7 +67,7 @@ class Intake:
         return lane, record
 
     def read(self, lane: Lane, record: ConsumerRecord) -> Ready | None:
-        """Return the task that a record asks for; one that cannot be read is buried, and None."""
+        """Return the task of a record; a record that cannot be read becomes a dead letter, and this returns None."""
         try:
             return Ready(lane, record, self._decode(record))
         except DecodeError as error:
@@ -76,7 +76,7 @@ class Intake:
             return None
 
     def take_cancelled(self, control: ControlState) -> list[Ready]:
-        """Take what is cancelled out of the queues."""
+        """Remove cancelled tasks from the queues."""
         taken = []
         for lane in self._turns:
             kept: deque[ConsumerRecord] = deque()

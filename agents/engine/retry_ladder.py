@@ -1,9 +1,9 @@
 """The retry ladder: failed tasks wait on a tier's topic until they are due, and go back to `task-requests` then.
 
-A tier's records are nearly in the order in which they are due, not quite (jitter, and what tasks ask for), so each
-waits in a heap; none is forwarded early, and the earliest holds up none. While it waits a task is nothing but an open
-offset of its lane: a restart or a rebalance reads it again, and what was forwarded is committed as finished above the
-watermark, in the transaction that forwarded it. So a waiting retry is never lost and never doubled.
+The records of a tier are nearly in the order in which they are due, but not exactly (jitter, and delays that tasks ask
+for). So they wait in a heap; none is forwarded early, and none blocks another. A waiting task is an open offset of its
+lane: after a restart or a rebalance it is read again. A forwarded task is committed as finished above the watermark, in
+the transaction that forwards it. So a waiting retry is never lost and never duplicated.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RetryLadder:
             self._lanes.transactions.fatal(error)
 
     def add_tiers(self, topics: Sequence[str]) -> None:
-        """Forward what waits on further tiers too."""
+        """Also forward the retries of more tiers."""
         self._topics = [*self._topics, *topics]
         self._lanes.register(self, topics)
 
@@ -115,7 +115,7 @@ class RetryLadder:
         """Begin with a lane where its committed progress says."""
 
     def lane_lost(self, lane: Lane) -> None:
-        """Forget what waits in a lane: its next owner reads it again."""
+        """Drop the waiting retries of a lane: its next owner reads them again."""
         self._waiting = [entry for entry in self._waiting if entry[2] is not lane]
         heapq.heapify(self._waiting)
         self._postponed = [entry for entry in self._postponed if entry[2] is not lane]
@@ -126,7 +126,7 @@ class RetryLadder:
             asyncio.get_running_loop().call_soon(self._retry_postponed)
 
     def control_changed(self) -> None:
-        """Take out what was cancelled."""
+        """Remove cancelled retries."""
         if not self._control.has_cancels:
             return
         ended = [entry for entry in self._waiting if self._control.is_cancelled(entry[4]) is not None]
@@ -167,7 +167,7 @@ class RetryLadder:
         self._forward_due()
 
     def _forward_due(self) -> None:
-        """Forward what is due, and come back when the next one is."""
+        """Forward the due retries, and run again when the next one is due."""
         try:
             self._forward_until(self._now_ms())
         except Exception as error:  # noqa: BLE001  # the event loop would only log it, and its timer be gone

@@ -1,9 +1,9 @@
-"""Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
+"""All lanes of a worker, and the committer. A lane is one input partition (`lane`).
 
-`WorkerLanes` has all lanes of a worker and the one committer. Whoever works their records (`engine`, `retry_ladder`)
-takes them in batches, finishes them in any order, and sends events through the lane; every `commit_interval_s` at most
-one step commits, of every lane that changed, the outgoing records, the watermark, and in the commit's metadata what is
-started or finished above it (`app.rules.offsets`). So after a crash exactly what is unfinished is worked again.
+The users of a lane (`engine`, `retry_ladder`) take records in batches, finish them in any order, and send events
+through the lane. At most every `commit_interval_s` one step commits, for every changed lane, the outgoing records, the
+watermark, and in the commit's metadata the offsets above it that are started or finished (`app.rules.offsets`). So
+after a crash exactly the unfinished records are processed again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 class WorkerLanes:
     """All lanes of a worker, and their committer. Implements `partition.PartitionObserver`.
 
-    Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
+    Guarantee: records sent through a lane and the lane's progress are committed in one transaction, exactly once.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class WorkerLanes:
             self._changed.set()
 
     def _collect(self, step: Step) -> list[tuple[Lane, list[asyncio.Future[None]]]]:
-        """Move what happened since the last commit into a step; returns the lanes in it, with who waits for it."""
+        """Move the changes since the last commit into a step; returns its lanes, with the callers that wait for it."""
         self._changed.clear()
         self._plenty.clear()
         collected = []
