@@ -1,4 +1,4 @@
-"""How a handler fails on purpose: `Retry` asks for another attempt, `Reject` for none."""
+"""The base of all errors, and the errors that a handler raises: `Retry` for another attempt, `Reject` for none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that is to have more than a content: what a split returns, and what a client submits."""
+"""A content with a name for a task: splits return items, and clients submit them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Item"]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One task of an object: its content (any JSON value), and its name if it is not that of the object."""
+    """One task of an object: its content (any JSON value) and its name (default: the name of the object)."""
 
     content: Any
     name: str | None = None

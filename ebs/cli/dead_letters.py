@@ -1,4 +1,4 @@
-"""`ebs dead-letters`: look at what failed for good, as a client of the API."""
+"""`ebs dead-letters`: look at dead letters, as a client of the API."""
 
 from __future__ import annotations
 

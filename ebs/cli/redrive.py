@@ -1,4 +1,4 @@
-"""`ebs redrive` and `ebs discard`: what is done to dead letters, as clients of the API."""
+"""`ebs redrive` and `ebs discard`: acts on dead letters, as clients of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Setting a role's committed offsets by hand, where nobody but a person can know what was worked (`ebs offsets`)."""
+"""Sets a role's committed offsets when only a person can decide where the role continues (`ebs offsets`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Lets programs take a project's changes: looks at its files, and asks a process whether they can be used.
+"""Applies changes of a project: watches its files, and checks in a separate process whether they can be used.
 
-A file that cannot be imported changes nothing: the programs go on with what they have.
+If a file cannot be imported, the programs keep the old version.
 """
 
 from __future__ import annotations
