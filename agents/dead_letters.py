@@ -38,11 +38,10 @@ def dead_letter(
     attempts: int = 0,
     task: TaskCreated | None = None,
 ) -> Outgoing:
-    """Return (and tell of) a record's dead letter: its original bytes, in its own partition, with headers that say why.
+    """Return (and log) a record's dead letter: its original bytes, in its own partition, with headers that say why.
 
-    `topic` is that of dead letters, `limits` knows what it takes: a letter that is larger has only the beginnings of
-    its parts. `task` is what the record asks for, where it can be read: kind, ids and redrives go into headers of
-    their own.
+    `topic` is the topic of dead letters, `limits` has its record size: the key and value of a larger letter are cut.
+    `task` is the task of the record, if it can be read: its kind, ids and redrives go into extra headers.
     """
     origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
     value, last_offset, incomplete = record.value, None, None
@@ -64,7 +63,7 @@ def dead_letter(
 
 
 def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> None:
-    """Log a death: where the record lay, what it asked for if that can be read, and why."""
+    """Log a death: the position of the record, its task if that can be read, and the reason."""
     name, message = type_name_of(error), message_of(error)
     place = f"{origin.topic}-{origin.partition}@{origin.offset}"
     if task is not None:
@@ -75,5 +74,5 @@ def _tell(origin: Origin, error: BaseException, task: TaskCreated | None) -> Non
 
 
 def bury(step: Step, record: ConsumerRecord, error: BaseException, topic: str) -> None:
-    """Send a record that cannot be read or worked to the dead letters (`topic`) with a step."""
+    """Send a record that cannot be read or processed to the dead letters (`topic`) with a step."""
     step.send(*dead_letter(record, error, topic=topic, limits=step))

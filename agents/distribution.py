@@ -1,10 +1,11 @@
 """The distributor: splits objects into tasks.
 
 Reads: `objects`. Writes: `task-requests`, `task-events` (TASKS_CREATED), `dead-letters`, the table `seen`, and
-`objects` itself: a record in a partition that its id does not belong into is moved there, and makes no tasks before.
+`objects` itself: a record in the wrong partition is first moved to the partition of its id, then split there.
 Key: the object's partition is that of its id (`app.rules.placement`); every later record carries it on.
-Guarantee: one set of tasks an object id within EBS_SEEN_RETENTION_H, however often the object is submitted. A crash
-repeats the step: none of it was visible. A record that is no object goes to the dead letters and holds up nothing.
+Guarantee: one set of tasks for each object id within EBS_SEEN_RETENTION_H, however often the object is submitted. After
+a crash the step runs again; its uncommitted records were never visible. A record that is not an object goes to the dead
+letters, and other records do not wait.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ EXPIRE_PER_STEP = 2_000
 
 
 class Distributor:
-    """Turns batches of `objects` into what a step sends."""
+    """Turns batches of `objects` into the records that a step sends."""
 
     def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
@@ -107,9 +108,9 @@ class Distributor:
         return max(future_stamps.believe(place, record.timestamp, now_ms) for record in batch.records)
 
     def _reached_ms(self, step: Step, partition: int) -> int:
-        """Return how far a partition's stream time is; after a restart or a move only the table knows.
+        """Return a partition's stream time; after a restart or a rebalance only the table has it.
 
-        If it went back, an id would be looked for in older buckets than its own, and a repetition taken for news.
+        If stream time went back, an id would be looked up in older buckets, and a repetition would count as new.
         """
         newest = step.rows(SEEN_TABLE, partition).last_committed_key()
         return max(self._stream_time_ms.get(partition, 0), self._seen.written_at_ms(newest) if newest else 0)
@@ -153,9 +154,9 @@ class Distributor:
         step.send(self._task_events, record.partition, object_key, encode(made.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:
-        """Send a record on to the partition of its id, where everything of one object meets; it is right there.
+        """Move a record to the partition of its id, which has all records of one object.
 
-        Raises `RecordTooLarge` where it does not fit with the header that says whence it came.
+        Raises `RecordTooLarge` if the record does not fit with the additional header `ebs-moved-from`.
         """
         whence = f"{record.topic}-{record.partition}@{record.offset}".encode()
         headers = [*record.headers, (MOVED_HEADER, whence)]

@@ -1,7 +1,7 @@
-"""What the log says of failures and deaths: readable while thousands of tasks fail in a second.
+"""The log lines about failed and dead tasks: readable even if thousands of tasks fail in a second.
 
-A line costs what a task does: one task in a hundred that dies would take 4 % of the throughput (2026-11,
-`make bench-engine BENCH="--only poison"`), and hide every other line.
+A line costs as much as a task: if one task in a hundred dies, one line each would cost 4 % of the throughput (2026-11,
+`make bench-engine BENCH="--only poison"`), and hide all other lines.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _LINES_PER_S = 20
 
 
 class FailureStory:
-    """Logs failures: of those that are alike one a second, and of all `_LINES_PER_S`.
+    """Logs failures: at most one a second with the same fingerprint, and at most `_LINES_PER_S` in all.
 
-    Each line says how many that are alike were left out before it, and how many others.
+    Each line says how many equal failures, and how many others, were left out before it.
     """
 
     def __init__(self, log: logging.Logger) -> None:

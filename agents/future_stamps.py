@@ -1,4 +1,4 @@
-"""Telling of records whose stamps lie in the future: one log line in a while, and a count for the metrics."""
+"""Reports records with timestamps in the future: a log line from time to time, and a count for the metrics."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SILENCE_S = 10.0
 
 
 class FutureStamps:
-    """Believes stamps by the rule of `app.rules.clocks`; `count` records had one that was not believed."""
+    """Replaces timestamps in the future by the rule of `app.rules.clocks`; `count` counts the replaced ones."""
 
     def __init__(self) -> None:
         self.count = 0
         self._alike = Alike(_SILENCE_S)
 
     def believe(self, place: str, stamp_ms: int, now_ms: int) -> int:
-        """Return what a stamp counts as; `place` says where it was read. For stamps that seem to be ahead."""
+        """Return the timestamp that counts; `place` says where it was read. For timestamps that seem to be ahead."""
         believed = believed_ms(stamp_ms, now_ms)
         if believed != stamp_ms:
             ahead_s = (stamp_ms - now_ms) / 1_000
@@ -29,7 +29,7 @@ class FutureStamps:
         return believed
 
     def note(self, place: str, what: str) -> None:
-        """Count a stamp that is not believed; log `what` unless one of that place was logged just now."""
+        """Count a replaced timestamp; log `what`, unless one of the same place was logged just now."""
         self.count += 1
         untold_count = self._alike.untold_before(place, time.monotonic())
         if untold_count is not None:

@@ -1,8 +1,8 @@
 """A worker's probes on its own port: the status code is the whole contract (200, else 503), `?verbose` explains it.
 
-`/livez` fails when work stands still (`app.streaming.standstill_rule`); it asks nobody, so a broker that is away never
-fails it. `/readyz` fails until the worker has joined its group and restored its partitions, and again while no broker
-answers, the broker cannot read a partition, or work stands still.
+`/livez` fails when the worker makes no progress (`app.streaming.standstill_rule`); an unreachable broker
+does not make it fail. `/readyz` fails until the worker has joined its group and restored its partitions, and
+again while no broker answers, the broker cannot read a partition, or the worker makes no progress.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def check_membership(app: StreamingApp) -> HealthCheck:
 
 
 def check_partitions(app: StreamingApp) -> HealthCheck:
-    """Return whether all partitions of the worker are restored; having none is fine if others have them all."""
+    """Return whether all partitions of the worker are restored; no partitions are fine if other workers have all."""
     survey = app.progress_monitor.survey
     if survey is not None and survey.unowned:
         unowned = ", ".join(map(str, survey.unowned))

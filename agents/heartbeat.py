@@ -1,14 +1,14 @@
-"""Tells `workers` every 2 s that a worker lives and how it is doing, for `GET /api/workers`.
+"""Writes a heartbeat with the worker's state to `workers` every 2 s, for `GET /api/workers`.
 
 Writes: `workers`. Key: `<role>/<worker>`.
-Guarantee: a worker that stops as it should is gone at once (a tombstone); one that was killed, or whose event loop a
-handler blocks, is hidden by the API 10 s after its last word. Nothing here ever ends or delays the worker.
+Guarantee: a worker that stops normally disappears at once (a tombstone). If a worker was killed, or its event loop is
+blocked, the API hides it 10 s after its last heartbeat. Nothing here ever ends or delays the worker.
 
-Why a compacted topic and not the group protocol: a group tells who its members are and what they own, after a session
-time-out of 10 s as well, and only to an admin request for each group. It cannot tell tasks in flight, the oldest of
-them or the last progress (a member's user data changes with a rebalance only), nor a worker between two memberships.
-A compacted topic holds the last word of each worker, the API's view follows it as it follows any other and answers
-alone, and any Kafka tool shows it. The price: silence is judged by a clock, the broker's, which stamps the records.
+Why a compacted topic and not the group protocol: a group knows its members and their partitions, also after a session
+timeout of 10 s, and only with an admin request for each group. It does not know tasks in flight, the oldest task or the
+last progress (a member's user data changes only at a rebalance), nor a worker between two memberships. A compacted
+topic has the last heartbeat of each worker, the API's view follows it like any other topic, and any Kafka tool can show
+it. The price: the age of a heartbeat depends on a clock, the broker's, which sets the timestamps of the records.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Heart:
             async with asyncio.timeout(_PATIENCE_S):
                 await producer.send_and_wait(self._topic, None, self._identity.key(), partition=0)
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("the Kafka broker did not get the message that this worker stops: %r", error)
+            log.warning("cannot tell the Kafka broker that this worker stops: %r", error)
         # What the broker does not take expires, or this would wait for it for ever.
         await producer.stop()
 

@@ -1,8 +1,8 @@
-"""The events, as they stand on the topics: JSON objects told apart by `type` .
+"""The events on the topics: JSON objects with a `type`.
 
 Frozen msgspec structs, one for each type; the order of the fields is their order in the JSON. Times (`at_ms`) are
 UTC epoch milliseconds, durations (`wait_ms`, `spent_ms`) milliseconds. Unknown fields are ignored, so a newer writer
-does not break an older reader; a required one that is missing, or a value out of range, raises `DecodeError`.
+does not break an older reader; a missing required field, or a value out of range, raises `DecodeError`.
 
 Event ids are functions of what happened, never random: a replay after a crash writes the same id again.
 """
@@ -77,14 +77,14 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Parent(msgspec.Struct, frozen=True, gc=False):
-    """Who submitted an object: a task of another object."""
+    """The task of another object that submitted an object."""
 
     object_id: ObjectId
     task_id: TaskId
 
 
 class AboutObject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What of an object's record its end needs: its name (a long one is cut), its family, and where the end is sent."""
+    """The fields of an object that its end event needs: its name (at most 500 characters), parent and callback URL."""
 
     name: str = ""
     parent: Parent | None = None
@@ -118,7 +118,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
 
     @property
     def asked_tasks(self) -> int | None:
-        """How many tasks it asks for, None: as many as the setting says."""
+        """Number of tasks that the object asks for; None: the setting decides."""
         return self.task_count if self.items is msgspec.UNSET else len(self.items)
 
 

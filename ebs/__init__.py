@@ -1,6 +1,7 @@
-"""What users import: the clients of the API (`Client`, `AsyncClient`), and what a project is made of.
+"""The names that users import: the clients of the API (`Client`, `AsyncClient`), and the parts of a project.
 
-A project has functions, which get tasks and a context; it has ways to fail, and marks that say where a function runs:
+A project has functions, which get a task and a context. They can raise `Retry` and `Reject`, and decorators say where
+they run:
 
     # shop/images.py, used with `ebs up --project shop.images`
     from ebs import Context, Project, Reject, Retry, Task
@@ -10,7 +11,7 @@ A project has functions, which get tasks and a context; it has ways to fail, and
     @project.task("image", attempts=5, time_limit_s=30)
     async def resize(task: Task[str], context: Context) -> object:
         if not task.content.startswith("https://"):
-            raise Reject("the content is no address of an image")
+            raise Reject("the content is not the address of an image")
         async with asyncio.timeout_at(context.deadline):
             answer = await client.get(task.content)
         if answer.status_code == 429:
@@ -21,18 +22,19 @@ A project has functions, which get tasks and a context; it has ways to fail, and
 
 | written as | runs | over its time limit or cancelled |
 | --- | --- | --- |
-| `async def` | in the event loop | gets `CancelledError` where it awaits; left behind if it ignores that for 5 s |
-| `def` | in a thread of its own | `context.cancelled` turns True; the thread is left behind, its result is not used |
+| `async def` | in the event loop | gets `CancelledError` where it awaits; abandoned if it ignores that for 5 s |
+| `def` | in a thread of its own | `context.cancelled` becomes True; the thread is abandoned, its result is not used |
 | `@cpu_bound def` | in a process, as many at once as there are CPUs (EBS_HANDLER_PROCESSES) | the process is killed |
-| `@inline def` | in the event loop, without any cost | must return at once: it holds up everything meanwhile |
+| `@inline def` | in the event loop, without any cost | must return at once: it blocks everything else meanwhile |
 
-A handler returns what can be written as JSON, up to EBS_MAX_RESULT_BYTES. It raises `Retry`, `Reject`, or anything
-else, which is a failed attempt too. Its time limit is for each attempt.
+A handler returns any JSON value of up to EBS_MAX_RESULT_BYTES. If it raises `Retry`, `Reject` or any other error, the
+attempt has failed. The time limit is for each attempt.
 
 **Handlers run at least once.** After a crash, or when a worker loses its partitions, unfinished tasks run again, with
-the same attempt number. What they return counts exactly once, what they do elsewhere does not: let it be idempotent,
-with `task.task_id` (the same in every run) as the key. If two workers ended while a task ran, it runs in a process
-apart, whatever its sort: nothing is there that was made in the worker's. `agents/examples.py` has complete ones.
+the same attempt number. The result counts exactly once, but side effects happen again: make them idempotent, with
+`task.task_id` (the same in every run) as the key. If two workers died while a task ran, the task runs in a separate
+process, however the handler is written: it does not see the worker's variables. `agents/examples.py` has complete
+handlers.
 
 PYTEST_DONT_REWRITE: this file is imported before pytest can, which would warn in each run because of our plugin.
 """

@@ -1,4 +1,4 @@
-"""What a handler knows of its attempt, and what it can say: time left, cancelled or not, progress, log, outputs."""
+"""The context of an attempt: its time limit, whether it is cancelled, its progress, its log, its outputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _gathering = threading.RLock()
 
 
 class ReportedProgress(NamedTuple):
-    """What a handler last said of its progress: 0.0 to 1.0, a message, and when (`time.monotonic()`)."""
+    """The last progress that a handler reported: 0.0 to 1.0, a message, and when (`time.monotonic()`)."""
 
     fraction: float
     message: str
@@ -73,18 +73,18 @@ class Context(msgspec.Struct, eq=False):
     task: Task
     time_limit_s: float
     began_at_s: float = 0.0
-    """`time.monotonic()` at the start of the handler; 0: nobody has looked yet."""
+    """`time.monotonic()` at the start of the handler; 0: nobody has read `deadline` yet."""
     cancelled: bool = False
-    """Whether the result is not wanted any more: cancelled, over its time limit, or the task is another worker's now.
+    """Whether to stop: the task is cancelled, over its time limit, or another worker has it now.
 
-    Handlers that run in a thread look at it now and then. In a process it stays False: the process is killed instead.
+    Handlers that run in a thread should check it regularly. In a process it stays False: the process is killed instead.
     """
     last_progress: ReportedProgress | None = None
     outputs: Outputs | None = None
     """What the attempt has produced until now; None: nothing."""
     rules: OutputRules = _ANYTHING
     within: contextvars.Context | None = None
-    """Where the handler runs in, if somebody traces the task: its span is the current one there; not in a process."""
+    """If the task is traced, the handler runs in this context, with its span as the current one; not in a process."""
 
     @property
     def attempt(self) -> int:
@@ -100,18 +100,18 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def remaining_s(self) -> float:
-        """How much time is left until the deadline, 0.0 when it has passed: what to give a client as its timeout."""
+        """The time left until the deadline, 0.0 if it has passed. Pass it to your clients as their timeout."""
         return max(0.0, self.deadline - time.monotonic())
 
     @property
     def log(self) -> TaskLog:
-        """A logger that says which task and attempt a line is about."""
+        """A logger that begins each line with the task and the attempt."""
         return TaskLog(self.task)
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Say how much is done: from 0 to 1 (what lies outside is taken for the nearer one). Cheap, call it often.
+        """Report the progress, from 0 to 1 (other numbers become 0 or 1). The call is cheap: call it often.
 
-        Only the last one is kept.
+        Only the last call counts.
         """
         # In this order NaN becomes 0: no wrong division in a progress bar shall fail a task. Converted here, because a
         # `Decimal` or a message that is no text would fail the heartbeats of the whole worker.
@@ -120,7 +120,7 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def object(self) -> TaskObject:
-        """The object that the task is of: what a join or a split has in its hands as a whole."""
+        """The object that the task belongs to: its `id`, `kind` and `name`, in a split or a join."""
         task = self.task
         return TaskObject(task.object_id, task.kind, "" if task.name is msgspec.UNSET else task.name)
 
@@ -136,7 +136,7 @@ class Context(msgspec.Struct, eq=False):
         delay_s: float | None = None,
         due_at: datetime | None = None,
     ) -> str:
-        """Submit a new object, and return its id. It exists if this attempt finishes, and only then.
+        """Submit a new object, and return its id. It exists only if this attempt finishes.
 
         `tasks` is a number, or a list with the content of each task, or an `Item`; None: the kind's split or the
         setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
@@ -171,10 +171,11 @@ class Context(msgspec.Struct, eq=False):
         *,
         headers: Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]] | None = None,
     ) -> None:
-        """Send a record to a topic that EBS_OUTPUT_TOPICS names. It exists if this attempt finishes, and only then.
+        """Send a record to a topic that EBS_OUTPUT_TOPICS names. It exists only if this attempt finishes.
 
-        `value` is bytes, text (written as UTF-8), or what becomes JSON; None is a tombstone. The key decides the
-        partition, as in Java's clients. Raises `Reject` for what cannot be sent, and says what to change.
+        `value` is bytes, text (written as UTF-8), or anything that becomes JSON; None is a tombstone. The key decides
+        the partition, as in Java's clients. Raises `Reject` if the record cannot be sent; the message says what to
+        change.
         """
         with _gathering:
             self._open_outputs("context.send").send(new_record(topic, key, value, headers, self.rules))

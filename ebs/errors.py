@@ -1,4 +1,4 @@
-"""How a handler fails on purpose: `Retry` asks for another attempt, `Reject` for none."""
+"""The base of all errors, and the errors that a handler raises: `Retry` for another attempt, `Reject` for none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["EbsError", "ProjectRefused", "Reject", "Retry", "SettingsError"]
 
 
 class EbsError(Exception):
-    """Base of all errors of ebs; `str()` of one is a sentence for people."""
+    """Base of all errors of ebs. The message is a sentence for people."""
 
 
 class SettingsError(EbsError):
@@ -17,7 +17,7 @@ class SettingsError(EbsError):
 
 
 class ProjectRefused(EbsError):
-    """A project cannot be used, or found; the text names the function and what to change."""
+    """A project cannot be used or found; the message names the function and what to change."""
 
 
 class Reject(EbsError):
@@ -37,7 +37,9 @@ class Retry(EbsError):
 
     def __init__(self, delay_s: float | None = None, reason: str = "") -> None:
         if delay_s is not None and not isinstance(delay_s, int | float):
-            raise TypeError(f"the delay comes first, in seconds: Retry(delay_s=10, reason=...), not {delay_s!r}")
+            raise TypeError(
+                f"the first argument is the delay in seconds: Retry(delay_s=10, reason=...), not {delay_s!r}"
+            )
         if delay_s is not None and not 0 <= delay_s < math.inf:
             raise ValueError(f"a delay is 0 or more seconds, not {delay_s}")
         super().__init__(reason or "the handler asks for another attempt")

@@ -1,4 +1,4 @@
-"""A function of a project: what can be one, where it runs, and by which policy."""
+"""A function of a project: which callables are allowed, where it runs, and its policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that is to have more than a content: what a split returns, and what a client submits."""
+"""A content with a name for a task: splits return items, and clients submit them."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def new_object(
     """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
     if not isinstance(kind, str) or not KIND.fullmatch(kind):
         raise Reject(
-            f"context.submit: {kind!r} is no kind: it is {KIND_IN_WORDS} and comes first, as in "
+            f"context.submit: {kind!r} is not a kind: a kind is {KIND_IN_WORDS} and the first argument, as in "
             "context.submit('invoice', {'total': 3})"
         )
     count, items = _tasks_of(tasks)
@@ -172,7 +172,9 @@ def new_object(
 def new_record(topic: Any, key: Any, value: Any, headers: Any, rules: OutputRules) -> SentRecord:
     """Return the record that a task sends with a call; raises `Reject` for what cannot be sent."""
     if not isinstance(topic, str):
-        raise Reject(f"context.send: the topic comes first, as in context.send('sales', key, value), not {topic!r}")
+        raise Reject(
+            f"context.send: the first argument is the topic, as in context.send('sales', key, value), not {topic!r}"
+        )
     reason = rules.why_not_sent(topic)
     if reason is not None:
         raise Reject(f"context.send: {reason}")
@@ -193,13 +195,13 @@ def _id_of(task_id: str, number: int) -> str:
 
 def _checked_id(object_id: Any) -> str:
     if not isinstance(object_id, str) or not 0 < len(object_id) <= MAX_ID_CHARS or not _is_text(object_id):
-        raise Reject(f"context.submit: id={object_id!r} is no text of 1 to {MAX_ID_CHARS} characters")
+        raise Reject(f"context.submit: id={object_id!r} is not a text of 1 to {MAX_ID_CHARS} characters")
     return object_id
 
 
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not _is_text(name):
-        raise Reject(f"context.submit: name={name!r} is no text")
+        raise Reject(f"context.submit: name={name!r} is not a text")
     return name
 
 
@@ -233,7 +235,7 @@ def _bytes_of(what: str, value: Any) -> bytes | None:
         return bytes(value)
     if isinstance(value, str):
         if not _is_text(value):
-            raise Reject(f"context.send: {what}={value!r} is no text that UTF-8 can write: send bytes")
+            raise Reject(f"context.send: {what}={value!r} cannot be written as UTF-8: send bytes")
         return value.encode()
     return _json_of(value, f"context.send: the {what}")
 
@@ -246,7 +248,7 @@ def _headers_of(headers: Any) -> list[tuple[str, bytes]]:
     pairs = list(headers) if is_list_like(headers) else [headers]
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and _is_text(pair[0])):
-            raise Reject(f"context.send: {pair!r} is no header: give a dict, or a list of pairs of name and value")
+            raise Reject(f"context.send: {pair!r} is not a header: give a dict, or a list of pairs of name and value")
         if not isinstance(pair[1], str | bytes):
             raise Reject(f"context.send: the header {pair[0]} is a {type(pair[1]).__name__}: give text or bytes")
     return [(name, _bytes_of(f"header {name}", value) or b"") for name, value in pairs]

@@ -1,1 +1,1 @@
-"""What the statistics agent does inside of a step: the ledger, the windows, what is forgotten, and its pages."""
+"""The work of the statistics agent in a step: ledger, windows and expiry; and the agent's pages."""

@@ -68,7 +68,7 @@ class Bookkeeper:
         self._now_ms = 0
 
     def record(self, step: Step, now_ms: int) -> None:
-        """Record everything that a step has read; `now_ms` bounds what the records' stamps are believed."""
+        """Count all records of a step; timestamps after `now_ms` are replaced."""
         self._now_ms = now_ms
         by_partition: dict[int, list[RecordBatch]] = {}
         for batch in step.batches:
@@ -131,7 +131,7 @@ class Bookkeeper:
         _note_time(times, newest_ms, is_object=is_object)
 
     def _follow_up(self, step: Step, partition: int, follow_ups: FollowUps) -> None:
-        """Send what the step has made due, in its transaction."""
+        """Send the follow-ups of the step, in its transaction."""
         for end in follow_ups.ends:
             step.send(self._object_events, partition, end.object_id.encode(), encode(end))
         for made in follow_ups.new_tasks(partition, self._now_ms):
@@ -175,7 +175,7 @@ class Bookkeeper:
             yield event, stamp_ms
 
     def _is_counted(self, event: ObjectCreated, partition: int, record_bytes: int) -> bool:
-        """Return whether the distributor takes an object here: it refuses some, and moves what is misplaced."""
+        """Return whether the distributor splits an object here: it refuses some objects, and moves misplaced ones."""
         return not (
             is_misplaced(event.object_id, partition, self._partition_count)
             or why_refused(event, record_bytes, self._default_task_count, self._max_task_count)
@@ -199,7 +199,7 @@ def _place_of(batch: RecordBatch) -> str:
 class _Rows:
     """The rows of ledger and results that a step changes, and the ids of the objects that it makes rows of.
 
-    `told_to`: what events below this offset make due was told before.
+    `told_to`: the follow-ups of events below this offset were sent before a replay.
     """
 
     def __init__(self, ledger: StepRows, results: StepRows, forgotten_before_ms: int, told_to: int) -> None:

@@ -59,7 +59,7 @@ class LedgerSweep:
             _put(step.rows(EXPIRY_TABLE, batches[0].partition), look_at_ms, self._place_of(batches), born, 0)
 
     def sweep(self, step: Step, batches: Sequence[RecordBatch], times: StreamTimes) -> None:
-        """Delete the rows of a partition that are due, and make the next entries of those that are not yet."""
+        """Delete the expired rows of a partition, and make the next entries of rows that have not expired yet."""
         partition, now_ms = batches[0].partition, times.ledger_ms
         if now_ms < self._look_from.get(partition, 0):
             return

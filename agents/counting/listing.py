@@ -1,4 +1,4 @@
-"""What the pages show of a worker's tables: windows newest first, objects by partition and id."""
+"""The lists on a worker's pages: windows newest first, objects by partition and id."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def list_objects(stores: Mapping[int, TableStore], max_rows: int) -> tuple[list[
 def show_object(
     ledger: Mapping[int, TableStore], results: Mapping[int, TableStore], object_id: str, max_tasks: int
 ) -> dict[str, Any] | None:
-    """Return an object with its first tasks, and whether these are all; None if it is in none of the partitions."""
+    """Return an object with its first tasks, and whether these are all tasks; None if this worker does not have it."""
     key = object_id.encode()
     for number, store in list(ledger.items()):
         stored = store.get(key)

@@ -20,7 +20,7 @@ _PAGES = (("/windows/", "windows"), ("/ledger/", "ledger"))
 
 
 def render_page(title: str, told: Mapping[str, Any]) -> str:
-    """Return what a page tells as HTML: plain values in one table, each list or dictionary of rows in its own."""
+    """Return the data of a page as HTML: plain values in one table, each list or dictionary of rows in another."""
     links = " | ".join(_link(path, name) for path, name in _PAGES)
     parts = [f"<h1>{escape(title)}</h1><nav>{links}</nav>"]
     tables = {name: value for name, value in told.items() if name in {"totals", "windows", "objects", "tasks"}}

@@ -1,4 +1,4 @@
-"""The rows of windows and totals inside of a step: adding a tally, merging and deleting what is over for long."""
+"""The rows of windows and totals in a step: adding a tally, merging and deleting old windows."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def _total_key(kind: str) -> WindowKey:
 
 
 def _names_of(windows: StepRows, kinds: Iterable[str]) -> dict[str, str]:
-    """Return by kind what it is counted as: its own name, or that of all others once there are `MAX_KINDS`.
+    """Return the name under which each kind is counted: its own, or `(others)` if there are `MAX_KINDS` already.
 
-    Totals stay for ever, so a kind is counted under one name for ever, and the law holds under each.
+    Totals are kept for ever, so a kind is counted under one name for ever, and the audit holds for each name.
     """
     names = {kind: kind for kind in kinds}
     new = sorted(kind for kind in names if windows.get(encode_window_key(_total_key(kind))) is None)

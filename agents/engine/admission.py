@@ -1,7 +1,7 @@
-"""Which ready tasks may start now; the others are parked until what stands in their way is gone.
+"""Which ready tasks may start now; the others are parked until nothing blocks them.
 
-In the way of a task may be: a cancel (it ends here), a second redrive (it is passed over), a pause of all or of its
-kind, its kind's rate, and with order by object another task of its object that runs.
+A task may be blocked by: a cancel (it ends here), a second redrive (it is skipped), a pause of all kinds or of its
+kind, the rate of its kind, and with EBS_ORDER=key a running task of the same object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CALL_EVERY_S = 0.02
 
 
 class Admission:
-    """Lets tasks start or parks them. `released` has those that were parked and are to be looked at again."""
+    """Lets tasks start, or parks them. `released` has the parked tasks that must be checked again."""
 
     def __init__(
         self,
@@ -85,13 +85,13 @@ class Admission:
             self._busy_objects.add(attempt.task.object_id)
 
     def end(self, attempt: Attempt) -> None:
-        """Note that it does no longer: the next one of the object gets its turn."""
+        """Note that a task no longer runs: the next task of the object gets its turn."""
         if self._by_object:
             self._busy_objects.discard(attempt.task.object_id)
             self._pass_turn(attempt.task.object_id)
 
     def control_changed(self) -> None:
-        """Release all that waits for a kind, under the controls that are in force now; end what they cancel."""
+        """Release all tasks that wait for a kind, under the commands in force now; end cancelled tasks."""
         self._called.clear()
         for kind in list(self._parked_kinds):
             self._release(self._parked_kinds.pop(kind))
@@ -99,7 +99,7 @@ class Admission:
             self._end_cancelled()
 
     def lane_lost(self, lane: Lane) -> None:
-        """Forget what is parked of a lane: its next owner reads it again. Whose turn it was passes it on."""
+        """Drop the parked tasks of a lane: its next owner reads them again. Their turns go to the next tasks."""
         self._keep_released([ready for ready in self.released if ready.lane is not lane])
         for parked in (self._parked_kinds, self._parked_objects):
             for name, waiting in list(parked.items()):
@@ -113,7 +113,7 @@ class Admission:
         self._on_release()
 
     def share_rates(self, lane_count: int, partition_count: int) -> None:
-        """Take this worker's part of each kind's rate: that of its partitions. What waits for a token looks again."""
+        """Set this worker's part of each kind's rate, by its share of the partitions; check waiting tasks again."""
         shares = {kind: share_of(per_s, lane_count, partition_count) for kind, per_s in self._control.rates().items()}
         self._throttle.set_rates(shares, asyncio.get_running_loop().time())
         for kind in list(self._wake_ups):
@@ -128,9 +128,9 @@ class Admission:
             yield from (("order", ready) for ready in waiting)
 
     def forgotten(self) -> str:
-        """Return the kind or object whose tasks are parked although nothing stands in their way; "" if none is.
+        """Return the kind or object whose tasks are parked although nothing blocks them; "" if there is none.
 
-        For the watchdog: there should be none, as whatever takes a hindrance away also releases what waited for it.
+        For the watchdog: there should be none, because everything that unblocks tasks also releases them.
         """
         for kind in self._parked_kinds:
             if not self._control.is_paused(kind) and kind not in self._wake_ups:
@@ -141,12 +141,12 @@ class Admission:
         return ""
 
     def _has_token(self, ready: Ready) -> bool:
-        """Take a token of a kind's rate; if there is none, look again when there will be one."""
+        """Take a token of a kind's rate; if there is none, check again when there will be one."""
         kind = ready.task.kind
         if self._called[kind]:
             self._called[kind] -= 1
         elif self._parked_kinds.get(kind):
-            # Others of this kind wait already; whoever wakes them wakes this one.
+            # Other tasks of this kind wait already, and this task wakes together with them.
             return False
         loop = asyncio.get_running_loop()
         wait_s = self._throttle.take(kind, loop.time())
@@ -198,7 +198,7 @@ class Admission:
         self._on_release()
 
     def _end_cancelled(self) -> None:
-        """End what is cancelled now: the pool may be busy for long."""
+        """End the cancelled tasks now: the pool may be busy for a long time."""
         for object_id, waiting in self._parked_objects.items():
             cancelled, self._parked_objects[object_id] = self._split_cancelled(waiting)
             self._release(cancelled)
@@ -211,7 +211,7 @@ class Admission:
             self._pass_turn(object_id)
 
     def _split_cancelled(self, waiting: Iterable[Ready]) -> tuple[list[Ready], deque[Ready]]:
-        """Return what is cancelled, and the others. In one pass: tens of thousands may wait."""
+        """Return the cancelled tasks, and the others. In one pass: tens of thousands may wait."""
         cancelled: list[Ready] = []
         kept: deque[Ready] = deque()
         for ready in waiting:
@@ -219,7 +219,7 @@ class Admission:
         return cancelled, kept
 
     def _pass_turn(self, object_id: str) -> None:
-        """Release the next task of an object, if none runs; without this it would wait for an end that never comes."""
+        """Release the next task of an object, if none runs; otherwise it would wait for an end that never comes."""
         waiting = self._parked_objects.get(object_id)
         if waiting is None or object_id in self._busy_objects:
             return

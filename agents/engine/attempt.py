@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Ready(NamedTuple):
-    """A task that may start as soon as nothing stands in its way."""
+    """A task that may start as soon as nothing blocks it."""
 
     lane: Lane
     record: ConsumerRecord

@@ -1,4 +1,4 @@
-"""What becomes of an attempt: its events, and where the task goes from there. All of it leaves with the lane's commit.
+"""The outcome of an attempt: its events, and where the task goes next. Everything is sent with the lane's commit.
 
 | the handler | events | the task |
 | --- | --- | --- |
@@ -10,7 +10,7 @@
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
 
-With the end of a task that died may go the pause of its kind (`breaker`).
+The end of a dead task may also include the pause of its kind (`breaker`).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class AttemptOutcomes:
         return self._lanes.note(attempt.lane)
 
     def finish(self, attempt: Attempt, result: object) -> None:
-        """Keep the result; one that cannot be kept fails the attempt."""
+        """Keep the result; if it cannot be kept, the attempt fails."""
         task = attempt.task
         now_ms = self._clock_ms()
         more: list[Outgoing] = []
@@ -142,7 +142,7 @@ class AttemptOutcomes:
     def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Tell of a failed attempt, and send the task to its next one or to the dead letters."""
         if attempt.lane.lost:
-            # Its next owner runs it again; a line of the log would tell of a death that is none.
+            # Its next owner runs it again; a log line would report a failure that did not happen.
             return
         if isinstance(error, Postponed) and self._postpone(attempt, error.delay_s):
             return
@@ -278,7 +278,7 @@ def _next_attempt(task: TaskCreated, due_at_ms: int, now_ms: int, said: str) -> 
 
 
 def _seen_by(attempt: Attempt) -> ConsumerRecord:
-    """Return the record of an attempt; where it is traced, what follows hangs on this attempt's span."""
+    """Return the record of an attempt; if the task is traced, its headers make later spans children of this attempt."""
     if attempt.traced is None:
         return attempt.record
     return dataclasses.replace(attempt.record, headers=tuple(attempt.traced.carry(attempt.record.headers)))

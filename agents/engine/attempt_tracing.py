@@ -1,6 +1,6 @@
-"""Spans of attempts: each hangs on the one that sent its request, and its handler runs within it.
+"""Spans of attempts: each is a child of the span that sent its request, and its handler runs within it.
 
-Subclasses, so that an engine that does not trace has not one look-up more in its inner loop.
+They are subclasses, so that an engine without tracing does no extra work in its inner loop.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""The breaker: pauses a kind of which too many tasks die, as a person would with `ebs pause --kind`.
+"""The breaker: pauses a kind if too many of its tasks die, as a person would with `ebs pause --kind`.
 
-Without it ten thousand dead letters that are redriven into the bug that killed them die all over again, and so does
-all that comes in meanwhile (the danger that KIP-1316 describes).
+Without it, ten thousand dead letters that are redriven before the bug is fixed die again, and so do all new tasks
+(KIP-1316 describes this danger).
 
 Writes: `control` (the pause of a kind, with the reason). Key: `pause:<kind>`.
-Guarantee: the pause is part of the end of the task whose death passed the limit: it is sent through that task's lane,
-so both are committed in one transaction, or neither is. A crash before it leaves a task that its next owner works
-again, and windows that begin anew; after it the pause lies on the topic for everybody, until a person resumes the kind.
-The transaction is the worker's own, fenced by the group: a worker that the group has left behind pauses nothing. Until
-its commit the pause holds here only, at once: handlers that take no time would fail thousands of tasks before it is
-read back from the topic. If the lane is lost first, it never was.
+Guarantee: the pause is sent through the lane of the task whose death reached the limit, so the pause and the death are
+committed in one transaction, or neither is. After a crash before the commit, the next owner runs the task again, and
+the windows restart. After the commit, the pause is on the topic for all workers, until a person resumes the kind. The
+group fences the transaction: a worker that is no longer in the group pauses nothing. Until the commit, the pause
+applies only to this worker, at once: fast handlers would fail thousands of tasks before the pause is read back from the
+topic. If the lane is lost before the commit, the pause is dropped.
 
 Callbacks are not judged: one receiver that is gone would stop the callbacks to all others.
 
@@ -46,7 +46,7 @@ _PARTITION = 0
 
 
 class Breaker:
-    """Pauses a kind in `control` when its deaths pass the limit of `shares`; `trip_count` is how often it did.
+    """Pauses a kind in `control` when its deaths reach the limit of `shares`; `trip_count` counts the pauses.
 
     What finishes is told to `shares` itself: that is the inner loop of handlers that take no time.
     """
@@ -76,7 +76,7 @@ class Breaker:
         value = encode_command(Pause(self._clock_ms(), reason, self._worker))
         self._control.apply(key, value)
         self.trip_count += 1
-        log.warning("kind %s is paused: %s; when the cause is fixed: ebs resume --kind %s", kind, reason, kind)
+        log.warning("kind %s is paused: %s. When the cause is fixed, run: ebs resume --kind %s", kind, reason, kind)
         return Outgoing(self._topic, _PARTITION, key, value)
 
     def lane_lost(self, lane: Lane) -> bool:
@@ -86,7 +86,7 @@ class Breaker:
             if one.topic != self._topic or one.value is None:
                 continue
             command_key = parse_command_key(one.key)
-            # Not that of somebody else, read from the topic since.
+            # Not a pause of another worker or person that was read from the topic since.
             if self._control.command_at(command_key) == decode_command(command_key, one.value):
                 log.warning("the partition was lost, so kind %s is not paused", command_key.name)
                 undone = self._control.apply(one.key, None) or undone
@@ -99,7 +99,7 @@ class Breaker:
 
 
 def _can_be_named(kind: str) -> bool:
-    """Return whether a command can name a kind; who writes requests by himself may call it anything, or nothing."""
+    """Return whether a command can name a kind: in requests of other producers a kind may be any text."""
     try:
         msgspec.convert(kind, Kind)
     except msgspec.ValidationError:

@@ -1,9 +1,9 @@
-"""Follows `control` for one worker: what is in force, from the first record on, for as long as the process lives.
+"""Follows `control` for one worker, from the first record on, while the process runs: the commands in force.
 
 Reads: `control`, all of it at each start, `read_committed`, without a group (every worker needs every record).
 Guarantee: after `caught_up` the state has every command that was acknowledged before the worker started, so a pause
-outlives all workers. A broker that is away changes nothing: the last known state stays in force, and after a new start
-of the reader it is replaced at once, never piece by piece (an old pause that was revoked long ago never flickers up).
+survives all workers. While the broker is unreachable, the last known state stays in force. When the reader restarts,
+the state is replaced as a whole, never record by record: an old pause that was undone long ago never appears.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RETRY_PAUSE_S = 1.0
 class ControlFeed:
     """Keeps `state` up to date and calls `on_change` after each change; `connection` holds aiokafka's options.
 
-    `position` is the next offset, for the watchdog: it says when this reader stands still while commands wait.
+    `position` is the next offset, so that the watchdog sees if this reader makes no progress while commands wait.
     """
 
     def __init__(self, cluster: Cluster, state: ControlState, topic: str, *, on_change: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ class ControlFeed:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow(self) -> None:
-        """Read from the beginning, then follow; returns when the topic begins anew."""
+        """Read from the beginning, then follow; returns when the topic was recreated."""
         async with self._cluster.reader("ebs-control", fetch_max_wait_ms=_POLL_MS) as consumer:
             consumer.assign([self.partition])
             await consumer.seek_to_beginning(self.partition)
@@ -108,7 +108,7 @@ class ControlFeed:
         self._tell(changed=any(changes))
 
     def _tell(self, *, changed: bool) -> None:
-        """Call `on_change`; where that fails, the next reading tells it again, although nothing has changed since."""
+        """Call `on_change`; if it fails, the next read calls it again, even if nothing has changed since."""
         if changed or not self._is_told:
             self._is_told = False
             self._on_change()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agents.engine.lane import Lane
 
 GATHER_S = 0.25
-"""Ends that go to topics off the main road wait so long for others, unless none went within that time.
+"""Ends that write to additional topics wait this long for others, unless none was sent within that time.
 
 Each partition that a transaction writes to costs the broker a marker, and its readers a fetch: one task in a hundred
 that fails put three more topics into every transaction, and doubled the broker's CPU time (2026-11, `make bench-engine

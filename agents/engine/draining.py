@@ -1,7 +1,7 @@
-"""A worker that control drains finishes what runs and gives up its partitions; undone, it takes part again.
+"""A drained worker finishes its running tasks and gives up its partitions; when undone, it takes part again.
 
-Why it must give them up: it starts nothing, so their tasks would stand still for as long as it lives. It stays in the
-group and asks for none (`StreamingApp.stand_aside`), so the others go on at once and it comes back as quickly.
+It must give them up because it starts nothing: their tasks would wait until the worker ends. It stays in the group and
+asks for no partitions (`StreamingApp.stand_aside`), so the other workers continue at once, and it can return quickly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The processing engine: a bounded pool of running tasks, free of partitions.
+"""The processing engine: a bounded pool of running tasks, independent of partitions.
 
 Records of any lane start in any order as soon as the pool has room, and finish in any order (`worker_lanes`
-commits what happened). One slow task holds up neither others nor their visibility. The way of a record:
+commits the results). A slow task blocks neither other tasks nor their results. The path of a record:
 
     take -> intake -> _dispatch -> admission.admits -> pool.start -> handler -> outcomes -> lanes.commit_forever
                           ^                | no
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 _QUEUE_RECORDS = 1_000
 """Records that wait in memory for each lane beyond the pool's size; then its fetching is held."""
 _INLINE_BURST = 256
-"""Inline tasks worked before other coroutines get their turn."""
+"""Number of inline tasks that run before other coroutines get their turn."""
 
 
 _LEAVE_LIMIT_S = 5.0
@@ -171,7 +171,7 @@ class Engine:
 
     @property
     def abandoned_count(self) -> int:
-        """Handlers that were left behind and still run; each keeps its place in the pool."""
+        """Abandoned handlers that still run; each occupies a slot of the pool."""
         return self._pool.abandoned_count
 
     @property
@@ -273,7 +273,7 @@ class Engine:
             asyncio.get_running_loop().call_soon(self._dispatch_or_end)
 
     def _dispatch_or_end(self) -> None:
-        """Start what may start; an error here would leave a task that nobody knows of any more."""
+        """Start the tasks that may start; after an error end the worker: a task may be lost in memory."""
         self._dispatch_planned = False
         try:
             self._dispatch()

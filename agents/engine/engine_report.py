@@ -1,4 +1,4 @@
-"""What an engine says of its own work: which kinds hold up partitions, and what could go on but does not."""
+"""The engine's report: which kinds hold up partitions, and which work could continue but does not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EngineReport:
         return sorted(held, key=lambda one: -one.waiting_count)[:MAX_RUNNING_SHOWN]
 
     def could_go_on(self) -> str:
-        """Return what could be started, committed or fetched now, "" if there is nothing.
+        """Return the work that could be started, committed or fetched now, "" if there is none.
 
         For the watchdog: if the same answer remains while nothing is committed, work stands still. Work may wait for a
         running task, a full pool, a drain, a pause, a rate or the turn of its object: those are not returned.

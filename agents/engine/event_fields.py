@@ -1,4 +1,4 @@
-"""What the events of a task have in common, and the one event that a task may have without any attempt."""
+"""The common fields of a task's events, and the event of a task that is cancelled before any attempt."""
 
 from __future__ import annotations
 

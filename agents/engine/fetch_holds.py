@@ -21,7 +21,7 @@ class FetchHolds:
         self._ownership = ownership
 
     def derive(self, lane: Lane) -> None:
-        """Hold the fetching of a lane, or go on with it, as what waits in it now demands.
+        """Hold the fetching of a lane, or continue it, depending on how much waits in the lane.
 
         Called wherever that changes: as records are taken, start, and are done, however they came to their end.
         """

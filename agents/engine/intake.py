@@ -56,7 +56,7 @@ class Intake:
         self._turns.remove(lane)
 
     def next(self) -> tuple[Lane, ConsumerRecord] | None:
-        """Return the record whose turn it is, None if none may start."""
+        """Return the next record, None if none may start."""
         turns = self._turns
         for lane in turns:
             if lane.may_start():
@@ -81,7 +81,7 @@ class Intake:
         return None if ready.task.due_at_ms is not UNSET and self._waiting.keeps(ready) else ready
 
     def take_cancelled(self, control: ControlState) -> list[Ready]:
-        """Take what is cancelled out of the queues."""
+        """Remove cancelled tasks from the queues."""
         taken = []
         for lane in self._turns:
             kept: deque[ConsumerRecord] = deque()

@@ -1,4 +1,4 @@
-"""One input partition in work: what waits, what is open, and what goes out with the next commit."""
+"""One input partition of the engine: its waiting records, its open records, and the records of the next commit."""
 
 from __future__ import annotations
 

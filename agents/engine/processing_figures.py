@@ -1,4 +1,4 @@
-"""What a processing worker tells of itself with each heartbeat."""
+"""The figures of a processing worker in each heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a processing worker tells on `/metrics` beside what all do."""
+"""The additional metrics of a processing worker on `/metrics`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Two redrives of one dead letter at once make one run: the first request of each generation is noted.
+"""Two redrives of one dead letter at the same time make one run: the first request of each generation is recorded.
 
 Table `redriven`: `app.rules.distribution.SeenKeys` (a bucket of stream time, then the task's identity) to the offset of
-that request. Rows live for a day of stream time and then go, in the store and, by tombstones, in the changelog. That is
-ample: the requests of two redrives lie as far apart as the API's views of `dead-letters`, which is seconds.
+that request. Rows expire after a day of stream time, in the store and (by tombstones) in the changelog. A day is more
+than enough: two redrives of one letter are only seconds apart, as far as the API's views of `dead-letters` differ.
 """
 
 from __future__ import annotations

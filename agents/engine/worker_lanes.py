@@ -1,4 +1,4 @@
-"""Lanes: one input partition in work, with what waits, what is open, and what goes out with the next commit.
+"""All lanes of a worker, and the committer. A lane is one input partition (`lane`).
 
 `WorkerLanes` has all lanes of a worker and the one committer. The engine takes their records in batches, finishes them
 in any order, and sends events through the lane; every `commit_interval_s` at most one step commits, of every lane that
@@ -44,7 +44,7 @@ _PROGRESS_ALARM_BYTES = MAX_METADATA_BYTES // 2
 class WorkerLanes:
     """All lanes of a worker, and their committer. Implements `partition.PartitionObserver`.
 
-    Guarantee: what is sent through a lane and the lane's progress are committed in one transaction, exactly once.
+    Guarantee: records sent through a lane and the lane's progress are committed in one transaction, exactly once.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class WorkerLanes:
             self._changed.set()
 
     def _collect(self, step: Step) -> list[tuple[Lane, list[asyncio.Future[None]]]]:
-        """Move what happened since the last commit into a step; returns the lanes in it, with who waits for it."""
+        """Move the changes since the last commit into a step; returns its lanes, with the callers that wait for it."""
         self._changed.clear()
         self._plenty.clear()
         collected = []

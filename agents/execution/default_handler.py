@@ -1,4 +1,4 @@
-"""The handler of kinds that have none: it takes the time that EBS_PROCESS_TIME says."""
+"""The default handler, without a project: it waits for EBS_PROCESS_TIME."""
 
 from __future__ import annotations
 

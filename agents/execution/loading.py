@@ -1,6 +1,6 @@
-"""From the project to what runs: each function with its settings, and the default where there is no project.
+"""Loads the functions of the project with their settings, or the default handler without a project.
 
-What cannot work is refused at the start, not when the first task comes.
+Functions that cannot work are refused at the start, not when the first task comes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Tells of what blocks the event loop: nothing else of the worker runs meanwhile, not even its heartbeats.
+"""Logs what blocks the event loop: while it is blocked nothing else runs in the worker, not even its heartbeats.
 
-The loop beats four times a second. A thread looks whether it still does; if not, the stack of the loop's thread shows
-which handler does not return, and where it is. So running a handler costs nothing extra.
+The loop sets a time four times a second. A thread checks this time; if it is too old, the stack of the loop's thread
+shows which handler does not return, and where. So running a handler costs nothing extra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a handler returned, as JSON."""
+"""The result of a handler, as JSON."""
 
 from __future__ import annotations
 

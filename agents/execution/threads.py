@@ -1,8 +1,8 @@
-"""Threads for plain handlers: as many as run at once, and none that anybody must wait for.
+"""Threads for plain handlers: as many as run at once, and the process never waits for a thread.
 
-Python cannot end a thread. One whose result is not wanted any more is left behind: it takes part in the next run when
-its handler returns after all, until then another thread takes its place. Threads are daemons, so they never keep the
-process from ending. All the counting is done in the event loop, so nothing is locked.
+Python cannot end a thread. A thread whose result is not wanted any more is abandoned: another thread takes its place,
+until its handler returns after all. Threads are daemons, so they do not keep the process alive. All counting is done
+in the event loop, so nothing is locked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IDLE_THREADS = 64
 
 
 class ThreadResult(NamedTuple):
-    """What a handler returned, or what it raised."""
+    """The result of a handler, or its error."""
 
     value: Any
     error: BaseException | None
@@ -74,7 +74,7 @@ class HandlerThreads:
         return run
 
     def abandon(self, run: ThreadRun) -> None:
-        """Leave a thread behind: nobody waits for its outcome any more."""
+        """Abandon a thread: its outcome is ignored."""
         run.abandoned = True
         self.abandoned_count += 1
         self.abandoned_running_count += 1

@@ -1,4 +1,4 @@
-"""Whether strangers can reach this process, as far as its command line tells."""
+"""Whether other machines can reach this process, according to its command line."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The gate before all routes: who calls, whether he may, and how often.
+"""The gate in front of all routes: it checks the key or session, the scope, and the rate limit.
 
-Reading (GET, HEAD, OPTIONS) needs a key of scope read, everything else one of scope write. Probes, the login and what
-its page is drawn with are open. What the dashboard asks of the API inside of a request goes through again, with what
-that request was let in with.
+Reading (GET, HEAD, OPTIONS) needs a key of scope read, everything else a key of scope write. Probes, the login and the
+files of its page are open. Requests that the dashboard makes to the API inside of a request pass the gate again, with
+the key or session of that request.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Gate:
         await app(scope, receive, send)
 
     def _see_behind_proxies(self, scope: Scope, headers: Headers) -> None:
-        """Put the client and the scheme that a proxy of ours tells of into the scope."""
+        """Set the client and the scheme in the scope, as reported by a trusted proxy."""
         peer = scope["client"][0] if scope.get("client") else ""
         if not self._proxies or not self._proxies.trusts(peer):
             return
@@ -115,7 +115,7 @@ class Gate:
         scope.update(client=(client, 0), scheme=scheme)
 
     def _caller_of(self, headers: Headers) -> tuple[Holder | None, str | None]:
-        """Return who calls, and the cookie of his session if that is what lets him in."""
+        """Return the caller, and the cookie of the session if the caller has no key but a session."""
         if not self._keys:
             return None, None
         key = _key_of(headers)
@@ -139,7 +139,7 @@ class Gate:
 
 
 def _key_of(headers: Headers) -> str | None:
-    """Return the key that a program sends, None if it sends none."""
+    """Return the key of the request, None if it has none."""
     key = headers.get("x-api-key")
     if key is not None:
         return key

@@ -33,7 +33,7 @@ def install(
     clock_ms: Callable[[], int],
     monotonic_s: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Install what the settings ask for. Without such settings, requests pass through none of it."""
+    """Install the access checks that the settings ask for; without such settings, requests pass unchecked."""
     keys = keys_from(settings)
     proxies = Proxies(settings.trusted_proxies)
     rate_limit = RateLimit(settings.rate_limit_per_s, settings.rate_limit_burst) if settings.rate_limit_per_s else None

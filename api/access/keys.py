@@ -1,6 +1,6 @@
 """API keys and what they allow; a browser's session is a signed date and name in their place.
 
-A key that is taken out of the settings ends its sessions too: they are signed with it, and kept nowhere.
+If a key is removed from the settings, its sessions end, too: they are signed with the key, and not stored.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _NAME_BYTES = 16
 
 
 class Holder(NamedTuple):
-    """Who called: the scopes, and a name that tells keys apart and tells nothing of them."""
+    """The caller: the scopes, and a name that differs for each key and does not reveal the key."""
 
     scopes: frozenset[str]
     name: str
 
 
 class Session(NamedTuple):
-    """A browser that is logged in; `name` tells it from all others, and lets nobody in."""
+    """A browser that is logged in; `name` identifies the session, and is not a secret."""
 
     holder: Holder
     name: str
@@ -58,19 +58,19 @@ class Keys:
         return bool(self._keys)
 
     def holder_of(self, key: str) -> Holder | None:
-        """Return who has this key, None if nobody has."""
+        """Return the holder of this key, None if the key is unknown."""
         digest = _digest(key[:_MAX_CHARS])
         return self._find((known, digest, known.digest) for known in self._keys)
 
     def session_of(self, key: str, now_s: int) -> str | None:
-        """Return a session for the holder of a key, None if nobody has it."""
+        """Return a session for the holder of a key, None if the key is unknown."""
         if self.holder_of(key) is None:
             return None
         ends_and_name = f"{now_s + SESSION_S}.{secrets.token_hex(_NAME_BYTES)}"
         return f"{ends_and_name}.{_sign(_digest(key), ends_and_name).hex()}"
 
     def read_session(self, session: str, now_s: int) -> Session | None:
-        """Return what a session says, None if it is over by time or not one of ours."""
+        """Return the session of a cookie, None if it has expired or is not valid."""
         ends_and_name, _, signature = session[:_MAX_CHARS].rpartition(".")
         given = signature.encode("ascii", "replace")
         holder = self._find((known, given, _sign(known.digest, ends_and_name).hex().encode()) for known in self._keys)
@@ -83,7 +83,7 @@ class Keys:
     def _find(pairs: Iterable[tuple[_Key, bytes, bytes]]) -> Holder | None:
         found = None
         for known, given, right in pairs:
-            # All of them, each in constant time: how long it takes must not tell how much of a guess was right.
+            # Compare with all keys, each in constant time, so that the time does not reveal parts of a key.
             if hmac.compare_digest(given, right):
                 found = known.holder
         return found

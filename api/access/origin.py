@@ -1,4 +1,4 @@
-"""Where a request comes from, when proxies stand in between: only those that we know are believed."""
+"""Where a request comes from if there are proxies: only the headers of trusted proxies count."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Proxies:
         return bool(self._networks)
 
     def client_of(self, peer: str, headers: Headers) -> str:
-        """Return the address of the client: the last one in X-Forwarded-For that no proxy of ours has."""
+        """Return the address of the client: the last one in X-Forwarded-For that is not a trusted proxy."""
         client = peer
         hops = [hop.strip() for line in headers.getlist("x-forwarded-for") for hop in line.split(",")]
         while hops and self.trusts(client):
@@ -44,7 +44,7 @@ class Proxies:
         return said if said in {"http", "https"} and self.trusts(peer) else scheme
 
     def trusts(self, address: str) -> bool:
-        """Return whether this is one of our proxies."""
+        """Return whether this is a trusted proxy."""
         parsed = _parse(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 

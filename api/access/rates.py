@@ -10,7 +10,7 @@ MAX_CLIENTS = 10_000
 
 
 class Verdict(NamedTuple):
-    """Whether a request may pass, how many more may at once, and when another one may (0: now), all may (s)."""
+    """Whether a request may pass, how many more may pass now, and the seconds until one more and until all may pass."""
 
     allowed: bool
     remaining: int

@@ -1,7 +1,7 @@
-"""Sessions of browsers: begun with a key, over in time, with their key, or by a logout.
+"""Sessions of browsers: they start with a key, and end after a time, with their key, or by a logout.
 
-A logout is a record of `control`. So it holds in every API process, and after a restart: a process takes no session
-before it has read what was on the topic when it began to read.
+A logout is a record of `control`, so it applies in every API process, also after a restart: a process accepts no
+session until it has read the topic up to its end.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Sessions:
         await commander.put(place, EndSession(session.ends_at_s * _S_MS, self._clock_s() * _S_MS))
 
     def sending(self, cookie: str, send: Send) -> Send:
-        """Return a `send` that ends a stream once the session is over: what was let in once must not go on for ever."""
+        """Return a `send` that ends a stream when the session ends: an open stream must not outlive its session."""
         is_stream, is_over = False, False
 
         async def send_while_it_holds(message: Message) -> None:

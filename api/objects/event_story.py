@@ -1,9 +1,9 @@
-"""An object's events as a client gets them: each one once, in order, and an end when the object has ended.
+"""The events of an object for a client: each event once, in order, and an end when the object has ended.
 
-The state is the view's ledger row joined with the events that follow: a row only ever learns, so an event that it
-knew already changes nothing. The row is read before the topic's end is asked for, so whatever the row knows lies
-before that end. Of a client that goes on in the middle the row may lack what the client has, while the ledger is behind
-the topic: then the end is known only once the ledger has it.
+The state is the view's ledger row plus the events that follow: a row only grows, so an event that it already contains
+changes nothing. The row is read before the topic's end offset, so all events of the row are before that end. If a
+client continues in the middle and the ledger is behind the topic, the row may lack events that the client has: then the
+end is known only when the ledger has it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_OFFSET_DIGITS = 18
 
 
 class Place(NamedTuple):
-    """Where an event lies: an offset of `task-events`, or None for OBJECT_CREATED, which lies before all of them."""
+    """The position of an event: an offset of `task-events`, or None for OBJECT_CREATED, which is before all others."""
 
     partition: int
     offset: int | None
@@ -69,7 +69,7 @@ def parse_place(text: str) -> Place | None:
 
 
 class Story:
-    """One object's events behind a place (None: all), for one client."""
+    """One object's events after a position (None: all), for one client."""
 
     def __init__(self, object_id: str, partition: int, found: Found, after: Place | None, now_ms: int) -> None:
         self.object_id = object_id

@@ -1,4 +1,4 @@
-"""Look at objects: newest first, one of them (if need be as soon as it has ended), its tasks."""
+"""Routes that read objects: the list, one object (optionally when it has ended), its tasks."""
 
 from __future__ import annotations
 

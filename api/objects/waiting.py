@@ -1,4 +1,4 @@
-"""Long polls: a request waits until an object has come as far as it asks, or as long as it likes to.
+"""Long polls: a request waits until an object has reached a state, or until its time is over.
 
 A wait costs one entry in a dictionary and a timer, and ends at once when its client has gone or the process stops.
 """
@@ -24,7 +24,7 @@ MAX_WAIT_S = 60.0
 
 
 class Waited(NamedTuple):
-    """What a wait came to, and what is known of the object then."""
+    """The outcome of a wait, and the object at that moment."""
 
     found: Found
     outcome: WaitOutcome

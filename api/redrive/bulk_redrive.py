@@ -1,8 +1,8 @@
-"""Redrives all dead letters that a filter means: one run at a time, in the background, at most at a rate.
+"""Redrives all dead letters that match a filter: one run at a time, in the background, with an optional rate.
 
-What dies meanwhile is not part of a run. How far it is stands on `dead-letters`, so every API process knows it and may
-cancel it. A run lives in one process: when that ends, the others say so after `SILENT_AFTER_S`, and the same request
-goes on with what is still dead.
+Letters that arrive later are not part of a run. Its progress is on `dead-letters`, so every API process knows it and
+can cancel the run. A run is executed by one process. If this process ends, the others report it after
+`SILENT_AFTER_S`, and the same request continues with the letters that are still dead.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BulkRedriver:
         return None if progress is None else self._told(progress)
 
     async def count(self, wanted: LetterFilter) -> dict[str, Any]:
-        """Return what a run would do: how many letters, the first ids, and how many are at their limit."""
+        """Return what a run would do: the number of letters, the first ids, and how many have no redrive left."""
         count, at_limit_count = 0, 0
         ids: list[str] = []
         position = None

@@ -5,8 +5,8 @@ transaction of that writer is aborted or committed. Then it reads `dead-letters`
 act that was ever committed. A decision taken after that holds until the commit, because the commit fails if another
 process has taken over meanwhile.
 
-Guarantee: of two processes that act on a letter at once one commits, and the other one sees that before it decides
-anew. Request, fact and act of a redrive are on their topics together or not at all, whatever crashes.
+Guarantee: if two processes act on a letter at the same time, one commits, and the other sees this before it decides
+again. Request, event and act of a redrive are on their topics together or not at all, whatever crashes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LetterWriter(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Stop being the writer."""
 
 
 class KafkaLetterWriter:

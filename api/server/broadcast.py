@@ -1,8 +1,8 @@
-"""One computation for all who follow it: repeated while anybody follows, and each follower gets the newest result.
+"""One computation for all followers: it repeats while there is a follower, and each gets the newest result.
 
-No follower waits for another: a slow one misses results. A new one moves the next computation up and gets the first
-result whose computation began after it came, so never one that is older than what it has just seen elsewhere. Those
-who come at about the same time share that computation.
+No follower waits for another: a slow follower misses results. A new follower makes the next computation start earlier,
+and gets the first result whose computation began after it came, so never a result that is older than one that it has
+just seen elsewhere. Followers that come at about the same time share this computation.
 """
 
 from __future__ import annotations

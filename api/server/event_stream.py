@@ -1,7 +1,7 @@
-"""Server-Sent Events: how they are written, and answers that go on until their client has gone.
+"""Server-Sent Events: how they are written, and streams that run until the client has gone.
 
-A client that does not read holds up nobody: what waits for it is bounded where it comes from, and an answer that
-cannot be written for a while is broken off.
+A client that does not read blocks nobody: its waiting events are bounded at their source, and if a stream cannot be
+written for a while, it is closed.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     detail = error.detail
     if status is HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {request.url.path}; /docs lists what there is"
+        detail = f"there is nothing at {request.url.path}; /docs lists all routes"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         # The error names those of one route; others may have the same path.
         taken = allowed(request.app.routes, request.scope) or (error.headers or {}).get("Allow", "")

@@ -53,7 +53,7 @@ async def guarded(run: Callable[[], Awaitable[None]], end: Callable[[str], None]
     except Exception:  # noqa: BLE001  # it is logged, and ends the process
         # A part that died quietly would leave a process that answers and does nothing.
         _log.exception("a part of the API failed")
-        end("a part of the API failed, see above")
+        end("a part of the API failed; the lines above say why")
 
 
 def exit_process(reason: str) -> None:

@@ -1,1 +1,1 @@
-"""Taking objects in: from a request body or made up, to the topic, with the broker's word."""
+"""Submitting objects: from a request body, or generated, to the topic, until the broker has acknowledged them."""

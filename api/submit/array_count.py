@@ -1,4 +1,4 @@
-"""How many items a JSON array has, counted while it comes in: what is decoded at once must be bounded before it is.
+"""Counts the items of a JSON array while it comes in, so that an array with too many items is never decoded.
 
 A decoded item takes far more memory than its bytes: 40 MB of `[0,0,0,...]` were 2.9 GB, and eight seconds.
 """

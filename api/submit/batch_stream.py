@@ -1,4 +1,4 @@
-"""An NDJSON batch: its lines are stored while they come in, and their results go out while others are still coming.
+"""An NDJSON batch: lines are stored as they arrive, and results are sent while other lines are still arriving.
 
 Memory is bounded by one chunk of lines, what is in flight to the broker, and the results that a client does not read:
 many send all before they read anything, so a result never waits for its reader (at most EBS_MAX_BATCH_OBJECTS lines).

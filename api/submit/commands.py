@@ -1,7 +1,7 @@
 """Writes commands to `control`, and waits until the view has them.
 
-Guarantee: a command that is answered with success is on every in-sync replica, so it outlives every process. It is
-safe to repeat: its key says what it rules, and the last record of a key holds.
+Guarantee: if the answer is a success, the command is on every in-sync replica, so it survives every process. A command
+is safe to repeat: its key says what it is about, and the last record of a key is in force.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Objects made up for callers who send none.
+"""Generated objects for requests without a body.
 
-What is made up is a function of the object's id: a repeated submit of the same id writes the same name and content
-again. The texts come from pools drawn once with a fixed seed, because 100,000 objects in one call need 200,000 of
-them: a pick costs 0.3 us, a mimesis sentence 1 us and a person's patience much more.
+Name and content are a function of the object's id: a repeated submit of the same id writes the same again. The texts
+come from pools drawn once with a fixed seed, because 100,000 objects in one call need 200,000 of them: a pick costs 0.3
+us, a mimesis sentence 1 us and a person's patience much more.
 """
 
 from __future__ import annotations

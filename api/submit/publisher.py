@@ -1,11 +1,11 @@
-"""Publishes records: an idempotent producer with acks=all, which answers only with the broker's word.
+"""Publishes records with an idempotent producer and acks=all, and waits until the broker has acknowledged them.
 
 Guarantee: when `publish` returns, the record is on every in-sync replica, once. When it raises `OutcomeUnknown`, the
 record may be there or not, now or later; the same record may be sent again (distribution knows an object id again).
 
-aiokafka's idempotent producer never gives up on a batch, and once one failed for good its sequence numbers have a gap
-that the broker refuses for ever. So a producer that lets a submit down is abandoned, with all that waits in it, and
-another one is made when the broker answers again.
+aiokafka's idempotent producer never gives up on a batch. If a batch fails for good, the sequence numbers have a gap,
+and the broker refuses all later batches. So after a failed submit the producer is abandoned, with all waiting records,
+and a new producer is made when the broker answers again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RETRY_PAUSE_S = 1.0
 
 
 class Publisher(Protocol):
-    """What the routes need of a publisher; tests bring their own."""
+    """The interface of a publisher for the routes; tests pass an implementation of their own."""
 
     async def publish(self, record: Record) -> int | None:
         """Return the record's offset (None: it is there, but the broker no longer knows where).

@@ -1,9 +1,10 @@
-"""Stores objects on the topic `objects`, and says of each one what became of it.
+"""Stores objects on the topic `objects`, and returns the outcome for each of them.
 
-An object whose id the client chose is looked for first: the same payload is stored already, another one is a conflict.
-If it is not there it is written, and then the view is waited for until it has read up to that record: the first record
-of the id is the object, whichever process wrote it. So of two processes that get one key with two payloads at the same
-moment, both may write, and only the one whose record distribution sees first says that its object is stored.
+If the client chose the id, the object is first looked up: with the same payload it is already stored, with another
+payload it is a conflict. If it does not exist, it is written, and the request waits until the view has read this
+record: the first record of the id is the object, whichever process wrote it. If two processes get the same key with two
+payloads at the same moment, both may write, but only the process whose record comes first answers that its object is
+stored.
 """
 
 from __future__ import annotations

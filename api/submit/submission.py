@@ -1,8 +1,8 @@
-"""Takes single objects in, and many of one payload: the rules of `POST /api/objects`.
+"""Submits single objects, and many copies of one payload: the rules of `POST /api/objects`.
 
-With an idempotency key the object's id is a function of it (`app.rules.idempotency`), and `api.submit.storing` finds
-out who was first. Guarantee: within EBS_SEEN_RETENTION_H there is at most one object of a key, that of the record which
-distribution saw first; 202 is said to those only whose payload is this object's.
+With an idempotency key, the object's id is a function of the key (`app.rules.idempotency`), and `api.submit.storing`
+finds out which request was first. Guarantee: within EBS_SEEN_RETENTION_H there is at most one object for a key, from
+the record that distribution saw first; only requests with the payload of this object get a 202.
 """
 
 from __future__ import annotations

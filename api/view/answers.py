@@ -1,4 +1,4 @@
-"""How far behind the read view is, as every answer says it: in headers, and in `view` where a body has room."""
+"""How far the read view is behind the topics, in every answer: as headers, and as `view` in bodies that have it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAG_MS_HEADER = "Ebs-View-Lag-Ms"
 
 
 def describe_view(view: View, now_ms: int) -> ViewAnswer:
-    """Return how far behind the view is, as it stands in answers."""
+    """Return how far the view is behind, as answers show it."""
     progress = view.progress
     as_of_ms = progress.as_of_ms
     lag_ms = None if as_of_ms is None else max(0, now_ms - as_of_ms)

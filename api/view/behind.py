@@ -1,4 +1,4 @@
-"""What a view raises that cannot tell yet, and how every route answers it: a 503 that says when to come back."""
+"""The error of a view that cannot answer yet. Every route answers it with a 503 and `Retry-After`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ViewBehind(Exception):
-    """The view cannot tell yet; `str()` of one is a sentence for people."""
+    """The view cannot answer yet; the message is a sentence for people."""
 
 
 def install(app: FastAPI) -> None:

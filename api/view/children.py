@@ -25,7 +25,7 @@ _PARENT_FIELD = b'"parent"'
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
-    """What a record of `objects` says of its parent; its content may be large."""
+    """The parent in a record of `objects`; the content is not decoded, because it may be large."""
 
     object_id: str
     at_ms: Instant
@@ -38,7 +38,7 @@ _decode_record = msgspec.json.Decoder(_Record).decode
 def children_prefix(parent_id: str) -> bytes:
     """Return how the keys of an object's children begin: time and id follow."""
     packed = parent_id.encode()
-    # With the length in front, no other object's children lie between them.
+    # The key begins with the length of the id, so no other object's children come between them.
     return _PREFIX + len(packed).to_bytes(_LENGTH_BYTES, "big") + packed
 
 
@@ -50,7 +50,7 @@ def child_key(child: ObjectCreated | _Record) -> bytes | None:
 
 
 def child_keys_of(records: Sequence[bytes | None]) -> list[bytes]:
-    """Return the keys of those of some objects that have a parent, from their records on the topic."""
+    """Return the keys of the objects that have a parent, from their records on the topic."""
     keys = [child_key(_decode_record(one)) for one in records if one is not None and _PARENT_FIELD in one]
     return [key for key in keys if key is not None]
 

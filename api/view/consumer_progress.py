@@ -22,11 +22,11 @@ class ConsumerProgress(NamedTuple):
 
 
 async def progress_of(consumer: Any, freshness: Mapping[TopicPartition, Freshness]) -> ConsumerProgress | None:
-    """Return positions and lag; None until every partition has been heard of once.
+    """Return positions and lag; None until the broker has answered for every partition once.
 
-    Partitions that are held back, or that the broker cannot read, are left out, and nobody knows the lag meanwhile:
-    they would look as if they stood still, and without a position the others would, in front of a transaction marker
-    (see `api.view.liveness`).
+    While partitions are held back, or the broker cannot read them, they are left out, and the lag is not known: these
+    partitions would seem to make no progress. Without a position, the other partitions would seem to make none before
+    a transaction marker (see `api.view.liveness`).
     """
     held = consumer.paused() | consumer.refusals.lasting().keys()
     positions: Offsets = {}

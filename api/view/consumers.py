@@ -27,11 +27,11 @@ def view_reader(
 
 
 class EndsAsker:
-    """Tells where the view's topics end now; by consumers of its own.
+    """Asks the broker where the view's topics end now, with separate consumers.
 
-    A broker answers a connection's requests in turn, so the question would wait for up to half a second behind the
-    fetch that waits for records. Of `objects` the end of all that is written counts (`of_written`): what another API
-    process stored is hidden behind an outside producer's open transaction, and yet no 404.
+    A broker answers the requests of a connection in turn, so this request would wait up to half a second for a fetch
+    that waits for records. For `objects` the end of all written records counts (`of_written`): the open transaction of
+    an outside producer can hide an object that another API process stored, and this object is not a 404.
     """
 
     def __init__(self, of_committed: Any, of_written: Any, objects: str, partitions: Sequence[TopicPartition]) -> None:
@@ -50,7 +50,7 @@ class EndsAsker:
         return {tp.partition: end for tp, end in ends.items()}
 
     async def read_written(self, topic: str) -> dict[TopicPartition, int]:
-        """Return where a topic ends, with what is not committed yet; raises `KafkaError`."""
+        """Return where a topic ends, uncommitted records included; raises `KafkaError`."""
         ends: dict[TopicPartition, int] = await self._of_written.end_offsets(
             [tp for tp in self._partitions if tp.topic == topic]
         )

@@ -1,4 +1,4 @@
-"""What is in force of `control`, as the view knows it: folded in memory, its records in the store."""
+"""The commands in force, as the view knows them: the state is in memory, the records are in the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Control:
         self.state = ControlState(_log.warning)
 
     def load(self, store: ViewStore) -> None:
-        """Begin with what a store holds."""
+        """Start with the rows of a store."""
         self.state.replace({key[len(COMMAND_PREFIX) :]: value for key, value in store.newest_first(COMMAND_PREFIX)})
 
     def add(self, write: Write, _partition: int, records: Sequence[Any]) -> None:

@@ -1,15 +1,15 @@
-"""How records of `dead-letters` become rows: the letters, what they are found by, and their groups by fingerprint.
+"""How records of `dead-letters` become rows: the letters, the keys to find them, and their groups by fingerprint.
 
-Keys, behind the letter `D` where no other is named (numbers are big-endian, so byte order is order of time):
+Keys begin with `D`, except for `d` (numbers are big-endian, so byte order is order of time):
 
     d  partition, offset                            the letter as it came (its own top-level prefix)
     Ds partition, offset                            its summary and what was done to it
     Dt time, partition, offset                      nothing: the order of all letters
     Df fingerprint, time, partition, offset         nothing: the order of one group's letters
     Dg fingerprint, kind, topic                     counts of letters by state, first and last time, a sample
-    Dr id of a run                                  how far it is, as it stands on the topic
+    Dr id of a redrive by filter                    its progress, as on the topic
 
-Everything is written in the batch that moves the view's offsets, so each letter and each act counts once.
+All rows are written in the batch that also writes the view's offsets, so each letter and each act counts once.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class DeadLetterRows:
 
 
 def id_bytes(letter_id: LetterId) -> bytes:
-    """Return how a letter's id stands in keys."""
+    """Return a letter's id as it is written in keys."""
     return letter_id.partition.to_bytes(_PARTITION_BYTES, "big") + letter_id.offset.to_bytes(_OFFSET_BYTES, "big")
 
 
@@ -142,7 +142,7 @@ def id_of(row_id: bytes) -> LetterId:
 
 
 def time_bytes(at_ms: int) -> bytes:
-    """Return how an instant stands in keys."""
+    """Return an instant as it is written in keys."""
     return at_ms.to_bytes(TIME_BYTES, "big")
 
 

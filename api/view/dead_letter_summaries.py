@@ -1,4 +1,4 @@
-"""What a dead letter is listed and found by, and what its group says: from its headers, else from its bytes."""
+"""The summary of a dead letter for lists and filters, and of its group: from its headers, or else from its bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FINGERPRINT = re.compile(rb"[0-9a-f]{12}")
 
 
 class Known(NamedTuple):
-    """What is known of what died; empty: nothing."""
+    """The known fields of the dead record; an empty field is not known."""
 
     kind: str = ""
     task_id: str = ""
@@ -44,7 +44,7 @@ class Known(NamedTuple):
 
 
 class SummarizedAct(NamedTuple):
-    """One act: what it made of the letter, and when, by whom, why, beginning which generation, and the act's id."""
+    """One act on a letter: the new state, when, by whom, why, the generation that it began, and the act's id."""
 
     state: LetterState
     at_ms: int
@@ -55,7 +55,7 @@ class SummarizedAct(NamedTuple):
 
 
 class LetterSummary(msgspec.Struct, array_like=True, gc=False):
-    """What a letter is listed and found by; texts are empty where nothing is known."""
+    """The fields of a letter for lists and filters; a text is empty if it is not known."""
 
     at_ms: int
     fingerprint: str
@@ -91,7 +91,7 @@ decode_group = msgspec.msgpack.Decoder(Group).decode
 def summary_of(timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes], names: Names) -> LetterSummary:
     """Return a new letter's summary; what its headers do not say is looked for in its bytes."""
     error_type = _text(headers, ERROR_TYPE_HEADER)
-    # All of the message: what made the fingerprint at the worker was all of it too.
+    # The whole message: the worker also computed the fingerprint from the whole message.
     message = headers.get(MESSAGE_HEADER, b"").decode("utf-8", "replace")
     topic = _text(headers, TOPIC_HEADER)
     given = headers.get(FINGERPRINT_HEADER, b"")

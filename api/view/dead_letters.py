@@ -1,7 +1,7 @@
 """Dead letters as the view knows them: one by its id, all newest first page by page, and their groups.
 
-Nothing of it is kept in memory. Long scans let other requests have their turn: they read so many rows, yield to the
-event loop, and seek again where they were, for no iterator may outlive the store.
+Nothing is kept in memory. Long scans let other requests run: after a number of rows they yield to the event loop, then
+seek to their position again, because no iterator may outlive the store.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _decode_letter = msgspec.msgpack.decode
 
 
 class LetterPosition(NamedTuple):
-    """Where a letter stands in the order of all: newest first, and below each other by id."""
+    """The position of a letter in the order of all letters: newest first, then by id."""
 
     at_ms: int
     letter_id: LetterId
@@ -71,14 +71,14 @@ class Groups(NamedTuple):
 
 
 class DeadLetters:
-    """Reads them from the store that `opened` returns, which raises `ViewBehind` while there is none."""
+    """Reads dead letters from the store that `opened` returns; without a store `opened` raises `ViewBehind`."""
 
     def __init__(self, opened: Callable[[], ViewStore]) -> None:
         self._opened = opened
         self.runs = RedriveRuns()
 
     def summary(self, letter_id: LetterId) -> LetterSummary | None:
-        """Return what is known of a letter, None if there is none of that id."""
+        """Return a letter, None if no letter has this id."""
         row = self._opened().get(SUMMARY_PREFIX + id_bytes(letter_id))
         return None if row is None else decode_summary(row)
 
@@ -90,9 +90,9 @@ class DeadLetters:
     def turn(
         self, wanted: LetterFilter, after: LetterPosition | None = None, row_count: int = _ROWS_A_TURN
     ) -> tuple[list[ListedLetter], LetterPosition | None]:
-        """Look at the next rows behind a position, newest first.
+        """Read the next rows after a position, newest first.
 
-        Returns the letters among them that are meant, and the position to go on from; None at the end.
+        Returns the letters that match, and the position to continue from; None at the end.
         """
         prefix = TIME_PREFIX if wanted.fingerprint is None else order_prefix(wanted.fingerprint)
         before = b"" if wanted.before_ms is None else prefix + time_bytes(wanted.before_ms)
@@ -114,7 +114,7 @@ class DeadLetters:
     async def page(
         self, wanted: LetterFilter, limit: int, after: LetterPosition | None = None
     ) -> tuple[list[ListedLetter], LetterPosition | None]:
-        """Return at most `limit` letters behind a position, and the position to go on from if there are more."""
+        """Return at most `limit` letters after a position, and the position to continue from if there are more."""
         found: list[ListedLetter] = []
         position = after
         row_count = min(limit + 1, _ROWS_A_TURN)
@@ -130,9 +130,9 @@ class DeadLetters:
             await asyncio.sleep(0)
 
     async def groups(self, wanted: LetterFilter, limit: int) -> list[Groups]:
-        """Return at most `limit` groups with letters that are meant, the one that grew last first.
+        """Return at most `limit` groups that have matching letters; the group that grew last comes first.
 
-        A group is meant as a whole if it has letters on both sides of a time: its counts are of all of them.
+        If only some letters of a group are in the time range, the whole group matches: its counts include all letters.
         """
         prefix = GROUP_PREFIX if wanted.fingerprint is None else group_prefix(wanted.fingerprint)
         newest: list[tuple[int, str, Groups]] = []

@@ -18,7 +18,7 @@ _MAX_CONSUMERS = 4
 _MAX_RECORDS = 1_000
 _POLL_MS = 200
 _SILENCE_S = 10.0
-"""Without any progress for so long the broker is taken for away."""
+"""If a read makes no progress for this long, the broker counts as unreachable."""
 
 
 class EventHistory:
@@ -92,7 +92,7 @@ async def _range(
         found = (await consumer.offsets_for_times({tp: until_ms}))[tp]
         if found is not None:
             end = min(end, found.offset)
-    # Where retention took the beginning, reading begins at what is left.
+    # If retention has deleted the beginning, reading starts at the first record that is left.
     return max(first, beginnings[tp]), end
 
 

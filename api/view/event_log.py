@@ -1,8 +1,8 @@
-"""The events of one object: what has been, read from its partition of `task-events`, and what comes, from one tail.
+"""The events of one object: past events from its partition of `task-events`, new events from a shared tail.
 
-Nothing of it is kept in the view: all events of all objects would cost it four times the work, for the few that
-somebody ever looks at. An object's events lie in one partition, between its first task's creation and its end, and
-the ledger row tells both.
+The view does not keep events: all events of all objects would cost four times the work, and people look at few of them.
+The events of an object are in one partition, between the creation of its first task and its end; the ledger row has
+both instants.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tail(Protocol):
 
 
 class EventLog(Protocol):
-    """What the routes need of the topic; tests bring their own."""
+    """The reads that the routes need from the topic; tests pass an implementation of their own."""
 
     def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
         """Follow an object. Raises `EventsUnavailable`."""
@@ -58,7 +58,7 @@ class EventLog(Protocol):
     ) -> AsyncGenerator[list[EventRecord], None]:
         """Yield an object's events up to an offset (exclusive; None: what is committed now) or an instant.
 
-        Yields an empty list where nothing of the object was in a stretch of the topic. Raises `EventsUnavailable`.
+        Yields an empty list if a stretch of the topic had no event of the object. Raises `EventsUnavailable`.
         """
 
     def read_requests(
@@ -67,4 +67,4 @@ class EventLog(Protocol):
         """Yield a task's requests of `task-requests` up to an instant, in the same way."""
 
     def close(self) -> None:
-        """Let everybody who follows go: the process stops."""
+        """End all streams, because the process stops."""

@@ -1,4 +1,4 @@
-"""Where the events of tasks begin on their topic, and where they end, as the ledger's rows tell."""
+"""Where the events of tasks begin and end on their topic, according to the ledger's rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LATE_MS = 600_000
 def range_of(tasks: Iterable[TaskRow], row: ObjectRow, now_ms: int, *, ended: bool) -> tuple[Begin, int | None]:
     """Return where the events of these tasks of an object begin.
 
-    If they ended, also after which instant (epoch ms) there are none.
+    If the tasks have ended, also return the instant (epoch ms) after which there are no more events.
     """
     known = list(tasks)
     until_ms = None

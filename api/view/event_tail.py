@@ -1,6 +1,6 @@
-"""One reader of what is new on `task-events` for all who follow an object: filters by key, hands out, never waits.
+"""One reader of new records on `task-events` for all streams: it filters by key, hands out events, and never waits.
 
-It runs only while somebody follows, and reads only their objects' partitions.
+It runs only while a stream is open, and reads only the partitions of the streamed objects.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RETRY_PAUSE_S = 1.0
 
 
 class Follower:
-    """One who follows an object: what came and was not taken yet, up to a limit."""
+    """The stream of one object: the events that the client has not taken yet, up to a limit."""
 
     def __init__(self, key: bytes, partition: int) -> None:
         self.key = key
@@ -48,7 +48,7 @@ class Follower:
         self.started.set()
 
     def put(self, record: EventRecord) -> None:
-        """Hand over an event; one who has let too many of them lie is told so instead."""
+        """Hand over an event; if the client has left too many events waiting, the stream fails instead."""
         if self._failure is not None:
             return
         self._waiting.append(record)
@@ -59,14 +59,14 @@ class Follower:
         self._came.set()
 
     def fail(self, failure: EbsFailure) -> None:
-        """Let go of what waits, and say why at the next `get`."""
+        """Drop the waiting events, and raise the error at the next `get`."""
         self._failure = failure
         self._waiting = []
         self.started.set()
         self._came.set()
 
     def check(self) -> None:
-        """Raise what it failed with."""
+        """Raise the error of the stream, if it has failed."""
         if self._failure is not None:
             raise self._failure
 
@@ -114,7 +114,7 @@ class EventTail:
                 del self._followers[follower.key]
 
     async def run(self) -> None:
-        """Read for as long as somebody follows, until cancelled."""
+        """Read while a stream is open, until cancelled."""
         while True:
             await self._wanted.wait()
             try:
@@ -134,7 +134,7 @@ class EventTail:
                 follower.fail(failure)
 
     async def _serve(self, consumer: Any) -> None:
-        """Read until nobody has followed for a while."""
+        """Read until no stream has been open for a while."""
         while True:
             if not self._followers:
                 self._wanted.clear()
@@ -167,7 +167,7 @@ class EventTail:
         needed = {follower.partition for followers in self._followers.values() for follower in followers}
         if needed == self._positions.keys():
             return
-        # Before anything is awaited: who begins to follow meanwhile must not count on a partition that is dropped.
+        # Before the first await: a stream that opens meanwhile must not rely on a partition that is dropped here.
         self._positions = {number: self._positions[number] for number in needed & self._positions.keys()}
         new = [TopicPartition(self._topic, number) for number in needed - self._positions.keys()]
         ends = await consumer.end_offsets(new) if new else {}

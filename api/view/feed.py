@@ -4,7 +4,7 @@ Reads: `objects`, the changelogs of ledger, results and windows, `dead-letters`;
 group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
-recreated are noticed by their ids; then the view is built anew too, as it is when tombstones may have been missed.
+recreated are noticed by their ids: then the view is rebuilt, as it is when it may have missed tombstones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _DISK_PAUSE_S = 5.0
 
 
 class TopicsReplaced(Exception):
-    """The topics are others than those that the view was built from."""
+    """The topics are not those that the view was built from."""
 
 
 class ViewFeed:
@@ -84,7 +84,7 @@ class ViewFeed:
                 except TopicsReplaced as error:
                     _log.warning("%s: the view is rebuilt", error)
                 except TombstonesMissed:
-                    pass  # the slot sees that, too: it says so, and makes the store anew
+                    pass  # the slot notices this, too: it logs it, and rebuilds the store
                 except (KafkaError, OSError) as error:
                     _log.warning("the view cannot read from the Kafka broker at %s: %r", self._cluster.bootstrap, error)
                     await asyncio.sleep(_RETRY_PAUSE_S)
@@ -161,7 +161,7 @@ class ViewFeed:
             offsets = self._view.offsets()
             for tp, new in records.items():
                 if new[0].offset < offsets.get(tp.topic, {}).get(tp.partition, 0):
-                    raise TopicsReplaced(f"topic {tp.topic} begins anew")
+                    raise TopicsReplaced(f"topic {tp.topic} was recreated")
             self._view.apply({(tp.topic, tp.partition): new for tp, new in records.items()})
         self._view.refused = consumer.refusals.lasting()
         found = await progress_of(consumer, freshness)
@@ -171,7 +171,7 @@ class ViewFeed:
         await asyncio.sleep(0)
 
     async def _watch(self, layout: Layout) -> None:
-        """Return never; raises `TopicsReplaced` when the topics are no longer those of `layout`."""
+        """Never return; raises `TopicsReplaced` when the topics are no longer those of `layout`."""
         while True:
             await asyncio.sleep(_IDENTITY_EVERY_S)
             try:

@@ -1,8 +1,8 @@
-"""What the ledger has forgotten: records of `objects` that tell nothing any more.
+"""Expired objects: records of `objects` whose ledger row was removed.
 
-A view that is built anew cannot know it from the topics. Compaction takes the ledger's tombstones away, while `objects`
-keeps its records, and such an object would be CREATED for ever. What is counted has a row, unless it was forgotten:
-before the view was begun, or since, by a tombstone that came in front of the object's record.
+A view that is rebuilt cannot see this in the topics: compaction removes the ledger's tombstones, while `objects` keeps
+its records. Such an object would be CREATED for ever. So the rule is: a counted object has a row, unless it has
+expired, before the view was started or later, by a tombstone that came before the object's record.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Counted = dict[int, int]
 
 
 class Forgotten(NamedTuple):
-    """Which records of `objects` are of forgotten objects if the ledger has no row: counted, and old enough.
+    """Decides which records without a ledger row are of expired objects: they are counted, and old enough.
 
-    `before_ms` tells before which instant (epoch ms) an object must be to be due: see `forgotten_before`.
+    `before_ms` returns the instant (epoch ms) before which an object can have expired: see `forgotten_before`.
     """
 
     counted: Counted
@@ -40,10 +40,10 @@ class Forgotten(NamedTuple):
 
 
 def forgotten_before(retention_ms: int, clock_ms: Callable[[], int]) -> Callable[[], int]:
-    """Return what tells before which instant (epoch ms) an object must be to be due, by the ledger's retention.
+    """Return a function for the instant (epoch ms) before which an object can have expired, by the ledger's retention.
 
-    It spares what cannot be due yet: without a ledger (EBS_LEDGER=false) nothing has a row. The instant moves on while
-    a view is built: what is forgotten meanwhile was not due when the view was begun.
+    This keeps objects that cannot have expired yet: without a ledger (EBS_LEDGER=false) no object has a row. The
+    instant moves while a view is built: an object that expires meanwhile had not expired when the view was started.
     """
     return lambda: clock_ms() - retention_ms + _CLOCKS_DIFFER_MS
 

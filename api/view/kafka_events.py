@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from app.kafka.cluster import Cluster
     from app.names import Names
 
-# A broker answers a connection's requests in turn, so each question would wait behind a fetch that waits for records.
+# A broker answers the requests of a connection in turn, so each request would wait for a fetch that waits for records.
 _FETCH_WAIT_MS = 50
 
 

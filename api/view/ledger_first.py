@@ -1,8 +1,8 @@
-"""A view that is built anew reads the ledger's rows before the objects themselves.
+"""A view that is rebuilt reads the ledger's rows before the objects.
 
-A row says where its object stands now. The other way round each object would enter the index as CREATED and leave
-it again when its row comes: 28 us of CPU time for both records instead of 16 (2026-11-24, 200,000 objects).
-And what is counted and has no row by then is forgotten (see `api.view.forgotten`).
+A row has the current state of its object. In the other order, each object would enter the index as CREATED and move
+when its row comes: 28 us of CPU time for both records instead of 16 (2026-11-24, 200,000 objects).
+Also, a counted object that has no row after this has expired (see `api.view.forgotten`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ async def begin_anew(
     read_counted: Callable[[], Awaitable[Counted]],
     read_ledger_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
 ) -> tuple[Counted, LedgerFirst]:
-    """Hold `objects` back until the ledger is read; returns what was counted before, too.
+    """Hold `objects` back until the ledger is read; also returns how far the statistics had counted before.
 
-    `read_ledger_ends` must tell the ends of all that is written: a step's offsets may show before the broker shows its
-    rows to readers of committed records.
+    `read_ledger_ends` must return the ends of all written records: the offsets of a step can become visible before the
+    broker shows its rows to `read_committed` readers.
     """
     # Before anything is awaited: nothing of them may be fetched yet.
     consumer.pause(*objects)

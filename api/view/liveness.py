@@ -1,7 +1,7 @@
-"""Looks whether the read view still reads: by the ends that the broker tells somebody else, as a worker's progress is.
+"""Checks whether the read view makes progress, with end offsets from another connection, as workers do.
 
-The feed's own consumer learns the ends with its fetches only. One whose fetching is frozen would believe that there is
-nothing to read, and the API would answer from an old view for ever, ready or not.
+The feed's own consumer learns the end offsets only from its fetches. If its fetching is frozen, it believes that there
+is nothing to read, and the API would answer from an old view for ever.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class ViewLiveness:
-    """`verdict` says what stands still, None if nothing does; `run` is its whole life."""
+    """`verdict` says what makes no progress, None if all is well; `run` checks until it is cancelled."""
 
     def __init__(
         self, view: View, ends: EndsReader, limit_s: float, clock: Callable[[], float] = time.monotonic

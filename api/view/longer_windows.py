@@ -1,4 +1,4 @@
-"""Windows of a minute and an hour: what has been merged into them already, and the shorter ones that will be.
+"""Windows of a minute and an hour: those that are merged already, plus the shorter windows that will be merged.
 
 Windows are kept at 10 s first and merged later (`app.rules.window_retention`), so the newest ones are added up here.
 """
@@ -56,7 +56,7 @@ async def _add_up(
     kind: str | None,
     limit: int,
 ) -> None:
-    """Add the windows of one size to the longer ones that they lie in, as far back as `limit` of these reach.
+    """Add the windows of one size to the longer windows that contain them, for the newest `limit` of these.
 
     Whatever is among the newest of all sizes together is among the newest of each size that has it.
     """

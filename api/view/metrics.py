@@ -1,8 +1,8 @@
-"""The API's `/metrics`: what the whole system did, as its read view knows it from the statistics.
+"""The API's `/metrics`: the figures of the whole system, from the statistics in its read view.
 
-Counters follow the statistics' tables, so they grow through every restart of any process, and each API process tells
-the same: dashboards take the `max` of them. They are absent until the view has caught up once: what an old view says
-would look as if a counter had gone back, and Prometheus would count everything a second time.
+Counters follow the statistics' tables, so a restart of any process does not reset them, and each API process reports
+the same: dashboards take their `max`. Metrics are absent until the view has caught up once: an old view would report
+smaller counters, and Prometheus would count everything a second time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _STATES = (
 
 
 class _Duration(NamedTuple):
-    """A histogram of the statistics: the fields that hold it, and what it is called."""
+    """A histogram of the statistics: its fields, and its name."""
 
     histogram: str
     sum_ms: str
@@ -74,7 +74,7 @@ _DURATIONS = (
 
 
 class SystemCollector:
-    """What the view knows of the whole system. Call `read_dead_letters` first: that takes turns."""
+    """The figures of the whole system in the view. Call `read_dead_letters` first: it yields to the event loop."""
 
     def __init__(self, view: View, clock_ms: Callable[[], int]) -> None:
         self._view = view
@@ -136,7 +136,7 @@ class SystemCollector:
 
 
 def metrics_of(kinds: Mapping[str, Counts]) -> Iterable[Metric]:
-    """Return what the totals of all kinds say; kinds are no label, as anybody may make up one."""
+    """Return the totals of all kinds. A kind is not a label, because clients choose kinds freely."""
     total = total_of(kinds.values())
     for field, name, text in _COUNTERS:
         yield counter(name, text, getattr(total, field))

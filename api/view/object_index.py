@@ -1,4 +1,4 @@
-"""The index of objects: where each one stands, so that lists are found newest first without looking at all of them.
+"""The index of objects by kind, state and time, so that lists come newest first without a scan of all objects.
 
 Keys (numbers are big-endian, so byte order is order of time; a state is its place in `STATES`):
 
@@ -6,10 +6,10 @@ Keys (numbers are big-endian, so byte order is order of time; a state is its pla
     i  kind, NUL, state, time, object id    nothing: the order of the objects of a kind in a state
     C  kind, NUL, state                     how many there are
 
-A place says which key there is, so a change of state takes back exactly what was written before. Everything is
-written in the batch that moves the view's offsets. One order is enough: `counts` tells which ones have any objects,
-and a list of all kinds or states merges those. That is affordable for `MAX_KINDS`; objects of all further kinds stand
-under `OTHERS`, as in the statistics: a kind is whatever a client makes up.
+A place says which key exists, so a change of state deletes exactly the key that was written before. All keys are
+written in the batch that also writes the view's offsets. One order is enough: `counts` says which kinds and states have
+objects, and a list of all kinds or states merges them. This is affordable for `MAX_KINDS` kinds. Objects of all further
+kinds are under `OTHERS`, as in the statistics, because clients choose kinds freely.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AFTER_TIME = _AFTER_STATE + TIME_BYTES
 
 
 class IndexPosition(NamedTuple):
-    """Where an object stands in the index; `created_at_ms` is epoch ms, `partition` that of all of its records.
+    """The place of an object in the index; `created_at_ms` is epoch ms, `partition` has all records of the object.
 
     `kind` may be `OTHERS`.
     """
@@ -69,7 +69,7 @@ class ObjectIndex:
         self._kinds: set[bytes] = set()
 
     def load(self, store: ViewStore) -> None:
-        """Begin with what a store holds."""
+        """Start with the rows of a store."""
         self.counts = {}
         self._kinds.clear()
         for key, value in store.newest_first(_COUNT_PREFIX):
@@ -78,7 +78,7 @@ class ObjectIndex:
             self._kinds.add(kind.encode())
 
     def write(self, batch: Any, changes: Changes, ids: list[bytes]) -> None:
-        """Put what changed into the batch; `ids` are those of `changes`."""
+        """Write the changes into the batch; `ids` are the ids of `changes`."""
         moved: defaultdict[tuple[bytes, int], int] = defaultdict(int)
         put, delete = batch.put, batch.delete
         for object_id, old in zip(ids, changes.places(ids), strict=True):
@@ -101,7 +101,7 @@ class ObjectIndex:
                 self._count(batch, kind, number, change)
 
     def _named(self, place: bytes) -> bytes:
-        """Return a place under a kind that has orders, where its own has none yet."""
+        """Return the place with a kind that is in the index: its own, or `OTHERS` if the index has too many kinds."""
         if len(self._kinds) >= self._max_kinds:
             return place[:_AFTER_TIME] + _OTHERS
         self._kinds.add(place[_AFTER_TIME:])
@@ -160,7 +160,7 @@ class Changes:
         return place is not None if said is None else said[1] is not None
 
     def place_of(self, object_id: bytes, old: bytes | None) -> bytes | None:
-        """Return the packed place that an object has now; `old` is the one that it had."""
+        """Return the packed place of an object now; `old` is its packed place before."""
         created = self._created.get(object_id)
         said = self._rows.get(object_id)
         if said is None:
@@ -208,10 +208,10 @@ def _kind_bytes(kind: str) -> bytes:
 
 
 def partition_bytes(partition: int) -> bytes:
-    """Return how a partition stands in a place."""
+    """Return a partition as it is written in a place."""
     return partition.to_bytes(_PARTITION_BYTES, "big")
 
 
 def time_bytes(at_ms: int) -> bytes:
-    """Return how an instant stands in a place and in keys."""
+    """Return an instant as it is written in a place and in keys."""
     return at_ms.to_bytes(TIME_BYTES, "big")

@@ -1,9 +1,9 @@
 """Objects newest first, page by page, from the index (`api.view.object_index`).
 
-A page costs a look at each order that has objects (one a kind and state) and one at each object in it, however many
-there are. A cursor is a place in the order, so what comes in meanwhile neither shifts nor repeats anything. A page of a
-kind may be short where the index has some kinds under one name: what is of another kind is left out of it. So may be a
-page of an object's children (`api.view.children`), which are one order whatever their kinds and states.
+A page costs one read for each kind and state that has objects, and one for each object on the page, however many
+objects exist. A cursor is a position in the order, so new objects neither shift nor repeat entries. A page of a kind
+may be short if the index has several kinds under one name, because objects of other kinds are left out. So may a page
+of an object's children (`api.view.children`), which have one order for all kinds and states.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ObjectListPage(NamedTuple):
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
-    """What a list shows of an object's record; its content may be large."""
+    """The fields of an object's record for lists; the content is not decoded, because it may be large."""
 
     name: str
     kind: str = "default"
@@ -82,14 +82,14 @@ _decode_items = msgspec.json.Decoder(_Items).decode
 
 
 class ObjectList:
-    """Reads from the store that `opened` returns, which raises `ViewBehind` while there is none."""
+    """Reads lists from the store that `opened` returns; without a store `opened` raises `ViewBehind`."""
 
     def __init__(self, opened: Callable[[], ViewStore], index: ObjectIndex) -> None:
         self._opened = opened
         self._index = index
 
     async def page(self, wanted: Wanted, limit: int, after: bytes | None = None) -> ObjectListPage:
-        """Return at most `limit` objects behind a place (`next_place` of the page before)."""
+        """Return at most `limit` objects after a place (`next_place` of the previous page)."""
         self._opened()  # without a store there is not even an empty list
         places = self._places(wanted, limit + 1, after)
         more = len(places) > limit
@@ -137,7 +137,7 @@ class ObjectList:
         if wanted.created_before_ms is not None:
             bounds.append(time_bytes(wanted.created_before_ms))
         before = prefix + min(bounds) if bounds else b""
-        # Behind the last one lie only keys that were taken back, which would be skipped one by one.
+        # After the last object there are only deleted keys, which would be skipped one by one.
         rows = islice(self._opened().newest_first(prefix, before), count)
         places = (key[len(prefix) :] for key, _ in rows)
         if wanted.created_after_ms is None:

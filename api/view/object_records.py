@@ -36,13 +36,13 @@ class ObjectRecords:
         """How many partitions the topic has; 0: not known."""
 
     def load(self, store: ViewStore) -> None:
-        """Begin with what a store holds."""
+        """Start with the rows of a store."""
         layout = store.layout()
         self._partition_count = 0 if layout is None else layout.topics.get(self._topic, ("", 0))[1]
         self.leave_out(store.counted())
 
     def leave_out(self, counted: Counted) -> None:
-        """Leave out what is counted and has no row, from now on."""
+        """From now on, leave out objects that are counted and have no row."""
         self._forgotten = self._forgotten._replace(counted=counted)
 
     def add(self, write: Write, partition: int, records: Sequence[Any]) -> None:
@@ -97,10 +97,10 @@ class ObjectRecords:
 def _not_forgotten(
     doubtful: dict[bytes, _Candidate], changes: Changes, forgotten: Forgotten
 ) -> dict[bytes, _Candidate]:
-    """Return those of the records of counted objects that are of an object still.
+    """Return the records of counted objects that have not expired.
 
-    Their rows, if they have any, were read before. Of an outside producer's clock and the one that stamped the record
-    the one that is behind counts: an object from the future would be one for ever.
+    Their rows, if they have any, were read before. Of the producer's `at_ms` and the record's timestamp the earlier one
+    counts: an object from the future would never expire.
     """
     ids = list(doubtful)
     buried = changes.buried

@@ -16,21 +16,21 @@ RUN_PREFIX = b"Dr"
 
 
 class HeardRun(NamedTuple):
-    """What was last said of a run, and when this process heard it, by its own clock (s)."""
+    """The last record of a redrive, and when this process read it, by its own clock (s)."""
 
     at_s: float
     progress: RunProgress
 
 
 class RedriveRuns:
-    """Fed by `View`. `clock_s` is a clock of this process: those of other hosts need not agree with it."""
+    """The redrives by filter; `View` feeds it. `clock_s` is this process's clock: clocks of other hosts may differ."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._heard: dict[str, HeardRun] = {}
 
     def load(self, store: ViewStore) -> None:
-        """Begin with what a store holds."""
+        """Start with the rows of a store."""
         self._heard.clear()
         for _, row in store.newest_first(RUN_PREFIX):
             self._hear(row)
@@ -46,11 +46,11 @@ class RedriveRuns:
             batch.delete(RUN_PREFIX + one.run_id.encode())
 
     def newest_first(self) -> list[RunProgress]:
-        """Return the runs, the one that was started last first."""
+        """Return the redrives, newest first."""
         return newest_first(map(self._as_of_now, reversed(self._heard.values())))
 
     def find(self, run_id: str) -> RunProgress | None:
-        """Return what is known of a run."""
+        """Return the progress of a redrive."""
         heard = self._heard.get(run_id)
         return None if heard is None else self._as_of_now(heard)
 

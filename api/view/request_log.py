@@ -1,7 +1,7 @@
-"""Reads the request of one task from `task-requests`: what a split made, a join gets, or somebody edited for a redrive.
+"""Reads the request of one task from `task-requests`: the content from a split, for a join, or from an edited redrive.
 
-The view does not keep requests, for the same reason as events: they would cost a multiple of all else, for the few that
-somebody looks at. A request is written together with the TASKS_CREATED fact that tells of it, so its instant is known.
+The view does not keep requests, for the same reason as events: they would cost much, and people look at few of them. A
+request is written together with its TASKS_CREATED event, so its instant is known.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TOGETHER_MS = 60_000
 
 
 class WantedRequest(NamedTuple):
-    """The request of a task that a fact tells of."""
+    """Reads the request that belongs to a TASKS_CREATED event."""
 
     task_id: str
     sequence: int
     fact: TasksCreated
 
     def partitions(self, partition_count: int) -> Iterator[int]:
-        """Yield where it may lie, the likeliest first: tasks are spread, unless EBS_ORDER keeps them together."""
+        """Yield the partitions where it may be, the likeliest first: tasks are spread, except with EBS_ORDER=key."""
         own = self.fact.object_partition
         spread = (own + self.sequence) % partition_count
         if self.sequence < MAX_TASKS and spread != own:

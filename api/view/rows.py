@@ -39,7 +39,7 @@ _alike = Alike(_SILENCE_S)
 
 
 def read_topics(names: Names) -> tuple[str, ...]:
-    """Return what the view reads."""
+    """Return the topics that the view reads."""
     return (names.objects, *compacted_topics(names), names.dead_letters, names.workers)
 
 
@@ -52,7 +52,7 @@ def compacted_topics(names: Names) -> tuple[str, ...]:
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:
-    """Return how the keys of all windows begin, or of those of one size."""
+    """Return the prefix of the keys of all windows, or of the windows of one size."""
     return _WINDOW_PREFIX if size_ms is None else _WINDOW_PREFIX + size_ms.to_bytes(_SIZE_BYTES, "big")
 
 
@@ -128,5 +128,5 @@ def add_results(write: Write, _partition: int, records: Sequence[Any]) -> None:
 
 
 def add_letters(write: Write, partition: int, records: Sequence[Any]) -> None:
-    """Take in dead letters, and what was done to them."""
+    """Apply records of dead letters, and of acts on them."""
     write.letters.add(partition, records)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Statistics:
-    """Reads from the store that `opened` returns, which raises `ViewBehind` while there is none; fed by `View`."""
+    """Reads statistics from the store that `opened` returns; without a store `opened` raises `ViewBehind`."""
 
     def __init__(self, opened: Callable[[], ViewStore]) -> None:
         self._opened = opened
@@ -25,7 +25,7 @@ class Statistics:
         self._changed_windows: set[bytes] = set()
 
     def load(self) -> None:
-        """Begin with what the store holds."""
+        """Start with the rows of the store."""
         self._totals = None
         self.mark_all_windows_changed()
 
@@ -66,7 +66,7 @@ class Statistics:
         self._changed_windows = {window_key_of(key) for key, _ in self._opened().newest_first(window_prefix())}
 
     def take_changed_windows(self, limit: int) -> dict[WindowKey, Counts | None]:
-        """Return up to `limit` windows that changed since they were last taken, None for one that is gone."""
+        """Return up to `limit` windows that changed since the last call; None for a removed window."""
         store = self._opened()
         taken = sorted(self._changed_windows, reverse=True)[:limit]
         self._changed_windows.difference_update(taken)
@@ -79,6 +79,6 @@ class Statistics:
 
 
 def _merged(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[WindowKey, Counts]]:
-    """Add up the rows of each window: every partition has one of its own."""
+    """Add up the rows of each window: a window has one row in each partition."""
     for window, of_window in groupby(rows, key=lambda row: window_key_of(row[0])):
         yield decode_window_key(window), total_of(decode_counts(value) for _, value in of_window)

@@ -1,8 +1,8 @@
 """Keeps a SQLite file up to date for people: `watch -n 5 sqlite3 stats.db "select * from statistics"`.
 
-Table `statistics`, a row a kind of object, totals of all time; table `windows`, a row a tumbling window and kind, for
-as long as windows are kept. Columns (`windows` begins with `start`, UTC, and `size_s`, and has none of those marked *,
-which are of now):
+The table `statistics` has the totals, one row for each kind. The table `windows` has one row for each tumbling window
+and kind, until windows expire. Columns (`windows` begins with `start`, in UTC, and `size_s`, and has no columns with *,
+which are states now):
 
     kind                  kind of object
     created               objects created
@@ -10,13 +10,13 @@ which are of now):
     in_progress *         tasks being worked on now
     finished              tasks finished
     failed                attempts that failed
-    dead                  tasks that failed for good: that are dead now, or (`windows`) that died in it
-    time_spent_ms         what handlers took, all attempts together
+    dead                  tasks that failed for good: dead now, or (in `windows`) died in this window
+    time_spent_ms         time of handlers, over all attempts
     objects_finished      objects all of whose tasks are finished
     queued *              tasks that wait for a worker now
     waiting_retry *       tasks that wait for their next attempt now
     cancelled             tasks cancelled
-    mean_task_ms          what a finished task took on average
+    mean_task_ms          mean time of a finished task
 
 The file is a copy: nothing is lost with it. It is in WAL mode, so a reader never finds it locked.
 """
@@ -90,7 +90,7 @@ class StatisticsFile:
         self._path = path
 
     def write(self, kinds: Mapping[str, Counts], windows: Windows, *, anew: bool) -> None:
-        """Write totals by kind and the windows that changed in one transaction; `anew` drops what was there first.
+        """Write totals by kind and the changed windows in one transaction; `anew` first drops all rows.
 
         Raises `sqlite3.Error` when the file cannot be written.
         """

@@ -1,4 +1,4 @@
-"""The statistics once a second for all who watch: computed once, whoever is slow gets the latest."""
+"""The statistics for all streams: computed once a second, and slow clients get only the latest."""
 
 from __future__ import annotations
 

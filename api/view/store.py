@@ -1,14 +1,14 @@
 """The read view's rows on disk: a rocksdict store that knows up to which offset it has read.
 
-Rows and offsets go into one write batch, so after any crash the store is as it was at some offset, and reading goes on
-there. The write-ahead log is off: what a crash loses is read again from the topics, together with its offsets.
+Rows and offsets go into one write batch, so after any crash the store has the state of some offset, and reading
+continues there. The write-ahead log is off: rows that a crash loses are read again from the topics.
 
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `r` the key of
 `app.rules.results` (a task's result and error), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
 `s` (the objects that an object has submitted, see `api.view.children`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
-(its last heartbeat), `m` (what the store is, and what was counted when it was begun, and of when it is).
+(its last heartbeat), `m` (the layout of the store, the offsets that were counted when it was started, and its age).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 7
-"""Of keys and values; another one makes the store be built anew."""
+"""Version of keys and values; a store of another version is rebuilt."""
 
 _LAYOUT_KEY = b"mlayout"
 _OFFSETS_KEY = b"moffsets"
@@ -56,7 +56,7 @@ _WRITE_BUFFER_BYTES = 16 * 1_048_576
 _MEMTABLE_BLOOM_RATIO = 0.1
 _MAX_SLOTS = 1_000
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
-"""What may pass: a disk that is full now has room again when somebody has made some."""
+"""Errors that can go away: a full disk can have room again later."""
 _DELETION_WINDOW = 1_024
 
 Offsets = dict[str, dict[int, int]]
@@ -64,11 +64,11 @@ Offsets = dict[str, dict[int, int]]
 
 
 class ViewStoreFailed(Exception):
-    """The disk does not take what the view knows; `str()` of one says why and what to do."""
+    """The disk cannot store the view; the message says why and what to do."""
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Whose records a store holds; one of another layout is of no use. Topics are id and partition count by name."""
+    """The topics that a store was built from, by name: id and partition count. A store of other topics is useless."""
 
     cluster_id: str
     topics: dict[str, tuple[str, int]]
@@ -76,7 +76,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Slot:
-    """A directory `view-<n>` of its own for this process: the first one that no other process holds.
+    """The directory `view-<n>` of this process: the first one that no other process holds.
 
     The lock belongs to the process and dies with it, so a restart finds its store again.
     """
@@ -100,7 +100,7 @@ class Slot:
         raise SettingsError(f"EBS_DATA_DIR={data_dir} already serves {_MAX_SLOTS} API processes: choose another one")
 
     def open(self, layout: Layout, now_ms: int = 0, tombstones_kept_ms: int | None = None) -> ViewStore:
-        """Open the store, built anew if it is unreadable, of another layout, or too old (see `api.view.tombstones`)."""
+        """Open the store. Rebuild it if it is unreadable, of another layout, or too old (see `api.view.tombstones`)."""
         try:
             store = ViewStore(self.directory)
         except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
@@ -155,17 +155,17 @@ class ViewStore:
             self._db.flush()
 
     def offsets(self) -> Offsets:
-        """Return where reading goes on."""
+        """Return the offsets where reading continues."""
         data = self._db.get(_OFFSETS_KEY)
         return {} if data is None else msgspec.msgpack.decode(data, type=Offsets)
 
     def counted(self) -> Counted:
-        """Return what was counted when the store was begun; nothing if that is not known."""
+        """Return the offsets that were counted when the store was started; empty if they are not known."""
         data = self._db.get(_COUNTED_KEY)
         return {} if data is None else msgspec.msgpack.decode(data, type=dict[int, int])
 
     def keep_counted(self, counted: Counted) -> None:
-        """Keep it for the next process: this one may end before it has read all objects."""
+        """Store these offsets for the next process: this one may end before it has read all objects."""
         with _telling(self._directory):
             self._db[_COUNTED_KEY] = msgspec.msgpack.encode(counted)
 
@@ -179,7 +179,7 @@ class ViewStore:
             self._db[_WHOLE_KEY] = at_ms.to_bytes(8, "big")
 
     def flush(self) -> None:
-        """Let what is written survive a kill; in the background."""
+        """Flush to disk in the background, so that the written rows survive a kill."""
         with _telling(self._directory):
             self._db.flush(wait=False)
 
@@ -205,7 +205,7 @@ class ViewStore:
             rows.prev()
 
     def close(self) -> None:
-        """Flush and close; what the disk does not take is read again from the topics."""
+        """Flush and close; rows that cannot be flushed are read again from the topics."""
         try:
             self._db.close()
         except Exception as error:  # noqa: BLE001  # as in `_telling`

@@ -1,8 +1,8 @@
-"""What the topics tell of one task: its attempts, its timeline, and the request that says what it is about.
+"""The history of one task from the topics: its attempts, its timeline, and its request with the content.
 
-Read from `task-events` and `task-requests` when somebody asks, as the events of an object are (`api.view.event_log`).
-Bounded: a task has at most 16 attempts in each of 4 generations, each with at most 8 KiB of stack trace. What was read
-stands as long as the ledger's row of the task does not change, so a page that is open costs no reading.
+It is read from `task-events` and `task-requests` for each request, as the events of an object are
+(`api.view.event_log`). It is bounded: a task has at most 16 attempts in each of 4 generations, each with at most 8 KiB
+of stack trace. The result is cached until the ledger's row of the task changes, so an open page costs no reads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT_COUNT = 16
 
 
 class TaskHistory(NamedTuple):
-    """`is_complete`: everything that the ledger knows of the task is told. `request`: that of the last generation."""
+    """`is_complete`: no event that the ledger knows is missing. `request`: the request of the last generation."""
 
     attempts: list[AttemptRecord]
     spans: list[Span]
@@ -45,7 +45,7 @@ class TaskHistory(NamedTuple):
 
 
 class WantedTask(NamedTuple):
-    """A task of an object that the ledger knows; `needs_request`: its object does not say what it is about."""
+    """A task in the ledger; `needs_request`: its content is only in its request, not in the object."""
 
     object_id: str
     partition: int
@@ -60,7 +60,7 @@ class WantedTask(NamedTuple):
 
 
 class TaskHistories:
-    """Reads histories from a log, and keeps those that were read last."""
+    """Reads histories from a log, and caches the latest ones."""
 
     def __init__(self, log: EventLog, partition_count: int) -> None:
         self._log = log
@@ -117,7 +117,7 @@ class _TaskStory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all marks of the ledger's row are told; it may be behind the topic."""
+        """Whether the events contain all marks of the ledger's row; the row may be behind the topic."""
         seen = task_of(self._seen, self._sequence)
         if seen is None:
             return False
@@ -141,7 +141,7 @@ class _TaskStory:
             self.events.append(event)
 
     def spans(self) -> list[Span]:
-        """Return what the time of the task went into."""
+        """Return the spans of the task: where its time went."""
         events = (msgspec.json.decode(encode(one), type=Event) for one in self.events)
         return [span for task in timeline_of(events).tasks for span in task.spans]
 

@@ -1,4 +1,4 @@
-"""Results and errors of tasks, as the view has them: rows of their own beside the ledger's."""
+"""Results and errors of tasks in the view: they have their own rows, apart from the ledger's."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class TaskResults:
         self._catch_up = catch_up
 
     async def page(self, object_id: str, row: ObjectRow, sequences: Sequence[int], max_bytes: int) -> list[ResultRow]:
-        """Return the rows of the first of these tasks: at least one, and no more once `max_bytes` are reached.
+        """Return the rows of the first of these tasks: at least one, until they have `max_bytes`.
 
-        The ledger's row and these are read from two topics: where the ledger tells of a result that is not here yet,
-        this waits for it. Raises `ViewBehind` if it does not come in time.
+        The ledger's rows and these rows come from two topics. If the ledger has a result whose row is not here yet,
+        this waits for the row. Raises `ViewBehind` if it does not come in time.
         """
         rows = self._read(object_id, row, sequences, max_bytes)
         if any(_is_missing(known_task(row, sequence), one) for sequence, one in zip(sequences, rows, strict=False)):

@@ -1,8 +1,8 @@
-"""Whether a view can have missed tombstones: compaction takes them away a while after they were written.
+"""Whether a view can have missed tombstones: compaction removes them some time after they were written.
 
-A store that nobody read on for longer would keep the rows of forgotten objects, of expired windows and of revoked
-commands for ever: nothing in the topics tells any more that they are gone. So a store remembers the last instant of
-which it held everything, and one that has fallen too far behind that is built anew.
+A store that was not used for longer than that would keep the rows of expired objects, expired windows and undone
+commands for ever, because the topics no longer say that they are gone. So a store records the last instant at which it
+was complete. If that instant is too long ago, the store is rebuilt.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 _NAME = "delete.retention.ms"
 _KAFKA_DEFAULT_MS = 86_400_000
-_SAFE_SHARE = 0.9  # what is behind still has to be read, and tombstones go on being taken away meanwhile
+_SAFE_SHARE = 0.9  # the store still has to catch up, and compaction continues meanwhile
 _NOTES_PER_PERIOD = 1_000
 _FLUSHES_PER_PERIOD = 24
 _HICCUP_MS = 60_000
 
 
 class TombstonesMissed(Exception):
-    """The view stood still for longer than tombstones are kept."""
+    """The view was not up to date for longer than tombstones are kept."""
 
 
 async def read_tombstones_kept_ms(admin: Any, topics: Sequence[str]) -> int:
-    """Return how long compacted topics surely keep tombstones, of these the one that keeps them the shortest.
+    """Return the shortest time for which one of these compacted topics keeps tombstones.
 
-    Kafka's default counts for a topic whose configuration our user may not read.
+    If our user may not read the configuration of a topic, Kafka's default counts.
     """
     configs = await read_topic_configs(admin, topics, (_NAME,))
     kept_ms = [int(configs.get(name, {}).get(_NAME, _KAFKA_DEFAULT_MS)) for name in topics]
@@ -39,7 +39,7 @@ async def read_tombstones_kept_ms(admin: Any, topics: Sequence[str]) -> int:
 
 
 class Continuity:
-    """Notes in the store of which instant it holds everything, as long as no tombstone can have been missed.
+    """Records in the store the instant at which it was complete, as long as it cannot have missed a tombstone.
 
     `kept_ms` is how long tombstones are kept.
     """
@@ -51,9 +51,9 @@ class Continuity:
         self._has_caught_up = False
 
     def note(self, whole_ms: int | None) -> None:
-        """Take in an instant (epoch ms) of which the view holds everything, if there is news of one.
+        """Record a newer instant (epoch ms) at which the view was complete, if there is one.
 
-        Raises `TombstonesMissed` if the one before is too long ago: this process, or the broker, was away meanwhile.
+        Raises `TombstonesMissed` if the previous one is too long ago: this process or the broker was away meanwhile.
         """
         if whole_ms is None or whole_ms <= self._whole_ms:
             return

@@ -1,7 +1,7 @@
-"""Tells topics from topics of the same name: the cluster's id and the topics' own (KIP-516).
+"""The identity of topics: the id of the cluster and the ids of the topics (KIP-516), not only their names.
 
-A cluster that was recreated, or a topic that was deleted and made again, starts at offset 0: a store that goes on at
-its old offset would miss records and keep rows of objects that are gone.
+A cluster or a topic that was recreated starts at offset 0: a store that continues at its old offset would miss records
+and keep rows of objects that are gone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _REQUEST_TIMEOUT_MS = 5_000
 
 
 async def read_layout(cluster: Cluster, names: Sequence[str]) -> Layout:
-    """Ask the broker which topics these are; one that is missing has 0 partitions.
+    """Ask the broker for the ids of these topics; a missing topic has 0 partitions.
 
-    Raises what aiokafka raises (`KafkaError`, `OSError`) when nobody answers within seconds.
+    Raises aiokafka's errors (`KafkaError`, `OSError`) if no broker answers within seconds.
     """
     async with cluster.within(_REQUEST_TIMEOUT_MS).client("ebs-api-identity") as client:
         found = await read_topics(client, names)

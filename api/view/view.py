@@ -1,8 +1,8 @@
-"""The read view: what this process knows of objects, tasks and statistics, and how far behind the topics it is.
+"""The read view: this process's copy of objects, tasks and statistics, and how far it is behind the topics.
 
-It is fed by `feed` (in tests by hand) and answers alone. One answer needs the broker: before it says that an
-object does not exist, it asks where `objects` ends now and waits until it has read that far. So a GET after a POST
-never says 404, whichever API process took the POST.
+`feed` feeds it (tests feed it directly), and it answers without the broker, with one exception: before it says that an
+object does not exist, it asks the broker where `objects` ends now and waits until it has read that far. So a GET after
+a POST is never a 404, whichever API process accepted the POST.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ Ends = dict[int, int]
 
 
 class Found(NamedTuple):
-    """What is known of an object; never both None.
+    """The record and the ledger row of an object; never both None.
 
-    Its record (None: the topic's retention took it) and its ledger row (None: no event has been counted yet).
+    The record is None if the topic's retention has deleted it; the row is None if no event has been counted yet.
     """
 
     record: ObjectCreated | None
@@ -61,8 +61,8 @@ class Found(NamedTuple):
 class Progress(NamedTuple):
     """How far behind the view is; None: not known (yet).
 
-    `as_of_ms` is the last instant at which it held all that was committed, `heard_at_ms` when the broker was last
-    heard; both epoch ms.
+    `as_of_ms` is the last instant at which it had all committed records, `heard_at_ms` is the time of the broker's last
+    answer; both epoch ms.
     """
 
     lag_records: int | None = None
@@ -71,7 +71,7 @@ class Progress(NamedTuple):
 
 
 class View:
-    """Answers from a store. Until `attach` it has none, and raises `ViewBehind`."""
+    """Answers from a store. Until `attach` it has no store, and raises `ViewBehind`."""
 
     def __init__(
         self, wait_s: float, forgotten_before_ms: Callable[[], int] = lambda: 0, *, names: Names = BARE
@@ -86,7 +86,7 @@ class View:
         self.progress = Progress()
         self.caught_up_once = False
         self.trouble = ""
-        """Why there is no store, where it is not for the broker."""
+        """Why there is no store, if the reason is not the broker."""
         self.refused: Mapping[TopicPartition, str] = {}
         """Which partitions the broker cannot read, in words: a new life of this process would change nothing."""
         self.generation = 0
@@ -161,12 +161,12 @@ class View:
         self.waiters.wake(ids)
 
     def leave_out_forgotten(self, counted: Counted) -> None:
-        """Leave out what of these has no row, now and after a restart; for a view that has not read any objects yet."""
+        """Leave out counted objects without a row, also after a restart; for a view that has not read objects yet."""
         self._opened().keep_counted(counted)
         self._records.leave_out(counted)
 
     def note_progress(self, progress: Progress, positions: Offsets) -> None:
-        """Take in how far behind the view is, and up to where it has read: also past what is no record to us."""
+        """Note how far the view is behind, and up to which offset it has read, transaction markers included."""
         self.progress = progress
         self.caught_up_once = self.caught_up_once or progress.lag_records == 0
         if positions != self._offsets:
@@ -174,15 +174,15 @@ class View:
             self._wake()
 
     def remember_writes(self, ends: Ends) -> None:
-        """Take in what this process wrote to `objects`: reads wait for it even while the broker hides it.
+        """Note a record that this process wrote to `objects`: reads wait for it even while the broker hides it.
 
-        It hides records behind the open transaction of an outside producer.
+        The broker hides records that follow an open transaction of an outside producer.
         """
         for partition, end in ends.items():
             self._written[partition] = max(end, self._written.get(partition, 0))
 
     async def find(self, object_id: str) -> Found | None:
-        """Return what is known of an object, None if it does not exist; `ViewBehind` if that is not known in time."""
+        """Return an object, None if it does not exist; raises `ViewBehind` if the view cannot know this in time."""
         found = self.look_up(object_id)
         if found is None or found.record is None:
             await self.catch_up()
@@ -204,7 +204,7 @@ class View:
         return self._store
 
     def look_up(self, object_id: str) -> Found | None:
-        """Return what is known of an object now."""
+        """Return an object as the view has it now."""
         get = self._opened().get
         key = object_id.encode()
         record, row = get(RECORD_PREFIX + key), get(ROW_PREFIX + key)
@@ -213,7 +213,7 @@ class View:
         return Found(decode_object_or_none(record), None if row is None else decode_row(row))
 
     def partition_of(self, object_id: str) -> int:
-        """Return where the records of an object lie that the view knows."""
+        """Return the partition of an object's records."""
         place = self._opened().get(PLACE_PREFIX + object_id.encode())
         return 0 if place is None else unpack_place(place).partition
 

@@ -18,7 +18,7 @@ class Waiters:
 
     @contextmanager
     def watching(self, object_id: str) -> Iterator[asyncio.Event]:
-        """Yield an event that is set whenever something was said of an object; who waits clears it."""
+        """Yield an event that is set whenever an object changes; the waiting request clears it."""
         key = object_id.encode()
         bell = asyncio.Event()
         bells = self._bells.setdefault(key, set())

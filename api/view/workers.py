@@ -23,7 +23,7 @@ _decode = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
 
 
 class HeardWorker(NamedTuple):
-    """What a worker said last, and when the broker heard it (epoch ms)."""
+    """The last heartbeat of a worker, and its timestamp from the broker (epoch ms)."""
 
     at_ms: int
     heartbeat: Heartbeat
@@ -37,7 +37,7 @@ class Workers:
         self._newest_at_ms = 0
 
     def load(self, store: ViewStore) -> None:
-        """Begin with what a store holds."""
+        """Start with the rows of a store."""
         self._heard.clear()
         self._newest_at_ms = 0
         for key, row in store.newest_first(HEARTBEAT_PREFIX):
@@ -70,7 +70,7 @@ class Workers:
         return True
 
     def _forget(self, write: Write) -> None:
-        """Drop workers that were killed long ago: each life without an EBS_WORKER_ID leaves a name behind."""
+        """Drop workers that were killed long ago: without EBS_WORKER_ID each start of a worker has a new name."""
         oldest_at_ms = self._newest_at_ms - _FORGOTTEN_AFTER_MS
         for key in [key for key, heard in self._heard.items() if heard.at_ms < oldest_at_ms]:
             del self._heard[key]

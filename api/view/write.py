@@ -1,4 +1,4 @@
-"""One write of the view: what a batch of records does to the store, all of it or nothing."""
+"""One write of the view: the changes of a batch of records, written to the store all or nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Write:
-    """What the folds of the topics add to; `changes` is what it says of objects, `letters` of dead letters."""
+    """The write that the folds of the topics add to; `changes` are about objects, `letters` about dead letters."""
 
     def __init__(self, store: ViewStore, runs: RedriveRuns, names: Names) -> None:
         self.batch = new_batch()

@@ -44,7 +44,7 @@ async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> l
         abandoned = sorted(open_ids - await _client_ids(client, group_id))
         await asyncio.gather(*(_end(client, one) for one in abandoned))
     except (errors.KafkaError, OSError) as error:
-        log.info("open transactions of gone workers end at their timeout: %r", error)
+        log.info("cannot end the open transactions of dead workers, so they end at their timeout: %r", error)
         return []
     for one in abandoned:
         log.info("ended the open transaction of %s, which has left the group", one)

@@ -41,7 +41,7 @@ def decompress(codec: int, data: memoryview, limit_bytes: int = MAX_UNPACKED_BYT
     try:
         return unpack(data, limit_bytes)
     except (zlib.error, cramjam.DecompressionError, ValueError) as error:
-        raise Unreadable(f"its {name} data are damaged: {error}") from error
+        raise Unreadable(f"its {name} data is damaged: {error}") from error
 
 
 def _gzip(data: memoryview, limit_bytes: int) -> bytes:

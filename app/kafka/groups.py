@@ -52,7 +52,7 @@ async def read_committed(
     async def ask() -> dict[TopicPartition, int]:
         answer = await admin.list_consumer_group_offsets(group_id, partitions=list(partitions))
         if partitions and not answer:  # an answer without any partition hides an error
-            raise GroupCoordinatorNotAvailableError(f"no answer to what {group_id} has committed")
+            raise GroupCoordinatorNotAvailableError(f"the broker does not say what {group_id} has committed")
         return {tp: found.offset for tp, found in answer.items()}
 
     return await _until_told(ask, pause_s)

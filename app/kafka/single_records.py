@@ -110,7 +110,7 @@ def _headers(buffer: bytearray, at: int) -> _RawHeaders:
             raise ValueError("one has no name")
         headers.append((name, text))
     if at != len(buffer):
-        raise ValueError(f"{len(buffer) - at} bytes follow that belong to nothing")
+        raise ValueError(f"{len(buffer) - at} bytes follow after its end")
     return headers
 
 
@@ -119,5 +119,5 @@ def _bytes(buffer: bytearray, at: int) -> tuple[bytes | None, int]:
     if length < 0:
         return None, at
     if at + length > len(buffer):
-        raise ValueError(f"a part of {length} bytes is not there")
+        raise ValueError(f"a part of {length} bytes is missing")
     return bytes(buffer[at : at + length]), at + length

@@ -124,7 +124,7 @@ async def read_topics(client: AIOKafkaClient, names: Iterable[str]) -> ClusterMe
     """Ask some broker about topics. Raises aiokafka's `KafkaError` or `OSError` if it does not answer."""
     node_id = client.get_random_node()
     if node_id is None:
-        raise KafkaConnectionError("no broker is registered yet")
+        raise KafkaConnectionError("no broker has registered yet")
     response = await client.send(node_id, DescribeTopics(names))
     topics = {
         name: _topic_of(code, topic_id, partitions) for code, name, topic_id, _, partitions, *_ in response.topics

@@ -29,8 +29,8 @@ class AttemptOutcome(StrEnum):
 class AttemptRecord(msgspec.Struct):
     """One attempt: `number` counts from 1, and from 1 again after each redrive. Instants are epoch ms.
 
-    None: it has not happened, or no event tells of it any more. `waited_ms` is the time in the queue since the attempt
-    was due, `worked_ms` what the handler took. `error` begins with its type; `stack_trace` is the end of it.
+    None: it has not happened, or its event was deleted. `waited_ms` is the time in the queue since the attempt was due,
+    `worked_ms` the time of the handler. `error` begins with its type; `stack_trace` has the last frames.
     """
 
     redrive: int
@@ -48,7 +48,7 @@ class AttemptRecord(msgspec.Struct):
 
 
 def attempts_of(events: Iterable[TaskEvent]) -> list[AttemptRecord]:
-    """Return the attempts that the events of one task tell of, in their order: those that have begun."""
+    """Return the attempts that have begun, in their order, from the events of one task."""
     found: dict[tuple[int, int], AttemptRecord] = {}
     for event in events:
         if isinstance(event, TasksCreated):

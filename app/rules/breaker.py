@@ -1,8 +1,8 @@
 """When too many tasks of a kind die: a sliding window of each kind, with the time as an argument.
 
-The window is a row of slices, so that a task costs an addition, and old results go a slice at a time: it spans the
-last `window_s`, less up to one slice (resilience4j's time-based sliding window is made alike). Only deaths are judged:
-where the share is high enough without one, the next death finds it so.
+The window is a row of slices, so that a task costs an addition, and old results expire one slice at a time. It spans
+the last `window_s`, less up to one slice (as resilience4j's time-based sliding window does). The share is checked only
+when a task dies.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _MOST_KINDS = 10_000
 
 
 class Deaths(NamedTuple):
-    """What a window held when its limit was passed; `ended_count` includes the dead."""
+    """The counts of a window when its limit was reached; `ended_count` includes the dead tasks."""
 
     dead_count: int
     ended_count: int
 
 
 class DeadShares:
-    """The share of tasks that died, of those that ended, by kind; times in seconds of any one clock.
+    """The share of ended tasks that died, by kind; times in seconds of a single clock.
 
-    The limit is passed if at least `min_count` tasks ended within `window_s`, and at least that share of them died
-    (above 0, 1 included).
+    The limit is reached if at least `min_count` tasks ended within `window_s`, and at least this share of them died
+    (above 0, up to 1).
     """
 
     def __init__(self, *, limit: float, window_s: float, min_count: int) -> None:
@@ -54,7 +54,7 @@ class DeadShares:
             window.ended_count += 1
 
     def died(self, kind: str, began_at_s: float, now_s: float) -> Deaths | None:
-        """Note that a task died; returns what the window holds if the limit is passed."""
+        """Count a dead task; returns the counts of the window if the limit is reached."""
         window = self._windows.get(kind)
         if window is None or now_s >= window.slice_ends_at_s:
             window = self._turned(kind, now_s)
@@ -105,7 +105,7 @@ class DeadShares:
 
 
 class _Window:
-    """What ended and died of one kind, in all slices together; the closed ones by their number, oldest first."""
+    """The counts of one kind: over all slices, and of each closed slice by its number, oldest first."""
 
     __slots__ = ("_closed", "_in_closed", "_number", "dead_count", "ended_count", "resumed_at_s", "slice_ends_at_s")
 
@@ -119,7 +119,7 @@ class _Window:
         self._in_closed = (0, 0)
 
     def turn(self, number: int, ends_at_s: float) -> None:
-        """Close the slice and begin another one; let go of those that are a window older."""
+        """Close the slice and start a new one; drop the slices that are older than the window."""
         ended_before, dead_before = self._in_closed
         if self.ended_count > ended_before:
             self._closed.append((self._number, self.ended_count - ended_before, self.dead_count - dead_before))
@@ -133,7 +133,7 @@ class _Window:
 
 
 def reason_of(deaths: Deaths, *, worker: str, kind: str, window_s: float, error: str) -> str:
-    """Say who paused a kind, and why: one line, as long as the reason of a person may be."""
+    """Return the reason of the pause: which worker paused the kind, and why, in one line of limited length."""
     said = (
         f"breaker of worker {worker}: {deaths.dead_count} of {deaths.ended_count} tasks of kind {kind} died within "
         f"{window_s:g} s; the last error: {' '.join(error.split())}"

@@ -1,6 +1,6 @@
 """The callback of an object's end: a task of its own that sends the end event to the object's `callback_url`.
 
-It is no part of the object: one whose callback is dead is still FINISHED.
+A callback is not part of the object: an object whose callback is dead is still FINISHED.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from app.rules.new_tasks import NewTasks
 
 MAX_CALLBACKS = 1_000
-"""Of one object: its row has room for no more beside those of its tasks. Ends beyond that are not sent."""
+"""Maximum number of callbacks of an object: its row has no room for more. Later ends are not sent."""
 CallbackState = Literal["waiting", "delivered", "retrying", "dead", "cancelled"]
 """Where an object's callback stands. It waits until the object has ended, and until its first attempt has ended."""
 
 
 class Callback(msgspec.Struct, frozen=True):
-    """The content of a callback's request: where to, and the end event as it stands on `object-events`."""
+    """The content of a callback's request: the URL, and the end event as on `object-events`."""
 
     url: str
     event: msgspec.Raw
@@ -47,7 +47,7 @@ def is_due(row: ObjectRow) -> bool:
 
 
 def callback_of(end: ObjectEnd, url: str, object_partition: int, at_ms: int) -> NewTasks:
-    """Return the callback of an end: its number is that of the end, so that asking twice asks for the same task."""
+    """Return the callback of an end. It has the number of the end, so a repeated request is for the same task."""
     return task_with_role(
         Owner(end.object_id, object_partition, CALLBACK_KIND),
         CALLBACK_SEQUENCE + end.end - 1,
@@ -57,7 +57,7 @@ def callback_of(end: ObjectEnd, url: str, object_partition: int, at_ms: int) -> 
 
 
 def callback_sequence_of(row: ObjectRow) -> int:
-    """Return the sequence of the callback of an object's latest end, or of its next one while it goes on."""
+    """Return the sequence of the callback of an object's latest end, or of its next end if it has not ended."""
     return CALLBACK_SEQUENCE + redrive_count_of(row)
 
 

@@ -24,7 +24,7 @@ class BadFilter(Exception):
 
 
 def task_in(row: ObjectRow, sequence: int) -> TaskState | None:
-    """Return where an object's task stands; UNKNOWN before anything was heard of it, None if there is no such task."""
+    """Return the state of an object's task; UNKNOWN before its first event, None if there is no such task."""
     task = task_of(row, sequence)
     if task is not None:
         return state_of_task(task)

@@ -1,15 +1,15 @@
-"""How far a stamp of somebody else's clock is believed: up to now, and a little more.
+"""How far a timestamp of another clock may be in the future: a little, to allow for differences of clocks.
 
-Stream time (what forgets seen ids, ledger rows and windows) is the newest stamp read. One record from the year 2100
-would move it past everything, so a stamp from the future counts as now: the time of the step that reads the record.
-What a step has written stays. The topic that outsiders write to has the broker's stamps (LogAppendTime, `app.topics`),
-with which nothing depends on when a record is read; the bound is for topics that are older, and for brokers' clocks.
+Stream time is the newest timestamp read; it decides when seen ids, ledger rows and windows expire. One record from the
+year 2100 would expire everything, so a timestamp from the future counts as now: the time of the step that reads the
+record. Values that a step has written stay. The topic for outside producers has the broker's timestamps (LogAppendTime,
+`app.topics`), so there nothing depends on when a record is read; the bound is for older topics and for brokers' clocks.
 """
 
 from __future__ import annotations
 
 CLOCK_TOLERANCE_MS = 60_000
-"""Clocks of healthy machines differ by less; what is stamped further ahead of a clock is not believed."""
+"""The clocks of healthy machines differ by less than this; a timestamp further ahead is replaced."""
 
 
 def believed_ms(stamp_ms: int, now_ms: int) -> int:

@@ -1,10 +1,10 @@
-"""The records of `control`: what operators ask of the system, and under which key.
+"""The records of `control`: the commands of operators, and their keys.
 
-The topic is compacted: of each key the last record holds, a null value (a tombstone) revokes. So a key names what is
-ruled (`pause`, `pause:<kind>`, `rate:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
+The topic is compacted: the last record of each key is in force, and a tombstone undoes it. So a key names what the
+command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
 `cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a repeated command
 changes nothing.
-Values are JSON told apart by `type`; unknown fields are ignored, times are UTC epoch milliseconds.
+Values are JSON with a `type`; unknown fields are ignored, times are UTC epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BadCommand(Exception):
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="PAUSE"):
-    """Start no tasks, or none of one kind. `breaker` is the worker whose breaker paused the kind; absent: a person."""
+    """Start no tasks of any kind, or of one kind. `breaker` is the worker whose breaker paused the kind, if one did."""
 
     at_ms: Instant = 0
     reason: str = ""
@@ -86,7 +86,7 @@ _decode_kind = msgspec.json.Decoder(Kind).decode
 
 
 class Family(StrEnum):
-    """What a key begins with."""
+    """The first part of a key."""
 
     PAUSE = "pause"
     RATE = "rate"
@@ -138,7 +138,7 @@ def parse_command_key(key: bytes | None) -> CommandKey:
 
 
 def decode_command(command_key: CommandKey, value: bytes) -> Command:
-    """Return what a record says under a key; raises `BadCommand` if that is nothing, or says it of another key."""
+    """Return the command of a record; raises `BadCommand` if it cannot be read, or does not match its key."""
     try:
         command: Command = _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""What is in force of all that operators asked for: the fold of the compacted topic `control`.
+"""The commands in force: the fold of the compacted topic `control`.
 
-Guarantee: the state depends on the last record of each key only, so a reader of the whole topic, one of what compaction
-left of it, and one that came yesterday know the same. That is why a record that cannot be read is not passed over: it
-revokes what its key said before, as it will have done for every later reader once the earlier record is compacted away.
+Guarantee: the state depends only on the last record of each key. So a reader of the whole topic, and a reader of the
+compacted topic, get the same state. For this reason a record that cannot be read is not skipped: it undoes the earlier
+command of its key, because later readers will not see that command after compaction.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _WHAT_A_CANCEL_MEANS = ("object_id", "task_id", "kind", "created_before_ms")
 
 
 class ControlState:
-    """The commands in force; `report` hears, in a sentence, of each record that cannot be read.
+    """The commands in force; `report` gets a sentence for each record that cannot be read.
 
-    `resume_observers` hear of each pause that is in force no more: its kind, "" for that of all. `has_pauses`,
-    `has_rates` and `has_cancels` spare the hot path any further question while there are none.
+    `resume_observers` are called for each pause that ends, with its kind, or "" for the pause of all kinds.
+    `has_pauses`, `has_rates` and `has_cancels` let the hot path skip all checks while there are none.
     """
 
     def __init__(self, report: Callable[[str], None] = lambda _reason: None) -> None:
@@ -98,7 +98,7 @@ class ControlState:
         }
 
     def command_at(self, command_key: CommandKey) -> Command | None:
-        """Return what is in force under a key."""
+        """Return the command in force under a key."""
         command: Command | None = self._of[command_key.family].get(command_key.name)
         return command
 
@@ -111,7 +111,7 @@ class ControlState:
         return self.has_pauses and ("" in self._pauses or kind in self._pauses)
 
     def is_cancelled(self, task: TaskCreated) -> str | None:
-        """Return why a task is cancelled (never empty), None if it is not. A callback tells of its object's cancel."""
+        """Return why a task is cancelled (never empty), or None. A cancel of an object does not cancel its callback."""
         if not self.has_cancels:
             return None
         of_object = None if task.role == "callback" else self._objects.get(task.object_id)
@@ -141,7 +141,7 @@ class ControlState:
         return name in self._sessions
 
     def outdated_sessions(self, now_ms: int, limit: int) -> list[CommandKey]:
-        """Return up to `limit` logouts, oldest first, whose sessions would be over by now."""
+        """Return up to `limit` logouts, oldest first, whose sessions would have ended by now anyway."""
         old = sorted((one.until_ms, name) for name, one in self._sessions.items() if one.until_ms < now_ms)
         return [CommandKey(Family.SESSION, name) for _, name in old[:limit]]
 
@@ -155,7 +155,7 @@ class ControlState:
         return [command_key for _, command_key in sorted(old)[:limit]]
 
     def describe(self) -> dict[str, Any]:
-        """Return what is in force as people read it, the newest cancels only."""
+        """Return the commands in force as answers show them, with only the newest cancels."""
         cancels = sorted(self._cancels(), key=lambda cancel: (-cancel[1].at_ms, cancel[0]))
         return {
             "paused": None if "" not in self._pauses else _fields(self._pauses[""]),
@@ -225,9 +225,9 @@ def _reach_ms(cancel: Cancel) -> int:
 
 
 def _describe_cancel(command_key: CommandKey, cancel: Cancel) -> dict[str, Any]:
-    # All of the fields, whatever it cancels: who draws them must not have to know which are there.
+    # All fields, for every type of cancel, so that clients need not check which fields exist.
     described = {"key": command_key.encoded().decode(), **dict.fromkeys(_WHAT_A_CANCEL_MEANS), **_fields(cancel)}
-    # The value of another writer may leave out what the key says already.
+    # Another writer may leave out of the value what the key already says.
     if command_key.family is Family.CANCEL_OBJECT:
         described["object_id"] = command_key.name
     elif command_key.family is Family.CANCEL_TASK:

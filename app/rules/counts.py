@@ -1,8 +1,7 @@
-"""What a statistics window counts, and how windows are named and merged.
+"""The counts of a statistics window, and how windows are named and merged.
 
-A `Counts` is a sum: of events that each counted once, of state changes, of durations. Adding two of them gives the
-counts of both, so the deltas of one step merge into the stored row, windows merge into longer ones, and all windows
-of a kind merge into its total.
+A `Counts` is a sum: of events that each counted once, of state changes, of durations. You can add two of them: the
+deltas of a step are added to the stored row, windows to longer windows, and all windows of a kind to its total.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
 
     A row has some 15 KB at most: the longest duration (8,000 years) falls into bucket 348 of each histogram.
 
-    The `_now` fields count tasks by state. States are of now, not of a window, so only totals have them; in a delta
-    they may be below 0. Fields are only ever added at the end: rows are arrays.
+    The `_now` fields count tasks by current state, so only totals have them; in a delta they may be below 0. New fields
+    must be added at the end, because rows are arrays.
     """
 
     objects_created: int = 0
@@ -175,7 +174,7 @@ def describe_window(counts: Counts) -> dict[str, Any]:
 
 
 def describe_counts(counts: Counts) -> dict[str, Any]:
-    """Return the figures of a total as people read them: those of a window, and the states that tasks are in now."""
+    """Return the figures of a total as answers show them: the figures of a window, and the tasks by current state."""
     return {
         **describe_window(counts),
         "tasks_queued": counts.queued_now,
@@ -192,15 +191,15 @@ def describe_totals(kinds: Mapping[str, Counts]) -> tuple[dict[str, Any], dict[s
 
 
 def describe_audits(kinds: Mapping[str, Counts]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the audit over all kinds, which holds if that of each kind does, and that of each kind."""
+    """Return the audit over all kinds, and the audit of each kind. The first holds if all others hold."""
     by_kind = {kind: describe_audit(one) for kind, one in sorted(kinds.items())}
     return describe_audit(total_of(kinds.values()), imbalance_of(kinds)), by_kind
 
 
 def describe_audit(counts: Counts, imbalance: int | None = None) -> dict[str, Any]:
-    """Return both sides of the law: tasks created, the states that they are in now, and whether these add up.
+    """Return both sides of the audit: tasks created, tasks by current state, and whether the sum is equal.
 
-    `imbalance` is left out where the counts are of one kind: they tell it.
+    Without an `imbalance`, the counts are of one kind, and the imbalance is computed from them.
     """
     imbalance = counts.imbalance if imbalance is None else imbalance
     return {
@@ -220,7 +219,7 @@ def _spread(histogram: dict[int, int], sum_ms: int, max_ms: int) -> dict[str, fl
     count = sum(histogram.values())
     if count == 0:
         return dict.fromkeys(("mean", "p50", "p95", "p99", "max"))
-    # A bucket's middle can lie above the largest value that was seen; nobody believes a p99 over the maximum.
+    # The middle of a bucket can be above the largest value; a p99 above the maximum would look wrong.
     spread: dict[str, float | None] = {"mean": round(sum_ms / count, 1)}
     for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         spread[name] = round(min(quantile(histogram, q) or 0.0, max_ms), 1)

@@ -1,9 +1,9 @@
 """The headers of a dead letter: why it died and where it came from, under the names that existing tools read.
 
 Spring Kafka's `kafka_dlt-*` and `retry_topic-attempts` (DeadLetterPublishingRecoverer) and Kafka Streams'
-`__streams.errors.*` (KIP-1034), all values as text. The record's own key and value go along untouched, so do its own
-headers. Ours, `ebs-*`, say what the desk of dead letters groups and finds them by: fingerprint of the error and, where
-a task is known, its kind, id, object and how often it was redriven.
+`__streams.errors.*` (KIP-1034), all values as text. The letter keeps the key, value and headers of the record. Our own
+headers, `ebs-*`, are for lists and filters: the fingerprint of the error and, if the task is known, its kind, id,
+object and number of redrives.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ OBJECT_ID_HEADER = "ebs-object-id"
 REDRIVE_HEADER = "ebs-redrive"
 """How often the record was redriven before it died; a record that is no task carries it on, so that loops end."""
 ACT_HEADER = "ebs-act"
-"""Marks a record of `dead-letters` that is no letter: what was done to one (`app.rules.redrive`)."""
+"""Marks a record of `dead-letters` that is not a letter but an act on a letter (`app.rules.redrive`)."""
 INCOMPLETE_HEADER = "ebs-incomplete"
-"""Says, for people, what the letter lacks of its record or has instead: such a letter cannot go back as it is."""
+"""Says, for people, what is missing from the letter: such a letter cannot be redriven unchanged."""
 LAST_OFFSET_HEADER = "ebs-last-offset"
-"""Of a letter that stands for several offsets."""
+"""The last offset, if a letter stands for several offsets."""
 TOPIC_HEADER = "kafka_dlt-original-topic"
 PARTITION_HEADER = "kafka_dlt-original-partition"
 OFFSET_HEADER = "kafka_dlt-original-offset"
@@ -41,12 +41,12 @@ ATTEMPTS_HEADER = "retry_topic-attempts"
 
 MAX_STACK_TRACE_BYTES = 16_384
 MAX_EVENT_STACK_BYTES = 8_192
-"""Of a stack trace in TASK_FAILED: there may be 16 attempts for each letter, and most of them nobody looks at."""
+"""Maximum size of a stack trace in TASK_FAILED: a task may have 16 attempts, and people look at few of them."""
 MAX_MESSAGE_CHARS = 2_000
 MAX_NAME_CHARS = 200
 """Of an error's text and of its class's name in headers and events; a record over the broker's limit ends a worker."""
 MAX_CUT_BYTES = 65_536
-"""What a letter keeps of a key or a value that does not fit into it as a whole."""
+"""Size of the part that a letter keeps of a key or value that is too large for it."""
 _MAX_HEADER_CHARS = 256
 """Of what outside producers may have written into fields that go into headers."""
 
@@ -97,8 +97,8 @@ def dead_letter_headers(
 ) -> Headers:
     """Return the headers of a dead letter; those of an earlier death are replaced.
 
-    `task`: where the bytes are one. `last_offset`: where it stands for several. `incomplete`: what is amiss with its
-    bytes, for people.
+    `task` is set if the bytes are a task, `last_offset` if the letter stands for several offsets. `incomplete` says,
+    for people, what is missing from the bytes.
     """
     name = qualified_name_of(error)
     message = message_of(error)
@@ -162,7 +162,7 @@ def _size_of(body: Body) -> int:
 
 
 def headers_of_others(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Return a record's own headers, such as a trace id: without those that a death added."""
+    """Return a record's own headers, such as a trace id, without the headers of a dead letter."""
     return [(key, value) for key, value in headers if not _is_ours(key)]
 
 

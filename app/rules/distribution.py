@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.rules.new_tasks import NewTasks
 
 MAX_OBJECT_BYTES = 1_048_576
-"""Largest record of `objects`. The topic takes no larger ones, but what it counts are compressed bytes."""
+"""Largest record of `objects`, in bytes before compression. (The topic's own limit is for compressed bytes.)"""
 MAX_EVENT_BYTES = 1_000_000
 """Of an object that we write: the broker takes 1,048,588 bytes a batch by default, and a task request wraps the same
 content in more fields."""
@@ -117,7 +117,7 @@ class SeenKeys:
         return len(key) > _BUCKET_BYTES
 
     def is_expired(self, key: bytes, stream_time_ms: int) -> bool:
-        """Return whether a key's bucket lies wholly before the retention."""
+        """Return whether the whole bucket of a key has expired."""
         return key[:_BUCKET_BYTES] < self._bucket(max(0, stream_time_ms - _BUCKETS * self._bucket_ms))
 
     def written_at_ms(self, key: bytes) -> int:

@@ -1,7 +1,7 @@
-"""What makes two errors the same one: type and message, without what differs from one task to the next.
+"""When two errors count as the same: type and message are equal, apart from the parts that differ by task.
 
-Numbers, ids, quoted values, paths and addresses are taken out, so a thousand tasks that failed alike are one group of
-dead letters. The fingerprint is a hash of what is left: the same in every process, on every machine, for ever.
+Numbers, ids, quoted values, paths and addresses are removed, so a thousand tasks with the same error are one group of
+dead letters. The fingerprint is a hash of the rest: the same in every process, on every machine, for ever.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEX = re.compile(r"[0-9A-Fa-f]+\Z")
 _REPEATED = re.compile(r"(<\w+>)(?:\s*[,;]\s*<\w+>)+")
 _CUT_QUOTE = re.compile(r"(?<!\w)['\"`][^'\"`\n]*\Z")
 _QUOTES = frozenset("'\"`‘“«")  # noqa: RUF001  # as above
-"""What a quoted value begins with."""
+"""The characters that can begin a quoted value."""
 
 
 def fingerprint(error_type: str, message: str) -> str:
@@ -34,7 +34,7 @@ def fingerprint(error_type: str, message: str) -> str:
     return _fingerprint(error_type.rpartition(".")[2], message)
 
 
-# A task's attempts mostly fail with the same words, and the last one is asked for twice: event and dead letter.
+# The attempts of a task mostly fail with the same message, and event and dead letter both need the last fingerprint.
 @functools.lru_cache(maxsize=1_000)
 def _fingerprint(name: str, message: str) -> str:
     pattern = f"{name}\n{generalised(message)}"

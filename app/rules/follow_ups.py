@@ -1,7 +1,7 @@
-"""What the end of an object's tasks makes due: the request to join its results, or the event that the object has ended.
+"""What follows the end of an object's tasks: the request of its join, or the event that the object has ended.
 
-The event may go to a URL: then its callback is due, too. The ledger tells each once, whatever is repeated, and the
-statistics write it in the step that writes the row.
+If the object has a callback URL, the request of the callback follows, too. The ledger reports each of them once, even
+if events are repeated, and the statistics write them in the step that writes the row.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class FollowUps:
         self._callbacks: list[tuple[ObjectEnd, str]] = []
 
     def ended(self, object_id: str, row: ObjectRow) -> None:
-        """Note that an object has ended, as it stands now: a redrive may revive it in the same step."""
-        # Most objects finish: then nobody has to look at each task.
+        """Record the end of an object with its current state: a redrive may revive the object in the same step."""
+        # Most objects finish: then no task has to be looked at.
         states = [] if row.finished_count == row.task_count else list(map(state_number_of, row.tasks))
         number = redrive_count_of(row) + 1
         has_joined = row.join is not None and has_result(row.join)

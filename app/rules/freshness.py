@@ -14,10 +14,10 @@ class _Sample(NamedTuple):
 
 
 class Freshness:
-    """The last instant of which a reader has everything of one partition (epoch ms; None: not known yet).
+    """The last instant at which a reader had all records of one partition (epoch ms; None: not known yet).
 
-    The broker says with each fetch where the partition ended at that moment. Once the reader has come that far, it
-    holds all of that moment, however much has come since: under load there is always something left to read, which
+    With each fetch the broker says where the partition ended at that moment. When the reader has read up to this end,
+    it has all records of that moment, however many came later. Under load there are always more records to read, which
     would otherwise look like a view that falls behind.
     """
 
@@ -30,7 +30,7 @@ class Freshness:
         samples = self._samples
         if not samples or samples[-1].heard_at_ms != heard_at_ms:
             if len(samples) == _MAX_SAMPLES:
-                # Coarser from here on: far behind nobody needs to know to the millisecond.
+                # Coarser from here on: a reader that is far behind does not need milliseconds.
                 self._samples = samples = deque(list(samples)[::2])
             samples.append(_Sample(end, heard_at_ms))
         while samples and samples[0].end <= position:

@@ -32,7 +32,7 @@ def bucket_of(value_ms: int) -> int:
 
 
 def value_of(bucket: int) -> float:
-    """Return the duration in ms that stands for a bucket: the point that is equally far, relatively, from both ends."""
+    """Return the duration in ms that represents a bucket: it has the same relative distance to both ends."""
     if bucket == ZERO:
         return 0.0
     return float(2 * GAMMA**bucket / (GAMMA + 1))

@@ -1,8 +1,8 @@
 """Submits that are safe to repeat: an object's id is a function of its key, so replicas agree without a lock.
 
-What a client asked for has a hash, which travels in the object's record. It is of the request and not of the object
-made from it: settings and made-up texts may change between two repetitions. The first record of an id is the object;
-whoever has read its partition up to his own record knows whether that is his (`api.submit.known_ids`).
+The object's record has a hash of the client's request. It is not a hash of the object, because settings and generated
+texts may change between two repetitions. The first record of an id is the object: a process that has read the partition
+up to its own record knows whether the first record is its own.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BARE = re.compile(r"[!#-+\--~]+")
 
 
 class BadKey(ValueError):
-    """A key that cannot be used; `str()` of one is a sentence for people."""
+    """A key that cannot be used; the message is a sentence for people."""
 
 
 def parse_key(values: Sequence[str]) -> str | None:
-    """Return the key that the values of the header `Idempotency-Key` say, None if there are none. Raises `BadKey`."""
+    """Return the key from the values of the header `Idempotency-Key`, None without the header. Raises `BadKey`."""
     if not values:
         return None
     text = values[0].strip()
@@ -49,7 +49,7 @@ def parse_key(values: Sequence[str]) -> str | None:
 
 
 def check_key(key: str) -> str:
-    """Return the key itself. Raises `BadKey` for one that is empty or too long."""
+    """Return the key itself. Raises `BadKey` if it is empty or too long."""
     if not 0 < len(key) <= MAX_KEY_CHARS:
         raise BadKey(f"an idempotency key has 1 to {MAX_KEY_CHARS} characters, this one has {len(key)}")
     return key
@@ -76,9 +76,9 @@ def payload_hash(
     delay_s: float | None = None,
     due_at: datetime | None = None,
 ) -> str:
-    """Return the hash of what was asked for; None where nothing was said, `count` of many objects at once.
+    """Return the hash of a request; None stands for a field that was left out, `count` is for many objects at once.
 
-    Contents count by their value: two that differ in the order of keys or in blanks are the same; 1 and 1.0 differ.
+    Contents are compared by value: the order of keys and blanks do not matter; 1 and 1.0 differ.
     """
     asked = tasks if tasks is None or isinstance(tasks, int) else [_value_of(item) for item in tasks]
     value = None if content is None else json_text.decode(content)
@@ -99,10 +99,9 @@ def _start_of(delay_s: float | None, due_at: datetime | None) -> list[dict[str, 
 
 
 def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
-    """Return whether a record asks for the same as the first one of its id.
+    """Return whether a record has the same request as the first record of its id.
 
-    A record without a hash (its id was not the client's, as the one of a submit whose outcome was unknown) is compared
-    by what it makes.
+    If a record has no hash (its id was not chosen by the client, for example after a 503), the objects are compared.
     """
     if first.payload_hash is msgspec.UNSET or mine.payload_hash is msgspec.UNSET:
         return _hash_of(first) == _hash_of(mine)

@@ -1,7 +1,7 @@
 """Which kinds of tasks somebody works on. The rule of all who ask.
 
-Known are the kinds of a project's functions. Without a project, and with a function for all other kinds, every kind is
-worked: then None stands for what is known.
+The kinds of a project's functions are known. Without a project, or with a function for `"*"`, every kind is known: then
+the set of known kinds is None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_SHOWN = 10
 
 
 def why_unhandled(kind: str, handled: Collection[str] | None) -> str | None:
-    """Return why tasks of a kind cannot be worked, for people; None if they can."""
+    """Return why no function works on a kind, for people; None if a function does."""
     if kind == CALLBACK_KIND:
         return f"the kind {CALLBACK_KIND} is reserved for callbacks: name another kind"
     if handled is None or kind in handled:

@@ -1,17 +1,17 @@
-"""The object ledger: one row an object, which says what happened to it and to each of its tasks.
+"""The object ledger: one row for each object, with the events of the object and of each of its tasks.
 
-A row is a join: it only ever learns. Each event has one mark (a bit; TASKS_CREATED has one in each of its tasks).
-Applying an event whose mark is already there changes nothing, and everything else in the row is a sum over marks, a
-minimum or a maximum. So any order and any repetition of the same events gives the same row, and each transition is told
-exactly once (`Tally` hears of it once).
+A row only grows. Each event has one mark (a bit; TASKS_CREATED has one in each of its tasks). Applying an event whose
+mark is already set changes nothing, and everything else in the row is a sum over marks, a minimum or a maximum. So any
+order and any repetition of the same events gives the same row, and each transition is counted exactly once (by
+`Tally`).
 
 An attempt is known by its generation (how often the task was redriven, 0 to 3) and its number in it (1 to 16): bit
 `generation * 16 + attempt - 1` of `started` and `failed`; the facts about a whole generation are the bits of `marks`.
 
-Everything counts under the row's kind, that of the first event. All events of generation 0 carry the same kind; only a
-redrive may name another (which changes the handler, not what the object is), and it is never the first: the topic has
-the death before the redrive. Callbacks alone count under `CALLBACK_KIND`: they tell of an object's end, and are no part
-of it.
+Everything counts under the kind of the row, which is the kind of its first event. All events of generation 0 have the
+same kind. Only a redrive may name another kind (it changes the handler, not the object), and a redrive is never the
+first event: the topic has the death before the redrive. Only callbacks count under `CALLBACK_KIND`, because they are
+not part of the object.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 def apply_object_created(
     row: ObjectRow, event: ObjectCreated, tally: Tally, _results: Results | None = None, _more: FollowUps | None = None
 ) -> int:
-    """Join OBJECT_CREATED into a row; returns 1 if it was news, and tells the tally; else 0.
+    """Apply OBJECT_CREATED to a row; returns 1 and tells the tally if the event is new; else 0.
 
     It takes the rest so that one loop can call it and `apply_task_event`.
     """
@@ -88,10 +88,10 @@ def apply_task_event(
     results: Results | None = None,
     follow_ups: FollowUps | None = None,
 ) -> int:
-    """Join a task's event into its object's row; returns to how many tasks it was news, and if so tells the tally.
+    """Apply a task's event to its object's row; returns for how many tasks it is new, and tells the tally of these.
 
-    Its result or error goes into the task's row of `results` (None: nobody keeps them), if no later one is known.
-    `follow_ups` hears what the event makes due (None: nobody follows).
+    The result or error goes into the task's row of `results` (None: they are not kept), if no later one is known.
+    `follow_ups` collects what follows from the event (None: not needed).
     """
     if isinstance(event, TasksCreated):
         return _apply_tasks_created(row, event, tally, follow_ups)
@@ -167,7 +167,7 @@ def _apply_tasks_created(row: ObjectRow, event: TasksCreated, tally: Tally, foll
 
 
 def _task_for(row: ObjectRow, sequence: int, task_count: int) -> TaskRow:
-    """Return an object's task, which is made if nobody has heard of it; `task_count` is what its event says."""
+    """Return an object's task; make it if it is new. `task_count` is the number in its event."""
     if sequence < MAX_TASKS:
         if not row.facts & COUNTED:
             _count_tasks(row, task_count)
@@ -199,7 +199,7 @@ def _make_room(row: ObjectRow, task_count: int) -> None:
 
 
 def _follow_up(row: ObjectRow, object_id: str, tally: Tally, follow_ups: FollowUps | None) -> None:
-    """See whether an object ends or goes on with this event, and tell what is due."""
+    """Check whether the object ends or is revived with this event, and collect what follows."""
     ended_before, row.ended = row.ended, end_of_object(row)
     if row.ended == FINISHED_OBJECT and not row.finished_at_ms:
         _finish(row, tally)

@@ -1,4 +1,4 @@
-"""Ledger rows as people read them: plain names, states in words, None for what has not come."""
+"""Ledger rows as answers show them: plain names, states in words, None for what has not happened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
-    """Return a row as people read it; instants are epoch ms, None where they have not come."""
+    """Return a row as answers show it; instants are epoch ms, None if they are not known yet."""
     states = [state_of_task(task) for task in row.tasks]
     return {
         "id": object_id,
@@ -34,7 +34,7 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
 
 
 def describe_task(object_id: str, row: ObjectRow, sequence: int, result: ResultRow) -> dict[str, Any]:
-    """Return one task of a row as people read it; what it returned (JSON bytes) is not part of this."""
+    """Return one task of a row as answers show it, without its result (JSON bytes)."""
     task = known_task(row, sequence)
     state = state_of_task(task)
     return {

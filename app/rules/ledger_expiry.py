@@ -1,12 +1,12 @@
-"""When ledger rows are forgotten, and how those that are due are found without looking at the others.
+"""When ledger rows expire, and how expired rows are found without a scan of all rows.
 
 Each row has one entry in the table `expiry`, made in the step that made the row: its id, in a list under the instant at
-which it is worth a look. Whoever looks deletes the row or makes the next entry, at the row's own due time. Lists hold
-the ids of a whole step, so an entry costs next to nothing; keys begin with the instant, so what is due is in front.
+which the row is checked next. The check deletes the row, or makes the next entry at the row's due time. Lists hold the
+ids of a whole step, so an entry costs almost nothing; keys begin with the instant, so due entries come first.
 
-An object is due a retention after its end. One that never ends (its requests left the topics before somebody worked
-them, as nobody did for long) is due once nothing can come any more: the topics' retention twice (a segment outlives
-it) and the ledger's own after its last sign of life.
+An object expires one ledger retention after its end. An object may never end, because its requests were deleted before
+a worker read them. It expires when no more events can come: after its last event, twice the topics' retention (segments
+live longer than the retention) and once the ledger's retention.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from app.rules.ledger_rows import ObjectRow
 
 TIMES_KEY = b"\x00"
-"""Where a partition's `StreamTimes` stand in the table."""
+"""The key of a partition's `StreamTimes` in the table."""
 TOLD_TO_KEY = b"\x00t"
-"""Where it stands up to which offset of `task-events` ends and joins were told before the tables were made again.
+"""The key of the offset of `task-events` up to which ends and joins were written before a replay.
 
-`ebs offsets reset` writes it: a replay gives the same rows, but must not ask for a join or tell an end once more.
+`ebs offsets reset` writes it: a replay makes the same rows, but must not request joins or write end events again.
 """
 ENTRIES_FROM = b"\x01"
 """Where the entries begin."""
@@ -54,10 +54,10 @@ class StreamTimes(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def ledger_ms(self) -> int:
-        """The time that rows are forgotten by: of the topic that is behind.
+        """The time by which rows expire: the stream time of the topic that is behind.
 
-        Otherwise a row could go before its OBJECT_CREATED is read, when the topics are read after a long break, and a
-        producer of objects whose clock is wrong could empty the ledger.
+        Otherwise, after a long break, a row could expire before its OBJECT_CREATED is read. And a producer with a wrong
+        clock could empty the ledger.
         """
         return min(self.objects_ms, self.task_events_ms)
 
@@ -79,7 +79,7 @@ decode_times = msgspec.msgpack.Decoder(StreamTimes).decode
 
 
 class LedgerRetention(NamedTuple):
-    """How long a row is kept: after the object's end, and after the last sign of life of one that does not end."""
+    """How long a row is kept after the object's end, and after the last event of an object that does not end."""
 
     ended_ms: int
     silent_ms: int
@@ -101,15 +101,15 @@ class LedgerRetention(NamedTuple):
 
 
 def ledger_retention(ended_ms: int, topics_ms: int) -> LedgerRetention:
-    """Return the retention of rows, from that of ended objects and that of the topics."""
+    """Return the retention of rows, from the retention of ended objects and the retention of the topics."""
     return LedgerRetention(ended_ms, ended_ms + 2 * topics_ms)
 
 
 def is_of_expired(event: ObjectCreated | TaskEvent, forgotten_before_ms: int) -> bool:
-    """Return whether an event that finds no row is of an object that was forgotten, and must not bring half of it back.
+    """Return whether an event without a row belongs to an expired object, and must not make an incomplete row.
 
-    Nothing but OBJECT_CREATED and a first TASKS_CREATED begins a row. A redrive never does: its object was
-    there. Others may come before what begins (any order gives the same row), but not after a whole retention.
+    Only OBJECT_CREATED and a first TASKS_CREATED start a row. A redrive never does, because its object existed before.
+    Other events may come before these two (any order gives the same row), but not after a whole retention.
     """
     if isinstance(event, ObjectCreated):
         return False

@@ -1,8 +1,8 @@
 """The rows of the object ledger, and the marks in them.
 
-A row is of one size for each task, at most 90 bytes (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks; what
-it says of the object is bounded, too. A changelog's record may have 2 MiB (`app.topics`). What users return and raise
-lies elsewhere (`app.rules.results`).
+A row has at most 90 bytes for each task (nine numbers of 64 bits), so at most 0.9 MB for 10,000 tasks; its fields of
+the object are bounded, too. A record of a changelog may have 2 MiB (`app.topics`). Results and errors are in another
+table (`app.rules.results`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.events import CALLBACK_SEQUENCE, JOIN_SEQUENCE, MAX_TASKS, SPLIT_SEQUEN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# In the order in which one end outranks another, so that comparing marks tells which end counts.
+# In the order of precedence: if a task has two ends, the larger mark counts.
 CREATED_MARK, DEAD_MARK, CANCELLED_MARK, FINISHED_MARK = 1, 2, 4, 8
 RESULT_MARK = 16
 """Beside `FINISHED_MARK`: the task returned more than null."""
@@ -49,15 +49,15 @@ class TaskRow(msgspec.Struct, array_like=True, gc=False):
 
 # What is known of an object as a whole.
 COUNTED = 1
-"""An event of a task has told how many there are; until then `task_count` is what was asked for, if anything."""
+"""A task's event has said how many tasks there are; until then `task_count` is the requested number, if any."""
 TOLD = 2
-"""TASKS_CREATED has told of all tasks: the split is over, if there was one, and whether there is a join is known."""
+"""TASKS_CREATED of all tasks has come: the split has ended, if there is one, and it is known if there is a join."""
 JOINS = 4
 JOIN_ASKED = 8
 
 
 class ObjectRow(msgspec.Struct, array_like=True, gc=False):
-    """One object; `task_count` is 0 until an event told it, `created_at_ms` until OBJECT_CREATED came.
+    """One object; `task_count` is 0 until an event says it, `created_at_ms` is 0 until OBJECT_CREATED comes.
 
     `ended` is the number of its state in `OBJECT_STATES` if it has ended, else 0. `callbacks` are by sequence: one for
     each end that was sent. Fields are only added at the end.
@@ -108,7 +108,7 @@ def known_task(row: ObjectRow, sequence: int) -> TaskRow:
 
 
 def task_of(row: ObjectRow, sequence: int) -> TaskRow | None:
-    """Return an object's task, None if no event has told of it."""
+    """Return an object's task, None if it has no event yet."""
     if sequence >= CALLBACK_SEQUENCE:
         return (row.callbacks or {}).get(sequence)
     if sequence >= MAX_TASKS:
@@ -132,7 +132,7 @@ def has_result(task: TaskRow) -> bool:
 
 
 def mark_count_of(row: ObjectRow) -> int:
-    """Return how many marks a row has learned; a result's bit beside FINISHED is none of its own."""
+    """Return the number of marks of a row; the bit for a result, beside FINISHED, does not count."""
     return sum(
         (task.marks & ~EVER_RESULT).bit_count()
         + task.started.bit_count()

@@ -1,4 +1,4 @@
-"""Where tasks and objects stand, seen from the marks of a ledger row (`app.rules.ledger_rows`)."""
+"""The states of tasks and objects, from the marks of a ledger row (`app.rules.ledger_rows`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ObjectState(StrEnum):
-    """Where an object stands, seen over all of its tasks."""
+    """The state of an object, from the states of its tasks."""
 
     CREATED = "CREATED"
     DISTRIBUTED = "DISTRIBUTED"
@@ -33,7 +33,7 @@ class ObjectState(StrEnum):
 
 
 class TaskState(StrEnum):
-    """Where one task stands."""
+    """The state of a task."""
 
     UNKNOWN = "UNKNOWN"
     QUEUED = "QUEUED"
@@ -50,11 +50,11 @@ UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD, CANCELLED = range(len(TA
 ENDED_STATES = frozenset({TaskState.FINISHED, TaskState.DEAD, TaskState.CANCELLED})
 """Where a task has ended."""
 ENDED_OBJECT_STATES = frozenset({ObjectState.FINISHED, ObjectState.FAILED, ObjectState.CANCELLED})
-"""Where an object has ended; only a redrive revives one, and only one that failed."""
+"""The states of an ended object. Only a redrive revives an object, and only a failed one."""
 
 
 def state_number_of(task: TaskRow) -> int:
-    """Return where a task stands in its latest generation, as an index of `TASK_STATES`."""
+    """Return the state of a task in its latest generation, as an index of `TASK_STATES`."""
     marks, started, failed = task.marks, task.started, task.failed
     top = marks | started | failed
     if top > GENERATION_MASK:
@@ -72,7 +72,7 @@ def state_number_of(task: TaskRow) -> int:
 
 
 def state_of_task(task: TaskRow) -> TaskState:
-    """Return where a task stands in its latest generation."""
+    """Return the state of a task in its latest generation."""
     return TASK_STATES[state_number_of(task)]
 
 
@@ -94,7 +94,7 @@ def has_all_results(row: ObjectRow) -> bool:
 def end_of_object(row: ObjectRow) -> int:
     """Return the number of the state in which an object has ended, 0 if it has not."""
     if not row.facts & TOLD:
-        # What was not split has no tasks, so that the split's end is the object's.
+        # An object whose split did not finish has no tasks, so the end of the split is the end of the object.
         return 0 if row.split is None else _END_OF.get(state_number_of(row.split), 0)
     if row.ended_count < row.task_count:
         return 0

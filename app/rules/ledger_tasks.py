@@ -57,7 +57,7 @@ def mark_task(task: TaskRow, event: OneTaskEvent, kind: str, tally: Tally, resul
 def _mark_end(
     task: TaskRow, event: TaskFinished | TaskDead | TaskCancelled, bit: int, counts: Counts, results: Results | None
 ) -> None:
-    # The highest end tells when, not the latest instant: clocks differ, and a death heard of late is history.
+    # The instant of the end with precedence counts, not the latest instant: clocks differ, and a death may come late.
     if task.marks & EVER_ENDED < bit:
         task.ended_at_ms = event.at_ms
     if isinstance(event, TaskFinished):
@@ -71,7 +71,7 @@ def _mark_end(
         count_duration(counts.spent_histogram, spent_ms)
     elif isinstance(event, TaskDead):
         counts.tasks_died += 1
-        # Bits of a later generation's attempts lie above those of this one.
+        # The bits of a later generation's attempts are above those of this generation.
         shift = (bit.bit_length() - 1) // GENERATION_BITS * GENERATION_BITS
         if task.marks & EVER_DEAD < bit and not task.failed >> shift + GENERATION_BITS:
             _keep_error(task, event, results)

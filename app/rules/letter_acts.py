@@ -1,7 +1,7 @@
-"""What was done to dead letters: acts, which are records of `dead-letters` themselves, so they outlive every process.
+"""Acts on dead letters (redrives and discards): they are records of `dead-letters`, so they survive every process.
 
-An act lies in its letter's partition, behind it; its key is the letter's id, a header says that it is no letter. What
-the acts of a letter make of it does not depend on their order, nor on how often each is there.
+An act is in the partition of its letter, after the letter. Its key is the letter's id, and a header says that it is an
+act. The state of a letter does not depend on the order of its acts, nor on repetitions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LETTER_ID = re.compile(r"(0|[1-9]\d{0,8})-(0|[1-9]\d{0,17})", re.ASCII)
 
 
 class LetterId(NamedTuple):
-    """Where a letter lies on `dead-letters`; written `<partition>-<offset>`."""
+    """The position of a letter on `dead-letters`; written `<partition>-<offset>`."""
 
     partition: int
     offset: int
@@ -36,7 +36,7 @@ class LetterId(NamedTuple):
 
 
 class LetterState(StrEnum):
-    """What was done to a letter."""
+    """The state of a letter after its acts."""
 
     DEAD = "DEAD"
     REDRIVEN = "REDRIVEN"
@@ -61,7 +61,7 @@ _STATES = {state.lower().encode(): state for state in (LetterState.REDRIVEN, Let
 
 
 def act_record(topic: str, letter_id: LetterId, state: LetterState, act: LetterAct) -> Outgoing:
-    """Return the record that says what was done to a letter."""
+    """Return the record of an act on a letter."""
     headers = [(ACT_HEADER, state.lower().encode())]
     return Outgoing(topic, letter_id.partition, str(letter_id).encode(), encode(act), headers)
 
@@ -69,7 +69,7 @@ def act_record(topic: str, letter_id: LetterId, state: LetterState, act: LetterA
 def read_act(
     key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]
 ) -> tuple[LetterId, LetterState, LetterAct] | None:
-    """Return what an act says; None if the record is a letter, or an act of nothing that we know."""
+    """Return the act of a record; None if the record is a letter, or an act of an unknown type."""
     state = _STATES.get(headers.get(ACT_HEADER, b""))
     letter_id = None if key is None else parse_letter_id(key.decode("utf-8", "replace"))
     if state is None or letter_id is None:
@@ -81,12 +81,12 @@ def read_act(
 
 
 def is_act(headers: Mapping[str, bytes]) -> bool:
-    """Return whether a record of `dead-letters` is no letter; one that says where it died is one, whatever else."""
+    """Return whether a record of `dead-letters` is an act; a record that says where it died is always a letter."""
     return ACT_HEADER in headers and TOPIC_HEADER not in headers
 
 
 def state_after(state: LetterState, done: LetterState) -> LetterState:
-    """Return a letter's state after an act, whatever their order: what was redriven runs, whoever discards it too."""
+    """Return a letter's state after an act, in any order of acts: a redrive counts even if somebody also discards."""
     return state if state is LetterState.REDRIVEN else done
 
 

@@ -1,4 +1,4 @@
-"""Which dead letters are meant: the fields of a filter, and what it takes."""
+"""Which dead letters match: the fields of a filter, and how a letter is compared with them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, state=state)
 
     def takes(self, letter: _Letter) -> bool:
-        """Return whether a letter is meant, its time and fingerprint aside: those are what a scan goes by."""
+        """Return whether a letter matches. The scan has already selected by time and fingerprint."""
         return self.state in {None, letter.state} and self.object_id in {None, letter.object_id} and self._takes(letter)
 
     def takes_group(self, group: _Group) -> bool:
@@ -76,7 +76,7 @@ class LetterFilter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 CONDITIONS = tuple(name for name in LetterFilter.__struct_fields__ if name != "state")
-"""What a redrive of many letters can be asked for by: it means those that are dead."""
+"""The filter of a redrive of many letters: only dead letters match."""
 
 
 def filter_from(asked: object) -> LetterFilter:

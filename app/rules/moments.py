@@ -1,4 +1,4 @@
-"""What the last windows say of each moment: what ended, what waited, what was worked on, and how many a second."""
+"""The last windows as a chart: tasks that ended, waited and ran in each slot of time, and the rate per second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COUNTED = (
 
 
 class Moment(NamedTuple):
-    """What happened in one slot of time, over all kinds; `waiting` and `in_progress` are what was so at its end."""
+    """The counts of one slot of time, over all kinds; `waiting` and `in_progress` are the counts at its end."""
 
     start_ms: int
     finished: int = 0
@@ -36,15 +36,15 @@ def moments(
 ) -> list[Moment]:
     """Return the last `slots` slots, oldest first, from windows of any kinds and from the states `now`.
 
-    Windows count events, not states: what waited and what was worked on at an end is what is so now, less what changed
-    since. A redrive, and a cancel of what ran, are in no window, so before one of these it is off by those tasks.
+    Windows count events, not states: the tasks that waited or ran at the end of a slot are those of now, less the later
+    changes. Redrives and cancels of running tasks are in no window, so earlier slots are off by these tasks.
     """
     newest_ms = window_start_ms(now_ms, slot_ms)
     starts = [newest_ms - slot_ms * back for back in range(slots)]
     by_start: dict[int, Counter[str]] = {start: Counter() for start in starts}
     for window in windows:
         start = window_start_ms(window["start_ms"], slot_ms)
-        # A producer whose clock is ahead makes windows that have not come: they belong to what is newest.
+        # A producer whose clock is ahead makes windows in the future: they count in the newest slot.
         counted = by_start.get(min(start, newest_ms))
         if counted is not None:
             counted.update({name: window[name] for name in _COUNTED})
@@ -62,5 +62,5 @@ def moments(
 
 
 def per_s_now(counts: Sequence[int], now_ms: int) -> float:
-    """Return the mean over the last whole window and what has passed of the one that runs: 10 to 20 s."""
+    """Return the mean over the last whole window and the current one until now: 10 to 20 s."""
     return sum(counts[-2:]) / (WINDOW_MS / 1_000 + now_ms % WINDOW_MS / 1_000)

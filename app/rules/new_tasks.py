@@ -1,7 +1,6 @@
-"""The records that make tasks exist: a request for each, and one fact of all of them.
+"""The records that create tasks: a request for each task, and one event for all of them.
 
-Whoever makes tasks uses these: distribution, a split that has finished, and the statistics that ask for joins and
-callbacks.
+Distribution, finished splits, and the statistics (for joins and callbacks) create tasks with these.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_CHARS = 500
-"""Of an object's name where it travels along with its end: longer ones are cut."""
+"""Maximum length of an object's name in the records about its end: longer names are cut."""
 
 
 class NewTask(NamedTuple):

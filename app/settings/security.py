@@ -102,7 +102,7 @@ class SecuritySettings(KafkaSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read secrets from the files that `<variable>_FILE` names; what is given by hand still wins."""
+        """Read secrets from the files that `<variable>_FILE` names; values given as arguments still win."""
         return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings, file_secret_settings
 
 

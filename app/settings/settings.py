@@ -148,7 +148,7 @@ class Settings(WebhookSettings):
     tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
     max_depth: int = Field(
-        100, ge=0, le=MAX_DEPTH, description="How many objects that submit one another may stand above an object"
+        100, ge=0, le=MAX_DEPTH, description="Maximum number of ancestors of an object, in a chain of context.submit"
     )
     output_topics: Annotated[Texts, AfterValidator(_check_topics)] = Field(
         (),
@@ -183,14 +183,14 @@ class Settings(WebhookSettings):
         0.0, ge=0, le=1, description="A worker pauses a kind when this share (0 to 1) of its tasks dies; 0: never"
     )
     breaker_window_s: float = Field(
-        60.0, ge=1, le=86_400, description="The share counts tasks that ended within this time"
+        60.0, ge=1, le=86_400, description="The breaker looks at the tasks that ended within this time"
     )
     breaker_min_tasks: int = Field(
         100, ge=1, le=1_000_000, description="The breaker waits until at least this many tasks have ended"
     )
     drain_s: float = Field(25.0, ge=0, le=3_600, description="How long a stopping worker lets running tasks finish")
 
-    ledger: bool = Field(default=True, description="Keep a row for each object; off only to measure what it costs")
+    ledger: bool = Field(default=True, description="Keep a row for each object; false only to measure its cost")
     ledger_retention_h: float = Field(
         168.0, gt=0, le=24 * 3_650, description="How long an object is kept after its end, by stream time"
     )
@@ -198,7 +198,10 @@ class Settings(WebhookSettings):
         1.0, gt=0, le=24 * 365, description="How long 10 s windows are kept before they merge into longer ones"
     )
     window_grace_s: float = Field(
-        10.0, ge=0, le=86_400, description="How long after the end of its 10 s window an event is not yet late"
+        10.0,
+        ge=0,
+        le=86_400,
+        description="An event is late if it is read later than this after the end of its 10 s window",
     )
 
     api_host: str = Field("127.0.0.1", description="Address that `ebs up` serves the API on")
@@ -206,9 +209,7 @@ class Settings(WebhookSettings):
     api_url: str = Field(DEFAULT_API_URL, description="Where the `ebs` commands and `ebs.Client` find the API")
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=64 * 1_048_576, description="Largest HTTP request body")
     max_batch_bytes: int = Field(128 * 1_048_576, ge=1_024, le=1_073_741_824, description="Largest body of a batch")
-    max_batch_objects: int = Field(
-        100_000, ge=1, le=1_000_000, description="Maximum number of objects in one such body"
-    )
+    max_batch_objects: int = Field(100_000, ge=1, le=1_000_000, description="Maximum number of objects in a batch")
     max_bodies_bytes: int = Field(
         268_435_456,
         ge=1_048_576,

@@ -83,7 +83,7 @@ class StreamingApp(faust.App):
         """Make none of Faust's directories: its stores are not used."""
 
     async def on_start(self) -> None:
-        """Wait for what the worker needs, before any of Faust's services but its pages starts."""
+        """Wait for the broker and the topics before any of Faust's services, except for its pages, starts."""
         self.watchdog.watch("the event loop", asyncio.get_running_loop())
         self.watchdog.start()
         # First, so that `/livez` and `/readyz` answer while the worker waits for its broker.
@@ -112,7 +112,7 @@ class StreamingApp(faust.App):
         self.preflight = preflight
 
     async def on_stop(self) -> None:
-        """Finish what `drain` waits for and the step in hand, then leave the group at once."""
+        """Wait for `drain`, finish the current step, then leave the group at once."""
         _end_at_the_next_signal()
         self.watchdog.limit_stop(self.options.stop_limit_s)
         await self.drain()
@@ -120,7 +120,7 @@ class StreamingApp(faust.App):
         await super().on_stop()
 
     def stand_aside(self, *, aside: bool) -> None:
-        """Let the other workers of the group have all partitions of this one, until it takes part again."""
+        """Give all partitions of this worker to the other workers of the group, until it takes part again."""
         self.consumer.stand_aside(aside=aside)
 
     def input_of(self, *topics: str) -> Any:
@@ -134,7 +134,7 @@ class StreamingApp(faust.App):
         ownership.input_topics = (*ownership.input_topics, *topics)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
-        """Return a queue that keeps what it has when a rebalance ends: Faust would drop it, records would vanish."""
+        """Return a queue that keeps its records when a rebalance ends: Faust would drop and lose them."""
         return super().FlowControlQueue(maxsize, clear_on_resume=False)
 
 
@@ -153,7 +153,7 @@ def create_streaming_app(
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
-    `role` names its workers where nobody else does; left out: the group does.
+    `role` is the default name of its workers; without it, the group's name is.
 
     `notes_table` names the table that keeps where the group is, too (`offset_notes`), and `why_no_row` says why a
     record of a table's changelog is no row of it (`foreign_rows`); a change of the `watched_topics`
@@ -207,7 +207,7 @@ def create_streaming_app(
 
 
 def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
-    """Let the app's work and loops be watched, and whether these topics stay what they are."""
+    """Start the watchdogs of the app's progress, of its event loop, and of these topics."""
     options = app.options
     app.progress_monitor = ProgressMonitor(
         app.transactions,
@@ -248,9 +248,9 @@ async def _nothing_to_drain() -> None:
 
 
 def end_process(error: BaseException, work: str = "") -> NoReturn:
-    """End the process at once, without any of Faust's clean-up: nothing may be committed after a doubt.
+    """End the process at once, without Faust's clean-up: after an unknown result nothing may be committed.
 
-    `work` says in words what it had in hand.
+    `work` says in words which tasks were running.
     """
     _end_process(error, exit_code_of(error), work)
 
@@ -265,7 +265,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def _end_at_the_next_signal() -> None:
-    """Let a second SIGTERM or Ctrl-C end the process at once: what is not committed is handed back, as in a crash."""
+    """Let a second SIGTERM or Ctrl-C end the process at once: uncommitted records are read again, as after a crash."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, os._exit, 128 + number)

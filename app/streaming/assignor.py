@@ -29,7 +29,7 @@ _PROTOCOL_VERSION = 0
 
 
 class Claim(NamedTuple):
-    """What a member says when it joins: partition numbers that it owned, in which generation; whether it wants none."""
+    """The user data of a member that joins: the partition numbers that it owned, the generation, if it stands aside."""
 
     generation: int
     numbers: frozenset[int]
@@ -40,7 +40,7 @@ NO_CLAIM = Claim(-1, frozenset())
 
 
 class _UserData(msgspec.Struct, array_like=True):
-    """A claim on the wire; what is new goes to the end, with a default, so that versions understand each other."""
+    """A claim on the wire. New fields go to the end, with a default, so that versions understand each other."""
 
     generation: int
     numbers: list[int]
@@ -54,8 +54,8 @@ _decode = msgspec.json.Decoder(_UserData).decode
 def assign_numbers(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
     """Divide the partition numbers 0 to `partition_count` - 1 among the members of `claims`; each gets a sorted list.
 
-    A number that two members claim goes to the one with the newer generation: the other one was away. Members that
-    stand aside get nothing; if all do, nobody works.
+    If two members claim a number, the member with the newer generation gets it: the other member was away. Members that
+    stand aside get nothing; if all do, no partition is assigned.
     """
     idle: dict[str, list[int]] = {member: [] for member, claim in claims.items() if claim.aside}
     working = {member: claim for member, claim in claims.items() if not claim.aside}
@@ -64,7 +64,7 @@ def assign_numbers(partition_count: int, claims: Mapping[str, Claim]) -> dict[st
 
 def _divide(partition_count: int, claims: Mapping[str, Claim]) -> dict[str, list[int]]:
     kept = _uncontested(partition_count, claims)
-    # Who has most is served first, so that the odd partitions stay where they are.
+    # The member with the most partitions is served first, so that the surplus partitions do not move.
     members = sorted(claims, key=lambda member: (-len(kept[member]), member))
     quota, odd = divmod(partition_count, len(members))
     assigned: dict[str, list[int]] = {}
@@ -109,7 +109,7 @@ class CopartitionedAssignor(AbstractPartitionAssignor):
         self._claim = Claim(generation, frozenset(numbers))
 
     def forget(self) -> None:
-        """Claim nothing at the next join: this member was away, and what it had belongs to others now."""
+        """Claim nothing at the next join: this member was away, and others own its partitions now."""
         self._claim = NO_CLAIM
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:

@@ -1,8 +1,8 @@
-"""How long the changelogs of a worker's partitions are, by what the broker answers to each step.
+"""The ends of the changelogs of a worker's partitions, from the broker's answers to each step.
 
-Only the owner of a partition writes to its changelogs, so rows that it appends never get an offset below the known end.
-If they do, the broker has lost the end of the log. This worker's table still has the lost rows; the next owner's would
-not, and nobody would notice. So the worker ends, and its last commit says that the changelog is too short.
+Only the owner of a partition writes to its changelogs, so new rows never get an offset below the known end. If they do,
+the broker has lost the end of the log. The table of this worker still has the lost rows, but the table of the next
+owner would not, without any error. So the worker ends, and its last commit says that the changelog is too short.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ChangelogEnds:
     """The ends of the changelogs of the partitions that a step commits.
 
-    `lost` names those that are too short, with the offset from which on their rows are gone.
+    `lost` names the changelogs that are too short, with the offset from which on rows are missing.
     """
 
     def __init__(self, ownership: Ownership, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:

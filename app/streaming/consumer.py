@@ -1,9 +1,9 @@
-"""Faust's consumer with its commits, seeks and dropping of records taken out.
+"""Faust's consumer without its commits and seeks, and without dropping records.
 
 Faust keeps driving it: it joins the group, calls the rebalance hooks, starts and stops the fetcher. What changes:
 
-- a rebalance goes to `Transactions` first (finish the step in hand, hold the lock) and last (claim, let go);
-- records come in `RecordBatch`es, of the open partitions only, and none is ever dropped on the way to the agent;
+- a rebalance first calls `Transactions` (finish the current step, hold the lock), and last (claim, release the lock);
+- records come in `RecordBatch`es, only of the open partitions, and none is ever dropped on the way to the agent;
 - Faust's commit does nothing, its acknowledgements are bookkeeping: the step commits.
 """
 
@@ -74,12 +74,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> RecordReader:
         options = self.app.options
         return options.cluster.within(options.request_timeout_ms).new_reader(
-            # By this the others know that our transactions are those of a living member (`abandoned_transactions`).
+            # It shows the other members that our transactions belong to a living member (`abandoned_transactions`).
             self.app.transactional_id,
             group_id=self.app.conf.id,
             partition_assignment_strategy=[self.consumer.assignor],
-            # `take_batches` decides: "earliest" would begin anew, too, when a broker has lost records, and those that
-            # took their offsets since would be dropped as worked, without a word.
+            # `take_batches` decides: "earliest" would also restart if a broker has lost records, and the new records at
+            # their offsets would be dropped without an error.
             auto_offset_reset="none",
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
@@ -90,7 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     def present_membership(self) -> Membership:
-        """Return what the coordinator calls us now; meaningful inside a rebalance hook only."""
+        """Return our member id and generation; meaningful only inside a rebalance hook."""
         coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001  # aiokafka has no public view of it
         return Membership(coordinator.generation, coordinator.member_id)
 
@@ -110,7 +110,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return {tp: -1 if state._position is None else state._position for tp, state in states.items()}  # noqa: SLF001  # as above
 
     def rejoin(self) -> None:
-        """Join the group again, from the coordinator's next turn on; what has not begun yet will join anyway."""
+        """Join the group again at the coordinator's next turn; a consumer that has not started yet joins anyway."""
         if self._consumer is not None:
             self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)  # noqa: SLF001  # as above
 
@@ -142,7 +142,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self.thread_loop.call_soon_threadsafe(wake_takers, fetcher)
 
     async def seek_to(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Seek what is still assigned."""
+        """Seek the partitions that are still assigned."""
         await self.call_thread(self._seek_to, offsets)
 
     async def end_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -194,9 +194,9 @@ class Consumer(driver.Consumer):
         return Fetching(self._thread.positions(self.wanted), self._backed_up)
 
     def stand_aside(self, *, aside: bool) -> None:
-        """Give up all partitions but stay in the group, or take part again: by a rebalance that is asked for now.
+        """Give up all partitions but stay in the group, or take part again; both request a rebalance now.
 
-        One that has begun already may not know of it: then `on_partitions_assigned` asks for another one.
+        If a rebalance has already begun, it may miss this: then `on_partitions_assigned` requests another one.
         """
         self.assignor.aside = aside
         if self.assignor.is_outdated:
@@ -216,7 +216,7 @@ class Consumer(driver.Consumer):
         return await self._thread.end_offsets_of(partitions)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let the step in hand finish before anything else can own our partitions."""
+        """Let the current step finish before another worker can own our partitions."""
         try:
             await self.app.transactions.suspend()
             await super().on_partitions_revoked(revoked)
@@ -229,7 +229,7 @@ class Consumer(driver.Consumer):
             membership = self._thread.present_membership()
             numbers = {tp.partition for tp in assigned if tp.topic in self.app.transactions.ownership.input_topics}
             self.assignor.remember(membership.generation, numbers)
-            # Fetching begins anew at the committed offsets: what was delivered before is dropped by the steps.
+            # Fetching starts again at the committed offsets: the steps drop the records that were delivered before.
             self.delivered.clear()
             self.app.transactions.resume(numbers, membership, self._thread.present_assignment())
             await super().on_partitions_assigned(assigned, generation_id)

@@ -1,4 +1,4 @@
-"""What the next step will take: batches gather here while the present step commits."""
+"""The batches of the next step: they are collected here while the current step commits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_STEP_RECORDS = 16_000
 """Records that one step takes at most: bounds its memory and the time that a rebalance waits for it."""
 MAX_STEP_BYTES = 16 << 20
-"""Bytes of values that one step takes at most; what it sends is a multiple of them."""
+"""Maximum bytes of values that one step takes; it sends a multiple of this."""
 
 
 class GatheredBatches:

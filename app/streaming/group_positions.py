@@ -1,4 +1,4 @@
-"""What a claim reads before its tables are restored: committed offsets, the logs as they are, the topics' ids."""
+"""The data that a claim reads before its tables are restored: committed offsets, ends of logs, ids of topics."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _MAX_END_LOOKS = 30
 
 
 class GroupPositions(NamedTuple):
-    """Where a group is in its inputs: stable committed offsets, the offsets that the logs have, ids.
+    """The positions of a group: stable committed offsets, the offsets that exist in the logs, ids.
 
-    `kept_to`: up to where each log still is the one that was worked (`leader_epochs`). The metadata of the commits is
-    without what they tell of changelogs: `told_ends`, by partition number and table.
+    `kept_to`: up to this offset each log still has the records that were processed (`leader_epochs`). `told_ends` has
+    the ends of changelogs from the commits, by partition number and table; the metadata no longer contains them.
     """
 
     committed: Mapping[TopicPartition, CommittedOffset]
@@ -76,9 +76,9 @@ async def read_positions(
     is_wanted: Callable[[], bool],
     end_abandoned: Callable[[], Awaitable[None]],
 ) -> GroupPositions | None:
-    """Read them, the offsets once no open transaction can change them any more; None if nobody wants them by then.
+    """Read the positions when no open transaction can change them any more; None if they are no longer wanted then.
 
-    Topics with other ids than `known_ids` are waited for: whoever surveys them decides.
+    While topics have other ids than `known_ids`, this waits: the survey decides what happens.
     """
     began_at_s = time.monotonic()
 
@@ -131,9 +131,9 @@ async def _answer(
 async def read_commits(
     client: AIOKafkaClient, group_id: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, tuple[CommittedOffset, int]] | None:
-    """Return what a group has committed, and where the log of that commit's leader epoch ends; None: ask again.
+    """Return a group's commit, and where the log of the commit's leader epoch ends; None: ask again.
 
-    The end is `sys.maxsize` where the commit has no epoch.
+    The end is `sys.maxsize` if the commit has no leader epoch.
     """
     committed = await fetch_stable_offsets(client, group_id, partitions)
     if committed is None:
@@ -143,12 +143,12 @@ async def read_commits(
 
 
 def _epochs_of(committed: Mapping[TopicPartition, CommittedOffset]) -> dict[TopicPartition, int]:
-    """Return the leader epochs that were committed, `NO_EPOCH` where there is none."""
+    """Return the committed leader epochs, `NO_EPOCH` if there is none."""
     return {tp: one.leader_epoch for tp, one in committed.items()}
 
 
 async def _read_ids(client: AIOKafkaClient, names: Sequence[str]) -> tuple[str, dict[str, str]] | None:
-    """Return the ids of the cluster and of the topics; None while one is missing, or nobody answers."""
+    """Return the ids of the cluster and of the topics; None while an id is missing or no broker answers."""
     try:
         cluster_id, topics = await read_topics(client, names)
     except KafkaError as error:

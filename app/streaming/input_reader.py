@@ -1,4 +1,4 @@
-"""What a worker's parts ask of its consumer."""
+"""The interface of the consumer for the other parts of a worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Fetching(NamedTuple):
-    """What the consumer does: positions of the open partitions (-1: none yet), whether records wait for their agent."""
+    """The state of the consumer: positions of the open partitions (-1: none yet), if records wait for their agent."""
 
     positions: Mapping[TopicPartition, int]
     backed_up: bool
@@ -23,7 +23,7 @@ class InputReader(Protocol):
     delivered: Mapping[TopicPartition, int]
 
     def fetching(self) -> Fetching:
-        """Return what the consumer does now."""
+        """Return the state of the consumer now."""
 
     async def earliest_offsets_of(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition's log still has."""

@@ -1,4 +1,4 @@
-"""Whether the logs that a worker reads still are those that it has read so far, asked at each change of a leader."""
+"""Checks, at each change of a leader, that the logs still contain the records that the worker has read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RETRY_S = 0.1
 
 
 class LogsInUse:
-    """Remembers the leader epoch of what was taken of each partition; `read_ends` is `read_epoch_ends` of a client.
+    """Remembers the leader epoch of the last batch of each partition; `read_ends` is `read_epoch_ends` of a client.
 
-    A claim asks once. Here a broker that comes back with another log is noticed, even if that log is longer than the
-    one that was lost by the time of the next fetch.
+    A claim checks once. This check also notices a broker that comes back with another log later, even if the new log is
+    longer than the lost one at the next fetch.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LogsInUse:
         self._assignment: object = None
 
     async def check(self, batches: list[RecordBatch], committed: Mapping[TopicPartition, int]) -> list[RecordBatch]:
-        """Return the batches; `committed` are the epochs of what was taken before this assignment.
+        """Return the batches; `committed` has the leader epochs of the records before this assignment.
 
         Raises `StepFailed` if records that were read are lost.
         """

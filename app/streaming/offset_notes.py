@@ -1,12 +1,12 @@
-"""Where a group is in its inputs, kept in one of its tables too: so that offsets that vanish are noticed.
+"""A second copy of a group's offsets, in one of its tables, so that lost committed offsets are noticed.
 
-Kafka forgets the committed offsets of a group that had no member for `offsets.retention.minutes` (7 days), and of a
-topic that is deleted. Without a second note such a group looks like one that has never worked: it begins at the oldest
-record, and all that is finished runs again, silently. So each partition has a row with the id of each input topic that
-was worked, of the cluster, and how far. The row changes in the step that works the records, so it is as true as the
-offsets. A commit of `ebs offsets reset` says for which topic it decides (`decided`).
+Kafka deletes the committed offsets of a group that had no member for `offsets.retention.minutes` (7 days), and of a
+deleted topic. Without a second copy, such a group looks like a new group: it starts at the oldest record, and all
+finished tasks run again, without an error. So each partition has a row with the id of each input topic that was
+processed, the id of the cluster, and the offset. The row changes in the step that processes the records, so it is as
+reliable as the offsets. A commit of `ebs offsets reset` says for which topic it decides (`decided`).
 
-What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
+How a claim uses it (`c`: committed offset, `t`: the topic is the topic of the row):
 
 | c | row | starts at |
 | --- | --- | --- |
@@ -14,19 +14,19 @@ What a claim makes of it (`c`: committed, `t`: the topic is the one of the row):
 | any | of another topic | the first record: the topic was deleted and recreated |
 | any | of another cluster | nowhere: `OffsetsLost`. Topics and tables were copied, and offsets count differently here |
 | yes, up to the end | t, or none | c |
-| no | none | the first record: nobody has worked it yet |
-| no | t, with how far | there: the row is as good as the offset |
-| no | t, without | nowhere: `OffsetsLost`. A person decides, by `ebs offsets reset` |
-| beyond the end | t, or none | nowhere, likewise: the broker has lost records |
+| no | none | the first record: the group has not processed this partition yet |
+| no | t, with an offset | the offset of the row |
+| no | t, without an offset | nowhere: `OffsetsLost`. A person decides, by `ebs offsets reset` |
+| beyond the end | t, or none | nowhere: `OffsetsLost`. The broker has lost records |
 
-The end is where the log ends now, or where the log of the leader epoch of the commit ends, if that is less: what lies
-behind was written after a broker had lost records (`leader_epochs`).
+The end is the smaller of two offsets: where the log ends now, and where the leader epoch of the commit ends. Records
+after the second were written after a broker had lost records (`leader_epochs`).
 
 A table may lose its rows, too: its changelog is deleted and recreated, or a broker loses the log. An empty table looks
-like one that was never written. So the first step in each partition writes a note to each changelog, and names the
-changelogs in the row above. Where a group has worked and a note is missing, `check_tables` refuses until a person has
-decided. Notes have the empty key, which no row has, and never reach a table's store. A changelog that has lost its
-newest rows only still has its note, but it ends before the end that the commits tell (`told_ends`, `check_ends`).
+like a table that was never written. So the first step in each partition writes a note to each changelog, and names the
+changelogs in the row above. If a group has processed records and a note is missing, `check_tables` refuses until a
+person has decided. Notes have the empty key, which no row has, and never reach a table's store. A changelog that has
+lost only its newest rows still has its note, but ends before the end that the commits say (`told_ends`, `check_ends`).
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ if TYPE_CHECKING:
 NOTE_KEY = b""
 """The key of the row above, and of the note in the other changelogs; the keys of rows are never empty."""
 NOTE = b"worked"
-"""What a note says in the changelogs that do not have the row above."""
+"""The value of a note in the changelogs that do not have the row above."""
 _DECIDED = ";t="
 _ID_CHARS = 12
 """Of a topic's id: with the sign before it as long as what a worker's commit says of its life, which this one lacks."""
 NOT_KEPT = -1
-"""The offset in a row of those who commit what they finish in any order: only the commit's metadata tells all."""
+"""The offset in the row of a role that finishes records in any order: only the commit's metadata has them all."""
 
 
 class OffsetNote(msgspec.Struct, array_like=True, frozen=True):
-    """An input that was worked: the topic's id, the next offset to work (`NOT_KEPT`: not told), the cluster's id.
+    """A processed input: the topic's id, the next offset to process (`NOT_KEPT`: not kept), the cluster's id.
 
     A changelog that has a note is `NOTED`.
     """
@@ -96,7 +96,7 @@ def is_decided(metadata: str, topic_id: str) -> bool:
 
 
 class StartingPoint(NamedTuple):
-    """Where to begin with a partition, with which commit metadata; `said`: what people should know of it."""
+    """The offset and commit metadata to start a partition with; `said` is a message for people."""
 
     offset: int
     metadata: str
@@ -114,17 +114,17 @@ def starting_point(
     log: range,
     kept_to: int,
 ) -> StartingPoint:
-    """Return where to begin, by the rule above; `log` holds the offsets that the partition has now.
+    """Return where to start, by the table above; `log` has the offsets that the partition has now.
 
-    `kept_to` is up to where it is still the log that was worked. Raises `OffsetsLost` where nobody can know what was
-    worked.
+    Up to `kept_to` the log still has the records that were processed. Raises `OffsetsLost` if it cannot be known which
+    records were processed.
     """
     name = f"{tp.topic}-{tp.partition}"
     metadata = committed.metadata.partition(_DECIDED)[0]
     if note is not None and not is_decided(committed.metadata, topic_id):
         if cluster_id and note.cluster_id and note.cluster_id != cluster_id:
             raise OffsetsLost(
-                f"{group_id} has worked {tp.topic} on another Kafka cluster ({note.cluster_id}, this is {cluster_id}) "
+                f"{group_id} has processed {tp.topic} on another Kafka cluster ({note.cluster_id}, now {cluster_id}), "
                 f"where the records had other offsets: {_decide(group_id, all_partitions=True)}"
             )
         if topic_id and note.topic_id and note.topic_id != topic_id:
@@ -137,8 +137,8 @@ def starting_point(
             return StartingPoint(log.start, "")
         if note.offset == NOT_KEPT:
             raise OffsetsLost(
-                f"{group_id} has worked {name}, but its committed offset is gone (a group without members for longer "
-                f"than offsets.retention.minutes loses it): {_decide(group_id)}"
+                f"{group_id} has processed {name}, but its committed offset is gone (a group without members for "
+                f"longer than offsets.retention.minutes loses it): {_decide(group_id)}"
             )
         offset, metadata = note.offset, ""
         said = f"the committed offset of {name} is gone; work goes on at offset {offset}, which the table has kept"
@@ -151,7 +151,7 @@ def starting_point(
 
 
 def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *, group_id: str) -> None:
-    """Raise `OffsetsLost` if the log of a partition has lost records of those that were worked."""
+    """Raise `OffsetsLost` if the log of a partition has lost processed records."""
     if worked_to <= kept_to:
         return
     name = f"{tp.topic}-{tp.partition}"
@@ -160,7 +160,7 @@ def check_kept(tp: TopicPartition, worked_to: int, kept_to: int, log_end: int, *
         if worked_to > log_end
         else f"the broker has lost its records from {kept_to} on, and has others there now, up to {log_end}"
     )
-    raise OffsetsLost(f"{group_id} has worked {name} up to offset {worked_to}, but {now}: {_decide(group_id)}")
+    raise OffsetsLost(f"{group_id} has processed {name} up to offset {worked_to}, but {now}: {_decide(group_id)}")
 
 
 def check_tables(
@@ -172,10 +172,10 @@ def check_tables(
     group_id: str,
     topic_ids: Mapping[str, str],
 ) -> dict[str, OffsetNote]:
-    """Return the notes of a partition, by what its changelogs have kept and the committed offsets of its inputs.
+    """Return the notes of a partition, from its changelogs and the committed offsets of its inputs.
 
-    `kept` has the note of each changelog, None where there is none. Raises `OffsetsLost` if a table has lost its rows
-    and nobody has decided; after a decision its note counts as not written yet.
+    `kept` has the note of each changelog, or None. Raises `OffsetsLost` if a table has lost its rows and no person has
+    decided; after a decision its note counts as not written yet.
     """
     notes = decode_notes(kept[notes_changelog])
     lost = [name for name, note in kept.items() if note is None and (not notes or name in notes)]
@@ -183,8 +183,8 @@ def check_tables(
     has_worked = False in decisions or (not decisions and len(lost) < len(kept))
     if lost and has_worked:
         raise OffsetsLost(
-            f"{group_id} has worked partition {number}, but the rows of {' and '.join(lost)} are gone (the topic was "
-            f"recreated, or the broker has lost its log): {_decide_tables(group_id)}"
+            f"{group_id} has processed partition {number}, but the rows of {' and '.join(lost)} are gone (the topic "
+            f"was recreated, or the broker has lost its log): {_decide_tables(group_id)}"
         )
     return {name: note for name, note in notes.items() if name not in lost}
 
@@ -199,7 +199,7 @@ def check_ends(number: int, told: Mapping[str, int], ends: Mapping[str, int], *,
         else:
             lost, why = "rows", "the topic was recreated, or the broker has lost its log"
         raise OffsetsLost(
-            f"{group_id} has worked partition {number}, but the {lost} of {names} are gone ({why}): "
+            f"{group_id} has processed partition {number}, but the {lost} of {names} are gone ({why}): "
             f"{_decide_tables(group_id)}"
         )
 

@@ -1,8 +1,8 @@
-"""What a worker owns: its partitions, each with committed offsets and table stores, from claim to release.
+"""The partitions of a worker, each with committed offsets and table stores, from claim to release.
 
-A claim after a rebalance is quick, so that it never holds up the group: partitions that stay with the worker go on at
-once; new ones are closed until they are restored in the background (stable offsets, then tables, then a seek), one
-rebalance or several later. A restore of minutes therefore costs the other workers nothing, and no session.
+A claim after a rebalance is quick, so that it never blocks the group: partitions that stay with the worker continue at
+once. New partitions are closed until they are restored in the background (stable offsets, then tables, then a seek),
+even if more rebalances happen meanwhile. So a restore of minutes does not affect other workers, nor the session.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Ownership:
     `leader_epochs` are those of the records that were taken last (`app.kafka.leader_epochs`).
 
     Guarantee: a partition is active only between a restore that read everything its former owner committed, and the
-    first moment at which somebody else can own it. Source: KIP-447, and the fault runs that
-    `docs/explanation/exactly-once.md` tells of.
+    first moment at which another worker can own it. Source: KIP-447, and the fault runs in
+    `docs/explanation/exactly-once.md`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Ownership:
         return self._suspended
 
     def owned_inputs(self) -> list[TopicPartition]:
-        """Return the input partitions of this worker, those that are not restored yet included."""
+        """Return the input partitions of this worker, including those that are not restored yet."""
         return [TopicPartition(topic, number) for number in self.partitions for topic in self.input_topics]
 
     def changelog_of(self, table: str) -> str:
@@ -108,10 +108,10 @@ class Ownership:
         self._publish()
 
     def claim(self, numbers: Iterable[int], membership: Membership, assignment: object, client: AIOKafkaClient) -> None:
-        """Take over a new assignment; what this worker had without a break is kept, all else is claimed anew.
+        """Take over a new assignment: keep the partitions that this worker owned without a break, claim all others.
 
-        A generation that did not advance by exactly one, or another member id, says that the worker was away: others
-        may have worked its partitions meanwhile, even those that it seems to have kept.
+        If the generation did not advance by exactly one, or the member id is another, the worker was away: other
+        workers may have owned its partitions meanwhile, even those that it seems to have kept.
         """
         before = self.membership
         self.membership, self.assignment = membership, assignment

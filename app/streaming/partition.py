@@ -1,4 +1,4 @@
-"""A partition of a worker, and who hears of its coming and going."""
+"""A partition of a worker, and the interface of parts that follow its assignment and revocation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 class Partition:
     """One partition number of this worker, over all of its input topics.
 
-    `next_offsets` holds by topic the committed offset, the first one not worked yet; `metadata` what was committed
-    beside it, `ends` where its log ended for readers of committed records when it was claimed: nobody had read further.
-    `kept_to` is up to where it was still the log that was worked, `offset_notes` says which topics were. `members` are
-    the ids of the group's members when it was claimed, None if they are not known. Not `active` until restored.
+    By topic: `next_offsets` has the committed offset, the first one that is not processed yet; `metadata` is from the
+    same commit; `ends` has the last stable offset at the claim: no owner had read further. Up to `kept_to` the log
+    still had the processed records; `offset_notes` says which topics were processed. `members` are the ids of the
+    group's members at the claim, None if they are not known. Not `active` until restored.
     """
 
     __slots__ = ("active", "ends", "kept_to", "members", "metadata", "next_offsets", "number", "offset_notes", "stores")
@@ -33,10 +33,10 @@ class Partition:
 
 
 class PartitionObserver(Protocol):
-    """Somebody who keeps books by partition, such as a processing engine."""
+    """A part that keeps state by partition, such as the processing engine."""
 
     def partition_ready(self, partition: Partition) -> None:
         """Hear that a partition's records are about to flow, with its committed offsets and metadata."""
 
     def partition_lost(self, partition: Partition) -> None:
-        """Hear that a partition is gone: nothing of it can be committed any more."""
+        """Handle the loss of a partition: nothing of it can be committed any more."""

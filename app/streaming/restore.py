@@ -1,12 +1,12 @@
 """Filling a table's store from its changelog.
 
-The order is what makes it right. First the committed offsets of the inputs, stable ones: from then on the former
-owner can commit nothing more (KIP-447), and what it had committed is decided. Then the changelog's high watermark:
-everything that belongs to those offsets lies below it. Then a read_committed read up to that watermark, not to the
-last stable offset: a dead worker's open transaction holds the stable offset back for up to its time-out, and what
-lies behind it would be missing at the next owner (1,281 objects were lost from the windows that way in a fault run).
-A new leader may not know its high watermark at once, so a changelog that ends before the end that the commits tell
-(`told_ends`) is asked for again. If it stays so short, its tail is lost: the caller decides what that means.
+The order matters. First, read the stable committed offsets of the inputs: from then on the former owner cannot commit
+any more (KIP-447). Second, read the changelog's high watermark: all rows that belong to those offsets are below it.
+Third, read the changelog with read_committed up to that watermark, not up to the last stable offset: a dead worker's
+open transaction holds the last stable offset back until its timeout, and later rows would be missing at the next owner
+(in a fault run, 1,281 objects were lost from the windows this way).
+A new leader may not know its high watermark at once. So if a changelog ends before the end in the commits
+(`told_ends`), the end is read again. If it is still too short, its newest rows are lost, and the caller decides.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def restore_stores(
     progress: RestoreProgress | None = None,
     foreign: ForeignRecords | None = None,
 ) -> int:
-    """Read each changelog partition into its store, and tell the store its end; returns how many rows were read.
+    """Read each changelog partition into its store, and set the store's end; returns the number of rows.
 
     `told_ends` are the ends that the commits tell, where they do. `check_ends` is called once the stores know theirs,
     and may raise: a log that has lost its tail may lack the marker of a transaction, and the read would never end.

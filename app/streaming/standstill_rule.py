@@ -1,14 +1,12 @@
-"""When work stands still: a rule over samples of a worker, without a clock or a broker of its own.
+"""When a worker makes no progress: a rule over samples of the worker, without a clock or a broker.
 
-Work stands still when something ought to move and does not, for the whole time limit:
-
-- a partition has records that nobody hides (its end is the last stable offset: a transaction of somebody else that is
-  open holds it back), the worker is free to take them, and its position stays; the position passes transaction markers,
-  a committed offset does not;
-- or records are in hand, or a step is open, and nothing is committed.
-
-All else is no standstill. Time counts only between two samples that both saw it, and a long gap between samples (a
-process that was stopped, a machine that slept) counts as a short one.
+A worker makes no progress if one of these is true for the whole time limit:
+- a partition has visible records (up to the last stable offset, which another open transaction may hold back), the
+  worker could take them, and its position does not move (the position passes transaction markers, a committed offset
+  does not);
+- the worker has taken records, or a step is open, and nothing is committed.
+Nothing else counts. Time counts only between two samples that both saw it, and a long gap between samples (a stopped
+process, a sleeping machine) counts as a short one.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """What a worker looked like at an instant (monotonic, s).
+    """The state of a worker at an instant (monotonic, s).
 
-    `ends`: where each partition ends, asked apart from the fetching; None if the broker did not say. `positions`: the
-    next offset of each partition that may be taken (not held by back-pressure). `backed_up`: taken records wait for
-    room at their agent. `in_hand`: what could be committed or go on, in words. `excuse`: why nothing needs to move,
-    such as a rebalance; a step that is open must end all the same.
+    `ends`: the end of each partition, from a separate request; None if the broker did not answer. `positions`: the next
+    offset of each partition that is not held by backpressure. `backed_up`: taken records wait for room at their agent.
+    `in_hand`: the work that could continue or be committed, in words. `excuse`: why no progress is needed, such as a
+    rebalance; an open step must end in any case.
     """
 
     at_s: float
@@ -41,7 +39,7 @@ class Sample(NamedTuple):
 
 
 class StandstillRule:
-    """Judges samples as they come; `limit_s` is how long nothing may move, `max_gap_s` what a gap counts at most."""
+    """Checks samples as they come; `limit_s` is the limit without progress, `max_gap_s` the most that a gap counts."""
 
     def __init__(self, limit_s: float, max_gap_s: float) -> None:
         self._limit_s = limit_s
@@ -51,10 +49,10 @@ class StandstillRule:
         self._hand_still_s = 0.0
 
     def observe(self, sample: Sample) -> str | None:
-        """Take in a sample; returns what stands still, for people, None if nothing does."""
+        """Check a sample; returns what makes no progress, for people, None if all is well."""
         last, self._last = self._last, sample
         if last is None or last.ends is None or sample.ends is None:
-            # While the broker does not answer nobody knows whether there is anything to do.
+            # While the broker does not answer, it is not known whether there is anything to do.
             self._fetch_still_s.clear()
             self._hand_still_s = 0.0
             return None

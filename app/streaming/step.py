@@ -29,7 +29,7 @@ FULL_BATCHES = 32
 
 
 class StepTransactions(Protocol):
-    """What a step needs of the transactions that it is one of."""
+    """The interface of `Transactions` for a step."""
 
     ownership: Ownership
     topic_limits: TopicLimits
@@ -38,7 +38,7 @@ class StepTransactions(Protocol):
         """End the process."""
 
     def admit(self, batch: RecordBatch, next_offset: int | None = None) -> RecordBatch | None:
-        """Return what of a batch is still to be worked."""
+        """Return the part of a batch that is not processed yet."""
 
     async def begin(self) -> None:
         """Begin a transaction."""
@@ -48,11 +48,11 @@ class StepTransactions(Protocol):
 
 
 class Step:
-    """One transaction in the making: what it read, what it sends, what it changes.
+    """A transaction before its commit: the records that it read, the records that it sends, the changed rows.
 
-    Use it as `async with step:`. Inside, `batches` holds the records to work, each exactly once for good; what the
-    body sends and puts is committed with their offsets when the block ends. An exception that leaves the block ends
-    the process before anything is committed.
+    Use it as `async with step:`. Inside, `batches` has the records to process. When the block ends, the sent records
+    and changed rows are committed together with the offsets, so each record counts exactly once. An exception that
+    leaves the block ends the process before anything is committed.
     """
 
     def __init__(self, transactions: StepTransactions, gathered: Iterable[RecordBatch] = ()) -> None:
@@ -77,13 +77,13 @@ class Step:
 
     @property
     def is_full(self) -> bool:
-        """Whether the step sends so much that its body should `leave` the records that it has not worked yet."""
+        """Whether the step sends so much that its body should `leave` the records that it has not processed yet."""
         return len(self._full) >= FULL_BATCHES
 
     def leave(self, batch: RecordBatch, offset: int) -> None:
         """Leave the records of one of the step's batches from `offset` on to the next step.
 
-        What is left of a partition must be the end of it: all records behind `offset`, those of later batches too.
+        The left records must be all later records of the partition: those after `offset`, and those of later batches.
         """
         tp = TopicPartition(batch.topic, batch.partition)
         self.offsets[tp] = OffsetAndMetadata(min(offset, self.offsets[tp].offset), "")
@@ -163,7 +163,7 @@ class Step:
         return self._full + open_builders
 
     def _note_offsets(self) -> None:
-        """Put where the group is into its table, too: beside rows of the same step, so that it costs no partition."""
+        """Write the second copy of the offsets into the table, with other rows of the step, so that it costs little."""
         ownership = self._ownership
         if not ownership.notes_table:
             return

@@ -130,7 +130,7 @@ class Survey:
         self._unowned_count = self._unowned_count + 1 if self.unowned else 0
         if self._unowned_count >= _LOOKS_TO_GIVE_UP:
             raise InputsChanged(
-                f"{ownership.group_id} has {len(members)} members and nobody works partitions "
+                f"{ownership.group_id} has {len(members)} members, but none of them works on partitions "
                 f"{', '.join(map(str, self.unowned))}"
             )
 

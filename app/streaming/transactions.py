@@ -159,7 +159,7 @@ class Transactions:
         if batch.start > next_offset:
             raise StepFailed(
                 f"records {next_offset} to {batch.start - 1} of {batch.topic}-{batch.partition} are missing: "
-                "they were deleted before they were worked (raise EBS_RETENTION_DAYS), or skipped"
+                "they were deleted before they were processed (raise EBS_RETENTION_DAYS), or skipped"
             )
         return batch.since(next_offset) if batch.end > next_offset else None
 

@@ -168,7 +168,7 @@ class Watchdog:
         if changed:
             work = _words_of(self._describe_work)
             log.error(
-                "code in this process had changed %s, on which the worker, its time limits and its connections depend: "
+                "code in this process had replaced %s, which the worker needs for its time limits and connections: "
                 "put back%s",
                 ", ".join(changed),
                 work and f"; {work}",

@@ -38,7 +38,7 @@ def ebs(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,  # typer's way to make a flag
 ) -> None:
-    """Objects in over HTTP, tasks out to any number of Kafka workers, every result counted exactly once."""
+    """Submit objects over HTTP, run their tasks on any number of Kafka workers, count every result exactly once."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The client of the HTTP API that the `ebs` commands share: any path, JSON in and out, a message if an answer is slow.
 
-It carries out the steps of `ebs.client`, which has all else: where the API is, how httpx is used, what answers and
-errors mean, what is tried again.
+It carries out the steps of `ebs.client`, which has everything else: the address of the API, the use of httpx, the
+meaning of answers and errors, the retries.
 """
 
 from __future__ import annotations

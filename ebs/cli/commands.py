@@ -1,4 +1,4 @@
-"""The list of all `ebs` commands, and how one of them is imported: only when it runs.
+"""The list of all `ebs` commands. A command is imported only when it runs.
 
 `ebs --help` imports none of them, so this list has the line that help shows for each. A test compares the lines with
 the commands' docstrings.

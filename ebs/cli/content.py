@@ -1,4 +1,4 @@
-"""The content of an object as people give it on the command line: a text, JSON, a file, or what a pipe brings."""
+"""The content of an object on the command line: a text, JSON, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _STDIN = frozenset({"-", "@-"})
 
 
 def content_of(given: str) -> Any:
-    """Return what `--content` means: a text, or the JSON value of a `.json` file. Raises `typer.BadParameter`.
+    """Return the value of `--content`: a text, or the JSON value of a `.json` file. Raises `typer.BadParameter`.
 
-    `@FILE` is what the file holds, `-` or `@-` what stdin holds, `@@...` a text that begins with one `@`.
+    `@FILE` reads a file, `-` or `@-` reads stdin, `@@...` is a text that begins with one `@`.
     """
     if given.startswith("@") and given.lower().endswith(".json") and not given.startswith("@@"):
         return _decoded(_read(given[1:], "--content"), f"--content {given}", "to send its text, pipe it to --content -")

@@ -111,7 +111,7 @@ def rate(
     with open_api(context, api) as client:
         path = path_of("control", "rate", kind)
         answer = client.delete(path) if off else client.put(path, {"per_s": per_s})
-    words = f"{kind} has no limit" if off else f"at most {per_s:g} tasks of {kind} start a second"
+    words = f"{kind} has no limit" if off else f"at most {per_s:g} tasks of {kind} start per second"
     _show(answer, words, as_json=as_json)
 
 
@@ -137,7 +137,7 @@ def concurrency(
         path = path_of("control", "concurrency")
         answer = client.delete(path, worker=worker) if off else client.put(path, _given(count=count, worker=worker))
     who = worker or "each worker"
-    words = f"{who} goes back to its setting" if off else f"{who} works on at most {count} tasks at once"
+    words = f"{who} goes back to EBS_CONCURRENCY" if off else f"{who} runs at most {count} tasks at once"
     _show(answer, words, as_json=as_json)
 
 
@@ -151,8 +151,8 @@ def drain(
 ) -> None:
     """Let one worker start no more tasks.
 
-    It finishes what it runs, for EBS_DRAIN_S at most. Then other workers take over its partitions; if there is no
-    other worker, the tasks wait. This lasts until --off, also when the worker restarts.
+    Its running tasks have EBS_DRAIN_S to finish. Then other workers take over its partitions; if there is no other
+    worker, the tasks wait. The drain lasts until --off, even if the worker restarts.
     """
     with open_api(context, api) as client:
         path = path_of("control", "drain", worker)

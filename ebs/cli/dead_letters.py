@@ -1,4 +1,4 @@
-"""`ebs dead-letters`: look at what failed for good, as a client of the API."""
+"""`ebs dead-letters`: look at dead letters, as a client of the API."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def groups(
 def redrives(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
     """List the last redrives by filter.
 
-    Shows how far each is. `ebs redrive --cancel` ends one.
+    Shows the progress of each redrive. `ebs redrive --cancel` stops a redrive.
     """
     with open_api(context, api) as client:
         answer = client.get(path_of(LETTERS, "redrives"))

@@ -33,7 +33,7 @@ def demo(
 ) -> None:
     """Run the whole system, post objects and show the counts.
 
-    It takes a data directory of its own, and the next free ports where the usual ones are taken.
+    The demo has its own data directory. If the usual ports are taken, it uses the next free ones.
     """
     import asyncio
     import shutil

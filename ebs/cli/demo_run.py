@@ -1,4 +1,4 @@
-"""What `ebs demo` does: it runs the system, plays on it, and shows what became of it."""
+"""The run of `ebs demo`: it starts the system, posts objects, and shows the counts."""
 
 from __future__ import annotations
 

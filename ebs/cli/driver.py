@@ -1,4 +1,4 @@
-"""Carries out the steps of `ebs.client` for a person at a terminal, who hears that nobody has answered so far."""
+"""Carries out the steps of `ebs.client` for a person at a terminal, and says if the API has not answered yet."""
 
 from __future__ import annotations
 

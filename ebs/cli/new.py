@@ -39,8 +39,8 @@ def new(
 ) -> None:
     """Make a small project: functions, tests, Dockerfile.
 
-    The functions are a split, a task and a join. It is a folder of its own, with a package of the same name. No file is
-    overwritten.
+    The functions are a split, a task and a join. The project is a new folder with a package of the same name. No file
+    is overwritten.
     """
     folder = folder.expanduser().absolute()
     name = folder.name
@@ -81,15 +81,15 @@ def why_no_name(name: str, path: list[str]) -> str | None:
         words = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
         hint = f", such as {words}" if _NAME.fullmatch(words) and not keyword.iskeyword(words) else ", such as shop"
         return (
-            f"{plain(repr(name))} cannot be the name of a package: take small letters, digits and single underscores, "
-            f"with a letter first and no word of Python's{hint}"
+            f"{plain(repr(name))} cannot be the name of a package: use lower-case letters, digits and single "
+            f"underscores, begin with a letter, and use no keyword of Python{hint}"
         )
     if name in PACKAGES or name == "ebs":
-        return f"{name} is a package of ebs itself, which would hide yours in workers: choose another name"
+        return f"{name} is a package of ebs itself, which would hide your package in workers: choose another name"
     if name == "tests":
         return "tests is the folder of the project's tests: choose another name"
     if name in sys.stdlib_module_names or _is_elsewhere(name, path):
-        return f"{name} is a module that Python finds already, and yours would hide it: choose another name"
+        return f"{name} is an installed module, and your package would hide it: choose another name"
     return None
 
 

@@ -1,4 +1,4 @@
-"""`ebs offsets`: decide where a role goes on, when what it has worked cannot be known any more."""
+"""`ebs offsets`: lets an operator decide where a role continues when its committed offsets are not valid any more."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def reset(
             "--to",
             metavar=f"{'|'.join(_WORDS)}|OFFSET",
             callback=_check_target,
-            help=f"{WORKED}: where the events of the tasks say (only processing). {COMMITTED}: where the role is, "
-            f"although rows of its tables are gone. {EARLIEST}: work again all records that "
+            help=f"{WORKED}: after the tasks that have ended, as their events say (only processing). {COMMITTED}: at "
+            f"the committed offset, without the lost rows of the tables. {EARLIEST}: process all records again that "
             f"the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
         ),
     ],
@@ -57,7 +57,7 @@ def reset(
     An offset is not valid if it is gone, if it is beyond the end of the topic, or if the broker has lost records before
     it. The role's workers must be stopped.
 
-    Exit code 0: done (also if there was nothing to do), 1: not done.
+    Exit code 0: done, or there was nothing to do; 1: not done.
     """
     import asyncio
 

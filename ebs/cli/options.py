@@ -44,7 +44,7 @@ Broker = Annotated[
         envvar="EBS_BROKER",
         metavar="HOST:PORT",
         callback=_check_broker,
-        help="The address of a running Kafka, or several, separated by commas.",
+        help="Addresses of a running Kafka, separated by commas (EBS_BROKER).",
     ),
 ]
 Partitions = Annotated[
@@ -52,14 +52,14 @@ Partitions = Annotated[
     typer.Option("--partitions", metavar="N", min=1, max=1_000, help="Partitions of every topic (EBS_PARTITIONS)."),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", file_okay=False, help="Where data is kept (EBS_DATA_DIR).")
+    Path | None, typer.Option("--data-dir", metavar="DIR", file_okay=False, help="Folder of all data (EBS_DATA_DIR).")
 ]
 ApiPort = Annotated[
     int | None, typer.Option("--port", metavar="PORT", min=1, max=65_535, help="Port of the API (EBS_API_PORT).")
 ]
 KafkaPort = Annotated[
     int | None,
-    typer.Option("--kafka-port", metavar="PORT", min=1, max=65_535, help="Port of the Kafka that it starts."),
+    typer.Option("--kafka-port", metavar="PORT", min=1, max=65_535, help="Port of the embedded Kafka."),
 ]
 WorkersPerRole = Annotated[
     int, typer.Option("--workers-per-role", metavar="N", min=1, max=64, help="Workers of each role.")
@@ -71,11 +71,11 @@ ProjectSpec = Annotated[
         "--project",
         envvar="EBS_PROJECT",
         metavar="MODULE",
-        help="The module of your functions, such as shop.work, found from the current folder.",
+        help="Module of your functions, such as shop.work; imported from the current folder.",
     ),
 ]
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that the processes say.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the full output of all processes.")]
 
 
 def is_set(variable: str) -> bool:

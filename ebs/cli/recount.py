@@ -32,9 +32,9 @@ def recount(
 ) -> None:
     """Recount the topics and compare with the statistics.
 
-    Prints every difference in ledger, results and windows. The system may run meanwhile.
+    Prints every difference in ledger, results and windows. You can run it while the system runs.
 
-    Exit code 0: all that can be compared is equal; 1: something differs; 2: it could not be counted.
+    Exit code 0: everything that can be compared is equal; 1: there are differences; 2: counting was not possible.
     """
     import asyncio
 
@@ -73,7 +73,7 @@ def summary_of(findings: Findings) -> list[str]:
     """Return what was compared, what could not be and why, and the verdict."""
     lines = [f"compared: {findings.objects:,} objects, {findings.windows:,} windows, {findings.totals:,} totals"]
     if findings.forgotten:
-        lines.append(f"forgotten as expected: {findings.forgotten:,} objects")
+        lines.append(f"expired, as expected: {findings.forgotten:,} objects")
     if any(findings.incomparable.values()):
         counts = ", ".join(f"{count:,} {what}" for what, count in findings.incomparable.items() if count)
         reasons = "; ".join(f"{count:,} because {reason}" for reason, count in sorted(findings.reasons.items()))

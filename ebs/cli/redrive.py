@@ -1,4 +1,4 @@
-"""`ebs redrive` and `ebs discard`: what is done to dead letters, as clients of the API."""
+"""`ebs redrive` and `ebs discard`: acts on dead letters, as clients of the API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def redrive(
     everything: Annotated[bool, typer.Option("--all", help="All dead letters, without a filter.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the letters.")] = False,
     rate: Annotated[
-        float | None, typer.Option("--rate", metavar="N", min=0.001, help="Letters per second at most.")
+        float | None, typer.Option("--rate", metavar="N", min=0.001, help="Maximum letters per second.")
     ] = None,
     run: Annotated[
         str | None,
@@ -44,13 +44,13 @@ def redrive(
 ) -> None:
     """Give dead letters a new first attempt.
 
-    Either one by its id, or all that match a filter. Waits until it is done.
+    Name one dead letter by its id, or give a filter. The command waits until the redrive has ended.
     """
     wanted = {name: value for name, value in wanted.items() if value is not None}
     by_filter = bool(wanted or everything)
     if run is not None:
         if letter_id is not None or by_filter or payload is not None or dry_run or rate is not None:
-            raise typer.BadParameter("--cancel ends a redrive: give nothing else")
+            raise typer.BadParameter("--cancel stops a redrive: leave out all other options")
         _cancel(context, api, run, as_json=as_json)
         return
     if (letter_id is not None) == by_filter:
@@ -87,7 +87,7 @@ def _cancel(context: typer.Context, api: str | None, run: str, *, as_json: bool)
     with open_api(context, api) as client:
         answer = client.delete(path_of(LETTERS, "redrives", run))
     words = "stops after its current chunk" if answer["state"] == "RUNNING" else f"is {answer['state'].lower()}"
-    show(answer, f"redrive {run} {words}; {answer['redriven_count']} are redriven", as_json=as_json)
+    show(answer, f"redrive {run} {words}; letters redriven: {answer['redriven_count']}", as_json=as_json)
 
 
 def _redrive_one(client: ApiClient, letter_id: str, payload: str | None, *, as_json: bool) -> None:
@@ -99,8 +99,8 @@ def _redrive_one(client: ApiClient, letter_id: str, payload: str | None, *, as_j
 
 def _count(client: ApiClient, wanted: dict[str, Any], *, as_json: bool) -> None:
     answer = client.post(path_of(LETTERS, "redrive"), {**wanted, "dry_run": True})
-    limit = f"; {answer['at_limit_count']} more are at their limit" if answer["at_limit_count"] else ""
-    show(answer, f"{answer['count']} would be redriven{limit}", as_json=as_json)
+    limit = f"; {answer['at_limit_count']} more have reached the limit of redrives" if answer["at_limit_count"] else ""
+    show(answer, f"letters that would be redriven: {answer['count']}{limit}", as_json=as_json)
 
 
 def _redrive_many(client: ApiClient, wanted: dict[str, Any], *, as_json: bool) -> None:

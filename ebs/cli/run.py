@@ -22,7 +22,7 @@ _HINT = "a text needs quotes of its own, such as '\"apple\"'"
 
 def run(
     project: Annotated[
-        str, typer.Argument(metavar="MODULE", help="The module of your functions, such as shop.work, found from here.")
+        str, typer.Argument(metavar="MODULE", help="Module of your functions, such as shop.work; imported from here.")
     ],
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the object.")],
     content: Annotated[
@@ -34,11 +34,11 @@ def run(
     tasks: Annotated[
         int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of the run as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole run as JSON.")] = False,
 ) -> None:
     """Run one object through a project here, without Kafka.
 
-    Split, tasks and join run one after another by the code of the workers. The pause before a retry takes no time.
+    Split, tasks and join run one after another, with the code of the workers. The pause before a retry takes no time.
     Nothing is stored. The exit code is 1 if the object failed.
     """
     value = None if content is None else json_content_of(content, "CONTENT", _HINT)

@@ -23,7 +23,7 @@ def stats(
 ) -> None:
     """Show totals, durations and windows.
 
-    The totals are by kind, the durations have percentiles, the windows are of 10 s.
+    Totals by kind, percentiles of the durations, and the newest windows of 10 s.
     """
     with open_api(context, api) as client:
         answer = client.get(path_of("statistics"))
@@ -33,5 +33,5 @@ def stats(
     tables = [totals_table(answer), spreads_table(answer)]
     if newest:
         tables.append(windows_table(newest))
-    shown = tables if answer["kinds"] else [f"nothing is counted of {kind}" if kind else "nothing is counted yet"]
+    shown = tables if answer["kinds"] else [f"nothing is counted for {kind}" if kind else "nothing is counted yet"]
     show({**answer, "windows": newest}, *shown, as_json=as_json)

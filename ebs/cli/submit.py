@@ -1,4 +1,4 @@
-"""`ebs submit`: one object, many of one payload, or those of a file; waits until they are done, if asked to."""
+"""`ebs submit`: submits one object, many copies of it, or the objects of a file; `--wait` waits for their end."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def submit(
             "--content-json", metavar="JSON", help="Content of the object as JSON; @FILE reads a file, - reads stdin."
         ),
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Which handler it is for.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Kind of the object.")] = None,
     tasks: Annotated[
         int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
     ] = None,
     callback_url: Annotated[
         str | None,
-        typer.Option("--callback-url", metavar="URL", help="Where each end of the object is sent, see Callbacks."),
+        typer.Option("--callback-url", metavar="URL", help="Where ebs sends the end of the object, see Callbacks."),
     ] = None,
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="DURATION", help="Start the tasks later: 30s, 10m, 2h or 1d.")
@@ -74,7 +74,7 @@ def submit(
         typer.Option(
             "--file",
             metavar="FILE",
-            help="Whole objects: one as JSON, an array of them, or one per line (NDJSON); - reads stdin.",
+            help="File of objects: one as JSON, an array, or one per line (NDJSON); - reads stdin.",
             dir_okay=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""What people are shown of one task: what it is, its attempts, and where the last one failed."""
+"""The output for one task: its fields, its attempts, and the stack trace of the last failed attempt."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ def tasks(
 ) -> None:
     """Show the tasks of an object, or one of them.
 
-    Each with its state, attempts, times, and its result or error. Of one task also its content and every attempt, with
-    the stack trace of the last one that failed.
+    Shows state, attempts, times, and result or error of each task. If you name a task, it also shows the content and
+    every attempt, with the stack trace of the last failed attempt.
     """
     with open_api(context, api) as client:
         named = None if task is None else (object_id, task)

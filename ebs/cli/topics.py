@@ -28,13 +28,13 @@ def topics(
         typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
     ] = None,
     adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
-        bool, typer.Option("--adopt", help="Take over existing topics as this system's own.")
+        bool, typer.Option("--adopt", help="Take over existing topics that this system did not make.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
 ) -> None:
     """Make the missing topics and check the others.
 
-    Exit code 1 if a topic exists with another shape, or is not known to be this system's.
+    Exit code 1 if a topic has another number of partitions or cleanup policy, or was not made by this system.
     """
     import asyncio
 

@@ -25,8 +25,8 @@ def up(
 ) -> None:
     """Run the whole system here until Ctrl-C.
 
-    It starts a Kafka of its own (unless --broker names one), makes the topics, and runs the API and the workers. What
-    dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
+    Starts an embedded Kafka (unless --broker names another one), makes the topics, and runs the API and the workers. A
+    process that dies is started again. Ctrl-C stops everything; a second Ctrl-C stops it at once.
 
     With --reload, each save of a Python file takes effect: running tasks have 3 s to finish, then the processing
     workers start again. A file that cannot be imported is named, and the workers keep the old one. A test restarts

@@ -92,10 +92,10 @@ def wait_for_all(
 
 
 class _Crowd:
-    """Objects that are waited for together: one by a long poll, all others by lists of what has ended, 500 an answer.
+    """Waits for several objects: a single object by a long poll, more by lists of ended objects, 500 per answer.
 
-    A list tells what is true, but not of everything: another process may answer it, whose view is behind, and objects
-    of an outside producer may be of any time. So each object that no list tells of is asked for by its id in the end.
+    A list is correct but may be incomplete: another process with an older view may answer, and objects of an outside
+    producer may have any time. So at the end each object that was in no list is requested by its id.
     """
 
     def __init__(self, client: ApiClient, ids: Sequence[str], deadline_s: float | None) -> None:

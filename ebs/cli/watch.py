@@ -34,7 +34,8 @@ _RATES = ("objects_created", "objects_finished", "tasks_finished", "tasks_failed
 def watch(
     context: typer.Context,
     object_id: Annotated[
-        str | None, typer.Argument(metavar="OBJECT_ID", help="An object, until it has ended. Default: the totals.")
+        str | None,
+        typer.Argument(metavar="OBJECT_ID", help="Watch this object until it has ended. Default: the totals."),
     ] = None,
     *,
     every: Annotated[
@@ -48,7 +49,7 @@ def watch(
 ) -> None:
     """Watch the totals, or one object, live.
 
-    Ctrl-C ends it. With --json it prints one line of JSON per second.
+    Press Ctrl-C to stop. With --json it prints a line of JSON for each update.
     """
     with open_api(context, api) as client:
         look: Callable[[], Look] = _Totals(client) if object_id is None else _OneObject(client, object_id)

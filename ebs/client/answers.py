@@ -39,8 +39,8 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     """An object and the progress of its tasks. `result` is what its join returned.
 
     `state` is CREATED, DISTRIBUTED, PROCESSING, FINISHED, FAILED or CANCELLED. `name` and `content` are None once the
-    retention of their topic has deleted them. `parent` is the task that submitted it, None for an object of a client;
-    `children_count` says how many objects its own tasks have submitted (1000: that many or more).
+    retention of their topic has deleted them. `parent` is the task that submitted the object, None if a client did.
+    `children_count` says how many objects its own tasks have submitted (1000 means 1000 or more).
     """
 
     id: str
@@ -72,8 +72,8 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """A task of an object.
 
     `state` is UNKNOWN, QUEUED, IN_PROGRESS, RETRYING, FINISHED, DEAD or CANCELLED. `result` is what its handler
-    returned. `progress` (0 to 1), `message` and `worker` are set while it runs. `role` is `task` for what the object
-    was split into, else `split`, `join` or `callback`.
+    returned. `progress` (0 to 1), `message` and `worker` are set while it runs. `role` is `task`, or `split`, `join` or
+    `callback` for the object's split, join and callbacks.
     """
 
     id: str
@@ -96,7 +96,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
 class ObjectEvent(msgspec.Struct, frozen=True):
     """Something that happened to an object, such as TASK_FINISHED. `data` has all fields of the record on the topic.
 
-    `event_id` is where it lies: `events(..., after=event_id)` continues behind it.
+    `event_id` is its position: `events(..., after=event_id)` continues after it.
     """
 
     type: str
@@ -106,14 +106,14 @@ class ObjectEvent(msgspec.Struct, frozen=True):
 
     @property
     def task_id(self) -> str | None:
-        """The task that it is about, None if it is about the object."""
+        """The task of the event, None if the event is about the object."""
         return self.data.get("task_id")
 
 
 class Cancelled(msgspec.Struct, frozen=True):
     """Kafka has stored the cancel: waiting tasks never start, running ones are cancelled, finished ones stay.
 
-    `seen` is whether the API's own view has it already.
+    `seen` is true if the API's own view already contains the cancel.
     """
 
     id: str
@@ -121,9 +121,9 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class RefusedObject(msgspec.Struct, frozen=True):
-    """An object that was not accepted: its `index` in what was given to `submit_many`, and why.
+    """An object that was not accepted: its `index` among the objects given to `submit_many`, and the reason.
 
-    `id` is the id under which it is safe to submit it again; it may be empty if the object has an idempotency key.
+    With `id` it is safe to submit the object again; `id` may be empty if the object has an idempotency key.
     """
 
     index: int
@@ -142,7 +142,7 @@ class RefusedLetter(msgspec.Struct, frozen=True):
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """What a redrive did. `refused` are dead letters that could not be redriven, such as after three redrives."""
+    """The result of a redrive. `refused` are dead letters that could not be redriven, for example after 3 redrives."""
 
     id: str
     state: str

@@ -87,7 +87,7 @@ class Fates:
         return bool(self.accepted) or any(one.detail != str(failure) for one in self.refused.values())
 
     def failed(self) -> SubmitFailed:
-        """Return the error that says what was not accepted."""
+        """Return the error with the objects that were not accepted."""
         listed = [self.refused[number] for number in sorted(self.refused)]
         first, total = listed[0], len(self.accepted) + len(listed)
         message = (

@@ -1,4 +1,4 @@
-"""What a client submits, and the JSON body that it becomes: the one place that knows its form."""
+"""The objects that a client submits, and their JSON body: only this file knows its form."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def chosen_id(wanted: NewObject) -> str | None:
 def body_of(wanted: NewObject, object_id: str | None, key: str | None = None) -> bytes:
     """Return the body of a submit, with the key in it where the API takes it there.
 
-    Raises `TypeError` or `ValueError` for what cannot be sent, and names the fix.
+    Raises `TypeError` or `ValueError` if a value cannot be sent; the message names the fix.
     """
     if object_id is not None and not (isinstance(object_id, str) and _OBJECT_ID.fullmatch(object_id)):
         raise ValueError(

@@ -87,7 +87,7 @@ class Client:
     def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:
         """Submit objects, 1,000 in a request; returns their ids in the same order.
 
-        Raises `SubmitFailed` if some were not accepted; it has the ids of those that were.
+        Raises `SubmitFailed` if some objects were not accepted; it has the ids of the accepted ones.
         """
         return self._driver.run(batches.submit_many(self._policy, objects))
 
@@ -113,7 +113,7 @@ class Client:
     def events(self, object_id: str, *, after: str | None = None) -> Iterator[ObjectEvent]:
         """Iterate over the object's events as they come, until it has ended.
 
-        After a lost connection it continues behind the last event. `after` is an `event_id` to continue behind.
+        After a lost connection it continues after the last event. With `after`, an `event_id`, it starts after it.
         """
         return self._driver.stream(Following(self._policy, object_id, after).steps())
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Course(Generic[T]):
-    """How far an operation is: `step` is what is to be done next, None at the end, and then `value` is what it made."""
+    """The progress of an operation: `step` is the next step; at the end it is None, and `value` is the result."""
 
     value: T
 

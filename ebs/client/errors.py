@@ -7,7 +7,7 @@ EbsError
 │   ├── ApiBusy            429 or 503, and all retries were used up
 │   ├── AccessDenied       401 or 403: no key, an unknown key, or a key that may only read
 │   ├── NotFound           404
-│   ├── Conflict           409: the state of things does not allow it
+│   ├── Conflict           409: the current state does not allow the request
 │   ├── TooLarge           413
 │   └── Invalid            422: `errors` names each wrong field
 ├── SubmitFailed           not all objects of `submit_many` were accepted
@@ -32,10 +32,10 @@ _ERRORS_SHOWN = 3
 
 
 class ApiError(EbsError):
-    """The API refused or failed. `str()` of it says why; `problem` is the problem document, empty if there was none.
+    """The API refused the request or failed. The message says why; `problem` is the problem document, or empty.
 
-    `status` is the status of the answer, 0 if none came. `retry_after_s` is when the API says to come back, None if it
-    does not. `object_id` is the object that a failed `submit` was about: to repeat it is safe with this id.
+    `status` is the HTTP status of the answer, 0 if there was no answer. `retry_after_s` is the answer's `Retry-After`,
+    or None. `object_id` is the object of a failed `submit`: with this id it is safe to submit it again.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ApiUnreachable(ApiError):
 
 
 class ApiBusy(ApiError):
-    """The API, or its broker, does not keep up (429, 503), and all retries were used up."""
+    """The API or its broker does not keep up (429, 503), and all retries were used up."""
 
 
 class AccessDenied(ApiError):
@@ -94,11 +94,11 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """The state of things does not allow it (409), such as cancelling an object that has ended."""
+    """The current state does not allow the request (409): for example, you cannot cancel an object that has ended."""
 
 
 class TooLarge(ApiError):
-    """The request is larger than the API, or Kafka, takes (413)."""
+    """The request is larger than the API or Kafka accepts (413)."""
 
 
 class Invalid(ApiError):
@@ -125,8 +125,8 @@ def class_of(status: int) -> type[ApiError]:
 class SubmitFailed(EbsError):
     """Some objects of `submit_many` were not accepted; the others were.
 
-    `accepted` has the ids of those that were. `refused` says of each of the others which one it is (`index`), why, and
-    under which `id` it is safe to submit it again.
+    `accepted` has the ids of the accepted objects. `refused` has an entry for each other object: its `index`, the
+    reason, and the `id` with which it is safe to submit it again.
     """
 
     def __init__(self, message: str, accepted: Sequence[str] = (), refused: Sequence[RefusedObject] = ()) -> None:
@@ -158,7 +158,7 @@ class ObjectCancelled(EbsError):
 
 
 class WaitTimedOut(EbsError, TimeoutError):
-    """The object has not ended in time. It goes on; `status` is how it stood last, None if the API did not say."""
+    """The object has not ended in time; it is still processed. `status` is its last known status, or None."""
 
     def __init__(self, message: str, status: ObjectStatus | None = None) -> None:
         super().__init__(message)

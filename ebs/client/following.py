@@ -1,7 +1,7 @@
 """An object's events as they come (Server-Sent Events), through lost connections.
 
-An event counts as told once the empty line behind it has come, and the next connection names it as `Last-Event-ID`.
-So nothing is told twice and nothing is left out, whichever API process answers.
+An event counts as received when the empty line after it has come, and the next connection names it as `Last-Event-ID`.
+So each event comes once, whichever API process answers.
 """
 
 from __future__ import annotations

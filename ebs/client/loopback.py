@@ -1,4 +1,4 @@
-"""What is on this machine is reached directly: a proxy of the environment (`http_proxy`) has another loopback."""
+"""Servers on this machine are reached directly: a proxy (`http_proxy`) has its own loopback address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client can ask for about one object, as steps (`steps.py`)."""
+"""The operations of a client on one object, as steps (`steps.py`)."""
 
 from __future__ import annotations
 

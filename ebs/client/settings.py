@@ -1,4 +1,4 @@
-"""What a client of the API needs to know: where it is, and which key opens it.
+"""The settings of a client of the API: its address and its key.
 
 `Settings` has both too. These are read without pydantic, because most `ebs` commands need nothing else and start in a
 third of the time without it.
@@ -22,7 +22,7 @@ _MIN_KEY_CHARS = 16
 
 
 class ClientSettings(NamedTuple):
-    """Where the API is, and the key that is sent to it (empty: none). The key must not be printed."""
+    """The address of the API, and the key (empty: none). The key must not be printed."""
 
     api_url: str
     api_key: str

@@ -1,6 +1,6 @@
-"""An operation as steps: what it asks for, and how one call is made with retries. Nothing here does any I/O.
+"""An operation as steps: its calls and pauses, and how a call is repeated. Nothing here does any I/O.
 
-An operation is a generator. It yields what is to be done, and is sent what came of it:
+An operation is a generator. It yields the next step, and is sent the result:
 
 | it yields | and gets |
 | --- | --- |
@@ -9,7 +9,7 @@ An operation is a generator. It yields what is to be done, and is sent what came
 | `Open`, of `following.py` only | the `Reply` without the content of a success |
 | `Read`, likewise | the next lines of the opened answer, None at its end; or an `ApiError` |
 
-Each request that a client sends is safe to repeat: a submit has an id, and all else says how things shall be.
+Each request that a client sends is safe to repeat: a submit has an id, and all other requests set a state.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ def pause_before_next(policy: CallPolicy, error: ApiError, failures: int, deadli
 
 
 def pause_s(policy: CallPolicy, failures: int, retry_after_s: float | None = None) -> float:
-    """Return a pause that doubles, or that of `Retry-After` and a little more.
+    """Return a pause that doubles each time, or `Retry-After` and a little more.
 
-    With jitter: clients that failed together do not come back together.
+    It has jitter, so that clients that failed together do not come back together.
     """
     if retry_after_s is not None:
         return retry_after_s * (1 + _JITTER * policy.dice())

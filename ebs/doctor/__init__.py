@@ -1,1 +1,1 @@
-"""`ebs doctor`: facts of a running system (`reading`), what is wrong with them (`*_rules`, pure), and the fix."""
+"""`ebs doctor`: reads facts of a running system (`reading`), finds faults (`*_rules`, pure), and names the fix."""

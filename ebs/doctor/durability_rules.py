@@ -1,4 +1,4 @@
-"""What an accident may take from the topics: how many replicas they have, and how many must have a write; pure."""
+"""Rules about lost records: the number of replicas, and how many of them must have a write; pure."""
 
 from __future__ import annotations
 

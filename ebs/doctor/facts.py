@@ -1,4 +1,4 @@
-"""What the doctor knows of a system, and what a finding is."""
+"""The facts that the doctor has read from a system, and the findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, why it matters, and what to do about it (empty where nothing is to be done)."""
+    """A finding: what is wrong, why it matters, and how to fix it (empty if there is nothing to fix)."""
 
     severity: Severity
     subject: str

@@ -1,4 +1,4 @@
-"""Setting a role's committed offsets by hand, where nobody but a person can know what was worked (`ebs offsets`)."""
+"""Sets a role's committed offsets when only a person can decide where the role continues (`ebs offsets`)."""
 
 from __future__ import annotations
 
@@ -161,7 +161,9 @@ async def _until_told(ask: Callable[[], Awaitable[Answer | None]]) -> Answer:
         if answer is not None:
             return answer
         await asyncio.sleep(_PAUSE_S)
-    raise BrokerError("the broker does not say what is committed: a transaction is open, or it has no leader")
+    raise BrokerError(
+        "the broker does not say what is committed: a transaction is open, or the partition has no leader"
+    )
 
 
 async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:
@@ -190,7 +192,7 @@ async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[R
         metadata = progress.encode()
         if metadata is None:
             raise BrokerError(
-                f"too many tasks of {one.tp.topic}-{one.tp.partition} are unfinished between finished ones to note "
+                f"too many tasks of {one.tp.topic}-{one.tp.partition} are unfinished between finished tasks to record "
                 "all of them: nothing was changed; decide with --to earliest or latest"
             )
         found.append(one._replace(after=progress.watermark, metadata=metadata))

@@ -1,4 +1,4 @@
-"""Settings that contradict each other, or what the broker allows; pure."""
+"""Rules about settings that contradict each other, or the limits of the broker; pure."""
 
 from __future__ import annotations
 

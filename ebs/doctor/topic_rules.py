@@ -1,4 +1,4 @@
-"""Topics and the brokers' own configuration, held against what the settings need; pure."""
+"""Rules that compare topics and the configuration of the brokers with the settings; pure."""
 
 from __future__ import annotations
 

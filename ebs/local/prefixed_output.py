@@ -1,4 +1,4 @@
-"""The output of several programs on one terminal: each line behind the name of the role that said it."""
+"""The output of several programs on one terminal: each line begins with the name of its role."""
 
 from __future__ import annotations
 

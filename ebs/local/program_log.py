@@ -1,4 +1,4 @@
-"""What programs say: all of it in a file each, and on the terminal only what people need to see.
+"""The output of programs: a file for each program has everything, the terminal shows only the important lines.
 
 On the terminal are the events of a program's life (started, restarts because, stopped), warnings and errors of ours and
 of handlers, and, after a crash, its last lines, unless the life before ended with the same. `verbose` shows every line.

@@ -1,4 +1,4 @@
-"""Lets programs take a project's changes: looks at its files, and asks a process whether they can be used.
+"""Applies changes of a project: watches its files, and checks in a separate process whether they can be used.
 
 A file that cannot be imported changes nothing: the programs go on with what they have. Neither does a test, unless the
 project imports it: a test is saved often, and a restart interrupts tasks.

@@ -45,7 +45,7 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class Failures:
-    """What a program has behind it since it last ran well."""
+    """The failures of a program since it last ran well."""
 
     in_a_row: int = 0
     refusals_in_a_row: int = 0

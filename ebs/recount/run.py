@@ -45,7 +45,7 @@ class Recount:
         numbers = await self._reader.partitions()
         unknown = sorted(set(only) - set(numbers))
         if unknown:
-            raise BrokerError(f"there is no partition {unknown[0]}: there are 0 to {numbers[-1]}")
+            raise BrokerError(f"there is no partition {unknown[0]}: the partitions are 0 to {numbers[-1]}")
         partition_count = len(numbers)
         numbers = sorted(set(only)) or numbers
         for at, number in enumerate(numbers):

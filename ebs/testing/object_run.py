@@ -1,4 +1,4 @@
-"""What became of an object that ran in this process."""
+"""The result of an object that ran in this process."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class AttemptRun:
-    """One attempt: its number from 1, and when it began, in seconds since the object was created, pauses included.
+    """One attempt: its number from 1, and its start in virtual seconds since the object was created.
 
-    `progress` is what the function said last (0.0 to 1.0, and a message), `error` is None if it returned.
+    `progress` is the last progress that the function reported (0.0 to 1.0, and a message). `error` is None if the
+    function returned.
     """
 
     number: int
@@ -42,7 +43,7 @@ class AttemptRun:
 class TaskRun:
     """A task: its `role` is split, task or join; `sequence` counts the tasks from 0 and is None for split and join.
 
-    `state` is FINISHED or DEAD. `content` and `result` are what their JSON says.
+    `state` is FINISHED or DEAD. `content` and `result` are decoded JSON.
     """
 
     task_id: str
@@ -78,7 +79,7 @@ class ProducedObject:
 
 @dataclass(frozen=True)
 class ProducedRecord:
-    """A record that a function sent with `context.send`: its bytes, as they would stand on the topic."""
+    """A record that a function sent with `context.send`: the bytes that the topic would have."""
 
     topic: str
     key: bytes | None
@@ -86,7 +87,7 @@ class ProducedRecord:
     headers: dict[str, bytes]
 
     def json(self) -> Any:
-        """Return what the JSON of the value says."""
+        """Return the value, decoded from JSON."""
         return msgspec.json.decode(self.value or b"")
 
 
@@ -94,10 +95,10 @@ class ProducedRecord:
 class ObjectRun:
     """An object at its end: `state` is FINISHED or FAILED.
 
-    `results` are those of the tasks in their order (None for a task that is dead), `result` is that of the join.
-    `submitted` and `sent` are what functions produced with `context.submit` and `context.send`, in order; attempts that
-    failed produce nothing. `end` is the record on `object-events`. `split` and `join` are None if there is none, or if
-    it did not run.
+    `results` has the result of each task in order (None for a dead task), `result` is the result of the join.
+    `submitted` and `sent` are what functions produced with `context.submit` and `context.send`, in order; failed
+    attempts produce nothing. `end` is the record on `object-events`. `split` and `join` are None if the kind has none,
+    or if it did not run.
     """
 
     object_id: str
@@ -114,19 +115,19 @@ class ObjectRun:
 
     @property
     def all_tasks(self) -> list[TaskRun]:
-        """The tasks in the order of their work: the split, those that it made, the join."""
+        """All tasks in the order in which they run: the split, the tasks, the join."""
         first, last = [self.split] if self.split else [], [self.join] if self.join else []
         return [*first, *self.tasks, *last]
 
     @property
     def errors(self) -> list[Failure]:
-        """Every error of every attempt, those of tasks that finished after a retry included."""
+        """The errors of all attempts, including those of tasks that finished after a retry."""
         return [attempt.error for task in self.all_tasks for attempt in task.attempts if attempt.error is not None]
 
     def raise_for_failure(self) -> ObjectRun:
         """Return this run; raises `ObjectFailed` if the object failed, as `Client.results` does.
 
-        Its cause is what the first dead task raised.
+        The cause of this error is the exception of the first dead task.
         """
         dead = [task for task in self.all_tasks if task.error is not None]
         if self.state == "FINISHED" or not dead or dead[0].error is None:

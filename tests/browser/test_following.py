@@ -148,5 +148,5 @@ def test_worker_is_drained_and_let_work_again(visit, visitor):
     row = page.locator("tr[id^=worker-processing]")
     expect(row).to_contain_text("drained")
     visitor.shoot(page)
-    row.get_by_role("button", name="Let it work").click()
+    row.get_by_role("button", name="Undo drain").click()
     expect(row).to_contain_text("ready")

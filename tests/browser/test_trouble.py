@@ -81,7 +81,7 @@ def test_broker_that_is_away_is_drawn_and_followed_until_it_is_there(visitor, tm
         until(lambda: _is_alive(api), api.log_path.read_text)
         page, control = visitor.visit(api.url), visitor.visit(api.url, "/control")
         expect(page.locator("#broker-away")).to_contain_text("The broker is unreachable")
-        expect(page.locator("#live")).to_contain_text("Not known right now")
+        expect(page.locator("#live")).to_contain_text("Not available right now")
         visitor.shoot(page, "away")
         elsewhere(broker.start())
         elsewhere(ensure_topics(Cluster(broker.bootstrap), catalogue(load(broker=broker.bootstrap, partitions=1))))

@@ -60,9 +60,9 @@ def write_worker(api, name: str, role: str, figures: WorkerFigures) -> None:
     [
         (["pause"], "pause", "every kind is paused; `ebs resume` undoes it"),
         (["pause", "--kind", "mail"], "pause:mail", "mail is paused; `ebs resume --kind mail` undoes it"),
-        (["rate", "mail", "2.5"], "rate:mail", "at most 2.5 tasks of mail start a second"),
-        (["concurrency", "8"], "concurrency", "each worker works on at most 8 tasks at once"),
-        (["concurrency", "8", "--worker", "p-1"], "concurrency:p-1", "p-1 works on at most 8 tasks at once"),
+        (["rate", "mail", "2.5"], "rate:mail", "at most 2.5 tasks of mail start per second"),
+        (["concurrency", "8"], "concurrency", "each worker runs at most 8 tasks at once"),
+        (["concurrency", "8", "--worker", "p-1"], "concurrency:p-1", "p-1 runs at most 8 tasks at once"),
         (["drain", "p-1"], "drain:p-1", "p-1 starts no more tasks; `ebs drain p-1 --off` undoes it"),
         (["cancel", "a1"], "cancel:object:a1", "cancelled: object a1; `ebs tasks a1` shows its tasks"),
         (["cancel", "--task", "a1-2"], "cancel:task:a1-2", "cancelled: task a1-2"),

@@ -102,7 +102,10 @@ def test_many_are_counted_and_then_redriven(ebs, grave):
         grave.bury_task(number)
     spent = grave.bury_task(9, redrive=3)
     counted = ebs("redrive", "--fingerprint", GROUP, "--dry-run")
-    assert (0, "4 would be redriven; 1 more are at their limit\n") == (counted.exit_code, counted.stdout)
+    assert (0, "letters that would be redriven: 4; 1 more have reached the limit of redrives\n") == (
+        counted.exit_code,
+        counted.stdout,
+    )
     assert [] == grave.written(TASK_REQUESTS)
     done = ebs("redrive", "--fingerprint", GROUP, "--kind", "mail", "--before", "2100-01-01", "--rate", "1000")
     assert 0 == done.exit_code
@@ -138,7 +141,7 @@ def test_redrives_of_many_are_listed_and_cancelled(ebs, api, grave):
     shown = ebs("dead-letters", "redrives").stdout
     assert ["DONE", "kind mail"] == [words for words in ("DONE", "kind mail") if words in shown]
     (run,) = json.loads(ebs("dead-letters", "redrives", "--json").stdout)["redrives"]
-    assert f"redrive {run['id']} is done; 1 are redriven\n" == ebs("redrive", "--cancel", run["id"]).stdout
+    assert f"redrive {run['id']} is done; letters redriven: 1\n" == ebs("redrive", "--cancel", run["id"]).stdout
     for number in range(2, 9):
         grave.bury_task(number)
     run = api.post(f"{PATH}/redrive", json={"all": True, "rate_per_s": 1}).json()

@@ -343,7 +343,7 @@ def test_stats_shows_kinds_durations_and_windows(api, ebs):
         assert words in shown
     answer = json.loads(ebs("stats", "--kind", "mail", "--json").stdout)
     assert (["mail"], {"mail"}) == (list(answer["kinds"]), {one["kind"] for one in answer["windows"]})
-    assert "nothing is counted of nobody" in ebs("stats", "--kind", "nobody").stdout
+    assert "nothing is counted for nobody" in ebs("stats", "--kind", "nobody").stdout
 
 
 def test_stats_before_anything_was_counted(ebs):

@@ -169,7 +169,7 @@ def test_broker_that_was_never_there_is_drawn(make_api, page):
     seen = browse(api, address_of(page))
     assert (503, "2") == (seen.status, seen.headers["retry-after"])
     assert "Nobody answers at 127.0.0.1:9092" in seen.text_of("broker-away")
-    assert "Not known right now" in seen.text
+    assert "Not available right now" in seen.text
     assert 'http-equiv="refresh"' in seen.html
 
 

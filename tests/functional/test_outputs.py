@@ -190,8 +190,8 @@ async def test_a_loop_of_objects_ends(bench: Bench, kind: str) -> None:
     ("call", "words"),
     [
         ({"kind": "threat"}, 'no function of the project works on kind "threat" (did you mean "thread"?)'),
-        ({"kind": "no kind"}, "is no kind"),
-        ({"kind": {"total": 3}}, "is no kind"),
+        ({"kind": "no kind"}, "is not a kind"),
+        ({"kind": {"total": 3}}, "is not a kind"),
         (
             {"kind": "inline", "content": [[]] * 2 + ["x" * 1_000_000]},
             "at most 1,000,000 are allowed: submit references",
@@ -248,11 +248,11 @@ async def test_records_are_committed_with_the_end_of_the_attempt(bench: Bench, k
     [
         ({"topic": "sale"}, 'EBS_OUTPUT_TOPICS does not name the topic "sale" (did you mean "sales"?): add it there'),
         ({"topic": "task-events"}, "EBS_OUTPUT_TOPICS does not name the topic"),
-        ({"topic": 7}, "the topic comes first"),
+        ({"topic": 7}, "the first argument is the topic"),
         ({"topic": "sales", "key": 7}, "a key is text, bytes or None"),
         ({"topic": "sales", "headers": {"n": 7}}, "the header n is a int: give text or bytes"),
-        ({"topic": "sales", "headers": ["ab", "cd"]}, "is no header"),
-        ({"topic": "sales", "headers": 5}, "is no header"),
+        ({"topic": "sales", "headers": ["ab", "cd"]}, "is not a header"),
+        ({"topic": "sales", "headers": 5}, "is not a header"),
         ({"topic": "latest", "key": None}, "latest is compacted (cleanup.policy), so its records need a key"),
         ({"topic": "tiny", "value": "x" * 300}, "tiny takes at most 200 bytes a record (max.message.bytes)"),
     ],

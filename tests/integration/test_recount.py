@@ -107,7 +107,7 @@ async def _what_is_gone_is_said(bootstrap: str) -> None:
     assert len(short) == skipped["objects"]
     assert (1, {"its records were already deleted from the topics"}) == (skipped["totals"], set(skipped["reasons"]))
     code, _, err = await recount(bootstrap, "--partition", "9")
-    assert (2, True) == (code, "there is no partition 9: there are 0 to 3" in err)
+    assert (2, True) == (code, "there is no partition 9: the partitions are 0 to 3" in err)
     code, told = await counted(bootstrap, "--partition", "0", "--partition", "2")
     assert (0, 0, 2) == (code, told["cannot_be_compared"]["objects"], told["compared"]["totals"])
 

@@ -40,7 +40,7 @@ SHOWN = {
         "no price for kiwi",
         "done: 1",
     ],
-    "first-handler": ["it failed, as expected", "no price for pear", '{"apple":3}', "1 would be redriven", "done: 1"],
+    "first-handler": ["it failed, as expected", "no price for pear", '{"apple":3}', "would be redriven: 1", "done: 1"],
 }
 """What the commands of a page show, white space aside."""
 

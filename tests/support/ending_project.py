@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ebs import Context, Project, Reject, Task
 
-ENDING = {"EBS_PROJECT": "ending_project", "EBS_RETRY_TIERS_S": "1", "EBS_MAX_TASKS_PER_OBJECT": "10000"}
+ENDING = {"EBS_PROJECT": "ending_project", "EBS_BACKOFF_S": "1", "EBS_MAX_TASKS_PER_OBJECT": "10000"}
 """Settings of all processes that have it; `ENDING_GATES` is the folder of the gates."""
 GATED, BROKEN, LARGE, NEVER = "gated", "broken", "large", "never"
 LARGE_BYTES = 600_000

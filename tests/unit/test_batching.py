@@ -178,7 +178,7 @@ async def test_log_that_begins_anew_below_the_position_ends_the_worker(start):
     fetcher = FakeFetcher(A)
     await fetcher.begin_anew(A, 80, at=start)
     fetcher.fetched(A, [start], start=start, end=start + 1)
-    with pytest.raises(StepFailed, match=f"in-0 was read up to offset 80, and has other records from {start} on now"):
+    with pytest.raises(StepFailed, match=f"in-0 was read up to offset 80, but it has other records from {start} on"):
         await fetcher.take(A)
 
 

@@ -120,7 +120,7 @@ def test_a_delay_that_is_none_is_refused(delay_s: float) -> None:
 def test_a_reason_in_the_delays_place_is_refused() -> None:
     """The commonest slip has its own words."""
     with pytest.raises(
-        TypeError, match=r"the delay comes first, in seconds: Retry\(delay_s=10, reason=...\), not 'busy'"
+        TypeError, match=r"the first argument is the delay in seconds: Retry\(delay_s=10, reason=...\), not 'busy'"
     ):
         Retry("busy")  # type: ignore[arg-type]  # that is the test
 

@@ -98,9 +98,7 @@ def test_what_was_deleted_unworked_is_told():
 @pytest.mark.parametrize("topic_id", ["now", "before"])
 def test_tables_of_another_cluster_are_refused(committed, topic_id):
     """As MirrorMaker makes them: all that is finished would run again, and translated offsets are a guess."""
-    with pytest.raises(
-        OffsetsLost, match=r"another Kafka cluster \(there, this is here\).* --role processing --all with"
-    ):
+    with pytest.raises(OffsetsLost, match=r"another Kafka cluster \(there, now here\).* --role processing --all with"):
         start(committed, OffsetNote(topic_id, 50, "there"))
 
 
@@ -159,7 +157,9 @@ def test_tables_of_a_new_group_need_no_notes():
 )
 def test_table_without_its_note_has_lost_its_rows(places, rows, committed, gone):
     """Its changelog was made anew, or lost: it would be taken for one that was never written."""
-    said = f"ebs-statistics has worked partition 3, but the rows of {gone} are gone.*--role statistics --to committed"
+    said = (
+        f"ebs-statistics has processed partition 3, but the rows of {gone} are gone.*--role statistics --to committed"
+    )
     with pytest.raises(OffsetsLost, match=said):
         tables(places, rows, **committed)
 

@@ -109,7 +109,7 @@ async def test_partitions_that_nobody_has_are_told_and_end_the_worker(world):
     for _ in range(3):
         await world.survey.look()
         assert (1, 3) == world.survey.unowned
-    with pytest.raises(InputsChanged, match="nobody works partitions 1, 3"):
+    with pytest.raises(InputsChanged, match="none of them works on partitions 1, 3"):
         await world.survey.look()
 
 

@@ -251,7 +251,7 @@ def test_compressed_data_that_are_damaged_cost_their_batch(name, junk):
 def test_compressed_data_that_end_too_early_cost_their_batch():
     """Gzip would return what it has so far."""
     packed = gzip.compress(plain(body(0, b"one" * 100)))
-    assert ([(0, "its gzip data are damaged: they end too early")], 1) == read(with_codec(GZIP, packed[:-9]))
+    assert ([(0, "its gzip data is damaged: they end too early")], 1) == read(with_codec(GZIP, packed[:-9]))
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_what_belongs_to_the_whole_process_is_put_back():
     """With a word on what ran then: heartbeats and restarts go by the clocks, all code needs some depth of calls."""
     ended = run(_TAMPERING)
     assert 0 == ended.returncode
-    assert "had changed time.monotonic, time.time, the recursion limit, on which" in ended.stderr
+    assert "had replaced time.monotonic, time.time, the recursion limit, which" in ended.stderr
     assert "put back; running: task a-0" in ended.stderr
 
 
