@@ -207,7 +207,7 @@ def _checked_name(name: Any) -> str:
 
 def _checked_url(url: Any) -> str:
     if not isinstance(url, str) or not _is_text(url):
-        raise Reject(f"context.submit: callback_url={url!r} is no text")
+        raise Reject(f"context.submit: callback_url={url!r} is not a text")
     return url
 
 

@@ -92,8 +92,8 @@ def submit(
 ) -> None:
     """Submit one object, many copies of it, or a file of objects.
 
-    --count submits many of one payload, --file those of a file. A content that begins with @@ begins with one @.
-    Tasks with contents of their own come from a file: an object whose tasks is a list of items with a content each.
+    --count submits copies of one object, --file submits the objects in a file. To give each task its own content, use
+    --file: in the file, the field `tasks` of an object can be a list of items, each with a `content`.
 
     --wait shows the result of an object's join. If an object failed, it shows the errors of its tasks and the command
     that shows more.
@@ -108,9 +108,10 @@ def submit(
         "delay_s": None if delay is None else duration_s(delay),
         "due_at": None if at is None else zoned_instant(at),
     }
-    given = {field: value for field, value in given.items() if value is not None} | _content(content, content_json)
-    if file is not None and (given or count is not None):
+    given = {field: value for field, value in given.items() if value is not None}
+    if file is not None and (given or any(one is not None for one in (count, content, content_json))):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
+    given |= _content(content, content_json)
     with open_api(context, api) as client, ExitStack() as stack:
         if file is not None:
             pieces = send_lines(client, _open(file, stack), idempotency_key)
