@@ -55,8 +55,9 @@ class GroupFacts:
 
     `without_offset`: by topic the partitions that it has worked and that have no committed offset any more; `beyond`:
     those whose committed offset lies beyond the end; `refilled`: those whose records before it were lost, and that have
-    others there now; `without_rows`: by changelog the partitions that were worked and whose rows, or newest
-    rows, are gone; `unowned`: partition numbers that no member has.
+    others there now; `without_rows`: by changelog the partitions that were worked and whose rows, or newest rows, are
+    gone; `foreign_rows`: where records lie in its changelogs that are no rows; `unowned`: partition numbers that no
+    member has.
     """
 
     group_id: str
@@ -67,6 +68,7 @@ class GroupFacts:
     beyond: Mapping[str, Sequence[int]] = field(default_factory=dict)
     refilled: Mapping[str, Sequence[int]] = field(default_factory=dict)
     without_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    foreign_rows: Sequence[str] = ()
     unowned: Sequence[int] = ()
 
 

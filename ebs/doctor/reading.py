@@ -22,6 +22,7 @@ from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
+from ebs.doctor.changelog_repair import TABLES, find_foreign
 from ebs.doctor.facts import GroupFacts, SystemFacts, TopicFacts, WorkerFacts
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from app.kafka.fencing import CommittedOffset
     from app.kafka.reading import RecordReader
     from app.kafka.types import AIOKafkaAdminClient
+    from app.names import Names
     from app.settings.settings import Settings
     from app.topics.ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
+_LONG_CHANGELOG = 100_000
+"""Records of a changelog that are read in about a second; what a longer one has is left to a worker's restore."""
 
 
 async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
@@ -175,7 +179,26 @@ async def _read_group(
         refilled=dict(refilled),
         without_rows=await _without_rows(consumer, group_id, commits, topics),
         unowned=unowned,
+        foreign_rows=await _foreign_in_changelogs(consumer, names, role, topics),
     )
+
+
+async def _foreign_in_changelogs(
+    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
+) -> list[str]:
+    """Return the places of records in a role's changelogs that are no rows; long changelogs are not looked at."""
+    found: list[str] = []
+    for table in TABLES[role]:
+        topic = topics.get(names.changelog(role, table))
+        if topic is None:
+            continue
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        logs = {tp: range(begins[tp], ends[tp]) for tp in partitions}
+        if sum(map(len, logs.values())) <= _LONG_CHANGELOG:
+            foreign = await find_foreign(consumer, role, table, logs)
+            found += [f"{tp.topic}-{tp.partition}@{offset}" for (tp, _), offset in foreign.items()]
+    return sorted(found)
 
 
 async def _without_rows(

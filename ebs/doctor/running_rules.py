@@ -61,6 +61,12 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         why = "the topic was recreated, or the broker lost them: its workers refuse to start with incomplete tables"
         fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (goes on without these rows)"
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)
+    if group.foreign_rows:
+        count, first = len(group.foreign_rows), group.foreign_rows[0]
+        said = f"its changelogs have {count} records that are no rows, the first at {first}"
+        why = "another program, or another version, has written there: its workers refuse to start"
+        fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (puts back the rows before them)"
+        yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.unowned:
         unowned = ", ".join(map(str, group.unowned))
         said = f"it has {group.member_count} members, and none has partitions {unowned}"
