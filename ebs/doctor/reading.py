@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
+_CHANGELOG_S = 5.0
 _LONG_CHANGELOG = 100_000
 """Records of a changelog that are read in about a second; what a longer one has is left to a worker's restore."""
 
@@ -196,7 +197,11 @@ async def _foreign_in_changelogs(
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         logs = {tp: range(begins[tp], ends[tp]) for tp in partitions}
         if sum(map(len, logs.values())) <= _LONG_CHANGELOG:
-            foreign = await find_foreign(consumer, role, table, logs)
+            try:
+                async with asyncio.timeout(_CHANGELOG_S):
+                    foreign = await find_foreign(consumer, role, table, logs)
+            except (KafkaError, TimeoutError):
+                continue  # we may not read it, or the broker cannot
             found += [f"{tp.topic}-{tp.partition}@{offset}" for (tp, _), offset in foreign.items()]
     return sorted(found)
 
