@@ -63,7 +63,7 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.foreign_rows:
         count, first = len(group.foreign_rows), group.foreign_rows[0]
-        said = f"its changelogs have {count} records that are no rows, the first at {first}"
+        said = f"records in its changelogs are no rows: {count}, the first at {first}"
         why = "another program, or another version, has written there: its workers refuse to start"
         fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (puts back the rows before them)"
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)

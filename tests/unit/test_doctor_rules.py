@@ -91,7 +91,7 @@ def test_healthy_system_has_nothing_but_ok():
             {},
             "error",
             "ebs-statistics",
-            f"2 records that are no rows, the first at {CHANGELOG}-1@7",
+            f"are no rows: 2, the first at {CHANGELOG}-1@7",
             "ebs offsets reset --role statistics --to committed",
         ),
         (WITHOUT_REGISTRY, {}, "error", "ebs-topics", "does not exist", "ebs topics --adopt"),
