@@ -15,6 +15,7 @@ from app.kafka.errors import KafkaError, TopicAuthorizationFailedError
 from app.kafka.features import forgets_transactions, read_features, transaction_version
 from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count, unowned_numbers
 from app.kafka.log_dirs import biggest_partitions
+from app.kafka.topic_metadata import read_topics
 from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
@@ -22,7 +23,7 @@ from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
-from ebs.doctor.changelog_repair import TABLES, find_foreign
+from ebs.doctor.changelogs import foreign_in_changelogs, worked_topic_ids
 from ebs.doctor.facts import GroupFacts, SystemFacts, TopicFacts, WorkerFacts
 
 if TYPE_CHECKING:
@@ -33,15 +34,11 @@ if TYPE_CHECKING:
     from app.kafka.fencing import CommittedOffset
     from app.kafka.reading import RecordReader
     from app.kafka.types import AIOKafkaAdminClient
-    from app.names import Names
     from app.settings.settings import Settings
     from app.topics.ownership import TopicClaim
 
 _TIMEOUT_MS = 15_000
 _POLL_MS = 100
-_CHANGELOG_S = 5.0
-_LONG_CHANGELOG = 100_000
-"""Records of a changelog that are read in about a second; what a longer one has is left to a worker's restore."""
 
 
 async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
@@ -155,11 +152,19 @@ async def _read_group(
     gone: defaultdict[str, list[int]] = defaultdict(list)
     beyond: defaultdict[str, list[int]] = defaultdict(list)
     refilled: defaultdict[str, list[int]] = defaultdict(list)
+    recreated: defaultdict[str, list[int]] = defaultdict(list)
     # While a transaction is open there is no answer: then a worker lives, and has looked when it claimed them.
     commits = (await read_commits(consumer._client, group_id, partitions) if partitions else None) or {}  # noqa: SLF001  # aiokafka's has no getter
+    worked_ids = await worked_topic_ids(consumer, names, role, topics)
+    ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, inputs)).topics.items()}  # noqa: SLF001  # as above
     worked = await _written_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
+        worked_id = worked_ids.get((tp.topic, tp.partition))
+        if worked_id and ids.get(tp.topic, worked_id) != worked_id and not has_decision(_metadata_of(commits, tp)):
+            recreated[tp.topic].append(tp.partition)
+            lag[tp.topic] += ends[tp] - begins[tp]
+            continue
         if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
             gone[tp.topic].append(tp.partition)
         if offset > ends[tp]:
@@ -178,32 +183,15 @@ async def _read_group(
         without_offset=dict(gone),
         beyond=dict(beyond),
         refilled=dict(refilled),
+        recreated=dict(recreated),
         without_rows=await _without_rows(consumer, group_id, commits, topics),
         unowned=unowned,
-        foreign_rows=await _foreign_in_changelogs(consumer, names, role, topics),
+        foreign_rows=await foreign_in_changelogs(consumer, names, role, topics),
     )
 
 
-async def _foreign_in_changelogs(
-    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
-) -> list[str]:
-    """Return the places of records in a role's changelogs that are no rows; long changelogs are not looked at."""
-    found: list[str] = []
-    for table in TABLES[role]:
-        topic = topics.get(names.changelog(role, table))
-        if topic is None:
-            continue
-        partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        logs = {tp: range(begins[tp], ends[tp]) for tp in partitions}
-        if sum(map(len, logs.values())) <= _LONG_CHANGELOG:
-            try:
-                async with asyncio.timeout(_CHANGELOG_S):
-                    foreign = await find_foreign(consumer, role, table, logs)
-            except (KafkaError, TimeoutError):
-                continue  # we may not read it, or the broker cannot
-            found += [f"{tp.topic}-{tp.partition}@{offset}" for (tp, _), offset in foreign.items()]
-    return sorted(found)
+def _metadata_of(commits: Mapping[TopicPartition, tuple[CommittedOffset, int]], tp: TopicPartition) -> str:
+    return commits[tp][0].metadata if tp in commits else ""
 
 
 async def _without_rows(

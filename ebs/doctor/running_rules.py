@@ -46,6 +46,11 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
             why = "its workers continue at the offsets in their tables"
             fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
             yield Finding(Severity.WARNING, group.group_id, said, why, fix)
+    for topic, numbers in group.recreated.items():
+        said = f"{_partitions_of(topic, numbers)} was recreated since it was worked"
+        why = "its workers read the new topic from its first record on; what the old one had is lost"
+        fix = f"running workers notice it within 10 s; if none runs: faust -A agents.{role} worker (or ebs up)"
+        yield Finding(Severity.WARNING, group.group_id, said, why, fix)
     for topic, numbers in group.beyond.items():
         said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
         why = "the topic was recreated (then its workers read it from the start), or the broker has lost records"
