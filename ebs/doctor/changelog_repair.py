@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.kafka.cluster import Cluster
     from app.names import Names
+    from app.streaming.foreign_rows import WhyNoRow
 
 TABLES = {
     DISTRIBUTION: (SEEN_TABLE,),
@@ -45,15 +46,9 @@ async def put_rows_back(
     """
     for table in TABLES[role]:
         topic = names.changelog(role, table)
-        check = row_check(table, why_no_row, keeps_offsets=table == NOTES_TABLES[role])
+        check = _check_of(role, table)
         logs = await _logs_of(consumer, admin, topic)
-        foreign: dict[tuple[TopicPartition, bytes], Any] = {}
-        async for record in read_stretches(consumer, logs):
-            place = TopicPartition(topic, record.partition), record.key
-            if record.key is not None and check(record.key, record.value):
-                foreign[place] = record
-            else:
-                foreign.pop(place, None)
+        foreign = await find_foreign(consumer, role, table, logs)
         if not foreign:
             continue
         replaced: dict[tuple[TopicPartition, bytes], bytes | None] = dict.fromkeys(foreign)
@@ -64,7 +59,26 @@ async def put_rows_back(
         await _write(cluster, replaced)
         for (tp, key), row in replaced.items():
             what = "a tombstone: no row of this key is left" if row is None else "the row that was there before"
-            say(f"{topic}-{tp.partition}@{foreign[tp, key].offset} is no row: its key has {what}")
+            say(f"{topic}-{tp.partition}@{foreign[tp, key]} is no row: its key has {what}")
+
+
+async def find_foreign(
+    consumer: Any, role: str, table: str, logs: Mapping[TopicPartition, range]
+) -> dict[tuple[TopicPartition, bytes], int]:
+    """Return the keys whose last record in a changelog is no row of its table, each with the offset of that record."""
+    check = _check_of(role, table)
+    foreign: dict[tuple[TopicPartition, bytes], int] = {}
+    async for record in read_stretches(consumer, logs):
+        place = TopicPartition(record.topic, record.partition), record.key
+        if record.key is not None and check(record.key, record.value):
+            foreign[place] = record.offset
+        else:
+            foreign.pop(place, None)
+    return foreign
+
+
+def _check_of(role: str, table: str) -> WhyNoRow:
+    return row_check(table, why_no_row, keeps_offsets=table == NOTES_TABLES[role])
 
 
 async def _logs_of(consumer: Any, admin: Any, topic: str) -> dict[TopicPartition, range]:

@@ -54,9 +54,11 @@ class GroupFacts:
     """A consumer group: members, records to read by topic, and committed offsets whose records are gone.
 
     `without_offset`: by topic the partitions that it has worked and that have no committed offset any more; `beyond`:
-    those whose committed offset lies beyond the end; `refilled`: those whose records before it were lost, and that have
-    others there now; `without_rows`: by changelog the partitions that were worked and whose rows, or newest
-    rows, are gone; `unowned`: partition numbers that no member has.
+    those whose committed offset lies beyond the end; `recreated`: those of a topic that was
+    recreated since they were worked; `refilled`: those whose records before it were lost, and that have
+    others there now; `without_rows`: by changelog the partitions that were worked and whose rows, or newest rows, are
+    gone; `foreign_rows`: where records lie in its changelogs that are no rows; `unowned`: partition numbers that no
+    member has.
     """
 
     group_id: str
@@ -65,8 +67,10 @@ class GroupFacts:
     lost: Mapping[str, int] = field(default_factory=dict)
     without_offset: Mapping[str, Sequence[int]] = field(default_factory=dict)
     beyond: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    recreated: Mapping[str, Sequence[int]] = field(default_factory=dict)
     refilled: Mapping[str, Sequence[int]] = field(default_factory=dict)
     without_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    foreign_rows: Sequence[str] = ()
     unowned: Sequence[int] = ()
 
 

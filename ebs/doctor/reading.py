@@ -15,6 +15,7 @@ from app.kafka.errors import KafkaError, TopicAuthorizationFailedError
 from app.kafka.features import forgets_transactions, read_features, transaction_version
 from app.kafka.groups import NOTHING_COMMITTED, read_committed, read_member_count, unowned_numbers
 from app.kafka.log_dirs import biggest_partitions
+from app.kafka.topic_metadata import read_topics
 from app.kafka.types import TopicPartition
 from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
@@ -22,6 +23,7 @@ from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
 from app.topics.registry import TopicRegistry
+from ebs.doctor.changelogs import foreign_in_changelogs, worked_topic_ids
 from ebs.doctor.facts import GroupFacts, SystemFacts, TopicFacts, WorkerFacts
 
 if TYPE_CHECKING:
@@ -149,11 +151,19 @@ async def _read_group(
     gone: defaultdict[str, list[int]] = defaultdict(list)
     beyond: defaultdict[str, list[int]] = defaultdict(list)
     refilled: defaultdict[str, list[int]] = defaultdict(list)
+    recreated: defaultdict[str, list[int]] = defaultdict(list)
     # While a transaction is open there is no answer: then a worker lives, and has looked when it claimed them.
     commits = (await read_commits(consumer._client, group_id, partitions) if partitions else None) or {}  # noqa: SLF001  # aiokafka's has no getter
+    worked_ids = await worked_topic_ids(consumer, names, role, topics)
+    ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, inputs)).topics.items()}  # noqa: SLF001  # as above
     worked = await _written_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
+        worked_id = worked_ids.get((tp.topic, tp.partition))
+        if worked_id and ids.get(tp.topic, worked_id) != worked_id and not has_decision(_metadata_of(commits, tp)):
+            recreated[tp.topic].append(tp.partition)
+            lag[tp.topic] += ends[tp] - begins[tp]
+            continue
         if offset == NOTHING_COMMITTED and ends[tp] > 0 and tp.partition in worked:
             gone[tp.topic].append(tp.partition)
         if offset > ends[tp]:
@@ -172,9 +182,15 @@ async def _read_group(
         without_offset=dict(gone),
         beyond=dict(beyond),
         refilled=dict(refilled),
+        recreated=dict(recreated),
         without_rows=await _without_rows(consumer, group_id, commits, topics),
         unowned=unowned,
+        foreign_rows=await foreign_in_changelogs(consumer, names, role, topics),
     )
+
+
+def _metadata_of(commits: Mapping[TopicPartition, tuple[CommittedOffset, int]], tp: TopicPartition) -> str:
+    return commits[tp][0].metadata if tp in commits else ""
 
 
 async def _without_rows(

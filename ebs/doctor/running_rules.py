@@ -46,6 +46,11 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
             why = "its workers continue at the offsets in their tables"
             fix = f"start a worker: faust -A agents.{role} worker (or ebs up)"
             yield Finding(Severity.WARNING, group.group_id, said, why, fix)
+    for topic, numbers in group.recreated.items():
+        said = f"{_partitions_of(topic, numbers)} was recreated since it was worked"
+        why = "its workers read the new topic from its first record on; what the old one had is lost"
+        fix = f"running workers notice it within 10 s; if none runs: faust -A agents.{role} worker (or ebs up)"
+        yield Finding(Severity.WARNING, group.group_id, said, why, fix)
     for topic, numbers in group.beyond.items():
         said = f"its committed offsets lie beyond the end of {_partitions_of(topic, numbers)}"
         why = "the topic was recreated (then its workers read it from the start), or the broker has lost records"
@@ -60,6 +65,12 @@ def _check_places(group: GroupFacts, role: str) -> Iterator[Finding]:
         said = f"it has worked, and {_partitions_of(changelog, numbers)} has lost rows"
         why = "the topic was recreated, or the broker lost them: its workers refuse to start with incomplete tables"
         fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (goes on without these rows)"
+        yield Finding(Severity.ERROR, group.group_id, said, why, fix)
+    if group.foreign_rows:
+        count, first = len(group.foreign_rows), group.foreign_rows[0]
+        said = f"records in its changelogs are no rows: {count}, the first at {first}"
+        why = "another program, or another version, has written there: its workers refuse to start"
+        fix = f"stop its workers, then ebs offsets reset --role {role} --to committed (puts back the rows before them)"
         yield Finding(Severity.ERROR, group.group_id, said, why, fix)
     if group.unowned:
         unowned = ", ".join(map(str, group.unowned))

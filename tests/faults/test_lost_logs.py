@@ -19,6 +19,7 @@ from plain_names import (
     REDRIVEN_CHANGELOG,
     RESULTS_CHANGELOG,
     SEEN_CHANGELOG,
+    TASK_REQUESTS,
     WINDOWS_CHANGELOG,
 )
 from topics_anew import all_ready, make_anew
@@ -135,6 +136,12 @@ async def test_table_whose_changelog_was_made_anew_is_refused_until_a_person_dec
     accepted += await work(broker, fleet, 40)
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, found
+    # The doctor tells an input that was made anew from lost offsets, with which processing refuses to start.
+    await fleet.terminate("processing-1")
+    await make_anew(broker.bootstrap, PARTITIONS, TASK_REQUESTS)
+    told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
+    assert f"{TASK_REQUESTS} (partitions 0, 1, 2, 3) was recreated since it was worked" in told.stdout
+    assert "committed offsets are gone" not in told.stdout
 
 
 @pytest.mark.usefixtures("settings")
@@ -196,6 +203,8 @@ async def test_foreign_records_in_changelogs_are_refused_until_the_rows_are_put_
     for role in ROLES:
         fleet.start(role, **SOON_MISSED)
     await ended(fleet, EXIT_UNDECIDED, *(f"{role}-1" for role in ROLES))
+    told = await ebs("doctor", "--json", "--api", "http://127.0.0.1:1")
+    assert len(ROLES) == told.stdout.count("records in its changelogs are no rows: ")
     for role, values in JUNK.items():
         log = fleet.workers[f"{role}-1"].log()
         assert f"the changelogs of {role} have records that are no rows of its tables: {min(values)}-" in log

@@ -84,6 +84,24 @@ def test_healthy_system_has_nothing_but_ok():
         ),
         (with_topic("objects", is_ours=False), {}, "error", "objects", "nothing says", "ebs topics --adopt"),
         (FOREIGN, {}, "error", "objects and 1 more", "made them: objects, control", "ebs topics --adopt"),
+        (
+            replace(
+                HEALTHY, groups=[GroupFacts("ebs-statistics", 0, foreign_rows=[f"{CHANGELOG}-1@7", f"{CHANGELOG}-2@9"])]
+            ),
+            {},
+            "error",
+            "ebs-statistics",
+            f"are no rows: 2, the first at {CHANGELOG}-1@7",
+            "ebs offsets reset --role statistics --to committed",
+        ),
+        (
+            replace(HEALTHY, groups=[GroupFacts("ebs-processing", 1, recreated={"task-requests": [0, 3]})]),
+            {},
+            "warning",
+            "ebs-processing",
+            "task-requests (partitions 0, 3) was recreated since it was worked",
+            "running workers notice it within 10 s",
+        ),
         (WITHOUT_REGISTRY, {}, "error", "ebs-topics", "does not exist", "ebs topics --adopt"),
         (
             replace(HEALTHY, workers=[WorkerFacts(f"w-{n}", "processing", 0, NOW_MS - n * 60_000) for n in (3, 1, 2)]),

@@ -1,0 +1,69 @@
+"""What the doctor finds in the changelogs of a role; long ones are left to a worker's restore."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.kafka.errors import KafkaError
+from app.kafka.types import TopicPartition
+from app.streaming.offset_notes import NOTE_KEY, decode_notes
+from app.topics.catalogue import NOTES_TABLES
+from ebs.doctor.changelog_repair import TABLES, find_foreign
+from ebs.doctor.log_stretches import read_stretches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.kafka.reading import RecordReader
+    from app.names import Names
+    from ebs.doctor.facts import TopicFacts
+
+_READ_S = 5.0
+_LONG_CHANGELOG = 100_000
+"""Records that are read in about a second."""
+
+
+async def foreign_in_changelogs(
+    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
+) -> list[str]:
+    """Return the places of records in a role's changelogs that are no rows."""
+    found: list[str] = []
+    for table in TABLES[role]:
+        logs = await _logs_of(consumer, topics.get(names.changelog(role, table)))
+        try:
+            async with asyncio.timeout(_READ_S):
+                foreign = await find_foreign(consumer, role, table, logs)
+        except (KafkaError, TimeoutError):
+            continue  # we may not read it, or the broker cannot
+        found += [f"{tp.topic}-{tp.partition}@{offset}" for (tp, _), offset in foreign.items()]
+    return sorted(found)
+
+
+async def worked_topic_ids(
+    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
+) -> dict[tuple[str, int], str]:
+    """Return by topic and partition the id of the topic that a role has worked, as its table notes it."""
+    logs = await _logs_of(consumer, topics.get(names.changelog(role, NOTES_TABLES[role])))
+    found: dict[tuple[str, int], str] = {}
+    try:
+        async with asyncio.timeout(_READ_S):
+            async for record in read_stretches(consumer, logs):
+                if record.key == NOTE_KEY:
+                    notes = decode_notes(record.value)
+                    found |= {(topic, record.partition): note.topic_id for topic, note in notes.items()}
+    except (KafkaError, TimeoutError, msgspec.DecodeError):
+        return {}  # as above, or another program has written there
+    return found
+
+
+async def _logs_of(consumer: RecordReader, topic: TopicFacts | None) -> dict[TopicPartition, range]:
+    """Return the stretches of a changelog; none of one that is missing or long."""
+    if topic is None:
+        return {}
+    partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    logs = {tp: range(begins[tp], ends[tp]) for tp in partitions}
+    return logs if sum(map(len, logs.values())) <= _LONG_CHANGELOG else {}
