@@ -223,7 +223,7 @@ async def test_many_waiting_retries_pause_their_fetching(bench):
     assert frozenset() == bench.worker.ownership.held
 
 
-async def test_depth_and_next_due_are_told_of_each_tier(bench):
+async def test_depth_and_next_due_are_reported_for_each_tier(bench):
     """Each tier says how many wait and when the first is due; one without any says so."""
     bench.put(TIERS[1], 0, waiting("late", in_ms=90_000), waiting("soon", in_ms=60_000))
     await until(lambda: bench.ladder.waiting_count == 2)

@@ -81,7 +81,7 @@ def test_retry_tiers_of_another_namespace_are_not_ours():
     assert (7, None, None) == tuple(names.retry_tier_s(tier) for names in (Names("acme"), BARE, Names("ac")))
 
 
-def test_local_data_of_namespaces_lies_apart(tmp_path, monkeypatch):
+def test_local_data_of_namespaces_is_separate(tmp_path, monkeypatch):
     """Stores, view and statistics file; a file that is named is taken as it is."""
     monkeypatch.chdir(tmp_path)
     one, other, bare = (load(namespace=name, data_dir=tmp_path) for name in ("a", "a.b", ""))
