@@ -60,7 +60,7 @@ def run(
     """Run an object to its end, and return all that would have been committed. It does not raise if a function fails.
 
     `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name` and `object_id` are
-    those of `Client.submit`. Without `tasks` the kind's split makes them, else EBS_TASKS_PER_OBJECT says how many.
+    the arguments of `Client.submit`. Without `tasks`, the kind's split or EBS_TASKS_PER_OBJECT decides.
 
     Raises `ObjectRefused` for what the API would refuse, `ProjectRefused` if functions do not fit together.
     """
