@@ -26,7 +26,7 @@ _AnyFunction = TypeVar("_AnyFunction", bound="Callable[..., Any]")
 
 
 class Project:
-    """The functions of one system. What is wrong with one is a `ProjectRefused` where it is registered."""
+    """The functions of one system. Registering a wrong function raises `ProjectRefused`."""
 
     def __init__(self) -> None:
         self._functions: dict[tuple[Role, str], Function] = {}

@@ -1,10 +1,10 @@
-"""Ending the transactions that dead workers left open, so that nobody waits for their time-out.
+"""Ends the transactions that dead workers left open, so that readers need not wait for the timeout.
 
-A dead worker's open transaction holds up everybody who reads committed: its partitions' next owner, and the readers
-of what it wrote. The broker ends it after the transaction's time-out, plus up to 10 s until it looks (its default).
-Whoever claims partitions can do it at once: each worker's consumer has the transactional id as its client id, so a
-transaction of our group whose id no member has belongs to a worker that the group has left behind. A new producer id
-for it fences that worker and ends the transaction; if it lives after all, it ends as any fenced worker does.
+A dead worker's open transaction blocks all `read_committed` readers: the next owner of its partitions, and the readers
+of its topics. The broker ends it after the transaction's timeout, plus up to 10 s until its next check (the default).
+A worker that claims partitions can end it at once: each worker's consumer has the transactional id as its client id, so
+a transaction of our group whose id no member has belongs to a worker that is no longer in the group. A new producer id
+for it fences that worker and ends the transaction; if the worker is still alive, it exits as any fenced worker does.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _TIMEOUT_MS = 10_000
 async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> list[str]:
     """End the open transactions of workers that are not in the group any more; returns their transactional ids.
 
-    Transactional ids begin with `<group id>-`. Nothing depends on it: what cannot be asked or ended (where our user
-    may not) ends with its time-out.
+    Transactional ids begin with `<group id>-`. Nothing depends on it: a transaction that cannot be listed or ended (for
+    example without the right to do so) ends at its timeout.
     """
     try:
         open_ids = await _open_transactions(client, f"{group_id}-")

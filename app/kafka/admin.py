@@ -20,7 +20,7 @@ _NO_LEADER = -1
 async def read_topic_configs(
     admin: AIOKafkaAdminClient, topics: Iterable[str], wanted: Sequence[str] = ()
 ) -> dict[str, dict[str, str]]:
-    """Return the configuration of topics, of that what is `wanted` (nothing named: all).
+    """Return the `wanted` configuration entries of topics (without `wanted`: all).
 
     Topics whose configuration our user may not read are left out.
     """
@@ -47,7 +47,7 @@ async def _read_configs(
 
 
 async def leaderless(client: AIOKafkaClient, described: Iterable[dict[str, Any]]) -> set[str]:
-    """Return those of the topics (as aiokafka describes them) with a partition whose leader does not work yet.
+    """Return the topics (as aiokafka describes them) that have a partition whose leader does not work yet.
 
     Each leader is asked for the ends of its partitions: metadata names a leader before it takes requests.
     """

@@ -120,7 +120,7 @@ def cluster_of(settings: KafkaSettings) -> Cluster:
 
 
 async def started(client: Startable) -> Startable:
-    """Connect a reader or a producer, and return it; one that cannot be connected is stopped."""
+    """Connect a reader or a producer, and return it; stop it if it cannot be connected."""
     try:
         await client.start()
     except BaseException:

@@ -31,9 +31,9 @@ _USUAL_RATIO = 8
 
 
 def decompress(codec: int, data: memoryview, limit_bytes: int = MAX_UNPACKED_BYTES) -> bytes:
-    """Return what was compressed; `codec` is the number that a batch's attributes carry.
+    """Return the decompressed bytes; `codec` is the number in the attributes of the batch.
 
-    Raises `Unreadable` for an unknown codec, for data that are damaged, and for more than `limit_bytes`.
+    Raises `Unreadable` for an unknown codec, for damaged data, and for more than `limit_bytes`.
     """
     name, unpack = _CODECS.get(codec, ("", None))
     if unpack is None:
@@ -49,7 +49,7 @@ def _gzip(data: memoryview, limit_bytes: int) -> bytes:
     rest: bytes | memoryview = data
     while rest:
         member = zlib.decompressobj(_GZIP_WINDOW)
-        # One byte more than is allowed tells a full measure from too much.
+        # One byte more than the limit, to tell a result of exactly the limit from a larger one.
         parts.append(member.decompress(rest, limit_bytes + 1))
         limit_bytes -= len(parts[-1])
         if limit_bytes < 0:

@@ -1,4 +1,4 @@
-"""What the brokers of a cluster can do, by the features that they tell (KIP-584)."""
+"""The abilities of a cluster's brokers, from the features that they report (KIP-584)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def transaction_version(answer: Any) -> int:
 def forgets_transactions(answer: Any) -> bool:
     """Return whether the broker may forget transactions that end while a partition has no leader (KAFKA-20734).
 
-    Such a broker takes a partition without a leader for a deleted one. It tells nobody there that the transaction has
-    ended, so those who read committed records wait at this place for ever.
+    Such a broker treats a partition without a leader as deleted. It writes no marker for the end of the transaction
+    there, so `read_committed` readers wait at this offset for ever.
     """
     return answer.supported_features().get(_METADATA, 0) in _FORGETFUL

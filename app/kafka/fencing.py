@@ -1,15 +1,15 @@
-"""Fencing by consumer group (KIP-447): a worker that its group has left behind can no longer commit.
+"""Fencing by consumer group (KIP-447): a worker that is no longer in its group cannot commit.
 
 aiokafka 0.14 knows TxnOffsetCommit v0 and OffsetFetch v3 only. Exactly once needs newer versions of both:
 
-- TxnOffsetCommit v3 carries member id and generation; the coordinator refuses the offsets, and with them the whole
-  transaction, of a worker whose partitions belong to somebody else (`producer` sends it).
+- TxnOffsetCommit v3 carries member id and generation; if another worker owns the partitions, the coordinator refuses
+  the offsets, and with them the whole transaction (`producer` sends it).
 - OffsetFetch v7 with `require_stable` answers UNSTABLE_OFFSET_COMMIT while another worker's transaction that commits
-  these offsets is still open; reading the older offset then would work its records twice.
+  these offsets is still open; with the older offset, its records would be processed twice.
 
-Both were seen to work with Kafka 3.3, 4.1 and 4.4. The member id and generation are those captured when the
-partitions were assigned: aiokafka resets its own to -1 and "" once it loses its membership, and the coordinator takes
-these for a client from before KIP-447 and lets them pass.
+Both were tested with Kafka 3.3, 4.1 and 4.4. The member id and generation are the values from the assignment of the
+partitions: aiokafka resets its own to -1 and "" when it loses its membership, and the coordinator accepts these values
+as those of a client older than KIP-447.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Membership(NamedTuple):
 class CommittedOffset(NamedTuple):
     """A partition's committed offset (the next one to read; -1 if there is none) and its metadata.
 
-    `leader_epoch` is that of the last record that was read before the commit; -1 if it is not known.
+    `leader_epoch` is the leader epoch of the last record that was read before the commit; -1 if it is not known.
     """
 
     offset: int
@@ -50,9 +50,9 @@ class CommittedOffset(NamedTuple):
 async def fetch_stable_offsets(
     client: AIOKafkaClient, group_id: str, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, CommittedOffset] | None:
-    """Read the committed offsets that no open transaction can still change; None if one is open or nobody answers.
+    """Read the committed offsets if no open transaction can change them; None if one can, or no broker answers.
 
-    The caller asks again after a pause: an open transaction of a dead worker ends after its time-out at the latest.
+    The caller asks again after a pause: an open transaction of a dead worker ends at its timeout at the latest.
     """
     topics: dict[str, list[int]] = {}
     for tp in partitions:

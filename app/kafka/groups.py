@@ -1,7 +1,7 @@
-"""What a broker says of consumer groups, asked again until it can tell.
+"""Reads consumer groups from a broker, and repeats the request until the broker can answer.
 
-A coordinator that has just been made (the first question makes it) or still loads refuses for a moment; and aiokafka
-does not look at the error of a whole answer, so that a refusal seems to be a group without offsets or members.
+A coordinator that is new (the first request makes it) or still loading refuses for a moment. aiokafka ignores the error
+of the whole answer, so a refusal would look like a group without offsets or members.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
 
 NOTHING_COMMITTED = -1
-"""The offset of a partition of which a group has committed none."""
+"""The offset of a partition without a committed offset."""
 
 _TRIES = 25
 _PAUSE_S = 0.2
@@ -46,7 +46,7 @@ async def read_committed(
 ) -> dict[TopicPartition, int]:
     """Return the committed offset of each partition, `NOTHING_COMMITTED` where there is none.
 
-    Raises aiokafka's `KafkaError` if the broker refuses, or cannot tell for 5 s.
+    Raises aiokafka's `KafkaError` if the broker refuses, or cannot answer for 5 s.
     """
 
     async def ask() -> dict[TopicPartition, int]:
@@ -72,9 +72,9 @@ async def read_member_count(admin: Any, group_id: str, *, pause_s: float = _PAUS
 
 
 async def check_group(cluster: Cluster, group_id: str) -> None:
-    """Raise `AccessRefused` if our user may not join a group; aiokafka would wait for ever without a word.
+    """Raise `AccessRefused` if our user may not join a group; aiokafka would wait for ever without a message.
 
-    Asked by a heartbeat of nobody, which changes nothing. What else goes wrong is left to those who work.
+    It sends a heartbeat of an unknown member, which changes nothing. Other errors are left to the normal clients.
     """
     refusal = AccessRefused(
         f"the Kafka user may not join the group {group_id} at {cluster.bootstrap}: allow it Read and Describe "

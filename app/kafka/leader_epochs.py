@@ -1,9 +1,9 @@
-"""Whether a partition's log still is the one that was worked, by leader epochs (KIP-101, KIP-320).
+"""Whether a partition's log still has the records that were processed, by leader epochs (KIP-101, KIP-320).
 
-Each leader of a partition has an epoch, a number that only grows, and each record batch has that of the leader that
-wrote it. If a broker loses a log (a new disk) or its end (an unclean election), the log grows again under a later
-epoch. So a commit says under which epoch its last record was read, and the broker is asked where the log of that epoch
-ends: below the committed offset means that records were lost, however long the log has become since.
+Each leader of a partition has an epoch, a number that only grows, and each record batch has the epoch of the leader
+that wrote it. If a broker loses a log (a new disk) or its end (an unclean election), the log grows again under a later
+epoch. So a commit has the epoch of its last record, and the broker is asked where the log of this epoch ends. If this
+is below the committed offset, records were lost, however long the log is now.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asking once whether a Kafka broker is there, and if not, why, in a few words.
+"""Checks once whether a Kafka broker answers, and if not, says why in a few words.
 
 Not done with an `AIOKafkaClient`: it logs an error for each attempt, several lines a second while we wait.
 """
@@ -43,8 +43,8 @@ _MISTRUST = (
 async def why_unavailable(cluster: Cluster) -> str | None:
     """Ask the bootstrap servers in turn; return None at the first that is fit to work with, else the last reason.
 
-    Fit is one that answers for a registered broker and can be reached under the address that it advertises. Raises
-    `AccessRefused` at the first that answers, and does not take our credentials or has the wrong certificate.
+    A server is fit if it is a registered broker and can be reached at its advertised address. Raises `AccessRefused` at
+    the first server that answers but does not accept our credentials, or has the wrong certificate.
     """
     reason: str | None = "no address given"
     for host, port, _family in collect_hosts(cluster.bootstrap, randomize=False):
@@ -125,7 +125,7 @@ def _with_hint(reason: str, error: Exception, security: Mapping[str, Any]) -> st
 
 
 def in_words(error: Exception) -> str:
-    """Return what a person wants to know of a connection error."""
+    """Return a connection error in words for people."""
     if isinstance(error, ConnectionRefusedError):
         return "refused"
     if isinstance(error, socket.gaierror):

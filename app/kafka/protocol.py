@@ -42,7 +42,7 @@ class OneVersionRequest:
         self.fields = fields
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> RequestStruct:
-        """Return what goes over the wire; aiokafka calls it with the versions of each api that the broker knows."""
+        """Return the bytes of the request; aiokafka calls this with the broker's versions of each api."""
         struct = self.STRUCT
         oldest, newest = versions.get(struct.API_KEY, (0, -1))
         if not oldest <= struct.API_VERSION <= newest:

@@ -1,8 +1,8 @@
-"""`RecordReader`: the consumer of everybody who reads records, which nothing on a topic can bring to an end.
+"""`RecordReader`: the consumer for all our readers; no record on a topic can stop it.
 
-Unpacking is aiokafka's own business, behind its fetcher, so its two classes for that are replaced where the fetcher
-looks them up (`unpacking`). The agents get what cannot be unpacked as an `UnreadableRecord` (`batching`). No other
-reader sees it: they read on after it, and it is logged.
+aiokafka unpacks records inside its fetcher, so its two classes for this are replaced where the fetcher looks them up
+(`unpacking`). The agents get a record that cannot be unpacked as an `UnreadableRecord` (`batching`). Other readers skip
+it, and it is logged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _alike = Alike(_SILENCE_S)
 
 
 class RecordReader(AIOKafkaConsumer):
-    """An aiokafka consumer that passes over what cannot be unpacked; its options are aiokafka's.
+    """An aiokafka consumer that skips records that cannot be unpacked; its options are aiokafka's.
 
     Of the topics `whole` it hands out that, too, as `UnreadableRecord`s. `refusals` is what the broker cannot read.
     """
@@ -49,7 +49,7 @@ class RecordReader(AIOKafkaConsumer):
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Return what was fetched by partition; partitions of which there is nothing are left out."""
+        """Return the fetched records by partition, without empty partitions."""
         fetched = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         read = {tp: self._without_unreadable(tp, records) for tp, records in fetched.items()}
         return {tp: records for tp, records in read.items() if records}

@@ -1,8 +1,8 @@
-"""What a broker cannot read of its own log: a Fetch that it refuses for one partition, again and again.
+"""Partitions that a broker cannot read from its own log: it refuses each Fetch for them.
 
 A damaged segment (CORRUPT_MESSAGE), a disk that is gone (KAFKA_STORAGE_ERROR) or a fault of the broker itself stops
 one partition. aiokafka asks again without a pause, and its log names neither partition nor offset. Here the refusal is
-noted, told, and slowed down; the other partitions go on.
+recorded, logged, and repeated more slowly; the other partitions continue.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Refusals:
         _of_process.add(self)
 
     def lasting(self) -> dict[TopicPartition, str]:
-        """Return in words those that go on and are no matter of a moment; may be called from any thread."""
+        """Return in words the refusals that last longer than a moment; may be called from any thread."""
         now_s = self._clock()
         return {
             tp: one.in_words(tp)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def kafka_security(settings: KafkaSettings) -> dict[str, Any]:
-    """Return the options; none for PLAINTEXT. Raises `SettingsError` for a file that is of no use.
+    """Return the options; none for PLAINTEXT. Raises `SettingsError` for a file that cannot be used.
 
     The result holds the password: it is never logged, and what keeps it keeps it out of its `repr`.
     """

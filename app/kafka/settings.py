@@ -29,7 +29,7 @@ def _upper(value: object) -> object:
 
 
 class KafkaSettings(BaseSettings):
-    """Where the brokers are, and what they and we know each other by."""
+    """The settings of the connection to Kafka: addresses, security protocol, credentials, certificates."""
 
     broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
         "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"

@@ -1,6 +1,6 @@
-"""Taking a record batch apart one record at a time: slower than aiokafka, for batches in which something is wrong.
+"""Unpacks a record batch one record at a time: slower than aiokafka, for damaged batches.
 
-Each record begins with its length, so what is wrong inside of one does not reach the next.
+Each record begins with its length, so a fault in one record does not affect the next one.
 Source: https://kafka.apache.org/documentation/#recordbatch
 """
 

@@ -1,8 +1,7 @@
-"""What a broker says of topics: their ids, and who leads their partitions.
+"""Reads topics from a broker: their ids, and the leaders of their partitions.
 
-Topics of one name are told apart by their ids (KIP-516): a topic that was deleted and made again starts at offset 0,
-so nothing that was noted of the old one holds for it. aiokafka 0.14 knows Metadata up to v5, which has no topic ids,
-so v10 is here.
+The id identifies a topic (KIP-516), the name does not: a recreated topic starts at offset 0, so stored offsets are
+wrong for it. aiokafka 0.14 knows Metadata up to v5, which has no topic ids, so v10 is here.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class TopicMetadata(NamedTuple):
     """A topic: its id, partition count and by partition the leader's node id; `weak` ones may take no writes.
 
     A partition is weak without a leader, or while fewer than a majority of its replicas are in sync. A topic that does
-    not exist is `missing`; one that the broker does not tell of for another reason has no partitions either.
+    not exist is `missing`. If the broker does not describe a topic for another reason, it also has no partitions here.
     """
 
     topic_id: str

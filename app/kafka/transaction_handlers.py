@@ -1,4 +1,4 @@
-"""What a transaction asks of its coordinators, in both versions (`producer` says which there are, and why).
+"""The requests of a transaction to its coordinators, in both versions (`transactional_producer` explains them).
 
 Each handler sends one request and judges its answer, as those of aiokafka do from which they come.
 """
@@ -78,7 +78,7 @@ class BumpingEnd(EndTxnHandler):
 
 
 class FencedCommit(Unrepeated, TxnOffsetCommitHandler):
-    """Commits offsets with who commits them, in a transaction of version 1."""
+    """Commits offsets with member id and generation, in a transaction of version 1."""
 
     _request: type[TxnOffsetCommit | TxnOffsetCommitV2] = TxnOffsetCommit
 
@@ -110,7 +110,7 @@ class FencedCommit(Unrepeated, TxnOffsetCommitHandler):
 
 
 class RepeatableCommit(FencedCommit):
-    """The same in a transaction of version 2, where a late one is refused."""
+    """The same in a transaction of version 2, where the broker refuses late requests."""
 
     _request = TxnOffsetCommitV2
     do = BaseHandler.do

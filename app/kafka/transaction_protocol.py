@@ -1,4 +1,4 @@
-"""Requests of a transaction that aiokafka 0.14 does not know, each in the one version that is needed.
+"""Requests of a transaction that aiokafka 0.14 does not know, each in the version that we need.
 
 Source: https://kafka.apache.org/protocol; KIP-447 for TxnOffsetCommit v3, KIP-584 for the features that ApiVersions v3
 tells, KIP-890 for Produce v12, TxnOffsetCommit v5 and EndTxn v5.
@@ -67,7 +67,7 @@ class ApiVersionsRequestV3(RequestStruct):
 
 
 class ApiVersions(OneVersionRequest):
-    """What a broker can do, and what its cluster has agreed on; from a client's name and version."""
+    """Asks for the abilities of a broker, and the features of its cluster; has the client's name and version."""
 
     STRUCT = ApiVersionsRequestV3
 
@@ -179,7 +179,7 @@ class Produce(OneVersionRequest):
 
 
 class TxnOffsetCommit(OneVersionRequest):
-    """Offsets, with who commits them."""
+    """Offsets, with the member id and generation of the worker that commits them."""
 
     STRUCT = TxnOffsetCommitRequestV3
 
@@ -199,4 +199,4 @@ class EndTxn(OneVersionRequest):
 NEEDED_VERSIONS = {
     struct.API_KEY: struct.API_VERSION for struct in (ProduceRequestV12, TxnOffsetCommitRequestV5, EndTxnRequestV5)
 }
-"""What a broker must know for transactions of version 2, by api key."""
+"""The request versions that a broker needs for transactions of version 2, by api key."""

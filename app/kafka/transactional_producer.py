@@ -1,17 +1,18 @@
-"""The producer of transactions whose end is known, whatever becomes of a request or its answer.
+"""A transactional producer that always knows how a transaction ended, even if a request or an answer is lost.
 
-aiokafka 0.14 repeats a request that was not answered, under the same producer epoch. The first one may still be on its
-way, in the queue of a broker that was paused, say. An EndTxn that arrives late ends the *next* transaction, half way:
-what that one had sent is committed without its offsets, and is worked again (Jepsen's analysis of Bufstream 0.1.0 found
-it in Kafka; librdkafka#5423). A TxnOffsetCommit that arrives late takes the next transaction's offsets back.
+aiokafka 0.14 repeats a request that was not answered, under the same producer epoch. The first request may still
+arrive, for example from the queue of a broker that was paused. An EndTxn that arrives late ends the *next* transaction
+half way: its records are committed without its offsets, and the input is processed again (Jepsen's analysis of
+Bufstream 0.1.0 found this in Kafka; librdkafka#5423). A TxnOffsetCommit that arrives late resets the offsets of the
+next transaction.
 
-Which cure there is, the cluster says (its feature `transaction.version`, KIP-890):
+The fix depends on the cluster's feature `transaction.version` (KIP-890):
 
-- Version 2: the answer to each EndTxn brings the epoch of the next transaction, so whatever arrives late has an old one
-  and is refused. Everything may be repeated. Partitions and groups join a transaction by being written to, which saves
-  two round trips a step.
-- Before that nothing can be known without an answer: a request that matters and was not answered is in doubt, and
-  raises `TransactionInDoubt`. An answer that says "try again" is an answer.
+- Version 2: the answer to each EndTxn has the epoch of the next transaction, so late requests have an old epoch and are
+  refused. All requests may be repeated. A write to a partition or group adds it to the transaction, which saves two
+  round trips per step.
+- Older versions: without an answer the result is not known. If an important request is not answered, it raises
+  `TransactionInDoubt`. An answer that says "try again" is an answer.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Unpacking what was fetched, record by record, so that what cannot be unpacked costs nothing but itself.
+"""Unpacks fetched records one by one, so that a damaged record does not affect other records.
 
-aiokafka unpacks while a reader takes records, and whatever it raises there ends the reader, again at each start: one
-record with a header that is no UTF-8 stops everybody who reads the topic. Its C code also crashes the process over a
-batch that is too short. Here each batch is checked before it is handed to that code, and what is wrong becomes an
-`UnreadableRecord`, which says where it lay and why, and has the bytes as far as there are any:
+aiokafka unpacks while a reader takes records, and an error there ends the reader, again after each start: one record
+with a header that is not UTF-8 stops all readers of the topic. Its C code also crashes the process at a batch that is
+too short. Here each batch is checked before that code gets it, and a damaged record becomes an `UnreadableRecord`,
+which has the position, the reason, and the bytes if there are any:
 
-| what | what is lost | where reading goes on |
+| fault | lost | reading continues |
 | --- | --- | --- |
-| a wrong CRC, an unknown magic or codec, damaged or oversized compressed data | the batch | behind it |
-| a record of a sound batch, such as one with a header name that is no UTF-8 | the record | at the next record |
+| a wrong CRC, an unknown magic or codec, damaged or oversized compressed data | the batch | after it |
+| one damaged record in a valid batch, such as a header name that is not UTF-8 | the record | at the next record |
 | a length that points nowhere | one offset | at the next offset |
 
-Behind a lost batch the rest of the fetch is dropped and asked for again: the lost one may have been the end of an
-aborted transaction, and only the broker can say what of the rest is aborted.
+After a lost batch, the rest of the fetch is dropped and fetched again: the lost batch may have been the end of an
+aborted transaction, and only the broker knows which other records are aborted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands for records that could not be unpacked."""
+"""Placeholders for records that could not be unpacked."""
 
 from __future__ import annotations
 

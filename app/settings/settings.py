@@ -1,7 +1,7 @@
 """Every knob, in one frozen object, read once from the environment.
 
-Each field is the environment variable `EBS_<FIELD NAME IN CAPITALS>`; a unit ends the name of every number that has
-one. `load()` turns whatever is wrong into one `SettingsError` whose text names the variables and what they may be.
+Each field is the environment variable `EBS_<FIELD NAME IN CAPITALS>`; the name of a number ends with its unit.
+`load()` turns all wrong values into one `SettingsError` that names the variables and their allowed values.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a process tells of itself: its log, its metrics, its traces."""
+"""The log, the metrics and the traces of a process."""

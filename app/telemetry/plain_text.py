@@ -1,6 +1,6 @@
-"""Text of others as it may go to a terminal or into a log: it steers no terminal, and looks like no line of ours.
+"""Makes foreign text safe for a terminal or a log: no escape codes, and no lines that look like ours.
 
-Names, errors and ids are anybody's. An escape code could hide what is shown, a line break could forge a line.
+Names, errors and ids come from clients. An escape code could hide output, a line break could forge a line.
 """
 
 from __future__ import annotations

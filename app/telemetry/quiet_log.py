@@ -1,4 +1,4 @@
-"""A log that one can read while the same trouble comes again and again."""
+"""Limits repeated log lines, so that the log stays readable while the same error comes again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which topics are this system's; pure. What it made, and what `ebs topics --adopt` took over, it has written down.
+"""Which topics belong to this system: those that it made or adopted (`ebs topics --adopt`) are recorded; pure.
 
 A topic's configuration cannot carry a mark of ours, and its shape proves nothing: somebody else's `objects` may have
 the same. So `ebs-topics` (compacted, one partition) has a record for each topic of this system, with the topic's id,

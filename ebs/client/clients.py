@@ -33,9 +33,9 @@ class Client:
             print(client.results(order.id, timeout_s=60))
 
     `url` and `api_key` default to EBS_API_URL and EBS_API_KEY (or EBS_API_KEY_FILE), as for the `ebs` commands.
-    `timeout_s` is how long one request may take. `retries` is how often a request is repeated that got no answer, or
-    408, 429, 500, 502, 503 or 504: after 0.25 s, 0.5 s and so on up to 8 s, with jitter, and not before `Retry-After`.
-    That is safe: the client chooses the ids of the objects that it submits.
+    `timeout_s` is the limit for one request. If a request gets no answer, or 408, 429, 500, 502, 503 or 504, it is
+    repeated up to `retries` times: after 0.25 s, 0.5 s and so on up to 8 s, with jitter, and not before `Retry-After`.
+    This is safe, because the client chooses the ids of the objects that it submits.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class AsyncClient:
             async for event in client.events(order.id):
                 print(event.type)
 
-    All methods are awaited, but `events`, which returns an asynchronous iterator.
+    Await all methods, except for `events`: it returns an asynchronous iterator.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ PAUSE = "/api/control/pause"
 @pytest.mark.parametrize(
     "path", ["/api/statistics", "/statistics", "/docs", "/openapi.json", "/api/metrics", "/nowhere"]
 )
-def test_without_a_key_nothing_is_told(guarded, path):
+def test_without_a_key_nothing_is_revealed(guarded, path):
     """401 is a problem document with a challenge, and says how to send a key."""
     answer = guarded.get(path)
     assert (401, 'Bearer realm="ebs"') == (answer.status_code, answer.headers["www-authenticate"])

@@ -18,7 +18,7 @@ def test_nothing_adds_up_too(api):
     assert (True, 0, 0, {}) == (told.holds, told.imbalance, told.tasks_created, told.kinds)
 
 
-def test_both_sides_are_told_over_all_kinds_and_partitions(api):
+def test_both_sides_are_reported_over_all_kinds_and_partitions(api):
     """Partitions add up, kinds too, and the answer says how far behind it is."""
     states = {"queued_now": 1, "in_progress_now": 2, "retrying_now": 3, "finished_now": 4, "dead_now": 5}
     api.topics.write_window(TOTAL, Counts(tasks_created=21, cancelled_now=6, **states), partition=0)

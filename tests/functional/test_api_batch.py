@@ -207,7 +207,7 @@ def test_broker_away_is_a_503_for_the_whole(api, content):
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_broker_that_goes_away_in_the_middle_is_told_item_by_item(api):
+def test_broker_that_goes_away_in_the_middle_is_reported_item_by_item(api):
     """2,500 lines are three chunks: stored, unknown, not stored. The unknown ones are safe to repeat by their ids."""
     calls = iter([None, OutcomeUnknown("no word within 8 s"), BrokerUnavailable("not connected")])
     publish = api.topics.publish_many

@@ -193,7 +193,7 @@ def test_run_that_the_broker_refuses_fails_with_the_reason(api, grave):
     assert "DEAD" == state_of(api, grave.ids[0])
 
 
-def test_one_who_redrives_what_a_run_is_writing_waits_and_is_told(api, grave):
+def test_redrive_of_a_letter_that_a_run_is_writing_waits_and_gets_the_reason(api, grave):
     """The act of the run comes first; the one who asked meanwhile hears that it is redriven, and it is written once."""
     letter_id = grave.bury_task(1)
     gate = asyncio.Event()

@@ -196,7 +196,7 @@ def test_stream_ends_although_the_statistics_lag_behind(story):
 
 @pytest.mark.parametrize("number", range(7))
 @pytest.mark.parametrize("ended", [True, False])
-def test_stream_goes_on_exactly_behind_the_last_event_id(story, number, ended):
+def test_stream_continues_exactly_after_the_last_event_id(story, number, ended):
     """A client that was cut off after any event gets the others, each once, whether the object has ended or not."""
     story.begin()
     story.finish(0)

@@ -47,7 +47,7 @@ def test_key_is_a_structured_string_or_bare(api, spelling):
     assert object_id_of("k-1") == api.post(headers={"idempotency-key": spelling}).json()["id"]
 
 
-def test_object_made_up_with_a_key_is_the_same_each_time(make_api, tmp_path):
+def test_object_generated_with_a_key_is_the_same_each_time(make_api, tmp_path):
     """What is made up is a function of the key: another process makes the same object, so it is a repetition."""
     first, second = make_api(), make_api(data_dir=tmp_path / "other")
     bodies = [one.post(headers=KEY, **body).json() for one, body in ((first, {}), (second, {"json": {}}))]
@@ -199,7 +199,7 @@ def test_answer_is_given_without_a_broker_once_the_object_is_known(api):
     assert [202, 503] == [api.post(headers=headers).status_code for headers in (KEY, {"idempotency-key": "k-2"})]
 
 
-def test_unknown_outcome_is_said_to_all_who_asked_for_it(api):
+def test_all_waiting_requests_get_the_unknown_outcome(api):
     """Nobody is told success; the same again with the key is what makes it known."""
     api.topics.failure = OutcomeUnknown("the broker did not confirm within 8 s")
 
@@ -251,7 +251,7 @@ def test_many_that_broke_off_go_on_with_the_same_key(api):
     assert 5_000 == len(stored(api)) == len({event.object_id for event in stored(api)})
 
 
-def test_repetition_is_told_by_the_value_of_the_contents(api):
+def test_repetition_is_recognised_by_the_value_of_the_contents(api):
     """Another order of keys is the same object; another content of an item is another one."""
     wanted = [b'{"tasks":[{"content":{"a":1,"b":2}}]}', b'{ "tasks": [ {"content": {"b": 2, "a": 1}} ] }']
     headers = KEY | {"content-type": "application/json"}

@@ -161,7 +161,7 @@ def test_client_that_goes_away_is_let_go(api):
     assert 0 == api.view.waiters.count
 
 
-def test_process_that_stops_answers_those_who_wait(api):
+def test_process_that_stops_answers_waiting_requests(api):
     """A long poll must not hold up the end of the process."""
     object_id = post(api)
 
@@ -205,6 +205,6 @@ def test_wrong_wait_is_a_422(api, query, parameter):
     assert parameter != "until" or "CREATED, DISTRIBUTED" in error["detail"]
 
 
-def test_unknown_object_is_a_404_however_long_somebody_would_wait(api):
+def test_unknown_object_is_a_404_even_with_a_long_wait(api):
     """It is looked for, not waited for."""
     assert 404 == api.get("/api/objects/unknown?wait=60").status_code

@@ -73,7 +73,7 @@ def test_counters_and_states_add_up_partitions_and_kinds(api):
     assert states == {label: value for (name, label), value in samples.items() if name == "ebs_tasks"}
 
 
-def test_objects_are_told_by_state_over_all_kinds(api):
+def test_objects_are_reported_by_state_over_all_kinds(api):
     """A list's states, none left out because it has no objects; what is forgotten counts no more."""
     row = ObjectRow()
     for object_id, kind in (("a", "mail"), ("b", "image"), ("c", "image")):
@@ -122,7 +122,7 @@ def test_each_role_has_a_count_of_workers_although_it_is_none(api):
     assert {"distribution": 0, "processing": 1, "statistics": 0} == found
 
 
-def test_pauses_are_told_by_who_asked_for_them(api):
+def test_pauses_are_reported_by_origin(api):
     """A breaker's waits for a person, so an alert goes by it; kinds are no label."""
     api.topics.deliver()
     told = [{label: value for (name, label), value in read(api).items() if name == "ebs_pauses"}]

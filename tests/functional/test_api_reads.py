@@ -191,7 +191,7 @@ def test_tasks_come_page_by_page(api):
     assert ([7, 107, 207, 307, 407, 507], [607, 707, 807, 907]) == (found, read(following)[0])
 
 
-def test_running_task_has_the_progress_that_its_worker_told(api):
+def test_running_task_has_the_progress_that_its_worker_reported(api):
     """What a worker's last heartbeat says of a task is shown with it, of other tasks nothing."""
     api.topics.write_object(created())
     api.topics.write_row("a1", row_of(created(), finished=1))

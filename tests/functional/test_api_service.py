@@ -47,7 +47,7 @@ def test_process_is_live_whatever_the_broker_does(make_api, path):
     assert (200, {"status": "ok"}) == (api.get(path).status_code, api.get(path).json())
 
 
-def test_process_whose_view_stands_still_is_not_live(api):
+def test_process_whose_view_makes_no_progress_is_not_live(api):
     """Somebody should start it again; the reason is in the body."""
     api.verdict = "objects-0 stood still for 60 s"
     answer = api.get("/livez")

@@ -103,7 +103,7 @@ def test_logout_without_a_broker_is_not_done_and_says_so(guarded):
     assert 401 == status_of(guarded, session)
 
 
-async def test_logout_ends_a_stream_that_goes_on():
+async def test_logout_ends_an_open_stream():
     """A page that stays up to date must not do so for a browser that has logged out."""
     keys, view = Keys([], [WRITE]), View(0.1)
     sessions, sent = Sessions(keys, view, lambda: 1_000), []
@@ -143,7 +143,7 @@ def test_session_ends_in_time_and_with_its_key():
     assert None is Keys([READ], [OLD]).read_session(session, 1_001)
 
 
-def test_no_two_sessions_are_alike():
+def test_every_session_is_different():
     """One that ends must not end another one, of the same key and second."""
     keys = Keys([READ], [])
     assert keys.session_of(READ, 1_000) != keys.session_of(READ, 1_000)

@@ -28,7 +28,7 @@ def figures(body: bytes) -> list[dict]:
     return [json.loads(one["data"]) for one in messages(body)]
 
 
-def test_stream_begins_at_once_and_goes_on(api):
+def test_stream_begins_at_once_and_continues(api):
     """Totals, objects by state, rates and how far behind the view is; the kinds only when asked for."""
     api.topics.write_window(TOTAL, Counts(objects_created=2, tasks_created=6, queued_now=6))
     api.post(json={"kind": "mail"})
@@ -65,7 +65,7 @@ def test_kinds_on_demand(api):
     )
 
 
-def test_all_who_watch_share_one_computation_and_nobody_watching_costs_nothing(api):
+def test_all_streams_share_one_computation_and_no_stream_costs_nothing(api):
     """A hundred clients ask the view as often as one; the last one that leaves ends it."""
     updates = api.app.state.collaborators.updates
     asked = []
@@ -125,7 +125,7 @@ def test_slow_client_gets_the_latest_only(api):
     assert len(figures(api.run(scenario()))) < 10
 
 
-def test_view_that_is_away_is_told_and_the_stream_goes_on(api):
+def test_view_that_is_away_is_reported_and_the_stream_continues(api):
     """Without a broker there are no figures; they come again by themselves."""
     store = api.view._store
 

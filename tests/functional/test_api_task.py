@@ -169,7 +169,7 @@ def test_task_that_does_not_exist_is_a_404_that_says_what_is_missing(story, task
     assert ("urn:ebs:problem:not-found", detail) == tuple(story.get(task, 404)[name] for name in ("type", "detail"))
 
 
-def test_task_that_is_still_to_come_is_told_apart(story):
+def test_task_that_is_still_to_come_is_recognised(story):
     """Whoever submits an object and asks for its first task is too early, not wrong."""
     assert "task a1-1 does not exist yet: object a1 is CREATED" == story.get(1, 404)["detail"]
     answer = story.api.get("/api/objects/a2/tasks/0")

@@ -71,7 +71,7 @@ def story(api) -> str:
     return object_id
 
 
-def test_timeline_is_told_with_its_gaps(explain, story):
+def test_timeline_is_shown_with_its_gaps(explain, story):
     """Each span has its length, its attempt and worker, and what ended it; work that was begun again says so."""
     result = explain(story)
     assert 0 == result.exit_code, result.output
@@ -106,7 +106,7 @@ def test_json_has_the_sums(explain, story):
     assert [True] == [span["goes_on"] for span in second["spans"]]
 
 
-def test_split_and_join_are_told_by_name_and_in_the_order_of_work(explain, api):
+def test_split_and_join_are_reported_by_name_and_in_the_order_of_work(explain, api):
     """The split first, the join last: they are no tasks that the object was split into."""
     object_id = api.post(json={}).json()["id"]
     partition = api.view.partition_of(object_id)
@@ -130,7 +130,7 @@ def test_split_and_join_are_told_by_name_and_in_the_order_of_work(explain, api):
     assert ["split", "task", "task", "join"] == [task["role"] for task in tasks]
 
 
-def test_who_submitted_the_object_is_told(explain, api):
+def test_parent_of_the_object_is_shown(explain, api):
     """A task of another object, if it was one."""
     child = ObjectCreated(object_id="c", name="n", at_ms=AT_MS, parent=Parent("p", "p-join"), depth=1)
     api.topics.write_object(child)

@@ -289,7 +289,7 @@ def test_answer_that_breaks_off_is_made_good():
 
 
 @pytest.mark.parametrize("arguments", [["submit"], ["submit", "--file", "-"], ["status", "a", "--wait"]])
-def test_api_that_is_not_there_is_told_at_once(arguments):
+def test_api_that_is_not_there_is_reported_at_once(arguments):
     """Whoever typed the command sees it, and need not wait for tries that fail alike."""
     asked = []
 
@@ -378,7 +378,7 @@ def test_watch_of_an_unknown_object_is_an_error(ebs):
     assert "there is no object nobody" in str(ebs("watch", "nobody").exception)
 
 
-def test_watch_goes_on_through_a_moment_without_the_api(api):
+def test_watch_continues_through_a_moment_without_the_api(api):
     """The trouble is told, and the next look shows the totals again."""
     write_counts(api)
     figures = api.get("/api/statistics").json()

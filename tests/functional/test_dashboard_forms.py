@@ -75,7 +75,7 @@ def test_content_and_items_are_json_where_the_box_is_checked(api):
         ({"items": "1", "tasks": "3"}, "Give a number of tasks, or items"),
     ],
 )
-def test_wrong_items_are_told_and_stay_in_the_form(api, fields, said):
+def test_wrong_items_are_reported_and_stay_in_the_form(api, fields, said):
     """422, the reason, and what was typed."""
     seen = PageSeen(send_form(api, "/objects", {"count": "1", **fields}))
     assert 422 == seen.status

@@ -29,7 +29,7 @@ from api.statistics import schemas as statistics_schemas
         ("", False),
     ],
 )
-def test_page_is_for_those_who_ask_for_html_by_name(accept, expected):
+def test_page_is_for_clients_that_accept_html(accept, expected):
     """Browsers do; curl, httpx and the like say `*/*` or nothing."""
     scope = {"type": "http", "headers": [(b"accept", accept.encode())]}
     assert expected == wants_page(scope)
@@ -46,7 +46,7 @@ def test_program_gets_the_same_json_with_and_without_api(api, path):
     assert [kept[0]] * 3 == kept
 
 
-def test_first_page_answers_json_to_those_who_ask(api):
+def test_first_page_answers_json_to_clients_that_accept_it(api):
     """Statistics, workers and control as the API has them; who asks for anything is led to the documentation."""
     api.topics.deliver()
     answer = api.request("GET", "/", headers={"accept": "application/json"})

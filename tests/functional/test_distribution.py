@@ -231,7 +231,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("value", "reason"), BAD, ids=[reason for _, reason in BAD])
-def test_record_that_is_no_object_is_buried_and_the_rest_goes_on(world, value, reason):
+def test_record_that_is_not_an_object_becomes_a_dead_letter(world, value, reason):
     """Its bytes, key and headers go to the dead letters of its own partition."""
     bad = record("objects", 3, 1, value, key=b"key", headers=[("traceparent", b"00-1")])
     step = world.step([submitted("a"), bad, submitted("c", offset=2)])
@@ -284,7 +284,7 @@ def test_object_whose_requests_do_not_fit_their_topic_is_buried_as_a_whole(world
     assert Counter(x=3) == requested(world.step(large))
 
 
-def test_record_that_cannot_be_unpacked_is_buried_and_the_rest_goes_on(world):
+def test_unreadable_record_becomes_a_dead_letter_and_the_rest_continues(world):
     """The letter says why and has what there is; of a piece of the log it says for which offsets it stands."""
     lost = unreadable("objects", 3, 1, b"log", "a wrong CRC", last_offset=4)
     named = unreadable("objects", 3, 5, b"{}", "its header", key=b"key", headers=(("na\\xff", None), ("fine", b"1")))

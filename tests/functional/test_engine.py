@@ -304,7 +304,7 @@ async def test_handler_that_will_not_be_cancelled_is_not_heard(bench):
     assert [TaskStarted] == one.types()
 
 
-async def test_partition_that_comes_back_goes_on_where_it_was_committed(bench, gate):
+async def test_partition_that_comes_back_continues_where_it_was_committed(bench, gate):
     """Nothing of the time before is remembered."""
     one = await bench(gate)
     one.worker.ownership.give(0)
@@ -548,7 +548,7 @@ async def test_many_failures_do_not_wait(bench):
     await until(lambda: one.committed() == (1_001, ""))
 
 
-async def test_failure_of_a_lost_partition_is_not_told(bench, gate):
+async def test_failure_of_a_lost_partition_is_not_logged(bench, gate):
     """Not while it waits for others either: its task belongs to the next owner, which runs it again."""
     one = await bench(gate, gather_s=GATHER_S)
     one.worker.ownership.give(0)

@@ -102,7 +102,7 @@ async def test_pause_holds_at_once_and_for_that_kind_only(bench):
     assert (490, 10) == (lane.parked_count, one.committed()[0])
 
 
-async def test_resumed_kind_goes_on_with_an_empty_window(bench):
+async def test_resumed_kind_continues_with_an_empty_window(bench):
     """It takes the whole number again until it is paused again; nothing of it is lost."""
     one = await bench(inline(failing), dead_shares=shares(10))
     one.worker.ownership.give(0)
@@ -129,7 +129,7 @@ async def test_what_was_in_flight_at_the_resume_does_not_pause_again(bench, gate
     assert not one.control.is_paused("mail")
 
 
-async def test_resume_of_all_kinds_begins_anew_too(bench, gate):
+async def test_resume_of_all_kinds_also_restarts_the_counts(bench, gate):
     """A person has looked at it."""
     one = await running(bench, gate, "abcdef")
     fail(gate, "a", "b")

@@ -146,7 +146,7 @@ async def test_what_runs_apart_takes_no_place_in_the_pool(bench):
     assert ["a-0", "b-0"] == sorted(attempt.task.task_id for attempt in one.engine.running)
 
 
-async def test_last_line_of_a_worker_names_what_it_had_in_hand(bench, gate):
+async def test_last_line_of_a_worker_names_its_running_tasks(bench, gate):
     """What runs longest first, not all of it; a handler that holds up the event loop is among them."""
     said: list[str] = []
 

@@ -60,7 +60,7 @@ async def test_words_are_counted(bench: Bench) -> None:
     encode_result(result, 65_536)
 
 
-def test_counting_goes_on_as_long_as_it_is_wanted() -> None:
+def test_counting_continues_until_it_is_cancelled() -> None:
     """Progress is told every thousand lines; a cancelled count stops at the next of them."""
     task = given("one two\n" * 2_500)
     context = Context(task, 10.0)

@@ -286,7 +286,7 @@ async def test_a_thread_over_its_limit_is_left_behind_and_counted(
     assert (1, 1) == (bench.executor.abandoned_count, bench.executor._threads.thread_count)
 
 
-async def test_a_cancelled_thread_is_told_and_left_behind(bench: Bench, stuck: Stuck) -> None:
+async def test_a_cancelled_thread_is_reported_and_abandoned(bench: Bench, stuck: Stuck) -> None:
     """Cancelling does not wait for it."""
     context = bench.context()
     run = bench.begin(in_hand(stuck), context)

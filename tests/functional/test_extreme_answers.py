@@ -85,14 +85,14 @@ PAGES = ("/", "/objects", "/objects/a1", "/statistics/windows", "/dead-letters",
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_answer_stands_with_the_highest_figures(world, path):
+def test_answer_works_with_the_highest_figures(world, path):
     """Programs get numbers, never a 500."""
     answer = world.get(path)
     assert 200 == answer.status_code, answer.text[:500]
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_page_stands_with_the_highest_figures(world, path):
+def test_page_works_with_the_highest_figures(world, path):
     """People get words."""
     answer = world.request("GET", path, headers={"accept": "text/html"})
     assert 200 == answer.status_code, answer.text[:500]
@@ -110,7 +110,7 @@ def test_page_stands_with_the_highest_figures(world, path):
         ["workers"],
     ],
 )
-def test_command_stands_with_the_highest_figures(ebs, arguments):
+def test_command_works_with_the_highest_figures(ebs, arguments):
     """Tables and JSON alike."""
     for more in ([], ["--json"]):
         result = ebs(*arguments, *more)

@@ -136,7 +136,7 @@ async def test_content_whose_reading_blocks_the_loop_is_its_handlers(
     await until_told(lambda: bench.executor.run(slow, request, bench.context()))
 
 
-async def test_what_blocks_without_a_handler_is_told_by_its_place(
+async def test_what_blocks_without_a_handler_is_reported_with_its_place(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """The worker's own code blocks the loop too, if it does."""
@@ -146,7 +146,7 @@ async def test_what_blocks_without_a_handler_is_told_by_its_place(
     assert re.match(r"the event loop has not run for \d+\.\d s, it is at ", listener.lines[0])
 
 
-async def test_functions_of_one_factory_are_told_as_one_of_them(
+async def test_functions_of_one_factory_are_named_as_one_of_them(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """They share their code, which is all that a stack shows."""
@@ -174,7 +174,7 @@ async def longest_step_s(began_at_s: float, together_s: float) -> float:
     return longest_s
 
 
-async def test_a_loop_that_goes_on_is_left_in_peace(
+async def test_a_loop_that_continues_is_not_reported(
     make_bench: Callable[..., Bench], listen: Callable[[str], Listener]
 ) -> None:
     """Many short steps are not a block, however long they take together."""

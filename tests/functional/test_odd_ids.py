@@ -100,7 +100,7 @@ def test_empty_id_is_refused_before_it_asks_for_something_else(ebs):
 
 
 @pytest.mark.parametrize("text", [*ODD, *DOTS, "ÿ", "%25", "%2f"])
-def test_segment_stands_for_its_text(text):
+def test_segment_means_its_text(text):
     """Written into a path and read from it, it is the same again; slashes of the path stay what they are."""
     path = decoded(f"/a/{segment(text)}/b?c=%2F".encode())
     assert path.startswith("/a/")

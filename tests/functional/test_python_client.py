@@ -288,7 +288,7 @@ def test_wait_is_patient_with_a_view_that_is_behind(api, client):
     assert "FINISHED" == client.wait(object_id).state
 
 
-def test_wait_that_takes_too_long_says_how_it_stands(client):
+def test_wait_that_takes_too_long_has_the_last_status(client):
     """The object goes on; the error is a TimeoutError, too."""
     object_id = client.submit("mail", tasks=4).id
     with pytest.raises(

@@ -71,7 +71,7 @@ def stored(api):
 
 
 @pytest.mark.parametrize("setting", [{"project": "fault_handlers"}, {"project": "sample_handlers:two_kinds"}])
-def test_nothing_is_made_up_for_a_project(make_api, setting):
+def test_nothing_is_generated_for_a_project(make_api, setting):
     """One, many and those of a batch: 422 with the reason and the setting."""
     api = make_api(**setting)
     for body, query in itertools.product(NOTHING, ("", "?count=3")):
@@ -94,7 +94,7 @@ def test_what_is_left_out_is_empty_for_a_project(make_api):
 
 
 @pytest.mark.parametrize("settings", [{}, {"project": "fault_handlers", "generate": True}])
-def test_objects_are_made_up_without_a_project_or_where_it_is_wanted(make_api, settings):
+def test_objects_are_generated_without_a_project_or_where_it_is_wanted(make_api, settings):
     """As clients without the prefix do, and the demonstration."""
     api = make_api(**settings)
     assert 202 == api.post("/api/objects").status_code

@@ -152,7 +152,7 @@ async def test_an_import_that_ends_its_process_is_refused(stage: Stage, code: in
     assert (f"the import ends its process (exit code {code})", [], []) == found
 
 
-async def test_a_missing_watchfiles_is_told_with_the_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_watchfiles_is_shown_with_the_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes with the extra `local`."""
     monkeypatch.setitem(__import__("sys").modules, "watchfiles", None)
     stage.work.write_text(HEAD + BROKEN)

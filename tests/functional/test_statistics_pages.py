@@ -140,7 +140,7 @@ def test_html_says_what_the_json_says(windows):
         assert text in html, text
 
 
-def test_html_shows_whatever_stands_in_a_row_as_text():
+def test_html_shows_whatever_is_in_a_row_as_text():
     """Names, ids and errors are anybody's text: none of it becomes markup, in a link neither."""
     bad = "<script>alert(1)</script>"
     told = {"error": bad, "objects": [{"id": f'"{bad}', "kind": bad}], "tasks": [{"error": f'"{bad}'}]}

@@ -44,7 +44,7 @@ def random_claims(members: Iterable[str], count: int, seed: int) -> dict[str, Cl
 
 @SOME
 @given(MEMBERS, COUNTS, SEEDS)
-def test_each_number_goes_to_one_member_and_all_have_alike(members, count, seed):
+def test_each_number_goes_to_one_member_and_all_have_equally_many(members, count, seed):
     """Whatever is claimed: every number once, sorted, and no member has two more than another."""
     assigned = assign_numbers(count, random_claims(members, count, seed))
     assert sorted(members) == sorted(assigned)
@@ -158,7 +158,7 @@ def divide(cluster: FakeCluster, members: Mapping[str, Any]) -> dict[str, dict[s
 
 @SOME
 @given(MEMBERS, st.integers(1, 40), SEEDS)
-def test_topics_of_a_group_are_divided_alike(members, count, seed):
+def test_topics_of_a_group_are_divided_the_same_way(members, count, seed):
     """Partition p of every topic goes to the same member: a table and all of its inputs meet."""
     claims = random_claims(members, count, seed)
     cluster = FakeCluster(objects=count, events=count)

@@ -173,7 +173,7 @@ async def test_fetch_error_is_raised_after_what_came_before_it():
 
 
 @pytest.mark.parametrize("start", [0, 80])
-async def test_log_that_begins_anew_below_the_position_ends_the_worker(start):
+async def test_log_that_restarts_below_the_position_ends_the_worker(start):
     """A broker that lost records gives their offsets to new ones: they would be dropped as worked."""
     fetcher = FakeFetcher(A)
     await fetcher.begin_anew(A, 80, at=start)

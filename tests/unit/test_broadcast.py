@@ -41,7 +41,7 @@ async def newest(following) -> str:
         return await anext(following)
 
 
-async def test_all_who_follow_share_one_computation():
+async def test_all_followers_share_one_computation():
     """Two at once cost one; they get the very same object."""
     source = Source()
     broadcast = Broadcast(source.compute, FOREVER_S)
@@ -107,7 +107,7 @@ async def test_slow_follower_gets_the_newest_and_holds_up_nobody():
         assert "9" == await newest(slow)
 
 
-async def test_last_who_leaves_ends_the_computation():
+async def test_last_follower_ends_the_computation():
     """No task is left, also of one that is under way; who comes later starts it again."""
     source = Source()
     broadcast = Broadcast(source.compute, NOW_S)

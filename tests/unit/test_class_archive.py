@@ -90,7 +90,7 @@ def test_try_that_came_to_nothing_is_repeated(place, script, list_path):
     assert LISTING == place.archive().options(LIST)
 
 
-def test_somebody_else_who_makes_it_is_left_alone(place):
+def test_other_process_that_makes_it_is_left_alone(place):
     """Nobody waits for them."""
     with (place.cache / "classes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -98,7 +98,7 @@ def test_somebody_else_who_makes_it_is_left_alone(place):
     assert [] == place.archives()
 
 
-def test_java_that_goes_on_after_its_maker_was_killed_keeps_others_away(place):
+def test_java_that_runs_on_after_its_maker_was_killed_keeps_others_away(place):
     """What it writes would be taken for theirs."""
     place.write_java("echo begun; read line; exit 0")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -121,7 +121,7 @@ def test_archives_used_last_stay(place):
     assert ["3", "4", "5", "classes\n"] == sorted(place.archives())
 
 
-def test_discarded_archive_is_made_anew(place):
+def test_discarded_archive_is_made_again(place):
     """Whose Java crashes might have a damaged one."""
     place.make()
     place.archive().discard()

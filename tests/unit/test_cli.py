@@ -122,7 +122,7 @@ def test_demo_sees_a_task_that_was_counted_twice():
     assert ["tasks_started is 7, not 6", "tasks_finished is 7, not 6"] == outcome.differences
 
 
-def test_demo_that_takes_too_long_says_where_it_stands():
+def test_demo_that_takes_too_long_says_how_far_it_is():
     """The time limit ends with the figures that are missing."""
     with pytest.raises(DemoFailed, match=r"not finished after 0.5 s.*tasks_finished is 0, not 6"):
         play(FakeApi(stuck=True), objects=2, timeout_s=0.5)

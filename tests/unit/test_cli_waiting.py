@@ -95,7 +95,7 @@ def test_object_that_no_list_tells_of_is_asked_for(created):
     assert Ends(100, [], [], []) == api.wait()
 
 
-def test_progress_goes_on_behind_an_object_that_takes_long():
+def test_progress_continues_after_an_object_that_takes_long():
     """A task that waits for its retry does not hide that all others are done."""
     api = FakeApi(MANY)
     api.slow = api.ids[0]

@@ -94,7 +94,7 @@ def test_what_passes_is_asked_again(
         (member_count, described(GroupAuthorizationFailedError.errno)),
     ],
 )
-def test_refusal_is_told_at_once(ask: Callable[[Admin], Awaitable[object]], refusal: object) -> None:
+def test_refusal_is_reported_at_once(ask: Callable[[Admin], Awaitable[object]], refusal: object) -> None:
     """A user who may not Describe the group will not be told by asking again."""
     admin = Admin(refusal)
     with pytest.raises(GroupAuthorizationFailedError):

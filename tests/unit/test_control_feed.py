@@ -10,7 +10,7 @@ from app.kafka.cluster import Cluster
 from app.rules.control import ControlState
 
 
-def test_change_that_could_not_be_told_is_told_with_the_next_reading():
+def test_change_that_could_not_be_reported_is_reported_with_the_next_read():
     """Otherwise the state would have it, nobody would act on it, and the next reading would see nothing new."""
     told: list[str] = []
 

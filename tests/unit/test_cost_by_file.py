@@ -12,7 +12,7 @@ SEEN_S = 0.15
 """Of the 0.2 s: the kernel rounds four figures of each process down to ticks of 10 ms."""
 
 
-def test_most_expensive_file_stands_first_and_all_are_summed():
+def test_most_expensive_file_comes_first_and_all_are_summed():
     """The sum counts the rows that are not shown, too."""
     costs = {f"test_{number}.py": (number, 2 * number) for number in range(40)}
     _, first, *rest, total = table(costs)

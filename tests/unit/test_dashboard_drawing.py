@@ -35,7 +35,7 @@ def test_durations_read_well(value_ms, expected):
     assert expected == words.duration(value_ms)
 
 
-def test_instants_are_exact_for_those_who_point_at_them():
+def test_instants_are_exact_for_mouse_hovers():
     """Date, ms and zone are in the title; what lies ahead was just now, what is beyond all years is shown."""
     assert ">14 s ago<" in words.ago(NOW_MS - 14_000, NOW_MS)
     assert 'title="2026-11-24 03:01:02.303 UTC"' in words.ago(NOW_MS - 14_000, NOW_MS)

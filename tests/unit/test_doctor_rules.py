@@ -376,7 +376,7 @@ def test_topic_whose_configuration_is_hidden_is_said_to_be_unchecked():
     assert len(topics) == len([one for one in findings if "is missing" in one.what])
 
 
-def test_nothing_is_told_to_be_done_to_a_topic_of_somebody_else():
+def test_doctor_proposes_no_change_to_a_topic_of_another_system():
     """Neither its deletion nor another configuration, whatever it looks like."""
     topic = replace(HEALTHY.topics["objects"], is_ours=False, partition_count=3, configs={"cleanup.policy": "compact"})
     findings = diagnose(HEALTHY_SETTINGS, replace(HEALTHY, topics={**HEALTHY.topics, "objects": topic}))

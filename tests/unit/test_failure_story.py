@@ -27,12 +27,12 @@ def tell(caplog):
     return tell
 
 
-def test_each_sort_of_error_is_told_at_once(tell):
+def test_each_type_of_error_is_reported_at_once(tell):
     """Another one of a sort that was just told is not."""
     assert ["a at 5.0", "b at 5.1"] == tell((5.0, "a"), (5.1, "b"), (5.2, "a"))
 
 
-def test_those_alike_are_counted_and_told_a_second_later(tell):
+def test_equal_errors_are_counted_and_logged_a_second_later(tell):
     """None is kept back for good while more come."""
     said = tell(*((5.0 + number / 10, "a") for number in range(24)))
     assert ["a at 5.0", "a at 6.0 (9 alike before it)", "a at 7.0 (9 alike before it)"] == said

@@ -53,7 +53,7 @@ class FullDiskKafka:
         self.is_alive = True
 
 
-async def test_system_waits_for_room_and_goes_on() -> None:
+async def test_system_waits_for_room_and_continues() -> None:
     """It is said once; before, the system was given up with the broker."""
     said: list[str] = []
     unused: Any = None

@@ -215,7 +215,7 @@ def test_package_that_ours_hides_is_named(
     assert f"ebs has a package {name} of its own, which hides {tmp_path / name}" in said
 
 
-def test_objects_are_made_up_where_there_is_no_project() -> None:
+def test_objects_are_generated_where_there_is_no_project() -> None:
     """Made-up work is nothing for a user's functions, unless it is asked for."""
     assert makes_objects_up(Settings())
     assert not makes_objects_up(Settings(project="sample_handlers"))

@@ -9,7 +9,7 @@ import pytest
 from api.submit.in_flight import BrokerBehind, InFlight
 
 
-async def test_those_who_wait_are_served_in_turn():
+async def test_waiting_requests_are_served_in_turn():
     """Who came first is served first, also where a later one would fit."""
     lent, order = InFlight(10), []
 
@@ -64,7 +64,7 @@ async def test_what_waits_is_bounded_too():
     await waiting
 
 
-async def test_one_who_gives_up_leaves_his_place():
+async def test_request_that_gives_up_leaves_its_place():
     """A cancelled request is served no more, in the very moment neither, and takes nothing with it."""
     lent = InFlight(10)
 

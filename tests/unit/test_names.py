@@ -82,7 +82,7 @@ def test_former_retry_topics_of_another_namespace_are_not_ours():
     assert not Names("acme").is_former_retry_topic("acme.task-requests-retry-s")
 
 
-def test_local_data_of_namespaces_lies_apart(tmp_path, monkeypatch):
+def test_local_data_of_namespaces_is_separate(tmp_path, monkeypatch):
     """Stores, view and statistics file; a file that is named is taken as it is."""
     monkeypatch.chdir(tmp_path)
     one, other, bare = (load(namespace=name, data_dir=tmp_path) for name in ("a", "a.b", ""))

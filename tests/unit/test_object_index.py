@@ -187,7 +187,7 @@ def test_counts_survive_a_restart(tmp_path):
         assert before == index_of(view)
 
 
-def test_store_without_index_is_built_anew(tmp_path):
+def test_store_without_index_is_rebuilt(tmp_path):
     """A store of the version before is not taken for one without objects."""
     with open_view(tmp_path, Layout("c", {}, format_version=FORMAT_VERSION - 1)) as view:
         view.apply({(OBJECTS, 0): [an_object("a", 5)]})

@@ -128,7 +128,7 @@ async def test_partition_that_nobody_committed_begins_at_its_first_record(bench)
     assert {"in": 4, "more": 0} == bench.ownership.partitions[0].next_offsets
 
 
-async def test_what_was_deleted_unworked_is_told_and_passed(bench, caplog):
+async def test_what_was_deleted_unprocessed_is_reported_and_skipped(bench, caplog):
     """It begins at the first record there is; metadata that counts from a deleted offset would skip wrong records."""
     bench.coordinator.committed = {IN: (3, "1:counts from 3"), MORE: (9, "kept")}
     bench.reader.earliest = {IN: 10, MORE: 9}
@@ -189,7 +189,7 @@ async def test_open_transaction_of_another_worker_is_waited_for(bench):
     assert bench.coordinator.asked >= 2
 
 
-async def test_partition_that_stays_goes_on_at_once(bench):
+async def test_partition_that_stays_continues_at_once(bench):
     """The next generation of a group without a break: nothing of it is read again, only the new one is."""
     await bench.own(0, generation=1)
     kept = bench.ownership.partitions[0]
@@ -204,7 +204,7 @@ async def test_partition_that_stays_goes_on_at_once(bench):
 
 
 @pytest.mark.parametrize(("generation", "member"), [(3, "me"), (1, "me"), (2, "another")])
-async def test_worker_that_was_away_claims_everything_anew(bench, generation, member):
+async def test_worker_that_was_away_claims_everything_again(bench, generation, member):
     """Others may have worked its partitions meanwhile, even those that it seems to have kept."""
     await bench.own(0, generation=1)
     old = bench.ownership.partitions[0]
@@ -271,7 +271,7 @@ async def test_claim_learns_who_is_in_the_group(bench):
     assert frozenset({"member"}) == bench.ownership.partitions[0].members
 
 
-async def test_claim_goes_on_without_knowing_who_is_in_the_group(bench):
+async def test_claim_continues_without_knowing_who_is_in_the_group(bench):
     """A broker may not let us ask."""
     bench.coordinator.describe_refusal = GROUP_AUTHORIZATION_FAILED
     await bench.own(0, generation=1)

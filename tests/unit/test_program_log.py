@@ -147,7 +147,7 @@ def test_quiet_log_tells_crashes_only(make_log, terminal):
     assert "restarts now" in terminal.lines[0]
 
 
-def test_terminal_that_went_away_is_told_and_costs_nothing(make_log, terminal):
+def test_terminal_that_went_away_is_reported_and_costs_nothing(make_log, terminal):
     """As in `ebs up | head`."""
     gone = []
     log = make_log(on_gone=lambda: gone.append(1))

@@ -221,7 +221,7 @@ async def test_partition_that_nothing_restores_is_a_standstill():
     assert await worker.look_for(100) is None
 
 
-async def test_partition_that_is_read_beside_the_inputs_may_not_stand_still():
+async def test_partition_beside_the_inputs_must_make_progress():
     """As `control`, whose reader may be dead while everything else goes on."""
     worker = Worker()
     control = TopicPartition("control", 0)

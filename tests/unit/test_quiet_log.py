@@ -46,7 +46,7 @@ def refused(node: int = 0, logger: str = f"{LIBRARY}.client") -> None:
     logging.getLogger(logger).error("no connection to node %d: %s", node, "refused")
 
 
-def test_first_one_is_told_at_once_and_the_next_with_the_number_between(log: Log) -> None:
+def test_first_one_is_reported_at_once_and_the_next_with_the_number_between(log: Log) -> None:
     """Nothing is silent for longer than it should be."""
     for now_s in (100.0, 100.1, 104.9, 105.0, 106.0, 110.0, 115.0):
         log.now_s = now_s

@@ -51,7 +51,7 @@ def test_program_that_never_ran_well_is_given_up():
     assert None not in pauses((9, 10.0), *[(9, 1.0)] * 20)
 
 
-def test_other_ends_between_refusals_start_the_count_anew():
+def test_other_ends_between_refusals_restart_the_count():
     """Only refusals in an unbroken row give up: a kill between them says that the program could work."""
     assert None not in pauses((1, 2.0), (1, 2.0), (-9, 2.0), (1, 2.0), (1, 2.0))
 

@@ -64,7 +64,7 @@ def test_what_is_older_than_the_window_counts_no_more():
         assert [expected] == end(one, "x", now_s=now_s), now_s
 
 
-def test_resumed_kind_begins_anew_and_what_began_before_counts_no_more():
+def test_resumed_kind_restarts_its_count_and_earlier_tasks_do_not_count():
     """Tasks that ran through the pause and die after it do not pause the kind again; those that begin then do."""
     one = shares()
     assert [None, None, None, Deaths(4, 4)] == end(one, "xxxx", now_s=100)
@@ -73,7 +73,7 @@ def test_resumed_kind_begins_anew_and_what_began_before_counts_no_more():
     assert [None, None, None, Deaths(4, 4)] == end(one, "xxxx", began_at_s=110, now_s=112)
 
 
-def test_resume_of_all_begins_anew_with_every_kind():
+def test_resume_of_all_restarts_the_count_of_every_kind():
     """Those that were never heard of included; a kind that was resumed by itself before as well."""
     one = shares()
     end(one, "xxx")
@@ -92,7 +92,7 @@ def test_other_kinds_keep_their_windows_when_one_is_resumed():
     assert [Deaths(4, 4)] == end(one, "x", kind="image", now_s=111)
 
 
-def test_kinds_that_are_made_up_do_not_fill_the_memory():
+def test_invented_kinds_do_not_fill_the_memory():
     """Of a hundred thousand kinds in a hundred minutes those of the last ones are kept, and one that was resumed."""
     one = shares()
     one.resumed("mail", 0)
@@ -102,7 +102,7 @@ def test_kinds_that_are_made_up_do_not_fill_the_memory():
     assert [None] * 5 == end(one, "xxxxx", began_at_s=-1, now_s=6_000)
 
 
-def test_kinds_that_are_made_up_at_once_do_not_fill_the_memory_either():
+def test_many_invented_kinds_at_once_do_not_fill_the_memory():
     """A hundred thousand within one window; what dies of a kind that is counted still pauses it, later ones count."""
     one = shares()
     end(one, "xxx", now_s=0)

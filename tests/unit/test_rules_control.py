@@ -46,7 +46,7 @@ def test_nothing_is_in_force_at_first():
     assert {} == state.commands()
 
 
-def test_resumes_are_told_once_whatever_way_they_are_learnt():
+def test_resumes_are_reported_once_whatever_way_they_are_learnt():
     """By a tombstone, by bytes that are no command, or as a new reading of the topic no longer has the pause."""
     state, told = ControlState(), []
     state.resume_observers.append(told.append)

@@ -109,7 +109,7 @@ def test_object_ends_with_its_split_and_with_its_join(ends: Any, sort: type, seq
 
 
 @pytest.mark.parametrize("joins", [True, False])
-def test_split_into_nothing_goes_on_at_once(*, joins: bool) -> None:
+def test_split_into_nothing_continues_at_once(*, joins: bool) -> None:
     """To the join of no results, or to the end."""
     told = Told([created(), special(SPLIT_SEQUENCE), *run(SPLIT_SEQUENCE), tasks(0, joins=joins)])
     if joins:

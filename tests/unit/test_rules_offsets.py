@@ -98,7 +98,7 @@ def test_exactly_the_unfinished_run_again_whatever_happens(record_count, operati
     assert (model.end, "") == (model.progress.watermark, model.progress.encode())
 
 
-def test_what_an_earlier_life_told_of_records_still_to_come_is_told_on():
+def test_what_an_earlier_owner_noted_of_later_records_is_kept():
     """A life that dies before it has taken everything again must not make its successor repeat the rest."""
     first = PartitionProgress(0)
     for offset in range(6):
@@ -236,7 +236,7 @@ def test_starting_what_an_earlier_life_knew_makes_nothing_longer():
         "1:" + base64.b64encode(b"\x13\x00\xff\xff\xff\xff\x07").decode(),
     ],
 )
-def test_metadata_of_somebody_else_is_ignored(metadata):
+def test_metadata_of_another_tool_is_ignored(metadata):
     """A tool that resets offsets writes its own text, or none: then every record is worked."""
     progress = PartitionProgress(100, metadata)
     assert progress.take(100)

@@ -115,7 +115,7 @@ def test_an_error_that_was_never_raised_has_a_trace_too():
     assert "ValueError: never raised\n" == stack_trace_of(ValueError("never raised"))
 
 
-def test_frames_are_told_apart_by_place_and_not_for_ever_kept():
+def test_frames_differ_by_place_and_not_for_ever_kept():
     """Two of the same text in other files are two; a program that makes code all the time fills no memory."""
     for number in range(1_100):
         error = raised(lambda number=number: exec(compile("1 / 0", f"made-{number}.py", "exec"), {}))

@@ -97,7 +97,7 @@ def test_dead_task_is_dead_until_it_is_redriven():
         ([("FINISHED", 7)], []),
     ],
 )
-def test_odd_stories_are_told_too(events, expected):
+def test_odd_stories_are_shown_too(events, expected):
     """A cancelled task, clocks that differ, events that the topic's retention has taken: nothing below 0, no error."""
     assert expected == spans(*(told(kind, at_ms) for kind, at_ms in events))
 
@@ -127,7 +127,7 @@ def test_object_has_its_creation_distribution_and_sums():
     assert Span(What.WORK, 150, 250, worker="v", spent_ms=40, outcome="TASK_FINISHED") == first.spans[1]
 
 
-def test_callback_is_told_and_does_not_lengthen_the_object():
+def test_callback_is_reported_and_does_not_lengthen_the_object():
     """It may take hours; the object has ended before."""
     about = {"task_id": "a-callback1", "sequence": CALLBACK_SEQUENCE}
     events = [
@@ -249,7 +249,7 @@ def test_the_row_tells_the_same_times_as_the_events(events, data):
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_cancelled_task_of_one_attempt_is_told_alike(started):
+def test_cancelled_task_of_one_attempt_is_shown_the_same(started):
     """Cancelled in the queue, or while it ran."""
     common = ("a", "a-0", 0, "mail", 0, 1, 1)
     events = [

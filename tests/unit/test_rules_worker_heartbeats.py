@@ -93,7 +93,7 @@ def test_workers_of_two_roles_may_share_a_name():
     assert b"processing/processing-1" == IDENTITY.key()
 
 
-def test_kind_that_fills_partitions_is_told_with_the_way_out():
+def test_kind_that_fills_partitions_is_shown_with_the_way_out():
     """Which kind, how many, where, why, and what to do; a reason of a later version is told too."""
     said = HeldUp("mail", "rate", 120_000, [0, 2])
     assert (

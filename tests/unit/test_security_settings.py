@@ -112,7 +112,7 @@ def test_file_of_no_use_is_named(environment, change, expected):
         kafka_security(load())
 
 
-def test_token_is_read_anew_for_each_connection(environment, tmp_path):
+def test_token_is_read_again_for_each_connection(environment, tmp_path):
     """A token file that somebody renews is followed; an empty one is refused at the start."""
     path = tmp_path / "token"
     path.write_text("")

@@ -36,7 +36,7 @@ def last_verdict(every_s: float = 5.0, until_s: float = 300.0, **fields: Any) ->
     return verdict
 
 
-def test_lag_without_progress_stands_still_after_the_limit():
+def test_lag_without_progress_is_reported_after_the_limit():
     """Not before it has been seen for the limit; the verdict names partition and offsets."""
     found = verdicts(*(sample(at_s) for at_s in range(0, 75, 5)))
     assert [False] * 12 + [True] * 3 == found
@@ -70,32 +70,32 @@ def test_what_is_no_standstill(fields: dict[str, Any]):
     assert last_verdict(**fields) is None
 
 
-def test_partition_that_moves_now_and_then_does_not_stand_still():
+def test_partition_that_moves_now_and_then_makes_progress():
     """Each step forward gives the whole limit again."""
     assert not any(verdicts(*(sample(at_s, positions={IN: at_s // 50, MORE: 0}) for at_s in range(0, 300, 5))))
 
 
-def test_lag_that_is_gone_and_comes_back_counts_anew():
+def test_lag_that_is_gone_and_comes_back_restarts_the_clock():
     """Ten bursts of 50 s of lag are not one of 500 s."""
     samples = [sample(at_s, ends={IN: 10 if at_s % 60 < 50 else 0}) for at_s in range(0, 600, 5)]
     assert not any(verdicts(*samples))
 
 
-def test_partition_that_stands_still_is_seen_although_others_move():
+def test_partition_that_makes_no_progress_is_seen_although_others_move():
     """A partition whose fetching is broken is found in a busy worker."""
     fields = [{"ends": {IN: 10, MORE: 10**6}, "positions": {IN: 0, MORE: at_s}} for at_s in range(0, 75, 5)]
     found = verdicts(*(sample(5 * n, committed_count=n, **one) for n, one in enumerate(fields)))
     assert found[-1]
 
 
-def test_records_in_hand_that_are_not_committed_stand_still():
+def test_taken_records_that_are_not_committed_make_no_progress():
     """What was taken must be committed within the limit."""
     assert "records are in hand and nothing was committed for 300 s" == last_verdict(ends={}, in_hand=IN_HAND)
     commits = [sample(at_s, ends={}, in_hand=IN_HAND, committed_count=at_s // 50) for at_s in range(0, 300, 5)]
     assert not any(verdicts(*commits))
 
 
-def test_step_that_does_not_end_stands_still_in_a_rebalance_too():
+def test_step_that_does_not_end_makes_no_progress_in_a_rebalance_too():
     """The rebalance waits for the step: it must not be its excuse."""
     verdict = last_verdict(ends={}, step_open=True, excuse="a rebalance goes on")
     assert "a step is open and nothing was committed for 300 s" == verdict

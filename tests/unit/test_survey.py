@@ -66,7 +66,7 @@ async def test_what_stays_as_it_was_is_fine(world):
         (lambda cluster: setattr(cluster, "partition_count", 5), "topic in has 5 partitions now, it had 4"),
     ],
 )
-async def test_change_is_told_once_it_is_seen_twice(world, change, said):
+async def test_change_is_reported_once_it_is_seen_twice(world, change, said):
     """One broker may be behind the others for a moment."""
     await world.survey.look()
     change(world.cluster)
@@ -102,7 +102,7 @@ async def test_topic_of_another_id_than_claimed_is_a_change(world):
         await world.survey.look()
 
 
-async def test_partitions_that_nobody_has_are_told_and_end_the_worker(world):
+async def test_partitions_that_nobody_has_are_reported_and_end_the_worker(world):
     """The group is stable, the worker is in it, and has nothing to do although there is work."""
     world.ownership.partitions = {}
     world.assign(0, 2)

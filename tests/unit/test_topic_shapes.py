@@ -24,7 +24,7 @@ def explain(**changes: TopicShape | None) -> str | None:
     return explain_mismatch(CATALOGUE, there, BOOTSTRAP, MADE_BY_US)
 
 
-def test_topic_that_we_did_not_make_is_not_told_to_be_deleted():
+def test_message_proposes_no_deletion_of_a_topic_that_we_did_not_make():
     """One of them is enough: the command would name all that are wrong."""
     wrong = {name: TopicShape(name, 4, 1) for name in (OBJECTS, TASK_EVENTS)}
     message = explain_mismatch(CATALOGUE, wrong, BOOTSTRAP, MADE_BY_US - {OBJECTS})

@@ -238,7 +238,7 @@ class LookingSender(producer._TransactionSender):
         return True
 
 
-async def test_coordinator_is_looked_for_until_somebody_answers():
+async def test_coordinator_is_looked_for_until_a_broker_answers():
     """A connection that is lost meanwhile is no doubt: nothing was asked but who it is."""
     assert 7 == await LookingSender(LOST, LOST, 7)._find_coordinator(1, "me")
 

@@ -273,7 +273,7 @@ async def test_hole_ends_the_process(worker):
     assert ["start", "begin"] == worker.producer.calls
 
 
-async def test_suspend_waits_for_the_step_in_hand(worker):
+async def test_suspend_waits_for_the_current_step(worker):
     """A rebalance goes on only when the step is committed."""
     worker.producer.gate.clear()
     running = asyncio.create_task(run(step_over(worker, worker.batch(0, [b"1"]))))
@@ -413,7 +413,7 @@ async def test_oversize_record_gets_a_batch_of_its_own(worker):
     assert 2 == sum(1 for size in worker.producer.batch_sizes if size > MAX_BATCH_BYTES)
 
 
-async def test_record_that_its_topic_does_not_take_is_refused_and_the_step_goes_on(worker):
+async def test_record_that_its_topic_does_not_take_is_refused_and_the_step_continues(worker):
     """Nothing of it is sent; what fits is, before and after, also where nothing was sent to that topic before."""
     worker.transactions.topic_limits.record_bytes["narrow"] = 10_000
     async with step_over(worker, worker.batch(0, [b"1"])) as step:

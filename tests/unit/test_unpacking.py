@@ -367,7 +367,7 @@ def test_messages_of_old_formats_that_are_damaged_are_lost_one_by_one(magic):
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
-def test_whatever_the_bytes_are_reading_goes_on(data):
+def test_whatever_the_bytes_are_reading_continues(data):
     """Any damage, also under a checksum that fits: no exception, no offset twice, and never a standstill."""
     codec = data.draw(st.integers(0, 4))
     sound = values(5, b"five", b"six" * 20, codec=codec, headers=[("h", b"1")]) + values(9, b"nine")

@@ -114,7 +114,7 @@ def test_first_record_stays_the_object_that_has_a_row(tmp_path):
         assert "first" == first_name(view)
 
 
-def test_process_that_ends_while_it_builds_goes_on_with_it(tmp_path):
+def test_process_that_ends_while_it_builds_continues_with_it(tmp_path):
     """The next process reads the rest of the objects and still knows which ones are forgotten."""
     with open_view(tmp_path) as view:
         view.leave_out_forgotten(COUNTED)

@@ -43,7 +43,7 @@ class Bench:
         return self.watch.verdict
 
 
-async def test_view_that_does_not_read_stands_still():
+async def test_view_that_does_not_read_makes_no_progress():
     """After the limit, with where it stands."""
     bench = Bench()
     assert await bench.look_for(50) is None

@@ -66,7 +66,7 @@ def test_rows_and_offsets_survive_a_restart(slot):
         Layout("cluster", {"objects": ("id-1", 8)}, format_version=0),
     ],
 )
-def test_store_of_other_topics_is_built_anew(slot, other, caplog):
+def test_store_of_other_topics_is_rebuilt(slot, other, caplog):
     """Another cluster, topic id, partition count or format makes the rows worthless; the log says so."""
     store = slot.open(LAYOUT)
     write(store, {b"oa": b"1"}, 7)
@@ -77,7 +77,7 @@ def test_store_of_other_topics_is_built_anew(slot, other, caplog):
     store.close()
 
 
-def test_unreadable_store_is_built_anew(slot, caplog):
+def test_unreadable_store_is_rebuilt(slot, caplog):
     """A damaged directory costs a rebuild, not the process."""
     slot.open(LAYOUT).close()
     (slot.directory / "CURRENT").write_bytes(b"garbage")

@@ -155,7 +155,7 @@ def test_process_whose_loop_hangs_ends_with_its_stacks():
     assert "in hang_here" in ended.stderr
 
 
-def test_process_whose_work_stands_still_ends_with_where_its_tasks_wait():
+def test_process_whose_work_makes_no_progress_ends_and_shows_where_its_tasks_wait():
     """The thread of a loop that turns shows nothing: its tasks do."""
     ended = run(_STANDING)
     assert EXIT_STOOD_STILL == ended.returncode
