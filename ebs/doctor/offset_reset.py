@@ -82,6 +82,8 @@ async def reset_offsets(
         async with (
             cluster.admin("ebs-offsets") as admin,
             cluster.reader("ebs-offsets", group_id=group_id) as consumer,
+            # What follows the group ends if its consumer is assigned other partitions meanwhile.
+            cluster.reader("ebs-offsets-logs") as logs_reader,
         ):
             await _wait_until_empty(admin, group_id, patience_s, say)
             described = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(list(topics))}
@@ -93,12 +95,12 @@ async def reset_offsets(
             ]
             resets = await _plan(consumer, group_id, partitions, to)
             if to == COMMITTED:
-                await put_rows_back(cluster, consumer, admin, names, role, say=say)
+                await put_rows_back(cluster, logs_reader, admin, names, role, say=say)
                 resets = [one for one in resets if one.is_valid]
             elif not all_partitions:
                 resets = [one for one in resets if not one.is_valid]
             if resets and to == WORKED:
-                resets = await _as_worked(admin, consumer, names, resets)
+                resets = await _as_worked(admin, logs_reader, names, resets)
             if resets:
                 if role == STATISTICS:
                     await _note_what_was_told(cluster, names, resets)
