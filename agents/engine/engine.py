@@ -205,6 +205,7 @@ class Engine:
             log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
         self.waiting.open(lane)
+        self.waiting.control_changed(self._outcomes.cancel)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
 
     def lane_lost(self, lane: Lane) -> None:

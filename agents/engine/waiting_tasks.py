@@ -40,10 +40,7 @@ _LONGEST_TIMER_S = 10.0
 
 
 class WaitingTasks:
-    """Keeps the waiting tasks of a worker's lanes. `on_due` is called when one may be taken, `is_due` while one may.
-
-    `end_cancelled` ends a waiting task that control has cancelled.
-    """
+    """Keeps the waiting tasks of a worker's lanes. It calls `on_due` when a task comes due; `is_due` while one is."""
 
     def __init__(
         self,

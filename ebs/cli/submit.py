@@ -19,6 +19,7 @@ from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
 from ebs.cli.submit_file import objects_in
 from ebs.cli.waiting import Ends, Timeout, wait_for_all
+from ebs.delays import MAX_DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,6 +110,8 @@ def submit(
         "due_at": None if at is None else zoned_instant(at),
     }
     given = {field: value for field, value in given.items() if value is not None}
+    if given.get("delay_s", 0) > MAX_DELAY_S:
+        raise typer.BadParameter(f"{delay} is more than a year ({MAX_DELAY_S // 86_400}d)", param_hint="--delay")
     if file is not None and (given or any(one is not None for one in (count, content, content_json))):
         raise typer.BadParameter("--file contains whole objects: leave out --count, --name and the like")
     given |= _content(content, content_json)

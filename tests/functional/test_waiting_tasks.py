@@ -193,6 +193,18 @@ async def test_cancelled_task_ends_at_once(bench, gate, when):
     await until(lambda: ["b"] == [task.object_id for _, task in one.waiting()])
 
 
+async def test_next_owner_ends_what_was_cancelled_before(bench, gate):
+    """The former owner may have died before it looked at all rows."""
+    store = FakeStore(dict([row("a", 60_000, 3), row("b", 60_000, 4)]))
+    one = await bench(gate)
+    one.control.apply(b"cancel:object:a", b'{"type":"CANCEL","object_id":"a","at_ms":1}')
+    one.engine.control_changed()
+    await settle()
+    own(one, store, offset=6)
+    await until(lambda: one.types("a") == [TaskCancelled])
+    await until(lambda: ["b"] == [task.object_id for _, task in one.waiting()])
+
+
 async def test_paused_kind_that_is_due_waits_for_the_end_of_its_pause(bench, gate):
     """Other kinds do not wait for it."""
     one = await bench(gate)
