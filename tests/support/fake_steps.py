@@ -11,7 +11,7 @@ from app.streaming.tables import StepRows
 from app.streaming.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from app.streaming.batching import RecordBatch
 
@@ -29,6 +29,7 @@ class FakeStore:
         self.note: bytes | None = None
         self.changelog_end = 0
         self.get = self.rows.get
+        self.why_no_row: Callable[[bytes | None, bytes | None], str] = lambda _key, _value: ""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the rows of `keys`."""

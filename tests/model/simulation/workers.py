@@ -36,6 +36,8 @@ from app.names import (
     WINDOWS_TABLE,
 )
 from app.rules.control import ControlState
+from app.rules.table_rows import why_no_row
+from app.streaming.foreign_rows import row_check
 from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
@@ -75,8 +77,10 @@ class MemoryStore(FakeStore):
 class SimulatedOwnership(Ownership):
     """The product's, with its stores in memory."""
 
-    def _new_store(self, _table: str, _number: int) -> Any:
-        return MemoryStore()
+    def _new_store(self, table: str, _number: int) -> Any:
+        store = MemoryStore()
+        store.why_no_row = row_check(table, why_no_row, keeps_offsets=table == self.notes_table)
+        return store
 
 
 class PlannedExecutor:
