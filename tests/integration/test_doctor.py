@@ -60,7 +60,7 @@ NAMED = {
     ("error", "ebs-distribution", "3 records of objects were deleted before they were read"),
     ("warning", "ebs-processing", "no members"),
     ("warning", "workers", "processing/gone sent its last heartbeat"),
-    ("error", "project", "no.such cannot be imported"),
+    ("error", "project", "there is no module no.such"),
     ("info", "dead letters", "the API does not answer"),
     ("info", "clocks", "cannot be compared"),
 }
