@@ -32,9 +32,7 @@ def take_over_former_retries(app: StreamingApp, lanes: WorkerLanes, partition_co
         if not topics:
             return
         log.info("tasks that still wait on %s are taken over", ", ".join(topics))
-        channel = app.input_of(*topics)
-        ownership = app.transactions.ownership
-        ownership.input_topics = (*ownership.input_topics, *topics)
+        channel = app.read_also(*topics)
         former = FormerRetries(lanes, topics)
 
         @app.agent(channel, name="former_retries")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.events import encode
-from app.rules.delays import why_not_due
 from app.rules.distribution import MAX_COPIED_BYTES
 from app.rules.new_tasks import Owner, copied_bytes_of, decode_items, tasks_of, tasks_of_items
 from app.rules.outgoing import Outgoing
@@ -44,10 +43,6 @@ class SplitOutputs:
                 f"at most {MAX_COPIED_BYTES:,} are allowed: an item without a name has that of the object, so give the "
                 "items shorter ones"
             )
-        for number, item in enumerate(found):
-            wrong = why_not_due(item, at_ms)
-            if wrong is not None:
-                raise Reject(f"item {number} of the split {attempt.loaded.name} cannot start: {wrong}")
         made = tasks_of(
             Owner(split.object_id, split.object_partition, split.kind, split.depth),
             wanted,

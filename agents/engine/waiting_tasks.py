@@ -196,17 +196,16 @@ class WaitingTasks:
     def _look(self) -> None:
         """Find out whether something is due, and come back when the next row is."""
         now_ms = self._clock_ms()
-        windows = [lane.window for lane in self._turns if lane.window is not None]
-        self.is_due = any(window.is_due(now_ms) for window in windows)
-        dues = [window.next_due_ms for window in windows]
-        later = min((due_at_ms for due_at_ms in dues if due_at_ms is not None and due_at_ms > now_ms), default=None)
-        self._set_timer(later, now_ms)
+        dues = [one for lane in self._turns if lane.window and (one := lane.window.next_due_ms) is not None]
+        self.is_due = any(due_at_ms <= now_ms for due_at_ms in dues)
+        self._set_timer(min((due_at_ms for due_at_ms in dues if due_at_ms > now_ms), default=None), now_ms)
 
     def _wake_at(self, due_at_ms: int) -> None:
         """Take note of a row that is new."""
         now_ms = self._clock_ms()
         if due_at_ms <= now_ms:
-            self._come_due()
+            self.is_due = True
+            self._on_due()
         elif self._timer is None or due_at_ms < self._timer_at_ms:
             self._set_timer(due_at_ms, now_ms)
 
@@ -228,7 +227,3 @@ class WaitingTasks:
             self._lanes.transactions.fatal(error)
         if self.is_due:
             self._on_due()
-
-    def _come_due(self) -> None:
-        self.is_due = True
-        self._on_due()

@@ -14,15 +14,14 @@ from api.submit.decoding import WrongFields, decode_struct
 from api.submit.schemas import DEFAULT_KIND, ObjectRequest, said
 from app import json_text
 from app.events import ObjectCreated, encode, object_created_id
+from app.rules.delays import why_not_due
 from app.rules.distribution import MAX_EVENT_BYTES, why_refused
 from app.rules.kinds import why_unhandled
 from app.rules.placement import partition_of
 from app.settings.project import handled_kinds, makes_objects_up, splits_by_itself
-from ebs.delays import why_no_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from api.submit.publisher import Record
     from app.settings.settings import Settings
@@ -64,11 +63,9 @@ def what_is_wrong(payload: ObjectRequest, settings: Settings) -> Iterator[tuple[
         "tasks": _wrong_tasks(payload, settings),
         "kind": why_unhandled(payload.kind, handled_kinds(settings)),
         "callback_url": _wrong_callback(payload.callback_url, settings),
-        "due_at": _wrong_start(payload.delay_s, payload.due_at),
     }
-    for number, item in enumerate(payload.tasks if isinstance(payload.tasks, list) else ()):
-        found[f"tasks/{number}/due_at"] = _wrong_start(item.delay_s, item.due_at)
     yield from ((field, wrong) for field, wrong in found.items() if wrong is not None)
+    yield from _wrong_starts(payload, time.time_ns() // 1_000_000)
 
 
 def too_large(one: Prepared, settings: Settings) -> str | None:
@@ -145,8 +142,14 @@ def _wrong_callback(url: str | UnsetType, settings: Settings) -> str | None:
     return None if url is UNSET else settings.allowed_webhook_hosts.why_refused(url)
 
 
-def _wrong_start(delay_s: float | UnsetType, due_at: datetime | UnsetType) -> str | None:
-    return why_no_start(said(delay_s), said(due_at), time.time())
+def _wrong_starts(payload: ObjectRequest, now_ms: int) -> Iterator[tuple[str, str]]:
+    wrong = why_not_due(payload, now_ms)
+    if wrong is not None:
+        yield "due_at", wrong
+    for number, item in enumerate(payload.tasks if isinstance(payload.tasks, list) else ()):
+        wrong = why_not_due(item, now_ms)
+        if wrong is not None:
+            yield f"tasks/{number}/due_at", wrong
 
 
 def _wrong_tasks(payload: ObjectRequest, settings: Settings) -> str | None:

@@ -35,7 +35,10 @@ def due_at_ms_of(one: Delayable, at_ms: int) -> int | UnsetType:
 
 def why_not_due(one: Delayable, at_ms: int) -> str | None:
     """Return why one cannot start when it asks to, None if it can."""
-    return why_no_start(one.delay_s or None, one.due_at or None, at_ms / 1_000)
+    if one.delay_s is UNSET and one.due_at is UNSET:
+        return None  # nearly always: an object may have 10,000 items
+    delay_s = None if one.delay_s is UNSET else one.delay_s
+    return why_no_start(delay_s, one.due_at or None, at_ms / 1_000)
 
 
 def why_object_not_due(event: ObjectCreated, at_ms: int) -> str | None:

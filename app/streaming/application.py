@@ -127,11 +127,11 @@ class StreamingApp(faust.App):
         """Return the channel of some of the input topics, for an agent that reads only these."""
         return self.topic(*topics, partitions=self.conf.topic_partitions, schema=BatchSchema())
 
-    def read_also(self, channel: Any, *topics: str) -> None:
-        """Let an agent's channel, and with it this app, read more topics; in `preflight` at the latest."""
-        channel.topics = [*channel.topics, *topics]
+    def read_also(self, *topics: str) -> Any:
+        """Let this app read more topics, in `preflight` at the latest; returns their channel, for an agent."""
         ownership = self.transactions.ownership
         ownership.input_topics = (*ownership.input_topics, *topics)
+        return self.input_of(*topics)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:  # noqa: N802  # Faust's name and signature
         """Return a queue that keeps its records when a rebalance ends: Faust would drop and lose them."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from app.names import DISTRIBUTION, EXPIRY_TABLE, PROCESSING, REDRIVEN_TABLE, SEEN_TABLE, STATISTICS
+from app.names import (
+    DISTRIBUTION,
+    EXPIRY_TABLE,
+    LEDGER_TABLE,
+    PROCESSING,
+    REDRIVEN_TABLE,
+    RESULTS_TABLE,
+    SEEN_TABLE,
+    STATISTICS,
+    WAITING_TABLE,
+    WINDOWS_TABLE,
+)
 from app.rules.distribution import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
@@ -13,6 +24,12 @@ if TYPE_CHECKING:
 
     from app.settings.settings import Settings
 
+TABLES = {
+    DISTRIBUTION: (SEEN_TABLE,),
+    PROCESSING: (REDRIVEN_TABLE, WAITING_TABLE),
+    STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
+}
+"""The tables by role; each has a changelog."""
 NOTES_TABLES = {DISTRIBUTION: SEEN_TABLE, PROCESSING: REDRIVEN_TABLE, STATISTICS: EXPIRY_TABLE}
 """By role the table in which its group keeps where it is, too (`app.streaming.offset_notes`)."""
 
@@ -95,11 +112,5 @@ def catalogue(settings: Settings, former: Sequence[str] = ()) -> tuple[TopicSpec
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),
         spec(names.workers, heartbeats, is_single=True),
-        spec(names.seen_changelog, compacted),
-        spec(names.redriven_changelog, compacted),
-        spec(names.waiting_changelog, compacted),
-        spec(names.ledger_changelog, compacted),
-        spec(names.results_changelog, compacted),
-        spec(names.windows_changelog, compacted),
-        spec(names.expiry_changelog, compacted),
+        *(spec(names.changelog(role, table), compacted) for role, tables in TABLES.items() for table in tables),
     )

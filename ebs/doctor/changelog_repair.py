@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.kafka.cluster import started
 from app.kafka.types import TopicPartition
-from app.names import (
-    DISTRIBUTION,
-    EXPIRY_TABLE,
-    LEDGER_TABLE,
-    PROCESSING,
-    REDRIVEN_TABLE,
-    RESULTS_TABLE,
-    SEEN_TABLE,
-    STATISTICS,
-    WINDOWS_TABLE,
-)
 from app.rules.table_rows import why_no_row
 from app.streaming.foreign_rows import row_check
-from app.topics.catalogue import NOTES_TABLES
-from ebs.doctor.log_stretches import read_stretches
+from app.topics.catalogue import NOTES_TABLES, TABLES
+from ebs.doctor.log_stretches import read_stretches, whole_log, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,13 +16,6 @@ if TYPE_CHECKING:
     from app.kafka.cluster import Cluster
     from app.names import Names
     from app.streaming.foreign_rows import WhyNoRow
-
-TABLES = {
-    DISTRIBUTION: (SEEN_TABLE,),
-    PROCESSING: (REDRIVEN_TABLE,),
-    STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
-}
-"""By role."""
 
 
 async def put_rows_back(
@@ -47,7 +28,8 @@ async def put_rows_back(
     for table in TABLES[role]:
         topic = names.changelog(role, table)
         check = _check_of(role, table)
-        logs = await _logs_of(consumer, admin, topic)
+        (described,) = await admin.describe_topics([topic])
+        logs = await whole_log(consumer, topic, len(described["partitions"]))
         foreign = await find_foreign(consumer, role, table, logs)
         if not foreign:
             continue
@@ -56,7 +38,7 @@ async def put_rows_back(
             place = TopicPartition(topic, record.partition), record.key
             if place in replaced and not check(record.key, record.value):
                 replaced[place] = record.value
-        await _write(cluster, replaced)
+        await write_rows(cluster, replaced)
         for (tp, key), row in replaced.items():
             what = "a tombstone: no row of this key is left" if row is None else "the row that was there before"
             say(f"{topic}-{tp.partition}@{foreign[tp, key]} is no row: its key has {what}")
@@ -79,19 +61,3 @@ async def find_foreign(
 
 def _check_of(role: str, table: str) -> WhyNoRow:
     return row_check(table, why_no_row, keeps_offsets=table == NOTES_TABLES[role])
-
-
-async def _logs_of(consumer: Any, admin: Any, topic: str) -> dict[TopicPartition, range]:
-    (described,) = await admin.describe_topics([topic])
-    partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
-    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    return {tp: range(begins[tp], ends[tp]) for tp in partitions}
-
-
-async def _write(cluster: Cluster, rows: Mapping[tuple[TopicPartition, bytes], bytes | None]) -> None:
-    producer = await started(cluster.new_producer("ebs-offsets"))
-    try:
-        for (tp, key), row in rows.items():
-            await producer.send_and_wait(tp.topic, row, key, partition=tp.partition)
-    finally:
-        await producer.stop()

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.kafka.errors import KafkaError
-from app.kafka.types import TopicPartition
 from app.streaming.offset_notes import NOTE_KEY, decode_notes
-from app.topics.catalogue import NOTES_TABLES
-from ebs.doctor.changelog_repair import TABLES, find_foreign
-from ebs.doctor.log_stretches import read_stretches
+from app.topics.catalogue import NOTES_TABLES, TABLES
+from ebs.doctor.changelog_repair import find_foreign
+from ebs.doctor.log_stretches import read_stretches, whole_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.kafka.reading import RecordReader
+    from app.kafka.types import TopicPartition
     from app.names import Names
     from ebs.doctor.facts import TopicFacts
 
@@ -63,7 +63,5 @@ async def _logs_of(consumer: RecordReader, topic: TopicFacts | None) -> dict[Top
     """Return the stretches of a changelog; none of one that is missing or long."""
     if topic is None:
         return {}
-    partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
-    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    logs = {tp: range(begins[tp], ends[tp]) for tp in partitions}
+    logs = await whole_log(consumer, topic.name, topic.partition_count)
     return logs if sum(map(len, logs.values())) <= _LONG_CHANGELOG else {}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.errors import BrokerError
 from app.events import DECODE_ERRORS, decode_task_event, decode_task_request
-from app.kafka.cluster import started
 from app.kafka.errors import KafkaError
 from app.kafka.groups import read_member_count
 from app.kafka.topic_metadata import read_topics
@@ -20,7 +19,7 @@ from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED, WorkedTa
 from app.streaming.group_positions import read_commits
 from app.streaming.offset_notes import decided
 from ebs.doctor.changelog_repair import put_rows_back
-from ebs.doctor.log_stretches import read_stretches
+from ebs.doctor.log_stretches import read_stretches, whole_log, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -120,13 +119,9 @@ async def _note_what_was_told(cluster: Cluster, names: Names, resets: Sequence[R
     set_back = [one for one in resets if one.tp.topic == names.task_events and one.after < one.before]
     if not set_back:
         return
-    producer = await started(cluster.new_producer("ebs-offsets"))
-    try:
-        for one in set_back:
-            value = encode_told_to(one.before)
-            await producer.send_and_wait(names.expiry_changelog, value, TOLD_TO_KEY, partition=one.tp.partition)
-    finally:
-        await producer.stop()
+    expiry = names.expiry_changelog
+    told = {(TopicPartition(expiry, one.tp.partition), TOLD_TO_KEY): encode_told_to(one.before) for one in set_back}
+    await write_rows(cluster, told)
 
 
 async def _wait_until_empty(admin: Any, group_id: str, patience_s: float, say: Callable[[str], None]) -> None:
@@ -203,12 +198,10 @@ async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[R
 
 async def _whole(admin: Any, consumer: Any, topic: str) -> dict[TopicPartition, range]:
     (described,) = await admin.describe_topics([topic])
-    partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
-    if not partitions:
+    if not described["partitions"]:
         # Without events nothing would seem to be worked.
         raise BrokerError(f"there is no topic {topic}, or it may not be read: nothing was changed")
-    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    return {tp: range(begins[tp], ends[tp]) for tp in partitions}
+    return await whole_log(consumer, topic, len(described["partitions"]))
 
 
 def _target(to: str | int, begin: int, end: int) -> int:

@@ -20,6 +20,7 @@ from plain_names import (
     RESULTS_CHANGELOG,
     SEEN_CHANGELOG,
     TASK_REQUESTS,
+    WAITING_CHANGELOG,
     WINDOWS_CHANGELOG,
 )
 from topics_anew import all_ready, make_anew
@@ -180,7 +181,7 @@ async def refused_until_decided(fleet: Fleet) -> None:
 
 JUNK = {
     DISTRIBUTION: {SEEN_CHANGELOG: b"junk"},
-    PROCESSING: {REDRIVEN_CHANGELOG: b""},
+    PROCESSING: {REDRIVEN_CHANGELOG: b"", WAITING_CHANGELOG: b"junk"},
     STATISTICS: {LEDGER_CHANGELOG: b"{}", RESULTS_CHANGELOG: b"", WINDOWS_CHANGELOG: b"1", EXPIRY_CHANGELOG: b"\xff"},
 }
 """By role and changelog a value that is no row."""

@@ -13,6 +13,7 @@ CONTROL = BARE.control
 WORKERS = BARE.workers
 SEEN_CHANGELOG = BARE.seen_changelog
 REDRIVEN_CHANGELOG = BARE.redriven_changelog
+WAITING_CHANGELOG = BARE.waiting_changelog
 LEDGER_CHANGELOG = BARE.ledger_changelog
 RESULTS_CHANGELOG = BARE.results_changelog
 WINDOWS_CHANGELOG = BARE.windows_changelog

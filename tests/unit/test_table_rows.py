@@ -29,6 +29,7 @@ from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.results import ResultRow, encode_result_row, result_key
 from app.rules.table_rows import why_no_row
 from app.rules.waiting_rows import WaitingRow
+from app.topics.catalogue import TABLES
 
 SEEN_KEY = SeenKeys(HOUR_MS).write_key("ö", 1_795_489_276_303)
 TOTAL_KEY = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
@@ -46,6 +47,11 @@ ROWS = [
     (EXPIRY_TABLE, TOLD_TO_KEY, encode_told_to(7)),
     (EXPIRY_TABLE, entry_key(1, (0, 5), 2), encode_ids([b"a"])),
 ]
+
+
+def test_each_table_has_its_check():
+    """A restore asks for it, and so does the command that puts rows back."""
+    assert {table for tables in TABLES.values() for table in tables} == {table for table, _key, _value in ROWS}
 
 
 @pytest.mark.parametrize(("table", "key", "value"), ROWS)

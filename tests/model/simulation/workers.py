@@ -23,25 +23,14 @@ from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import handlers_of, limits_of
 from app.errors import HandlerCrashed
 from app.kafka.transactional_producer import TransactionalProducer
-from app.names import (
-    DISTRIBUTION,
-    EXPIRY_TABLE,
-    LEDGER_TABLE,
-    PROCESSING,
-    REDRIVEN_TABLE,
-    RESULTS_TABLE,
-    SEEN_TABLE,
-    STATISTICS,
-    WAITING_TABLE,
-    WINDOWS_TABLE,
-)
+from app.names import DISTRIBUTION, PROCESSING, STATISTICS
 from app.rules.control import ControlState
 from app.rules.table_rows import why_no_row
 from app.streaming.foreign_rows import row_check
 from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
-from app.topics.catalogue import NOTES_TABLES, input_topics
+from app.topics.catalogue import NOTES_TABLES, TABLES, input_topics
 from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
@@ -58,12 +47,6 @@ if TYPE_CHECKING:
     from simulation.plan import Plan
     from simulation.process import Process
 
-TABLES = {
-    DISTRIBUTION: (SEEN_TABLE,),
-    PROCESSING: (REDRIVEN_TABLE, WAITING_TABLE),
-    STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
-}
-"""The tables of each role."""
 _DRAIN_S = 2.0
 
 
