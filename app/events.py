@@ -20,7 +20,7 @@ from app import json_text
 from app.errors import DecodeError
 from ebs.delays import MAX_DELAY_S
 from ebs.task import CALLBACK_KIND as CALLBACK_KIND  # noqa: PLC0414  # where the other names of events are
-from ebs.task import Task
+from ebs.task import MAX_KEY_CHARS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,7 @@ TaskCountOrNone = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
 Role = Literal["split", "join", "callback"]
 DelayS = Annotated[float, Meta(ge=0, le=MAX_DELAY_S)]
 DueAt = Annotated[datetime, Meta(tz=True)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]
 CallbackUrl = Annotated[str, Meta(min_length=1, max_length=MAX_URL_CHARS)]
 Attempt = Annotated[int, Meta(ge=1, le=16)]
 Redrive = Annotated[int, Meta(ge=0, le=3)]
@@ -66,7 +67,7 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one task of an object is about: any JSON value, and a name (default: that of the object).
 
     It starts `delay_s` after its object was submitted or its split has finished, or at `due_at`; default: with its
-    object.
+    object. Its `key` is whose work it is, such as a customer; default: that of the object.
     """
 
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -74,6 +75,7 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     content: msgspec.Raw = msgspec.field(default_factory=lambda: json_text.NULL)
     delay_s: DelayS | msgspec.UnsetType = msgspec.UNSET
     due_at: DueAt | msgspec.UnsetType = msgspec.UNSET
+    key: Key | msgspec.UnsetType = msgspec.UNSET
 
 
 class Parent(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +100,8 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     `content` is any JSON value: the same for each of `task_count` tasks. With `items` instead of `task_count` each item
     is one task, with a content of its own. `payload_hash` is there where the client chose the id: what it asked for
     (`app.rules.idempotency`). `parent` and `depth` are there where a task of another object submitted it: `depth`
-    counts the objects above it. Its split, or its tasks, start `delay_s` after `at_ms`, or at `due_at`.
+    counts the objects above it. Its split, or its tasks, start `delay_s` after `at_ms`, or at `due_at`. Its `key` is
+    whose work it is, such as a customer: a limit by key (`per_key`) counts its tasks with it.
     """
 
     id: str = ""
@@ -115,6 +118,7 @@ class ObjectCreated(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fie
     depth: Depth | msgspec.UnsetType = msgspec.UNSET
     delay_s: DelayS | msgspec.UnsetType = msgspec.UNSET
     due_at: DueAt | msgspec.UnsetType = msgspec.UNSET
+    key: Key | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def asked_tasks(self) -> int | None:
@@ -142,6 +146,7 @@ class TaskCreated(Task, frozen=True, gc=False, tag_field="type", tag="TASK_CREAT
     content: msgspec.Raw = json_text.NULL
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     depth: Depth | msgspec.UnsetType = msgspec.UNSET
+    key: Key | msgspec.UnsetType = msgspec.UNSET
     role: Role | msgspec.UnsetType = msgspec.UNSET
     due_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
     first_failed_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET

@@ -17,7 +17,20 @@ Backoff = float | Sequence[float] | Callable[[int], float]
 
 MAX_ATTEMPTS = 16
 """Events count attempts in so many bits."""
+MAX_PER_S = 1_000_000
+MAX_LIMIT = 1_000_000
 _YEAR_S = 366 * 86_400
+
+
+class StartLimits(NamedTuple):
+    """How many tasks of a kind may start or run; None: any number. `Project.task` says what each is."""
+
+    rate_per_s: float | None = None
+    concurrency: int | None = None
+    per_key: int | None = None
+
+
+NO_LIMITS = StartLimits()
 
 
 class Policy(NamedTuple):
@@ -28,6 +41,7 @@ class Policy(NamedTuple):
     max_age_s: float | None = None
     time_limit_s: float | None = None
     max_result_bytes: int | None = None
+    starts: StartLimits = NO_LIMITS
 
 
 class Function(NamedTuple):
@@ -115,6 +129,10 @@ def _check_policy(policy: Policy) -> None:
     _check_number("max_age_s", policy.max_age_s, 0, 10 * _YEAR_S)
     _check_number("time_limit_s", policy.time_limit_s, 0.001, 86_400)
     _check_number("max_result_bytes", policy.max_result_bytes, 0, 1_048_576, whole=True)
+    rate_per_s, concurrency, per_key = policy.starts
+    _check_number("rate_per_s", rate_per_s, 0.001, MAX_PER_S)
+    _check_number("concurrency", concurrency, 1, MAX_LIMIT, whole=True)
+    _check_number("per_key", per_key, 1, MAX_LIMIT, whole=True)
     backoff = policy.backoff
     if callable(backoff):
         return

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebs.errors import ProjectRefused
-from ebs.function import Policy, function_of
+from ebs.function import Policy, StartLimits, function_of
 from ebs.task import CALLBACK_KIND, KIND, KIND_IN_WORDS
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Project:
         max_age_s: float | None = None,
         time_limit_s: float | None = None,
         max_result_bytes: int | None = None,
+        rate_per_s: float | None = None,
+        concurrency: int | None = None,
+        per_key: int | None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that works on the tasks of a kind; `"*"` stands for all kinds that have none.
 
@@ -51,8 +54,13 @@ repeats), or a function of how many attempts have failed |
         | `max_age_s` | EBS_MAX_TASK_AGE_H | no attempt starts at a task that is older, in seconds |
         | `time_limit_s` | EBS_TASK_TIME_LIMIT_S | seconds that one attempt may take |
         | `max_result_bytes` | EBS_MAX_RESULT_BYTES | largest result, in bytes of JSON |
+        | `rate_per_s` | no limit | tasks of the kind that start a second, in the whole system |
+        | `concurrency` | no limit | tasks of the kind that run at once, in the whole system |
+        | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1 is strict order. Without a key a task has that of its object, and an object without one is a key of its own |
         """
-        return self._register("task", kind, Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes))
+        starts = StartLimits(rate_per_s, concurrency, per_key)
+        limits = (attempts, backoff, max_age_s, time_limit_s, max_result_bytes)
+        return self._register("task", kind, Policy(*limits, starts))
 
     def split(
         self,

@@ -20,6 +20,7 @@ __all__ = ["Task"]
 
 KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KIND_IN_WORDS = "1 to 64 characters out of A-Z a-z 0-9 . _ -"
+MAX_KEY_CHARS = 200
 CALLBACK_KIND = "ebs.callback"
 """Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
 
@@ -30,7 +31,8 @@ class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     `name` and content are those of the task's item; of its object, if that has no items. `task_id` is the same in every
     run. `sequence` counts the `task_count` tasks of an object from 0, `attempt` counts from 1. `at_ms` is when the task
     was made (UTC epoch milliseconds). `redrive` says how often the task was redriven, if it was. `depth` says
-    how many objects stand above this one, if a task of another object submitted it (`Context.submit`).
+    how many objects stand above this one, if a task of another object submitted it (`Context.submit`). `key` is whose
+    work it is, if the object or the item has one.
     """
 
     id: str
@@ -46,3 +48,4 @@ class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):
     content: Content = None  # type: ignore[assignment]  # of a request without content
     redrive: int | msgspec.UnsetType = msgspec.UNSET
     depth: int | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType = msgspec.UNSET

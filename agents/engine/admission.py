@@ -1,60 +1,81 @@
-"""Which ready tasks may start now; the others are parked until nothing blocks them.
+"""Which ready tasks may start now; the others wait in a line of their partition (`lane_lines`).
 
 A task may be blocked by: a cancel (it ends here), a second redrive (it is skipped), a pause of all kinds or of its
-kind, the rate of its kind, and with EBS_ORDER=key a running task of the same object.
+kind, and the limits of its kind: how many start a second, run at once, and run at once with one key (`kind_limits`).
+
+A task waits in the line of its kind, or in that of its key. Nobody overtakes: while tasks wait in a line, later ones
+wait behind them. A task that takes its turn by key keeps that while it waits for its kind. So tasks of one key start in
+the order in which they were asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, deque
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from agents.engine.kind_limits import share_of_lane
+from app.rules.outgoing import Outgoing
 from app.rules.rate import Throttle, share_of
+from app.rules.waiting_rows import kind_and_key, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_outcomes import AttemptOutcomes
-    from agents.engine.lane import Lane
+    from agents.engine.kind_limits import KindLimits
+    from agents.engine.lane import Lane, Place
     from agents.engine.redriven_tasks import RedrivenTasks
+    from agents.engine.worker_lanes import WorkerLanes
     from app.rules.control import ControlState
-
 
 _CALL_EVERY_S = 0.02
 """Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
+_RELEASED_AT_ONCE = 64
+"""Tasks of one line that are released before other lines have their turn."""
+_LOOKED_AT = 1_000
+"""Lines that the watchdog looks at."""
+FORWARDED = "ebs-forwarded"
+"""Header of a request that another partition has passed on: it is no second request."""
 
 
 class Admission:
-    """Lets tasks start, or parks them. `released` has the parked tasks that must be checked again."""
+    """Lets tasks start, or lets them wait. `released` has tasks that may go on, each with the line that it waited in.
+
+    `moved` are lines in which tasks may be able to go on: they are looked at when nothing is released.
+    """
 
     def __init__(
         self,
+        lanes: WorkerLanes,
         control: ControlState,
+        limits: KindLimits,
         outcomes: AttemptOutcomes,
         redriven: RedrivenTasks,
         *,
-        by_object: bool,
+        topic: str,
+        partition_count: int,
         on_release: Callable[[], None],
     ) -> None:
-        """Let tasks of one object start one after another if `by_object`; `on_release` hears of later releases."""
-        self.released: deque[Ready] = deque()
+        """`on_release` hears when something may go on that waited."""
+        self.released: deque[tuple[Ready, bytes]] = deque()
+        self.moved: deque[tuple[Lane, bytes]] = deque()
+        self._lanes = lanes
         self._control = control
+        self._limits = limits
         self._outcomes = outcomes
         self._redriven = redriven
-        self._by_object = by_object
+        self._topic = topic
+        self._partition_count = partition_count
         self._on_release = on_release
         self._throttle = Throttle()
-        self._parked_kinds: dict[str, deque[Ready]] = {}
-        self._parked_objects: dict[str, deque[Ready]] = {}
-        self._busy_objects: set[str] = set()
-        # Tasks of a kind that were called for a token: these take it although others wait.
-        self._called: Counter[str] = Counter()
-        # By kind, when its next token comes: one timer each, whatever else releases the kind meanwhile.
+        self._own: deque[Lane] = deque()
+        # By kind, when its next token comes.
         self._wake_ups: dict[str, asyncio.TimerHandle] = {}
 
     def admits(self, ready: Ready) -> bool:
@@ -64,166 +85,300 @@ class Admission:
         if lane.lost:
             return False
         if control.has_cancels and control.is_cancelled(task) is not None:
-            self._outcomes.cancel(ready)
-            self._pass_turn(task.object_id)
+            self.cancel(ready)
         elif task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):
             self._outcomes.pass_over(ready)
-            self._pass_turn(task.object_id)
-        elif control.has_pauses and control.is_paused(task.kind):
-            self._park(self._parked_kinds, task.kind, ready)
-        elif self._by_object and task.object_id in self._busy_objects:
-            self._park(self._parked_objects, task.object_id, ready)
-        elif control.has_rates and not self._has_token(ready):
-            self._park(self._parked_kinds, task.kind, ready)
-        else:
+            self._end_turns(ready)
+        elif not (control.has_pauses or self._limits.has_any) and lane.lines.is_empty:
             return True
+        else:
+            return self._may_go_on(ready)
         return False
 
-    def begin(self, attempt: Attempt) -> None:
-        """Note that a task of an object runs."""
-        if self._by_object:
-            self._busy_objects.add(attempt.task.object_id)
+    def goes_on(self, ready: Ready, line: bytes) -> bool:
+        """Return whether a task may start that was released from a line; if not, all that there is to do is done."""
+        if ready.lane.lost:
+            return False
+        if self._control.is_cancelled(ready.task) is not None:
+            self.cancel(ready)
+            return False
+        if kind_and_key(line)[1]:
+            return self._may_go_on(ready)
+        if self._has_turn_by_key(ready):
+            return True
+        # What it took of its kind's limits is for another one.
+        self._throttle.give_back(ready.task.kind)
+        ready.lane.lines.end_turn(line, ready.place)
+        self._move(ready.lane, line)
+        return False
+
+    def cancel(self, ready: Ready) -> None:
+        """End a cancelled task; the next one of its lines has its turn."""
+        self._outcomes.cancel(ready)
+        self._end_turns(ready)
 
     def end(self, attempt: Attempt) -> None:
-        """Note that a task no longer runs: the next task of the object gets its turn."""
-        if self._by_object:
-            self._busy_objects.discard(attempt.task.object_id)
-            self._pass_turn(attempt.task.object_id)
+        """Note that a task no longer runs. It keeps its turn by key if others wait for its next attempt."""
+        lane = attempt.lane
+        if not lane.lines.turns:
+            return
+        if attempt.next_turn is not None:
+            line, place = attempt.next_turn
+            if lane.lines.end_turn(line, attempt.place):
+                lane.lines.give_turn(line, place)
+        self._end_turns(attempt)
 
-    def control_changed(self) -> None:
-        """Release all tasks that wait for a kind, under the commands in force now; end cancelled tasks."""
-        self._called.clear()
-        for kind in list(self._parked_kinds):
-            self._release(self._parked_kinds.pop(kind))
-        if self._control.has_cancels:
-            self._end_cancelled()
+    def lane_ready(self, lane: Lane) -> None:
+        """Go on with what waits in a lane."""
+        self._own.append(lane)
+        if lane.window is not None:
+            for line, key in lane.window.holders.items():
+                lane.lines.give_turn(line, key)
+        self.moved.extend((lane, line) for line in lane.lines.names())
+        self.share_rates()
 
     def lane_lost(self, lane: Lane) -> None:
-        """Drop the parked tasks of a lane: its next owner reads them again. Their turns go to the next tasks."""
-        self._keep_released([ready for ready in self.released if ready.lane is not lane])
-        for parked in (self._parked_kinds, self._parked_objects):
-            for name, waiting in list(parked.items()):
-                kept = deque(ready for ready in waiting if ready.lane is not lane)
-                if kept:
-                    parked[name] = kept
-                else:
-                    del parked[name]
-        for object_id in list(self._parked_objects):
-            self._pass_turn(object_id)
-        self._on_release()
+        """Forget a lane: its next owner has what waits there."""
+        self._own.remove(lane)
+        self._keep_released([one for one in self.released if one[0].lane is not lane])
+        self.moved = deque(one for one in self.moved if one[0] is not lane)
+        self.share_rates()
 
-    def share_rates(self, lane_count: int, partition_count: int) -> None:
-        """Set this worker's part of each kind's rate, by its share of the partitions; check waiting tasks again."""
-        shares = {kind: share_of(per_s, lane_count, partition_count) for kind, per_s in self._control.rates().items()}
-        self._throttle.set_rates(shares, asyncio.get_running_loop().time())
+    def control_changed(self) -> None:
+        """Look at all lines again, under the commands in force now; end cancelled tasks."""
+        self._limits.refresh()
+        self._put_back_paused()
+        if self._control.has_cancels:
+            self._end_cancelled()
+        self.moved = deque((lane, line) for lane in self._own for line in lane.lines.names())
+        self.share_rates()
+
+    def share_rates(self) -> None:
+        """Set this worker's part of each kind's rate, by its share of the partitions."""
+        now_s = asyncio.get_running_loop().time()
+        kinds = {*self._control.rates(), *self._limits.kinds_with_rates()}
+        rates = {kind: rate for kind in kinds if (rate := self._limits.of(kind).rate_per_s)}
+        shares = {kind: share_of(per_s, len(self._own), self._partition_count) for kind, per_s in rates.items()}
+        self._throttle.set_rates(shares, now_s)
         for kind in list(self._wake_ups):
-            self._call(kind)
+            self._wake(kind)
 
-    def parked(self) -> Iterator[tuple[str, Ready]]:
-        """Return all that is parked, and why: "paused", "rate" or "order"."""
-        for kind, waiting in self._parked_kinds.items():
-            why = "paused" if self._control.is_paused(kind) else "rate"
-            yield from ((why, ready) for ready in waiting)
-        for waiting in self._parked_objects.values():
-            yield from (("order", ready) for ready in waiting)
+    def refill(self) -> None:
+        """Release what may go on of the lines that moved, until there is something."""
+        while self.moved and not self.released:
+            lane, line = self.moved.popleft()
+            if not lane.lost:
+                self._advance(lane, line)
+
+    def spill(self, lane: Lane) -> None:
+        """Let nothing wait in memory: what waits there fills the notes of the lane's progress."""
+        for line, ready, place in lane.lines.spill():
+            self._now_at(line, ready, place)
+
+    def waiting(self) -> Iterator[tuple[str, Lane, bytes, int]]:
+        """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), and how many do."""
+        for lane in self._own:
+            for line in lane.lines.names():
+                yield self._why(lane, line), lane, line, lane.lines.count(line)
 
     def forgotten(self) -> str:
-        """Return the kind or object whose tasks are parked although nothing blocks them; "" if there is none.
+        """Return a line in which tasks wait although nothing blocks them; "" if there is none.
 
-        For the watchdog: there should be none, because everything that unblocks tasks also releases them.
+        For the watchdog: there should be none, because everything that unblocks tasks also moves their line.
         """
-        for kind in self._parked_kinds:
-            if not self._control.is_paused(kind) and kind not in self._wake_ups:
-                return f"kind {kind}"
-        for object_id in self._parked_objects:
-            if object_id not in self._busy_objects and not self.released:
-                return f"object {object_id}"
+        if self.released or self.moved:
+            return ""
+        for why, lane, line, _ in islice(self.waiting(), _LOOKED_AT):
+            kind, key = kind_and_key(line)
+            limit = self._limits.of(kind)
+            allowed = limit.per_key if key else self._share(limit.concurrency, lane)
+            if why in {"key", "concurrency"} and allowed and not lane.lines.has_room(line, allowed):
+                continue
+            if why == "paused" or kind in self._wake_ups:
+                continue
+            return f"kind {kind}" + (f", key {key}" if key else "")
         return ""
 
-    def _has_token(self, ready: Ready) -> bool:
-        """Take a token of a kind's rate; if there is none, check again when there will be one."""
-        kind = ready.task.kind
-        if self._called[kind]:
-            self._called[kind] -= 1
-        elif self._parked_kinds.get(kind):
-            # Other tasks of this kind wait already, and this task wakes together with them.
+    def _may_go_on(self, ready: Ready) -> bool:
+        """Return whether neither a pause nor a limit blocks a task; otherwise it waits."""
+        lane, _, task, place = ready
+        kind, lines = task.kind, lane.lines
+        line = line_of(kind)
+        if self._control.is_paused(kind) or lines.waits(line):
+            self._wait(line, ready)
             return False
-        loop = asyncio.get_running_loop()
-        wait_s = self._throttle.take(kind, loop.time())
-        if 0 < wait_s < math.inf:
-            self._wake_after(kind, wait_s)
+        if not self._limits.has_any:
+            return True
+        limits = self._limits.of(kind)
+        if not self._has_turn_by_key(ready):
+            return False
+        if limits.concurrency is not None:
+            share = self._share(limits.concurrency, lane)
+            if not share:
+                self._forward(ready, limits.concurrency)
+                return False
+            if not lines.has_room(line, share):
+                self._wait(line, ready)
+                return False
+        if limits.rate_per_s is not None and not self._has_token(kind, limits.rate_per_s):
+            self._wait(line, ready)
+            return False
+        if limits.concurrency is not None:
+            lines.give_turn(line, place)
+        return True
+
+    def _has_turn_by_key(self, ready: Ready) -> bool:
+        """Return whether a task has its turn by key, or takes it; otherwise it waits for that."""
+        line = self._limits.line_of_key(ready.task) if self._limits.has_any else b""
+        lines = ready.lane.lines
+        if not line or lines.holds_turn(line, ready.place):
+            return True
+        if lines.waits(line) or not lines.has_room(line, self._limits.of(ready.task.kind).per_key or 1):
+            self._wait(line, ready)
+            return False
+        lines.give_turn(line, ready.place)
+        return True
+
+    def _wait(self, line: bytes, ready: Ready) -> None:
+        """Let a task wait behind those of a line."""
+        place = ready.lane.lines.add(line, ready)
+        if place != ready.place:
+            self._now_at(line, ready, place)
+
+    def _now_at(self, line: bytes, ready: Ready, place: Place | None) -> None:
+        """Let a task that waits in the table keep its turn by key; it has another place now, None: it is buried."""
+        lines = ready.lane.lines
+        by_key = self._limits.line_of_key(ready.task) if lines.turns and self._limits.has_any else b""
+        if not by_key or by_key == line or not lines.end_turn(by_key, ready.place):
+            return
+        if place is None:
+            self._move(ready.lane, by_key)
+        else:
+            lines.give_turn(by_key, place)
+
+    def _advance(self, lane: Lane, line: bytes) -> None:
+        """Release the next tasks of a line, as many as may go on."""
+        kind, key = kind_and_key(line)
+        if not lane.lines.waits(line) or self._control.is_paused(kind) and not key:
+            return
+        limits = self._limits.of(kind)
+        for _ in range(_RELEASED_AT_ONCE):
+            if key:
+                may = limits.per_key is None or lane.lines.has_room(line, limits.per_key)
+                limited = limits.per_key is not None
+            else:
+                may, limited = self._may_leave(lane, line, limits.concurrency), limits.concurrency is not None
+                may = may and (limits.rate_per_s is None or self._has_token(kind, limits.rate_per_s))
+            if not may:
+                return
+            ready = lane.lines.take(line)
+            if ready is None:
+                if not key:
+                    self._throttle.give_back(kind)
+                if not lane.lines.waits(line):
+                    return
+                continue
+            if not key and limits.concurrency is not None and not self._share(limits.concurrency, lane):
+                self._forward(ready, limits.concurrency)
+                continue
+            if limited:
+                lane.lines.give_turn(line, ready.place)
+            self.released.append((ready, line))
+        if lane.lines.waits(line):
+            self.moved.append((lane, line))
+
+    def _may_leave(self, lane: Lane, line: bytes, concurrency: int | None) -> bool:
+        """Return whether the next task of a kind may leave its line: to start, or for another partition."""
+        share = self._share(concurrency, lane)
+        return not share or lane.lines.has_room(line, share)
+
+    def _share(self, limit: int | None, lane: Lane) -> int:
+        """Return how many tasks of a kind may run at once in a lane, 0: none, or there is no limit."""
+        return 0 if limit is None else share_of_lane(limit, lane.partition.number, self._partition_count)
+
+    def _forward(self, ready: Ready, limit: int) -> None:
+        """Pass a request on to a partition that has a share of its kind's limit: there are fewer than partitions."""
+        lane, record, _, place = ready
+        headers = [*((name, value) for name, value in record.headers if name != FORWARDED), (FORWARDED, b"1")]
+        target = lane.partition.number % limit
+        self._lanes.send(lane, Outgoing(self._topic, target, record.key, record.value, headers))
+        self._lanes.finish(lane, place)
+        self._end_turns(ready)
+
+    def _has_token(self, kind: str, per_s: float) -> bool:
+        """Take a token of a kind's rate; if there is none, look at its lines again when there will be one."""
+        now_s = asyncio.get_running_loop().time()
+        if self._throttle.available(kind, now_s) is None:
+            self._throttle.add(kind, share_of(per_s, len(self._own), self._partition_count), now_s)
+        wait_s = self._throttle.take(kind, now_s)
+        if 0 < wait_s < math.inf and kind not in self._wake_ups:
+            timer = asyncio.get_running_loop().call_later(max(wait_s, _CALL_EVERY_S), self._wake, kind)
+            self._wake_ups[kind] = timer
         return wait_s == 0
 
-    def _wake_after(self, kind: str, wait_s: float) -> None:
-        self._forget_wake_up(kind)
-        self._wake_ups[kind] = asyncio.get_running_loop().call_later(wait_s, self._call, kind)
-
-    def _forget_wake_up(self, kind: str) -> None:
+    def _wake(self, kind: str) -> None:
+        """Look at the lines of a kind again: there is a token. Lanes take turns."""
         timer = self._wake_ups.pop(kind, None)
         if timer is not None:
             timer.cancel()
+        self._own.rotate(-1)
+        line = line_of(kind)
+        for lane in self._own:
+            if lane.lines.waits(line):
+                self._move(lane, line)
 
-    def _park(self, parked: dict[str, deque[Ready]], name: str, ready: Ready) -> None:
-        ready.lane.parked_count += 1
-        parked.setdefault(name, deque()).append(ready)
+    def _move(self, lane: Lane, line: bytes) -> None:
+        self.moved.append((lane, line))
+        self._on_release()
 
-    def _release(self, waiting: Iterable[Ready]) -> None:
-        for ready in waiting:
-            ready.lane.parked_count -= 1
-            self.released.append(ready)
+    def _end_turns(self, ended: Ready | Attempt) -> None:
+        """Take back the turns of a task: the next ones of its lines have them."""
+        lines = ended.lane.lines
+        if not lines.turns:
+            return
+        task = ended.task
+        key = task.object_id if task.key is msgspec.UNSET else task.key
+        for line in (line_of(task.kind), line_of(task.kind, key)):
+            if lines.end_turn(line, ended.place) and lines.waits(line):
+                self._move(ended.lane, line)
 
-    def _keep_released(self, kept: Iterable[Ready]) -> None:
+    def _put_back_paused(self) -> None:
+        """Let what was released wait again if its kind is paused now: in the same order, before all others."""
+        if not self._control.has_pauses:
+            return
+        kept = []
+        for ready, from_line in reversed(self.released):
+            if ready.lane.lost or not self._control.is_paused(ready.task.kind):
+                kept.append((ready, from_line))
+                continue
+            line = line_of(ready.task.kind)
+            ready.lane.lines.end_turn(line, ready.place)
+            ready.lane.lines.put_back(line, ready)
+        self._keep_released(kept[::-1])
+
+    def _keep_released(self, kept: list[tuple[Ready, bytes]]) -> None:
         """Keep these of the released ones; the queue stays the same object, as the engine's inner loop holds it."""
         self.released.clear()
         self.released.extend(kept)
 
-    def _call(self, kind: str) -> None:
-        """Release as many tasks of a kind as there are tokens, at least one: to look at all for each is a standstill.
-
-        The others have a wake-up of their own, whatever becomes of those.
-        """
-        self._forget_wake_up(kind)
-        waiting = self._parked_kinds.get(kind)
-        if not waiting or self._control.is_paused(kind):
-            return
-        available = self._throttle.available(kind, asyncio.get_running_loop().time())
-        count = len(waiting) if available is None else min(len(waiting), max(1, available))
-        self._release([waiting.popleft() for _ in range(count)])
-        if waiting:
-            self._called[kind] += count
-            per_s = self._control.rate_of(kind) or 1.0
-            self._wake_after(kind, max(1 / per_s, _CALL_EVERY_S))
-        else:
-            del self._parked_kinds[kind]
-        self._on_release()
-
     def _end_cancelled(self) -> None:
-        """End the cancelled tasks now: the pool may be busy for a long time."""
-        for object_id, waiting in self._parked_objects.items():
-            cancelled, self._parked_objects[object_id] = self._split_cancelled(waiting)
-            self._release(cancelled)
-        cancelled, kept = self._split_cancelled(self.released)
-        self._keep_released(kept)
+        """End the cancelled tasks now that are in memory: the pool may be busy for a long time."""
+
+        def is_cancelled(ready: Ready) -> bool:
+            return self._control.is_cancelled(ready.task) is not None
+
+        cancelled = [ready for ready, _ in self.released if is_cancelled(ready) and not ready.lane.lost]
+        self._keep_released([one for one in self.released if not is_cancelled(one[0])])
+        for lane in self._own:
+            cancelled += lane.lines.take_where(is_cancelled)
         for ready in cancelled:
-            if not ready.lane.lost:
-                self._outcomes.cancel(ready)
-        for object_id in list(self._parked_objects):
-            self._pass_turn(object_id)
+            self.cancel(ready)
 
-    def _split_cancelled(self, waiting: Iterable[Ready]) -> tuple[list[Ready], deque[Ready]]:
-        """Return the cancelled tasks, and the others. In one pass: tens of thousands may wait."""
-        cancelled: list[Ready] = []
-        kept: deque[Ready] = deque()
-        for ready in waiting:
-            (kept if self._control.is_cancelled(ready.task) is None else cancelled).append(ready)
-        return cancelled, kept
-
-    def _pass_turn(self, object_id: str) -> None:
-        """Release the next task of an object, if none runs; otherwise it would wait for an end that never comes."""
-        waiting = self._parked_objects.get(object_id)
-        if waiting is None or object_id in self._busy_objects:
-            return
-        if waiting:
-            self._release((waiting.popleft(),))
-        if not waiting:
-            del self._parked_objects[object_id]
+    def _why(self, lane: Lane, line: bytes) -> str:
+        kind, key = kind_and_key(line)
+        if key:
+            return "key"
+        if self._control.is_paused(kind):
+            return "paused"
+        share = self._share(self._limits.of(kind).concurrency, lane)
+        return "concurrency" if share and not lane.lines.has_room(line, share) else "rate"

@@ -44,6 +44,7 @@ class Attempt:
         "key",
         "lane",
         "loaded",
+        "next_turn",
         "place",
         "record",
         "running",
@@ -62,6 +63,8 @@ class Attempt:
         self.key = ready.task.object_id.encode()
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
+        self.next_turn: tuple[bytes, Place] | None = None
+        """The line whose later tasks wait for the next attempt, and the place of that one."""
         self.running: asyncio.Task[None] | None = None
         self.is_inside = False
         self.cancelled_early = False

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.breaker import Breaker
+    from agents.engine.kind_limits import KindLimits
     from agents.engine.produced_records import ProducedRecords
     from agents.engine.split_outputs import SplitOutputs
     from agents.engine.waiting_tasks import WaitingTasks
@@ -70,6 +71,7 @@ class AttemptOutcomes:
         waiting: WaitingTasks,
         splits: SplitOutputs,
         produced: ProducedRecords,
+        limits: KindLimits,
         breaker: Breaker | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -78,6 +80,7 @@ class AttemptOutcomes:
         self._waiting = waiting
         self._splits = splits
         self._produced = produced
+        self._limits = limits
         self._names = lanes.names
         self._task_events = lanes.names.task_events
         self._breaker = breaker
@@ -228,10 +231,14 @@ class AttemptOutcomes:
         """Return a task's error and the row in which its next attempt waits, or the error that there can be none."""
         again = _next_attempt(attempt.task, decision.due_at_ms, now_ms, said)
         record = dataclasses.replace(_seen_by(attempt), value=encode(again))
+        line = self._limits.blocking_line(again)
         try:
-            return error, self._waiting.row_of(record, again, decision.due_at_ms)
+            row = self._waiting.row_of(record, again, decision.due_at_ms, line)
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
+        if line:
+            attempt.next_turn = line, row[0]
+        return error, row
 
     def _decide(self, attempt: Attempt, error: BaseException, now_ms: int) -> RetryAt | GiveUp:
         if isinstance(error, Reject):

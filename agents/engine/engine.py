@@ -5,11 +5,11 @@ commits the results). A slow task blocks neither other tasks nor their results. 
 
     take -> intake -> _dispatch -> admission.admits -> pool.start -> handler -> outcomes -> lanes.commit_forever
                           ^                | no
-                          +-- released <-- parked (a pause, a rate, its object's turn)
+                          +-- released <-- lines (a pause, a limit of its kind or key)
                           +-- due <-- the table `waiting` (a retry, a delay)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
+start now), `kind_limits`, `lane_lines` (what may not), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
 attempt, its events), `waiting_tasks` (what waits for its time), `breaker` (pauses a kind that dies), `draining` (a
 worker that gives up its partitions), `engine_report` (what it says of all that).
 """
@@ -26,6 +26,7 @@ from agents.engine.attempt_outcomes import AttemptOutcomes
 from agents.engine.breaker import Breaker
 from agents.engine.engine_report import EngineReport
 from agents.engine.intake import Intake
+from agents.engine.kind_limits import KindLimits
 from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
@@ -37,7 +38,7 @@ from app.errors import HandlersStuck
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.attempt import Attempt
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.worker_lanes import WorkerLanes
@@ -79,7 +80,6 @@ class Engine:
         handlers: Handlers,
         control: ControlState,
         concurrency: int,
-        one_at_a_time_by_object: bool,
         max_tasks_per_object: int = 1_000,
         worker: str,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -102,6 +102,7 @@ class Engine:
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
+        self._limits = KindLimits(handlers, control)
         outcomes = AttemptOutcomes if tracing is None else tracing.outcomes
         self._outcomes = outcomes(
             lanes,
@@ -112,7 +113,6 @@ class Engine:
                 lanes.names,
                 partition_count=partition_count,
                 max_task_count=max_tasks_per_object,
-                spread=not one_at_a_time_by_object,
             ),
             produced=ProducedRecords(
                 lanes.names,
@@ -120,14 +120,18 @@ class Engine:
                 output_topics={} if output_topics is None else output_topics,
                 check_size=lanes.check_size,
             ),
+            limits=self._limits,
             breaker=self.breaker,
         )
         self._redriven = RedrivenTasks(lanes)
         self._admission = Admission(
+            lanes,
             control,
+            self._limits,
             self._outcomes,
             self._redriven,
-            by_object=one_at_a_time_by_object,
+            topic=topic,
+            partition_count=partition_count,
             on_release=self._plan_dispatch,
         )
         self._pool = Pool(
@@ -205,21 +209,23 @@ class Engine:
             log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
         self.waiting.open(lane)
-        self.waiting.control_changed(self._outcomes.cancel)
-        self._admission.share_rates(self._intake.lane_count, self._partition_count)
+        self.waiting.control_changed(self._admission.cancel)
+        self._admission.lane_ready(lane)
 
     def lane_lost(self, lane: Lane) -> None:
         """Let go of a lane: its running tasks are cancelled, its next owner runs them again."""
         self._intake.remove(lane)
         self.waiting.close(lane)
         self._admission.lane_lost(lane)
-        self._admission.share_rates(self._intake.lane_count, self._partition_count)
         self._pool.cancel_lane(lane)
         if self.breaker is not None and self.breaker.lane_lost(lane):
             self.control_changed()
 
     def committed(self) -> None:
-        """Go on with lanes that were crowded."""
+        """Go on with lanes that were crowded, and let nothing wait in the memory of those that are."""
+        for lane in self._lanes:
+            if lane.crowded and lane.topic == self._topic:
+                self._admission.spill(lane)
         self._plan_dispatch()
 
     def open(self, executor: Executor) -> None:
@@ -230,13 +236,12 @@ class Engine:
 
     def control_changed(self) -> None:
         """Look again at everything that is held back, waits or runs, under the controls that are in force now."""
-        self._admission.share_rates(self._intake.lane_count, self._partition_count)
         self._admission.control_changed()
         if self._control.has_cancels:
             self._pool.cancel_where_asked()
             for ready in self._intake.take_cancelled(self._control):
                 self._outcomes.cancel(ready)
-        self.waiting.control_changed(self._outcomes.cancel)
+        self.waiting.control_changed(self._admission.cancel)
         self._plan_dispatch()
 
     async def drain(self, limit_s: float) -> None:
@@ -284,9 +289,9 @@ class Engine:
     def _dispatch(self) -> None:
         """Start what may start, one of each lane in turn, while the pool has room.
 
-        What has waited for its time and what the log has take turns.
+        What leaves a line, what is due, and what the log has take turns.
         """
-        pool = self._pool
+        pool, admission = self._pool, self._admission
         if self._draining or pool.executor is None or self._control.is_draining(self._worker):
             return
         if pool.abandoned_count and pool.is_stuck:
@@ -294,24 +299,36 @@ class Engine:
             return
         limit = pool.limit
         # Bound to locals: this is the inner loop of handlers that take no time.
-        released, running = self._admission.released, pool.running
-        admits, start, take_next, read = self._admission.admits, pool.start, self._intake.next, self._intake.read
-        due = self.waiting
+        released, running, due = admission.released, pool.running, self.waiting
+        admits, start, take_next, read = admission.admits, pool.start, self._intake.next, self._intake.read
         started = 0
+        line_has_turn = True
         while len(running) < limit and started < _INLINE_BURST:
-            if released:
-                ready: Ready | None = released.popleft()
-            elif due.is_due and due.has_turn() and (ready := due.next()) is not None:
+            started += 1
+            if admission.moved and not released:
+                admission.refill()
+            if released and line_has_turn:
+                line_has_turn = False
+                self._start_released()
+                continue
+            line_has_turn = True
+            if due.is_due and due.has_turn() and (ready := due.next()) is not None:
                 pass
             elif (waiting := take_next()) is not None:
                 ready = read(*waiting)
             elif not due.is_due or (ready := due.next()) is None:
+                if released:
+                    continue
                 return
             if ready is not None and admits(ready):
                 start(ready)
-            started += 1
         if started == _INLINE_BURST:
             self._plan_dispatch()
+
+    def _start_released(self) -> None:
+        ready, line = self._admission.released.popleft()
+        if self._admission.goes_on(ready, line):
+            self._pool.start(ready)
 
     def _end_stuck(self) -> None:
         if self._ending is None:
@@ -328,7 +345,6 @@ class Engine:
         self._lanes.transactions.fatal(error)
 
     def _begun(self, attempt: Attempt) -> None:
-        self._admission.begin(attempt)
         if attempt.loaded.beside:
             # It takes no place, so another one may start.
             self._plan_dispatch()

@@ -43,7 +43,7 @@ class Intake:
     def locked(self) -> str:
         """Return the partition in which records wait for ever: nothing of it runs or is parked that could end it."""
         for lane in self._turns:
-            if lane.waiting and not (lane.may_start() or lane.running or lane.parked_count):
+            if lane.waiting and not (lane.may_start() or lane.running or lane.lines.parked_count):
                 return f"{lane.topic}-{lane.partition.number}"
         return ""
 

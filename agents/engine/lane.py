@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agents.engine.lane_lines import MAX_PARKED, LaneLines
 from agents.engine.lane_rows import LaneRows
 from app.rules import owner_lives
 from app.rules.offsets import PartitionProgress
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from app.streaming.step import Step
 
 
-MAX_PARKED = 10_000
-"""Tasks of one lane that wait for a pause, a rate or their object; then no further ones are read behind them.
-
-Without it a paused kind would be read into memory for as long as it has records."""
 _CAREFUL_RECORDS = 1_000
 """A dead owner may have started this many records beyond the last one that its commit names, if its log had as many.
 
@@ -37,7 +34,7 @@ class Lane:
     """One partition of one input topic, while this worker owns it.
 
     `rows` are the rows of its partition's tables, which commit with the lane. `window` has what waits for its time in
-    the table `waiting`; None where nothing can. `stream_time_ms` is the time of the newest record taken, at
+    the table `waiting`; None where nothing can; `lines` has what may not start. `stream_time_ms` is the time of the newest record taken, at
     `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to somebody else: nothing of it
     can be committed any more. A `crowded` one must not start anything that an earlier life did not know, except what
     holds its watermark; in a `careful` one each task begins only when the commit that says so is through
@@ -46,8 +43,8 @@ class Lane:
     """
 
     __slots__ = (
-        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life",
-        "lost", "max_backlog", "max_parked", "noted", "outbox", "parked_count", "partition", "progress", "rows",
+        "announced", "careful", "careful_to", "changed", "crowded", "expires_at_ms", "held", "life", "lines",
+        "lost", "max_backlog", "noted", "outbox", "partition", "progress", "rows",
         "running", "stream_time_ms", "topic", "waiting", "window",
     )  # fmt: skip
 
@@ -59,9 +56,8 @@ class Lane:
         self.waiting: deque[ConsumerRecord] = deque()
         self.running: dict[Place, Any] = {}
         self.outbox: list[Outgoing] = []
-        self.parked_count = 0
         self.max_backlog = max_backlog
-        self.max_parked = max_parked
+        self.lines = LaneLines(max_parked=max_parked)
         self.rows = LaneRows(partition)
         self.window: WaitingWindow | None = None
         self.stream_time_ms = 0
@@ -112,7 +108,7 @@ class Lane:
         for outgoing in self.outbox:
             step.send(*outgoing)
         if self.window is not None:
-            self.window.note_started()
+            self.window.collect()
         self.rows.collect(step)
         self.outbox.clear()
         self.changed = False
@@ -124,6 +120,8 @@ class Lane:
         self.announced = True
         self.careful = self.life.deaths > 0
         self.rows.committed()
+        if self.window is not None:
+            self.window.committed()
 
     def start(self, place: Place) -> bool:
         """Note that an attempt begins; returns False if it had begun, and said so, in an earlier life."""
@@ -147,7 +145,7 @@ class Lane:
         wait for ever for tasks to finish that nobody has started. The end of that record can only shrink its progress.
         """
         waiting = self.waiting
-        if not waiting or self.parked_count >= self.max_parked:
+        if not waiting:
             return False
         return not self.crowded or waiting[0].offset < max(self.progress.known_to, self.progress.watermark + 1)
 

@@ -140,6 +140,8 @@ class Pool:
                 forked.end_if_child()
                 self._outcomes.finish(attempt, result)
             self._inline = None
+            if attempt.lane.lines.turns:
+                self._on_end(attempt)
             return
         self._begin(attempt, self._run(attempt))
 

@@ -1,14 +1,16 @@
-"""Tasks that wait for their time: retries, and tasks with a delay. They wait in the table `waiting`, not in the log.
+"""Tasks that wait in the table `waiting`, not in the log: for their time (retries, delays), and long lines.
 
 A request whose time has not come leaves the log: a row of it is put into the table, in the transaction that notes the
 request as done. When the row is due, the task starts from there; the row is deleted in the transaction that commits
 what became of the attempt. A crash or a rebalance leaves the row where it was. So none is lost, none runs twice for
-good, none is early, and however many wait, only the next few thousand keys are in memory.
+good, none is early, and however many wait, only the next few thousand keys are in memory. What waits in a line
+(`lane_lines`) and does not fit into memory has rows that come and go in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,24 @@ from app.events import DECODE_ERRORS, decode_task_request
 from app.kafka.types import ConsumerRecord
 from app.names import WAITING_TABLE
 from app.rules.outgoing import Outgoing
-from app.rules.waiting_rows import REASONS, WaitingRow, decode_key, decode_row, encode_key, encode_row
+from app.rules.waiting_rows import (
+    IN_LINE,
+    WaitingRow,
+    decode_key,
+    decode_row,
+    due_at_ms_of,
+    encode_row,
+    key_in_line,
+    kind_and_key,
+    timed_key,
+)
 from app.rules.worker_heartbeats import WaitingCount, waiting_of
+from app.streaming.topic_limits import SURELY_FITS_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Place
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.rules.commands import CommandKey
@@ -68,7 +81,15 @@ class WaitingTasks:
         """Go on with what waits in a lane."""
         if lane.rows.has_table(WAITING_TABLE):
             died = lane.life.deaths > 0
-            lane.window = WaitingWindow(lane.rows, self._clock_ms(), after_death=died, max_keys=self._max_keys)
+            lane.window = WaitingWindow(
+                lane.rows,
+                self._clock_ms(),
+                after_death=died,
+                max_keys=self._max_keys,
+                could_run=lambda line: not self._control.is_paused(kind_and_key(line)[0]),
+            )
+            keep, read = functools.partial(self._keep, lane), functools.partial(self._read, lane)
+            lane.lines.open(lane.window.lines, keep=keep, read=read)
             self._turns.append(lane)
             self._swept = frozenset()
             self._look()
@@ -84,15 +105,11 @@ class WaitingTasks:
     def may_start(self) -> bool:
         """Whether a task is due that may start."""
         now_ms = self._clock_ms()
-        return any(
-            lane.parked_count < lane.max_parked and lane.window is not None and lane.window.is_due(now_ms)
-            for lane in self._turns
-        )
+        return any(lane.window is not None and lane.window.is_due(now_ms) for lane in self._turns)
 
     def counts(self) -> list[WaitingCount]:
-        """Return how many tasks wait, and when the first is due, by reason."""
-        none = [WaitingCount(reason, 0) for reason in REASONS]
-        return waiting_of([*none, *(one for lane in self._turns if lane.window for one in lane.window.counts())])
+        """Return how many tasks wait for their time, and when the first is due, by reason."""
+        return waiting_of(one for lane in self._turns if lane.window for one in lane.window.counts())
 
     def keeps(self, ready: Ready) -> bool:
         """Let a task wait if it asks for that; returns whether it does. Its request is done then."""
@@ -114,19 +131,21 @@ class WaitingTasks:
         self._lanes.finish(lane, place)
         return True
 
-    def row_of(self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int) -> tuple[bytes, bytes]:
-        """Return key and value of the row of an attempt. Raises `RecordTooLarge` if it cannot be kept."""
-        key = encode_key(due_at_ms, record.offset, task.attempt)
-        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
-        self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
-        return key, value
+    def row_of(
+        self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int, line: bytes = b""
+    ) -> tuple[bytes, bytes]:
+        """Return key and value of the row of an attempt, for which the tasks of `line` wait.
+
+        Raises `RecordTooLarge` if it cannot be kept.
+        """
+        return timed_key(due_at_ms, record.offset, task.attempt, line), self._value_of(record)
 
     def put(self, lane: Lane, key: bytes, value: bytes, *, has_started: bool = False) -> None:
         """Let an attempt wait, with the lane's next commit; `has_started`: it has said that it began."""
         assert lane.window is not None
         lane.window.put(key, value, has_started=has_started)
         self._lanes.mark(lane)
-        self._wake_at(decode_key(key).due_at_ms)
+        self._wake_at(due_at_ms_of(key))
 
     def has_turn(self) -> bool:
         """Return whether it is the turn of what is due: every second time, as the log has its turns too."""
@@ -139,8 +158,6 @@ class WaitingTasks:
         for _ in range(len(self._turns)):
             lane = self._turns[0]
             self._turns.rotate(-1)
-            if lane.parked_count >= lane.max_parked:
-                continue
             assert lane.window is not None
             found = lane.window.take(now_ms)
             if found is not None:
@@ -175,9 +192,39 @@ class WaitingTasks:
         except Exception as error:  # noqa: BLE001  # nobody awaits it
             self._lanes.transactions.fatal(error)
 
+    def _keep(self, lane: Lane, line: bytes, ready: Ready) -> Place | None:
+        """Let a task wait in the table, in a line; returns its place there, None if it is buried."""
+        window, (_, record, task, place) = lane.window, ready
+        assert window is not None
+        if isinstance(place, bytes) and place[:1] == IN_LINE and decode_key(place).line == line:
+            window.lines.unload(line, place)
+            return place
+        is_row = isinstance(place, bytes)
+        try:
+            value = window.value_of(place) if is_row else self._value_of(record)
+        except RecordTooLarge as error:
+            self._lanes.bury(lane, record, error)
+            self._lanes.finish(lane, place)
+            return None
+        has_started = window.has_started(place) if is_row else lane.progress.has_started(place)
+        key = window.free_key(line, record.offset, task.attempt, value)
+        if not is_row and place < lane.careful_to and not self._control.is_paused(task.kind):
+            window.suspects.add(key)
+        self._lanes.finish(lane, place)
+        window.put(key, value, has_started=has_started)
+        return key
+
+    def _value_of(self, record: ConsumerRecord) -> bytes:
+        """Return the row of a request. Raises `RecordTooLarge` if it cannot be kept."""
+        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
+        if len(value) > SURELY_FITS_BYTES:
+            key = key_in_line(b"", record.offset, 1)
+            self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
+        return value
+
     def _read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
         """Return the task of a row; one that cannot be read goes to the dead letters."""
-        _, offset, _ = decode_key(key)
+        offset = decode_key(key).offset
         try:
             row = decode_row(value)
         except msgspec.DecodeError:

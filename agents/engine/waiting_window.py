@@ -1,17 +1,32 @@
-"""What of a lane waits for its time: the next keys of the table `waiting` in memory, all rows in the store."""
+"""The rows of a lane in the table `waiting`: a few thousand of their keys are in memory, all rows in the store."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING
 
+from agents.engine.line_rows import LineRows
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import LAST_KEY, STARTED, STARTED_VALUE, TIMED, decode_key, reason_of, start_key
+from app.rules.waiting_rows import (
+    IN_LINE,
+    LAST_KEY,
+    STARTED,
+    STARTED_VALUE,
+    TIMED,
+    decode_key,
+    due_at_ms_of,
+    is_delay,
+    key_in_line,
+    start_key,
+)
 from app.rules.worker_heartbeats import WaitingCount
+from ebs.function import MAX_ATTEMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agents.engine.lane_rows import LaneRows
 
@@ -20,40 +35,60 @@ MAX_KEYS = 2_000
 _BATCH = 200
 """Rows that are looked at before other coroutines get their turn."""
 _SUSPECTS = 1_000
-"""A dead owner may have started this many rows that none of its commits says so of: those that were due first."""
+"""A dead owner may have started this many rows that none of its commits says so of: those that were due first, and the
+first ones of lines."""
 
 
 class WaitingWindow:
     """The rows of one lane. All changes go through here, and leave with the lane's next commit.
 
-    Keys up to `_end` are in memory, those behind it in the store only. `suspects` are rows that may have run when the
-    former owner died.
+    Of the rows that wait for their time, the keys up to `_end` are in memory. `lines` has those that wait in lines.
+    `suspects` are rows that may have run when the former owner died.
     """
 
-    __slots__ = ("_counts", "_end", "_keys", "_loaded", "_max_keys", "_rows", "_started", "_unnoted", "suspects")
+    __slots__ = ("_counts", "_end", "_keys", "_loaded", "_max_keys", "_rows", "_started", "_unnoted", "holders",
+                 "lines", "suspects")  # fmt: skip
 
-    def __init__(self, rows: LaneRows, now_ms: int, *, after_death: bool, max_keys: int = MAX_KEYS) -> None:
-        """`after_death`: the former owner died."""
+    def __init__(
+        self,
+        rows: LaneRows,
+        now_ms: int,
+        *,
+        after_death: bool,
+        max_keys: int = MAX_KEYS,
+        could_run: Callable[[bytes], bool] = lambda _line: True,
+    ) -> None:
+        """`after_death`: the former owner died; `could_run` tells of a line whether it could have started its tasks."""
         self._rows = rows
         self._max_keys = max_keys
         self._started = {key[1:] for key in _with_prefix(rows.stored_keys(WAITING_TABLE, STARTED), STARTED)}
-        self._counts = Counter(map(reason_of, _with_prefix(rows.stored_keys(WAITING_TABLE, TIMED), TIMED)))
+        self._counts: Counter[str] = Counter()
+        self.holders: dict[bytes, bytes] = {}
+        """By line, the retry for which its later tasks wait, as the window was opened."""
+        for key in _with_prefix(rows.stored_keys(WAITING_TABLE, TIMED), TIMED):
+            self._counts[_reason_of(key)] += 1
+            line = decode_key(key).line
+            if line:
+                self.holders[line] = key
         self._keys: list[bytes] = []
         self._end = TIMED
         self._loaded: set[bytes] = set()
         self._unnoted: set[bytes] = set()
+        self.lines = LineRows(rows, self._loaded)
         self._fill()
         self.suspects = set(self._started)
         if after_death:
-            due = [key for key in self._keys if decode_key(key).due_at_ms <= now_ms]
+            due = [key for key in self._keys if due_at_ms_of(key) <= now_ms]
             self.suspects.update(heapq.nsmallest(_SUSPECTS, due))
+            first = (key for key in self.lines.stored_keys() if could_run(decode_key(key).line))
+            self.suspects.update(islice(first, _SUSPECTS))
 
     @property
     def next_due_ms(self) -> int | None:
         """When the next row is due that does not run; None if there is none."""
         while not self._keys and self._end != LAST_KEY:
             self._fill()
-        return decode_key(self._keys[0]).due_at_ms if self._keys else None
+        return due_at_ms_of(self._keys[0]) if self._keys else None
 
     def is_due(self, now_ms: int) -> bool:
         """Return whether a row may be taken."""
@@ -65,10 +100,13 @@ class WaitingWindow:
         if self._rows.get(WAITING_TABLE, key) is not None:
             return
         self._rows.put(WAITING_TABLE, key, value)
-        self._counts[reason_of(key)] += 1
         if has_started:
             self._started.add(key)
             self._rows.put(WAITING_TABLE, start_key(key), STARTED_VALUE)
+        if key[:1] == IN_LINE:
+            self.lines.put(decode_key(key).line, key)
+            return
+        self._counts[_reason_of(key)] += 1
         if key <= self._end:
             heapq.heappush(self._keys, key)
             if len(self._keys) > 2 * self._max_keys:
@@ -93,17 +131,43 @@ class WaitingWindow:
         self._unnoted.add(key)
         return True
 
-    def note_started(self) -> None:
+    def has_started(self, key: bytes) -> bool:
+        """Return whether a row's attempt has said that it began."""
+        return key in self._started
+
+    def collect(self) -> None:
         """Put down what began and still runs: called before each commit."""
         for key in self._unnoted:
             self._rows.put(WAITING_TABLE, start_key(key), STARTED_VALUE)
         self._started |= self._unnoted
         self._unnoted.clear()
+        self.lines.collect()
+
+    def committed(self) -> None:
+        """Hear that the commit is through."""
+        self.lines.committed()
+
+    def free_key(self, line: bytes, offset: int, attempt: int, value: bytes) -> bytes:
+        """Return a key in a line that no other request has: offsets begin again where a topic was made anew."""
+        for number in itertools.count(attempt, MAX_ATTEMPTS):
+            key = key_in_line(line, offset, number)
+            if self._rows.get(WAITING_TABLE, key) in {None, value}:
+                break
+        return key
+
+    def value_of(self, key: bytes) -> bytes:
+        """Return a row."""
+        value = self._rows.get(WAITING_TABLE, key)
+        assert value is not None
+        return value
 
     def remove(self, key: bytes) -> None:
         """Delete a row: what became of it leaves with the same commit."""
         self._rows.put(WAITING_TABLE, key, None)
-        self._counts[reason_of(key)] -= 1
+        if key[:1] == TIMED:
+            self._counts[_reason_of(key)] -= 1
+        elif key not in self._loaded:
+            self.lines.removed(key)
         self._loaded.discard(key)
         self._unnoted.discard(key)
         self.suspects.discard(key)
@@ -112,45 +176,43 @@ class WaitingWindow:
             self._rows.put(WAITING_TABLE, start_key(key), None)
 
     def counts(self) -> list[WaitingCount]:
-        """Return how many rows there are by reason, those that run included; a due time only if it is in memory."""
+        """Return how many rows wait for their time by reason, those that run included; a due time if it is in memory."""
         firsts: dict[str, int] = {}
         for key in self._keys:
-            due_at_ms, reason = decode_key(key).due_at_ms, reason_of(key)
+            due_at_ms, reason = due_at_ms_of(key), _reason_of(key)
             firsts[reason] = min(due_at_ms, firsts.get(reason, due_at_ms))
         return [WaitingCount(reason, count, firsts.get(reason)) for reason, count in self._counts.items()]
 
     def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Iterate over the rows that do not run, a few at a time, in the order in which they are due.
+        """Iterate over the rows that do not run, a few at a time: those in lines, then by the time when they are due.
 
         Rows may change between two batches.
         """
-        key = TIMED
-        while found := self._keys_behind(key, _BATCH):
-            key = found[-1]
-            values = [(one, self._rows.get(WAITING_TABLE, one)) for one in found if one not in self._loaded]
-            yield [(one, value) for one, value in values if value is not None]
+        for prefix in (IN_LINE, TIMED):
+            key = prefix
+            while found := self._keys_behind(key, _BATCH, prefix):
+                key = found[-1]
+                values = [(one, self._rows.get(WAITING_TABLE, one)) for one in found if one not in self._loaded]
+                yield [(one, value) for one, value in values if value is not None]
 
     def _fill(self) -> None:
         """Take the next keys into memory: those that were have all been taken out."""
-        found = self._keys_behind(self._end, self._max_keys)
+        found = self._keys_behind(self._end, self._max_keys, TIMED)
         self._end = found[-1] if len(found) == self._max_keys else LAST_KEY
         self._keys = [key for key in found if key not in self._loaded]
 
-    def _keys_behind(self, key: bytes, limit: int) -> list[bytes]:
+    def _keys_behind(self, key: bytes, limit: int, prefix: bytes) -> list[bytes]:
         """Return the first keys greater than `key`, with what is not committed yet."""
         uncommitted = self._rows.uncommitted(WAITING_TABLE)
-        found: list[bytes] = []
-        for one in _with_prefix(self._rows.stored_keys(WAITING_TABLE, key), TIMED):
-            if len(found) == limit:
-                break
-            if one != key and one not in uncommitted:
-                found.append(one)
-        put = [one for one, value in uncommitted.items() if value is not None and one > key and one[:1] == TIMED]
-        return sorted(found + put)[:limit] if put else found
+        stored = _with_prefix(self._rows.stored_keys(WAITING_TABLE, key), prefix)
+        found = list(islice((one for one in stored if one != key and one not in uncommitted), limit))
+        put = [one for one, value in uncommitted.items() if value is not None and one > key and one[:1] == prefix]
+        return sorted(chain(found, put))[:limit] if put else found
+
+
+def _reason_of(key: bytes) -> str:
+    return "delay" if is_delay(key) else "retry"
 
 
 def _with_prefix(keys: Iterator[bytes], prefix: bytes) -> Iterator[bytes]:
-    for key in keys:
-        if key[:1] != prefix:
-            return
-        yield key
+    return takewhile(lambda key: key[:1] == prefix, keys)

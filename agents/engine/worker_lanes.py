@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from agents.dead_letters import dead_letter
 from agents.engine.delayed_ends import GATHER_S, DelayedEnds
 from agents.engine.fetch_holds import FetchHolds
-from agents.engine.lane import MAX_PARKED, Lane
+from agents.engine.lane import Lane
+from agents.engine.lane_lines import MAX_PARKED
 from agents.future_stamps import future_stamps
 from app.errors import OffsetsLost
 from app.kafka.types import TopicPartition
@@ -58,7 +59,7 @@ class WorkerLanes:
         crowded_bytes: int = _PROGRESS_ALARM_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`max_parked`: tasks of one lane that may wait beside the others; `crowded_bytes`: see there."""
+        """`max_parked`: tasks of one lane that may wait in memory for a pause or a limit; `crowded_bytes`: see there."""
         self.transactions = transactions
         self.names = names
         self._max_parked = max_parked

@@ -22,7 +22,7 @@ from app.rules.retry_policy import RetryPolicy
 from app.rules.submitted import WorkerOutputRules
 from app.settings.project import handled_kinds, load_project, project_of
 from ebs.errors import Reject
-from ebs.function import Role, mode_of
+from ebs.function import NO_LIMITS, Role, StartLimits, mode_of
 from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of_split
 from ebs.project import ANY_KIND
 from ebs.task import Task
@@ -82,6 +82,8 @@ class LoadedHandler:
     address: Address | None = None
     joins: bool = False
     """Of a split: whether the results of the tasks are joined."""
+    starts: StartLimits = NO_LIMITS
+    """How many tasks of its kind may start or run in the whole system."""
     beside: bool = False
     """Whether its runs take no places of the pool: they bound themselves, and only wait for others to answer."""
 
@@ -242,6 +244,7 @@ def _task_of(request: TaskCreated, content: Any) -> Task:
         content,
         request.redrive,
         request.depth,
+        request.key,
     )
 
 
@@ -257,7 +260,7 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     )
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
-    return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins)
+    return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins, policy.starts)
 
 
 def _gone(role: str, limits: RunLimits) -> LoadedHandler:

@@ -1,7 +1,7 @@
 """The records of `control`: the commands of operators, and their keys.
 
 The topic is compacted: the last record of each key is in force, and a tombstone undoes it. So a key names what the
-command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
+command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `limit:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
 `cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a repeated command
 changes nothing.
 Values are JSON with a `type`; unknown fields are ignored, times are UTC epoch milliseconds.
@@ -16,13 +16,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.events import Instant, Kind, ObjectId, TaskId
+from ebs.function import MAX_LIMIT, MAX_PER_S
 
-MAX_PER_S = 1_000_000
 MAX_CONCURRENCY = 2_000
 """As `EBS_CONCURRENCY`."""
 
 PerS = Annotated[float, Meta(gt=0, le=MAX_PER_S)]
 Concurrency = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 
 class BadCommand(Exception):
@@ -42,6 +43,15 @@ class LimitRate(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="RA
 
     kind: Kind
     per_s: PerS
+    at_ms: Instant = 0
+
+
+class LimitKind(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="LIMIT"):
+    """Run at most `concurrency` tasks of a kind at once in the whole system, and `per_key` of each key."""
+
+    kind: Kind
+    concurrency: Limit | UnsetType = UNSET
+    per_key: Limit | UnsetType = UNSET
     at_ms: Instant = 0
 
 
@@ -77,7 +87,7 @@ class EndSession(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="L
     at_ms: Instant = 0
 
 
-Command = Pause | LimitRate | SetConcurrency | Cancel | Drain | EndSession
+Command = Pause | LimitRate | LimitKind | SetConcurrency | Cancel | Drain | EndSession
 
 encode_command = msgspec.json.Encoder().encode
 """Turn a command into the JSON bytes that go onto the topic."""
@@ -90,6 +100,7 @@ class Family(StrEnum):
 
     PAUSE = "pause"
     RATE = "rate"
+    LIMIT = "limit"
     CONCURRENCY = "concurrency"
     DRAIN = "drain"
     CANCEL_OBJECT = "cancel:object"
@@ -112,6 +123,7 @@ class CommandKey(NamedTuple):
 _TYPE_OF: dict[Family, type[Command]] = {
     Family.PAUSE: Pause,
     Family.RATE: LimitRate,
+    Family.LIMIT: LimitKind,
     Family.CONCURRENCY: SetConcurrency,
     Family.DRAIN: Drain,
     Family.CANCEL_OBJECT: Cancel,
@@ -146,7 +158,7 @@ def decode_command(command_key: CommandKey, value: bytes) -> Command:
     if not isinstance(command, _TYPE_OF[command_key.family]):
         raise BadCommand(f"a {type(command).__name__} does not belong under this key")
     said: object = command_key.name
-    if isinstance(command, LimitRate):
+    if isinstance(command, LimitRate | LimitKind):
         said = command.kind
     elif isinstance(command, Cancel):
         if command_key.family is Family.CANCEL_FILTER:

@@ -20,6 +20,7 @@ from app.rules.commands import (
     Drain,
     EndSession,
     Family,
+    LimitKind,
     LimitRate,
     Pause,
     SetConcurrency,
@@ -41,7 +42,7 @@ class ControlState:
     """The commands in force; `report` gets a sentence for each record that cannot be read.
 
     `resume_observers` are called for each pause that ends, with its kind, or "" for the pause of all kinds.
-    `has_pauses`, `has_rates` and `has_cancels` let the hot path skip all checks while there are none.
+    `has_pauses`, `has_rates`, `has_limits` and `has_cancels` let the hot path skip all checks while there are none.
     """
 
     def __init__(self, report: Callable[[str], None] = lambda _reason: None) -> None:
@@ -49,6 +50,7 @@ class ControlState:
         self._report = report
         self._pauses: dict[str, Pause] = {}
         self._rates: dict[str, LimitRate] = {}
+        self._limits: dict[str, LimitKind] = {}
         self._concurrencies: dict[str, SetConcurrency] = {}
         self._drains: dict[str, Drain] = {}
         self._objects: dict[str, Cancel] = {}
@@ -59,6 +61,7 @@ class ControlState:
         self._of: dict[Family, dict[str, Any]] = {
             Family.PAUSE: self._pauses,
             Family.RATE: self._rates,
+            Family.LIMIT: self._limits,
             Family.CONCURRENCY: self._concurrencies,
             Family.DRAIN: self._drains,
             Family.CANCEL_OBJECT: self._objects,
@@ -68,6 +71,7 @@ class ControlState:
         }
         self.has_pauses = False
         self.has_rates = False
+        self.has_limits = False
         self.has_cancels = False
 
     def apply(self, key: bytes | None, value: bytes | None) -> bool:
@@ -127,6 +131,10 @@ class ControlState:
         """Return all rate limits by kind."""
         return {kind: limit.per_s for kind, limit in self._rates.items()}
 
+    def limit_of(self, kind: str) -> LimitKind | None:
+        """Return the live limits of a kind's tasks at once, None if there are none."""
+        return self._limits.get(kind)
+
     def concurrency_of(self, worker: str) -> int | None:
         """Return how many tasks a worker may work on at once; None: as its settings say."""
         asked = self._concurrencies.get(worker) or self._concurrencies.get("")
@@ -161,6 +169,10 @@ class ControlState:
             "paused": None if "" not in self._pauses else _fields(self._pauses[""]),
             "paused_kinds": {kind: _fields(pause) for kind, pause in sorted(self._pauses.items()) if kind},
             "rates": dict(sorted(self.rates().items())),
+            "limits": {
+                kind: {"concurrency": limit.concurrency or None, "per_key": limit.per_key or None}
+                for kind, limit in sorted(self._limits.items())
+            },
             "concurrency": None if "" not in self._concurrencies else self._concurrencies[""].count,
             "concurrency_of_workers": {name: one.count for name, one in sorted(self._concurrencies.items()) if name},
             "draining": {worker: _fields(drain) for worker, drain in sorted(self._drains.items())},
@@ -206,6 +218,7 @@ class ControlState:
                 self._furthest[kind] = cancel
         self.has_pauses = bool(self._pauses)
         self.has_rates = bool(self._rates)
+        self.has_limits = bool(self._limits)
         self.has_cancels = bool(self._objects or self._tasks or self._filters)
 
     def _filter_of(self, task: TaskCreated) -> Cancel | None:

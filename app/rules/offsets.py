@@ -100,6 +100,10 @@ class PartitionProgress:
             self._touched_to = offset + 1
         return True
 
+    def has_started(self, offset: int) -> bool:
+        """Return whether work on an offset has begun."""
+        return bool(self._open[offset] & 1)
+
     def finish(self, offset: int) -> None:
         """Note that an offset is done for good."""
         del self._open[offset]

@@ -46,6 +46,10 @@ class TokenBucket:
             return 0.0
         return (1 - self._tokens) / self._per_s if self._per_s > 0 else float("inf")
 
+    def give_back(self) -> None:
+        """Put a token back that was taken for nothing."""
+        self._tokens = min(self._capacity(), self._tokens + 1)
+
     def available(self, now_s: float) -> int:
         """Return how many whole tokens there are, without taking any."""
         self._fill(now_s)
@@ -81,6 +85,16 @@ class Throttle:
         """Return how many tasks of a kind may start at once; None: any number."""
         bucket = self._buckets.get(kind)
         return None if bucket is None else bucket.available(now_s)
+
+    def add(self, kind: str, per_s: float, now_s: float) -> None:
+        """Limit one more kind."""
+        self._buckets[kind] = TokenBucket(per_s, now_s)
+
+    def give_back(self, kind: str) -> None:
+        """Put a token back that was taken for nothing."""
+        bucket = self._buckets.get(kind)
+        if bucket is not None:
+            bucket.give_back()
 
     def take(self, kind: str, now_s: float) -> float:
         """Let a task of a kind start: returns 0, or after how many seconds to ask again."""

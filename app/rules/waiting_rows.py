@@ -1,9 +1,15 @@
-"""Rows of the table `waiting`: the requests of tasks whose time has not come.
+"""Rows of the table `waiting`: the requests of tasks that cannot start now.
 
-Key: b"t", when the task is due (epoch ms, 8 bytes), the offset of its request (8), the attempt (4), all big-endian. So
-the first key is due next, and one attempt has one row, however often its request is read. While an attempt runs for
-longer than a commit takes, a second row says so: b"s" and the key of the first one.
-Value: the request as a record, in msgpack; of the second row b"1".
+| key | what it is |
+| --- | --- |
+| b"t", due time, place, [line] | waits for its time: a retry, a delay. With a line: later tasks of it wait for this one |
+| b"l", line, place | waits in a line: its kind is paused or has a limit, or its key is busy |
+| b"s" and one of the keys above | the attempt of that row has started, and runs for longer than a commit takes |
+
+The due time is in epoch ms (8 bytes). The place is the offset of the task's request (8) and the attempt (4). The line is
+a kind, and a key unless the whole kind waits: the lengths of both in UTF-8 (2 each), then both. All numbers are
+big-endian. So the first key of all is due next, the first of a line was asked for first, and one attempt has one row,
+however often its request is read. Value: the request as a record, in msgpack; of the third row b"1".
 """
 
 from __future__ import annotations
@@ -14,13 +20,16 @@ from typing import NamedTuple
 import msgspec
 
 TIMED = b"t"
+IN_LINE = b"l"
 STARTED = b"s"
 STARTED_VALUE = b"1"
-REASONS = ("retry", "delay")
 LAST_KEY = b"u"
-"""No row that waits for its time has a greater key."""
+"""No row has a greater key."""
 _MAX_DUE_MS = (1 << 63) - 1
-_KEY = struct.Struct(">cQQI")
+_DUE = struct.Struct(">cQ")
+_PLACE = struct.Struct(">QI")
+_TIMED_BYTES = _DUE.size + _PLACE.size
+_LINE = struct.Struct(">HH")
 
 
 class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -33,11 +42,15 @@ class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class WaitingKey(NamedTuple):
-    """When an attempt is due (epoch ms), and which one it is: the offset of the task's request, and its number."""
+    """Which attempt a row is of: the offset of the task's request, and its number.
 
-    due_at_ms: int
+    `due_at_ms` is None in a line; `line` is b"" if no other task waits for this one.
+    """
+
+    due_at_ms: int | None
     offset: int
     attempt: int
+    line: bytes
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -50,32 +63,73 @@ def decode_row(value: bytes) -> WaitingRow:
     return _decoder.decode(value)
 
 
-def encode_key(due_at_ms: int, offset: int, attempt: int) -> bytes:
-    """Return the key of a row."""
-    return _KEY.pack(TIMED, min(max(0, due_at_ms), _MAX_DUE_MS), offset, attempt)
+def timed_key(due_at_ms: int, offset: int, attempt: int, line: bytes = b"") -> bytes:
+    """Return the key of a row that waits for its time."""
+    return _DUE.pack(TIMED, min(max(0, due_at_ms), _MAX_DUE_MS)) + _PLACE.pack(offset, attempt) + line
+
+
+def key_in_line(line: bytes, offset: int, attempt: int) -> bytes:
+    """Return the key of a row that waits in a line."""
+    return IN_LINE + line + _PLACE.pack(offset, attempt)
+
+
+def line_of(kind: str, key: str = "") -> bytes:
+    """Return the line of a whole kind, or of one of its keys."""
+    encoded_kind, encoded_key = kind.encode(), key.encode()
+    return _LINE.pack(len(encoded_kind), len(encoded_key)) + encoded_kind + encoded_key
+
+
+def kind_and_key(line: bytes) -> tuple[str, str]:
+    """Return the kind of a line and its key, "" if the whole kind waits."""
+    kind_bytes, _ = _LINE.unpack_from(line)
+    named = line[_LINE.size :]
+    return named[:kind_bytes].decode(), named[kind_bytes:].decode()
 
 
 def decode_key(key: bytes) -> WaitingKey:
     """Return what a key says."""
-    return WaitingKey(*_KEY.unpack(key)[1:])
+    if key[:1] == IN_LINE:
+        return WaitingKey(None, *_PLACE.unpack(key[-_PLACE.size :]), key[1 : -_PLACE.size])
+    return WaitingKey(_DUE.unpack_from(key)[1], *_PLACE.unpack_from(key, _DUE.size), key[_TIMED_BYTES:])
+
+
+def due_at_ms_of(key: bytes) -> int:
+    """Return when a row is due that waits for its time."""
+    return int.from_bytes(key[1 : _DUE.size], "big")
 
 
 def is_row(key: bytes, value: bytes) -> bool:
     """Return whether this is a row of the table. Raises `msgspec.DecodeError` for a request that cannot be unpacked."""
-    timed = key[1:] if key[:1] == STARTED else key
-    if timed[:1] != TIMED or len(timed) != _KEY.size or not decode_key(timed).attempt:
+    waits = key[1:] if key[:1] == STARTED else key
+    if not _is_key(waits) or not decode_key(waits).attempt:
         return False
-    if timed is not key:
+    if waits is not key:
         return value == STARTED_VALUE
     decode_row(value)
     return True
 
 
-def reason_of(key: bytes) -> str:
-    """Return why a row waits: "delay" before a first attempt, else "retry"."""
-    return "delay" if decode_key(key).attempt == 1 else "retry"
+def is_delay(key: bytes) -> bool:
+    """Return whether a row that waits for its time is a first attempt: its object asks for the delay."""
+    return decode_key(key).attempt == 1
 
 
 def start_key(key: bytes) -> bytes:
     """Return the key of the row that says that the attempt of `key` has started."""
     return STARTED + key
+
+
+def _is_key(key: bytes) -> bool:
+    if key[:1] == TIMED:
+        return len(key) >= _TIMED_BYTES and (len(key) == _TIMED_BYTES or _is_line(key[_TIMED_BYTES:]))
+    return key[:1] == IN_LINE and len(key) > _PLACE.size and _is_line(key[1 : -_PLACE.size])
+
+
+def _is_line(line: bytes) -> bool:
+    if len(line) < _LINE.size or len(line) != _LINE.size + sum(_LINE.unpack_from(line)):
+        return False
+    try:
+        kind_and_key(line)
+    except UnicodeDecodeError:
+        return False
+    return True

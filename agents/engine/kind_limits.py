@@ -1,0 +1,83 @@
+"""The limits in force of each kind: those of its function, over which live commands win."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from app.rules.waiting_rows import line_of
+from ebs.function import NO_LIMITS, StartLimits
+
+if TYPE_CHECKING:
+    from agents.execution.loading import Handlers
+    from app.events import TaskCreated
+    from app.rules.control import ControlState
+
+_MAX_KINDS = 10_000
+"""Kinds that are remembered: other producers may write any."""
+
+
+class KindLimits:
+    """Tells the limits of kinds; `has_any` is false while no kind can have one."""
+
+    def __init__(self, handlers: Handlers, control: ControlState) -> None:
+        self._handlers = handlers
+        self._control = control
+        self._by_kind: dict[str, StartLimits] = {}
+        self.has_any = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the commands in force again."""
+        self._by_kind.clear()
+        by_function = any(loaded.starts != NO_LIMITS for loaded in self._handlers)
+        self.has_any = by_function or self._control.has_rates or self._control.has_limits
+
+    def of(self, kind: str) -> StartLimits:
+        """Return the limits of a kind."""
+        found = self._by_kind.get(kind)
+        if found is None:
+            if len(self._by_kind) >= _MAX_KINDS:
+                self._by_kind.clear()
+            found = self._by_kind[kind] = self._find(kind)
+        return found
+
+    def kinds_with_rates(self) -> list[str]:
+        """Return the kinds whose function has a rate."""
+        return [kind for kind, loaded in self._handlers.by_kind.items() if loaded.starts.rate_per_s is not None]
+
+    def line_of_key(self, task: TaskCreated) -> bytes:
+        """Return the line of a task's key, b"" if its key has no limit.
+
+        Without a key a task has that of its object; a live limit is only for tasks with a key of their own, as those
+        of one object may be in several partitions.
+        """
+        if task.role is not UNSET or not self.of(task.kind).per_key:
+            return b""
+        if task.key is not UNSET:
+            return line_of(task.kind, task.key)
+        return line_of(task.kind, task.object_id) if self._handlers.for_kind(task.kind).starts.per_key else b""
+
+    def blocking_line(self, task: TaskCreated) -> bytes:
+        """Return the line whose later tasks wait while this one waits for its next attempt: of keys with one at once."""
+        return self.line_of_key(task) if self.has_any and self.of(task.kind).per_key == 1 else b""
+
+    def _find(self, kind: str) -> StartLimits:
+        limits = self._handlers.for_kind(kind).starts
+        live = self._control.limit_of(kind)
+        if live is not None:
+            limits = limits._replace(
+                **{
+                    name: value
+                    for name, value in (("concurrency", live.concurrency), ("per_key", live.per_key))
+                    if value is not UNSET
+                }
+            )
+        rate = self._control.rate_of(kind)
+        return limits if rate is None else limits._replace(rate_per_s=rate)
+
+
+def share_of_lane(limit: int, partition: int, partition_count: int) -> int:
+    """Return how many of `limit` places are those of one partition: all of them add up to the limit."""
+    return limit // partition_count + (partition < limit % partition_count)

@@ -1,0 +1,157 @@
+"""The lines of one lane: tasks that may not start now wait in the line of their kind, or of their key.
+
+The first tasks of a line wait in memory; what exceeds that, in the table `waiting`. So a line may be of any length, and
+holds up nobody else. Each line keeps the order in which its tasks were asked for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agents.engine.attempt import Ready
+    from agents.engine.lane import Place
+    from agents.engine.line_rows import LineRows
+
+MAX_PARKED = 1_000
+"""Tasks of one lane that wait in memory; further ones wait in the table."""
+_LOADED_AT_ONCE = 200
+
+
+class LaneLines:
+    """Tasks that wait, by line, and who has a turn. `parked_count` counts those in memory.
+
+    `turns`: the tasks of a line that may run or run, by their place; where a line has a limit, only so many get one.
+    `keep` puts a task into the table and returns its place there, None if it could not; `read` makes a task of a row,
+    None if it cannot. Without `rows` all wait in memory.
+    """
+
+    __slots__ = ("_keep", "_max_parked", "_parked", "_read", "parked_count", "rows", "turns")
+
+    def __init__(self, *, max_parked: int = MAX_PARKED) -> None:
+        self.rows: LineRows | None = None
+        self.parked_count = 0
+        self.turns: dict[bytes, set[Place]] = {}
+        self._keep: Callable[[bytes, Ready], Place | None]
+        self._read: Callable[[bytes, bytes], Ready | None]
+        self._max_parked = max_parked
+        self._parked: dict[bytes, deque[Ready]] = {}
+
+    def open(
+        self,
+        rows: LineRows,
+        *,
+        keep: Callable[[bytes, Ready], Place | None],
+        read: Callable[[bytes, bytes], Ready | None],
+    ) -> None:
+        """Go on with the rows of the lane."""
+        self.rows = rows
+        self._keep = keep
+        self._read = read
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._parked and (self.rows is None or not self.rows.counts)
+
+    def names(self) -> list[bytes]:
+        """Return the lines in which tasks wait."""
+        return list(self._parked if self.rows is None else {**self._parked, **self.rows.counts})
+
+    def waits(self, line: bytes) -> bool:
+        """Return whether tasks wait in a line."""
+        return line in self._parked or (self.rows is not None and line in self.rows.counts)
+
+    def count(self, line: bytes) -> int:
+        """Return how many tasks wait in a line."""
+        return len(self._parked.get(line, ())) + (0 if self.rows is None else self.rows.counts[line])
+
+    def add(self, line: bytes, ready: Ready) -> Place | None:
+        """Let a task wait behind all others of a line; returns its place, None if it is buried."""
+        rows = self.rows
+        if rows is not None and (self.parked_count >= self._max_parked or line in rows.counts):
+            return self._keep(line, ready)
+        self._park(line).append(ready)
+        return ready.place
+
+    def put_back(self, line: bytes, ready: Ready) -> None:
+        """Let a task wait before all others of a line."""
+        self._park(line).appendleft(ready)
+
+    def take(self, line: bytes) -> Ready | None:
+        """Take the next task out of a line; None if there is none that can be read."""
+        parked = self._parked.get(line)
+        if parked is None:
+            parked = deque(self._load(line))
+            if not parked:
+                return None
+            self._parked[line] = parked
+            self.parked_count += len(parked)
+        ready = parked.popleft()
+        self.parked_count -= 1
+        if not parked:
+            del self._parked[line]
+        return ready
+
+    def take_where(self, is_wanted: Callable[[Ready], bool]) -> list[Ready]:
+        """Take tasks out that wait in memory."""
+        taken: list[Ready] = []
+        for line, parked in list(self._parked.items()):
+            kept: deque[Ready] = deque()
+            for ready in parked:
+                (taken if is_wanted(ready) else kept).append(ready)
+            if kept:
+                self._parked[line] = kept
+            else:
+                del self._parked[line]
+        self.parked_count -= len(taken)
+        return taken
+
+    def spill(self) -> Iterator[tuple[bytes, Ready, Place | None]]:
+        """Move what waits in memory into the table; returns each with its line and its new place."""
+        if self.rows is None:
+            return
+        for line, parked in list(self._parked.items()):
+            del self._parked[line]
+            self.parked_count -= len(parked)
+            for ready in parked:
+                yield line, ready, self._keep(line, ready)
+
+    def holds_turn(self, line: bytes, place: Place) -> bool:
+        """Return whether a task has a turn."""
+        return place in self.turns.get(line, ())
+
+    def has_room(self, line: bytes, limit: int) -> bool:
+        """Return whether another task may have a turn."""
+        return len(self.turns.get(line, ())) < limit
+
+    def give_turn(self, line: bytes, place: Place) -> None:
+        """Let a task have a turn until `end_turn`."""
+        self.turns.setdefault(line, set()).add(place)
+
+    def end_turn(self, line: bytes, place: Place) -> bool:
+        """Take a turn away; returns whether the task had one."""
+        holders = self.turns.get(line)
+        if holders is None or place not in holders:
+            return False
+        holders.discard(place)
+        if not holders:
+            del self.turns[line]
+        return True
+
+    def _park(self, line: bytes) -> deque[Ready]:
+        self.parked_count += 1
+        parked = self._parked.get(line)
+        if parked is None:
+            parked = self._parked[line] = deque()
+        return parked
+
+    def _load(self, line: bytes) -> Iterable[Ready]:
+        if self.rows is None or line not in self.rows.counts:
+            return ()
+        room = min(_LOADED_AT_ONCE, max(1, self._max_parked - self.parked_count))
+        found = (self._read(key, value) for key, value in self.rows.load(line, room))
+        return [ready for ready in found if ready is not None]
