@@ -34,6 +34,7 @@ from app.names import PROCESSING, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.topics.output_topics import read_output_topics
+from app.topics.queues import routes_of
 
 if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
@@ -69,7 +70,7 @@ _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
     topic=_names.task_requests,
-    partition_count=_settings.partitions,
+    routes=routes_of(_settings),
     handlers=_handlers,
     control=_control,
     concurrency=_settings.concurrency,

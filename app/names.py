@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from ebs.queues import DEFAULT_QUEUE
+
 DISTRIBUTION = "distribution"
 PROCESSING = "processing"
 STATISTICS = "statistics"
@@ -23,8 +25,8 @@ EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 WAITING_TABLE = "waiting"
 
-MAX_NAMESPACE_CHARS = 200
-"""A topic's name has at most 249 characters, and the longest of ours 33 and a dot."""
+MAX_NAMESPACE_CHARS = 180
+"""A topic's name has at most 249 characters, and the longest of ours 68 with the name of a queue and two separators."""
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _GROUP_PREFIX = "ebs-"
@@ -78,8 +80,16 @@ class Names:
 
     @cached_property
     def task_requests(self) -> str:
-        """The tasks to be worked on."""
+        """The tasks to be worked on, of the default queue."""
         return self.of("task-requests")
+
+    def requests(self, queue: str) -> str:
+        """Return the topic of a queue's tasks."""
+        return self.task_requests if queue == DEFAULT_QUEUE else f"{self.task_requests}-{queue}"
+
+    def is_of_requests(self, topic: str) -> bool:
+        """Return whether a topic holds requests for tasks: of some queue, or where retries waited earlier."""
+        return topic == self.task_requests or topic.startswith(f"{self.task_requests}-")
 
     @cached_property
     def task_events(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from ebs.errors import ProjectRefused
 from ebs.marks import is_cpu_bound, is_inline
 from ebs.payloads import decoder_of, results_decoder_of
+from ebs.queues import why_no_queue
 
 Role = Literal["split", "task", "join"]
 Mode = Literal["inline", "coroutine", "thread", "process"]
@@ -28,6 +29,7 @@ class Policy(NamedTuple):
     max_age_s: float | None = None
     time_limit_s: float | None = None
     max_result_bytes: int | None = None
+    queue: str | None = None
 
 
 class Function(NamedTuple):
@@ -115,6 +117,9 @@ def _check_policy(policy: Policy) -> None:
     _check_number("max_age_s", policy.max_age_s, 0, 10 * _YEAR_S)
     _check_number("time_limit_s", policy.time_limit_s, 0.001, 86_400)
     _check_number("max_result_bytes", policy.max_result_bytes, 0, 1_048_576, whole=True)
+    wrong_queue = None if policy.queue is None else why_no_queue(policy.queue)
+    if wrong_queue is not None:
+        raise ProjectRefused(f"has queue={policy.queue!r}: it {wrong_queue}")
     backoff = policy.backoff
     if callable(backoff):
         return

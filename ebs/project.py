@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebs.errors import ProjectRefused
 from ebs.function import Policy, function_of
+from ebs.queues import DEFAULT_QUEUE
 from ebs.task import CALLBACK_KIND, KIND, KIND_IN_WORDS
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Project:
         max_age_s: float | None = None,
         time_limit_s: float | None = None,
         max_result_bytes: int | None = None,
+        queue: str | None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that works on the tasks of a kind; `"*"` stands for all kinds that have none.
 
@@ -51,8 +53,10 @@ repeats), or a function of how many attempts have failed |
         | `max_age_s` | EBS_MAX_TASK_AGE_H | no attempt starts at a task that is older, in seconds |
         | `time_limit_s` | EBS_TASK_TIME_LIMIT_S | seconds that one attempt may take |
         | `max_result_bytes` | EBS_MAX_RESULT_BYTES | largest result, in bytes of JSON |
+        | `queue` | `"default"` | the queue of the kind, with workers of its own; its split and join go there, too |
         """
-        return self._register("task", kind, Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes))
+        policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes, queue)
+        return self._register("task", kind, policy)
 
     def split(
         self,
@@ -105,6 +109,14 @@ repeats), or a function of how many attempts have failed |
         """The kinds that have functions; None if every kind has, because there is one for `"*"`."""
         kinds = frozenset(kind for _, kind in self._functions)
         return None if ANY_KIND in kinds else kinds
+
+    @property
+    def queues(self) -> dict[str, str]:
+        """The queue of each kind; `"*"` stands for all kinds that are not in it."""
+        queues = {one.kind: one.policy.queue or DEFAULT_QUEUE for one in self if one.role == "task"}
+        for one in self:
+            queues.setdefault(one.kind, queues.get(ANY_KIND, DEFAULT_QUEUE))
+        return queues | {CALLBACK_KIND: DEFAULT_QUEUE}
 
     def function(self, role: Role, kind: str) -> Function | None:
         """Return the function of a kind, None if there is none; `"*"` takes the tasks of all kinds without one."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
+    from app.rules.routing import Routes
     from app.streaming.batching import RecordBatch
     from app.topics.shapes import TopicShape
 
@@ -75,7 +76,7 @@ class Engine:
         lanes: WorkerLanes,
         *,
         topic: str,
-        partition_count: int,
+        routes: Routes,
         handlers: Handlers,
         control: ControlState,
         concurrency: int,
@@ -91,14 +92,14 @@ class Engine:
     ) -> None:
         self._lanes = lanes
         self._topic = topic
-        self._partition_count = partition_count
+        self._partition_count = routes.partition_count
         self._control = control
         self._worker = worker
         self.max_backlog = _QUEUE_RECORDS + concurrency if max_backlog is None else max_backlog
         self.waiting = WaitingTasks(
             lanes, control, clock_ms=clock_ms, on_due=self._plan_dispatch, max_keys=max_waiting_keys
         )
-        self._intake = Intake(lanes, self.waiting, topic=topic, partition_count=partition_count)
+        self._intake = Intake(lanes, self.waiting, topic=topic, partition_count=routes.partition_count)
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
@@ -108,15 +109,10 @@ class Engine:
             worker=worker,
             clock_ms=clock_ms,
             waiting=self.waiting,
-            splits=SplitOutputs(
-                lanes.names,
-                partition_count=partition_count,
-                max_task_count=max_tasks_per_object,
-                spread=not one_at_a_time_by_object,
-            ),
+            splits=SplitOutputs(lanes.names, routes, max_task_count=max_tasks_per_object),
             produced=ProducedRecords(
                 lanes.names,
-                partition_count=partition_count,
+                partition_count=routes.partition_count,
                 output_topics={} if output_topics is None else output_topics,
                 check_size=lanes.check_size,
             ),

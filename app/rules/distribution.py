@@ -34,11 +34,9 @@ def split(
     object_partition: int,
     *,
     record_bytes: int,
-    partition_count: int,
     default_task_count: int,
     max_task_count: int,
     at_ms: int,
-    spread: bool = True,
     splits: bool = False,
     joins: bool = False,
 ) -> NewTasks:
@@ -63,7 +61,7 @@ def split(
         wanted = [NewTask(event.name, event.content, due_at_ms)] * (event.task_count or default_task_count)
     else:
         wanted = tasks_of_items(event.items, event.name, submitted_ms, due_at_ms)
-    return tasks_of(owner, wanted, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
+    return tasks_of(owner, wanted, joins=joins, at_ms=at_ms)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:

@@ -38,9 +38,9 @@ decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
 
 
 class NewTasks(NamedTuple):
-    """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""
+    """The records of an object's tasks: a request for each, one fact of all of them. `Routes` says where they go."""
 
-    requests: list[tuple[int, TaskCreated]]
+    requests: list[TaskCreated]
     fact: TasksCreated
 
 
@@ -69,24 +69,17 @@ def tasks_of(
     owner: Owner,
     wanted: list[NewTask],
     *,
-    partition_count: int,
-    spread: bool,
     joins: bool,
     at_ms: int,
 ) -> NewTasks:
-    """Return a task for each one that is wanted.
-
-    The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
-    object's own: one worker can then work them one after another.
-    """
+    """Return a task for each one that is wanted."""
     object_id, object_partition, kind, depth, about = owner
     task_count = len(wanted)
     requests = []
     for sequence, (name, content, due_at_ms) in enumerate(wanted):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        request = TaskCreated(*common, name, content, depth=depth, due_at_ms=due_at_ms, starts_at_ms=due_at_ms)
-        requests.append(((object_partition + sequence * spread) % partition_count, request))
+        requests.append(TaskCreated(*common, name, content, depth=depth, due_at_ms=due_at_ms, starts_at_ms=due_at_ms))
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
     return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET, about=about))
 
@@ -102,7 +95,7 @@ def task_with_role(
     refusal: Name = UNSET,
     due_at_ms: int | msgspec.UnsetType = UNSET,
 ) -> NewTasks:
-    """Return the split, the join or a callback of an object, in the object's own partition."""
+    """Return the split, the join or a callback of an object."""
     object_id, partition, kind, depth, about = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
@@ -117,7 +110,7 @@ def task_with_role(
         starts_at_ms=due_at_ms,
     )
     fact = TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role, about=about)
-    return NewTasks([(partition, request)], fact)
+    return NewTasks([request], fact)
 
 
 def copied_bytes_of(wanted: Iterable[NewTask]) -> int:

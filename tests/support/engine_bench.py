@@ -22,6 +22,7 @@ from app.events import TaskCreated, TaskFinished, decode_task_event, decode_task
 from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
 from app.rules.owner_lives import split_metadata
+from app.rules.routing import Routes
 from app.rules.waiting_rows import TIMED, decode_key, decode_row
 from ebs.marks import is_inline
 
@@ -122,7 +123,7 @@ class Bench:
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
-            partition_count=PARTITIONS,
+            routes=Routes(BARE, PARTITIONS, spread=not by_object),
             handlers=self.handlers,
             control=self.control,
             concurrency=concurrency,

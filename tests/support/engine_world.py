@@ -34,6 +34,7 @@ from app.events import (
 )
 from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
+from app.rules.routing import Routes
 from app.streaming.partition import Partition
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class World:
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
-            partition_count=PARTITIONS,
+            routes=Routes(BARE, PARTITIONS, spread=not by_object),
             handlers=Handlers(in_hand(None, mode="coroutine", within=within), {}),
             control=self.control,
             concurrency=concurrency,

@@ -31,6 +31,7 @@ from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
 from app.topics.catalogue import NOTES_TABLES, TABLES, input_topics
+from app.topics.queues import routes_of
 from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
@@ -204,7 +205,7 @@ class Worker:
         engine = Engine(
             lanes,
             topic=self._names.task_requests,
-            partition_count=self.settings.partitions,
+            routes=routes_of(self.settings),
             handlers=handlers_of(project, SPEC, limits_of(self.settings)),
             control=control,
             concurrency=self.settings.concurrency,

@@ -1,0 +1,63 @@
+"""Where the request of a task goes: the topic of the queue of its kind, and the partition.
+
+This is the only place that decides it: whoever writes a request asks here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from ebs.project import ANY_KIND
+from ebs.queues import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.events import TaskCreated
+    from app.names import Names
+
+
+class Routes:
+    """Topic and partition of each request.
+
+    `queues` has the queue of each kind (`Project.queues`); kinds that are not in it have that of `"*"`, or the default
+    queue. With `spread`, the tasks of an object go to the partitions in turn; otherwise all go to the object's own.
+    """
+
+    def __init__(
+        self, names: Names, partition_count: int, queues: Mapping[str, str] | None = None, *, spread: bool = True
+    ) -> None:
+        self.partition_count = partition_count
+        self._queues = queues or {}
+        self._other_queue = self._queues.get(ANY_KIND, DEFAULT_QUEUE)
+        self._topics = {kind: names.requests(queue) for kind, queue in self._queues.items()}
+        self._other_topic = names.requests(self._other_queue)
+        self._spread = spread
+
+    def of(self, request: TaskCreated) -> tuple[str, int]:
+        """Return the topic and the partition that a request goes to."""
+        return self._topics.get(request.kind, self._other_topic), self.partition(request)
+
+    def partition(self, request: TaskCreated) -> int:
+        """Return the partition that a request goes to.
+
+        Tasks are spread from the object's own partition on; splits, joins and callbacks stay in it.
+        """
+        if self._spread and request.role is UNSET:
+            return (request.object_partition + request.sequence) % self.partition_count
+        return request.object_partition
+
+    @property
+    def topics(self) -> set[str]:
+        """The topics of all queues."""
+        return {*self._topics.values(), self._other_topic}
+
+    def queue(self, kind: str) -> str:
+        """Return the queue of a kind."""
+        return self._queues.get(kind, self._other_queue)
+
+    def topic(self, kind: str) -> str:
+        """Return the topic of the requests of a kind."""
+        return self._topics.get(kind, self._other_topic)

@@ -1,0 +1,26 @@
+"""The queues of a system, as its project names them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.rules.routing import Routes
+from app.settings.project import project_of
+from ebs.queues import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from app.settings.settings import Settings
+
+
+def routes_of(settings: Settings) -> Routes:
+    """Return where requests go. Raises `SettingsError` if the project cannot be loaded."""
+    project = project_of(settings)
+    queues = None if project is None else project.queues
+    return Routes(settings.names, settings.partitions, queues, spread=settings.order != "key")
+
+
+def queues_of(settings: Settings) -> tuple[str, ...]:
+    """Return the queues of the system, the default one first. Raises `SettingsError`."""
+    project = project_of(settings)
+    named = set() if project is None else {*project.queues.values()} - {DEFAULT_QUEUE}
+    return (DEFAULT_QUEUE, *sorted(named))
