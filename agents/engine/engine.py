@@ -10,8 +10,9 @@ commits the results). A slow task blocks neither other tasks nor their results. 
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
 start now), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
-attempt, its events), `waiting_tasks` (what waits for its time), `breaker` (pauses a kind that dies), `draining` (a
-worker that gives up its partitions), `engine_report` (what it says of all that).
+attempt, its events), `waiting_tasks` (what waits for its time), `strays` (what lies in a wrong queue), `breaker`
+(pauses a kind that dies), `draining` (a worker that gives up its partitions), `engine_report` (what it says of all
+that).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
 from agents.engine.split_outputs import SplitOutputs
+from agents.engine.strays import Strays
 from agents.engine.waiting_tasks import WaitingTasks
 from agents.engine.waiting_window import MAX_KEYS
 from app.errors import HandlersStuck
@@ -99,7 +101,11 @@ class Engine:
         self.waiting = WaitingTasks(
             lanes, control, clock_ms=clock_ms, on_due=self._plan_dispatch, max_keys=max_waiting_keys
         )
-        self._intake = Intake(lanes, self.waiting, topic=topic, partition_count=routes.partition_count)
+        # In a system with one queue no request can lie in a wrong one.
+        self._strays = None if routes.topics == {topic} else Strays(lanes, routes)
+        self._intake = Intake(
+            lanes, self.waiting, topic=topic, partition_count=routes.partition_count, strays=self._strays
+        )
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
@@ -201,12 +207,16 @@ class Engine:
             log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
         self.waiting.open(lane)
+        if self._strays is not None:
+            self._strays.open(lane, self.waiting.read)
         self.waiting.control_changed(self._outcomes.cancel)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
 
     def lane_lost(self, lane: Lane) -> None:
         """Let go of a lane: its running tasks are cancelled, its next owner runs them again."""
         self._intake.remove(lane)
+        if self._strays is not None:
+            self._strays.close(lane)
         self.waiting.close(lane)
         self._admission.lane_lost(lane)
         self._admission.share_rates(self._intake.lane_count, self._partition_count)
@@ -292,7 +302,7 @@ class Engine:
         # Bound to locals: this is the inner loop of handlers that take no time.
         released, running = self._admission.released, pool.running
         admits, start, take_next, read = self._admission.admits, pool.start, self._intake.next, self._intake.read
-        due = self.waiting
+        due, strays = self.waiting, self._strays
         started = 0
         while len(running) < limit and started < _INLINE_BURST:
             if released:
@@ -303,7 +313,7 @@ class Engine:
                 ready = read(*waiting)
             elif not due.is_due or (ready := due.next()) is None:
                 return
-            if ready is not None and admits(ready):
+            if ready is not None and (strays is None or not strays.move(ready)) and admits(ready):
                 start(ready)
             started += 1
         if started == _INLINE_BURST:

@@ -118,7 +118,7 @@ class WaitingTasks:
         """Return key and value of the row of an attempt. Raises `RecordTooLarge` if it cannot be kept."""
         key = encode_key(due_at_ms, record.offset, task.attempt)
         value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
-        self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
+        self._lanes.check_size(Outgoing(self._lanes.waiting_changelog, record.partition, key, value))
         return key, value
 
     def put(self, lane: Lane, key: bytes, value: bytes, *, has_started: bool = False) -> None:
@@ -144,7 +144,7 @@ class WaitingTasks:
             assert lane.window is not None
             found = lane.window.take(now_ms)
             if found is not None:
-                ready = self._read(lane, *found)
+                ready = self.read(lane, *found)
                 if ready is not None:
                     return ready
         self._look()
@@ -168,14 +168,14 @@ class WaitingTasks:
                 batches = lane.window.batches()
                 while not lane.lost and (rows := next(batches, None)) is not None:
                     for row in rows:
-                        ready = self._read(lane, *row)
+                        ready = self.read(lane, *row)
                         if ready is not None and self._control.is_cancelled(ready.task) is not None:
                             cancel(ready)
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001  # nobody awaits it
             self._lanes.transactions.fatal(error)
 
-    def _read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
+    def read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
         """Return the task of a row; one that cannot be read goes to the dead letters."""
         _, offset, _ = decode_key(key)
         try:

@@ -19,8 +19,10 @@ from agents.engine.lane import MAX_PARKED, Lane
 from agents.future_stamps import future_stamps
 from app.errors import OffsetsLost
 from app.kafka.types import TopicPartition
+from app.names import PROCESSING, WAITING_TABLE
 from app.rules.offsets import MAX_METADATA_BYTES
 from app.streaming.offset_notes import check_kept
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +54,7 @@ class WorkerLanes:
         transactions: Transactions,
         *,
         names: Names,
+        queue: str = DEFAULT_QUEUE,
         commit_interval_s: float,
         gather_s: float = GATHER_S,
         max_parked: int = MAX_PARKED,
@@ -61,6 +64,7 @@ class WorkerLanes:
         """`max_parked`: tasks of one lane that may wait beside the others; `crowded_bytes`: see there."""
         self.transactions = transactions
         self.names = names
+        self.waiting_changelog = names.changelog(PROCESSING, WAITING_TABLE, queue)
         self._max_parked = max_parked
         self._crowded_bytes = crowded_bytes
         self._clock_ms = clock_ms

@@ -20,7 +20,10 @@ def routes_of(settings: Settings) -> Routes:
 
 
 def queues_of(settings: Settings) -> tuple[str, ...]:
-    """Return the queues of the system, the default one first. Raises `SettingsError`."""
+    """Return the queues of the system, the default one first, and the queue that this process works.
+
+    No kind may name that one any more: tasks may wait in it still. Raises `SettingsError`.
+    """
     project = project_of(settings)
-    named = set() if project is None else {*project.queues.values()} - {DEFAULT_QUEUE}
-    return (DEFAULT_QUEUE, *sorted(named))
+    named = set() if project is None else {*project.queues.values()}
+    return (DEFAULT_QUEUE, *sorted({*named, settings.queue} - {DEFAULT_QUEUE}))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from engine_bench import NOW_MS, request
 from fake_steps import FakeStore
 from fakes import GROUP, settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS
+from waiting_requests import due, own, row
 
 from app.events import (
     TaskCancelled,
@@ -19,35 +18,13 @@ from app.events import (
     TaskFinished,
     TaskRetried,
     TaskStarted,
-    decode_task_request,
-    encode,
 )
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_key, encode_row, start_key
+from app.rules.waiting_rows import STARTED_VALUE, start_key
 from app.rules.worker_heartbeats import WaitingCount
 from ebs import Retry, inline
 
-if TYPE_CHECKING:
-    from engine_bench import Bench
-
 CHANGELOG = f"{GROUP}-{WAITING_TABLE}-changelog"
-
-
-def due(name: str, in_ms: int, *, attempt: int = 1, **changes: Any) -> bytes:
-    """Return a request that is due in some milliseconds."""
-    task = decode_task_request(request(name, attempt=attempt))
-    return encode(msgspec.structs.replace(task, due_at_ms=NOW_MS + in_ms, **changes))
-
-
-def row(name: str, in_ms: int, offset: int, attempt: int = 1) -> tuple[bytes, bytes]:
-    """Return the row of a request."""
-    value = due(name, in_ms, attempt=attempt)
-    return encode_key(NOW_MS + in_ms, offset, attempt), encode_row(WaitingRow(NOW_MS, name.encode(), value, []))
-
-
-def own(one: Bench, store: FakeStore, **more: Any) -> None:
-    """Let a bench own partition 0 with what waits in a store."""
-    one.worker.ownership.give(0, stores={WAITING_TABLE: store}, **more)
 
 
 async def test_delayed_task_starts_when_it_is_due_and_not_before(bench, gate):

@@ -100,6 +100,7 @@ class Bench:
         dead_shares: DeadShares | None = None,
         output_topics: dict[str, OutputTopic] | None = None,
         max_waiting_keys: int = MAX_KEYS,
+        queues: dict[str, str] | None = None,
     ) -> None:
         self.now_ms = NOW_MS
         self.worker = FakeWorker(TASK_REQUESTS)
@@ -123,7 +124,7 @@ class Bench:
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
-            routes=Routes(BARE, PARTITIONS, spread=not by_object),
+            routes=Routes(BARE, PARTITIONS, queues, spread=not by_object),
             handlers=self.handlers,
             control=self.control,
             concurrency=concurrency,

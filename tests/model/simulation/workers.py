@@ -119,7 +119,7 @@ class Worker:
             for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
-        self.transactional_id = f"{group_id}-{instance}"
+        self.transactional_id = f"{group_id}:{instance}"
         self.ownership = SimulatedOwnership(
             group_id=group_id,
             input_topics=input_topics(role, self.settings),
