@@ -27,6 +27,7 @@ from app.rules.placement import partition_of
 from app.settings.project import project_of
 from app.streaming.topic_limits import SURELY_FITS_BYTES
 from app.telemetry.metrics import counter
+from app.topics.queues import routes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,14 +56,13 @@ class Distributor:
         self._tracing = tracing
         self._group_id = settings.names.group(DISTRIBUTION)
         self._objects = settings.names.objects
-        self._task_requests = settings.names.task_requests
         self._task_events = settings.names.task_events
         self._dead_letters = settings.names.dead_letters
         self._partition_count = settings.partitions
         self._default_task_count = settings.tasks_per_object
         self._max_task_count = settings.max_tasks_per_object
-        self._spread = settings.order != "key"
         self._project = project_of(settings)
+        self._routes = routes_of(settings)
         self._seen = SeenKeys(round(settings.seen_retention_h * 3_600_000))
         self._stream_time_ms: dict[int, int] = {}
         self.moved_count = 0
@@ -135,22 +135,21 @@ class Distributor:
             event,
             record.partition,
             record_bytes=len(record.value),
-            partition_count=self._partition_count,
             default_task_count=self._default_task_count,
             max_task_count=self._max_task_count,
             at_ms=at_ms,
-            spread=self._spread,
             splits=project is not None and event.asked_tasks is None and project.has("split", event.kind),
             joins=project is not None and project.has("join", event.kind),
         )
-        requests = [(partition, request.task_id.encode(), encode(request)) for partition, request in made.requests]
+        route = self._routes.of
+        requests = [(*route(request), request.task_id.encode(), encode(request)) for request in made.requests]
         if len(record.value) > SURELY_FITS_BYTES:
             # None may be sent where not all can be.
-            _, key, value = max(requests, key=lambda request: len(request[1]) + len(request[2]))
-            step.check_size(self._task_requests, key, value, headers)
+            topic, _, key, value = max(requests, key=lambda request: len(request[2]) + len(request[3]))
+            step.check_size(topic, key, value, headers)
         seen.put(self._seen.write_key(event.object_id, stream_time_ms), b"1")
-        for partition, key, value in requests:
-            step.send(self._task_requests, partition, key, value, headers)
+        for topic, partition, key, value in requests:
+            step.send(topic, partition, key, value, headers)
         step.send(self._task_events, record.partition, object_key, encode(made.fact), headers)
 
     def _move(self, step: Step, record: ConsumerRecord, object_key: bytes, right: int) -> None:

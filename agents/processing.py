@@ -1,7 +1,8 @@
-"""The processors: competing workers that run a handler on each task.
+"""The processors: competing workers that run a handler on each task of their queue (EBS_QUEUE).
 
-Reads: `task-requests`, `control`. Writes: `task-events` (TASK_STARTED,
-TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), `task-requests` (the tasks of a split), `objects`
+Reads: `task-requests`, or the topic of another queue, `control`. Writes: `task-events` (TASK_STARTED,
+TASK_FINISHED, TASK_FAILED, TASK_RETRIED, TASK_DEAD, TASK_CANCELLED), `task-requests` (the tasks of a split), the
+topics of other queues (requests whose kind went to another queue, `agents.engine.strays`), `objects`
 (what functions submit), users' topics (what functions send), `dead-letters`, `control` (the pause of a kind that dies,
 `agents.engine.breaker`), the tables `redriven` and `waiting` (retries and delays). Key: events go to the partition of
 their object, as the request says; what waits stays in its partition; a pause has the key of a person's.
@@ -34,6 +35,8 @@ from app.names import PROCESSING, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
 from app.topics.output_topics import read_output_topics
+from app.topics.queues import routes_of
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
@@ -63,17 +66,21 @@ if _settings.breaker_dead_share:
         window_s=_settings.breaker_window_s,
         min_count=_settings.breaker_min_tasks,
     )
-_lanes = WorkerLanes(app.transactions, names=_names, commit_interval_s=_settings.commit_interval_ms / 1_000)
+_lanes = WorkerLanes(
+    app.transactions,
+    names=_names,
+    queue=_settings.queue,
+    commit_interval_s=_settings.commit_interval_ms / 1_000,
+)
 _output_topics: dict[str, TopicShape] = {}
 _control = ControlState(logging.getLogger(__name__).warning)
 _engine = Engine(
     _lanes,
-    topic=_names.task_requests,
-    partition_count=_settings.partitions,
+    topic=_names.requests(_settings.queue),
+    routes=routes_of(_settings),
     handlers=_handlers,
     control=_control,
     concurrency=_settings.concurrency,
-    one_at_a_time_by_object=_settings.order == "key",
     max_tasks_per_object=_settings.max_tasks_per_object,
     worker=app.worker_name,
     tracing=_attempt_tracing,
@@ -90,7 +97,8 @@ async def _find_output_topics() -> None:
 
 
 app.before_start(_find_output_topics)
-take_over_former_retries(app, _lanes, _settings.partitions)
+if _settings.queue == DEFAULT_QUEUE:
+    take_over_former_retries(app, _lanes, _settings.partitions)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
 attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress_monitor, _engine))
 register_health(app)
@@ -117,7 +125,7 @@ def _control_changed() -> None:
     _drainer.control_changed()
 
 
-@app.agent(app.input_of(_names.task_requests))
+@app.agent(app.input_of(_names.requests(_settings.queue)))
 async def processing(stream: Any) -> None:
     """Work tasks off."""
     executor = Executor(_handlers, process_count=_settings.handler_processes)

@@ -12,6 +12,7 @@ from app.errors import SettingsError
 from app.kafka.cluster import cluster_of
 from app.kafka.groups import check_group
 from app.kafka.waiting import wait_for_broker
+from app.names import PROCESSING
 from app.process.event_loop import use_uvloop
 from app.process.forked import set_children_apart
 from app.process.garbage import collect_garbage_less_often
@@ -25,6 +26,7 @@ from app.telemetry.quiet_log import OneOfThoseAlike
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics, watched_topics
 from app.topics.making import ensure_topics
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from app.kafka.cluster import Cluster
@@ -52,7 +54,8 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
     collect_garbage_less_often()
     log_level = _set_log_level(settings.log_level)
     cluster = _cluster_of(settings)
-    group_id = settings.names.group(role)
+    queue = settings.queue if role == PROCESSING else DEFAULT_QUEUE
+    group_id = settings.names.group(role, queue)
     options = StreamingOptions(
         cluster=cluster,
         data_dir=settings.own_data_dir.absolute(),  # a handler may change the directory
@@ -83,13 +86,14 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
     app = create_streaming_app(
         group_id,
         role=role,
-        input_topics=input_topics(role, settings),
+        worker_prefix=role if queue == DEFAULT_QUEUE else f"{role}-{queue}",
+        input_topics=input_topics(role, settings, queue),
         partition_count=settings.partitions,
         options=options,
         preflight=preflight,
         notes_table=NOTES_TABLES[role],
         why_no_row=why_no_row,
-        watched_topics=watched_topics(role, settings),
+        watched_topics=watched_topics(role, settings, queue),
     )
     return app
 

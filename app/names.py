@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from ebs.queues import DEFAULT_QUEUE
+
 DISTRIBUTION = "distribution"
 PROCESSING = "processing"
 STATISTICS = "statistics"
@@ -23,8 +25,8 @@ EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 WAITING_TABLE = "waiting"
 
-MAX_NAMESPACE_CHARS = 200
-"""A topic's name has at most 249 characters, and the longest of ours 33 and a dot."""
+MAX_NAMESPACE_CHARS = 180
+"""A topic's name has at most 249 characters, and the longest of ours 68 with the name of a queue and two separators."""
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _GROUP_PREFIX = "ebs-"
@@ -41,7 +43,7 @@ def why_no_namespace(namespace: str) -> str | None:
             "must be letters (A to Z, a to z), digits, '.', '_' and '-', and begin and end with a letter or digit, "
             "such as acme or acme.test"
         )
-    # A worker of the namespace `x` ends open transactions whose ids begin with `x.ebs-processing-`.
+    # Roles are read from the names of groups.
     if any(f"{_GROUP_PREFIX}{role}" in namespace for role in ROLES):
         return "must not contain the name of one of our consumer groups, such as ebs-processing"
     return None
@@ -49,7 +51,12 @@ def why_no_namespace(namespace: str) -> str | None:
 
 def role_of(group_id: str) -> str:
     """Return the role whose consumer group this is."""
-    return group_id.rpartition(_GROUP_PREFIX)[2]
+    return group_id.rpartition(_GROUP_PREFIX)[2].partition("-")[0]
+
+
+def queue_of(group_id: str) -> str:
+    """Return the queue whose consumer group this is."""
+    return group_id.rpartition(_GROUP_PREFIX)[2].partition("-")[2] or DEFAULT_QUEUE
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,16 @@ class Names:
 
     @cached_property
     def task_requests(self) -> str:
-        """The tasks to be worked on."""
+        """The tasks to be worked on, of the default queue."""
         return self.of("task-requests")
+
+    def requests(self, queue: str) -> str:
+        """Return the topic of a queue's tasks."""
+        return self.task_requests if queue == DEFAULT_QUEUE else f"{self.task_requests}-{queue}"
+
+    def is_of_requests(self, topic: str) -> bool:
+        """Return whether a topic holds requests for tasks: of some queue, or where retries waited earlier."""
+        return topic == self.task_requests or topic.startswith(f"{self.task_requests}-")
 
     @cached_property
     def task_events(self) -> str:
@@ -111,7 +126,6 @@ class Names:
         own = (
             self.topics,
             self.objects,
-            self.task_requests,
             self.task_events,
             self.object_events,
             self.dead_letters,
@@ -119,35 +133,30 @@ class Names:
             self.workers,
         )
         groups = tuple(self.group(role) for role in ROLES)
-        return name in own or self.is_former_retry_topic(name) or name.startswith(groups)
+        return name in own or self.is_of_requests(name) or name.startswith(groups)
 
     def is_former_retry_topic(self, topic: str) -> bool:
         """Return whether retries waited on a topic before there was the table `waiting`."""
         before = f"{self.task_requests}-retry-"
         return topic.startswith(before) and topic.endswith("s") and topic[len(before) : -1].isdecimal()
 
-    def group(self, role: str) -> str:
-        """Return the consumer group of a role; its workers' transactional ids begin with it, too."""
-        return self.of(f"{_GROUP_PREFIX}{role}")
+    def group(self, role: str, queue: str = DEFAULT_QUEUE) -> str:
+        """Return the consumer group of a role, of processing in a queue.
 
-    def changelog(self, role: str, table: str) -> str:
+        Its workers' transactional ids begin with it and a colon, which is in no name: the workers of a group end the
+        open transactions of its dead members, and must not take those of `ebs-processing-gpu` for some of
+        `ebs-processing`.
+        """
+        return self.of(f"{_GROUP_PREFIX}{role}" if queue == DEFAULT_QUEUE else f"{_GROUP_PREFIX}{role}-{queue}")
+
+    def changelog(self, role: str, table: str, queue: str = DEFAULT_QUEUE) -> str:
         """Return the name of a table's changelog, as Faust names it."""
-        return f"{self.group(role)}-{table}-changelog"
+        return f"{self.group(role, queue)}-{table}-changelog"
 
     @cached_property
     def seen_changelog(self) -> str:
         """The ids that distribution has seen."""
         return self.changelog(DISTRIBUTION, SEEN_TABLE)
-
-    @cached_property
-    def redriven_changelog(self) -> str:
-        """The tasks that were redriven."""
-        return self.changelog(PROCESSING, REDRIVEN_TABLE)
-
-    @cached_property
-    def waiting_changelog(self) -> str:
-        """The table of the tasks that wait for their time."""
-        return self.changelog(PROCESSING, WAITING_TABLE)
 
     @cached_property
     def ledger_changelog(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from ebs.errors import ProjectRefused
 from ebs.marks import is_cpu_bound, is_inline
 from ebs.payloads import decoder_of, results_decoder_of
+from ebs.queues import why_no_queue
 
 Role = Literal["split", "task", "join"]
 Mode = Literal["inline", "coroutine", "thread", "process"]
@@ -42,6 +43,7 @@ class Policy(NamedTuple):
     time_limit_s: float | None = None
     max_result_bytes: int | None = None
     starts: StartLimits = NO_LIMITS
+    queue: str | None = None
 
 
 class Function(NamedTuple):
@@ -133,6 +135,9 @@ def _check_policy(policy: Policy) -> None:
     _check_number("rate_per_s", rate_per_s, 0.001, MAX_PER_S)
     _check_number("concurrency", concurrency, 1, MAX_LIMIT, whole=True)
     _check_number("per_key", per_key, 1, MAX_LIMIT, whole=True)
+    wrong_queue = None if policy.queue is None else why_no_queue(policy.queue)
+    if wrong_queue is not None:
+        raise ProjectRefused(f"has queue={policy.queue!r}: it {wrong_queue}")
     backoff = policy.backoff
     if callable(backoff):
         return

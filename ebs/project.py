@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebs.errors import ProjectRefused
 from ebs.function import Policy, StartLimits, function_of
+from ebs.queues import DEFAULT_QUEUE
 from ebs.task import CALLBACK_KIND, KIND, KIND_IN_WORDS
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Project:
         rate_per_s: float | None = None,
         concurrency: int | None = None,
         per_key: int | None = None,
+        queue: str | None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that works on the tasks of a kind; `"*"` stands for all kinds that have none.
 
@@ -56,11 +58,13 @@ repeats), or a function of how many attempts have failed |
         | `max_result_bytes` | EBS_MAX_RESULT_BYTES | largest result, in bytes of JSON |
         | `rate_per_s` | no limit | tasks of the kind that start a second, in the whole system |
         | `concurrency` | no limit | tasks of the kind that run at once, in the whole system |
-        | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1 is strict order. Without a key a task has that of its object, and an object without one is a key of its own |
+        | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1 is strict order. A task \
+without a key has that of its object; an object without one is a key of its own |
+        | `queue` | `"default"` | the queue of the kind, with workers of its own; its split and join go there, too |
         """
         starts = StartLimits(rate_per_s, concurrency, per_key)
-        limits = (attempts, backoff, max_age_s, time_limit_s, max_result_bytes)
-        return self._register("task", kind, Policy(*limits, starts))
+        policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes, starts, queue)
+        return self._register("task", kind, policy)
 
     def split(
         self,
@@ -114,9 +118,22 @@ repeats), or a function of how many attempts have failed |
         kinds = frozenset(kind for _, kind in self._functions)
         return None if ANY_KIND in kinds else kinds
 
+    @property
+    def queues(self) -> dict[str, str]:
+        """The queue of each kind; `"*"` stands for all kinds that are not in it."""
+        queues = {one.kind: one.policy.queue or DEFAULT_QUEUE for one in self if one.role == "task"}
+        for one in self:
+            queues.setdefault(one.kind, queues.get(ANY_KIND, DEFAULT_QUEUE))
+        return queues | {CALLBACK_KIND: DEFAULT_QUEUE}
+
     def function(self, role: Role, kind: str) -> Function | None:
         """Return the function of a kind, None if there is none; `"*"` takes the tasks of all kinds without one."""
         return self._functions.get((role, kind)) or (self._functions.get((role, ANY_KIND)) if role == "task" else None)
+
+    def is_limited_by_key(self, kind: str) -> bool:
+        """Return whether the tasks of a kind have `per_key`."""
+        function = self.function("task", kind)
+        return function is not None and function.policy.starts.per_key is not None
 
     def has(self, role: Role, kind: str) -> bool:
         """Return whether a kind has a split, or a join."""

@@ -33,6 +33,7 @@ from app.rules.plain_counts import count_event
 from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.window_retention import late_before_ms, window_retentions
+from app.topics.queues import routes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Bookkeeper:
     def __init__(self, settings: Settings) -> None:
         self._dead_letters = settings.names.dead_letters
         self._objects = settings.names.objects
-        self._task_requests = settings.names.task_requests
+        self._routes = routes_of(settings)
         self._task_events = settings.names.task_events
         self._object_events = settings.names.object_events
         self._keep_ledger = settings.ledger
@@ -135,8 +136,8 @@ class Bookkeeper:
         for end in follow_ups.ends:
             step.send(self._object_events, partition, end.object_id.encode(), encode(end))
         for made in follow_ups.new_tasks(partition, self._now_ms):
-            for to, request in made.requests:
-                step.send(self._task_requests, to, request.task_id.encode(), encode(request))
+            for request in made.requests:
+                step.send(*self._routes.of(request), request.task_id.encode(), encode(request))
             step.send(self._task_events, partition, made.fact.object_id.encode(), encode(made.fact))
 
     def _count(self, step: Step, batch: RecordBatch, times: StreamTimes, tally: Tally) -> None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.engine.kind_limits import share_of_lane
-from app.rules.outgoing import Outgoing
 from app.rules.rate import Throttle, share_of
 from app.rules.waiting_rows import kind_and_key, line_of
 
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     from agents.engine.kind_limits import KindLimits
     from agents.engine.lane import Lane, Place
     from agents.engine.redriven_tasks import RedrivenTasks
-    from agents.engine.worker_lanes import WorkerLanes
+    from agents.engine.strays import Strays
     from app.rules.control import ControlState
+    from ebs.function import StartLimits
 
 _CALL_EVERY_S = 0.02
 """Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
@@ -40,8 +40,6 @@ _RELEASED_AT_ONCE = 64
 """Tasks of one line that are released before other lines have their turn."""
 _LOOKED_AT = 1_000
 """Lines that the watchdog looks at."""
-FORWARDED = "ebs-forwarded"
-"""Header of a request that another partition has passed on: it is no second request."""
 
 
 class Admission:
@@ -52,25 +50,23 @@ class Admission:
 
     def __init__(
         self,
-        lanes: WorkerLanes,
         control: ControlState,
         limits: KindLimits,
         outcomes: AttemptOutcomes,
         redriven: RedrivenTasks,
+        strays: Strays,
         *,
-        topic: str,
         partition_count: int,
         on_release: Callable[[], None],
     ) -> None:
         """`on_release` hears when something may go on that waited."""
         self.released: deque[tuple[Ready, bytes]] = deque()
         self.moved: deque[tuple[Lane, bytes]] = deque()
-        self._lanes = lanes
         self._control = control
         self._limits = limits
         self._outcomes = outcomes
         self._redriven = redriven
-        self._topic = topic
+        self._strays = strays
         self._partition_count = partition_count
         self._on_release = on_release
         self._throttle = Throttle()
@@ -84,7 +80,9 @@ class Admission:
         control = self._control
         if lane.lost:
             return False
-        if control.has_cancels and control.is_cancelled(task) is not None:
+        if self._strays.can_be and self._strays.move(ready):
+            self._end_turns(ready)
+        elif control.has_cancels and control.is_cancelled(task) is not None:
             self.cancel(ready)
         elif task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):
             self._outcomes.pass_over(ready)
@@ -101,6 +99,14 @@ class Admission:
             return False
         if self._control.is_cancelled(ready.task) is not None:
             self.cancel(ready)
+            return False
+        if self._strays.can_be and self._strays.move(ready):
+            self._end_turns(ready)
+            return False
+        if self._control.is_paused(ready.task.kind):
+            # Just now, by the breaker: nobody has said so.
+            self.released.appendleft((ready, line))
+            self._put_back_paused()
             return False
         if kind_and_key(line)[1]:
             return self._may_go_on(ready)
@@ -175,11 +181,11 @@ class Admission:
         for line, ready, place in lane.lines.spill():
             self._now_at(line, ready, place)
 
-    def waiting(self) -> Iterator[tuple[str, Lane, bytes, int]]:
-        """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), and how many do."""
+    def waiting(self) -> Iterator[tuple[str, str, int]]:
+        """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), its kind, how many do."""
         for lane in self._own:
             for line in lane.lines.names():
-                yield self._why(lane, line), lane, line, lane.lines.count(line)
+                yield self._why(lane, line), kind_and_key(line)[0], lane.lines.count(line)
 
     def forgotten(self) -> str:
         """Return a line in which tasks wait although nothing blocks them; "" if there is none.
@@ -188,43 +194,39 @@ class Admission:
         """
         if self.released or self.moved:
             return ""
-        for why, lane, line, _ in islice(self.waiting(), _LOOKED_AT):
+        lines = ((lane, line) for lane in self._own for line in lane.lines.names())
+        for lane, line in islice(lines, _LOOKED_AT):
             kind, key = kind_and_key(line)
-            limit = self._limits.of(kind)
-            allowed = limit.per_key if key else self._share(limit.concurrency, lane)
-            if why in {"key", "concurrency"} and allowed and not lane.lines.has_room(line, allowed):
-                continue
-            if why == "paused" or kind in self._wake_ups:
-                continue
-            return f"kind {kind}" + (f", key {key}" if key else "")
+            limits = self._limits.of(kind)
+            limit = limits.per_key if key else self._share(limits.concurrency, lane)
+            is_full = limit and not lane.lines.has_room(line, limit)
+            if not is_full and (key or not (self._control.is_paused(kind) or kind in self._wake_ups)):
+                return f"kind {kind}, key {key}" if key else f"kind {kind}"
         return ""
 
     def _may_go_on(self, ready: Ready) -> bool:
         """Return whether neither a pause nor a limit blocks a task; otherwise it waits."""
-        lane, _, task, place = ready
-        kind, lines = task.kind, lane.lines
+        kind = ready.task.kind
         line = line_of(kind)
-        if self._control.is_paused(kind) or lines.waits(line):
+        if self._control.is_paused(kind) or ready.lane.lines.waits(line):
             self._wait(line, ready)
             return False
-        if not self._limits.has_any:
-            return True
-        limits = self._limits.of(kind)
-        if not self._has_turn_by_key(ready):
+        return not self._limits.has_any or (self._has_turn_by_key(ready) and self._has_turn_by_kind(ready, line))
+
+    def _has_turn_by_kind(self, ready: Ready, line: bytes) -> bool:
+        """Return whether the limits of its kind let a task start; otherwise it waits."""
+        lane, _, task, place = ready
+        limits = self._limits.of(task.kind)
+        share = self._share(limits.concurrency, lane)
+        if limits.concurrency is not None and not share:
+            self._forward(ready, limits.concurrency)
             return False
-        if limits.concurrency is not None:
-            share = self._share(limits.concurrency, lane)
-            if not share:
-                self._forward(ready, limits.concurrency)
-                return False
-            if not lines.has_room(line, share):
-                self._wait(line, ready)
-                return False
-        if limits.rate_per_s is not None and not self._has_token(kind, limits.rate_per_s):
+        is_full = share and not lane.lines.has_room(line, share)
+        if is_full or (limits.rate_per_s is not None and not self._has_token(task.kind, limits.rate_per_s)):
             self._wait(line, ready)
             return False
-        if limits.concurrency is not None:
-            lines.give_turn(line, place)
+        if share:
+            lane.lines.give_turn(line, place)
         return True
 
     def _has_turn_by_key(self, ready: Ready) -> bool:
@@ -259,38 +261,35 @@ class Admission:
     def _advance(self, lane: Lane, line: bytes) -> None:
         """Release the next tasks of a line, as many as may go on."""
         kind, key = kind_and_key(line)
-        if not lane.lines.waits(line) or self._control.is_paused(kind) and not key:
-            return
         limits = self._limits.of(kind)
+        limit = limits.per_key if key else limits.concurrency
         for _ in range(_RELEASED_AT_ONCE):
-            if key:
-                may = limits.per_key is None or lane.lines.has_room(line, limits.per_key)
-                limited = limits.per_key is not None
-            else:
-                may, limited = self._may_leave(lane, line, limits.concurrency), limits.concurrency is not None
-                may = may and (limits.rate_per_s is None or self._has_token(kind, limits.rate_per_s))
-            if not may:
+            if not lane.lines.waits(line) or not self._may_leave(lane, line, limits):
                 return
             ready = lane.lines.take(line)
             if ready is None:
-                if not key:
-                    self._throttle.give_back(kind)
-                if not lane.lines.waits(line):
-                    return
                 continue
-            if not key and limits.concurrency is not None and not self._share(limits.concurrency, lane):
-                self._forward(ready, limits.concurrency)
+            if limit is not None and not key and not self._share(limit, lane):
+                self._forward(ready, limit)
                 continue
-            if limited:
+            if limit is not None:
                 lane.lines.give_turn(line, ready.place)
             self.released.append((ready, line))
         if lane.lines.waits(line):
             self.moved.append((lane, line))
 
-    def _may_leave(self, lane: Lane, line: bytes, concurrency: int | None) -> bool:
-        """Return whether the next task of a kind may leave its line: to start, or for another partition."""
-        share = self._share(concurrency, lane)
-        return not share or lane.lines.has_room(line, share)
+    def _may_leave(self, lane: Lane, line: bytes, limits: StartLimits) -> bool:
+        """Return whether the next task of a line may leave it, and take what that needs of a rate."""
+        kind, key = kind_and_key(line)
+        if key:
+            return limits.per_key is None or lane.lines.has_room(line, limits.per_key)
+        if self._control.is_paused(kind):
+            return False
+        if limits.concurrency is not None:
+            share = self._share(limits.concurrency, lane)
+            if not share or not lane.lines.has_room(line, share):
+                return not share
+        return limits.rate_per_s is None or self._has_token(kind, limits.rate_per_s)
 
     def _share(self, limit: int | None, lane: Lane) -> int:
         """Return how many tasks of a kind may run at once in a lane, 0: none, or there is no limit."""
@@ -298,11 +297,8 @@ class Admission:
 
     def _forward(self, ready: Ready, limit: int) -> None:
         """Pass a request on to a partition that has a share of its kind's limit: there are fewer than partitions."""
-        lane, record, _, place = ready
-        headers = [*((name, value) for name, value in record.headers if name != FORWARDED), (FORWARDED, b"1")]
-        target = lane.partition.number % limit
-        self._lanes.send(lane, Outgoing(self._topic, target, record.key, record.value, headers))
-        self._lanes.finish(lane, place)
+        lane = ready.lane
+        self._strays.send_on(ready, lane.topic, lane.partition.number % limit)
         self._end_turns(ready)
 
     def _has_token(self, kind: str, per_s: float) -> bool:

@@ -9,9 +9,10 @@ commits the results). A slow task blocks neither other tasks nor their results. 
                           +-- due <-- the table `waiting` (a retry, a delay)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `kind_limits`, `lane_lines` (what may not), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
-attempt, its events), `waiting_tasks` (what waits for its time), `breaker` (pauses a kind that dies), `draining` (a
-worker that gives up its partitions), `engine_report` (what it says of all that).
+start now), `kind_limits` and `lane_lines` (what may not), `redriven_tasks` (two redrives make one run), `pool` (what
+runs), `attempt_outcomes` (what becomes of an attempt, its events), `waiting_tasks` (what waits for its time), `strays`
+(what lies in a wrong queue), `breaker` (pauses a kind that dies), `draining` (a worker that gives up its partitions),
+`engine_report` (what it says of all that).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.redriven_tasks import RedrivenTasks
 from agents.engine.split_outputs import SplitOutputs
+from agents.engine.strays import Strays
 from agents.engine.waiting_tasks import WaitingTasks
 from agents.engine.waiting_window import MAX_KEYS
 from app.errors import HandlersStuck
@@ -38,7 +40,7 @@ from app.errors import HandlersStuck
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agents.engine.attempt import Attempt
+    from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
     from agents.engine.worker_lanes import WorkerLanes
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from agents.execution.loading import Handlers
     from app.rules.breaker import DeadShares
     from app.rules.control import ControlState
+    from app.rules.routing import Routes
     from app.streaming.batching import RecordBatch
     from app.topics.shapes import TopicShape
 
@@ -76,7 +79,7 @@ class Engine:
         lanes: WorkerLanes,
         *,
         topic: str,
-        partition_count: int,
+        routes: Routes,
         handlers: Handlers,
         control: ControlState,
         concurrency: int,
@@ -91,14 +94,17 @@ class Engine:
     ) -> None:
         self._lanes = lanes
         self._topic = topic
-        self._partition_count = partition_count
+        self._partition_count = routes.partition_count
         self._control = control
         self._worker = worker
         self.max_backlog = _QUEUE_RECORDS + concurrency if max_backlog is None else max_backlog
         self.waiting = WaitingTasks(
             lanes, control, clock_ms=clock_ms, on_due=self._plan_dispatch, max_keys=max_waiting_keys
         )
-        self._intake = Intake(lanes, self.waiting, topic=topic, partition_count=partition_count)
+        self._strays = Strays(lanes, routes, topic)
+        self._intake = Intake(
+            lanes, self.waiting, topic=topic, partition_count=routes.partition_count, strays=self._strays
+        )
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
@@ -109,14 +115,10 @@ class Engine:
             worker=worker,
             clock_ms=clock_ms,
             waiting=self.waiting,
-            splits=SplitOutputs(
-                lanes.names,
-                partition_count=partition_count,
-                max_task_count=max_tasks_per_object,
-            ),
+            splits=SplitOutputs(lanes.names, routes, max_task_count=max_tasks_per_object),
             produced=ProducedRecords(
                 lanes.names,
-                partition_count=partition_count,
+                partition_count=routes.partition_count,
                 output_topics={} if output_topics is None else output_topics,
                 check_size=lanes.check_size,
             ),
@@ -125,13 +127,12 @@ class Engine:
         )
         self._redriven = RedrivenTasks(lanes)
         self._admission = Admission(
-            lanes,
             control,
             self._limits,
             self._outcomes,
             self._redriven,
-            topic=topic,
-            partition_count=partition_count,
+            self._strays,
+            partition_count=routes.partition_count,
             on_release=self._plan_dispatch,
         )
         self._pool = Pool(
@@ -209,12 +210,14 @@ class Engine:
             log.warning(_DEATHS, lane.partition.number, lane.life.deaths, how)
         self._redriven.open(lane)
         self.waiting.open(lane)
+        self._strays.open(lane, self.waiting.read)
         self.waiting.control_changed(self._admission.cancel)
         self._admission.lane_ready(lane)
 
     def lane_lost(self, lane: Lane) -> None:
         """Let go of a lane: its running tasks are cancelled, its next owner runs them again."""
         self._intake.remove(lane)
+        self._strays.close(lane)
         self.waiting.close(lane)
         self._admission.lane_lost(lane)
         self._pool.cancel_lane(lane)
@@ -292,13 +295,9 @@ class Engine:
         What leaves a line, what is due, and what the log has take turns.
         """
         pool, admission = self._pool, self._admission
-        if self._draining or pool.executor is None or self._control.is_draining(self._worker):
-            return
-        if pool.abandoned_count and pool.is_stuck:
-            self._end_stuck()
-            return
-        limit = pool.limit
+        limit = pool.limit if self._may_start() else 0
         # Bound to locals: this is the inner loop of handlers that take no time.
+        ready: Ready | None
         released, running, due = admission.released, pool.running, self.waiting
         admits, start, take_next, read = admission.admits, pool.start, self._intake.next, self._intake.read
         started = 0
@@ -324,6 +323,16 @@ class Engine:
                 start(ready)
         if started == _INLINE_BURST:
             self._plan_dispatch()
+
+    def _may_start(self) -> bool:
+        """Return whether this worker may start anything."""
+        pool = self._pool
+        if self._draining or pool.executor is None or self._control.is_draining(self._worker):
+            return False
+        if pool.abandoned_count and pool.is_stuck:
+            self._end_stuck()
+            return False
+        return True
 
     def _start_released(self) -> None:
         ready, line = self._admission.released.popleft()

@@ -1,11 +1,10 @@
-"""The engine's report: which kinds hold up partitions, and which work could continue but does not."""
+"""The engine's report: what waits and why, and which work could continue but does not."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from app.rules.worker_heartbeats import MAX_RUNNING_SHOWN, HeldUp
+from app.rules.worker_heartbeats import WAITING_REASONS, WaitingCount, waiting_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,18 +36,11 @@ class EngineReport:
         self._pool = pool
         self._is_draining = is_draining
 
-    def held_up(self) -> list[HeldUp]:
-        """Return which kinds fill partitions with tasks that may not start now, those with most tasks first."""
-        full = {lane for lane in self._lanes if lane.waiting and lane.parked_count and not lane.may_start()}
-        if not full:
-            return []
-        counts = Counter((why, ready.task.kind, ready.lane) for why, ready in self._admission.parked())
-        found: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
-        for (why, kind, lane), count in counts.items():
-            if lane in full:
-                found[kind, why][lane.partition.number] = count
-        held = [HeldUp(kind, why, sum(by.values()), sorted(by)) for (kind, why), by in found.items()]
-        return sorted(held, key=lambda one: -one.waiting_count)[:MAX_RUNNING_SHOWN]
+    def waiting_counts(self) -> list[WaitingCount]:
+        """Return how many tasks wait by reason, and when the first is due of those that wait for their time."""
+        none = [WaitingCount(reason, 0) for reason in WAITING_REASONS]
+        in_lines = [WaitingCount(why, count) for why, _, count in self._admission.waiting()]
+        return waiting_of([*none, *self._waiting.counts(), *in_lines])
 
     def could_go_on(self) -> str:
         """Return the work that could be started, committed or fetched now, "" if there is none.

@@ -13,6 +13,7 @@ from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
 
 if TYPE_CHECKING:
     from agents.engine.lane import Lane
+    from agents.engine.strays import Strays
     from agents.engine.waiting_tasks import WaitingTasks
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 class Intake:
     """The waiting records of the lanes of one topic, which take turns."""
 
-    def __init__(self, lanes: WorkerLanes, waiting: WaitingTasks, *, topic: str, partition_count: int) -> None:
+    def __init__(
+        self,
+        lanes: WorkerLanes,
+        waiting: WaitingTasks,
+        *,
+        topic: str,
+        partition_count: int,
+        strays: Strays,
+    ) -> None:
         self._lanes = lanes
         self._waiting = waiting
         self._topic = topic
         self._partition_count = partition_count
+        self._strays = strays
         self._turns: deque[Lane] = deque()
 
     @property
@@ -71,12 +81,18 @@ class Intake:
         return lane, record
 
     def read(self, lane: Lane, record: ConsumerRecord) -> Ready | None:
-        """Return the task that a record asks for; None if it waits for its time, or cannot be read and is buried."""
+        """Return the task that a record asks for.
+
+        None if the task waits for its time, if it belongs to another queue, or if the record cannot be read and is
+        buried.
+        """
         try:
             ready = Ready(lane, record, self._decode(record), record.offset)
         except DecodeError as error:
             self._lanes.bury(lane, record, error)
             self._lanes.finish(lane, record.offset)
+            return None
+        if self._strays.can_be and self._strays.move(ready):
             return None
         return None if ready.task.due_at_ms is not UNSET and self._waiting.keeps(ready) else ready
 

@@ -60,7 +60,7 @@ class KindLimits:
         return line_of(task.kind, task.object_id) if self._handlers.for_kind(task.kind).starts.per_key else b""
 
     def blocking_line(self, task: TaskCreated) -> bytes:
-        """Return the line whose later tasks wait while this one waits for its next attempt: of keys with one at once."""
+        """Return the line in which others wait while a task waits for its next attempt: of a key with one at once."""
         return self.line_of_key(task) if self.has_any and self.of(task.kind).per_key == 1 else b""
 
     def _find(self, kind: str) -> StartLimits:

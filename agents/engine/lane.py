@@ -33,13 +33,13 @@ Place = int | bytes
 class Lane:
     """One partition of one input topic, while this worker owns it.
 
-    `rows` are the rows of its partition's tables, which commit with the lane. `window` has what waits for its time in
-    the table `waiting`; None where nothing can; `lines` has what may not start. `stream_time_ms` is the time of the newest record taken, at
-    `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to somebody else: nothing of it
-    can be committed any more. A `crowded` one must not start anything that an earlier life did not know, except what
-    holds its watermark; in a `careful` one each task begins only when the commit that says so is through
-    (`owner_lives`). `noted` wait for the lane's next commit. `max_backlog`: how much may wait here before its fetching
-    is held.
+    `rows` are the rows of its partition's tables, which commit with the lane. `window` has those of the table
+    `waiting`; None where nothing can wait there. `lines` has what may not start now. `stream_time_ms` is the time of
+    the newest record taken, at `expires_at_ms` rows are looked through for what is too old. A `lost` lane belongs to
+    somebody else: nothing of it can be committed any more. A `crowded` one must not start anything that an earlier life
+    did not know, except what holds its watermark; in a `careful` one each task begins only when the commit that says so
+    is through (`owner_lives`). `noted` wait for the lane's next commit. `max_backlog`: how much may wait here before
+    its fetching is held.
     """
 
     __slots__ = (

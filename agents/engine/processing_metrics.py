@@ -35,18 +35,16 @@ class ProcessingCollector:
             "Abandoned handlers that still run; each occupies a slot of the pool",
             pool.abandoned_count,
         )
-        held_up = {number for held in self._engine.report.held_up() for number in held.partitions}
-        yield gauge("ebs_partitions_held_up", "Partitions that a paused or limited kind blocks", len(held_up))
         breaker = self._engine.breaker
         yield counter(
             "ebs_breaker_trips_total",
             "Times that this worker paused a kind because too many of its tasks died",
             0 if breaker is None else breaker.trip_count,
         )
-        waiting = self._engine.waiting.counts()
+        waiting = self._engine.report.waiting_counts()
         yield labelled_gauge(
             "ebs_tasks_waiting",
-            "Tasks in this worker's partitions that wait for their time",
+            "Tasks in this worker's partitions that wait: for their time, for a pause or for a limit",
             ["reason"],
             [((one.reason,), one.waiting_count) for one in waiting],
         )

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from agents.engine.attempt import Attempt
     from app.names import Names
+    from app.rules.routing import Routes
 
 
 class SplitOutputs:
     """Makes the records of the tasks that objects are split into, by the settings of one worker."""
 
-    def __init__(self, names: Names, *, partition_count: int, max_task_count: int, spread: bool) -> None:
+    def __init__(self, names: Names, routes: Routes, *, max_task_count: int) -> None:
         self._names = names
-        self._partition_count = partition_count
+        self._routes = routes
         self._max_task_count = max_task_count
-        self._spread = spread
 
     def records(self, attempt: Attempt, pieces: msgspec.Raw, at_ms: int) -> list[Outgoing]:
         """Return the records for the items of a split; raises `Reject` if they are too many."""
@@ -35,7 +35,7 @@ class SplitOutputs:
                 f"the split {attempt.loaded.name} returned {count:,} items, at most {self._max_task_count:,} are "
                 "allowed (EBS_MAX_TASKS_PER_OBJECT)"
             )
-        wanted = tasks_of_items(found, split.name, at_ms)
+        wanted = tasks_of_items(found, split.name, at_ms, key=split.key)
         copied_bytes = copied_bytes_of(wanted)
         if copied_bytes > MAX_COPIED_BYTES:
             raise Reject(
@@ -46,16 +46,14 @@ class SplitOutputs:
         made = tasks_of(
             Owner(split.object_id, split.object_partition, split.kind, split.depth),
             wanted,
-            partition_count=self._partition_count,
-            spread=self._spread,
             joins=attempt.loaded.joins,
             at_ms=at_ms,
         )
         headers = [] if attempt.traced is None else attempt.traced.headers
         return [
             *(
-                Outgoing(self._names.task_requests, partition, request.task_id.encode(), encode(request), headers)
-                for partition, request in made.requests
+                Outgoing(*self._routes.of(request), request.task_id.encode(), encode(request), headers)
+                for request in made.requests
             ),
             Outgoing(self._names.task_events, split.object_partition, attempt.key, encode(made.fact)),
         ]

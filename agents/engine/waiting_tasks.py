@@ -88,7 +88,7 @@ class WaitingTasks:
                 max_keys=self._max_keys,
                 could_run=lambda line: not self._control.is_paused(kind_and_key(line)[0]),
             )
-            keep, read = functools.partial(self._keep, lane), functools.partial(self._read, lane)
+            keep, read = functools.partial(self._keep, lane), functools.partial(self.read, lane)
             lane.lines.open(lane.window.lines, keep=keep, read=read)
             self._turns.append(lane)
             self._swept = frozenset()
@@ -161,7 +161,7 @@ class WaitingTasks:
             assert lane.window is not None
             found = lane.window.take(now_ms)
             if found is not None:
-                ready = self._read(lane, *found)
+                ready = self.read(lane, *found)
                 if ready is not None:
                     return ready
         self._look()
@@ -185,7 +185,7 @@ class WaitingTasks:
                 batches = lane.window.batches()
                 while not lane.lost and (rows := next(batches, None)) is not None:
                     for row in rows:
-                        ready = self._read(lane, *row)
+                        ready = self.read(lane, *row)
                         if ready is not None and self._control.is_cancelled(ready.task) is not None:
                             cancel(ready)
                     await asyncio.sleep(0)
@@ -199,16 +199,18 @@ class WaitingTasks:
         if isinstance(place, bytes) and place[:1] == IN_LINE and decode_key(place).line == line:
             window.lines.unload(line, place)
             return place
-        is_row = isinstance(place, bytes)
         try:
-            value = window.value_of(place) if is_row else self._value_of(record)
+            value = window.value_of(place) if isinstance(place, bytes) else self._value_of(record)
         except RecordTooLarge as error:
             self._lanes.bury(lane, record, error)
             self._lanes.finish(lane, place)
             return None
-        has_started = window.has_started(place) if is_row else lane.progress.has_started(place)
         key = window.free_key(line, record.offset, task.attempt, value)
-        if not is_row and place < lane.careful_to and not self._control.is_paused(task.kind):
+        if isinstance(place, bytes):
+            has_started, is_suspect = window.has_started(place), place in window.suspects
+        else:
+            has_started, is_suspect = lane.progress.has_started(place), place < lane.careful_to
+        if is_suspect and not self._control.is_paused(task.kind):
             window.suspects.add(key)
         self._lanes.finish(lane, place)
         window.put(key, value, has_started=has_started)
@@ -219,10 +221,10 @@ class WaitingTasks:
         value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
         if len(value) > SURELY_FITS_BYTES:
             key = key_in_line(b"", record.offset, 1)
-            self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
+            self._lanes.check_size(Outgoing(self._lanes.waiting_changelog, record.partition, key, value))
         return value
 
-    def _read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
+    def read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
         """Return the task of a row; one that cannot be read goes to the dead letters."""
         offset = decode_key(key).offset
         try:

@@ -176,7 +176,7 @@ class WaitingWindow:
             self._rows.put(WAITING_TABLE, start_key(key), None)
 
     def counts(self) -> list[WaitingCount]:
-        """Return how many rows wait for their time by reason, those that run included; a due time if it is in memory."""
+        """Return how many rows wait for their time, those that run included; a due time only if it is in memory."""
         firsts: dict[str, int] = {}
         for key in self._keys:
             due_at_ms, reason = due_at_ms_of(key), _reason_of(key)

@@ -20,8 +20,10 @@ from agents.engine.lane_lines import MAX_PARKED
 from agents.future_stamps import future_stamps
 from app.errors import OffsetsLost
 from app.kafka.types import TopicPartition
+from app.names import PROCESSING, WAITING_TABLE
 from app.rules.offsets import MAX_METADATA_BYTES
 from app.streaming.offset_notes import check_kept
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,15 +55,17 @@ class WorkerLanes:
         transactions: Transactions,
         *,
         names: Names,
+        queue: str = DEFAULT_QUEUE,
         commit_interval_s: float,
         gather_s: float = GATHER_S,
         max_parked: int = MAX_PARKED,
         crowded_bytes: int = _PROGRESS_ALARM_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`max_parked`: tasks of one lane that may wait in memory for a pause or a limit; `crowded_bytes`: see there."""
+        """`max_parked`: tasks of one lane that may wait in memory beside the table; `crowded_bytes`: see there."""
         self.transactions = transactions
         self.names = names
+        self.waiting_changelog = names.changelog(PROCESSING, WAITING_TABLE, queue)
         self._max_parked = max_parked
         self._crowded_bytes = crowded_bytes
         self._clock_ms = clock_ms

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
-
 from api.dashboard.site import Asked, Page
-from app.rules.worker_heartbeats import HeldUp
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
@@ -16,7 +13,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
     alive = {worker["worker"] for worker in answer["workers"]}
     return {
         "data": answer,
-        "workers": [one | {"held_up": msgspec.convert(one["held_up"], list[HeldUp])} for one in answer["workers"]],
+        "workers": answer["workers"],
         "draining": control["draining"],
         "drained_and_away": sorted(set(control["draining"]) - alive),
         "concurrency_of_workers": control["concurrency_of_workers"],

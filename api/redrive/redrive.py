@@ -21,6 +21,7 @@ from app.errors import BrokerError, BrokerUnavailable, OutcomeUnknown, RecordRef
 from app.rules.distribution import MAX_EVENT_BYTES
 from app.rules.letter_acts import LetterAct, LetterId, LetterState, act_record
 from app.rules.redrive import RedrivePlan, RedrivePolicy, Refusal
+from app.topics.queues import routes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ class Redriver:
     ) -> None:
         names = settings.names
         self.topic = names.dead_letters
-        self._policy = RedrivePolicy(settings.partitions, names.objects, names.task_requests, names.task_events)
+        self._policy = RedrivePolicy(names, routes_of(settings))
         self._patience_s = settings.publish_timeout_s
         self._writer = writer
         self._publisher = publisher

@@ -21,7 +21,7 @@ from app.rules.dead_letters import (
 )
 from app.rules.fingerprint import fingerprint
 from app.rules.letter_acts import LetterState
-from app.rules.redrive import is_of_requests, number_of, task_of
+from app.rules.redrive import number_of, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +117,7 @@ def _known_by_headers(headers: Mapping[str, bytes]) -> Known | None:
 
 
 def _known_by_bytes(topic: str, value: bytes | None, names: Names) -> Known | None:
-    if is_of_requests(topic, names.task_requests):
+    if names.is_of_requests(topic):
         task = task_of(value)
         if task is not None:
             return Known(task.kind, task.task_id, task.object_id, redrive_of(task))

@@ -32,12 +32,13 @@ class WantedRequest(NamedTuple):
     fact: TasksCreated
 
     def partitions(self, partition_count: int) -> Iterator[int]:
-        """Yield the partitions where it may be, the likeliest first: tasks are spread, except with EBS_ORDER=key."""
+        """Yield the partitions where it may be, the likeliest first: a task with a key is in that of the key."""
         own = self.fact.object_partition
+        if self.sequence >= MAX_TASKS:
+            yield own
+            return
         spread = (own + self.sequence) % partition_count
-        if self.sequence < MAX_TASKS and spread != own:
-            yield spread
-        yield own
+        yield from dict.fromkeys((spread, own, *range(partition_count)))
 
 
 async def read_request(log: EventLog, wanted: WantedRequest, partition_count: int) -> TaskCreated | None:

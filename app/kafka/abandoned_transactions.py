@@ -34,11 +34,11 @@ _TIMEOUT_MS = 10_000
 async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> list[str]:
     """End the open transactions of workers that are not in the group any more; returns their transactional ids.
 
-    Transactional ids begin with `<group id>-`. Nothing depends on it: a transaction that cannot be listed or ended (for
+    Transactional ids begin with `<group id>:`. Nothing depends on it: a transaction that cannot be listed or ended (for
     example without the right to do so) ends at its timeout.
     """
     try:
-        open_ids = await _open_transactions(client, f"{group_id}-")
+        open_ids = await _open_transactions(client, f"{group_id}:")
         if not open_ids:
             return []
         abandoned = sorted(open_ids - await _client_ids(client, group_id))

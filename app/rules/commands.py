@@ -1,9 +1,9 @@
 """The records of `control`: the commands of operators, and their keys.
 
 The topic is compacted: the last record of each key is in force, and a tombstone undoes it. So a key names what the
-command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `limit:<kind>`, `concurrency`, `concurrency:<worker>`, `drain:<worker>`,
-`cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a repeated command
-changes nothing.
+command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `limit:<kind>`, `concurrency`, `concurrency:<worker>`,
+`drain:<worker>`, `cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a
+repeated command changes nothing.
 Values are JSON with a `type`; unknown fields are ignored, times are UTC epoch milliseconds.
 """
 

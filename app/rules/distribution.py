@@ -34,11 +34,9 @@ def split(
     object_partition: int,
     *,
     record_bytes: int,
-    partition_count: int,
     default_task_count: int,
     max_task_count: int,
     at_ms: int,
-    spread: bool = True,
     splits: bool = False,
     joins: bool = False,
 ) -> NewTasks:
@@ -58,12 +56,14 @@ def split(
     due_at_ms = due_at_ms_of(event, submitted_ms)
     owner = owner_of(event, object_partition)
     if splits:
-        return task_with_role(owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name, due_at_ms=due_at_ms)
+        return task_with_role(
+            owner, SPLIT_SEQUENCE, event.content, at_ms=at_ms, name=event.name, due_at_ms=due_at_ms, key=event.key
+        )
     if event.items is UNSET:
-        wanted = [NewTask(event.name, event.content, due_at_ms)] * (event.task_count or default_task_count)
+        wanted = [NewTask(event.name, event.content, due_at_ms, event.key)] * (event.task_count or default_task_count)
     else:
-        wanted = tasks_of_items(event.items, event.name, submitted_ms, due_at_ms)
-    return tasks_of(owner, wanted, partition_count=partition_count, spread=spread, joins=joins, at_ms=at_ms)
+        wanted = tasks_of_items(event.items, event.name, submitted_ms, due_at_ms, event.key)
+    return tasks_of(owner, wanted, joins=joins, at_ms=at_ms)
 
 
 def why_refused(event: ObjectCreated, record_bytes: int, default_task_count: int, max_task_count: int) -> str | None:

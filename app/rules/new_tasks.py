@@ -26,11 +26,12 @@ MAX_NAME_CHARS = 500
 
 
 class NewTask(NamedTuple):
-    """What a task is to be about, and when it is due (epoch ms; UNSET: at once)."""
+    """What a task is to be about, when it is due (epoch ms; UNSET: at once), and whose work it is."""
 
     name: Name
     content: msgspec.Raw
     due_at_ms: int | msgspec.UnsetType = UNSET
+    key: Name = UNSET
 
 
 decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
@@ -38,9 +39,9 @@ decode_items = msgspec.json.Decoder(list[ItemRecord]).decode
 
 
 class NewTasks(NamedTuple):
-    """The records of an object's tasks: each request with its partition of `task-requests`, one fact of all of them."""
+    """The records of an object's tasks: a request for each, one fact of all of them. `Routes` says where they go."""
 
-    requests: list[tuple[int, TaskCreated]]
+    requests: list[TaskCreated]
     fact: TasksCreated
 
 
@@ -69,24 +70,18 @@ def tasks_of(
     owner: Owner,
     wanted: list[NewTask],
     *,
-    partition_count: int,
-    spread: bool,
     joins: bool,
     at_ms: int,
 ) -> NewTasks:
-    """Return a task for each one that is wanted.
-
-    The requests are spread over the partitions from the object's own one on. Without `spread` they all go to the
-    object's own: one worker can then work them one after another.
-    """
+    """Return a task for each one that is wanted."""
     object_id, object_partition, kind, depth, about = owner
     task_count = len(wanted)
     requests = []
-    for sequence, (name, content, due_at_ms) in enumerate(wanted):
+    for sequence, (name, content, due_at_ms, key) in enumerate(wanted):
         task_id = task_id_of(object_id, sequence)
         common = (f"c-{task_id}", object_id, task_id, object_partition, kind, sequence, task_count, 1, at_ms)
-        request = TaskCreated(*common, name, content, depth=depth, due_at_ms=due_at_ms, starts_at_ms=due_at_ms)
-        requests.append(((object_partition + sequence * spread) % partition_count, request))
+        request = TaskCreated(*common, name, content, depth=depth, key=key, due_at_ms=due_at_ms, starts_at_ms=due_at_ms)
+        requests.append(request)
     common_fact = (tasks_created_id(object_id), object_id, object_partition, kind, 0, task_count, task_count, at_ms)
     return NewTasks(requests, TasksCreated(*common_fact, joins=joins or UNSET, about=about))
 
@@ -101,8 +96,9 @@ def task_with_role(
     task_count: int = 1,
     refusal: Name = UNSET,
     due_at_ms: int | msgspec.UnsetType = UNSET,
+    key: Name = UNSET,
 ) -> NewTasks:
-    """Return the split, the join or a callback of an object, in the object's own partition."""
+    """Return the split, the join or a callback of an object."""
     object_id, partition, kind, depth, about = owner
     task_id, role = task_id_of(object_id, sequence), role_of(sequence)
     common = (f"c-{task_id}", object_id, task_id, partition, kind, sequence, task_count, 1, at_ms)
@@ -111,13 +107,14 @@ def task_with_role(
         name,
         content,
         depth=depth,
+        key=key,
         role=role,
         refusal=refusal,
         due_at_ms=due_at_ms,
         starts_at_ms=due_at_ms,
     )
     fact = TasksCreated(request.id, object_id, partition, kind, sequence, 1, 1, at_ms, role=role, about=about)
-    return NewTasks([(partition, request)], fact)
+    return NewTasks([request], fact)
 
 
 def copied_bytes_of(wanted: Iterable[NewTask]) -> int:
@@ -126,17 +123,22 @@ def copied_bytes_of(wanted: Iterable[NewTask]) -> int:
 
 
 def tasks_of_items(
-    items: Iterable[ItemRecord], object_name: Name, at_ms: int = 0, due_at_ms: int | msgspec.UnsetType = UNSET
+    items: Iterable[ItemRecord],
+    object_name: Name,
+    at_ms: int = 0,
+    due_at_ms: int | msgspec.UnsetType = UNSET,
+    key: Name = UNSET,
 ) -> list[NewTask]:
-    """Return the task of each item. One without a name has that of its object, one without a delay its `due_at_ms`.
+    """Return the task of each item.
 
-    `at_ms` is when delays begin.
+    What an item does not say is as with its object: name, due time and key. `at_ms` is when delays begin.
     """
     return [
         NewTask(
             object_name if item.name is UNSET else item.name,
             item.content,
             due_at_ms if item.delay_s is UNSET and item.due_at is UNSET else due_at_ms_of(item, at_ms),
+            key if item.key is UNSET else item.key,
         )
         for item in items
     ]

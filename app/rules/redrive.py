@@ -37,6 +37,9 @@ from app.rules.outgoing import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from app.names import Names
+    from app.rules.routing import Routes
+
 _MAX_DIGITS = 19
 
 
@@ -79,10 +82,8 @@ _decode_edit = msgspec.json.Decoder(TaskEdit).decode
 class RedrivePolicy(NamedTuple):
     """Where a redrive writes to."""
 
-    partition_count: int
-    objects_topic: str
-    requests_topic: str
-    events_topic: str
+    names: Names
+    routes: Routes
 
     def plan(self, letter: DeadLetterRecord, *, at_ms: int, payload: bytes | None = None) -> RedrivePlan | Refusal:
         """Plan the redrive of a letter at an instant (epoch ms); `payload` is the edited one, as JSON.
@@ -92,16 +93,16 @@ class RedrivePolicy(NamedTuple):
         """
         headers = dict(letter.headers)
         topic = headers.get(TOPIC_HEADER, b"").decode("utf-8", "replace")
-        is_request = is_of_requests(topic, self.requests_topic)
-        if not is_request and topic not in {self.objects_topic, self.events_topic}:
+        is_request = self.names.is_of_requests(topic)
+        if not is_request and topic not in {self.names.objects, self.names.task_events}:
             where = f"from {topic!r}" if topic else "without saying from where"
             return Refusal(f"it came {where}, and only a record of one of this system's topics can be redriven")
         if payload is None and INCOMPLETE_HEADER in headers:
             return _incomplete(topic, headers)
         partition = number_of(headers.get(PARTITION_HEADER))
         task = task_of(letter.value) if is_request else None
-        if task is None or task.object_partition >= self.partition_count:
-            return self._plan_bytes(letter, self.requests_topic if is_request else topic, partition, payload)
+        if task is None or task.object_partition >= self.routes.partition_count:
+            return self._plan_bytes(letter, topic, partition, payload)
         return self._plan_task(letter, task, partition, at_ms, payload)
 
     def _plan_task(
@@ -119,8 +120,6 @@ class RedrivePolicy(NamedTuple):
                 json_text.check(edit.content)
         except DECODE_ERRORS as error:
             return Refusal(f"of a task name, content and kind can be edited: {error}", of_payload=True)
-        if partition is None or partition >= self.partition_count:
-            partition = (task.object_partition + task.sequence) % self.partition_count
         request = TaskCreated(
             f"c-{task.task_id}-r{redrive}",
             task.object_id,
@@ -135,6 +134,7 @@ class RedrivePolicy(NamedTuple):
             content=task.content if edit.content is msgspec.UNSET else edit.content,
             redrive=redrive,
             depth=task.depth,
+            key=task.key,
             role=task.role,
             refusal=task.refusal if edit.content is msgspec.UNSET else msgspec.UNSET,
         )
@@ -151,9 +151,11 @@ class RedrivePolicy(NamedTuple):
             task.role,
         )
         own = headers_of_others(letter.headers)
+        if partition is None or partition >= self.routes.partition_count or request.key is not msgspec.UNSET:
+            partition = self.routes.partition(request)
         return RedrivePlan(
-            Outgoing(self.requests_topic, partition, task.task_id.encode(), encode(request), own),
-            Outgoing(self.events_topic, task.object_partition, task.object_id.encode(), encode(fact)),
+            Outgoing(self.routes.topic(request.kind), partition, task.task_id.encode(), encode(request), own),
+            Outgoing(self.names.task_events, task.object_partition, task.object_id.encode(), encode(fact)),
             redrive,
             task.task_id,
             task.object_id,
@@ -165,8 +167,8 @@ class RedrivePolicy(NamedTuple):
         redrive = redrives_of(letter.headers) + 1
         if redrive > MAX_REDRIVES:
             return _limit_reached("this record")
-        if partition is None or partition >= self.partition_count:
-            return Refusal(f"its partition of {topic} is not one of {self.partition_count} (EBS_PARTITIONS)")
+        if partition is None or partition >= self.routes.partition_count:
+            return Refusal(f"its partition of {topic} is not one of {self.routes.partition_count} (EBS_PARTITIONS)")
         key, value = letter.key, letter.value
         if payload is not None:
             try:
@@ -175,19 +177,24 @@ class RedrivePolicy(NamedTuple):
                 return Refusal(f"it would not be a valid record of {topic}: {error}", of_payload=True)
         if value is None:
             return Refusal(f"its value is empty, which is not a valid record of {topic}: send an edited payload")
+        task = task_of(value) if self.names.is_of_requests(topic) else None
+        if task is not None:
+            topic = self.routes.topic(task.kind)
+        elif self.names.is_of_requests(topic) and topic not in self.routes.topics:
+            topic = self.names.task_requests
         headers = [*headers_of_others(letter.headers), (REDRIVE_HEADER, str(redrive).encode())]
         return RedrivePlan(Outgoing(topic, partition, key, value, headers), None, redrive)
 
     def _key_of(self, topic: str, payload: bytes) -> bytes:
         """Return the key of an edited record; raises what `DECODE_ERRORS` lists if it would only die again."""
-        if topic == self.objects_topic:
+        if topic == self.names.objects:
             return decode_object(payload).object_id.encode()
-        if topic == self.requests_topic:
-            task = decode_task_request(payload)
+        if self.names.is_of_requests(topic):
+            task, partition_count = decode_task_request(payload), self.routes.partition_count
             json_text.check(task.content)
-            if task.object_partition < self.partition_count:
+            if task.object_partition < partition_count:
                 return task.task_id.encode()
-            raise msgspec.ValidationError(f"object_partition is not below {self.partition_count} (EBS_PARTITIONS)")
+            raise msgspec.ValidationError(f"object_partition is not below {partition_count} (EBS_PARTITIONS)")
         raise msgspec.ValidationError("only name, content and kind can be edited")
 
 
@@ -200,11 +207,6 @@ def _contradiction_in(task: TaskCreated) -> str:
             f"sequence {task.sequence}, counted from 0, of {task.task_count} task{'' if task.task_count == 1 else 's'}"
         )
     return ""
-
-
-def is_of_requests(topic: str, requests_topic: str) -> bool:
-    """Return whether a topic holds requests for tasks: `requests_topic`, or one where retries waited earlier."""
-    return topic == requests_topic or topic.startswith(f"{requests_topic}-retry-")
 
 
 def task_of(value: bytes | None) -> TaskCreated | None:

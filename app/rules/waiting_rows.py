@@ -2,12 +2,12 @@
 
 | key | what it is |
 | --- | --- |
-| b"t", due time, place, [line] | waits for its time: a retry, a delay. With a line: later tasks of it wait for this one |
+| b"t", due time, place, [line] | waits for its time: a retry, a delay. The line, if there is one, waits for it |
 | b"l", line, place | waits in a line: its kind is paused or has a limit, or its key is busy |
 | b"s" and one of the keys above | the attempt of that row has started, and runs for longer than a commit takes |
 
-The due time is in epoch ms (8 bytes). The place is the offset of the task's request (8) and the attempt (4). The line is
-a kind, and a key unless the whole kind waits: the lengths of both in UTF-8 (2 each), then both. All numbers are
+The due time is in epoch ms (8 bytes). The place is the offset of the task's request (8) and the attempt (4). The line
+is a kind, and a key unless the whole kind waits: the lengths of both in UTF-8 (2 each), then both. All numbers are
 big-endian. So the first key of all is due next, the first of a line was asked for first, and one attempt has one row,
 however often its request is read. Value: the request as a record, in msgpack; of the third row b"1".
 """
@@ -89,8 +89,10 @@ def kind_and_key(line: bytes) -> tuple[str, str]:
 def decode_key(key: bytes) -> WaitingKey:
     """Return what a key says."""
     if key[:1] == IN_LINE:
-        return WaitingKey(None, *_PLACE.unpack(key[-_PLACE.size :]), key[1 : -_PLACE.size])
-    return WaitingKey(_DUE.unpack_from(key)[1], *_PLACE.unpack_from(key, _DUE.size), key[_TIMED_BYTES:])
+        offset, attempt = _PLACE.unpack_from(key, len(key) - _PLACE.size)
+        return WaitingKey(None, offset, attempt, key[1 : -_PLACE.size])
+    offset, attempt = _PLACE.unpack_from(key, _DUE.size)
+    return WaitingKey(due_at_ms_of(key), offset, attempt, key[_TIMED_BYTES:])
 
 
 def due_at_ms_of(key: bytes) -> int:

@@ -38,59 +38,20 @@ class RunningTask(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
+WAITING_REASONS = ("retry", "delay", "paused", "rate", "concurrency", "key")
+
+
 class WaitingCount(msgspec.Struct, frozen=True, gc=False):
     """How many tasks wait in the partitions of a worker for a reason, and when the first of them is due.
 
-    `reason`: "retry" (an attempt has failed) or "delay" (the object asks for it).
+    `reason` is one of `WAITING_REASONS`. Only what waits for its time ("retry": an attempt has failed; "delay": the
+    object asks for it) is due at some time. The others wait for their kind ("paused", "rate", "concurrency") or for
+    other tasks of their key ("key").
     """
 
     reason: Name
     waiting_count: Figure
     next_due_at_ms: Instant | None = None
-
-
-class HeldUp(msgspec.Struct, frozen=True, gc=False):
-    """Tasks of a kind that fill partitions: a worker keeps so many and no more, so nothing behind them starts.
-
-    `why` they may not start: "paused", "rate" or "order" (another task of their object runs).
-    """
-
-    kind: Name
-    why: Name
-    waiting_count: Figure
-    partitions: Annotated[list[Ordinal], Meta(max_length=1_000)]
-
-    def in_words(self) -> str:
-        """Return what holds up what."""
-        where = f"partition{'' if len(self.partitions) == 1 else 's'} {', '.join(map(str, self.partitions))}"
-        return f"kind {self.kind} holds up {where}: {self.waiting_count:,} of its tasks {self._reason()[0]}"
-
-    def fix(self) -> str:
-        """Return what to do about it."""
-        return self._reason()[1].format(kind=self.kind)
-
-    def line(self) -> str:
-        """Return both in one line."""
-        return f"{self.in_words()}; what to do: {self.fix()}"
-
-    def _reason(self) -> tuple[str, str]:
-        return _REASONS.get(self.why, ("wait, and tasks of all kinds behind them cannot start", "ebs control"))
-
-
-_REASONS = {
-    "paused": (
-        "wait because the kind is paused, and tasks of all kinds behind them cannot start",
-        "ebs resume --kind {kind} (or ebs resume), or ebs cancel --kind {kind}",
-    ),
-    "rate": (
-        "wait because of its rate, and tasks of all kinds behind them cannot start",
-        "raise the rate (ebs rate {kind} PER_S), lift it (ebs rate {kind} --off), or ebs cancel --kind {kind}",
-    ),
-    "order": (
-        "wait for another task of their object (EBS_ORDER=key), and tasks of all kinds behind them cannot start",
-        "see which tasks run for long: ebs workers --running; or ebs cancel --kind {kind}",
-    ),
-}
 
 
 class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
@@ -109,7 +70,6 @@ class WorkerFigures(msgspec.Struct, frozen=True, gc=False):
     running: list[RunningTask] = []
     waiting: list[WaitingCount] = []
     abandoned: int = 0
-    held_up: list[HeldUp] = []
     standing_still: str = ""
     refused: str = ""
 
@@ -151,10 +111,6 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     abandoned: Annotated[
         Figure, Meta(description="Handlers that did not stop when asked to; each still occupies a slot of the pool")
     ] = 0
-    held_up: Annotated[
-        list[HeldUp],
-        Meta(max_length=1_000, description="Kinds that block partitions because they are paused or limited"),
-    ] = []
     standing_still: Annotated[
         str,
         Meta(
@@ -189,10 +145,9 @@ def heartbeat_of(identity: WorkerIdentity, figures: WorkerFigures, at_ms: int) -
     """Return the value to write: the tasks that run longest, each with a bounded message."""
     longest = sorted(figures.running, key=lambda task: -task.for_ms)[:MAX_RUNNING_SHOWN]
     shown = [msgspec.structs.replace(task, message=_printable(task.message)) for task in longest]
-    held_up = [msgspec.structs.replace(one, kind=_printable(one.kind)) for one in figures.held_up]
     refused = figures.refused[:_MAX_REFUSED_CHARS]
     fields: dict[str, Any] = msgspec.structs.asdict(figures) | msgspec.structs.asdict(identity)
-    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "held_up": held_up, "refused": refused})))
+    return _encode(Heartbeat(**(fields | {"at_ms": at_ms, "running": shown, "refused": refused})))
 
 
 def _printable(message: str) -> str:

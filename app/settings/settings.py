@@ -21,6 +21,7 @@ from app.names import Names, why_no_namespace
 from app.settings.security import Texts, secret_fields
 from app.settings.webhooks import WebhookSettings
 from ebs.client.settings import DEFAULT_API_URL, PREFIX
+from ebs.queues import DEFAULT_QUEUE, why_no_queue
 
 _PROCESS_TIME = re.compile(r"(?P<low>\d+(?:\.\d+)?)(?:\s*-\s*(?P<high>\d+(?:\.\d+)?))?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -56,6 +57,13 @@ def _parse_namespace(value: object) -> object:
     if reason is not None:
         raise ValueError(reason)
     return namespace
+
+
+def _parse_queue(value: object) -> object:
+    reason = why_no_queue(value.strip() if isinstance(value, str) else value)
+    if reason is not None:
+        raise ValueError(reason)
+    return str(value).strip()
 
 
 def _parse_backoff(value: object) -> object:
@@ -168,7 +176,9 @@ class Settings(WebhookSettings):
     project: str = Field(
         "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
     )
-    order: Literal["none", "key"] = Field("none", description="key: tasks of one object run one after another")
+    queue: Annotated[str, BeforeValidator(_parse_queue)] = Field(
+        DEFAULT_QUEUE, description="The queue whose tasks this processing worker runs"
+    )
     task_time_limit_s: float = Field(600.0, gt=0, le=86_400, description="How long one attempt may take")
     handler_processes: int = Field(
         0, ge=0, le=256, description="Processes of one worker for @cpu_bound handlers; 0: one for each CPU"

@@ -142,6 +142,7 @@ def create_streaming_app(
     app_id: str,
     *,
     role: str = "",
+    worker_prefix: str = "",
     input_topics: Sequence[str],
     partition_count: int,
     options: StreamingOptions,
@@ -153,7 +154,7 @@ def create_streaming_app(
 ) -> StreamingApp:
     """Make the Faust app of one role; `app_id` is its consumer group, `fatal` (for tests) ends the process.
 
-    `role` is the default name of its workers; without it, the group's name is.
+    `worker_prefix` begins the default name of its workers; without it, `role` or the group's name does.
 
     `notes_table` names the table that keeps where the group is, too (`offset_notes`), and `why_no_row` says why a
     record of a table's changelog is no row of it (`foreign_rows`); a change of the `watched_topics`
@@ -182,8 +183,8 @@ def create_streaming_app(
     instance = options.worker_id or uuid.uuid4().hex[:12]
     app.options = options
     app.role = role or app_id
-    app.worker_name = options.worker_id or f"{app.role}-{instance}"
-    app.transactional_id = f"{app_id}-{instance}"
+    app.worker_name = options.worker_id or f"{worker_prefix or app.role}-{instance}"
+    app.transactional_id = f"{app_id}:{instance}"
     app.preflight = preflight
     app.drain = _nothing_to_drain
     app.describe_work = str

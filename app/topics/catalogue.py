@@ -18,10 +18,13 @@ from app.names import (
     WINDOWS_TABLE,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
+from app.topics.queues import queues_of
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from app.names import Names
     from app.settings.settings import Settings
 
 TABLES = {
@@ -56,30 +59,47 @@ class TopicSpec:
     """Where the system notes which topics are its own (`app.topics.guard`)."""
 
 
-def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
-    """Return the topics that a role's group reads."""
+def input_topics(role: str, settings: Settings, queue: str = DEFAULT_QUEUE) -> tuple[str, ...]:
+    """Return the topics that a role's group reads, of processing the group of a queue."""
     names = settings.names
     return {
         DISTRIBUTION: (names.objects,),
-        PROCESSING: (names.task_requests,),
+        PROCESSING: (names.requests(queue),),
         STATISTICS: (names.objects, names.task_events),
     }[role]
 
 
-def watched_topics(role: str, settings: Settings) -> tuple[str, ...]:
-    """Return the topics whose change a role's workers have to notice: all but the changelogs of other roles.
+def changelogs(role: str, names: Names, queue: str = DEFAULT_QUEUE) -> tuple[str, ...]:
+    """Return the changelogs of the tables of a role's group."""
+    return tuple(names.changelog(role, table, queue) for table in TABLES[role])
+
+
+def groups_of(queues: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return role and queue of each consumer group of a system with these queues."""
+    return tuple((role, queue) for role in TABLES for queue in (queues if role == PROCESSING else (DEFAULT_QUEUE,)))
+
+
+def watched_topics(role: str, settings: Settings, queue: str = DEFAULT_QUEUE) -> tuple[str, ...]:
+    """Return the topics whose change a role's workers have to notice: all but the changelogs of other groups.
 
     Nor does anybody who works read the registry. Who sends records to users' topics has to know their partitions.
     """
-    group = settings.names.group(role)
+    own = changelogs(role, settings.names, queue)
     names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
-    own = tuple(one for one in names if not one.endswith("-changelog") or one.startswith(f"{group}-"))
-    return (*own, *settings.output_topics) if role == PROCESSING else own
+    watched = tuple(one for one in names if not one.endswith("-changelog") or one in own)
+    return (*watched, *settings.output_topics) if role == PROCESSING else watched
 
 
-def catalogue(settings: Settings, former: Sequence[str] = ()) -> tuple[TopicSpec, ...]:
-    """Return every topic of the system, in the order in which it is made; `former`: those of an earlier version."""
+def catalogue(
+    settings: Settings, former: Sequence[str] = (), *, queues: Sequence[str] | None = None
+) -> tuple[TopicSpec, ...]:
+    """Return every topic of the system, in the order in which it is made; `former`: those of an earlier version.
+
+    `queues` are those of the system, for a process that does not import the project. Without them it is imported,
+    which raises `SettingsError` if it cannot be used.
+    """
     names = settings.names
+    known_queues = queues_of(settings) if queues is None else queues
     durable = {
         "min.insync.replicas": str(settings.min_insync_replicas),
         "max.message.bytes": str(MAX_RECORD_BYTES),
@@ -105,12 +125,12 @@ def catalogue(settings: Settings, former: Sequence[str] = ()) -> tuple[TopicSpec
     return (
         spec(names.topics, compacted, is_single=True, is_registry=True),
         spec(names.objects, streams | {"max.message.bytes": str(MAX_OBJECT_BYTES)} | broker_stamps),
-        spec(names.task_requests, streams),
+        *(spec(names.requests(queue), streams) for queue in known_queues),
         spec(names.task_events, streams),
         spec(names.object_events, streams),
         *(spec(name, streams) for name in former),
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),
         spec(names.workers, heartbeats, is_single=True),
-        *(spec(names.changelog(role, table), compacted) for role, tables in TABLES.items() for table in tables),
+        *(spec(name, compacted) for role, queue in groups_of(known_queues) for name in changelogs(role, names, queue)),
     )

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.rules.commands import MAX_CONCURRENCY, MAX_PER_S
+from app.rules.commands import MAX_CONCURRENCY
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import control_table, still_paused
 from ebs.cli.instants import instant_ms
 from ebs.cli.remote import Api, AsJson, open_api, show
+from ebs.function import MAX_PER_S
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

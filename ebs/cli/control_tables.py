@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from app.rules.worker_heartbeats import HeldUp
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
 from ebs.cli.task_tables import short_json
@@ -62,8 +59,8 @@ def paused_lines(answer: Answer) -> list[str]:
     return lines
 
 
-def held_up_lines(workers: Sequence[Answer]) -> list[str]:
-    """Return a line for each kind that holds up partitions, and for each worker that stands still."""
+def standing_lines(workers: Sequence[Answer]) -> list[str]:
+    """Return a line for each worker that stands still, or cannot read its partitions."""
     lines = []
     for one in workers:
         where = f"{one['role']}/{one['worker']}"
@@ -71,8 +68,6 @@ def held_up_lines(workers: Sequence[Answer]) -> list[str]:
             lines.append(f"{where} stands still: {one['standing_still']}; it exits soon and is restarted")
         if one["refused"]:
             lines.append(f"{where}: {one['refused']}")
-        held_up = msgspec.convert(one["held_up"], list[HeldUp])
-        lines += [f"{where}: {held.line()}" for held in held_up]
     return lines
 
 

@@ -10,7 +10,7 @@ import typer
 from app.events import SPLIT_SEQUENCE, role_of
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
 from ebs.cli.client import path_of
-from ebs.cli.control_tables import held_up_lines, paused_lines
+from ebs.cli.control_tables import paused_lines, standing_lines
 from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from ebs.cli.task_tables import attempt_text, seconds_text
@@ -70,7 +70,7 @@ def _hindrances(client: ApiClient) -> list[str]:
         for one in workers
         if one["worker"] in control["draining"]
     ]
-    return [*nobody, *held_up_lines(workers), *paused_lines(control), *rates, *drained]
+    return [*nobody, *standing_lines(workers), *paused_lines(control), *rates, *drained]
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ebs.cli.client import path_of
-from ebs.cli.control_tables import held_up_lines, paused_lines, running_table, workers_table
+from ebs.cli.control_tables import paused_lines, running_table, standing_lines, workers_table
 from ebs.cli.options import ROLES, Role
 from ebs.cli.remote import Api, AsJson, open_api, show
 
@@ -29,4 +29,4 @@ def workers(
         paused = [] if as_json else paused_lines(client.get(path_of("control")))
     living = answer["workers"]
     tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]
-    show(answer, *(tables if living else ["no worker lives"]), *held_up_lines(living), *paused, as_json=as_json)
+    show(answer, *(tables if living else ["no worker lives"]), *standing_lines(living), *paused, as_json=as_json)

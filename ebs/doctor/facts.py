@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.rules.worker_heartbeats import HeldUp
-
 
 class Severity(StrEnum):
     """How bad a finding is; only an error makes the exit code 1."""
@@ -83,7 +81,6 @@ class WorkerFacts:
     said_at_ms: int
     appended_at_ms: int
     abandoned: int = 0
-    held_up: Sequence[HeldUp] = ()
     standing_still: str = ""
     refused: str = ""
 

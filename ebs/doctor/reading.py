@@ -263,7 +263,6 @@ async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[Worker
                 beat.at_ms,
                 record.timestamp,
                 beat.abandoned,
-                beat.held_up,
                 beat.standing_still,
                 beat.refused,
             )

@@ -164,8 +164,6 @@ def _standing(worker: WorkerFacts) -> Iterator[Finding]:
     if worker.refused:
         fix = "let another replica lead the partition, or skip the damage (docs/runbooks.md#a-damaged-log)"
         yield Finding(Severity.ERROR, "workers", f"{where}: {worker.refused}", "what lies there is not worked", fix)
-    for held in worker.held_up:
-        yield Finding(Severity.WARNING, "workers", f"{where}: {held.in_words()}", "other kinds wait", held.fix())
 
 
 def check_letters(facts: SystemFacts) -> Iterator[Finding]:

@@ -131,14 +131,6 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             "windows that are still shown cannot be recounted from the topics",
             "raise EBS_RETENTION_DAYS, or lower EBS_WINDOW_RETENTION_H",
         )
-    if settings.order == "key" and settings.max_attempts > 1:
-        yield Finding(
-            Severity.INFO,
-            "EBS_ORDER",
-            f"tasks of an object run in order, each with up to {settings.max_attempts} attempts",
-            "while a task waits for its retry, later tasks of the object run first",
-            "set EBS_MAX_ATTEMPTS=1 if the order must hold through failures, too",
-        )
 
 
 def _disk(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agents.dead_letters import dead_letter
 from app.events import encode
 from app.kafka.types import ConsumerRecord
+from app.names import PROCESSING, WAITING_TABLE
 from app.rules.outgoing import Outgoing
 from app.streaming.topic_limits import TopicLimits
 
@@ -37,6 +38,7 @@ class MemoryLanes:
 
     def __init__(self, names: Names) -> None:
         self.names = names
+        self.waiting_changelog = names.changelog(PROCESSING, WAITING_TABLE)
         self.ends = self
         self._waiting: list[TaskCreated] = []
         self.lane: Any = _Lane()
@@ -67,7 +69,7 @@ class MemoryLanes:
     def row_of(self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int) -> tuple[bytes, TaskCreated]:
         """Return what to keep of a task's next attempt. Raises `RecordTooLarge` if it cannot be kept."""
         key = record.key or b""
-        self.check_size(Outgoing(self.names.waiting_changelog, 0, key, record.value or b""))
+        self.check_size(Outgoing(self.waiting_changelog, 0, key, record.value or b""))
         return key, task
 
     def put(self, _lane: Any, _key: bytes, task: TaskCreated, *, has_started: bool = False) -> None:  # noqa: ARG002

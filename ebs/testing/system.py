@@ -29,6 +29,7 @@ from app.events import DECODE_ERRORS, ItemRecord, ObjectCreated, decode_object, 
 from app.rules.control import ControlState
 from app.rules.distribution import split
 from app.rules.kinds import why_unhandled
+from app.rules.routing import Routes
 from app.rules.submitted import WorkerOutputRules
 from app.settings.settings import load
 from app.topics.shapes import TopicShape
@@ -81,7 +82,7 @@ class MemorySystem:
             clock_ms=self._clock.now_ms,
             waiting=self._lanes,
             splits=SplitOutputs(
-                settings.names, partition_count=1, max_task_count=settings.max_tasks_per_object, spread=True
+                settings.names, Routes(settings.names, 1), max_task_count=settings.max_tasks_per_object
             ),
             produced=ProducedRecords(
                 settings.names,
@@ -139,7 +140,6 @@ class MemorySystem:
                 event,
                 _PARTITION,
                 record_bytes=len(record),
-                partition_count=1,
                 default_task_count=settings.tasks_per_object,
                 max_task_count=settings.max_tasks_per_object,
                 at_ms=now_ms,
@@ -176,7 +176,7 @@ class MemorySystem:
             self._follow(made)
 
     def _follow(self, made: NewTasks) -> None:
-        for _, request in made.requests:
+        for request in made.requests:
             self._push(request)
         self._ledger.apply(encode(made.fact))
 

@@ -38,7 +38,7 @@ END = FinishedObject("e-a-1", "a", "order", AT_MS, AT_MS, 1, 1, 0, 0, 1, msgspec
 
 def request(url: str, end: FinishedObject = END) -> TaskCreated:
     """Return the request of a callback, as the statistics make it."""
-    ((_, made),) = callback_of(end, url, 3, AT_MS).requests
+    (made,) = callback_of(end, url, 3, AT_MS).requests
     return made
 
 

@@ -11,7 +11,7 @@ from engine_bench import NOW_MS
 from fakes import until
 from histories import task_event
 from loaded_handlers import in_hand
-from plain_names import DEAD_LETTERS, OBJECTS, TASK_EVENTS, TASK_REQUESTS
+from plain_names import BARE, DEAD_LETTERS
 
 from agents.execution.loading import CALLBACK_BACKOFF_S, Handlers, load_handlers
 from app.events import (
@@ -28,6 +28,7 @@ from app.events import (
 from app.rules.breaker import DeadShares
 from app.rules.callbacks import callback_of
 from app.rules.redrive import DeadLetterRecord, RedrivePlan, RedrivePolicy
+from app.rules.routing import Routes
 from app.settings.settings import Settings
 from ebs import Context
 
@@ -63,7 +64,7 @@ async def handlers() -> AsyncIterator[Handlers]:
 def request(receiver: Receiver, object_id: str = "a") -> bytes:
     """Return the request of a callback."""
     end = msgspec.structs.replace(END, object_id=object_id)
-    ((_, made),) = callback_of(end, receiver.url(), 3, NOW_MS - 12).requests
+    (made,) = callback_of(end, receiver.url(), 3, NOW_MS - 12).requests
     return encode(made)
 
 
@@ -110,7 +111,7 @@ async def test_dead_callback_is_redriven_like_any_task(bench: Any, handlers: Han
     one = await begun(bench, handlers, request(receiver))
     await until(lambda: one.types() == [TaskStarted, TaskFailed, TaskDead])
     (letter,) = one.producer.sent_to(DEAD_LETTERS)
-    policy = RedrivePolicy(4, OBJECTS, TASK_REQUESTS, TASK_EVENTS)
+    policy = RedrivePolicy(BARE, Routes(BARE, 4))
     plan = policy.plan(DeadLetterRecord(letter.key, letter.value, letter.headers), at_ms=NOW_MS)
     assert isinstance(plan, RedrivePlan)
     receiver.behave = answering()

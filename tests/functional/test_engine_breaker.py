@@ -99,7 +99,7 @@ async def test_pause_holds_at_once_and_for_that_kind_only(bench):
     assert 10 == one.types().count(TaskDead) == len(one.producer.sent_to(DEAD_LETTERS))
     assert 1 == len(pauses(one))
     (lane,) = one.lanes
-    assert (490, 10) == (lane.parked_count, one.committed()[0])
+    assert (490, 10) == (lane.lines.parked_count, one.committed()[0])
 
 
 async def test_resumed_kind_continues_with_an_empty_window(bench):

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from engine_bench import NOW_MS, request
 from fake_steps import FakeStore
-from fakes import GROUP, batch, record, settle, until
+from fakes import GROUP, batch, record, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
 
-from agents.engine.lane import MAX_PARKED
+from agents.engine.lane_lines import MAX_PARKED
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -24,8 +24,8 @@ from app.events import (
     encode,
 )
 from app.names import REDRIVEN_TABLE
-from app.rules.worker_heartbeats import HeldUp
 from ebs import Reject, Retry, inline
+from ebs.function import StartLimits
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 
@@ -195,21 +195,23 @@ async def test_drained_worker_starts_nothing(bench, gate):
     await until(lambda: gate.started == ["a"])
 
 
-async def test_paused_kind_is_not_read_into_memory_for_ever(bench):
-    """So many tasks wait in a lane, then no further ones are read behind them; resuming works all off."""
+async def test_paused_kind_waits_in_the_table_and_holds_up_nobody(bench):
+    """The first tasks wait in memory, the others in the table; resuming works all off, in order."""
     worked: list[str] = []
     one = await bench(inline(lambda task: worked.append(task.object_id)))
     one.worker.ownership.give(0)
-    one.control.apply(b"pause", PAUSE)
-    one.put(0, *(request(str(number)) for number in range(MAX_PARKED + 50)))
+    one.control.apply(b"pause:mail", PAUSE)
+    mails = [again(request(str(number)), kind="mail") for number in range(MAX_PARKED + 50)]
+    one.put(0, *mails, request("other"))
+    await until(lambda: worked == ["other"] and len(one.waiting()) == 50)
     (lane,) = one.lanes
-    await until(lambda: lane.parked_count == MAX_PARKED)
-    await settle()
-    assert (MAX_PARKED, 50) == (lane.parked_count, len(lane.waiting))
-    one.control.apply(b"pause", None)
+    assert MAX_PARKED == lane.lines.parked_count
+    one.control.apply(b"pause:mail", None)
     one.engine.control_changed()
-    await until(lambda: len(worked) == MAX_PARKED + 50)
-    assert 0 == lane.parked_count
+    await until(lambda: len(worked) == MAX_PARKED + 51)
+    assert ["other", *map(str, range(MAX_PARKED + 50))] == worked
+    await until(lambda: not one.waiting() and one.committed() == (MAX_PARKED + 51, ""))
+    assert lane.lines.is_empty
 
 
 @pytest.mark.parametrize("how", ["kind", "object"])
@@ -252,26 +254,6 @@ async def test_cancel_of_every_second_task_leaves_the_others_a_start(bench):
     await until(lambda: one.committed() == (count, ""))
 
 
-async def test_turn_of_an_object_outlives_the_partition_that_had_it(bench, gate):
-    """The task whose turn it is waits for room in the pool when its partition is lost: the next one gets the turn."""
-    one = await bench(gate, by_object=True, concurrency=3)
-    one.worker.ownership.give(0)
-    one.worker.ownership.give(1)
-    first, second, third = requests_of("a", 3)
-    one.put(1, request("b"), first)
-    await until(lambda: gate.started == ["b", "a"])
-    one.put(0, second)
-    one.put(1, third, start=2)
-    await until(lambda: [1, 1] == [lane.parked_count for lane in one.lanes])
-    one.control.apply(b"concurrency", b'{"type":"CONCURRENCY","count":1,"at_ms":1}')
-    one.engine.control_changed()
-    gate.finish("a")
-    await until(lambda: one.finished() == {"a"})
-    one.worker.ownership.take_away(0)
-    gate.finish("b")
-    await until(lambda: gate.started == ["b", "a", "a"])
-
-
 async def test_parked_tasks_of_a_lost_partition_are_forgotten(bench, gate):
     """The partition may come back while the pause still holds: each task runs once then."""
     one = await bench(gate)
@@ -279,11 +261,11 @@ async def test_parked_tasks_of_a_lost_partition_are_forgotten(bench, gate):
     one.control.apply(b"pause", PAUSE)
     one.put(0, request("a"))
     (lane,) = one.lanes
-    await until(lambda: lane.parked_count == 1)
+    await until(lambda: lane.lines.parked_count == 1)
     one.worker.ownership.take_away(0)
     one.worker.ownership.give(0)
     one.put(0, request("a"))
-    await until(lambda: [1] == [lane.parked_count for lane in one.lanes])
+    await until(lambda: [1] == [lane.lines.parked_count for lane in one.lanes])
     one.control.apply(b"pause", None)
     one.engine.control_changed()
     await until(lambda: gate.running)
@@ -304,33 +286,37 @@ async def test_rate_limits_a_kind(bench, gate):
     assert ["quick"] == gate.started
 
 
-async def test_kind_that_fills_a_partition_is_named(bench, gate):
-    """So many wait for a rate that no other kind behind them starts: the worker says which one, how many and where."""
+async def test_limited_kind_holds_up_nobody_and_says_why_it_waits(bench, gate):
+    """However many tasks wait for a rate or a pause: those behind them start; a cancel ends the ones in the table."""
     one = await bench(gate)
-    for number in range(2):
-        one.worker.ownership.give(number)
+    one.worker.ownership.give(0)
     one.control.apply(b"rate:mail", b'{"type":"RATE","kind":"mail","per_s":0.01,"at_ms":1}')
     one.engine.control_changed()
-    mails = [again(request("mail"), task_id=f"mail-{number}", kind="mail") for number in range(MAX_PARKED)]
+    count = MAX_PARKED + 500
+    mails = [again(request("mail"), task_id=f"mail-{number}", kind="mail") for number in range(count)]
     one.put(0, *mails, request("behind"))
-    one.put(1, mails[0], request("beside"))
-    await until(lambda: gate.started == ["beside"] and one.engine.report.held_up())
-    assert [HeldUp("mail", "rate", MAX_PARKED, [0])] == one.engine.report.held_up()
-    assert "" == one.engine.report.could_go_on()
+    await until(lambda: gate.started == ["behind"])
+
+    def waiting() -> dict[str, int]:
+        counts = one.engine.report.waiting_counts()
+        return {one.reason: one.waiting_count for one in counts if one.waiting_count}
+
+    assert {"rate": count} == waiting()
+    await until(lambda: "" == one.engine.report.could_go_on())
     one.control.apply(b"rate:mail", None)
     one.control.apply(b"pause:mail", PAUSE)
     one.engine.control_changed()
-    await until(lambda: [HeldUp("mail", "paused", MAX_PARKED, [0])] == one.engine.report.held_up())
+    await until(lambda: {"paused": count} == waiting())
     value = f'{{"type":"CANCEL","kind":"mail","created_before_ms":{NOW_MS}}}'.encode()
     one.control.apply(b"cancel:filter:x", value)
     one.engine.control_changed()
-    await until(lambda: gate.started == ["beside", "behind"])
-    assert [] == one.engine.report.held_up()
+    await until(lambda: {} == waiting() and not one.waiting())
+    assert count == one.types("mail").count(TaskCancelled)
 
 
 async def test_tasks_of_an_object_run_one_after_another(bench, gate):
     """With order by object a second task of it waits for the first one's end; other objects do not."""
-    one = await bench(gate, by_object=True)
+    one = await bench(gate, starts=StartLimits(per_key=1))
     one.worker.ownership.give(0)
     second = again(request("a"), task_id="a-1", sequence=1)
     one.put(0, request("a"), second, request("b"))
@@ -348,7 +334,7 @@ def requests_of(object_id: str, count: int) -> list[bytes]:
 
 async def test_turn_of_an_object_passes_over_what_ends_without_a_start(bench, gate):
     """A task whose turn it is may be cancelled, or be a second redrive: the next one of its object starts instead."""
-    one = await bench(gate, by_object=True)
+    one = await bench(gate, starts=StartLimits(per_key=1))
     stores = {REDRIVEN_TABLE: FakeStore()}
     one.worker.ownership.give(0, stores=stores)
     first, second, third, last = requests_of("a", 4)
@@ -368,7 +354,7 @@ async def test_turn_of_an_object_passes_over_what_ends_without_a_start(bench, ga
 
 async def test_turn_of_an_object_passes_over_a_lost_partition(bench, gate):
     """A partition that goes and comes back while a task of the object ends: what was parked before stops nobody."""
-    one = await bench(gate, by_object=True)
+    one = await bench(gate, starts=StartLimits(per_key=1))
     one.worker.ownership.give(0)
     one.put(0, *requests_of("a", 3))
     await until(lambda: gate.started == ["a"])

@@ -7,6 +7,7 @@ hindrance gone, each task must have come to exactly one end.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agents.engine.kind_limits import share_of_lane
 from app.errors import TimeLimitExceeded
+from app.rules.waiting_rows import line_of
 from ebs import Reject, Retry
+from ebs.function import NO_LIMITS, StartLimits
 
 KINDS = ("a", "b", "c")
 MOMENTS = 5
@@ -31,12 +35,12 @@ drawn = st.randoms(use_true_random=False)
 class KeepsMoving(RuleBasedStateMachine):
     """A worker under everything that may happen to it."""
 
-    by_object = False
+    starts = NO_LIMITS
 
     @initialize(concurrency=st.integers(1, 4))
     def begin(self, concurrency: int) -> None:
         """Start a worker that owns everything."""
-        self.world = World(by_object=self.by_object, concurrency=concurrency)
+        self.world = World(starts=self.starts, concurrency=concurrency)
         for number in range(PARTITIONS):
             self.world.give(number)
 
@@ -62,6 +66,13 @@ class KeepsMoving(RuleBasedStateMachine):
         """Limit the rate of a kind, or no longer."""
         command = None if per_s is None else {"type": "RATE", "kind": kind, "per_s": per_s}
         self.world.command(f"rate:{kind}", command)
+
+    @rule(kind=kinds, concurrency=st.sampled_from((None, 1, 3)), per_key=st.sampled_from((None, 1)))
+    def limit_kind(self, kind: str, concurrency: int | None, per_key: int | None) -> None:
+        """Limit how many tasks of a kind run at once, or no longer."""
+        limits = {"concurrency": concurrency, "per_key": per_key}
+        command = {"type": "LIMIT", "kind": kind} | {name: count for name, count in limits.items() if count}
+        self.world.command(f"limit:{kind}", command if concurrency or per_key else None)
 
     @rule(count=st.sampled_from((None, 1, 2, 5)))
     def set_concurrency(self, count: int | None) -> None:
@@ -146,15 +157,16 @@ class KeepsMoving(RuleBasedStateMachine):
     def _could_run(self, one: Any, task: Any) -> bool:
         world, control, lane = self.world, self.world.control, one.lane
         running = {(attempt.lane, attempt.place) for attempt in world.running()}
-        objects = {attempt.task.object_id for attempt in world.running()}
+        kinds = Counter((attempt.lane, attempt.task.kind) for attempt in world.running())
+        limits = world.engine._limits.of(task.kind)
+        share = share_of_lane(limits.concurrency or 1_000, lane.partition.number, PARTITIONS)
         return not (
-            (lane, one.offset) in running
+            (lane, one.place) in running
             or control.is_paused(task.kind)
             or control.rate_of(task.kind) is not None
-            or (self.by_object and task.object_id in objects)
-            # Behind too many that wait for a pause or a rate: `ebs explain` says so.
-            or lane.parked_count >= lane.max_parked
-            or (lane.crowded and (lane.parked_count or lane.running))
+            or (limits.concurrency and kinds[lane, task.kind] >= share)
+            or (limits.per_key and len(lane.lines.turns.get(line_of(task.kind, task.object_id), ())) >= limits.per_key)
+            or (lane.crowded and (lane.lines.parked_count or lane.running))
         )
 
     def teardown(self) -> None:
@@ -191,7 +203,13 @@ class KeepsMoving(RuleBasedStateMachine):
 class KeepsMovingInOrder(KeepsMoving):
     """The same where tasks of one object run one after another."""
 
-    by_object = True
+    starts = StartLimits(per_key=1)
+
+
+class KeepsMovingWithLimits(KeepsMoving):
+    """The same where two tasks of an object and three of a kind run at once."""
+
+    starts = StartLimits(concurrency=3, per_key=2)
 
 
 # What fails is told as it was found: to make it shorter takes minutes.
@@ -200,6 +218,8 @@ TestKeepsMoving = KeepsMoving.TestCase
 TestKeepsMoving.settings = _SETTINGS
 TestKeepsMovingInOrder = KeepsMovingInOrder.TestCase
 TestKeepsMovingInOrder.settings = _SETTINGS
+TestKeepsMovingWithLimits = KeepsMovingWithLimits.TestCase
+TestKeepsMovingWithLimits.settings = _SETTINGS
 
 
 @pytest.fixture
@@ -227,7 +247,7 @@ def test_a_kind_that_waits_has_one_timer(world):
     for number in range(20):
         world.command(f"cancel:object:other-{number}", {"type": "CANCEL", "object_id": f"other-{number}"})
         world.run(0.01)
-    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "Admission._call" in repr(timer)]
+    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "Admission._wake" in repr(timer)]
     assert 1 == len(timers)
 
 
@@ -237,8 +257,7 @@ def test_token_looks_at_one_task_and_not_at_all_that_wait(world):
     world.submit(0, ["a"] * 5)
     world.run(1)
     (lane, *_) = world.lanes
-    looked_at: list[int] = []
-    admission._on_release = lambda: looked_at.append(len(admission.released))
-    assert 5 == lane.parked_count
-    world.loop.call(admission._call, "a")
-    assert ([1], 4) == (looked_at, lane.parked_count)
+    assert 5 == lane.lines.count(line_of("a"))
+    world.loop.pass_time(20)
+    assert (1, 4) == (len(world.running()), lane.lines.count(line_of("a")))
+    assert not admission.released

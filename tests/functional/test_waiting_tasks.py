@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from engine_bench import NOW_MS, request
 from fake_steps import FakeStore
 from fakes import GROUP, settle, until
 from plain_names import DEAD_LETTERS, TASK_EVENTS
+from waiting_requests import due, own, row
 
 from app.events import (
     TaskCancelled,
@@ -19,35 +18,13 @@ from app.events import (
     TaskFinished,
     TaskRetried,
     TaskStarted,
-    decode_task_request,
-    encode,
 )
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_key, encode_row, start_key
+from app.rules.waiting_rows import STARTED_VALUE, start_key
 from app.rules.worker_heartbeats import WaitingCount
 from ebs import Retry, inline
 
-if TYPE_CHECKING:
-    from engine_bench import Bench
-
 CHANGELOG = f"{GROUP}-{WAITING_TABLE}-changelog"
-
-
-def due(name: str, in_ms: int, *, attempt: int = 1, **changes: Any) -> bytes:
-    """Return a request that is due in some milliseconds."""
-    task = decode_task_request(request(name, attempt=attempt))
-    return encode(msgspec.structs.replace(task, due_at_ms=NOW_MS + in_ms, **changes))
-
-
-def row(name: str, in_ms: int, offset: int, attempt: int = 1) -> tuple[bytes, bytes]:
-    """Return the row of a request."""
-    value = due(name, in_ms, attempt=attempt)
-    return encode_key(NOW_MS + in_ms, offset, attempt), encode_row(WaitingRow(NOW_MS, name.encode(), value, []))
-
-
-def own(one: Bench, store: FakeStore, **more: Any) -> None:
-    """Let a bench own partition 0 with what waits in a store."""
-    one.worker.ownership.give(0, stores={WAITING_TABLE: store}, **more)
 
 
 async def test_delayed_task_starts_when_it_is_due_and_not_before(bench, gate):
@@ -56,7 +33,7 @@ async def test_delayed_task_starts_when_it_is_due_and_not_before(bench, gate):
     one.worker.ownership.give(0)
     one.put(0, due("a", 40), request("b"))
     await until(lambda: gate.started == ["b"] and one.waiting())
-    assert [(NOW_MS + 40, 0, 1)] == [key for key, _ in one.waiting()]
+    assert [(NOW_MS + 40, 0, 1, b"")] == [key for key, _ in one.waiting()]
     gate.finish("b")
     await until(lambda: one.committed() == (2, ""))
     one.now_ms += 39
@@ -79,7 +56,7 @@ async def test_failed_attempt_waits_and_runs_again(bench, gate):
     gate.fail("a", Retry(delay_s=0.03, reason="the server asks"))
     await until(lambda: one.types("a") == [TaskStarted, TaskFailed, TaskRetried])
     ((key, task),) = one.waiting()
-    assert (NOW_MS + 30, 0, 2) == key
+    assert (NOW_MS + 30, 0, 2, b"") == key
     assert (2, NOW_MS) == (task.attempt, task.first_failed_at_ms)
     (commit,) = [commit for commit in one.producer.commits if any(sent.topic == CHANGELOG for sent in commit)]
     assert [TASK_EVENTS, TASK_EVENTS, CHANGELOG] == [sent.topic for sent in commit]
@@ -277,7 +254,7 @@ async def test_counts_by_reason(bench, gate):
     store = FakeStore(dict([row("a", 90_000, 1), row("b", 60_000, 2), row("c", 70_000, 3, attempt=2)]))
     own(one, store, offset=6)
     expected = [WaitingCount("retry", 1, NOW_MS + 70_000), WaitingCount("delay", 2, NOW_MS + 60_000)]
-    assert expected == one.engine.waiting.counts()
+    assert expected == [one for one in one.engine.report.waiting_counts() if one.waiting_count]
 
 
 async def test_suspects_keep_a_lane_careful(bench, gate):

@@ -22,7 +22,9 @@ from app.events import TaskCreated, TaskFinished, decode_task_event, decode_task
 from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
 from app.rules.owner_lives import split_metadata
-from app.rules.waiting_rows import TIMED, decode_key, decode_row
+from app.rules.routing import Routes
+from app.rules.waiting_rows import STARTED, decode_key, decode_row
+from ebs.function import NO_LIMITS, StartLimits
 from ebs.marks import is_inline
 
 if TYPE_CHECKING:
@@ -93,12 +95,13 @@ class Bench:
         gather_s: float = 0,
         control: ControlState | None = None,
         max_attempts: int = 1,
-        by_object: bool = False,
+        starts: StartLimits = NO_LIMITS,
         time_limit_s: float = 60,
         handlers: Handlers | None = None,
         dead_shares: DeadShares | None = None,
         output_topics: dict[str, OutputTopic] | None = None,
         max_waiting_keys: int = MAX_KEYS,
+        queues: dict[str, str] | None = None,
     ) -> None:
         self.now_ms = NOW_MS
         self.worker = FakeWorker(TASK_REQUESTS)
@@ -117,16 +120,15 @@ class Bench:
         )
         mode = "inline" if is_inline(handler) else "coroutine"
         within = limits(attempts=max_attempts, time_limit_s=time_limit_s)
-        loaded = in_hand(lambda task, _context: handler(task), "tests:handler", mode=mode, within=within)
+        loaded = in_hand(lambda task, _context: handler(task), "tests:handler", mode=mode, within=within, starts=starts)
         self.handlers = handlers or Handlers(loaded, {})
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
-            partition_count=PARTITIONS,
+            routes=Routes(BARE, PARTITIONS, queues),
             handlers=self.handlers,
             control=self.control,
             concurrency=concurrency,
-            one_at_a_time_by_object=by_object,
             worker="processing-1",
             clock_ms=lambda: self.now_ms,
             dead_shares=dead_shares,
@@ -176,7 +178,7 @@ class Bench:
             for partition in self.worker.ownership.partitions.values()
             for store in [cast("Any", partition.stores[WAITING_TABLE])]
             for key in sorted(store.rows)
-            if key[:1] == TIMED
+            if key[:1] != STARTED
         ]
 
     def finished(self) -> set[str]:

@@ -34,7 +34,10 @@ from app.events import (
 )
 from app.names import BARE, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.control import ControlState
+from app.rules.routing import Routes
+from app.rules.waiting_rows import IN_LINE, decode_row
 from app.streaming.partition import Partition
+from ebs.function import NO_LIMITS, StartLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,7 +77,7 @@ class GatedExecutor:
 class World:
     """One worker, all that it may own, and what the test knows of every task."""
 
-    def __init__(self, *, by_object: bool = False, concurrency: int = 3) -> None:
+    def __init__(self, *, starts: StartLimits = NO_LIMITS, concurrency: int = 3) -> None:
         self.loop = VirtualLoop()
         self.executor = GatedExecutor()
         self.control = ControlState()
@@ -83,9 +86,9 @@ class World:
         self.created: dict[str, TaskCreated] = {}
         self.waiting: dict[int, FakeStore] = defaultdict(FakeStore)
         self._read_count = 0
-        self.loop.run_until_complete(self._start(by_object=by_object, concurrency=concurrency))
+        self.loop.run_until_complete(self._start(starts, concurrency=concurrency))
 
-    async def _start(self, *, by_object: bool, concurrency: int) -> None:
+    async def _start(self, starts: StartLimits, *, concurrency: int) -> None:
         self.worker = FakeWorker(TASK_REQUESTS)
         self.lanes = WorkerLanes(
             self.worker.transactions,
@@ -98,11 +101,10 @@ class World:
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
-            partition_count=PARTITIONS,
-            handlers=Handlers(in_hand(None, mode="coroutine", within=within), {}),
+            routes=Routes(BARE, PARTITIONS),
+            handlers=Handlers(in_hand(None, mode="coroutine", within=within, starts=starts), {}),
             control=self.control,
             concurrency=concurrency,
-            one_at_a_time_by_object=by_object,
             worker=WORKER,
             clock_ms=self.now_ms,
             max_backlog=_SMALL["max_backlog"],
@@ -209,13 +211,16 @@ class World:
         return ends
 
     def open_requests(self) -> Iterator[tuple[Any, TaskCreated]]:
-        """Return with its lane what lies on the owned partitions of `task-requests` and is not done."""
+        """Return with its lane and place what of the owned partitions is not done: in the log, and in lines."""
         for lane in self.lanes:
             tp = TopicPartition(TASK_REQUESTS, lane.partition.number)
             for offset in range(lane.progress.watermark, len(self.logs[tp])):
                 if offset >= lane.progress.taken_to or offset in lane.progress._open:
                     task = decode_task_request(self.logs[tp][offset])
-                    yield SimpleNamespace(lane=lane, offset=offset), task
+                    yield SimpleNamespace(lane=lane, place=offset), task
+            for key, value in self.waiting[lane.partition.number].rows.items():
+                if key[:1] == IN_LINE:
+                    yield SimpleNamespace(lane=lane, place=key), decode_task_request(decode_row(value).value)
 
     def free_one(self) -> None:
         """Let a handler that was left behind end after all."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from agents.execution.loading import LoadedHandler, RunLimits, load_handlers
 from app.rules.retry_policy import RetryPolicy
 from app.settings.settings import Settings
-from ebs.function import mode_of
+from ebs.function import NO_LIMITS, StartLimits, mode_of
 
 if TYPE_CHECKING:
     from ebs.function import Mode
@@ -28,10 +28,15 @@ def limits(
 
 
 def in_hand(
-    function: Any, name: str = "shop:work", *, mode: Mode | None = None, within: RunLimits | None = None
+    function: Any,
+    name: str = "shop:work",
+    *,
+    mode: Mode | None = None,
+    within: RunLimits | None = None,
+    starts: StartLimits = NO_LIMITS,
 ) -> LoadedHandler:
     """Return a function as a loaded handler, which takes requests as they are."""
-    return LoadedHandler(name, function, mode or mode_of(function), within or limits())
+    return LoadedHandler(name, function, mode or mode_of(function), within or limits(), starts=starts)
 
 
 def by_name(name: str, *, project: str = "sample_handlers", **settings: Any) -> LoadedHandler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.names import BARE, DISTRIBUTION, PROCESSING, STATISTICS
+from app.names import BARE, DISTRIBUTION, PROCESSING, REDRIVEN_TABLE, STATISTICS, WAITING_TABLE
 
 OBJECTS = BARE.objects
 TASK_REQUESTS = BARE.task_requests
@@ -12,8 +12,8 @@ DEAD_LETTERS = BARE.dead_letters
 CONTROL = BARE.control
 WORKERS = BARE.workers
 SEEN_CHANGELOG = BARE.seen_changelog
-REDRIVEN_CHANGELOG = BARE.redriven_changelog
-WAITING_CHANGELOG = BARE.waiting_changelog
+REDRIVEN_CHANGELOG = BARE.changelog(PROCESSING, REDRIVEN_TABLE)
+WAITING_CHANGELOG = BARE.changelog(PROCESSING, WAITING_TABLE)
 LEDGER_CHANGELOG = BARE.ledger_changelog
 RESULTS_CHANGELOG = BARE.results_changelog
 WINDOWS_CHANGELOG = BARE.windows_changelog

@@ -63,7 +63,7 @@ class Told:
 
     def joins(self) -> list[Any]:
         """Return the requests for joins."""
-        return [request for made in self.follow_ups.new_tasks(PARTITION, AT_MS + 900) for _to, request in made.requests]
+        return [request for made in self.follow_ups.new_tasks(PARTITION, AT_MS + 900) for request in made.requests]
 
 
 def created() -> ObjectCreated:

@@ -17,20 +17,20 @@ CLUSTER_AUTHORIZATION_FAILED = 31
 def coordinator() -> Any:
     """Return a coordinator with three open transactions of the group, one of them of a member, and one of another."""
     coordinator = FakeCoordinator()
-    coordinator.open_transactions = {"group-a", "group-b", "group-c", "other-x"}
-    coordinator.member_client_ids = {"group-b", "group-idle"}
+    coordinator.open_transactions = {"group:a", "group:b", "group:c", "group-of-another:x"}
+    coordinator.member_client_ids = {"group:b", "group:idle"}
     return coordinator
 
 
 async def test_only_transactions_without_a_member_are_ended(coordinator: Any) -> None:
     """A member's transaction, and one of another group, are left alone."""
-    assert ["group-a", "group-c"] == await end_abandoned_transactions(coordinator, "group")
-    assert ["group-a", "group-c"] == sorted(coordinator.ended)
+    assert ["group:a", "group:c"] == await end_abandoned_transactions(coordinator, "group")
+    assert ["group:a", "group:c"] == sorted(coordinator.ended)
 
 
 async def test_members_are_not_asked_for_when_nothing_is_open(coordinator: Any) -> None:
     """Without an open transaction nothing is ended."""
-    coordinator.open_transactions = {"other-x"}
+    coordinator.open_transactions = {"group-of-another:x"}
     assert [] == await end_abandoned_transactions(coordinator, "group")
     assert [] == coordinator.ended
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import pytest
 
 from app.errors import SettingsError
-from app.names import BARE, MAX_NAMESPACE_CHARS, ROLES, Names, role_of
+from app.names import BARE, MAX_NAMESPACE_CHARS, PROCESSING, ROLES, Names, queue_of, role_of
 from app.settings.settings import load
 from app.topics.catalogue import catalogue, watched_topics
 
@@ -34,8 +34,8 @@ def test_no_name_is_in_two_namespaces(one, other):
     # The id of a worker's open transaction begins so: none may be taken for a dead worker of another namespace.
     for role in ROLES:
         group, foreign = Names(one).group(role), Names(other).group(role)
-        assert not f"{foreign}-worker".startswith(f"{group}-")
-        assert not f"{group}-worker".startswith(f"{foreign}-")
+        assert not f"{foreign}:worker".startswith(f"{group}:")
+        assert not f"{group}:worker".startswith(f"{foreign}:")
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
@@ -95,3 +95,24 @@ def test_workers_watch_the_topics_of_their_own_namespace():
     """A change of another system's topics is none of theirs."""
     for role in ROLES:
         assert all(name.startswith("acme.") for name in watched_topics(role, load(namespace="acme")))
+
+
+def test_groups_of_queues_are_told_apart():
+    """The workers of a group end open transactions whose ids begin with its name: only those of its own members."""
+    names = Names("acme")
+    groups = [names.group(PROCESSING, queue) for queue in ("default", "gpu", "gpu-2")]
+    assert ["acme.ebs-processing", "acme.ebs-processing-gpu", "acme.ebs-processing-gpu-2"] == groups
+    assert [(PROCESSING, "default"), (PROCESSING, "gpu"), (PROCESSING, "gpu-2")] == [
+        (role_of(group), queue_of(group)) for group in groups
+    ]
+    for one, other in permutations(groups, 2):
+        assert not f"{other}:worker".startswith(f"{one}:")
+    assert all(names.has_topic(names.requests(queue)) for queue in ("default", "gpu"))
+    assert all(names.has_topic(names.changelog(PROCESSING, "waiting", queue)) for queue in ("default", "gpu"))
+
+
+@pytest.mark.parametrize("name", ["GPU", "g_u", "retry-1s", "a" * 33])
+def test_setting_of_a_queue_that_cannot_be_is_refused_in_words(name):
+    """With the variable and what it may be."""
+    with pytest.raises(SettingsError, match=f"EBS_QUEUE={name}: must "):
+        load(queue=name)

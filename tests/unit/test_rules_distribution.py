@@ -10,15 +10,16 @@ from histories import BASE_MS, SEEDS, URL, object_created
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from plain_names import BARE
 
 from app.errors import DecodeError
 from app.events import ItemRecord, encode
 from app.rules.distribution import SeenKeys, expired_keys, split
+from app.rules.routing import Routes
 
 SOME = settings(max_examples=80, deadline=None)
 LIMITS = {
     "record_bytes": 100,
-    "partition_count": 8,
     "default_task_count": 3,
     "max_task_count": 1_000,
     "at_ms": BASE_MS + 5,
@@ -30,13 +31,13 @@ DAY_MS = 86_400_000
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 49))
 def test_tasks_are_complete_and_spread(task_count, partition_count, object_partition):
     """Every sequence once, from the object's own partition round and round, none with more than one task extra."""
-    limits = LIMITS | {"partition_count": partition_count}
     object_partition %= partition_count
-    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=task_count), object_partition, **limits)
-    requests = [request for _, request in made.requests]
+    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=task_count), object_partition, **LIMITS)
+    requests, routes = made.requests, Routes(BARE, partition_count)
     assert list(range(task_count)) == [request.sequence for request in requests]
     assert [f"7f3a-{sequence}" for sequence in range(task_count)] == [request.task_id for request in requests]
-    assert [(object_partition + n) % partition_count for n in range(task_count)] == [to for to, _ in made.requests]
+    spread = [(object_partition + n) % partition_count for n in range(task_count)]
+    assert spread == [routes.partition(request) for request in requests]
     assert {(object_partition, task_count, 1)} == {
         (request.object_partition, request.task_count, request.attempt) for request in requests
     }
@@ -45,8 +46,9 @@ def test_tasks_are_complete_and_spread(task_count, partition_count, object_parti
 
 def test_tasks_of_an_object_stay_together_when_asked():
     """Without spreading all requests go to the object's own partition, so that one worker can order them."""
-    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, spread=False, **LIMITS)
-    assert [3] * 5 == [partition for partition, _ in made.requests]
+    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, **LIMITS)
+    routes = Routes(BARE, 8, spread=False)
+    assert [3] * 5 == [routes.partition(request) for request in made.requests]
 
 
 @pytest.mark.parametrize("splits", [True, False])
@@ -61,7 +63,7 @@ def test_first_fact_tells_where_the_ends_of_the_object_are_sent(splits):
 def test_request_has_the_content():
     """It has what a handler needs; the fact tells kind and time."""
     made = split(object_created("7f3a", at_ms=BASE_MS, kind="mail", task_count=1), 3, **LIMITS)
-    ((_, request),) = made.requests
+    (request,) = made.requests
     assert ("a name", b'"some content"', "mail", BASE_MS + 5) == (
         request.name,
         bytes(request.content),
@@ -92,9 +94,9 @@ def test_each_item_is_a_task_with_its_own_content():
     items = [ItemRecord(content=Raw(b'{"sku":"a"}')), ItemRecord(name="second", content=Raw(b"[1]")), ItemRecord()]
     made = split(msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), items=items), 3, **LIMITS)
     assert [("a name", b'{"sku":"a"}'), ("second", b"[1]"), ("a name", b"null")] == [
-        (request.name, bytes(request.content)) for _, request in made.requests
+        (request.name, bytes(request.content)) for request in made.requests
     ]
-    assert {(3, 3)} == {(request.task_count, made.fact.count) for _, request in made.requests}
+    assert {(3, 3)} == {(request.task_count, made.fact.count) for request in made.requests}
 
 
 def test_object_with_too_many_items_is_refused():
@@ -193,13 +195,13 @@ def test_delays_become_due_times():
         ItemRecord(due_at=datetime.fromtimestamp(BASE_MS / 1_000 + 60, UTC)),
     ]
     event = msgspec.structs.replace(object_created("7f3a", at_ms=BASE_MS), task_count=None, items=items, delay_s=10)
-    requests = [request for _, request in split(event, 3, **LIMITS).requests]
+    requests = split(event, 3, **LIMITS).requests
     assert [BASE_MS + 10_000, BASE_MS + 2_500, BASE_MS + 60_000] == [one.due_at_ms for one in requests]
     assert [one.due_at_ms for one in requests] == [one.starts_at_ms for one in requests]
-    ((_, request),) = split(event, 3, splits=True, **LIMITS).requests
+    (request,) = split(event, 3, splits=True, **LIMITS).requests
     assert BASE_MS + 10_000 == request.due_at_ms
     ahead = msgspec.structs.replace(event, at_ms=BASE_MS + DAY_MS)
-    assert BASE_MS + 5 + 10_000 == split(ahead, 3, splits=True, **LIMITS).requests[0][1].due_at_ms
+    assert BASE_MS + 5 + 10_000 == split(ahead, 3, splits=True, **LIMITS).requests[0].due_at_ms
 
 
 @pytest.mark.parametrize(

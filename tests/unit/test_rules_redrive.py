@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_names import BARE
 
 from app.events import (
     ObjectCreated,
@@ -36,10 +37,11 @@ from app.rules.letter_acts import (
 )
 from app.rules.outgoing import Outgoing
 from app.rules.redrive import DeadLetterRecord, RedrivePlan, RedrivePolicy, Refusal
+from app.rules.routing import Routes
 from app.rules.tally import Tally
 
 NOW_MS = 1_795_489_276_303
-POLICY = RedrivePolicy(4, "objects", "task-requests", "task-events")
+POLICY = RedrivePolicy(BARE, Routes(BARE, 4))
 REQUEST = TaskCreated("c-a-1", "a", "a-1", 2, "mail", 1, 3, 5, NOW_MS - 9_000, "n", msgspec.Raw(b'"c"'))
 
 

@@ -12,6 +12,7 @@ from running_handlers import some_task
 
 from agents.engine.split_outputs import SplitOutputs
 from app.rules.distribution import MAX_COPIED_BYTES
+from app.rules.routing import Routes
 from ebs import Reject
 from ebs.pieces import pieces_of
 
@@ -25,7 +26,7 @@ def attempt(name: str) -> Any:
 @pytest.mark.parametrize("count", [10, 11])
 def test_split_whose_names_are_too_much_is_refused(count: int) -> None:
     """Each item without a name has that of its object, which may have a megabyte."""
-    outputs = SplitOutputs(BARE, partition_count=4, max_task_count=1_000, spread=True)
+    outputs = SplitOutputs(BARE, Routes(BARE, 4), max_task_count=1_000)
     room = MAX_COPIED_BYTES // 10 - len("1")
     one, pieces = attempt("n" * room), pieces_of([1] * count, "shop:split")
     if count == 10:

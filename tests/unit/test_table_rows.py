@@ -33,7 +33,7 @@ from app.topics.catalogue import TABLES
 
 SEEN_KEY = SeenKeys(HOUR_MS).write_key("ö", 1_795_489_276_303)
 TOTAL_KEY = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
-WAITING_KEY = waiting_rows.encode_key(1_795_489_276_303, 17, 2)
+WAITING_KEY = waiting_rows.timed_key(1_795_489_276_303, 17, 2)
 ROWS = [
     (SEEN_TABLE, SEEN_KEY, b"1"),
     (REDRIVEN_TABLE, SEEN_KEY, b"17"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.names import BARE, STATISTICS
+from app.names import BARE, PROCESSING, STATISTICS
 from app.settings.settings import load
-from app.topics.catalogue import MAX_OBJECT_BYTES, TopicSpec, catalogue, watched_topics
+from app.topics.catalogue import MAX_OBJECT_BYTES, TopicSpec, catalogue, input_topics, watched_topics
 
 NAMES = [
     "ebs-topics",
@@ -93,3 +93,24 @@ def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
     others = {spec.name for spec in catalogue(settings)} - watched
     of_processing = {"ebs-processing-redriven-changelog", "ebs-processing-waiting-changelog"}
     assert {"ebs-topics", "ebs-distribution-seen-changelog", *of_processing} == others
+
+
+def test_each_queue_has_topics_of_its_own_and_no_worker_watches_those_of_another_table():
+    """A topic for its requests, changelogs, a group; a change of them is noticed by who reads or writes there."""
+    settings = load(queue="gpu")
+    names = {spec.name: spec for spec in catalogue(settings)}
+    own = {"task-requests-gpu", "ebs-processing-gpu-redriven-changelog", "ebs-processing-gpu-waiting-changelog"}
+    assert own == names.keys() - set(NAMES)
+    assert names["task-requests"].config == names["task-requests-gpu"].config
+    assert ("task-requests-gpu",) == input_topics(PROCESSING, settings, "gpu")
+    of_gpu, of_default = (set(watched_topics(PROCESSING, settings, queue)) for queue in ("gpu", "default"))
+    assert own <= of_gpu
+    assert {"task-requests-gpu"} == own & of_default
+    assert {"ebs-processing-redriven-changelog", "ebs-processing-waiting-changelog"} == of_default - of_gpu
+
+
+def test_queues_of_a_process_that_does_not_import_the_project_are_given():
+    """As for `ebs up`."""
+    names = [spec.name for spec in catalogue(load(namespace="acme"), queues=("default", "gpu", "mail"))]
+    assert ["acme.task-requests", "acme.task-requests-gpu", "acme.task-requests-mail"] == names[2:5]
+    assert len(names) == len(set(names)) == len(NAMES) + 6

@@ -22,7 +22,7 @@ import msgspec
 from aiokafka import TopicPartition
 from checker import Topics, judge, note
 
-from app.names import ROLES, STATISTICS
+from app.names import PROCESSING, ROLES, STATISTICS, WAITING_TABLE
 from app.rules.waiting_rows import TIMED
 from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
@@ -55,7 +55,7 @@ def is_done(broker: Broker, plan: Plan) -> bool:
                 if broker.logs[tp].read(offset, 1)[0]:
                     return False
     waiting: dict[bytes | None, bytes | None] = {}
-    for record in broker.committed(plan.settings.names.waiting_changelog):
+    for record in broker.committed(plan.settings.names.changelog(PROCESSING, WAITING_TABLE)):
         waiting[(record.key or b"") + b"%d" % record.partition] = record.value
     return not any(key and key.startswith(TIMED) and value is not None for key, value in waiting.items())
 

@@ -99,7 +99,6 @@ class Plan:
             "partitions": self.partitions,
             "concurrency": self.concurrency,
             "commit_interval_ms": self.commit_interval_ms,
-            "order": "key" if self.by_object else "none",
         }
         return _base_settings().model_copy(update=drawn)
 

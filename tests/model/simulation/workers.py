@@ -31,6 +31,7 @@ from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
 from app.streaming.transactions import Transactions
 from app.topics.catalogue import NOTES_TABLES, TABLES, input_topics
+from app.topics.queues import routes_of
 from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
@@ -118,7 +119,7 @@ class Worker:
             for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
-        self.transactional_id = f"{group_id}-{instance}"
+        self.transactional_id = f"{group_id}:{instance}"
         self.ownership = SimulatedOwnership(
             group_id=group_id,
             input_topics=input_topics(role, self.settings),
@@ -204,11 +205,10 @@ class Worker:
         engine = Engine(
             lanes,
             topic=self._names.task_requests,
-            partition_count=self.settings.partitions,
+            routes=routes_of(self.settings),
             handlers=handlers_of(project, SPEC, limits_of(self.settings)),
             control=control,
             concurrency=self.settings.concurrency,
-            one_at_a_time_by_object=self.settings.order == "key",
             worker=str(self.process),
             output_topics={SINK: TopicShape(SINK, SINK_PARTITIONS, 1)},
         )

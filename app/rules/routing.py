@@ -1,0 +1,75 @@
+"""Where the request of a task goes: the topic of the queue of its kind, and the partition.
+
+This is the only place that decides it: whoever writes a request asks here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from app.rules.placement import partition_of
+from ebs.project import ANY_KIND
+from ebs.queues import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from app.events import TaskCreated
+    from app.names import Names
+
+
+class Routes:
+    """Topic and partition of each request.
+
+    `queues` has the queue of each kind (`Project.queues`); kinds that are not in it have that of `"*"`, or the default
+    queue. `kinds_by_key` tells whether a kind has a limit by key.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        partition_count: int,
+        queues: Mapping[str, str] | None = None,
+        *,
+        kinds_by_key: Callable[[str], bool] = lambda _kind: False,
+    ) -> None:
+        self.partition_count = partition_count
+        self._queues = queues or {}
+        self._other_queue = self._queues.get(ANY_KIND, DEFAULT_QUEUE)
+        self._topics = {kind: names.requests(queue) for kind, queue in self._queues.items()}
+        self._other_topic = names.requests(self._other_queue)
+        self._is_by_key = kinds_by_key
+
+    def of(self, request: TaskCreated) -> tuple[str, int]:
+        """Return the topic and the partition that a request goes to."""
+        return self._topics.get(request.kind, self._other_topic), self.partition(request)
+
+    def partition(self, request: TaskCreated) -> int:
+        """Return the partition that a request goes to.
+
+        Tasks with a key go to the partition of the key, so that one worker counts them. The others are spread from the
+        object's own partition on. They stay in it if their kind has a limit by key, as each object is a key then;
+        splits, joins and callbacks do, too.
+        """
+        if request.role is not UNSET:
+            return request.object_partition
+        if request.key is not UNSET:
+            return partition_of(request.key.encode(), self.partition_count)
+        if self._is_by_key(request.kind):
+            return request.object_partition
+        return (request.object_partition + request.sequence) % self.partition_count
+
+    @property
+    def topics(self) -> set[str]:
+        """The topics of all queues."""
+        return {*self._topics.values(), self._other_topic}
+
+    def queue(self, kind: str) -> str:
+        """Return the queue of a kind."""
+        return self._queues.get(kind, self._other_queue)
+
+    def topic(self, kind: str) -> str:
+        """Return the topic of the requests of a kind."""
+        return self._topics.get(kind, self._other_topic)
