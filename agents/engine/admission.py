@@ -140,7 +140,8 @@ class Admission:
         if lane.window is not None:
             for line, key in lane.window.holders.items():
                 lane.lines.give_turn(line, key)
-        self.moved.extend((lane, line) for line in lane.lines.names())
+        for line in lane.lines.names():
+            self._move(lane, line)
         self.share_rates()
 
     def lane_lost(self, lane: Lane) -> None:
@@ -192,8 +193,6 @@ class Admission:
 
         For the watchdog: there should be none, because everything that unblocks tasks also moves their line.
         """
-        if self.released or self.moved:
-            return ""
         lines = ((lane, line) for lane in self._own for line in lane.lines.names())
         for lane, line in islice(lines, _LOOKED_AT):
             kind, key = kind_and_key(line)

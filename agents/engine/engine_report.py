@@ -65,7 +65,7 @@ class EngineReport:
         return held and f"{held} is not fetched although it has room"
 
     def _could_start(self) -> str:
-        if self._admission.released or self._intake.may_start:
+        if self._admission.released or self._admission.moved or self._intake.may_start:
             return "records wait that could start"
         if self._waiting.may_start:
             return "tasks are due that could start"
