@@ -71,39 +71,30 @@ class Admission:
         self._on_release = on_release
         self._throttle = Throttle()
         self._own: deque[Lane] = deque()
+        # Their lines may not go on yet.
+        self._opening: list[Lane] = []
         # By kind, when its next token comes.
         self._wake_ups: dict[str, asyncio.TimerHandle] = {}
 
     def admits(self, ready: Ready) -> bool:
         """Return whether a task may start now; if not, all that there is to do about it is done."""
         lane, _, task, _ = ready
-        control = self._control
-        if lane.lost:
+        if lane.lost or self._is_over(ready):
             return False
-        if self._strays.can_be and self._strays.move(ready):
-            self._end_turns(ready)
-        elif control.has_cancels and control.is_cancelled(task) is not None:
-            self.cancel(ready)
-        elif task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):
+        if task.redrive is not msgspec.UNSET and self._redriven.is_repeated(ready):
             self._outcomes.pass_over(ready)
             self._end_turns(ready)
-        elif not (control.has_pauses or self._limits.has_any) and lane.lines.is_empty:
+            return False
+        if not (self._control.has_pauses or self._limits.has_any) and lane.lines.is_empty:
             return True
-        else:
-            return self._may_go_on(ready)
-        return False
+        return self._may_go_on(ready)
 
     def goes_on(self, ready: Ready, line: bytes) -> bool:
         """Return whether a task may start that was released from a line; if not, all that there is to do is done."""
-        if ready.lane.lost:
+        lane, _, task, place = ready
+        if lane.lost or self._is_over(ready):
             return False
-        if self._control.is_cancelled(ready.task) is not None:
-            self.cancel(ready)
-            return False
-        if self._strays.can_be and self._strays.move(ready):
-            self._end_turns(ready)
-            return False
-        if self._control.is_paused(ready.task.kind):
+        if self._control.is_paused(task.kind):
             # Just now, by the breaker: nobody has said so.
             self.released.appendleft((ready, line))
             self._put_back_paused()
@@ -113,9 +104,9 @@ class Admission:
         if self._has_turn_by_key(ready):
             return True
         # What it took of its kind's limits is for another one.
-        self._throttle.give_back(ready.task.kind)
-        ready.lane.lines.end_turn(line, ready.place)
-        self._move(ready.lane, line)
+        self._throttle.give_back(task.kind)
+        lane.lines.end_turn(line, place)
+        self._move(lane, line)
         return False
 
     def cancel(self, ready: Ready) -> None:
@@ -140,13 +131,14 @@ class Admission:
         if lane.window is not None:
             for line, key in lane.window.holders.items():
                 lane.lines.give_turn(line, key)
-        for line in lane.lines.names():
-            self._move(lane, line)
+        self._opening.append(lane)
         self.share_rates()
+        self._on_release()
 
     def lane_lost(self, lane: Lane) -> None:
         """Forget a lane: its next owner has what waits there."""
         self._own.remove(lane)
+        self._opening = [one for one in self._opening if one is not lane]
         self._keep_released([one for one in self.released if one[0].lane is not lane])
         self.moved = deque(one for one in self.moved if one[0] is not lane)
         self.share_rates()
@@ -157,7 +149,9 @@ class Admission:
         self._put_back_paused()
         if self._control.has_cancels:
             self._end_cancelled()
-        self.moved = deque((lane, line) for lane in self._own for line in lane.lines.names())
+        self.moved.clear()
+        for lane in self._own:
+            self._move_all(lane)
         self.share_rates()
 
     def share_rates(self) -> None:
@@ -170,8 +164,16 @@ class Admission:
         for kind in list(self._wake_ups):
             self._wake(kind)
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether `refill` may release something."""
+        return bool(self.moved or self._opening)
+
     def refill(self) -> None:
         """Release what may go on of the lines that moved, until there is something."""
+        for lane in [one for one in self._opening if one.has_read_lines()]:
+            self._opening.remove(lane)
+            self._move_all(lane)
         while self.moved and not self.released:
             lane, line = self.moved.popleft()
             if not lane.lost:
@@ -193,7 +195,7 @@ class Admission:
 
         For the watchdog: there should be none, because everything that unblocks tasks also moves their line.
         """
-        lines = ((lane, line) for lane in self._own for line in lane.lines.names())
+        lines = ((lane, line) for lane in self._own if lane not in self._opening for line in lane.lines.names())
         for lane, line in islice(lines, _LOOKED_AT):
             kind, key = kind_and_key(line)
             limits = self._limits.of(kind)
@@ -202,6 +204,16 @@ class Admission:
             if not is_full and (key or not (self._control.is_paused(kind) or kind in self._wake_ups)):
                 return f"kind {kind}, key {key}" if key else f"kind {kind}"
         return ""
+
+    def _is_over(self, ready: Ready) -> bool:
+        """End a task here that is cancelled, or belongs into another queue; returns whether it was one."""
+        if self._strays.can_be and self._strays.move(ready):
+            self._end_turns(ready)
+            return True
+        if self._control.has_cancels and self._control.is_cancelled(ready.task) is not None:
+            self.cancel(ready)
+            return True
+        return False
 
     def _may_go_on(self, ready: Ready) -> bool:
         """Return whether neither a pause nor a limit blocks a task; otherwise it waits."""
@@ -259,6 +271,8 @@ class Admission:
 
     def _advance(self, lane: Lane, line: bytes) -> None:
         """Release the next tasks of a line, as many as may go on."""
+        if lane in self._opening:
+            return
         kind, key = kind_and_key(line)
         limits = self._limits.of(kind)
         limit = limits.per_key if key else limits.concurrency
@@ -321,6 +335,11 @@ class Admission:
         for lane in self._own:
             if lane.lines.waits(line):
                 self._move(lane, line)
+
+    def _move_all(self, lane: Lane) -> None:
+        """Look at all lines of a lane. Those of kinds first: one of their tasks may have had its turn by key."""
+        for line in sorted(lane.lines.names(), key=lambda line: kind_and_key(line)[1] != ""):
+            self._move(lane, line)
 
     def _move(self, lane: Lane, line: bytes) -> None:
         self.moved.append((lane, line))

@@ -178,7 +178,9 @@ class AttemptOutcomes:
             text = "%s failed, the next one is due in %.1f s: %s"
             wait_s = (due_at_ms - now_ms) / 1_000
             self._story.tell((task.kind, alike), time.monotonic(), text, describe(task), wait_s, said)
-        self._end_failed(attempt, outgoing, again, is_patient=again is None or due_at_ms - now_ms > _PATIENT_MS)
+        # The next task of its key must not start before this end is committed, or it could run again after that one.
+        may_wait = not self._limits.blocking_line(task) and (again is None or due_at_ms - now_ms > _PATIENT_MS)
+        self._end_failed(attempt, outgoing, again, is_patient=may_wait)
         if pause is not None:
             # The other workers go on until they read it.
             self._lanes.ends.send_now()

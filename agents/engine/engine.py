@@ -304,7 +304,7 @@ class Engine:
         line_has_turn = True
         while len(running) < limit and started < _INLINE_BURST:
             started += 1
-            if admission.moved and not released:
+            if not released and admission.has_moved:
                 admission.refill()
             if released and line_has_turn:
                 line_has_turn = False

@@ -149,6 +149,20 @@ class Lane:
             return False
         return not self.crowded or waiting[0].offset < max(self.progress.known_to, self.progress.watermark + 1)
 
+    def has_read_lines(self) -> bool:
+        """Return whether all of the log was read that lies before the rows of the lines of an earlier life.
+
+        The tasks that waited in its memory come again from there; they are before those rows in their lines.
+        """
+        rows = self.lines.rows
+        if rows is None or not rows.behind:
+            return True
+        read_to = self.waiting[0].offset if self.waiting else self.progress.taken_to
+        if read_to < min(rows.behind, self.partition.ends[self.topic]):
+            return False
+        rows.behind = 0
+        return True
+
     def must_hold(self) -> bool:
         """Return whether its fetching must be held: too much waits, and until half of that is gone."""
         limit = self.max_backlog // 2 if self.held else self.max_backlog

@@ -24,7 +24,13 @@ class LineRows:
         # No row of a line that is not in memory has a smaller key: to look from the beginning would be to look at all
         # that was deleted there.
         self._from: dict[bytes, bytes] = {}
-        self.counts: Counter[bytes] = Counter(decode_key(key).line for key in self._stored(IN_LINE))
+        self.counts: Counter[bytes] = Counter()
+        self.behind = 0
+        """Offset behind all requests whose rows were there when the lane was opened."""
+        for key in self._stored(IN_LINE):
+            _, offset, _, line = decode_key(key)
+            self.counts[line] += 1
+            self.behind = max(self.behind, offset + 1)
         # The keys that the store does not have yet, by line: for the next commit, and on their way with this one.
         self._new: dict[bytes, list[bytes]] = {}
         self._leaving: dict[bytes, list[bytes]] = {}

@@ -136,12 +136,16 @@ class WaitingWindow:
         return key in self._started
 
     def collect(self) -> None:
-        """Put down what began and still runs: called before each commit."""
+        """Make ready for a commit."""
+        self.note_started()
+        self.lines.collect()
+
+    def note_started(self) -> None:
+        """Put down what began and still runs."""
         for key in self._unnoted:
             self._rows.put(WAITING_TABLE, start_key(key), STARTED_VALUE)
         self._started |= self._unnoted
         self._unnoted.clear()
-        self.lines.collect()
 
     def committed(self) -> None:
         """Hear that the commit is through."""

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +24,7 @@ from aiokafka import TopicPartition
 from checker import Topics, judge, note
 
 from app.names import PROCESSING, ROLES, STATISTICS, WAITING_TABLE
-from app.rules.waiting_rows import TIMED
+from app.rules.waiting_rows import IN_LINE, TIMED
 from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
 from ebs.recount.run import Recount
@@ -57,7 +58,7 @@ def is_done(broker: Broker, plan: Plan) -> bool:
     waiting: dict[bytes | None, bytes | None] = {}
     for record in broker.committed(plan.settings.names.changelog(PROCESSING, WAITING_TABLE)):
         waiting[(record.key or b"") + b"%d" % record.partition] = record.value
-    return not any(key and key.startswith(TIMED) and value is not None for key, value in waiting.items())
+    return not any(key and key.startswith((TIMED, IN_LINE)) and value is not None for key, value in waiting.items())
 
 
 async def differences(broker: Broker, plan: Plan) -> list[str]:
@@ -71,7 +72,8 @@ async def differences(broker: Broker, plan: Plan) -> list[str]:
     found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
     found += _check_ends(topics, plan)
     finished = _finished(topics)
-    return found + _check_sent(broker, finished) + _check_chains(topics, finished) + _check_joins(topics)
+    found += _check_sent(broker, finished) + _check_chains(topics, finished) + _check_joins(topics)
+    return found + (_check_order(broker, topics, names) if plan.in_order else [])
 
 
 def _read(broker: Broker, names: Names) -> Topics:
@@ -117,6 +119,26 @@ def _check_sent(broker: Broker, finished: set[str]) -> list[str]:
     found = [f"a record of {one} stands {count} times on {SINK}" for one, count in sent.items() if count > 1]
     found += [f"{one} stands on {SINK}, but its task has not finished" for one in sorted(set(sent) - wanted)]
     return found + [f"task {one} has finished, but {SINK} has no record of it" for one in sorted(wanted - set(sent))]
+
+
+def _check_order(broker: Broker, topics: Topics, names: Names) -> list[str]:
+    """Check that the tasks of each key ran one after another, in the order in which they were asked for."""
+    times: dict[str, list[int]] = defaultdict(list)
+    for events in topics.events.values():
+        for one in events:
+            if one["type"] in {"TASK_STARTED", *_ENDS}:
+                times[one["task_id"]].append(one["at_ms"])
+    by_key: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for record in broker.committed(names.task_requests):
+        request = msgspec.json.decode(record.value)
+        if "role" not in request and times[request["task_id"]]:
+            by_key[request["kind"], request.get("key") or request["object_id"]][request["task_id"]] = None
+    return [
+        f"task {after} of key {key} began at {min(times[after])}, {before} ended at {max(times[before])}"
+        for key, tasks in by_key.items()
+        for before, after in pairwise(tasks)
+        if min(times[after]) < max(times[before])
+    ]
 
 
 def _check_chains(topics: Topics, finished: set[str]) -> list[str]:

@@ -12,12 +12,14 @@ import msgspec
 
 from ebs import Context, Project, Task
 
-SPEC = "simulation.functions"
+SPEC, SPEC_IN_ORDER = "simulation.functions", "simulation.functions:in_order"
 MAPPED, PLAIN = "mapped", "default"
 SINK, SINK_PARTITIONS = "sink", 2
 """A user's topic: each task without a role sends one record, with its id as the key."""
 
 project = Project()
+in_order = Project()
+"""The same functions, but tasks of one key run one after another."""
 
 
 class Job(msgspec.Struct):
@@ -31,12 +33,15 @@ class Job(msgspec.Struct):
         return Job((self.pieces + 1) % 3, self.left - 1)
 
 
+@in_order.split(MAPPED)
 @project.split(MAPPED)
 async def split(task: Task[Job], _context: Context) -> list[int]:
     """Return the numbers of the pieces; there may be none."""
     return list(range(task.content.pieces))
 
 
+@in_order.task(MAPPED, per_key=1)
+@in_order.task("*", per_key=1)
 @project.task(MAPPED)
 @project.task("*")
 async def work(task: Task[Any], context: Context) -> dict[str, Any]:
@@ -45,6 +50,7 @@ async def work(task: Task[Any], context: Context) -> dict[str, Any]:
     return {"content": task.content}
 
 
+@in_order.join(MAPPED)
 @project.join(MAPPED)
 async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
     """Submit the next object, which the name says, and return the contents in their order."""

@@ -15,7 +15,7 @@ from app.names import ROLES
 from app.rules.placement import partition_of
 from app.settings.settings import load
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
-from simulation.functions import MAPPED, PLAIN, SINK, SPEC, Job
+from simulation.functions import MAPPED, PLAIN, SINK, SPEC, SPEC_IN_ORDER, Job
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
@@ -45,6 +45,7 @@ class Submitted(NamedTuple):
     object_id: str
     task_count: int
     job: Job | None = None
+    key: str = ""
 
     @property
     def kind(self) -> str:
@@ -76,7 +77,8 @@ class Plan:
         self.transaction_timeout_s = rng.choice((2.0, 5.0))
         self.concurrency = rng.choice((1, 4, 16))
         self.commit_interval_ms = rng.choice((5, 50))
-        self.by_object = rng.random() < 0.2
+        self.in_order = rng.random() < 0.3
+        self.max_parked = rng.choice((1, 3, 1_000))
         self.worker_counts = {role: rng.choice((1, 1, 2, 3)) for role in ROLES}
         self.trouble_s = rng.uniform(*_TROUBLE_S)
         self.fault_rates = {kind: rng.choice(_RATES) for kind in KINDS if rng.random() < 0.3}
@@ -99,6 +101,7 @@ class Plan:
             "partitions": self.partitions,
             "concurrency": self.concurrency,
             "commit_interval_ms": self.commit_interval_ms,
+            "project": SPEC_IN_ORDER if self.in_order else SPEC,
         }
         return _base_settings().model_copy(update=drawn)
 
@@ -140,6 +143,8 @@ class Plan:
             object_id = f"o{number}"
             right = partition_of(object_id.encode(), self.partitions)
             one = Submitted(rng.uniform(0, self.trouble_s * 0.8), right, object_id, rng.randint(1, _MAX_TASKS))
+            if rng.random() < 0.5:
+                one = one._replace(key=rng.choice("kl"))
             if self.may_split and rng.random() < 0.5:
                 one = one._replace(job=Job(rng.randint(0, _MAX_TASKS), rng.randint(0, _MAX_LINKS)))
             found.append(one)

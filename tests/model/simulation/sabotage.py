@@ -16,6 +16,7 @@ from aiokafka.producer.sender import BaseHandler
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
 from agents.engine.attempt_outcomes import AttemptOutcomes
+from agents.engine.kind_limits import KindLimits
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
 from agents.engine.waiting_window import WaitingWindow
@@ -162,6 +163,28 @@ def _waiting_rows() -> Any:
     return patch.object(WaitingWindow, "take", delete)
 
 
+def _waiting_rows_stay() -> Any:
+    """Let a row stay when the end of its attempt is committed: the next owner loads it again."""
+    remove = WaitingWindow.remove
+
+    def keep(self: WaitingWindow, key: bytes) -> None:
+        value = self._rows.get(WAITING_TABLE, key)
+        remove(self, key)
+        self._rows.put(WAITING_TABLE, key, value)
+
+    return patch.object(WaitingWindow, "remove", keep)
+
+
+def _turns() -> Any:
+    """Give each task its turn by key at once."""
+    return patch.object(KindLimits, "line_of_key", lambda _self, _task: b"")
+
+
+def _turns_of_retries() -> Any:
+    """Let nobody wait while the task before waits for its next attempt."""
+    return patch.object(KindLimits, "blocking_line", lambda _self, _task: b"")
+
+
 def _waiting_starts() -> Any:
     """Keep no note of an attempt that began from the table and still runs."""
     return patch.object(WaitingWindow, "note_started", lambda _self: None)
@@ -230,6 +253,7 @@ class Switch(NamedTuple):
 
 
 _TWICE = "stands 2 times on task-events"
+_OVERTOOK = "of key .* began at"
 _COUNTED = ": window of |: total |: object "
 _SLOW_NETWORK = (0.001, 0.02)
 _LATE_ENDS = {"fault_rates": {"late": 0.3}, "fault_apis": frozenset({"EndTxn"}), "one_way_s": _SLOW_NETWORK}
@@ -258,6 +282,9 @@ SWITCHES = {
     "outputs": Switch(_outputs, _KILLED | _SPLIT, _PRODUCED_TWICE),
     "outputs of failed attempts": Switch(_failed_outputs, _SPLIT, "which has not finished|its task has not finished"),
     "waiting rows": Switch(_waiting_rows, _KILLED, "ended .* of its"),
+    "waiting rows that stay": Switch(_waiting_rows_stay, _TWO_EACH | _REBALANCES, _TWICE),
+    "turns": Switch(_turns, {"in_order": True}, _OVERTOOK),
+    "turns of retries": Switch(_turns_of_retries, {"in_order": True}, _OVERTOOK),
     "waiting starts": Switch(_waiting_starts, _KILLED, _TWICE),
     "watermark": Switch(
         _watermark,

@@ -172,6 +172,7 @@ class Schedule:
             name="n" if new.job is None else msgspec.json.encode(new.job).decode(),
             content=msgspec.Raw(msgspec.json.encode("c" if new.job is None else new.job)),
             at_ms=EPOCH_MS + round(self.loop.now_s * 1_000),
+            key=new.key or msgspec.UNSET,
         )
         self.broker.write(self.plan.settings.names.objects, new.partition, key, encode(event))
 

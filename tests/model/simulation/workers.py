@@ -20,7 +20,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import handlers_of, limits_of
+from agents.execution.loading import load_handlers
 from app.errors import HandlerCrashed
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import DISTRIBUTION, PROCESSING, STATISTICS
@@ -35,7 +35,7 @@ from app.topics.queues import routes_of
 from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
-from simulation.functions import SINK, SINK_PARTITIONS, SPEC, project
+from simulation.functions import SINK, SINK_PARTITIONS
 from simulation.readers import SimulatedReaders
 
 if TYPE_CHECKING:
@@ -201,12 +201,14 @@ class Worker:
     def _process(self) -> list[Any]:
         control = ControlState()
         interval_s = self.settings.commit_interval_ms / 1_000
-        lanes = WorkerLanes(self.transactions, names=self._names, commit_interval_s=interval_s)
+        lanes = WorkerLanes(
+            self.transactions, names=self._names, commit_interval_s=interval_s, max_parked=self._plan.max_parked
+        )
         engine = Engine(
             lanes,
             topic=self._names.task_requests,
             routes=routes_of(self.settings),
-            handlers=handlers_of(project, SPEC, limits_of(self.settings)),
+            handlers=load_handlers(self.settings),
             control=control,
             concurrency=self.settings.concurrency,
             worker=str(self.process),
