@@ -135,6 +135,7 @@ class Context(msgspec.Struct, eq=False):
         callback_url: str | None = None,
         delay_s: float | None = None,
         due_at: datetime | None = None,
+        key: str | None = None,
     ) -> str:
         """Submit a new object, and return its id. It exists only if this attempt finishes.
 
@@ -142,8 +143,8 @@ class Context(msgspec.Struct, eq=False):
         setting decides. The id is the same in every run of the task, by the number of the call; an `id` that exists
         already makes no second object. Each end of the object is sent to `callback_url`, whose host must be in
         EBS_WEBHOOK_HOSTS of the processing workers. Its tasks start `delay_s` seconds after this attempt has finished,
-        or at `due_at`, a datetime with a time zone. Raises `Reject` for what cannot be submitted, and says what to
-        change.
+        or at `due_at`, a datetime with a time zone. `key` is whose work it is: `per_key` counts by it. Raises `Reject`
+        for what cannot be submitted, and says what to change.
         """
         with _gathering:
             outputs = self._open_outputs("context.submit")
@@ -158,6 +159,7 @@ class Context(msgspec.Struct, eq=False):
                 callback_url=callback_url,
                 delay_s=delay_s,
                 due_at=due_at,
+                key=key,
                 rules=self.rules,
             )
             outputs.submit(new)

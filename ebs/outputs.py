@@ -17,7 +17,7 @@ import msgspec
 from ebs.delays import why_no_start
 from ebs.errors import Reject
 from ebs.pieces import is_list_like, pieces_of
-from ebs.task import KIND, KIND_IN_WORDS
+from ebs.task import KIND, KIND_IN_WORDS, why_no_key
 
 if TYPE_CHECKING:
     from ebs.task import Task
@@ -51,6 +51,7 @@ class SubmittedObject(msgspec.Struct, frozen=True):
     callback_url: str | None = None
     delay_s: float | None = None
     due_at: datetime | None = None
+    key: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -139,6 +140,7 @@ def new_object(
     callback_url: Any,
     delay_s: Any,
     due_at: Any,
+    key: Any,
     rules: OutputRules,
 ) -> SubmittedObject:
     """Return the object that a task submits with its next call; raises `Reject` for what cannot be submitted."""
@@ -159,8 +161,9 @@ def new_object(
         None if callback_url is None else _checked_url(callback_url),
         delay_s,
         due_at,
+        key,
     )
-    wrong = why_no_start(delay_s, due_at, time.time())
+    wrong = why_no_start(delay_s, due_at, time.time()) or why_no_key(key)
     if wrong is not None:
         raise Reject(f"context.submit: {wrong}")
     reason = rules.why_not_submitted(new)

@@ -11,6 +11,7 @@ import msgspec
 from ebs.delays import why_no_start
 from ebs.errors import Reject
 from ebs.item import Item
+from ebs.task import why_no_key
 
 MAX_SPLIT_BYTES = 16 << 20
 """Of all items of an object, as JSON: they are sent in one transaction."""
@@ -87,6 +88,9 @@ class _Pieces:
         wrong_start = why_no_start(item.delay_s, item.due_at, time.time())
         if wrong_start is not None:
             raise Reject(f"item {number} of {self._giver} cannot start: {wrong_start}")
+        wrong_key = why_no_key(item.key)
+        if wrong_key is not None:
+            raise Reject(f"item {number} of {self._giver}: {wrong_key}")
         why = None if isinstance(item.name, str | None) else f"its name is a {type(item.name).__name__}, not a text"
         try:
             piece = _encode(item)

@@ -21,8 +21,21 @@ __all__ = ["Task"]
 KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KIND_IN_WORDS = "1 to 64 characters out of A-Z a-z 0-9 . _ -"
 MAX_KEY_CHARS = 200
+
 CALLBACK_KIND = "ebs.callback"
 """Kind of all callbacks, whatever the kind of their object: they are paused, limited and counted by themselves."""
+
+
+def why_no_key(key: Any) -> str | None:
+    """Return why something is no key of an object or task, None if it is one."""
+    if key is None or (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and _is_text(key)):
+        return None
+    return f"key={key!r} is not a text of 1 to {MAX_KEY_CHARS} characters, such as a customer's number"
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a text can be sent: half of a character cannot."""
+    return value.isascii() or value == value.encode("utf-8", "ignore").decode()
 
 
 class Task(msgspec.Struct, Generic[Content], frozen=True, gc=False):

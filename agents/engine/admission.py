@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt, Ready
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.kind_limits import KindLimits
-    from agents.engine.lane import Lane, Place
+    from agents.engine.lane import Lane
+    from agents.engine.lane_lines import Place
     from agents.engine.redriven_tasks import RedrivenTasks
     from agents.engine.strays import Strays
     from app.rules.control import ControlState

@@ -10,7 +10,8 @@ from agents.engine.event_fields import common_of, task_identity_of
 if TYPE_CHECKING:
     import asyncio
 
-    from agents.engine.lane import Lane, Place
+    from agents.engine.lane import Lane
+    from agents.engine.lane_lines import Place
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agents.engine.lane_lines import MAX_PARKED, LaneLines
+from agents.engine.lane_lines import MAX_PARKED, LaneLines, Place
 from agents.engine.lane_rows import LaneRows
 from app.rules import owner_lives
 from app.rules.offsets import PartitionProgress
@@ -24,10 +24,6 @@ _CAREFUL_RECORDS = 1_000
 """A dead owner may have started this many records beyond the last one that its commit names, if its log had as many.
 
 If it had started more, a later owner finds the task that ended it: each owner gets further."""
-
-
-Place = int | bytes
-"""Where the request of an attempt is: its offset in the log, or its key in the table `waiting`."""
 
 
 class Lane:

@@ -7,14 +7,17 @@ holds up nobody else. Each line keeps the order in which its tasks were asked fo
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from agents.engine.attempt import Ready
-    from agents.engine.lane import Place
     from agents.engine.line_rows import LineRows
+
+Place = int | bytes
+"""Where the request of an attempt is: its offset in the log, or its key in the table `waiting`."""
+Ready = Any
+"""`agents.engine.attempt.Ready`: that module knows lanes, this one is below them."""
 
 MAX_PARKED = 1_000
 """Tasks of one lane that wait in memory; further ones wait in the table."""
@@ -73,9 +76,11 @@ class LaneLines:
         """Let a task wait behind all others of a line; returns its place, None if it is buried."""
         rows = self.rows
         if rows is not None and (self.parked_count >= self._max_parked or line in rows.counts):
-            return self._keep(line, ready)
+            kept: Place | None = self._keep(line, ready)
+            return kept
         self._park(line).append(ready)
-        return ready.place
+        place: Place = ready.place
+        return place
 
     def put_back(self, line: bytes, ready: Ready) -> None:
         """Let a task wait before all others of a line."""

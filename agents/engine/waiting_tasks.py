@@ -42,7 +42,8 @@ from app.streaming.topic_limits import SURELY_FITS_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.engine.lane import Lane, Place
+    from agents.engine.lane import Lane
+    from agents.engine.lane_lines import Place
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.rules.commands import CommandKey

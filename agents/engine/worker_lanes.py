@@ -28,7 +28,8 @@ from ebs.queues import DEFAULT_QUEUE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agents.engine.lane import LaneUser, Place
+    from agents.engine.lane import LaneUser
+    from agents.engine.lane_lines import Place
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
     from app.names import Names

@@ -21,7 +21,7 @@ _UNPROCESSABLE = 422
 
 
 async def _submit(asked: Asked, form: Form) -> Done:
-    wanted: dict[str, Any] = filled(form, "name", "kind", "id", "callback_url", "due_at")
+    wanted: dict[str, Any] = filled(form, "name", "kind", "id", "callback_url", "due_at", "key")
     delay_s = number_in(form, "delay_s")
     if delay_s is not None:
         wanted["delay_s"] = delay_s

@@ -111,6 +111,7 @@ def prepare(
         callback_url=payload.callback_url,
         delay_s=payload.delay_s,
         due_at=payload.due_at,
+        key=payload.key,
     )
     key = object_id.encode()
     record = (partition_of(key, settings.partitions), key, encode(event))

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 from api.server.documented import Documented, RequestBody
 from api.server.schemas import ErrorItem, ObjectLinks
 from app import json_text
-from app.events import MAX_TASKS, CallbackUrl, DelayS, DueAt, ItemRecord, Kind
+from app.events import MAX_TASKS, CallbackUrl, DelayS, DueAt, ItemRecord, Key, Kind
 from app.rules import idempotency
 
 MAX_COUNT = 100_000
@@ -31,6 +31,7 @@ class ItemRequest(RequestBody, ItemRecord, frozen=True, kw_only=True, gc=False):
     due_at: Annotated[
         DueAt | UnsetType, Meta(description="When the task starts, with a time zone. Default: when its object starts")
     ] = UNSET
+    key: Annotated[Key | UnsetType, Meta(description="Whose work it is. Default: the key of the object")] = UNSET
 
 
 TaskNumber = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
@@ -83,6 +84,13 @@ class ObjectRequest(RequestBody, frozen=True, gc=False):
             examples=["2027-01-01T09:00:00+01:00"],
         ),
     ] = UNSET
+    key: Annotated[
+        Key | UnsetType,
+        Meta(
+            description="Whose work it is, such as a customer: of one key only so many tasks run at once (`per_key`)",
+            examples=["customer-17"],
+        ),
+    ] = UNSET
 
     def hash(self, count: int | None = None) -> str:
         """Return the hash of all fields but the id."""
@@ -94,6 +102,7 @@ class ObjectRequest(RequestBody, frozen=True, gc=False):
             callback_url=said(self.callback_url),
             delay_s=said(self.delay_s),
             due_at=said(self.due_at),
+            key=said(self.key),
         )
 
 

@@ -75,6 +75,7 @@ def payload_hash(
     callback_url: str | None = None,
     delay_s: float | None = None,
     due_at: datetime | None = None,
+    key: str | None = None,
 ) -> str:
     """Return the hash of a request; None stands for a field that was left out, `count` is for many objects at once.
 
@@ -83,18 +84,22 @@ def payload_hash(
     asked = tasks if tasks is None or isinstance(tasks, int) else [_value_of(item) for item in tasks]
     value = None if content is None else json_text.decode(content)
     more: list[Any] = [] if callback_url is None else [callback_url]
-    more += _start_of(delay_s, due_at)
+    more += _more_of(delay_s, due_at, key)
     return _digest(json_text.encode_by_value((name, value, kind, asked, count, *more)), _PAYLOAD)
 
 
 def _value_of(item: ItemRecord) -> list[Any]:
     name = None if item.name is msgspec.UNSET else item.name
-    return [name, json_text.decode(item.content), *_start_of(item.delay_s or None, item.due_at or None)]
+    return [
+        name,
+        json_text.decode(item.content),
+        *_more_of(item.delay_s or None, item.due_at or None, item.key or None),
+    ]
 
 
-def _start_of(delay_s: float | None, due_at: datetime | None) -> list[dict[str, float]]:
-    start = {"delay_s": delay_s, "due_at_s": None if due_at is None else due_at.timestamp()}
-    said = {name: value for name, value in start.items() if value is not None}
+def _more_of(delay_s: float | None, due_at: datetime | None, key: str | None) -> list[dict[str, Any]]:
+    more = {"delay_s": delay_s, "due_at_s": None if due_at is None else due_at.timestamp(), "key": key}
+    said = {name: value for name, value in more.items() if value is not None}
     return [said] if said else []
 
 
@@ -111,8 +116,8 @@ def is_repetition(first: ObjectCreated, mine: ObjectCreated) -> bool:
 def _hash_of(event: ObjectCreated) -> str:
     tasks = event.task_count if event.items is msgspec.UNSET else event.items
     url = None if event.callback_url is msgspec.UNSET else event.callback_url
-    delay_s, due_at = event.delay_s or None, event.due_at or None
-    return payload_hash(event.name, event.content, event.kind, tasks, callback_url=url, delay_s=delay_s, due_at=due_at)
+    more: dict[str, Any] = {"delay_s": event.delay_s or None, "due_at": event.due_at or None, "key": event.key or None}
+    return payload_hash(event.name, event.content, event.kind, tasks, callback_url=url, **more)
 
 
 def _digest(data: bytes, person: bytes) -> str:

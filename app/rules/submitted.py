@@ -88,6 +88,7 @@ def object_of(new: SubmittedObject, task: Task | None, at_ms: int) -> ObjectCrea
         depth=new.depth,
         delay_s=UNSET if new.delay_s is None else new.delay_s,
         due_at=UNSET if new.due_at is None else new.due_at,
+        key=UNSET if new.key is None else new.key,
         callback_url=UNSET if new.callback_url is None else new.callback_url,
     )
 

@@ -70,6 +70,10 @@ def submit(
         str | None,
         typer.Option("--at", metavar="TIME", help="Start the tasks at this time: 2027-01-01T09:00 is local time."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="Whose work it is, such as a customer: limits by key count by it."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -108,6 +112,7 @@ def submit(
         "callback_url": callback_url,
         "delay_s": None if delay is None else duration_s(delay),
         "due_at": None if at is None else zoned_instant(at),
+        "key": key,
     }
     given = {field: value for field, value in given.items() if value is not None}
     if given.get("delay_s", 0) > MAX_DELAY_S:

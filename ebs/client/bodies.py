@@ -13,6 +13,7 @@ import msgspec
 
 from ebs.delays import why_no_start
 from ebs.item import Item
+from ebs.task import why_no_key
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 _ID_BYTES = 16
@@ -34,6 +35,7 @@ class NewObject(msgspec.Struct, frozen=True):
     callback_url: str | None = None
     delay_s: float | None = None
     due_at: datetime | None = None
+    key: str | None = None
 
 
 def new_object_id() -> str:
@@ -83,8 +85,9 @@ def body_of(wanted: NewObject, object_id: str | None, key: str | None = None) ->
         "callback_url": wanted.callback_url,
         "delay_s": wanted.delay_s,
         "due_at": wanted.due_at,
+        "key": wanted.key,
     }
-    wrong = why_no_start(wanted.delay_s, wanted.due_at, time.time())
+    wrong = why_no_start(wanted.delay_s, wanted.due_at, time.time()) or why_no_key(wanted.key)
     if wrong is not None:
         raise ValueError(wrong)
     try:
@@ -109,7 +112,7 @@ def _tasks_of(tasks: Any) -> Any:
 def _task_of(one: Any) -> Item:
     if isinstance(one, Item):
         return one
-    if isinstance(one, dict) and "content" in one and one.keys() <= {"content", "name", "delay_s", "due_at"}:
+    if isinstance(one, dict) and "content" in one and one.keys() <= {"content", "name", "delay_s", "due_at", "key"}:
         # As the HTTP API writes a task: taken for a content it would arrive in a wrapping that nobody meant.
         raise ValueError(
             f"{one!r} may be a content, or a task with one: write Item(content, name) for a task, and "

@@ -72,6 +72,7 @@ class Client:
         callback_url: str | None = None,
         delay_s: float | None = None,
         due_at: datetime | None = None,
+        key: str | None = None,
     ) -> Submitted:
         """Submit an object; returns when Kafka has stored it.
 
@@ -79,9 +80,9 @@ class Client:
         object's id is `object_id` (32 hexadecimal digits), follows from `idempotency_key`, or is random. If you submit
         again with the same id or key and the same fields, you get the same object. Each end of the object is sent to
         `callback_url`, whose host must be in EBS_WEBHOOK_HOSTS. Its tasks start after `delay_s` seconds, or at
-        `due_at`, a datetime with a time zone.
+        `due_at`, a datetime with a time zone. `key` is whose work it is, such as a customer: `per_key` counts by it.
         """
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at, key)
         return self._driver.run(operations.submit(self._policy, wanted))
 
     def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:
@@ -174,9 +175,10 @@ class AsyncClient:
         callback_url: str | None = None,
         delay_s: float | None = None,
         due_at: datetime | None = None,
+        key: str | None = None,
     ) -> Submitted:
         """Submit an object, see `Client.submit`."""
-        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at)
+        wanted = NewObject(kind, content, tasks, name, object_id, idempotency_key, callback_url, delay_s, due_at, key)
         return await self._driver.run(operations.submit(self._policy, wanted))
 
     async def submit_many(self, objects: Iterable[NewObject]) -> list[Submitted]:

@@ -59,19 +59,20 @@ def run(
     object_id: str | None = None,
     delay_s: float | None = None,
     due_at: datetime | None = None,
+    key: str | None = None,
 ) -> ObjectRun:
     """Run an object to its end, and return all that would have been committed. It does not raise if a function fails.
 
-    `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name`, `object_id`, `delay_s`
-    and `due_at` are those of `Client.submit`. Without `tasks` the kind's split makes them, else EBS_TASKS_PER_OBJECT
-    says how many. Delays and pauses take no time.
+    `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name`, `object_id`,
+    `delay_s`, `due_at` and `key` are those of `Client.submit`. Without `tasks` the kind's split makes them, else
+    EBS_TASKS_PER_OBJECT says how many. Delays and pauses take no time.
 
     Raises `ObjectRefused` for what the API would refuse, `ProjectRefused` if functions do not fit together.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  # the public one raises where there is none
         raise RuntimeError("an event loop runs here already: write `await arun(...)` instead of `run(...)`")
-    asked: dict[str, Any] = {"tasks": tasks, "name": name, "object_id": object_id, "delay_s": delay_s, "due_at": due_at}
-    return asyncio.run(arun(project, kind, content, **asked))
+    asked = {"tasks": tasks, "name": name, "object_id": object_id, "delay_s": delay_s, "due_at": due_at, "key": key}
+    return asyncio.run(arun(project, kind, content, **asked))  # type: ignore[arg-type]  # they are those of `run`
 
 
 async def arun(
@@ -84,11 +85,12 @@ async def arun(
     object_id: str | None = None,
     delay_s: float | None = None,
     due_at: datetime | None = None,
+    key: str | None = None,
 ) -> ObjectRun:
     """Do what `run` does, in an event loop that runs already: for tests that are `async def`."""
     if not isinstance(project, Project):
         raise TypeError(f"the project comes first: run(project, {kind!r}, ...), not a {type(project).__name__}")
     with own_packages():
         from ebs.testing.system import MemorySystem  # noqa: PLC0415  # it imports the workers' code, by names of ours
-    wanted = NewObject(kind, content, tasks, name, object_id, delay_s=delay_s, due_at=due_at)
+    wanted = NewObject(kind, content, tasks, name, object_id, delay_s=delay_s, due_at=due_at, key=key)
     return await MemorySystem(project, ObjectRefused).run(wanted)

@@ -63,6 +63,7 @@ class _Body(msgspec.Struct):
     tasks: int | list[ItemRecord] | None = None
     delay_s: float | msgspec.UnsetType = msgspec.UNSET
     due_at: datetime | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class MemorySystem:
@@ -197,6 +198,7 @@ def _object_of(body: _Body, object_id: str, now_ms: int) -> ObjectCreated:
         items=body.tasks if is_list else msgspec.UNSET,  # type: ignore[arg-type]  # likewise
         delay_s=body.delay_s,
         due_at=body.due_at,
+        key=body.key,
     )
 
 
