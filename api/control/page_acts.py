@@ -37,6 +37,19 @@ async def _lift_rate(asked: Asked, form: Form) -> Done:
     return _done("/control", f"The limit of kind {kind} is removed.", answer)
 
 
+async def _limit_kind(asked: Asked, form: Form) -> Done:
+    kind = form.get("kind", "")
+    body = {name: number_in(form, name) for name in ("concurrency", "per_key")}
+    answer = await asked.inside.call("PUT", path_of("control", "limits", kind), body=body)
+    return _done("/control", f"The limits of kind {kind} are set.", answer)
+
+
+async def _lift_limits(asked: Asked, form: Form) -> Done:
+    kind = form.get("kind", "")
+    answer = await asked.inside.call("DELETE", path_of("control", "limits", kind))
+    return _done("/control", f"Kind {kind} has the limits of the project.", answer)
+
+
 async def _set_concurrency(asked: Asked, form: Form) -> Done:
     body = {**filled(form, "worker"), "count": number_in(form, "count")}
     answer = await asked.inside.call("PUT", "/api/control/concurrency", body=body)
@@ -74,6 +87,8 @@ ACTS = (
     Act("/control/resume", control.PAGE, _resume),
     Act("/control/rate", control.PAGE, _limit_rate),
     Act("/control/rate/lift", control.PAGE, _lift_rate),
+    Act("/control/limits", control.PAGE, _limit_kind),
+    Act("/control/limits/lift", control.PAGE, _lift_limits),
     Act("/control/concurrency", control.PAGE, _set_concurrency),
     Act("/control/concurrency/reset", control.PAGE, _reset_concurrency),
     Act("/workers/{worker}/drain", workers.PAGE, _drain),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from msgspec import UNSET
 
 from api.control import schemas
 from api.control.answers import put, revoke
@@ -15,12 +16,14 @@ from api.server.schemas import Kind
 from api.submit.body import read_struct
 from api.view.answers import describe_view
 from app.names import PROCESSING
-from app.rules.commands import CommandKey, Drain, Family, LimitRate, Pause, SetConcurrency
+from app.rules.commands import CommandKey, Drain, Family, LimitKind, LimitRate, Pause, SetConcurrency
 
 if TYPE_CHECKING:
     from api.server.documented import RequestBody
 
 router = APIRouter(prefix="/control", tags=["control"])
+
+_NO_LIMIT = "give concurrency or per_key, or both; DELETE removes the limits"
 
 KindInPath = Annotated[Kind, Path(description="The kind of object")]
 WorkerInPath = Annotated[schemas.Worker, Path(description="The worker's name in GET /api/workers")]
@@ -94,6 +97,33 @@ async def limit_rate(kind: KindInPath, request: Request, parts: Parts) -> Respon
 async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
     """Remove the limit. If there was none, the answer is the same."""
     return await revoke(parts, CommandKey(Family.RATE, kind))
+
+
+@router.put(
+    "/limits/{kind}",
+    summary="Limit how many tasks of a kind run at once",
+    **_command(schemas.LimitsAsked, "The limits", required=True),
+)
+async def limit_kind(kind: KindInPath, request: Request, parts: Parts) -> Response:
+    """Set both limits of the whole system; they win over those of the project.
+
+    If more tasks run than the new number, they finish, and no others start.
+    """
+    asked = await read_struct(request, parts.settings.max_body_bytes, schemas.LimitsAsked)
+    if asked.concurrency is None and asked.per_key is None:
+        raise problems.invalid([{"detail": _NO_LIMIT, "pointer": "#"}])
+    limit = LimitKind(kind, asked.concurrency or UNSET, asked.per_key or UNSET, now_ms(parts))
+    return await put(parts, CommandKey(Family.LIMIT, kind), limit)
+
+
+@router.delete(
+    "/limits/{kind}",
+    summary="Go back to the limits of the project",
+    **_command(),
+)
+async def lift_limits(kind: KindInPath, parts: Parts) -> Response:
+    """Remove both limits. If there were none, the answer is the same."""
+    return await revoke(parts, CommandKey(Family.LIMIT, kind))
 
 
 @router.put(

@@ -9,7 +9,7 @@ from msgspec import Meta
 from api.server.documented import Documented, RequestBody, field_of
 from api.server.schemas import EpochMs, Kind, ViewAnswer
 from app import events
-from app.rules.commands import Concurrency, PerS
+from app.rules.commands import Concurrency, Limit, PerS
 from app.rules.worker_heartbeats import Heartbeat
 
 Role = Literal["distribution", "processing", "statistics"]
@@ -37,6 +37,17 @@ class RateAsked(RequestBody, frozen=True):
     """How many tasks may start per second."""
 
     per_s: Annotated[PerS, Meta(description="Tasks per second in the whole system")]
+
+
+class LimitsAsked(RequestBody, frozen=True):
+    """How many tasks of a kind run at once. What is left out is as the project says."""
+
+    concurrency: Annotated[
+        Limit | None, Meta(description="Tasks of the kind that run at once, in the whole system")
+    ] = None
+    per_key: Annotated[
+        Limit | None, Meta(description="Tasks of one key that run at once, in the whole system; 1 is strict order")
+    ] = None
 
 
 class ConcurrencyAsked(RequestBody, frozen=True):
@@ -82,12 +93,20 @@ class CancelInForce(Stated, frozen=True, kw_only=True):
     created_before_ms: int | None
 
 
+class LimitsInForce(Documented, frozen=True, kw_only=True):
+    """How many tasks of a kind run at once; null: as the project says."""
+
+    concurrency: int | None
+    per_key: int | None
+
+
 class InForce(Documented, frozen=True, kw_only=True):
     """All commands in force."""
 
     paused: Annotated[Stated | None, Meta(description="The pause of all kinds")]
     paused_kinds: dict[str, PauseOfKind]
     rates: Annotated[dict[str, float], Meta(description="Tasks per second by kind")]
+    limits: Annotated[dict[str, LimitsInForce], Meta(description="Tasks at once by kind")]
     concurrency: Annotated[
         int | None, Meta(description="Override for all workers; null: EBS_CONCURRENCY of each worker")
     ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from api.dependencies import Collaborators
     from app.rules.commands import Command, CommandKey
 
-_OF_KINDS = {Family.PAUSE, Family.RATE}
+_OF_KINDS = {Family.PAUSE, Family.RATE, Family.LIMIT}
 _ALL_THE_SAME = "The command is in force anyway"
 
 

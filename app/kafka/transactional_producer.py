@@ -103,6 +103,13 @@ class _TransactionSender(Sender):
                 await self.client.force_metadata_update()
                 await asyncio.sleep(self._retry_backoff)
 
+    async def close(self) -> None:
+        try:
+            await super().close()
+        except _SenderEnds as error:
+            # It failed as it was asked to end. `_fail_all` has told whoever waits for a transaction.
+            log.debug("the sender ended with %r", error.reason)
+
     def _fail_all(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
             return

@@ -1,4 +1,4 @@
-"""`ebs pause`, `resume`, `cancel`, `rate`, `concurrency`, `drain` and `control`: what operators rule."""
+"""`ebs pause`, `resume`, `cancel`, `rate`, `limit`, `concurrency`, `drain` and `control`: what operators rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ebs.cli.client import path_of
 from ebs.cli.control_tables import control_table, still_paused
 from ebs.cli.instants import instant_ms
 from ebs.cli.remote import Api, AsJson, open_api, show
-from ebs.function import MAX_PER_S
+from ebs.function import MAX_LIMIT, MAX_PER_S
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -114,6 +114,58 @@ def rate(
         answer = client.delete(path) if off else client.put(path, {"per_s": per_s})
     words = f"{kind} has no limit" if off else f"at most {per_s:g} tasks of {kind} start per second"
     _show(answer, words, as_json=as_json)
+
+
+def limit(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="A kind of tasks.")],
+    *,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="PER_S", callback=_check_rate, help="Tasks that start per second.")
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of the kind that run at once."),
+    ] = None,
+    per_key: Annotated[
+        int | None,
+        typer.Option(
+            "--per-key", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of one key that run at once; 1 is strict order."
+        ),
+    ] = None,
+    off: Off = False,
+    as_json: AsJson = False,
+    api: Api = None,
+) -> None:
+    """Limit how many tasks of a kind start per second, run at once, or run at once with one key.
+
+    The limits are for all workers together, and win over those of the project. What you leave out stays as it is.
+    --off goes back to the limits of the project.
+    """
+    if off == any(one is not None for one in (rate, concurrency, per_key)):
+        raise typer.BadParameter("give --rate, --concurrency or --per-key; or --off")
+    at_once, of_kind = path_of("control", "limits", kind), path_of("control", "rate", kind)
+    with open_api(context, api) as client:
+        if off:
+            client.delete(of_kind)
+            answer = client.delete(at_once)
+        if rate is not None:
+            answer = client.put(of_kind, {"per_s": rate})
+        if concurrency is not None or per_key is not None:
+            known = client.get(path_of("control"))["limits"].get(kind, {})
+            answer = client.put(at_once, known | _given(concurrency=concurrency, per_key=per_key))
+    _show(answer, _limits_in_words(kind, answer["control"]), as_json=as_json)
+
+
+def _limits_in_words(kind: str, in_force: dict[str, Any]) -> str:
+    rate, limits = in_force["rates"].get(kind), in_force["limits"].get(kind, {})
+    said = [
+        f"{rate:g} start per second" if rate else "",
+        f"{limits['concurrency']} run at once" if limits.get("concurrency") else "",
+        f"{limits['per_key']} of each key run at once" if limits.get("per_key") else "",
+    ]
+    found = ", ".join(one for one in said if one)
+    return f"of the tasks of {kind} at most {found}" if found else f"{kind} has the limits of the project"
 
 
 def concurrency(

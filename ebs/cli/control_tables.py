@@ -29,6 +29,11 @@ def _commands(answer: Answer) -> Iterator[tuple[object, ...]]:
         yield "pause", kind, None, instant_text(pause["at_ms"]), pause["reason"]
     for kind, per_s in answer["rates"].items():
         yield "rate", kind, f"{per_s:g} a second", None, None
+    for kind, limits in answer["limits"].items():
+        if limits["concurrency"]:
+            yield "limit", kind, f"{limits['concurrency']} at once", None, None
+        if limits["per_key"]:
+            yield "limit", kind, f"{limits['per_key']} at once of each key", None, None
     counts = {"all workers": answer["concurrency"]} if answer["concurrency"] else {}
     for worker, count in (counts | answer["concurrency_of_workers"]).items():
         yield "concurrency", worker, f"{count} at once", None, None

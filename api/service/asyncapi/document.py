@@ -15,7 +15,7 @@ from api.service.asyncapi.records import (
 )
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import role_of
-from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
+from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _EVENTS = get_args(TaskEvent)
 _ENDS = get_args(ObjectEnd)
-_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
+_COMMANDS = (Pause, LimitRate, LimitKind, SetConcurrency, Cancel, Drain, EndSession)
 
 
 class _Channel(NamedTuple):

@@ -24,7 +24,7 @@ from app.events import (
     tasks_created_id,
 )
 from app.names import BARE
-from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
+from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
 from app.rules.dead_letters import Origin, dead_letter_headers, event_stack_of
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
@@ -67,6 +67,7 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     CancelledObject(f"e-{OBJECT_ID}-1", *_END, 3, 2, 0, 1, 1),
     Pause(_AT_MS, "the mail server is being moved"),
     LimitRate("mail", 20.0, _AT_MS),
+    LimitKind("mail", 50, 1, _AT_MS),
     SetConcurrency(128, _AT_MS),
     Cancel(object_id=OBJECT_ID, at_ms=_AT_MS, reason="sent by mistake"),
     Drain(_AT_MS, "is to be moved"),
