@@ -1,4 +1,4 @@
-"""Order by object on a real broker: one task of an object at a time, through kills and rebalances."""
+"""`per_key=1` on a real broker: one task of an object at a time, through kills and rebalances."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ TASKS = 3
 async def test_tasks_of_an_object_never_meet(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """Workers killed with tasks in flight: none is lost, each counts once, no two of an object ran at once."""
     path = fleet.directory / "spans"
-    order = {"EBS_ORDER": "key"}
-    fleet.start("distribution", **order, **PATIENT)
+    fleet.start("distribution", EBS_PROJECT="order_handlers", **PATIENT)
     fleet.start("statistics", **PATIENT)
     spanned = {"EBS_PROJECT": "order_handlers", "ORDER_HANDLER_SPANS": str(path)}
     for name in ("processing-1", "processing-2"):
-        fleet.start("processing", name, **spanned, **order, **TAKEN_OVER)
+        fleet.start("processing", name, **spanned, **TAKEN_OVER)
     await until(
         lambda: all("are ready: " in worker.log() for worker in fleet.workers.values()), "all workers", fleet=fleet
     )

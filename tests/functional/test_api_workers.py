@@ -9,7 +9,6 @@ from api.control import schemas
 from app.errors import BrokerUnavailable
 from app.rules.worker_heartbeats import (
     GONE_AFTER_MS,
-    HeldUp,
     RunningTask,
     WaitingCount,
     WorkerFigures,
@@ -54,7 +53,6 @@ def test_worker_is_described_by_its_last_word(api):
             running=running,
             waiting=waiting,
             abandoned=1,
-            held_up=[HeldUp("mail", "rate", 10_000, [3])],
             standing_still="tasks of kind mail wait although nothing holds them back",
             refused="the broker cannot read objects-3",
         ),
@@ -79,7 +77,6 @@ def test_worker_is_described_by_its_last_word(api):
             {"task_id": "b-0", "for_ms": 20, "progress": None, "message": ""},
         ],
         "abandoned": 1,
-        "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [3]}],
         "standing_still": "tasks of kind mail wait although nothing holds them back",
         "refused": "the broker cannot read objects-3",
     } == msgspec.to_builtins(worker)

@@ -17,7 +17,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.worker_heartbeats import HeldUp, RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 from ebs.cli.client import ApiError
 
 NOW_MS = 1_795_489_276_303
@@ -269,16 +269,13 @@ def test_command_that_is_not_read_back_yet_says_so(api, ebs):
     assert "" == ebs("pause", "--json").stderr
 
 
-def test_kind_that_holds_up_partitions_and_a_standstill_are_said(api, ebs):
-    """`ebs workers` and `ebs explain` say which kind, how many of its tasks wait, and what to do."""
+def test_standstill_is_said(api, ebs):
+    """By `ebs workers` and `ebs explain`."""
     identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
-    held_up = [HeldUp("mail", "rate", 10_000, [3])]
-    figures = WorkerFigures(held_up=held_up, standing_still="retries are due", refused="the broker cannot read t-1")
+    figures = WorkerFigures(standing_still="retries are due", refused="the broker cannot read t-1")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
     for words in (("workers",), ("explain", api.post().json()["id"])):
         said = " ".join(ebs(*words).stdout.split())
-        assert "processing/p-1: kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in said
-        assert "ebs rate mail --off" in said
         assert "processing/p-1 stands still: retries are due" in said
         assert "processing/p-1: the broker cannot read t-1" in said
 

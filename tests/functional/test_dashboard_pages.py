@@ -32,7 +32,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.worker_heartbeats import HeldUp, RunningTask, WaitingCount, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import RunningTask, WaitingCount, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -311,14 +311,6 @@ def test_workers_and_what_waits_are_told(api):
     page = browse(api, "/waiting")
     assert "retry 5 in 90 ms" == page.text_of("waiting-retry")
     assert "delay 0 \N{EN DASH}" == page.text_of("waiting-delay")
-
-
-def test_kind_that_holds_up_partitions_is_told(api):
-    """With its worker: which partitions, and what to do."""
-    put_worker(api, held_up=[HeldUp("mail", "rate", 10_000, [3])])
-    seen = browse(api, "/workers").text_of("worker-processing-p-1")
-    assert "kind mail holds up partition 3: 10,000 of its tasks wait because of its rate" in seen
-    assert "what to do: raise the rate (ebs rate mail PER_S)" in seen
 
 
 def test_dead_letters_in_groups_and_one_by_one(api):

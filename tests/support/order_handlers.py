@@ -76,4 +76,4 @@ def meetings(spans: list[Span]) -> list[tuple[Span, Span]]:
 
 
 project = Project()
-project.task("*")(spanned)
+project.task("*", per_key=1)(spanned)

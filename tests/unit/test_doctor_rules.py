@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from app.rules.worker_heartbeats import HeldUp
 from app.settings.settings import Settings
 from app.topics.catalogue import catalogue
 from ebs.doctor.diagnosis import diagnose
@@ -240,7 +239,6 @@ def test_healthy_system_has_nothing_but_ok():
             "raise EBS_RETENTION_DAYS",
         ),
         (HEALTHY, {"window_retention_h": 500}, "warning", "EBS_RETENTION_DAYS", "500 h", "EBS_WINDOW_RETENTION_H"),
-        (HEALTHY, {"order": "key"}, "info", "EBS_ORDER", "in order", "EBS_MAX_ATTEMPTS=1"),
         (replace(HEALTHY, project_error="EBS_PROJECT=a.b: no"), {}, "error", "project", "a.b", "EBS_PROJECT="),
         (replace(HEALTHY, hidden_packages=["/shop/app"]), {}, "warning", "imports", "/shop/app", "ebs.start"),
         (replace(HEALTHY, disk_free_bytes=2 << 30), {}, "warning", "disk", "2.0 GiB of 100", "EBS_DATA_DIR"),
@@ -385,10 +383,9 @@ def test_doctor_proposes_no_change_to_a_topic_of_another_system():
 
 
 def test_work_that_waits_in_a_worker_is_told():
-    """A kind that holds up partitions is a warning, a standstill an error; a silent worker's last word is not news."""
+    """A standstill is an error; a silent worker's last word is not news."""
     worker = replace(
         HEALTHY.workers[0],
-        held_up=[HeldUp("mail", "rate", 10_000, [3])],
         standing_still="tasks are due",
         refused="the broker cannot read t-1",
     )
@@ -396,9 +393,8 @@ def test_work_that_waits_in_a_worker_is_told():
     told = {(one.severity, one.what) for one in findings if one.subject == "workers"}
     assert (Severity.ERROR, "processing/w-1 stands still: tasks are due") in told
     assert (Severity.ERROR, "processing/w-1: the broker cannot read t-1") in told
-    assert any(severity is Severity.WARNING and "kind mail holds up partition 3" in what for severity, what in told)
     gone = replace(worker, appended_at_ms=NOW_MS - 60_000)
-    assert not any("mail" in one.what for one in diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[gone])))
+    assert not any("stands still" in one.what for one in diagnose(HEALTHY_SETTINGS, replace(HEALTHY, workers=[gone])))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime
 
 import msgspec
@@ -44,11 +45,17 @@ def test_tasks_are_complete_and_spread(task_count, partition_count, object_parti
     assert (0, task_count, task_count) == (made.fact.first, made.fact.count, made.fact.task_count)
 
 
-def test_tasks_of_an_object_stay_together_when_asked():
-    """Without spreading all requests go to the object's own partition, so that one worker can order them."""
-    made = split(object_created("7f3a", at_ms=BASE_MS, task_count=5), 3, **LIMITS)
-    routes = Routes(BARE, 8, spread=False)
-    assert [3] * 5 == [routes.partition(request) for request in made.requests]
+def test_tasks_of_a_key_stay_together():
+    """In the partition of the key, as CRC-32 says; without one in that of their object, if the kind counts by key."""
+    event = object_created("7f3a", at_ms=BASE_MS, task_count=5)
+    routes = Routes(BARE, 8, kinds_by_key=lambda kind: kind == event.kind)
+    assert [3] * 5 == [routes.partition(request) for request in split(event, 3, **LIMITS).requests]
+    items = [ItemRecord(), ItemRecord(key="of the item")]
+    keyed = msgspec.structs.replace(event, task_count=None, items=items, key="customer-17")
+    made = split(keyed, 3, **LIMITS).requests
+    assert ["customer-17", "of the item"] == [request.key for request in made]
+    wanted = [zlib.crc32(key) % 8 for key in (b"customer-17", b"of the item")]
+    assert wanted == [routes.partition(request) for request in made] == [Routes(BARE, 8).partition(one) for one in made]
 
 
 @pytest.mark.parametrize("splits", [True, False])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 
-import msgspec
 import pytest
 
 from app.rules.worker_heartbeats import (
     MAX_RUNNING_SHOWN,
     Heartbeat,
-    HeldUp,
     RunningTask,
     WaitingCount,
     WorkerFigures,
@@ -28,7 +26,6 @@ def test_heartbeat_is_that_of_the_contract():
     """The names that other programs read on the topic."""
     running, waiting = [RunningTask("a-0", 900, 0.4, "half")], [WaitingCount("retry", 2, 1_700)]
     figures = WorkerFigures([1, 3], 2, 900, 1_500, draining=True, running=running, waiting=waiting, abandoned=1)
-    figures = msgspec.structs.replace(figures, held_up=[HeldUp("mail", "rate", 10_000, [1])])
     assert {
         "worker": "processing-1",
         "role": "processing",
@@ -45,7 +42,6 @@ def test_heartbeat_is_that_of_the_contract():
         "running": [{"task_id": "a-0", "for_ms": 900, "progress": 0.4, "message": "half"}],
         "waiting": [{"reason": "retry", "waiting_count": 2, "next_due_at_ms": 1_700}],
         "abandoned": 1,
-        "held_up": [{"kind": "mail", "why": "rate", "waiting_count": 10_000, "partitions": [1]}],
         "standing_still": "",
         "refused": "",
     } == json.loads(heartbeat_of(IDENTITY, figures, 2_000))
@@ -91,25 +87,6 @@ def test_worker_is_gone_after_ten_seconds():
 def test_workers_of_two_roles_may_share_a_name():
     """EBS_WORKER_ID may be the same for all roles of a machine; each keeps a key of its own."""
     assert b"processing/processing-1" == IDENTITY.key()
-
-
-def test_kind_that_fills_partitions_is_shown_with_the_way_out():
-    """Which kind, how many, where, why, and what to do; a reason of a later version is told too."""
-    said = HeldUp("mail", "rate", 120_000, [0, 2])
-    assert (
-        "kind mail holds up partitions 0, 2: 120,000 of its tasks wait because of its rate, and tasks of all kinds "
-        "behind them cannot start"
-    ) == said.in_words()
-    assert "ebs rate mail PER_S" in said.fix()
-    assert "partition 1:" in HeldUp("mail", "paused", 5, [1]).in_words()
-    assert "ebs resume --kind mail" in HeldUp("mail", "paused", 5, [1]).fix()
-    assert "5 of its tasks wait" in HeldUp("mail", "of a later version", 5, [1]).in_words()
-
-
-def test_kind_of_any_length_keeps_a_heartbeat_small():
-    """Who writes requests by himself may call a kind anything."""
-    value = heartbeat_of(IDENTITY, WorkerFigures(held_up=[HeldUp("x" * 1_000_000, "rate", 1, [0])]), 1)
-    assert len(value) < 1_000
 
 
 def test_what_waits_at_all_workers_adds_up():
