@@ -25,7 +25,8 @@ class _Lane:
     careful = False
 
     def __init__(self) -> None:
-        self.progress = self.partition = self
+        self.progress = self.partition = self.lines = self
+        self.turns: dict[bytes, Any] = {}
         self.number = 0
         self.running: dict[int, Any] = {}
 
@@ -66,7 +67,9 @@ class MemoryLanes:
         """Write the end of an attempt that failed."""
         write()
 
-    def row_of(self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int) -> tuple[bytes, TaskCreated]:
+    def row_of(
+        self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int, _line: bytes
+    ) -> tuple[bytes, TaskCreated]:
         """Return what to keep of a task's next attempt. Raises `RecordTooLarge` if it cannot be kept."""
         key = record.key or b""
         self.check_size(Outgoing(self.waiting_changelog, 0, key, record.value or b""))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.engine.attempt import Ready
+from agents.engine.kind_limits import KindLimits
 from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
@@ -76,6 +77,7 @@ class MemorySystem:
         self._refused = refused
         self._handlers = _in_this_process(handlers_of(project, "", _limits_of(settings, project)))
         self._clock = _Clock()
+        control = ControlState()
         self._lanes: Any = MemoryLanes(settings.names)
         self._outcomes = RecordingOutcomes(
             self._lanes,
@@ -91,12 +93,13 @@ class MemorySystem:
                 output_topics=defaultdict(lambda: TopicShape("", 1, 1)),
                 check_size=self._lanes.check_size,
             ),
+            limits=KindLimits(self._handlers, control),
             draw=lambda low, high: (low + high) / 2,
         )
         self._pool = Pool(
             self._handlers,
             self._outcomes,
-            ControlState(),
+            control,
             concurrency=settings.concurrency,
             worker=_WORKER,
             clock_ms=self._clock.now_ms,

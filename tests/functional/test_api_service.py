@@ -124,6 +124,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/control/pause",
         "/api/control/resume",
         "/api/control/rate/{kind}",
+        "/api/control/limits/{kind}",
         "/api/control/concurrency",
         "/api/control/cancel",
         "/api/control/drain/{worker}",

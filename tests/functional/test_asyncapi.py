@@ -134,6 +134,7 @@ def test_examples_of_commands_and_heartbeats_are_read_too(document):
     keys = {
         "PAUSE": "pause",
         "RATE": "rate:mail",
+        "LIMIT": "limit:mail",
         "CONCURRENCY": "concurrency",
         "CANCEL": f"cancel:object:{object_id}",
         "DRAIN": "drain:processing-1",
