@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
-from engine_bench import NOW_MS, request
+from engine_bench import NOW_MS, again, request
 from fake_steps import FakeStore
 from fakes import GROUP, batch, record, until
 from plain_names import DEAD_LETTERS, TASK_REQUESTS
@@ -21,18 +20,12 @@ from app.events import (
     TaskRetried,
     TaskStarted,
     decode_task_request,
-    encode,
 )
 from app.names import REDRIVEN_TABLE
 from ebs import Reject, Retry, inline
 from ebs.function import StartLimits
 
 PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
-
-
-def again(value: bytes, **changes: Any) -> bytes:
-    """Return a request with some fields changed."""
-    return encode(msgspec.structs.replace(decode_task_request(value), **changes))
 
 
 def cancel(one: Any, object_id: str) -> None:

@@ -39,6 +39,11 @@ NEVER_MS = 1 << 50
 """What a clock says that every stamp is behind."""
 
 
+def again(value: bytes, **changes: Any) -> bytes:
+    """Return a request with some fields changed."""
+    return encode(msgspec.structs.replace(decode_task_request(value), **changes))
+
+
 def request(
     object_id: str, *, partition: int = 0, attempt: int = 1, content: str = "some content", kind: str = "default"
 ) -> bytes:
