@@ -166,10 +166,12 @@ async def test_end_of_a_task_is_written_before_the_next_of_its_key_starts(bench,
     """A dead task's end waits for others, as a rule; here a crash could let it run again after the next one."""
     one = await bench(gate, starts=IN_ORDER, gather_s=60)
     one.worker.ownership.give(0)
-    one.put(0, keyed("a", "k"), keyed("b", "k"))
-    await until(lambda: gate.started == ["a"])
+    one.put(0, keyed("first", "l"), keyed("a", "k"), keyed("b", "k"))
+    await until(lambda: gate.started == ["first", "a"])
+    gate.fail("first", Reject("no"))
+    await until(lambda: TaskDead in one.types("first"))
     gate.fail("a", Reject("no"))
-    await until(lambda: gate.started == ["a", "b"])
+    await until(lambda: gate.started == ["first", "a", "b"])
     await until(lambda: TaskDead in one.types("a") and TaskStarted in one.types("b"))
     order = [(type(event), event.object_id) for event in one.events()]
     assert order.index((TaskDead, "a")) < order.index((TaskStarted, "b"))
