@@ -24,3 +24,9 @@ def why_no_queue(name: object) -> str | None:
     if name.startswith(_FORMER):
         return f"must not begin with {_FORMER}: topics of an earlier version have such names"
     return None
+
+
+def start_of(queue: str) -> str:
+    """Return the command that starts a worker of a queue."""
+    command = "faust -A agents.processing worker"
+    return command if queue == DEFAULT_QUEUE else f"EBS_QUEUE={queue} {command}"

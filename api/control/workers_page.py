@@ -8,15 +8,25 @@ from typing import Any
 import msgspec
 
 from api.dashboard.site import Asked, Page
-from app.rules.worker_heartbeats import HeldUp
+from app.rules.worker_heartbeats import HeldUp, shown_role
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
-    answer, control = await asyncio.gather(asked.inside.get("/api/workers"), asked.inside.get("/api/control"))
+    answer, control, queues = await asyncio.gather(
+        asked.inside.get("/api/workers"), asked.inside.get("/api/control"), asked.inside.get("/api/queues")
+    )
     alive = {worker["worker"] for worker in answer["workers"]}
     return {
         "data": answer,
-        "workers": [one | {"held_up": msgspec.convert(one["held_up"], list[HeldUp])} for one in answer["workers"]],
+        "workers": [
+            one
+            | {
+                "held_up": msgspec.convert(one["held_up"], list[HeldUp]),
+                "shown_role": shown_role(one["role"], one["queue"]),
+            }
+            for one in answer["workers"]
+        ],
+        "unworked": [one for one in queues["queues"] if not one["workers_count"]],
         "draining": control["draining"],
         "drained_and_away": sorted(set(control["draining"]) - alive),
         "concurrency_of_workers": control["concurrency_of_workers"],

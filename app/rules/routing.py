@@ -54,6 +54,16 @@ class Routes:
         """The topics of all queues."""
         return {*self._topics.values(), self._other_topic}
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that have functions, and the reserved one."""
+        return [kind for kind in self._queues if kind != ANY_KIND]
+
+    @property
+    def queues(self) -> set[str]:
+        """The queues that kinds have, and the default one."""
+        return {*self._queues.values(), self._other_queue, DEFAULT_QUEUE}
+
     def queue(self, kind: str) -> str:
         """Return the queue of a kind."""
         return self._queues.get(kind, self._other_queue)
