@@ -16,7 +16,9 @@ def workers(
     context: typer.Context,
     *,
     role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
-    queue: Annotated[str | None, typer.Option("--queue", help="Only processing workers of this queue.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", metavar="QUEUE", help="Only processing workers of it.")
+    ] = None,
     running: Annotated[bool, typer.Option("--running", help="Also show the longest running tasks.")] = False,
     as_json: AsJson = False,
     api: Api = None,
