@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-from ebs.queues import DEFAULT_QUEUE
+from ebs.queues import DEFAULT_QUEUE, why_no_queue
 
 DISTRIBUTION = "distribution"
 PROCESSING = "processing"
@@ -47,6 +48,13 @@ def why_no_namespace(namespace: str) -> str | None:
     if any(f"{_GROUP_PREFIX}{role}" in namespace for role in ROLES):
         return "must not contain the name of one of our consumer groups, such as ebs-processing"
     return None
+
+
+class Group(NamedTuple):
+    """The role of a consumer group, of processing in a queue."""
+
+    role: str
+    queue: str = DEFAULT_QUEUE
 
 
 def role_of(group_id: str) -> str:
@@ -91,6 +99,14 @@ class Names:
     def requests(self, queue: str) -> str:
         """Return the topic of a queue's tasks."""
         return self.task_requests if queue == DEFAULT_QUEUE else f"{self.task_requests}-{queue}"
+
+    def queue_of_topic(self, topic: str) -> str:
+        """Return the queue whose requests a topic holds; "" if there is none."""
+        if topic == self.task_requests:
+            return DEFAULT_QUEUE
+        before = f"{self.task_requests}-"
+        queue = topic.removeprefix(before) if topic.startswith(before) else ""
+        return queue if why_no_queue(queue) is None else ""
 
     def is_of_requests(self, topic: str) -> bool:
         """Return whether a topic holds requests for tasks: of some queue, or where retries waited earlier."""

@@ -9,7 +9,7 @@ from app.rules.routing import Routes
 from app.settings.project import project_of
 from app.telemetry.near_names import did_you_mean
 from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS
-from ebs.queues import DEFAULT_QUEUE
+from ebs.queues import queues_in
 
 if TYPE_CHECKING:
     from app.kafka.cluster import Cluster
@@ -29,8 +29,8 @@ def queues_of(settings: Settings) -> tuple[str, ...]:
     No kind may name that one any more: tasks may wait in it still. Raises `SettingsError`.
     """
     project = project_of(settings)
-    named = set() if project is None else {*project.queues.values()}
-    return (DEFAULT_QUEUE, *sorted({*named, settings.queue} - {DEFAULT_QUEUE}))
+    named = {} if project is None else project.queues
+    return queues_in({**named, "": settings.queue})
 
 
 async def check_queue(cluster: Cluster, settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """A project with two kinds in two queues: `mail` in the default one, `embed` (with split and join) in `gpu`.
 
+EBS_TEST_QUEUE names another queue for `embed`.
+
 What a task of `embed` does is in its content: a number of seconds to sleep, "fail" (until the file EBS_TEST_MENDED is
 there), or anything else, which it returns.
 """
@@ -14,7 +16,7 @@ from typing import Any
 from ebs import Context, Project, Retry, Task
 
 project = Project()
-MAIL, EMBED, QUEUE = "mail", "embed", "gpu"
+MAIL, EMBED, QUEUE = "mail", "embed", os.environ.get("EBS_TEST_QUEUE", "gpu")
 QUEUED = {"EBS_PROJECT": "queued_project"}
 
 
@@ -36,7 +38,7 @@ async def embed(task: Task, _context: Context) -> Any:
     if isinstance(task.content, float):
         await asyncio.sleep(task.content)
     if task.content == "retry" and task.attempt == 1:
-        raise Retry(delay_s=1.0)
+        raise Retry(delay_s=5.0)
     if task.content == "fail" and not _is_mended():
         raise ValueError("no GPU")
     return {"page": task.content, "queue": os.environ.get("EBS_QUEUE", "default")}
