@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -70,6 +72,15 @@ class Queues(NamedTuple):
         """Return the kinds of the requests on each topic of a queue."""
         return {topic: {json.loads(one.value)["kind"] for one in self.site.read(topic)} for topic in (GPU, DEFAULT)}
 
+    def doctor(self, **environment: str) -> dict[str, str]:
+        """Return what the doctor says of groups, queues and topics that is wrong: fixes by subject."""
+        env = self.fleet.environment() | {"EBS_API_URL": str(self.api.client.base_url)} | environment
+        argv = [sys.executable, "-m", "ebs", "doctor", "--json"]
+        ran = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        assert ran.returncode < 2, ran.stderr
+        wrong = [one for one in json.loads(ran.stdout) if one["severity"] == "error"]
+        return {one["subject"]: one["fix"] for one in wrong}
+
 
 @pytest.fixture(scope="module")
 def queues(shared_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queues]:
@@ -99,6 +110,7 @@ def test_each_kind_runs_in_its_queue(queues: Queues) -> None:
     assert {GPU: {EMBED}, DEFAULT: {MAIL}} == queues.requests()
     told = {one["name"]: one for one in queues.api.client.get("/api/queues").json()["queues"]}
     assert (2, 1) == (told["gpu"]["workers_count"], told["default"]["workers_count"])
+    assert {} == queues.doctor()
 
 
 def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -> None:
@@ -109,6 +121,7 @@ def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -
     for _ in range(5):
         queues.finish(*queues.submit(MAIL, "hello", 20))
     assert {"DISTRIBUTED"} == {queues.state(book) for book in books}
+    assert "EBS_QUEUE=gpu faust -A agents.processing worker" in queues.doctor()["ebs-processing-gpu"]
     queue = next(one for one in queues.api.client.get("/api/queues").json()["queues"] if one["name"] == "gpu")
     assert 20 == queue["tasks_queued"]
     assert queues.fleet.revive() == ["gpu-1", "gpu-2"]
@@ -136,7 +149,7 @@ def test_redriven_dead_letter_goes_back_to_its_queue(queues: Queues) -> None:
     """Also one that is edited; an edit of the kind sends it to the queue of that kind."""
     book, other = (queues.submit(EMBED, ["fail"])[0] for _ in range(2))
     until(lambda: {queues.state(book), queues.state(other)} == {"FAILED"}, queues.fleet.last_words)
-    letters = queues.api.client.get("/api/dead-letters").json()["letters"]
+    letters = queues.api.client.get("/api/dead-letters").json()["dead_letters"]
     by_object = {one["object_id"]: one["id"] for one in letters}
     queues.mended.touch()
     for object_id, payload in ((book, None), (other, {"kind": MAIL})):
@@ -168,9 +181,11 @@ def test_kind_that_gets_another_queue_loses_nothing(queues: Queues) -> None:
         queues.start(f"{name}-1", name, **(PATIENT | changed))
     queues.finish(*queues.submit(MAIL, "hello", 5))
     assert {"DISTRIBUTED"} == {queues.state(one) for one in books}
+    assert "until nothing is left: EBS_QUEUE=gpu faust -A agents.processing worker" in queues.doctor(**changed)[GPU]
     queues.start("gpu-1", **(OF_GPU | changed))
     assert [["default"]] * 15 == [one["queues"] for one in queues.finish(*books, *later)]
     assert 0 == queues.waiting()
+    assert GPU not in queues.doctor(**changed)
 
 
 def test_nothing_is_lost_and_nothing_counts_twice(queues: Queues) -> None:
