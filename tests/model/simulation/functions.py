@@ -12,12 +12,12 @@ import msgspec
 
 from ebs import Context, Project, Task
 
-SPEC = "simulation.functions"
+SPEC, QUEUED_SPEC = "simulation.functions", "simulation.functions:queued"
+QUEUE = "side"
+"""Of the kind `mapped` in the second project."""
 MAPPED, PLAIN = "mapped", "default"
 SINK, SINK_PARTITIONS = "sink", 2
 """A user's topic: each task without a role sends one record, with its id as the key."""
-
-project = Project()
 
 
 class Job(msgspec.Struct):
@@ -31,21 +31,17 @@ class Job(msgspec.Struct):
         return Job((self.pieces + 1) % 3, self.left - 1)
 
 
-@project.split(MAPPED)
 async def split(task: Task[Job], _context: Context) -> list[int]:
     """Return the numbers of the pieces; there may be none."""
     return list(range(task.content.pieces))
 
 
-@project.task(MAPPED)
-@project.task("*")
 async def work(task: Task[Any], context: Context) -> dict[str, Any]:
     """Send a record, and return the content."""
     context.send(SINK, task.task_id, str(context.attempt))
     return {"content": task.content}
 
 
-@project.join(MAPPED)
 async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
     """Submit the next object, which the name says, and return the contents in their order."""
     job = msgspec.json.decode(context.object.name, type=Job)
@@ -53,3 +49,15 @@ async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
         following = job.following()
         context.submit(MAPPED, following, name=msgspec.json.encode(following).decode())
     return [one["content"] for one in results]
+
+
+def _project(queue: str | None) -> Project:
+    made = Project()
+    made.split(MAPPED)(split)
+    made.task(MAPPED, queue=queue)(work)
+    made.task("*")(work)
+    made.join(MAPPED)(join)
+    return made
+
+
+project, queued = _project(None), _project(QUEUE)

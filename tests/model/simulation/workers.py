@@ -26,6 +26,7 @@ from app.kafka.transactional_producer import TransactionalProducer
 from app.names import DISTRIBUTION, PROCESSING, STATISTICS
 from app.rules.control import ControlState
 from app.rules.table_rows import why_no_row
+from app.settings.project import load_project
 from app.streaming.foreign_rows import row_check
 from app.streaming.ownership import Ownership
 from app.streaming.topic_limits import MAX_BATCH_BYTES
@@ -35,7 +36,7 @@ from app.topics.queues import routes_of
 from app.topics.shapes import TopicShape
 from ebs import Reject
 from simulation.consumer import SimulatedConsumer, Stream
-from simulation.functions import SINK, SINK_PARTITIONS, SPEC, project
+from simulation.functions import SINK, SINK_PARTITIONS
 from simulation.readers import SimulatedReaders
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from agents.execution.loading import LoadedHandler
     from app.kafka.fencing import Membership
+    from app.names import Group
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process
@@ -105,24 +107,24 @@ class PlannedExecutor:
 class Worker:
     """One life of a worker; `run` is its main coroutine."""
 
-    def __init__(self, process: Process, role: str, network: Network, plan: Plan, rng: random.Random) -> None:
-        self.role = role
+    def __init__(self, process: Process, group: Group, network: Network, plan: Plan, rng: random.Random) -> None:
+        self.role, self._queue = role, queue = group
         self.process = process
         process.worker = self
         self._plan = plan
         self._rng = rng
         self.settings = plan.settings
         self._names = plan.settings.names
-        group_id = self._names.group(role)
+        group_id = self._names.group(role, queue)
         self.tables = [
-            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name), stores={})
+            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name, queue), stores={})
             for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
         self.transactional_id = f"{group_id}:{instance}"
         self.ownership = SimulatedOwnership(
             group_id=group_id,
-            input_topics=input_topics(role, self.settings),
+            input_topics=input_topics(role, self.settings, queue),
             tables=lambda: cast("Any", self.tables),
             stores=cast("Any", None),
             cluster=cast("Any", SimulatedReaders(network)),
@@ -201,12 +203,14 @@ class Worker:
     def _process(self) -> list[Any]:
         control = ControlState()
         interval_s = self.settings.commit_interval_ms / 1_000
-        lanes = WorkerLanes(self.transactions, names=self._names, commit_interval_s=interval_s)
+        names, queue = self._names, self._queue
+        lanes = WorkerLanes(self.transactions, names=names, queue=queue, commit_interval_s=interval_s)
+        project = load_project(self.settings.project)
         engine = Engine(
             lanes,
-            topic=self._names.task_requests,
+            topic=names.requests(queue),
             routes=routes_of(self.settings),
-            handlers=handlers_of(project, SPEC, limits_of(self.settings)),
+            handlers=handlers_of(project, self.settings.project, limits_of(self.settings)),
             control=control,
             concurrency=self.settings.concurrency,
             one_at_a_time_by_object=self.settings.order == "key",
