@@ -50,7 +50,7 @@ def why_no_namespace(namespace: str) -> str | None:
     return None
 
 
-class Group(NamedTuple):
+class WorkerGroup(NamedTuple):
     """The role of a consumer group, of processing in a queue."""
 
     role: str

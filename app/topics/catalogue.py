@@ -16,7 +16,7 @@ from app.names import (
     STATISTICS,
     WAITING_TABLE,
     WINDOWS_TABLE,
-    Group,
+    WorkerGroup,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.topics.queues import queues_of
@@ -75,10 +75,10 @@ def changelogs(role: str, names: Names, queue: str = DEFAULT_QUEUE) -> tuple[str
     return tuple(names.changelog(role, table, queue) for table in TABLES[role])
 
 
-def groups_of(queues: Iterable[str]) -> tuple[Group, ...]:
+def groups_of(queues: Iterable[str]) -> tuple[WorkerGroup, ...]:
     """Return the consumer groups of a system with these queues."""
     return tuple(
-        Group(role, queue) for role in TABLES for queue in (queues if role == PROCESSING else (DEFAULT_QUEUE,))
+        WorkerGroup(role, queue) for role in TABLES for queue in (queues if role == PROCESSING else (DEFAULT_QUEUE,))
     )
 
 

@@ -66,7 +66,7 @@ def reset(
     import asyncio
 
     from app.kafka.cluster import cluster_of
-    from app.names import Group
+    from app.names import WorkerGroup
     from app.topics.catalogue import input_topics
     from app.topics.former_retry_topics import former_retry_topics
     from ebs.doctor.offset_reset import reset_offsets
@@ -89,7 +89,7 @@ def reset(
         reset_offsets(
             cluster,
             names,
-            Group(role, queue),
+            WorkerGroup(role, queue),
             [topic] if topic is not None else topics,
             to if to in _WORDS else int(to),
             numbers=partition or (),

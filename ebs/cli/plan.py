@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from app.addresses.ports import LOOPBACK
 from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
 from app.errors import SettingsError
-from app.names import PROCESSING, ROLES
+from app.names import PROCESSING, ROLES, WorkerGroup
 from app.rules.worker_heartbeats import shown_role
 from ebs import start
 from ebs.local.supervisor import Program
@@ -59,13 +59,6 @@ class Plan:
         return replace(self, queues=(DEFAULT_QUEUE, *sorted({*self.queues, *names} - {DEFAULT_QUEUE})))
 
 
-class WorkerGroup(NamedTuple):
-    """The role of a worker, and the queue that it works; "" if it runs no tasks."""
-
-    role: str
-    queue: str = ""
-
-
 def _url_of(host: str, port: int) -> str:
     """Return where to reach what listens on a host's port from this machine."""
     if host in {"0.0.0.0", "::"}:
@@ -77,7 +70,8 @@ def worker_names(plan: Plan) -> dict[str, WorkerGroup]:
     """Return the name of every worker, and what it works."""
     names: dict[str, WorkerGroup] = {}
     for group in _groups(plan):
-        count = plan.queue_workers.get(group.queue, plan.workers_per_role)
+        asked = plan.queue_workers.get(group.queue) if group.role == PROCESSING else None
+        count = plan.workers_per_role if asked is None else asked
         name = shown_role(group.role, group.queue, "-")
         is_alone = count == plan.workers_per_role == 1
         names |= {name if is_alone else f"{name}-{number}": group for number in range(1, count + 1)}
@@ -85,8 +79,12 @@ def worker_names(plan: Plan) -> dict[str, WorkerGroup]:
 
 
 def _groups(plan: Plan) -> list[WorkerGroup]:
-    queues = dict.fromkeys((*plan.queues, *plan.queue_workers))
-    return [WorkerGroup(role, queue) for role in ROLES for queue in (queues if role == PROCESSING else ("",))]
+    of_processing = dict.fromkeys((*plan.queues, *plan.queue_workers))
+    return [
+        WorkerGroup(role, queue)
+        for role in ROLES
+        for queue in (of_processing if role == PROCESSING else (DEFAULT_QUEUE,))
+    ]
 
 
 def api_program(plan: Plan) -> Program:
@@ -109,7 +107,7 @@ def worker_programs(plan: Plan, known: Mapping[str, str]) -> tuple[list[Program]
             continue
         port = _reserve(next_port)
         worker = start.command("faust", "-A", f"agents.{group.role}", "worker", "-l", settings.log_level)
-        own = {"EBS_WEB_PORT": str(port), "EBS_QUEUE": group.queue or DEFAULT_QUEUE}
+        own = {"EBS_WEB_PORT": str(port), "EBS_QUEUE": group.queue}
         found.append(Program(name, worker, env | own))
         pages[name] = _url_of(env["EBS_WEB_HOST"], port)
         next_port = port + 1

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from app.kafka.cluster import Cluster
-    from app.names import Group, Names
+    from app.names import Names, WorkerGroup
     from app.streaming.foreign_rows import WhyNoRow
 
 
 async def put_rows_back(
-    cluster: Cluster, consumer: Any, admin: Any, names: Names, group: Group, *, say: Callable[[str], None]
+    cluster: Cluster, consumer: Any, admin: Any, names: Names, group: WorkerGroup, *, say: Callable[[str], None]
 ) -> None:
     """Write again, behind each record that is no row of its table, the row that it has replaced, or a tombstone.
 

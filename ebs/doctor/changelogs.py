@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from app.kafka.reading import RecordReader
     from app.kafka.types import TopicPartition
-    from app.names import Group, Names
+    from app.names import Names, WorkerGroup
     from ebs.doctor.facts import TopicFacts
 
 _READ_S = 5.0
@@ -29,7 +29,7 @@ _LONG_CHANGELOG = 100_000
 
 
 async def foreign_in_changelogs(
-    consumer: RecordReader, names: Names, group: Group, topics: Mapping[str, TopicFacts]
+    consumer: RecordReader, names: Names, group: WorkerGroup, topics: Mapping[str, TopicFacts]
 ) -> list[str]:
     """Return the places of records in the changelogs of a role's group that are no rows."""
     found: list[str] = []
@@ -45,7 +45,7 @@ async def foreign_in_changelogs(
 
 
 async def worked_topic_ids(
-    consumer: RecordReader, names: Names, group: Group, topics: Mapping[str, TopicFacts]
+    consumer: RecordReader, names: Names, group: WorkerGroup, topics: Mapping[str, TopicFacts]
 ) -> dict[tuple[str, int], str]:
     """Return by topic and partition the id of the topic that a role's group has worked, as its table notes it."""
     logs = await _logs_of(consumer, topics.get(names.changelog(group.role, NOTES_TABLES[group.role], group.queue)))

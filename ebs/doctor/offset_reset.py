@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from app.kafka.cluster import Cluster
-    from app.names import Group, Names
+    from app.names import Names, WorkerGroup
 
 Answer = TypeVar("Answer")
 
@@ -57,7 +57,7 @@ class Reset(NamedTuple):
 async def reset_offsets(
     cluster: Cluster,
     names: Names,
-    group: Group,
+    group: WorkerGroup,
     topics: Sequence[str],
     to: str | int,
     *,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from app.kafka.fencing import CommittedOffset
     from app.kafka.reading import RecordReader
     from app.kafka.types import AIOKafkaAdminClient
-    from app.names import Group
+    from app.names import WorkerGroup
     from app.settings.settings import Settings
     from app.topics.ownership import TopicClaim
 
@@ -95,7 +95,7 @@ async def read_facts(settings: Settings, cluster: Cluster, queues: Sequence[str]
         )
 
 
-def _inputs_of(group: Group, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
+def _inputs_of(group: WorkerGroup, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
     takes_over = group == (PROCESSING, DEFAULT_QUEUE)
     former = [name for name in topics if settings.names.is_former_retry_topic(name)] if takes_over else []
     return [*input_topics(group.role, settings, group.queue), *former]
@@ -149,7 +149,7 @@ async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry
 async def _read_group(
     admin: AIOKafkaAdminClient,
     consumer: RecordReader,
-    group: Group,
+    group: WorkerGroup,
     settings: Settings,
     topics: Mapping[str, TopicFacts],
 ) -> GroupFacts:

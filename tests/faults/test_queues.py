@@ -169,7 +169,7 @@ def test_redriven_dead_letter_goes_back_to_its_queue(queues: Queues) -> None:
 
 def test_kind_that_gets_another_queue_loses_nothing(queues: Queues) -> None:
     """What waits in the old queue, in its log and its table, moves as soon as a worker of the old queue runs."""
-    later = queues.submit(EMBED, ["later"], 5, delay_s=60)
+    later = queues.submit(EMBED, ["later"], 5, delay_s=40)
     until(lambda: queues.waiting() >= 5, queues.fleet.last_words)
     for number in (1, 2):
         queues.fleet.kill(f"gpu-{number}")

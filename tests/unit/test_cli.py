@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from app.addresses.ports import free_port, is_free
+from app.names import WorkerGroup
 from app.settings.settings import load
 from ebs.cli import cli
 from ebs.cli.bars import DownloadBar, TaskBar
@@ -25,7 +26,7 @@ from ebs.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figure
 from ebs.cli.demo_run import plan_of
 from ebs.cli.instants import clock_text
 from ebs.cli.object_tables import windows_table
-from ebs.cli.plan import Plan, WorkerGroup, api_program, environment, worker_names, worker_programs
+from ebs.cli.plan import Plan, api_program, environment, worker_names, worker_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

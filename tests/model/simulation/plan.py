@@ -11,7 +11,7 @@ import zlib
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.names import PROCESSING, ROLES, Group
+from app.names import PROCESSING, ROLES, WorkerGroup
 from app.rules.placement import partition_of
 from app.settings.settings import load
 from ebs.queues import DEFAULT_QUEUE
@@ -38,10 +38,10 @@ def _base_settings() -> Settings:
     return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3), project=SPEC, output_topics=(SINK,))
 
 
-def group_named(name: str) -> Group:
+def group_named(name: str) -> WorkerGroup:
     """Return the group of the workers that are called so: a role, or `processing.<queue>`."""
     role, _, queue = name.partition(".")
-    return Group(role, queue or DEFAULT_QUEUE)
+    return WorkerGroup(role, queue or DEFAULT_QUEUE)
 
 
 class Submitted(NamedTuple):
@@ -116,7 +116,7 @@ class Plan:
         return _base_settings().model_copy(update=drawn)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[WorkerGroup]:
         """The groups of the workers, each by its name in `worker_counts`."""
         return [group_named(name) for name in self.worker_counts]
 

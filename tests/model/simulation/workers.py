@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from agents.execution.loading import LoadedHandler
     from app.kafka.fencing import Membership
-    from app.names import Group
+    from app.names import WorkerGroup
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process
@@ -107,7 +107,7 @@ class PlannedExecutor:
 class Worker:
     """One life of a worker; `run` is its main coroutine."""
 
-    def __init__(self, process: Process, group: Group, network: Network, plan: Plan, rng: random.Random) -> None:
+    def __init__(self, process: Process, group: WorkerGroup, network: Network, plan: Plan, rng: random.Random) -> None:
         self.role, self._queue = role, queue = group
         self.process = process
         process.worker = self
