@@ -157,12 +157,7 @@ class Names:
         return topic.startswith(before) and topic.endswith("s") and topic[len(before) : -1].isdecimal()
 
     def group(self, role: str, queue: str = DEFAULT_QUEUE) -> str:
-        """Return the consumer group of a role, of processing in a queue.
-
-        Its workers' transactional ids begin with it and a colon, which is in no name: the workers of a group end the
-        open transactions of its dead members, and must not take those of `ebs-processing-gpu` for some of
-        `ebs-processing`.
-        """
+        """Return the consumer group of a role, of processing in a queue; its workers' transactional ids begin with it."""
         return self.of(f"{_GROUP_PREFIX}{role}" if queue == DEFAULT_QUEUE else f"{_GROUP_PREFIX}{role}-{queue}")
 
     def changelog(self, role: str, table: str, queue: str = DEFAULT_QUEUE) -> str:

@@ -22,6 +22,7 @@ from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import handlers_of, limits_of
 from app.errors import HandlerCrashed
+from app.kafka.abandoned_transactions import transactional_id_of
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import DISTRIBUTION, PROCESSING, STATISTICS
 from app.rules.control import ControlState
@@ -121,7 +122,7 @@ class Worker:
             for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
-        self.transactional_id = f"{group_id}:{instance}"
+        self.transactional_id = transactional_id_of(group_id, instance)
         self.ownership = SimulatedOwnership(
             group_id=group_id,
             input_topics=input_topics(role, self.settings, queue),
