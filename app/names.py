@@ -157,7 +157,7 @@ class Names:
         return topic.startswith(before) and topic.endswith("s") and topic[len(before) : -1].isdecimal()
 
     def group(self, role: str, queue: str = DEFAULT_QUEUE) -> str:
-        """Return the consumer group of a role, of processing in a queue; its workers' transactional ids begin with it."""
+        """Return the consumer group of a role, of processing in a queue; transactional ids begin with it, too."""
         return self.of(f"{_GROUP_PREFIX}{role}" if queue == DEFAULT_QUEUE else f"{_GROUP_PREFIX}{role}-{queue}")
 
     def changelog(self, role: str, table: str, queue: str = DEFAULT_QUEUE) -> str:

@@ -481,6 +481,7 @@ def test_replay_asks_for_no_join_or_callback_and_tells_no_end_once_more():
 def test_join_goes_to_the_queue_of_the_kind_and_a_callback_to_the_default_one(kind, topic):
     """The statistics ask for both."""
     world, about = World(project="queued_project"), AboutObject(callback_url=URL)
+    world.now_ms = BASE_MS + 1_000
     created = TasksCreated("c-a", "a", PARTITION, kind, 0, 1, 1, BASE_MS, joins=True, about=about)
     joining = world.step(created, task_event(TaskFinished, "a", 0, at_ms=BASE_MS + 1, task_count=1, kind=kind))
     (join,) = joining.sent_to(topic)
