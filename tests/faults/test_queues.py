@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from api_process import PATIENCE_S, until
 from broker_site import PARTITIONS, running_site
-from checker import differences
+from checker import differences, request_topics
 from fleet import PATIENT, TAKEN_OVER, Fleet, said
 from queued_project import EMBED, MAIL, QUEUED
 
@@ -111,6 +111,18 @@ def test_each_kind_runs_in_its_queue(queues: Queues) -> None:
     told = {one["name"]: one for one in queues.api.client.get("/api/queues").json()["queues"]}
     assert (2, 1) == (told["gpu"]["workers_count"], told["default"]["workers_count"])
     assert {} == queues.doctor()
+
+
+def test_worker_of_a_misspelt_queue_is_refused(queues: Queues) -> None:
+    """It would wait for ever: exit code 1, and the name that was meant; no topic is made."""
+    worker = queues.fleet.start("processing", "misspelt", EBS_QUEUE="gup", **PATIENT)
+    until(lambda: worker.exit_code is not None, queues.fleet.last_words)
+    assert 1 == queues.fleet.workers.pop("misspelt").exit_code
+    said = (
+        'EBS_QUEUE=gup: no kind of the project has this queue (did you mean "gpu"?), and it has no topic from earlier'
+    )
+    assert said in worker.log()
+    assert "task-requests-gup" not in asyncio.run(request_topics(queues.site.broker.bootstrap))
 
 
 def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -> None:
