@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from ebs.project import ANY_KIND
 from ebs.queues import DEFAULT_QUEUE
+from ebs.task import CALLBACK_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +57,8 @@ class Routes:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds that have functions, and the reserved one."""
-        return [kind for kind in self._queues if kind != ANY_KIND]
+        """The kinds that have functions."""
+        return [kind for kind in self._queues if kind not in {ANY_KIND, CALLBACK_KIND}]
 
     @property
     def queues(self) -> set[str]:
