@@ -1,6 +1,6 @@
 """Writes a heartbeat with the worker's state to `workers` every 2 s, for `GET /api/workers`.
 
-Writes: `workers`. Key: `<role>/<worker>`.
+Writes: `workers`. Key: `<role>/<worker>`, or `<role>.<queue>/<worker>` in another queue than the default one.
 Guarantee: a worker that stops normally disappears at once (a tombstone). If a worker was killed, or its event loop is
 blocked, the API hides it 10 s after its last heartbeat. Nothing here ever ends or delays the worker.
 
@@ -39,27 +39,29 @@ _PATIENCE_S = 2.0
 """For one heartbeat: a broker that is away must not hold up a worker that stops for more than twice as long."""
 
 
-def attach_heartbeat(app: StreamingApp, topic: str, figures: Callable[[], WorkerFigures] | None = None) -> None:
+def attach_heartbeat(
+    app: StreamingApp, topic: str, figures: Callable[[], WorkerFigures] | None = None, *, queue: str = ""
+) -> None:
     """Let a worker's app beat on `topic` from its start to its end.
 
-    Without `figures` it tells partitions and last commit.
+    Without `figures` it tells partitions and last commit. `queue` is the one whose tasks it runs.
     """
     tell = StepFigures(app.transactions, app.progress_monitor) if figures is None else figures
 
     async def beat() -> None:
-        identity = worker_identity_of(app.worker_name, app.role)
+        identity = worker_identity_of(app.worker_name, app.role, queue)
         await Heart(app.options.cluster, identity, tell, topic=topic).run()
 
     app.task(beat)
 
 
-def worker_identity_of(worker: str, role: str) -> WorkerIdentity:
+def worker_identity_of(worker: str, role: str, queue: str = "") -> WorkerIdentity:
     """Return the identity of this process."""
     try:
         installed = version("ebs")
     except PackageNotFoundError:
         installed = "source tree"
-    return WorkerIdentity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms())
+    return WorkerIdentity(worker, role, installed, socket.gethostname(), os.getpid(), _epoch_ms(), queue)
 
 
 class StepFigures:

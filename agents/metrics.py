@@ -14,10 +14,10 @@ from prometheus_client import Histogram
 
 from agents.future_stamps import future_stamps
 from app.streaming.progress_monitor import owned_ratio
-from app.telemetry.metrics import CONTENT_TYPE, counter, gauge, labelled_gauge, new_registry, render
+from app.telemetry.metrics import CONTENT_TYPE, Labelled, counter, gauge, labelled_gauge, new_registry, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
@@ -30,17 +30,22 @@ _DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 def register_metrics(
-    app: StreamingApp, *, more: Collector | None = None, last_progress_s: Callable[[], float] | None = None
+    app: StreamingApp,
+    *,
+    more: Collector | None = None,
+    last_progress_s: Callable[[], float] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> CollectorRegistry:
     """Add `/metrics` to a worker's web server, with what `more` collects; returns the registry.
 
-    `last_progress_s`: when something was last done (epoch s); without it, when a step was last committed.
+    `last_progress_s`: when something was last done (epoch s); without it, when a step was last committed. `labels` are
+    on all that this worker tells: which queue it works.
     """
     registry = new_registry(app.role, app.options.namespace)
-    registry.register(WorkerCollector(app, last_progress_s or (lambda: app.transactions.committed_at_s)))
-    if more is not None:
-        registry.register(more)
-    observe_steps(app, registry)
+    told: list[Collector] = [WorkerCollector(app, last_progress_s or (lambda: app.transactions.committed_at_s))]
+    told += [] if more is None else [more]
+    for collector in (*told, *observe_steps(app)):
+        registry.register(Labelled(collector, labels or {}))
 
     @app.page("/metrics")
     async def metrics(_web: Any, _request: Any) -> Any:
@@ -49,16 +54,16 @@ def register_metrics(
     return registry
 
 
-def observe_steps(app: StreamingApp, registry: CollectorRegistry) -> None:
+def observe_steps(app: StreamingApp) -> tuple[Collector, Collector]:
     """Measure every committed step: 5 us each, while one takes milliseconds."""
     sizes = Histogram(
-        "ebs_step_records", "Records and table rows that a committed step wrote", buckets=_SIZES, registry=registry
+        "ebs_step_records", "Records and table rows that a committed step wrote", buckets=_SIZES, registry=None
     )
     durations = Histogram(
         "ebs_step_duration_seconds",
         "Time from the start of a step to its commit",
         buckets=_DURATIONS_S,
-        registry=registry,
+        registry=None,
     )
 
     def observe(record_count: int, duration_s: float) -> None:
@@ -66,6 +71,7 @@ def observe_steps(app: StreamingApp, registry: CollectorRegistry) -> None:
         durations.observe(duration_s)
 
     app.transactions.step_observers.append(observe)
+    return sizes, durations
 
 
 class WorkerCollector:

@@ -100,12 +100,18 @@ app.before_start(_find_output_topics)
 if _settings.queue == DEFAULT_QUEUE:
     take_over_former_retries(app, _lanes, _settings.partitions)
 _drainer = Drainer(_engine, _control, app.stand_aside, worker=app.worker_name, limit_s=_settings.drain_s)
-attach_heartbeat(app, _names.workers, ProcessingFigures(app.transactions, app.progress_monitor, _engine))
+attach_heartbeat(
+    app,
+    _names.workers,
+    ProcessingFigures(app.transactions, app.progress_monitor, _engine),
+    queue=_settings.queue,
+)
 register_health(app)
 register_metrics(
     app,
     more=ProcessingCollector(_engine),
     last_progress_s=lambda: _engine.last_progress_at_ms / 1_000,
+    labels={"queue": _settings.queue},
 )
 app.describe_work = lambda: describe_running(_engine)
 app.progress_monitor.is_behind = _engine.report.could_go_on

@@ -23,6 +23,7 @@ from api import pages as dashboard
 from api.access import installing as access
 from api.access.exposure import host_of, refusal_of
 from api.access.keys import keys_from
+from api.control import queue_routes as queues
 from api.control import routes as control
 from api.control import worker_routes as workers
 from api.dead_letters import redrive_routes as redrives
@@ -77,6 +78,7 @@ from app.streaming.watchdog import Watchdog
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
+from app.topics.queues import routes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -102,6 +104,7 @@ _ROUTERS = (
     control.router,
     cancels.router,
     workers.router,
+    queues.router,
     health.router,
     metrics.router,
     asyncapi.router,
@@ -141,7 +144,7 @@ def create_http_app(
     app = FastAPI(
         title="ebs", version="0.1.0", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    clock_ms = clock_ms or epoch_ms
+    clock_ms, routes = clock_ms or epoch_ms, routes_of(settings)
     submitter = Submitter(settings, publisher, view, clock_ms)
     redriver = Redriver(settings, letter_writer, publisher, view, clock_ms)
     closing = Closing()
@@ -158,10 +161,10 @@ def create_http_app(
         bulk_redriver,
         closing,
         events,
-        TaskHistories(events, settings.partitions),
+        TaskHistories(events, routes),
         updates,
         StreamLimits(),
-        system_metrics(view, clock_ms),
+        system_metrics(view, clock_ms, routes),
         why_not_live,
     )
     app.add_middleware(HeadAsGet)

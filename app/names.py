@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-from ebs.queues import DEFAULT_QUEUE
+from ebs.queues import DEFAULT_QUEUE, why_no_queue
 
 DISTRIBUTION = "distribution"
 PROCESSING = "processing"
@@ -47,6 +48,13 @@ def why_no_namespace(namespace: str) -> str | None:
     if any(f"{_GROUP_PREFIX}{role}" in namespace for role in ROLES):
         return "must not contain the name of one of our consumer groups, such as ebs-processing"
     return None
+
+
+class WorkerGroup(NamedTuple):
+    """The role of a consumer group, of processing in a queue."""
+
+    role: str
+    queue: str = DEFAULT_QUEUE
 
 
 def role_of(group_id: str) -> str:
@@ -91,6 +99,14 @@ class Names:
     def requests(self, queue: str) -> str:
         """Return the topic of a queue's tasks."""
         return self.task_requests if queue == DEFAULT_QUEUE else f"{self.task_requests}-{queue}"
+
+    def queue_of_topic(self, topic: str) -> str:
+        """Return the queue whose requests a topic holds; "" if there is none."""
+        if topic == self.task_requests:
+            return DEFAULT_QUEUE
+        before = f"{self.task_requests}-"
+        queue = topic.removeprefix(before) if topic.startswith(before) else ""
+        return queue if why_no_queue(queue) is None else ""
 
     def is_of_requests(self, topic: str) -> bool:
         """Return whether a topic holds requests for tasks: of some queue, or where retries waited earlier."""
@@ -141,12 +157,7 @@ class Names:
         return topic.startswith(before) and topic.endswith("s") and topic[len(before) : -1].isdecimal()
 
     def group(self, role: str, queue: str = DEFAULT_QUEUE) -> str:
-        """Return the consumer group of a role, of processing in a queue.
-
-        Its workers' transactional ids begin with it and a colon, which is in no name: the workers of a group end the
-        open transactions of its dead members, and must not take those of `ebs-processing-gpu` for some of
-        `ebs-processing`.
-        """
+        """Return the consumer group of a role, of processing in a queue; transactional ids begin with it, too."""
         return self.of(f"{_GROUP_PREFIX}{role}" if queue == DEFAULT_QUEUE else f"{_GROUP_PREFIX}{role}-{queue}")
 
     def changelog(self, role: str, table: str, queue: str = DEFAULT_QUEUE) -> str:

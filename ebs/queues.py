@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_QUEUE = "default"
 """The queue of all kinds that name none."""
@@ -24,3 +28,14 @@ def why_no_queue(name: object) -> str | None:
     if name.startswith(_FORMER):
         return f"must not begin with {_FORMER}: topics of an earlier version have such names"
     return None
+
+
+def queues_in(named: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the queues of a system whose kinds have these, the default one first."""
+    return (DEFAULT_QUEUE, *sorted({*named.values()} - {DEFAULT_QUEUE}))
+
+
+def start_of(queue: str) -> str:
+    """Return the command that starts a worker of a queue."""
+    command = "faust -A agents.processing worker"
+    return command if queue == DEFAULT_QUEUE else f"EBS_QUEUE={queue} {command}"

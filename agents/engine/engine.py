@@ -180,6 +180,11 @@ class Engine:
         return self._pool.abandoned_count
 
     @property
+    def moved_count(self) -> int:
+        """Requests that were sent on to the queue of their kind."""
+        return 0 if self._strays is None else self._strays.moved_count
+
+    @property
     def last_progress_at_ms(self) -> int:
         """When a task last came to the end of an attempt."""
         return self._outcomes.last_progress_at_ms

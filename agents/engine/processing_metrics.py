@@ -41,6 +41,11 @@ class ProcessingCollector:
             "Times that this worker paused a kind because too many of its tasks died",
             0 if breaker is None else breaker.trip_count,
         )
+        yield counter(
+            "ebs_requests_moved_total",
+            "Requests that this worker sent on because their kind has another queue",
+            self._engine.moved_count,
+        )
         waiting = self._engine.report.waiting_counts()
         yield labelled_gauge(
             "ebs_tasks_waiting",

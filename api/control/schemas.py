@@ -135,6 +135,26 @@ class CommandAccepted(Documented, frozen=True, kw_only=True):
     control: InForce
 
 
+class QueueAnswer(Documented, frozen=True, kw_only=True):
+    """A queue: the kinds whose tasks it has, its running workers, and its tasks by state."""
+
+    name: str
+    topic: Annotated[str, Meta(description="Topic of its requests")]
+    kinds: Annotated[list[str], Meta(description="Kinds that have functions, and others that were ever seen")]
+    workers_count: Annotated[int, Meta(description="Workers with a heartbeat within 10 s")]
+    in_flight: Annotated[int, Meta(description="Tasks that these workers run now")]
+    tasks_queued: int
+    tasks_in_progress: int
+    tasks_waiting_retry: int
+
+
+class QueueList(Documented, frozen=True):
+    """Queues that kinds have or workers work, the default queue first."""
+
+    queues: list[QueueAnswer]
+    view: ViewAnswer
+
+
 class WorkerList(Documented, frozen=True):
     """Workers by role and name. A worker without a heartbeat for 10 s is left out."""
 

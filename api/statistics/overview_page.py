@@ -9,9 +9,10 @@ from api.dashboard import words
 from api.dashboard.inside import Refused
 from api.dashboard.site import Asked, Page
 from api.statistics.strips import Strip, shares, stacked
-from app.names import ROLES
+from app.names import PROCESSING, ROLES
 from app.rules.counts import WINDOW_MS
 from app.rules.moments import Moment, moments, per_s_now
+from app.rules.worker_heartbeats import shown_role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +40,10 @@ async def _load(asked: Asked) -> dict[str, Any]:
     states = [(name, audit[key]) for name, key in STATES]
     # Each window costs nine percentiles: no more than the strips can show.
     limit = min(_MAX_WINDOWS, (_SLOTS + 1) * max(1, len(statistics["kinds"])))
-    windows, workers, control = await asyncio.gather(
+    windows, workers, queues, control = await asyncio.gather(
         asked.inside.get("/api/statistics/windows", limit=limit),
         or_none(asked, "/api/workers"),
+        or_none(asked, "/api/queues"),
         or_none(asked, "/api/control"),
     )
     complete = _complete(windows["windows"], limit)
@@ -65,7 +67,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
         "line": line,
         "finished_per_s": finished_per_s,
         "created_per_s": per_s_now([moment.created for moment in line], asked.now_ms),
-        "roles": None if workers is None else _roles(workers["workers"]),
+        "roles": None if workers is None or queues is None else _roles(workers["workers"], queues["queues"]),
         "control": control,
     }
 
@@ -130,17 +132,24 @@ def _span(line: Sequence[Moment]) -> str:
     return words.coarse(len(line) * WINDOW_MS)
 
 
-def _roles(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _roles(workers: list[dict[str, Any]], queues: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return who works in each role, and in each queue."""
+    by_group: dict[str, list[dict[str, Any]]] = {
+        shown_role(role, queue["name"] if role == PROCESSING else ""): []
+        for role in ROLES
+        for queue in (queues if role == PROCESSING else queues[:1])
+    }
+    for worker in workers:
+        by_group.setdefault(shown_role(worker["role"], worker["queue"]), []).append(worker)
     return [
         {
-            "role": role,
-            "count": len(of_role),
-            "in_flight": sum(worker["in_flight"] for worker in of_role),
-            "draining": sum(worker["draining"] for worker in of_role),
-            "last_progress_at_ms": max((worker["last_progress_at_ms"] or 0 for worker in of_role), default=0) or None,
+            "role": group,
+            "count": len(alive),
+            "in_flight": sum(worker["in_flight"] for worker in alive),
+            "draining": sum(worker["draining"] for worker in alive),
+            "last_progress_at_ms": max((worker["last_progress_at_ms"] or 0 for worker in alive), default=0) or None,
         }
-        for role in ROLES
-        for of_role in [[worker for worker in workers if worker["role"] == role]]
+        for group, alive in by_group.items()
     ]
 
 

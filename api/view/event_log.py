@@ -62,9 +62,9 @@ class EventLog(Protocol):
         """
 
     def read_requests(
-        self, task_id: str, partition: int, begin: Begin, until_ms: int
+        self, task_id: str, topic: str, partition: int, begin: Begin, until_ms: int
     ) -> AsyncGenerator[list[EventRecord], None]:
-        """Yield a task's requests of `task-requests` up to an instant, in the same way."""
+        """Yield a task's requests of the topic of a queue up to an instant, in the same way."""
 
     def close(self) -> None:
         """End all streams, because the process stops."""

@@ -27,7 +27,7 @@ class KafkaEvents:
         self._cluster = cluster
         self._tail = EventTail(names.task_events, self._open_consumer)
         self._history = EventHistory(names.task_events, self._open_consumer)
-        self._requests = EventHistory(names.task_requests, self._open_consumer)
+        self._requests: dict[str, EventHistory] = {}
 
     def follow(self, object_id: str, partition: int) -> AbstractAsyncContextManager[Tail]:
         """See `EventLog.follow`."""
@@ -40,10 +40,12 @@ class KafkaEvents:
         return self._history.read(object_id, partition, begin, end, until_ms)
 
     def read_requests(
-        self, task_id: str, partition: int, begin: Begin, until_ms: int
+        self, task_id: str, topic: str, partition: int, begin: Begin, until_ms: int
     ) -> AsyncGenerator[list[EventRecord], None]:
         """See `EventLog.read_requests`."""
-        return self._requests.read(task_id, partition, begin, None, until_ms)
+        if topic not in self._requests:
+            self._requests[topic] = EventHistory(topic, self._open_consumer)
+        return self._requests[topic].read(task_id, partition, begin, None, until_ms)
 
     def close(self) -> None:
         """See `EventLog.close`."""
@@ -55,7 +57,8 @@ class KafkaEvents:
             await self._tail.run()
         finally:
             await self._history.close()
-            await self._requests.close()
+            for requests in self._requests.values():
+                await requests.close()
 
     def _open_consumer(self) -> AbstractAsyncContextManager[Any]:
         return self._cluster.reader("ebs-api-events", fetch_max_wait_ms=_FETCH_WAIT_MS)

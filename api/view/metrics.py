@@ -13,7 +13,8 @@ from msgspec import UNSET
 from prometheus_client.core import HistogramMetricFamily
 
 from api.view.behind import ViewBehind
-from app.names import ROLES
+from api.view.queues import queues_of
+from app.names import PROCESSING, ROLES
 from app.rules.counts import Counts, imbalance_of, total_of
 from app.rules.histogram import value_of
 from app.rules.ledger_states import ObjectState
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from api.view.view import View
+    from app.rules.routing import Routes
 
 _BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600)
 _MAX_GROUPS = 100_000
@@ -55,6 +57,9 @@ _STATES = (
 )
 
 
+_OPEN_STATES = _STATES[:3]
+
+
 class _Duration(NamedTuple):
     """A histogram of the statistics: its fields, and its name."""
 
@@ -76,8 +81,9 @@ _DURATIONS = (
 class SystemCollector:
     """The figures of the whole system in the view. Call `read_dead_letters` first: it yields to the event loop."""
 
-    def __init__(self, view: View, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, view: View, clock_ms: Callable[[], int], routes: Routes) -> None:
         self._view = view
+        self._routes = routes
         self._clock_ms = clock_ms
         self._letters: dict[LetterState, int] | None = None
 
@@ -105,13 +111,7 @@ class SystemCollector:
             return
         yield from metrics_of(kinds)
         yield _objects_by_state(self._view.object_index.counts)
-        alive = [heard.heartbeat.role for heard in self._view.workers.alive(self._clock_ms())]
-        yield labelled_gauge(
-            "ebs_workers",
-            "Workers whose last heartbeat is at most 10 s old",
-            ["role"],
-            [((role,), alive.count(role)) for role in ROLES],
-        )
+        yield from self._of_queues(kinds)
         by_breaker = [pause.breaker is not UNSET for pause in self._view.control.state.pauses()]
         yield labelled_gauge(
             "ebs_pauses",
@@ -122,6 +122,25 @@ class SystemCollector:
         if self._letters is not None:
             by_state = [((state.lower(),), count) for state, count in self._letters.items()]
             yield labelled_gauge("ebs_dead_letters", "Dead letters by their state", ["state"], by_state)
+
+    def _of_queues(self, kinds: Mapping[str, Counts]) -> Iterable[Metric]:
+        """Return who works, and what waits, by queue: a queue is named in the project, never by a client."""
+        alive = [heard.heartbeat for heard in self._view.workers.alive(self._clock_ms())]
+        queues = queues_of(self._routes, kinds, alive)
+        roles = [one.role for one in alive]
+        yield labelled_gauge(
+            "ebs_workers",
+            "Workers whose last heartbeat is at most 10 s old; those of processing by queue",
+            ["role", "queue"],
+            [
+                *(((role, ""), roles.count(role)) for role in ROLES if role != PROCESSING),
+                *(((PROCESSING, one.name), len(one.workers)) for one in queues),
+            ],
+        )
+        yield labelled_gauge(
+            "ebs_queue_tasks", "Tasks of the kinds of a queue that have not ended, by state", ["queue", "state"],
+            [((one.name, state), getattr(one.counts, field)) for one in queues for field, state in _OPEN_STATES],
+        )  # fmt: skip
 
     def _of_the_view(self) -> Iterable[Metric]:
         view = self._view
@@ -184,9 +203,9 @@ class SystemMetrics(NamedTuple):
     system: SystemCollector
 
 
-def system_metrics(view: View, clock_ms: Callable[[], int]) -> SystemMetrics:
+def system_metrics(view: View, clock_ms: Callable[[], int], routes: Routes) -> SystemMetrics:
     """Return the metrics of an API process."""
     registry = new_registry("api", view.names.namespace)
-    collector = SystemCollector(view, clock_ms)
+    collector = SystemCollector(view, clock_ms, routes)
     registry.register(collector)
     return SystemMetrics(registry, collector)

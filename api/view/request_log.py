@@ -1,4 +1,4 @@
-"""Reads the request of one task from `task-requests`: the content from a split, for a join, or from an edited redrive.
+"""Reads the request of one task from its queue: the content from a split, for a join, or from an edited redrive.
 
 The view does not keep requests, for the same reason as events: they would cost much, and people look at few of them. A
 request is written together with its TASKS_CREATED event, so its instant is known.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from api.view.event_log import EventLog
     from app.events import TasksCreated
+    from app.rules.routing import Routes
 
 _CLOCK_SLACK_MS = 1_000
 """Fact and request have one clock, which NTP may turn back a little."""
@@ -31,22 +32,25 @@ class WantedRequest(NamedTuple):
     sequence: int
     fact: TasksCreated
 
-    def partitions(self, partition_count: int) -> Iterator[int]:
-        """Yield the partitions where it may be, the likeliest first: a task with a key is in that of the key."""
-        own = self.fact.object_partition
-        if self.sequence >= MAX_TASKS:
-            yield own
-            return
-        spread = (own + self.sequence) % partition_count
-        yield from dict.fromkeys((spread, own, *range(partition_count)))
+    def places(self, routes: Routes) -> Iterator[tuple[str, int]]:
+        """Yield topic and partition of where it may be, the likeliest first.
+
+        A task with a key is in the partition of the key, and its kind may have had another queue then.
+        """
+        own, count = self.fact.object_partition, routes.partition_count
+        spread = (own + self.sequence) % count
+        numbers = [own] if self.sequence >= MAX_TASKS else list(dict.fromkeys((spread, own, *range(count))))
+        topic = routes.topic(self.fact.kind)
+        for one in (topic, *sorted(routes.topics - {topic})):
+            yield from ((one, number) for number in numbers)
 
 
-async def read_request(log: EventLog, wanted: WantedRequest, partition_count: int) -> TaskCreated | None:
+async def read_request(log: EventLog, wanted: WantedRequest, routes: Routes) -> TaskCreated | None:
     """Return the request, None if it has left the topic. Raises `EventsUnavailable`."""
     at_ms, redrive = wanted.fact.at_ms, redrive_of(wanted.fact)
     begin = Begin(at_ms=max(0, at_ms - _CLOCK_SLACK_MS))
-    for partition in wanted.partitions(partition_count):
-        stretches = log.read_requests(wanted.task_id, partition, begin, at_ms + _TOGETHER_MS)
+    for topic, partition in wanted.places(routes):
+        stretches = log.read_requests(wanted.task_id, topic, partition, begin, at_ms + _TOGETHER_MS)
         async with aclosing(stretches):
             async for records in stretches:
                 for _, value in records:

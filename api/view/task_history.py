@@ -1,6 +1,6 @@
 """The history of one task from the topics: its attempts, its timeline, and its request with the content.
 
-It is read from `task-events` and `task-requests` for each request, as the events of an object are
+It is read from `task-events` and the topic of its queue for each request, as the events of an object are
 (`api.view.event_log`). It is bounded: a task has at most 16 attempts in each of 4 generations, each with at most 8 KiB
 of stack trace. The result is cached until the ledger's row of the task changes, so an open page costs no reads.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.events import TaskCreated, TaskEvent
     from app.rules.attempts import AttemptRecord
     from app.rules.ledger_rows import TaskRow
+    from app.rules.routing import Routes
     from app.rules.timeline import Span
 
 _KEPT_COUNT = 16
@@ -62,9 +63,9 @@ class WantedTask(NamedTuple):
 class TaskHistories:
     """Reads histories from a log, and caches the latest ones."""
 
-    def __init__(self, log: EventLog, partition_count: int) -> None:
+    def __init__(self, log: EventLog, routes: Routes) -> None:
         self._log = log
-        self._partition_count = partition_count
+        self._routes = routes
         self._kept: OrderedDict[tuple[str, int], tuple[bytes, TaskHistory]] = OrderedDict()
 
     async def read(self, wanted: WantedTask, now_ms: int) -> TaskHistory:
@@ -89,9 +90,7 @@ class TaskHistories:
         request = None
         if fact is not None and (redrive or wanted.needs_request):
             task_id = task_id_of(wanted.object_id, wanted.sequence)
-            request = await read_request(
-                self._log, WantedRequest(task_id, wanted.sequence, fact), self._partition_count
-            )
+            request = await read_request(self._log, WantedRequest(task_id, wanted.sequence, fact), self._routes)
         return TaskHistory(attempts_of(story.events), story.spans(), story.is_complete, redrive, request)
 
     async def _read_events(self, wanted: WantedTask, now_ms: int) -> _TaskStory:

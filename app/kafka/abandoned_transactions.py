@@ -31,14 +31,22 @@ _TIMEOUT_MS = 10_000
 """Time-out of the empty successor; it never begins a transaction."""
 
 
+def transactional_id_of(group_id: str, instance: str) -> str:
+    """Return the transactional id of a worker of a group.
+
+    The colon is in no group's name, so no id of `ebs-processing-gpu` begins as those of `ebs-processing`.
+    """
+    return f"{group_id}:{instance}"
+
+
 async def end_abandoned_transactions(client: AIOKafkaClient, group_id: str) -> list[str]:
     """End the open transactions of workers that are not in the group any more; returns their transactional ids.
 
-    Transactional ids begin with `<group id>:`. Nothing depends on it: a transaction that cannot be listed or ended (for
+    Nothing depends on it: a transaction that cannot be listed or ended (for
     example without the right to do so) ends at its timeout.
     """
     try:
-        open_ids = await _open_transactions(client, f"{group_id}:")
+        open_ids = await _open_transactions(client, transactional_id_of(group_id, ""))
         if not open_ids:
             return []
         abandoned = sorted(open_ids - await _client_ids(client, group_id))

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from app.rules.placement import partition_of
 from ebs.project import ANY_KIND
 from ebs.queues import DEFAULT_QUEUE
+from ebs.task import CALLBACK_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +66,16 @@ class Routes:
     def topics(self) -> set[str]:
         """The topics of all queues."""
         return {*self._topics.values(), self._other_topic}
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that have functions."""
+        return [kind for kind in self._queues if kind not in {ANY_KIND, CALLBACK_KIND}]
+
+    @property
+    def queues(self) -> set[str]:
+        """The queues that kinds have, and the default one."""
+        return {*self._queues.values(), self._other_queue, DEFAULT_QUEUE}
 
     def queue(self, kind: str) -> str:
         """Return the queue of a kind."""

@@ -1,6 +1,7 @@
 """What workers say of themselves on `workers`, and when one counts as gone.
 
-The key is `<role>/<worker>` (one EBS_WORKER_ID may serve a worker of each role on a machine), the value JSON; a
+The key is `<role>/<worker>` (one EBS_WORKER_ID may serve a worker of each role on a machine), for workers of another
+queue than the default one `<role>.<queue>/<worker>`; the value is JSON; a
 tombstone says that the worker stopped as it should. Times are UTC epoch milliseconds, durations milliseconds.
 """
 
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from app.events import MAX_INSTANT_MS, Instant, Ordinal, TaskId
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,10 +85,11 @@ class WorkerIdentity(msgspec.Struct, frozen=True, gc=False):
     host: str
     pid: int
     started_at_ms: int
+    queue: str = ""
 
     def key(self) -> bytes:
         """Return the key of its records."""
-        return f"{self.role}/{self.worker}".encode()
+        return f"{shown_role(self.role, self.queue, '.')}/{self.worker}".encode()
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +125,12 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
         str,
         Meta(max_length=_MAX_REFUSED_CHARS, description="Partitions that the broker cannot read. Empty: it reads all"),
     ] = ""
+    queue: Annotated[Name, Meta(description="The queue whose tasks it runs. Empty: it runs no tasks")] = ""
+
+
+def shown_role(role: str, queue: str, separator: str = " ") -> str:
+    """Return a worker's role, with its queue if that is not the default one."""
+    return role if queue in {"", DEFAULT_QUEUE} else f"{role}{separator}{queue}"
 
 
 def waiting_of(told: Iterable[WaitingCount]) -> list[WaitingCount]:

@@ -29,6 +29,7 @@ import faust
 from aiokafka import errors
 
 from app.errors import EbsError, Fenced, ForeignRows, InputsChanged, OffsetsLost
+from app.kafka.abandoned_transactions import transactional_id_of
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
 from app.streaming.ownership import Ownership
@@ -184,7 +185,7 @@ def create_streaming_app(
     app.options = options
     app.role = role or app_id
     app.worker_name = options.worker_id or f"{worker_prefix or app.role}-{instance}"
-    app.transactional_id = f"{app_id}:{instance}"
+    app.transactional_id = transactional_id_of(app_id, instance)
     app.preflight = preflight
     app.drain = _nothing_to_drain
     app.describe_work = str

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from app.errors import ForeignRows
-from app.streaming.offset_notes import NOTE, NOTE_KEY, decode_notes, role_of
+from app.streaming.offset_notes import NOTE, NOTE_KEY, decode_notes, reset_command, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,6 +96,6 @@ def refuse(found: Sequence[ForeignRow], group_id: str) -> None:
     raise ForeignRows(
         f"the changelogs of {role} have records that are no rows of its tables: {named}{more}. Another program, or "
         f"another version of this one, has written them. If a newer version did, start that version. Otherwise stop "
-        f"the workers of {role} (those of `ebs up` wait by themselves), then run ebs offsets reset --role {role} --to "
+        f"the workers of {role} (those of `ebs up` wait by themselves), then run {reset_command(group_id)} --to "
         "committed, which puts back the rows that were there before (docs/how-to/lost-offsets.md)"
     )

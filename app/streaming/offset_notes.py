@@ -221,26 +221,32 @@ def changed_notes(
 
 
 def role_of(group_id: str) -> str:
-    """Return the role whose group it is."""
-    return group_id.rpartition("ebs-")[2]  # before it stands the namespace
+    """Return the role whose group it is, as people read it: `processing`, or `processing gpu` for its queue."""
+    return group_id.rpartition("ebs-")[2].replace("-", " ", 1)  # before it stands the namespace
+
+
+def reset_command(group_id: str) -> str:
+    """Return the command that sets the offsets of a group; what is to be done follows."""
+    role, _, queue = role_of(group_id).partition(" ")
+    return f"ebs offsets reset --role {role}" + (f" --queue {queue}" if queue else "")
 
 
 def _decide_tables(group_id: str) -> str:
-    role = role_of(group_id)
+    role, command = role_of(group_id), reset_command(group_id)
     return (
         f"what it would work with empty tables may be wrong. Stop the workers of {role} (those of `ebs up` wait by "
-        f"themselves), then run ebs offsets reset --role {role} --to committed (goes on without these rows), or make "
+        f"themselves), then run {command} --to committed (goes on without these rows), or make "
         "all tables of the role anew "
         "(docs/how-to/lost-offsets.md)"
     )
 
 
 def _decide(group_id: str, *, all_partitions: bool = False) -> str:
-    role = role_of(group_id)
+    role, command = role_of(group_id), reset_command(group_id)
     which = " --all" if all_partitions else ""
     return (
         f"it is not known which records are done. Stop the workers of {role} (those of `ebs up` wait by themselves), "
-        f"then run ebs offsets reset --role {role}{which} with --to earliest (works all records again), --to latest "
+        f"then run {command}{which} with --to earliest (works all records again), --to latest "
         "(skips them) or, for processing, "
         "--to worked (continues where the events of the tasks say)"
     )

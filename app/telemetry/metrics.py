@@ -23,7 +23,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from app.process.version import installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -45,6 +48,20 @@ def new_registry(role: str, namespace: str = "") -> CollectorRegistry:
     )
     build.labels(installed_version() or "source tree", platform.python_version(), role, namespace).set(1)
     return registry
+
+
+class Labelled:
+    """What a collector tells, with the same labels on each of its samples."""
+
+    def __init__(self, collector: Collector, labels: Mapping[str, str]) -> None:
+        self._collector = collector
+        self._labels = dict(labels)
+
+    def collect(self) -> Iterable[Metric]:
+        """Read everything where it is."""
+        for family in self._collector.collect():
+            family.samples = [one._replace(labels={**one.labels, **self._labels}) for one in family.samples]
+            yield family
 
 
 def render(registry: CollectorRegistry) -> bytes:

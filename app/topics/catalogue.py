@@ -16,6 +16,7 @@ from app.names import (
     STATISTICS,
     WAITING_TABLE,
     WINDOWS_TABLE,
+    WorkerGroup,
 )
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.topics.queues import queues_of
@@ -74,9 +75,11 @@ def changelogs(role: str, names: Names, queue: str = DEFAULT_QUEUE) -> tuple[str
     return tuple(names.changelog(role, table, queue) for table in TABLES[role])
 
 
-def groups_of(queues: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return role and queue of each consumer group of a system with these queues."""
-    return tuple((role, queue) for role in TABLES for queue in (queues if role == PROCESSING else (DEFAULT_QUEUE,)))
+def groups_of(queues: Iterable[str]) -> tuple[WorkerGroup, ...]:
+    """Return the consumer groups of a system with these queues."""
+    return tuple(
+        WorkerGroup(role, queue) for role in TABLES for queue in (queues if role == PROCESSING else (DEFAULT_QUEUE,))
+    )
 
 
 def watched_topics(role: str, settings: Settings, queue: str = DEFAULT_QUEUE) -> tuple[str, ...]:

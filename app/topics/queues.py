@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.errors import SettingsError
 from app.rules.routing import Routes
 from app.settings.project import project_of
-from ebs.queues import DEFAULT_QUEUE
+from app.telemetry.near_names import did_you_mean
+from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS
+from ebs.queues import queues_in
 
 if TYPE_CHECKING:
+    from app.kafka.cluster import Cluster
     from app.settings.settings import Settings
 
 
@@ -26,5 +30,20 @@ def queues_of(settings: Settings) -> tuple[str, ...]:
     No kind may name that one any more: tasks may wait in it still. Raises `SettingsError`.
     """
     project = project_of(settings)
-    named = set() if project is None else {*project.queues.values()}
-    return (DEFAULT_QUEUE, *sorted({*named, settings.queue} - {DEFAULT_QUEUE}))
+    named = {} if project is None else project.queues
+    return queues_in({**named, "": settings.queue})
+
+
+async def check_queue(cluster: Cluster, settings: Settings) -> None:
+    """Raise `SettingsError` for a queue that no kind has, unless it has a topic: tasks may wait there still."""
+    named = routes_of(settings).queues
+    if settings.queue in named:
+        return
+    async with cluster.within(REQUEST_TIMEOUT_MS).admin(CLIENT_ID) as admin:
+        topics = await admin.list_topics()
+    if settings.names.requests(settings.queue) not in topics:
+        raise SettingsError(
+            f"EBS_QUEUE={settings.queue}: no kind of the project has this queue"
+            f"{did_you_mean(settings.queue, named)}, and it has no topic from earlier: name one of "
+            f'{", ".join(sorted(named))}, or write queue="{settings.queue}" at the @project.task of a kind'
+        )

@@ -41,7 +41,7 @@ def quantiles(name: str) -> dict[str, str]:
 
 ROWS: dict[str, list[Panel]] = {
     "Is all well?": [
-        Panel("Workers", {"{{role}}": "max by (role) (ebs_workers)"}, kind="stat"),
+        Panel("Workers", {"{{role}} {{queue}}": "max by (role, queue) (ebs_workers)"}, kind="stat"),
         Panel("Objects now", {"{{state}}": "max by (state) (ebs_objects)"}, kind="stat"),
         Panel("Tasks now", {"{{state}}": "max by (state) (ebs_tasks)"}, kind="stat"),
         Panel(
@@ -68,6 +68,7 @@ ROWS: dict[str, list[Panel]] = {
     ],
     "Work that waits": [
         Panel("Lag", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_consumer_lag)"}),
+        Panel("Tasks of each queue", {"{{queue}} {{state}}": "max by (queue, state) (ebs_queue_tasks)"}),
         Panel("Taken, not committed", {"{{job}} {{topic}}": "sum by (job, topic) (ebs_commit_gap)"}),
         Panel("Tasks that wait", {"{{reason}}": "sum by (reason) (ebs_tasks_waiting)"}),
         Panel(
@@ -91,7 +92,11 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Handlers left behind, a minute", {"all": "60 * sum(rate(ebs_handlers_abandoned_total[$__rate_interval]))"}
         ),
-        Panel("Last progress", {"{{job}}": "time() - max by (job) (ebs_last_progress_timestamp_seconds)"}, "s"),
+        Panel(
+            "Last progress",
+            {"{{job}} {{queue}}": "time() - max by (job, queue) (ebs_last_progress_timestamp_seconds)"},
+            "s",
+        ),
         Panel("Partitions", {"{{instance}} has": "ebs_partitions_owned", "{{instance}} works": "ebs_partitions_ready"}),
         Panel("Restore", {"{{instance}}": "ebs_recovery_ratio"}, "percentunit"),
         Panel("Kafka reachable", {"{{instance}}": "ebs_broker_reachable"}),

@@ -65,6 +65,7 @@ COMMANDS = (
     Entry(_CONTROL, "drain", "control:drain", "Let one worker start no more tasks."),
     Entry(_DIAGNOSE, "doctor", "doctor:doctor", "Check topics, brokers, settings, workers and disk."),
     Entry(_DIAGNOSE, "workers", "workers:workers", "Show the live workers and what blocks them."),
+    Entry(_DIAGNOSE, "queues", "queues:queues", "Show the queues, their kinds and workers."),
     Entry(_DIAGNOSE, "explain", "explain:explain", "Show where an object's time went, task by task."),
     Entry(_DIAGNOSE, "recount", "recount:recount", "Recount the topics and compare with the statistics."),
     Entry(_DIAGNOSE, "offsets", "offsets:offsets", "Set the offsets at which a role continues."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from app.rules.worker_heartbeats import shown_role
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
 from ebs.cli.task_tables import short_json
@@ -100,7 +101,7 @@ def workers_table(workers: Sequence[Answer]) -> Table:
     rows = [
         (
             one["worker"],
-            one["role"],
+            shown_role(one["role"], one["queue"]),
             _ranges(one["partitions"]),
             f"{one['in_flight']} and {one['abandoned']} abandoned" if one["abandoned"] else one["in_flight"],
             None if one["oldest_running_ms"] is None else _seconds(one["oldest_running_ms"]),

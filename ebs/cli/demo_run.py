@@ -14,9 +14,10 @@ from app.addresses.ports import LOOPBACK, free_port
 from app.settings.security import keys_of
 from ebs.cli.bars import DownloadBar, TaskBar
 from ebs.cli.demo_play import DemoPlay, patience_s
-from ebs.cli.local_system import API_ROLE, LocalSystem, Plan, worker_names
+from ebs.cli.local_system import LocalSystem
 from ebs.cli.object_tables import totals_table, windows_table
 from ebs.cli.options import is_set, settings_of
+from ebs.cli.plan import API_ROLE, Plan, worker_names
 from ebs.cli.readiness import readiness_of
 from ebs.client.loopback import takes_proxies
 from ebs.local.embedded_kafka import DEFAULT_PORT

@@ -19,6 +19,7 @@ from ebs.cli.client import ApiClient, ApiError, path_of
 from ebs.cli.options import Broker, settings_of
 from ebs.cli.remote import say
 from ebs.doctor.facts import Severity
+from ebs.queues import queues_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +61,14 @@ def doctor(
 
     try:
         settings = settings_of(broker=broker, api_url=api)
-        facts = asyncio.run(_look(settings))
+        look = asyncio.run(check_project(os.environ))
+        facts = asyncio.run(_look(settings, queues_in(look.queues)))
     except EbsError as error:
         typer.secho(f"ebs: {plain_lines(str(error))}", fg=typer.colors.RED, err=True)
         raise typer.Exit(EXIT_NOT_LOOKED_AT) from None
     facts = dataclasses.replace(
         facts,
-        project_error=asyncio.run(check_project(os.environ)).refusal,
+        project_error=look.refusal,
         hidden_packages=hidden_packages(),
         waiting_letters=_waiting_letters(settings, context.obj),
     )
@@ -79,7 +81,7 @@ def doctor(
     raise typer.Exit(EXIT_ERRORS if any(finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
-async def _look(settings: Settings) -> SystemFacts:
+async def _look(settings: Settings, queues: Sequence[str]) -> SystemFacts:
     from app.kafka.cluster import cluster_of
     from app.kafka.waiting import wait_for_broker
     from ebs.doctor.reading import UNREADABLE, read_within
@@ -87,7 +89,7 @@ async def _look(settings: Settings) -> SystemFacts:
     cluster = cluster_of(settings)
     await wait_for_broker(cluster, timeout_s=_PATIENCE_S, say=lambda _line: None)
     try:
-        return await read_within(settings, cluster, _READING_S)
+        return await read_within(settings, cluster, queues, _READING_S)
     except UNREADABLE as error:
         raise BrokerUnavailable(
             f"the Kafka broker at {settings.broker} did not answer all questions ({error!r}): is it overloaded, or may "

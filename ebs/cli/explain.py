@@ -12,11 +12,12 @@ from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeli
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import paused_lines, standing_lines
 from ebs.cli.instants import clock_text, instant_text
+from ebs.cli.queues import lines_of_unworked
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from ebs.cli.task_tables import attempt_text, seconds_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.table import Table
 
@@ -46,7 +47,7 @@ def explain(
     """
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
-        waits_for = [] if answer["ended"] else _hindrances(client)
+        waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]})
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
     described = _describe(answer, timeline, as_of_ms) | {"hindrances": waits_for}
@@ -59,18 +60,19 @@ def explain(
     )
 
 
-def _hindrances(client: ApiClient) -> list[str]:
-    """Return what may keep any task from going on now, in sentences."""
+def _hindrances(client: ApiClient, kinds: Iterable[str]) -> list[str]:
+    """Return what may keep tasks of some kinds from going on now, in sentences."""
     control = client.get(path_of("control"))
-    workers = [one for one in client.get(path_of("workers"))["workers"] if one["role"] == "processing"]
+    queues = [one for kind in kinds for one in client.get(path_of("queues"), kind=kind)["queues"]]
+    names = {one["name"] for one in queues}
+    workers = [one for one in client.get(path_of("workers"), role="processing")["workers"] if one["queue"] in names]
     rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
-    nobody = [] if workers else ["no processing worker is running, so no task starts: ebs up, or start one"]
     drained = [
         f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
         for one in workers
         if one["worker"] in control["draining"]
     ]
-    return [*nobody, *standing_lines(workers), *paused_lines(control), *rates, *drained]
+    return [*lines_of_unworked(queues), *standing_lines(workers), *paused_lines(control), *rates, *drained]
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:

@@ -6,139 +6,37 @@ Stopping takes under 10 s even if nothing reacts: programs get 4.5 s (and their 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.addresses.ports import LOOPBACK, holder_of, is_free
-from app.addresses.web_ports import FIRST_WEB_PORT, reserve_web_port
+from app.addresses.ports import holder_of, is_free
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka.cluster import cluster_of
-from app.names import ROLES
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from app.topics.output_topics import make_output_topics
-from ebs import start
+from ebs.cli.plan import api_program, worker_programs
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.restart_policy import RestartPolicy, why_ended
-from ebs.local.supervisor import Program, Supervisor
+from ebs.local.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
-    from app.settings.settings import Settings
     from app.topics.making import TopicReport
+    from ebs.cli.plan import Plan
     from ebs.local.kafka_runtime import Progress
     from ebs.local.program_log import ProgramLog
     from ebs.local.supervisor import StopRequest
 
 
 OWN_ROLE = "ebs"
-API_ROLE = "api"
 
-_DRAIN_S = 3.0  # below the supervisor's grace: what a worker has not handed back by then is killed
-_API_REFUSED = frozenset({1, 3})  # 3: uvicorn's code for an application that does not start
 _NEVER = sys.maxsize
 _KAFKA_TRIES = 3
 _KAFKA_PAUSE_S = 1.0
-_UVICORN_LEVELS = {"crit": "critical", "error": "error", "warn": "warning", "info": "info", "debug": "debug"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to run; `kafka_port` None: no Kafka of our own, `settings.broker` is one that exists.
-
-    With `reload` no program is given up: the next save of the project may repair what ends it.
-    """
-
-    settings: Settings
-    kafka_port: int | None
-    workers_per_role: int = 1
-    reload: bool = False
-
-    @property
-    def log_dir(self) -> Path:
-        """Return where each process has its log."""
-        return self.settings.data_dir.absolute() / "logs"
-
-    @property
-    def api_url(self) -> str:
-        """Return where the API can be reached from this machine."""
-        return _url_of(self.settings.api_host, self.settings.api_port)
-
-
-def _url_of(host: str, port: int) -> str:
-    """Return where to reach what listens on a host's port from this machine."""
-    if host in {"0.0.0.0", "::"}:
-        host = LOOPBACK
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def worker_names(plan: Plan) -> dict[str, str]:
-    """Return the name of every worker, and the role that it has."""
-    if plan.workers_per_role == 1:
-        return {role: role for role in ROLES}
-    numbers = range(1, plan.workers_per_role + 1)
-    return {f"{role}-{number}": role for role in ROLES for number in numbers}
-
-
-def programs(plan: Plan) -> tuple[list[Program], dict[str, str]]:
-    """Return the API and the workers, and the address of each worker's own pages by its name."""
-    settings = plan.settings
-    env = environment(plan)
-    api = start.command("uvicorn", "api.main:http_app", "--host", settings.api_host)
-    api += ["--port", str(settings.api_port), "--log-level", _UVICORN_LEVELS[settings.log_level]]
-    # It would believe everybody on this machine about who he is: EBS_TRUSTED_PROXIES says whom to believe.
-    api += ["--no-proxy-headers"]
-    found = [Program(API_ROLE, [*api, "--timeout-graceful-shutdown", "3"], env, _API_REFUSED)]
-    pages = {}
-    next_port = settings.web_port or FIRST_WEB_PORT
-    for name, role in worker_names(plan).items():
-        port = _reserve(next_port)
-        worker = start.command("faust", "-A", f"agents.{role}", "worker", "-l", settings.log_level)
-        found.append(Program(name, worker, {**env, "EBS_WEB_PORT": str(port)}))
-        pages[name] = _url_of(env["EBS_WEB_HOST"], port)
-        next_port = port + 1
-    return found, pages
-
-
-def _reserve(first: int) -> int:
-    # Reserved, not only free: a second `ebs up` looks for ports before these workers listen.
-    port = reserve_web_port(first)
-    if port is None:
-        raise SettingsError(
-            f"EBS_WEB_PORT: no port from {first} on is free for a worker's pages: choose another first one"
-        )
-    return port
-
-
-def environment(plan: Plan) -> dict[str, str]:
-    """Return the environment of every program: this process's own, with what the plan decides."""
-    settings = plan.settings
-    low_s, high_s = settings.process_time
-    inherited = {name: value for name, value in os.environ.items() if name not in {"EBS_WORKER_ID", "EBS_WEB_PORT"}}
-    return {
-        **inherited,
-        "EBS_BROKER": settings.broker,
-        "EBS_PARTITIONS": str(settings.partitions),
-        "EBS_NAMESPACE": settings.namespace,
-        "EBS_PROJECT": settings.project,
-        "EBS_DATA_DIR": str(settings.data_dir.absolute()),
-        "EBS_STATS_DB": str(settings.own_stats_db.absolute()),
-        "EBS_PROCESS_TIME": f"{low_s}-{high_s}",
-        "EBS_GENERATE": str(settings.generate).lower(),
-        "EBS_DRAIN_S": str(min(settings.drain_s, _DRAIN_S)),
-        "EBS_API_HOST": settings.api_host,
-        "EBS_API_PORT": str(settings.api_port),
-        "EBS_API_URL": plan.api_url,
-        "EBS_LOG_LEVEL": settings.log_level,
-        # What runs here is for this machine, until somebody says otherwise.
-        "EBS_WEB_HOST": os.environ.get("EBS_WEB_HOST") or LOOPBACK,
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 class LocalSystem:
@@ -181,9 +79,22 @@ class LocalSystem:
                 self._say(f"made {', '.join(new)} on the embedded broker (EBS_OUTPUT_TOPICS)")
             await self._supervise(request, kafka)
 
+    def follow_queues(self, names: Iterable[str]) -> list[str]:
+        """Start workers for the queues that the project has got; returns the names of those that ran before."""
+        assert self.supervisor is not None  # it has started
+        before = list(self.pages)
+        self.plan = self.plan.with_queues(names)
+        workers, pages = worker_programs(self.plan, self.pages)
+        self.pages |= pages
+        for program in workers:
+            self._say(f"the project has a new queue: {program.role} starts")
+            self.supervisor.add(program)
+        return before
+
     def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
         settings = self.plan.settings
-        return ensure_topics(cluster_of(settings), catalogue(settings), say=self._say)
+        specs = catalogue(settings, queues=self.plan.queues)
+        return ensure_topics(cluster_of(settings), specs, say=self._say)
 
     @asynccontextmanager
     async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:
@@ -202,7 +113,8 @@ class LocalSystem:
             await _stop(kafka, request)
 
     async def _supervise(self, request: StopRequest, kafka: EmbeddedKafka | None) -> None:
-        found, self.pages = programs(self.plan)
+        workers, self.pages = worker_programs(self.plan, {})
+        found = [api_program(self.plan), *workers]
         policy = RestartPolicy(first_pause_s=self.plan.settings.restart_backoff_s)
         if self.plan.reload:
             policy = replace(policy, refusal_limit=_NEVER, crash_limit=_NEVER)

@@ -10,6 +10,7 @@ import typer
 from app.rules.worked_tasks import COMMITTED, EARLIEST, LATEST, WORKED
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.options import ROLES, Broker, Role, settings_of
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from ebs.doctor.offset_reset import Reset
@@ -41,12 +42,15 @@ def reset(
             f"the topics still have. {LATEST}: skip all of them. OFFSET: this offset, or the nearest that exists.",
         ),
     ],
+    queue: Annotated[
+        str, typer.Option("--queue", metavar="QUEUE", help="With processing: the queue whose offsets are set.")
+    ] = DEFAULT_QUEUE,
+    *,
     broker: Broker = None,
     topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="Only this topic of the role.")] = None,
     partition: Annotated[
         list[int] | None, typer.Option("--partition", metavar="N", min=0, help="Only this one; repeatable.")
     ] = None,
-    *,
     all_partitions: Annotated[
         bool, typer.Option("--all", help="Also partitions whose committed offset is valid.")
     ] = False,
@@ -62,14 +66,17 @@ def reset(
     import asyncio
 
     from app.kafka.cluster import cluster_of
+    from app.names import WorkerGroup
     from app.topics.catalogue import input_topics
     from app.topics.former_retry_topics import former_retry_topics
     from ebs.doctor.offset_reset import reset_offsets
 
     settings = settings_of(broker=broker)
     cluster, names = cluster_of(settings), settings.names
-    topics = input_topics(role, settings)
-    if role is Role.PROCESSING:
+    if queue != DEFAULT_QUEUE and role is not Role.PROCESSING:
+        raise typer.BadParameter("only processing has queues", param_hint="--queue")
+    topics = input_topics(role, settings, queue)
+    if role is Role.PROCESSING and queue == DEFAULT_QUEUE:
         # Its workers read these too, so they may be what they miss the offsets of.
         topics = (*topics, *asyncio.run(former_retry_topics(cluster, names, settings.partitions)))
     if topic is not None and topic not in topics:
@@ -82,7 +89,7 @@ def reset(
         reset_offsets(
             cluster,
             names,
-            role,
+            WorkerGroup(role, queue),
             [topic] if topic is not None else topics,
             to if to in _WORDS else int(to),
             numbers=partition or (),

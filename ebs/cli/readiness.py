@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from ebs.cli.local_system import API_ROLE
+from ebs.cli.plan import API_ROLE
 from ebs.client.loopback import takes_proxies
 
 if TYPE_CHECKING:

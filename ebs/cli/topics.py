@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,18 +22,25 @@ if TYPE_CHECKING:
 
 
 def topics(
+    *,
     broker: Broker = None,
     partitions: Partitions = None,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the broker. Default: for ever."),
     ] = None,
-    adopt: Annotated[  # noqa: FBT002  # typer's way to make a flag
+    adopt: Annotated[
         bool, typer.Option("--adopt", help="Take over existing topics that this system did not make.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002  # typer's way to make a flag
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", metavar="QUEUE", help="Also the topics of this queue; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Make the missing topics and check the others.
+
+    The queues are those of the project (EBS_PROJECT), and those of --queue where the project is not installed.
 
     Exit code 1 if a topic has another number of partitions or cleanup policy, or was not made by this system.
     """
@@ -43,19 +51,41 @@ def topics(
     from app.kafka.cluster import cluster_of
 
     settings = settings_of(broker=broker, partitions=partitions)
+    queues = _queues_of(settings, queue or ())
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    reports = asyncio.run(_ensure(settings, cluster_of(settings), timeout_s, say, adopt=adopt))
+    reports = asyncio.run(_ensure(settings, cluster_of(settings), queues, timeout_s=timeout_s, say=say, adopt=adopt))
     if as_json:
         typer.echo(json.dumps([_as_dict(report) for report in reports]))
     else:
         Console().print(_as_table(reports, settings.broker))
 
 
+def _queues_of(settings: Settings, more: Sequence[str]) -> tuple[str, ...]:
+    """Return the queues of the project, looked up in a process of its own, and more. Raises `SettingsError`."""
+    import asyncio
+
+    from app.errors import SettingsError
+    from ebs.local.project_check import check_project
+    from ebs.queues import queues_in, why_no_queue
+
+    for name in more:
+        reason = why_no_queue(name)
+        if reason is not None:
+            raise typer.BadParameter(f"{name!r}: the name of a queue {reason}", param_hint="--queue")
+    named = {f"--queue {name}": name for name in more}
+    if settings.project:
+        look = asyncio.run(check_project(os.environ))
+        if look.refusal is not None:
+            raise SettingsError(look.refusal)
+        named |= look.queues
+    return queues_in(named)
+
+
 async def _ensure(
-    settings: Settings, cluster: Cluster, timeout_s: float | None, say: Say, *, adopt: bool
+    settings: Settings, cluster: Cluster, queues: Sequence[str], *, timeout_s: float | None, say: Say, adopt: bool
 ) -> tuple[TopicReport, ...]:
     from app.kafka.waiting import wait_for_broker
     from app.topics.catalogue import catalogue
@@ -67,7 +97,7 @@ async def _ensure(
         await wait_for_broker(cluster, timeout_s=timeout_s, say=say)
         counts = await retry_topics_on(cluster, settings.names)
         former = [name for name, count in counts.items() if count == settings.partitions]
-    specs = catalogue(settings, former)
+    specs = catalogue(settings, former, queues=queues)
     return await ensure_topics(cluster, specs, timeout_s=timeout_s, say=say, adopt=adopt)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 from app.errors import EbsError, SettingsError
-from app.names import DISTRIBUTION, PROCESSING
+from app.names import PROCESSING
 from app.settings.project import makes_objects_up
 from ebs.cli.bars import DownloadBar
-from ebs.cli.local_system import API_ROLE, OWN_ROLE, LocalSystem, environment, unless_stopped, worker_names
+from ebs.cli.local_system import OWN_ROLE, LocalSystem, unless_stopped
+from ebs.cli.plan import API_ROLE, environment, worker_names
 from ebs.cli.readiness import readiness_of
 from ebs.local.prefixed_output import PrefixedOutput
 from ebs.local.program_log import ProgramLog
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.settings.settings import Settings
-    from ebs.cli.local_system import Plan
+    from ebs.cli.plan import Plan
+    from ebs.local.project_check import ProjectCheck
 
 
 async def run_up(plan: Plan, *, verbose: bool) -> None:
     """Run the plan. Raises an `EbsError` if the system cannot work."""
+    if plan.settings.project and not plan.reload:
+        plan = plan.with_queues((await _usable(plan)).queues.values())
     terminal = PrefixedOutput(sys.stdout, [OWN_ROLE, API_ROLE, *worker_names(plan)])
     request = StopRequest()
     log = ProgramLog(plan.log_dir, terminal, on_gone=request.stop.set, verbose=verbose)
@@ -35,16 +38,15 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
     def say(line: str) -> None:
         log.event(OWN_ROLE, line)
 
-    if plan.settings.project and not plan.reload:
-        await _refuse_unusable(plan)
     say(f"the logs of all processes are in {log.directory} (-v shows them here)")
     with stop_on_signals(request), DownloadBar() as bar:
         system = LocalSystem(plan, log=log, say=say, on_download=bar)
         beside = [asyncio.create_task(_announce(system, say)), asyncio.create_task(_tell_stop(request, say))]
         try:
             if plan.reload:
-                reloader = Reloader(environment(plan), say=say, renew=partial(_renew, system))
+                reloader = Reloader(environment(plan), say=say, renew=lambda is_new: _renew(system, reloader, is_new))
                 await unless_stopped(request, reloader.until_usable())
+                system.plan = plan.with_queues(reloader.queues.values())
                 beside.append(asyncio.create_task(_follow(system, reloader, say)))
             if not request.stop.is_set():
                 await system.run(request)
@@ -57,11 +59,12 @@ async def run_up(plan: Plan, *, verbose: bool) -> None:
         raise BrokenPipeError
 
 
-async def _refuse_unusable(plan: Plan) -> None:
-    """Raise `SettingsError` if no process could use the project; with --reload the next save may repair it."""
-    refusal = (await check_project(environment(plan))).refusal
-    if refusal is not None:
-        raise SettingsError(refusal)
+async def _usable(plan: Plan) -> ProjectCheck:
+    """Look at the project. Raises `SettingsError` if no process could use it; with --reload a save may repair it."""
+    look = await check_project(environment(plan))
+    if look.refusal is not None:
+        raise SettingsError(look.refusal)
+    return look
 
 
 async def _follow(system: LocalSystem, reloader: Reloader, say: Callable[[str], None]) -> None:
@@ -72,12 +75,14 @@ async def _follow(system: LocalSystem, reloader: Reloader, say: Callable[[str], 
         say(str(error))
 
 
-def _renew(system: LocalSystem, is_new: bool) -> None:  # noqa: FBT001  # the signature of a callback
-    """Start again what works with the project; with other kinds or roles also what only has to know those."""
+def _renew(system: LocalSystem, reloader: Reloader, is_new: bool) -> None:  # noqa: FBT001  # called with one
+    """Start again what works with the project; with other kinds, roles or queues also what only has to know those."""
     assert system.supervisor is not None  # it has started
-    roles = {PROCESSING, DISTRIBUTION} if is_new else {PROCESSING}
-    names = [name for name, role in worker_names(system.plan).items() if role in roles]
-    system.supervisor.renew([*names, API_ROLE] if is_new else names)
+    if is_new:
+        system.supervisor.renew([API_ROLE, *system.follow_queues(reloader.queues.values())])
+    else:
+        workers = worker_names(system.plan)
+        system.supervisor.renew(name for name, group in workers.items() if group.role == PROCESSING)
 
 
 async def _announce(system: LocalSystem, say: Callable[[str], None]) -> None:

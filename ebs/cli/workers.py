@@ -16,6 +16,9 @@ def workers(
     context: typer.Context,
     *,
     role: Annotated[Role | None, typer.Option("--role", metavar=ROLES, help="Only this role. Default: all.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", metavar="QUEUE", help="Only processing workers of it.")
+    ] = None,
     running: Annotated[bool, typer.Option("--running", help="Also show the longest running tasks.")] = False,
     as_json: AsJson = False,
     api: Api = None,
@@ -25,7 +28,7 @@ def workers(
     A worker is live if it sent a heartbeat within the last 10 s.
     """
     with open_api(context, api) as client:
-        answer = client.get(path_of("workers"), role=None if role is None else role.value)
+        answer = client.get(path_of("workers"), role=None if role is None else role.value, queue=queue)
         paused = [] if as_json else paused_lines(client.get(path_of("control")))
     living = answer["workers"]
     tables = [workers_table(living), running_table(living)] if running else [workers_table(living)]

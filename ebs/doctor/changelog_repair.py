@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from app.kafka.cluster import Cluster
-    from app.names import Names
+    from app.names import Names, WorkerGroup
     from app.streaming.foreign_rows import WhyNoRow
 
 
 async def put_rows_back(
-    cluster: Cluster, consumer: Any, admin: Any, names: Names, role: str, *, say: Callable[[str], None]
+    cluster: Cluster, consumer: Any, admin: Any, names: Names, group: WorkerGroup, *, say: Callable[[str], None]
 ) -> None:
     """Write again, behind each record that is no row of its table, the row that it has replaced, or a tombstone.
 
     The role has no workers meanwhile. Says what is put back.
     """
-    for table in TABLES[role]:
-        topic = names.changelog(role, table)
-        check = _check_of(role, table)
+    for table in TABLES[group.role]:
+        topic = names.changelog(group.role, table, group.queue)
+        check = _check_of(group.role, table)
         (described,) = await admin.describe_topics([topic])
         logs = await whole_log(consumer, topic, len(described["partitions"]))
-        foreign = await find_foreign(consumer, role, table, logs)
+        foreign = await find_foreign(consumer, group.role, table, logs)
         if not foreign:
             continue
         replaced: dict[tuple[TopicPartition, bytes], bytes | None] = dict.fromkeys(foreign)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.kafka.errors import KafkaError
+from app.names import PROCESSING, WAITING_TABLE
+from app.rules.waiting_rows import TIMED
 from app.streaming.offset_notes import NOTE_KEY, decode_notes
 from app.topics.catalogue import NOTES_TABLES, TABLES
 from ebs.doctor.changelog_repair import find_foreign
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from app.kafka.reading import RecordReader
     from app.kafka.types import TopicPartition
-    from app.names import Names
+    from app.names import Names, WorkerGroup
     from ebs.doctor.facts import TopicFacts
 
 _READ_S = 5.0
@@ -27,15 +29,15 @@ _LONG_CHANGELOG = 100_000
 
 
 async def foreign_in_changelogs(
-    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
+    consumer: RecordReader, names: Names, group: WorkerGroup, topics: Mapping[str, TopicFacts]
 ) -> list[str]:
-    """Return the places of records in a role's changelogs that are no rows."""
+    """Return the places of records in the changelogs of a role's group that are no rows."""
     found: list[str] = []
-    for table in TABLES[role]:
-        logs = await _logs_of(consumer, topics.get(names.changelog(role, table)))
+    for table in TABLES[group.role]:
+        logs = await _logs_of(consumer, topics.get(names.changelog(group.role, table, group.queue)))
         try:
             async with asyncio.timeout(_READ_S):
-                foreign = await find_foreign(consumer, role, table, logs)
+                foreign = await find_foreign(consumer, group.role, table, logs)
         except (KafkaError, TimeoutError):
             continue  # we may not read it, or the broker cannot
         found += [f"{tp.topic}-{tp.partition}@{offset}" for (tp, _), offset in foreign.items()]
@@ -43,10 +45,10 @@ async def foreign_in_changelogs(
 
 
 async def worked_topic_ids(
-    consumer: RecordReader, names: Names, role: str, topics: Mapping[str, TopicFacts]
+    consumer: RecordReader, names: Names, group: WorkerGroup, topics: Mapping[str, TopicFacts]
 ) -> dict[tuple[str, int], str]:
-    """Return by topic and partition the id of the topic that a role has worked, as its table notes it."""
-    logs = await _logs_of(consumer, topics.get(names.changelog(role, NOTES_TABLES[role])))
+    """Return by topic and partition the id of the topic that a role's group has worked, as its table notes it."""
+    logs = await _logs_of(consumer, topics.get(names.changelog(group.role, NOTES_TABLES[group.role], group.queue)))
     found: dict[tuple[str, int], str] = {}
     try:
         async with asyncio.timeout(_READ_S):
@@ -57,6 +59,25 @@ async def worked_topic_ids(
     except (KafkaError, TimeoutError, msgspec.DecodeError):
         return {}  # as above, or another program has written there
     return found
+
+
+async def rows_waiting(
+    consumer: RecordReader, names: Names, queue: str, topics: Mapping[str, TopicFacts]
+) -> int | None:
+    """Return how many tasks wait in the table of a queue; None: it cannot be known in a moment."""
+    topic = topics.get(names.changelog(PROCESSING, WAITING_TABLE, queue))
+    logs = await _logs_of(consumer, topic)
+    if topic is not None and not logs:
+        return None
+    rows: set[tuple[int, bytes]] = set()
+    try:
+        async with asyncio.timeout(_READ_S):
+            async for record in read_stretches(consumer, logs):
+                if record.key is not None and record.key.startswith(TIMED):
+                    (rows.discard if record.value is None else rows.add)((record.partition, record.key))
+    except (KafkaError, TimeoutError):
+        return None
+    return len(rows)
 
 
 async def _logs_of(consumer: RecordReader, topic: TopicFacts | None) -> dict[TopicPartition, range]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.topics.catalogue import catalogue
 from ebs.doctor.durability_rules import check_durability
+from ebs.doctor.queue_rules import check_retired_queues
 from ebs.doctor.running_rules import check_former_retry_topics, check_groups, check_letters, check_workers
 from ebs.doctor.settings_rules import check_clocks, check_settings
 from ebs.doctor.topic_rules import check_broker, check_topics
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 def diagnose(settings: Settings, facts: SystemFacts) -> list[Finding]:
     """Return everything that is to be said."""
+    specs = catalogue(settings, queues=facts.queues)
     return [
-        *check_topics(catalogue(settings), settings, facts),
-        *check_durability(catalogue(settings), settings, facts),
+        *check_topics(specs, settings, facts),
+        *check_durability(specs, settings, facts),
         *check_broker(settings, facts),
         *check_settings(settings, facts),
         *check_groups(settings, facts),
+        *check_retired_queues(settings, facts),
         *check_former_retry_topics(settings, facts),
         *check_workers(facts),
         *check_clocks(facts),

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from app.rules.worker_heartbeats import shown_role
+from ebs.queues import DEFAULT_QUEUE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -83,6 +86,12 @@ class WorkerFacts:
     abandoned: int = 0
     standing_still: str = ""
     refused: str = ""
+    queue: str = ""
+
+    @property
+    def group(self) -> str:
+        """Its role, with its queue if that is not the default one."""
+        return shown_role(self.role, self.queue)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,10 @@ class SystemFacts:
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
     project_error: str | None = None
+    queues: Sequence[str] = (DEFAULT_QUEUE,)
+    """Those that kinds of the project have."""
+    retired_queues: Mapping[str, int | None] = field(default_factory=dict)
+    """Those that no kind has any more, with the rows that wait in their tables; None: that would take too long."""
     missing_output_topics: Sequence[str] = ()
     """Those of EBS_OUTPUT_TOPICS that do not exist."""
     hidden_packages: Sequence[str] = ()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from app.kafka.cluster import Cluster
-    from app.names import Names
+    from app.names import Names, WorkerGroup
 
 Answer = TypeVar("Answer")
 
@@ -57,7 +57,7 @@ class Reset(NamedTuple):
 async def reset_offsets(
     cluster: Cluster,
     names: Names,
-    role: str,
+    group: WorkerGroup,
     topics: Sequence[str],
     to: str | int,
     *,
@@ -76,7 +76,7 @@ async def reset_offsets(
 
     Raises `BrokerError` if the group still has members after `patience_s`, or the broker refuses.
     """
-    group_id = names.group(role)
+    group_id = names.group(*group)
     try:
         async with (
             cluster.admin("ebs-offsets") as admin,
@@ -94,14 +94,14 @@ async def reset_offsets(
             ]
             resets = await _plan(consumer, group_id, partitions, to)
             if to == COMMITTED:
-                await put_rows_back(cluster, logs_reader, admin, names, role, say=say)
+                await put_rows_back(cluster, logs_reader, admin, names, group, say=say)
                 resets = [one for one in resets if one.is_valid]
             elif not all_partitions:
                 resets = [one for one in resets if not one.is_valid]
             if resets and to == WORKED:
-                resets = await _as_worked(admin, logs_reader, names, resets)
+                resets = await _as_worked(admin, logs_reader, names, names.requests(group.queue), resets)
             if resets:
-                if role == STATISTICS:
+                if group.role == STATISTICS:
                     await _note_what_was_told(cluster, names, resets)
                 ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, topics)).topics.items()}  # noqa: SLF001  # aiokafka's consumer has no getter
                 consumer.assign([one.tp for one in resets])
@@ -163,13 +163,13 @@ async def _until_told(ask: Callable[[], Awaitable[Answer | None]]) -> Answer:
     )
 
 
-async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[Reset]) -> list[Reset]:
+async def _as_worked(admin: Any, consumer: Any, names: Names, requests: str, resets: Sequence[Reset]) -> list[Reset]:
     """Return what the events of the tasks tell: behind everything that is done, with what is done above it."""
     worked = WorkedTasks()
     async for record in read_stretches(consumer, await _whole(admin, consumer, names.task_events)):
         with suppress(*DECODE_ERRORS):
             worked.note(decode_task_event(record.value))
-    async for record in read_stretches(consumer, await _whole(admin, consumer, names.task_requests)):
+    async for record in read_stretches(consumer, await _whole(admin, consumer, requests)):
         with suppress(*DECODE_ERRORS):
             worked.note_request(decode_task_request(record.value))
     found = []
@@ -181,7 +181,7 @@ async def _as_worked(admin: Any, consumer: Any, names: Names, resets: Sequence[R
                 task = decode_task_request(record.value)
             except DECODE_ERRORS:
                 continue  # it goes to the dead letters, perhaps once more
-            if worked.is_worked(task, waits=one.tp.topic != names.task_requests):
+            if worked.is_worked(task, waits=one.tp.topic != requests):
                 progress.finish(record.offset)
             elif worked.has_started(task):
                 progress.start(record.offset)

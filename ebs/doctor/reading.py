@@ -21,10 +21,11 @@ from app.names import PROCESSING
 from app.rules.worker_heartbeats import HEARTBEAT_EVERY_S, decode_heartbeat
 from app.streaming.group_positions import read_commits, told_ends_of
 from app.streaming.offset_notes import has_decision
-from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics
+from app.topics.catalogue import NOTES_TABLES, catalogue, changelogs, groups_of, input_topics
 from app.topics.registry import TopicRegistry
-from ebs.doctor.changelogs import foreign_in_changelogs, worked_topic_ids
+from ebs.doctor.changelogs import foreign_in_changelogs, rows_waiting, worked_topic_ids
 from ebs.doctor.facts import GroupFacts, SystemFacts, TopicFacts, WorkerFacts
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from app.kafka.fencing import CommittedOffset
     from app.kafka.reading import RecordReader
     from app.kafka.types import AIOKafkaAdminClient
+    from app.names import WorkerGroup
     from app.settings.settings import Settings
     from app.topics.ownership import TopicClaim
 
@@ -41,9 +43,10 @@ _TIMEOUT_MS = 15_000
 _POLL_MS = 100
 
 
-async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
+async def read_facts(settings: Settings, cluster: Cluster, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> SystemFacts:
     """Return the facts of a broker that answers; `project_error` and `waiting_letters` are others' to find out.
 
+    `queues` are those that kinds of the project have.
     Takes a heartbeat's time longer where workers live. Raises aiokafka's errors if the broker goes away meanwhile.
     """
     cluster = cluster.within(_TIMEOUT_MS)
@@ -52,9 +55,11 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
         cluster.reader("ebs-doctor", isolation_level="read_uncommitted") as consumer,
     ):
         known = settings.names
-        names = [spec.name for spec in catalogue(settings)]
-        # Tasks may wait on the retry topics of an earlier version.
+        # Tasks may wait in queues of an earlier project, and on the retry topics of an earlier version.
         listed = await admin.list_topics()
+        retired = sorted({*map(known.queue_of_topic, listed)} - {"", *queues})
+        every_queue = [*queues, *retired]
+        names = [spec.name for spec in catalogue(settings, queues=every_queue)]
         names += sorted(name for name in listed if known.is_former_retry_topic(name))
         described = await admin.describe_cluster()
         node_ids = [broker["node_id"] for broker in described["brokers"]]
@@ -69,7 +74,17 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
             broker_count=len(node_ids),
             broker_configs=await read_broker_config(admin, node_ids[0]),
             topics=topics,
-            groups=[await _read_group(admin, consumer, role, settings, topics) for role in NOTES_TABLES],
+            groups=[
+                await _read_group(admin, consumer, group, settings, topics)
+                for group in groups_of(every_queue)
+                if group.queue not in retired or known.requests(group.queue) in topics
+            ],
+            queues=queues,
+            retired_queues={
+                queue: await rows_waiting(consumer, known, queue, topics)
+                for queue in retired
+                if known.requests(queue) in topics and topics[known.requests(queue)].is_ours
+            },
             workers=workers,
             fresh_heartbeat_lead_ms=lead_ms,
             transaction_version=transaction_version(features),
@@ -80,9 +95,10 @@ async def read_facts(settings: Settings, cluster: Cluster) -> SystemFacts:
         )
 
 
-def _inputs_of(role: str, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
-    former = [name for name in topics if settings.names.is_former_retry_topic(name)] if role == PROCESSING else []
-    return [*input_topics(role, settings), *former]
+def _inputs_of(group: WorkerGroup, settings: Settings, topics: Mapping[str, TopicFacts]) -> list[str]:
+    takes_over = group == (PROCESSING, DEFAULT_QUEUE)
+    former = [name for name in topics if settings.names.is_former_retry_topic(name)] if takes_over else []
+    return [*input_topics(group.role, settings, group.queue), *former]
 
 
 async def _read_topics(
@@ -133,12 +149,12 @@ async def _with_owners(topics: Mapping[str, TopicFacts], registry: TopicRegistry
 async def _read_group(
     admin: AIOKafkaAdminClient,
     consumer: RecordReader,
-    role: str,
+    group: WorkerGroup,
     settings: Settings,
     topics: Mapping[str, TopicFacts],
 ) -> GroupFacts:
     names = settings.names
-    group_id, inputs = names.group(role), _inputs_of(role, settings, topics)
+    group_id, inputs = names.group(*group), _inputs_of(group, settings, topics)
     partitions = [
         TopicPartition(name, n) for name in inputs if name in topics for n in range(topics[name].partition_count)
     ]
@@ -154,9 +170,10 @@ async def _read_group(
     recreated: defaultdict[str, list[int]] = defaultdict(list)
     # While a transaction is open there is no answer: then a worker lives, and has looked when it claimed them.
     commits = (await read_commits(consumer._client, group_id, partitions) if partitions else None) or {}  # noqa: SLF001  # aiokafka's has no getter
-    worked_ids = await worked_topic_ids(consumer, names, role, topics)
+    worked_ids = await worked_topic_ids(consumer, names, group, topics)
     ids = {name: one.topic_id for name, one in (await read_topics(consumer._client, inputs)).topics.items()}  # noqa: SLF001  # as above
-    worked = await _written_numbers(consumer, names.changelog(role, NOTES_TABLES[role]), topics)
+    notes = names.changelog(group.role, NOTES_TABLES[group.role], group.queue)
+    worked = await _written_numbers(consumer, notes, topics)
     for tp in partitions:
         offset = committed.get(tp, NOTHING_COMMITTED)
         worked_id = worked_ids.get((tp.topic, tp.partition))
@@ -183,9 +200,9 @@ async def _read_group(
         beyond=dict(beyond),
         refilled=dict(refilled),
         recreated=dict(recreated),
-        without_rows=await _without_rows(consumer, group_id, commits, topics),
+        without_rows=await _without_rows(consumer, changelogs(group.role, names, group.queue), commits, topics),
         unowned=unowned,
-        foreign_rows=await foreign_in_changelogs(consumer, names, role, topics),
+        foreign_rows=await foreign_in_changelogs(consumer, names, group, topics),
     )
 
 
@@ -195,7 +212,7 @@ def _metadata_of(commits: Mapping[TopicPartition, tuple[CommittedOffset, int]], 
 
 async def _without_rows(
     consumer: RecordReader,
-    group_id: str,
+    changelog_names: Sequence[str],
     commits: Mapping[TopicPartition, tuple[CommittedOffset, int]],
     topics: Mapping[str, TopicFacts],
 ) -> dict[str, list[int]]:
@@ -207,9 +224,9 @@ async def _without_rows(
     worked = {number for number, one in kept.items() if not has_decision(one.metadata)}
     told = told_ends_of({tp: one for tp, (one, _) in commits.items()})
     found: dict[str, list[int]] = {}
-    for name in topics:
-        if name.startswith(f"{group_id}-") and name.endswith("-changelog"):
-            table = name.removeprefix(f"{group_id}-").removesuffix("-changelog")
+    for name in changelog_names:
+        if name in topics:
+            table = name.removesuffix("-changelog").rpartition("-")[2]
             ends = await consumer.end_offsets([TopicPartition(name, n) for n in range(topics[name].partition_count)])
             empty = worked - {tp.partition for tp, end in ends.items() if end > 0}
             short = {tp.partition for tp, end in ends.items() if told.get(tp.partition, {}).get(table, 0) > end}
@@ -265,6 +282,7 @@ async def _read_workers(consumer: RecordReader, topic: str) -> tuple[list[Worker
                 beat.abandoned,
                 beat.standing_still,
                 beat.refused,
+                beat.queue,
             )
             if record.offset >= end:
                 lead_ms = record.timestamp - time.time_ns() // 1_000_000
@@ -280,10 +298,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-async def read_within(settings: Settings, cluster: Cluster, timeout_s: float) -> SystemFacts:
+async def read_within(settings: Settings, cluster: Cluster, queues: Sequence[str], timeout_s: float) -> SystemFacts:
     """Return the facts, or raise `TimeoutError`, `KafkaError` or `OSError`."""
     async with asyncio.timeout(timeout_s):
-        return await read_facts(settings, cluster)
+        return await read_facts(settings, cluster, queues)
 
 
 UNREADABLE = (KafkaError, OSError, TimeoutError)

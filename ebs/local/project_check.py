@@ -19,11 +19,13 @@ class ProjectCheck(NamedTuple):
     """What a look at the project found: why it cannot be used, or what it has functions for.
 
     `imported_tests` are files that look like tests but are part of the project, relative to the current folder.
+    `queues` are the queues of its kinds.
     """
 
     refusal: str | None
     functions: list[list[str]]
     imported_tests: list[str]
+    queues: Mapping[str, str] = {}
 
 
 async def check_project(env: Mapping[str, str]) -> ProjectCheck:

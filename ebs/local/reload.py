@@ -27,7 +27,7 @@ class Reloader:
     """Follows the project of `env` (EBS_PROJECT) in the current folder; `say(line)` tells people.
 
     `renew(is_new)` is called when a changed project can be used; `is_new`: it has functions for other kinds or roles,
-    which API and distribution have to know.
+    or other queues, which all processes have to know. `queues` are the queues of its kinds.
     """
 
     def __init__(self, env: Mapping[str, str], *, say: Callable[[str], None], renew: Callable[[bool], None]) -> None:
@@ -36,6 +36,7 @@ class Reloader:
         self._say = say
         self._renew = renew
         self._functions: list[list[str]] = []
+        self.queues: Mapping[str, str] = {}
         self._imported_tests: frozenset[str] | None = None
         self._changes = _changes(Path.cwd(), self._matters)
         # It watches from here on: what is saved while a process looks at the project is the next change.
@@ -46,7 +47,7 @@ class Reloader:
         while (look := await self._look()).refusal is not None:
             self._say(f"{look.refusal}. Nothing starts until the project can be used: repair the file and save it")
             await self._changed()
-        self._functions = look.functions
+        self._functions, self.queues = look.functions, look.queues
 
     async def follow(self) -> None:
         """Renew the programs with each change, until cancelled."""
@@ -56,8 +57,9 @@ class Reloader:
             if look.refusal is not None:
                 self._say(f"{changed} changed, but it cannot be used, so the workers keep the old one: {look.refusal}")
                 continue
-            is_new, self._functions = look.functions != self._functions, look.functions
-            who = "API, distribution and processing restart" if is_new else "processing restarts"
+            is_new = (look.functions, look.queues) != (self._functions, self.queues)
+            self._functions, self.queues = look.functions, look.queues
+            who = "all processes restart" if is_new else "processing restarts"
             self._say(f"{changed} changed: {who}")
             self._renew(is_new)
 

@@ -104,7 +104,8 @@ class Supervisor:
         grace_s: float = 4.5,
     ) -> None:
         self.children = {program.role: Child(program.role) for program in programs}
-        self._programs = programs
+        self._programs = list(programs)
+        self._added = asyncio.Event()
         self._log = log
         self._policy = policy or RestartPolicy()
         self._grace_s = grace_s
@@ -114,10 +115,15 @@ class Supervisor:
 
         Whatever ends it, no child is left when it returns.
         """
-        keepers = [asyncio.create_task(self._keep(program, request)) for program in self._programs]
+        keepers: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(request.stop.wait())
         try:
-            await asyncio.wait([*keepers, stopped], return_when=asyncio.FIRST_COMPLETED)
+            while not stopped.done() and not any(keeper.done() for keeper in keepers):
+                self._added.clear()
+                keepers += [asyncio.create_task(self._keep(one, request)) for one in self._programs[len(keepers) :]]
+                added = asyncio.create_task(self._added.wait())
+                await asyncio.wait([*keepers, stopped, added], return_when=asyncio.FIRST_COMPLETED)
+                added.cancel()
         finally:
             request.stop.set()
             results = await asyncio.gather(*keepers, return_exceptions=True)
@@ -125,6 +131,12 @@ class Supervisor:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    def add(self, program: Program) -> None:
+        """Run one more program."""
+        self.children[program.role] = Child(program.role)
+        self._programs.append(program)
+        self._added.set()
 
     def renew(self, roles: Iterable[str]) -> None:
         """Stop programs as at the end, and start them again at once; their failures until now are forgotten."""

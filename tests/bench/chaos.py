@@ -2,8 +2,9 @@
 
 Two workers of each role work objects off at a rate, while one of them after the other is killed or frozen beyond its
 session, the network delays requests, loses answers or is cut, and now and then the broker is killed; what dies is
-started again. At the end the checker recounts all topics: exit code 0 only if every count is exact. The seed makes the
-choice of faults, not their timing, repeatable.
+started again. Half of the objects are of a kind with a queue of its own, which has two workers, too. At the end the
+checker recounts all topics: exit code 0 only if every count is exact. The seed makes the choice of faults, not their
+timing, repeatable.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import uvloop
+from any_kind_project import QUEUE, QUEUED
 from checker import differences
 from feed import feeding
 from fleet import SESSION_TIMEOUT_S, Fleet, running_fleet, said, until
@@ -80,7 +82,13 @@ def main(options: argparse.Namespace) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="ebs-chaos-") as name,
         proxied_site(Path(name), options.transactions) as site,
-        running_fleet(site.proxy.bootstrap, Path(name), PARTITIONS, namespace=options.namespace) as fleet,
+        running_fleet(
+            site.proxy.bootstrap,
+            Path(name),
+            PARTITIONS,
+            namespace=options.namespace,
+            EBS_PROJECT="any_kind_project",
+        ) as fleet,
     ):
         uvloop.run(run(options, site, fleet, chance))
 
@@ -89,15 +97,19 @@ async def run(options: argparse.Namespace, site: ProxiedSite, fleet: Fleet, chan
     """Feed, do faults until the time is up, wait for the end, and check."""
     bootstrap, names = site.broker.bootstrap, Names(options.namespace)
     fleet.start_all(workers_per_role=2)
+    for number in (1, 2):
+        fleet.start("processing", f"{QUEUE}-{number}", EBS_QUEUE=QUEUE)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
     reviving = asyncio.create_task(revive_forever(fleet))
     ends_at_s = time.monotonic() + options.minutes * 60
     fault_count = 0
-    async with feeding(bootstrap, partitions=PARTITIONS, rate_per_s=options.rate, names=names) as accepted:
+    half = {"partitions": PARTITIONS, "rate_per_s": max(1, options.rate // 2), "names": names}
+    async with feeding(bootstrap, **half) as of_default, feeding(bootstrap, kind=QUEUED, **half) as of_queue:
         while time.monotonic() < ends_at_s:
             await asyncio.sleep(chance.uniform(1, 6))
             console.print(await fault(fleet, site, chance))
             fault_count += 1
+    accepted = [*of_default, *of_queue]
     async with Follower(bootstrap, PARTITIONS, names) as follower:
         try:
             await until(lambda: follower.has_finished_objects(len(accepted)), "the end", fleet=fleet, timeout_s=300)

@@ -15,6 +15,7 @@ from plain_names import OBJECTS as OBJECTS_TOPIC
 from plain_names import STATISTICS_APP, TASK_EVENTS
 
 from app.kafka.cluster import Cluster
+from app.names import STATISTICS, WorkerGroup
 from app.rules.worked_tasks import EARLIEST
 from app.settings.settings import load
 from app.topics.catalogue import catalogue
@@ -46,7 +47,7 @@ async def forget_statistics(bootstrap: str) -> None:
     done = await reset_offsets(
         cluster,
         settings.names,
-        "statistics",
+        WorkerGroup(STATISTICS),
         [OBJECTS_TOPIC, TASK_EVENTS],
         EARLIEST,
         all_partitions=True,

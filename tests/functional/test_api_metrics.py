@@ -117,8 +117,9 @@ def test_each_role_has_a_count_of_workers_although_it_is_none(api):
     """An alert can only see what is there."""
     identity = WorkerIdentity("w-1", "processing", "1", "host", 1, NOW_MS)
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS))
-    samples = read(api)
-    found = {label: value for (name, label), value in samples.items() if name == "ebs_workers"}
+    families = text_string_to_metric_families(api.get("/metrics").text)
+    (workers,) = [family for family in families if family.name == "ebs_workers"]
+    found = {sample.labels["role"]: sample.value for sample in workers.samples}
     assert {"distribution": 0, "processing": 1, "statistics": 0} == found
 
 

@@ -83,6 +83,17 @@ def test_split_and_join_have_names_and_the_tasks_of_a_split_their_contents(api):
     ] == told
 
 
+@pytest.mark.parametrize("topic", ["task-requests-gpu", "task-requests"])
+def test_content_of_a_task_is_found_in_the_queue_of_its_kind_or_in_an_earlier_one(make_api, topic):
+    """A kind may have got its queue after the task was made."""
+    story = TaskStory(make_api(project="queued_project"), kind="embed", content=msgspec.Raw(b"[1]"))
+    story.made(SPLIT_SEQUENCE, role="split")
+    story.finish(SPLIT_SEQUENCE, 1, 20, b"null")
+    story.made(at_ms=230)
+    story.ask(0, b'"x"', story.partition, 230, topic=topic)
+    assert "x" == story.get(0)["content"]
+
+
 def test_events_of_an_object_begin_with_its_split_and_end_with_its_join(api):
     """However long the split and the join took: the tasks between them do not say where the events lie."""
     story = TaskStory(api, task_count=1)

@@ -19,9 +19,17 @@ from app.rules.worker_heartbeats import (
 NOW_MS = 1_795_489_276_303
 
 
-def beat(api, name: str, role: str = "processing", *, age_ms: int = 0, figures: WorkerFigures | None = None) -> None:
+def beat(
+    api,
+    name: str,
+    role: str = "processing",
+    *,
+    age_ms: int = 0,
+    figures: WorkerFigures | None = None,
+    queue: str = "default",
+) -> None:
     """Let a worker have been heard some time ago."""
-    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS - 100_000)
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS - 100_000, queue if role == "processing" else "")
     value = heartbeat_of(identity, figures or WorkerFigures(), NOW_MS - age_ms)
     api.topics.write(WORKERS, 0, identity.key(), value, timestamp_ms=NOW_MS - age_ms)
 
@@ -79,6 +87,7 @@ def test_worker_is_described_by_its_last_word(api):
         "abandoned": 1,
         "standing_still": "tasks of kind mail wait although nothing holds them back",
         "refused": "the broker cannot read objects-3",
+        "queue": "default",
     } == msgspec.to_builtins(worker)
 
 

@@ -62,6 +62,18 @@ def test_every_topic_of_the_catalogue_is_a_channel(make_api):
         assert "Key: " in channels[spec.name]["description"]
 
 
+def test_topics_of_queues_are_channels_too(make_api):
+    """As the project names them: of requests, and of the tables of the queue's workers."""
+    document = make_api(project="queued_project").get("/asyncapi.json").json()
+    test_document_is_valid(document)
+    channels = document["channels"]
+    assert "Tasks to run, of the kinds with the queue gpu" == channels["task-requests-gpu"]["summary"]
+    assert channels["task-requests"]["messages"].keys() == channels["task-requests-gpu"]["messages"].keys()
+    table = channels["ebs-processing-gpu-waiting-changelog"]
+    assert "Rows of the processing table waiting in the queue gpu" == table["summary"]
+    assert "processing-receive-task-requests-gpu" in document["operations"]
+
+
 def test_topics_that_functions_send_to_are_channels_too(make_api):
     """Without messages: what lies there is the users' business. Document and page hold them."""
     api = make_api(output_topics=("sales", "audit.log"))

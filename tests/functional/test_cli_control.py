@@ -51,7 +51,7 @@ def write_object(api) -> None:
 
 def write_worker(api, name: str, role: str, figures: WorkerFigures) -> None:
     """Let a worker be heard now."""
-    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS)
+    identity = WorkerIdentity(name, role, "0.1.0", "host", 42, NOW_MS, "default" if role == "processing" else "")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS))
 
 
@@ -271,7 +271,7 @@ def test_command_that_is_not_read_back_yet_says_so(api, ebs):
 
 def test_standstill_is_said(api, ebs):
     """By `ebs workers` and `ebs explain`."""
-    identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000)
+    identity = WorkerIdentity("p-1", "processing", "0.1.0", "host", 42, NOW_MS - 100_000, "default")
     figures = WorkerFigures(standing_still="retries are due", refused="the broker cannot read t-1")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, figures, NOW_MS), timestamp_ms=NOW_MS)
     for words in (("workers",), ("explain", api.post().json()["id"])):
@@ -327,7 +327,7 @@ def test_undoing_what_is_not_in_force_is_a_warning(api, ebs):
 
 def test_concurrency_of_a_worker_that_does_not_live_is_a_warning(api, ebs):
     """It holds when such a worker comes; a mistyped name is offered the names that are like it."""
-    identity = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS)
+    identity = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, NOW_MS, "default")
     api.topics.write(WORKERS, 0, identity.key(), heartbeat_of(identity, WorkerFigures(), NOW_MS), timestamp_ms=NOW_MS)
     said = ebs("concurrency", "4", "--worker", "procesing-1").stderr
     assert 'no worker "procesing-1" is running (did you mean "processing-1"?)' in said

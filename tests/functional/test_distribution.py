@@ -47,14 +47,16 @@ def submitted(object_id: str, *, offset: int = 0, at_ms: int = NOW_MS, **fields:
 class World:
     """The table `seen` of partition 3, and a distributor that works step after step."""
 
-    def __init__(self) -> None:
+    def __init__(self, project: str = "") -> None:
         self.store = FakeStore()
         self.full_bytes = math.inf
+        self._project = project
         self.restart()
 
     def restart(self) -> None:
         """Begin a new life: the table stays, the memory goes."""
-        settings = load(partitions=4, tasks_per_object=3, max_tasks_per_object=10, seen_retention_h=4)
+        limits = {"tasks_per_object": 3, "max_tasks_per_object": 10, "seen_retention_h": 4}
+        settings = load(partitions=4, project=self._project, **limits)
         self.distributor = Distributor(settings)
 
     def step(self, *batches: Iterable[ConsumerRecord], commit: bool = True, now_ms: int = 0) -> FakeStep:
@@ -80,6 +82,14 @@ def world() -> World:
 def requested(step: FakeStep) -> Counter[str]:
     """Return how many requests of each object a step sends."""
     return Counter(decode_task_request(one.value or b"").object_id for one in step.sent_to(TASK_REQUESTS))
+
+
+def test_requests_go_to_the_queue_of_their_kind():
+    """Those of a split, too; a kind without a queue goes to the default one."""
+    step = World("queued_project").step([submitted("h", kind="mail"), submitted("j", offset=1, kind="embed")])
+    assert ["h-0", "h-1", "h-2"] == [decode_task_request(one.value).task_id for one in step.sent_to(TASK_REQUESTS)]
+    (split,) = step.sent_to("task-requests-gpu")
+    assert ("j-split", split.partition) == (decode_task_request(split.value).task_id, 3)
 
 
 def test_full_step_leaves_objects_to_the_next_one(world):

@@ -88,7 +88,10 @@ async def test_changes_are_used_as_soon_as_they_can_be(stage: Stage) -> None:
     assert [False] == stage.renewed
     stage.work.write_text(HEAD + PRICE + TOTAL)
     await stage.until(lambda: stage.renewed == [False, True])
-    assert "shop/work.py changed: API, distribution and processing restart" == stage.said[-1]
+    assert "shop/work.py changed: all processes restart" == stage.said[-1]
+    stage.work.write_text(HEAD + PRICE.replace('"order"', '"order", queue="gpu"') + TOTAL)
+    await stage.until(lambda: stage.renewed == [False, True, True])
+    assert "gpu" == reloader.queues["order"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
@@ -141,7 +144,7 @@ async def test_what_a_project_prints_is_no_answer(stage: Stage, noise: str) -> N
     """Neither before it nor behind it."""
     stage.work.write_text(f"{HEAD}{noise}\n{PRICE}")
     found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
-    assert (None, [["task", "order"]], []) == found
+    assert (None, [["task", "order"]], [], {"order": "default", "ebs.callback": "default"}) == found
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -149,7 +152,7 @@ async def test_an_import_that_ends_its_process_is_refused(stage: Stage, code: in
     """Also as if all was well."""
     stage.work.write_text(f"import os\nos._exit({code})\n")
     found = await check_project({**os.environ, "EBS_PROJECT": "shop.work"})
-    assert (f"the import ends its process (exit code {code})", [], []) == found
+    assert (f"the import ends its process (exit code {code})", [], [], {}) == found
 
 
 async def test_a_missing_watchfiles_is_shown_with_the_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from recounting import RecordedPartition
 from agents.counting.bookkeeper import Bookkeeper
 from agents.future_stamps import future_stamps
 from app.events import (
+    JOIN_SEQUENCE,
     MAX_RESULT_BYTES,
     AboutObject,
     ObjectCreated,
@@ -474,6 +475,22 @@ def test_replay_asks_for_no_join_or_callback_and_tells_no_end_once_more():
         again.expiry.rows[TOLD_TO_KEY] = encode_told_to(told_to)
         assert expected == [one.topic for one in again.step(created, ending).sent]
         assert again.ledger.rows == world.ledger.rows
+
+
+@pytest.mark.parametrize(("kind", "topic"), [("embed", "task-requests-gpu"), ("mail", TASK_REQUESTS)])
+def test_join_goes_to_the_queue_of_the_kind_and_a_callback_to_the_default_one(kind, topic):
+    """The statistics ask for both."""
+    world, about = World(project="queued_project"), AboutObject(callback_url=URL)
+    world.now_ms = BASE_MS + 1_000
+    created = TasksCreated("c-a", "a", PARTITION, kind, 0, 1, 1, BASE_MS, joins=True, about=about)
+    joining = world.step(created, task_event(TaskFinished, "a", 0, at_ms=BASE_MS + 1, task_count=1, kind=kind))
+    (join,) = joining.sent_to(topic)
+    assert "a-join" == decode_task_request(join.value).task_id
+    fact = TasksCreated("c-a-join", "a", PARTITION, kind, JOIN_SEQUENCE, 1, 1, BASE_MS + 2, role="join")
+    joined = task_event(TaskFinished, "a", JOIN_SEQUENCE, at_ms=BASE_MS + 3, kind=kind)
+    ended = world.step(fact, msgspec.structs.replace(joined, role="join"))
+    (callback,) = ended.sent_to(TASK_REQUESTS)
+    assert "callback" == decode_task_request(callback.value).role
 
 
 def test_step_that_makes_many_joins_due_leaves_events_to_the_next_one():

@@ -79,7 +79,7 @@ def test_a_new_project_runs_and_follows_its_files(site: Site, tmp_path: Path) ->
             wait_for("cannot be used, so the workers keep the old one: EBS_PROJECT=shop.work")
             assert {"cents": 115} == result_of(*order)
             work.write_text(made + NEW_KIND)
-            wait_for("shop/work.py changed: API, distribution and processing restart")
+            wait_for("shop/work.py changed: all processes restart")
             until(lambda: len(re.findall(r"api +\| started", log.read_text())) == 2, "the new API")
             until(lambda: is_ready(environment["EBS_API_URL"]), "the new API to be ready")
             assert {"cents": 105} == result_of(*order)

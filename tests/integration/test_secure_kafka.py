@@ -160,12 +160,13 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, and outputs."""
+    """Each role as a user with the rights of that page only: all that users do, the breaker, outputs, a queue."""
     await make_output_topics(Cluster(secure.kafka.bootstrap), load(partitions=2, output_topics=("sales",)))
     await secure.allow("ebs-processing", [("topic", "sales", one) for one in ("Describe", "DescribeConfigs", "Write")])
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
         await secure.allow(user, rights_of(user))
-    made = ebs("topics", "--timeout", "100", **secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics"))
+    of_topics = secure.environment("SASL_PLAINTEXT", "PLAIN", "ebs-topics")
+    made = ebs("topics", "--timeout", "100", "--queue", "side", **of_topics)
     assert 0 == made.returncode, made.stderr
     env = secure.environment("SASL_PLAINTEXT", "PLAIN") | {"EBS_PROJECT": "mended_handler:producing"}
     env["EBS_OUTPUT_TOPICS"] = "sales"
@@ -173,6 +174,7 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
     fleet = make_fleet(**env, EBS_BREAKER_DEAD_SHARE="1", EBS_BREAKER_MIN_TASKS="2")
     for role in ROLES:
         fleet.start(role, EBS_SASL_USERNAME=f"ebs-{role}")
+    fleet.start("processing", "side-1", EBS_SASL_USERNAME="ebs-processing", EBS_QUEUE="side")
     own = env | {"EBS_SASL_USERNAME": "ebs-api", "EBS_DATA_DIR": str(tmp_path / "api")}
     with ApiProcess(tmp_path, **own, EBS_PARTITIONS="2", EBS_BACKOFF_S="1") as api:
         object_id = api.client.post("/api/objects", json={"name": "n", "tasks": 2}).json()["id"]
@@ -189,9 +191,9 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
             await until(lambda child=child: state_of(api, child["id"]) == "FINISHED", "a child's end", fleet=fleet)
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
-        await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 3, "three heartbeats", fleet=fleet)
+        await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 4, "all heartbeats", fleet=fleet)
         assert "does not say what the group" not in api.log
-    assert [None] * 3 == [worker.exit_code for worker in fleet.workers.values()]
+    assert [None] * 4 == [worker.exit_code for worker in fleet.workers.values()]
 
 
 async def test_worker_without_a_right_says_which_topic(secure, make_fleet):

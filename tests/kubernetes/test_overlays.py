@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import re
+import shutil
 import subprocess
 import tomllib
 from functools import cache
@@ -19,6 +20,7 @@ from app.settings.settings import Settings
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "docker" / "kubernetes"
 ROLES = {"api", "distribution", "processing", "statistics"}
+QUEUE = "processing-gpu"
 OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds of operators: there is no schema of theirs to install, so each has tests of its own below."""
 STOP_S = 15
@@ -43,14 +45,13 @@ def built(overlay: str) -> tuple[Resource, ...]:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Resource, ...]:
-    """Return the overlay for production with every component that there is."""
-    place = tmp_path_factory.mktemp("whole")
-    others = [path for path in (KUBERNETES / "components").iterdir() if path.name != "network-policy"]  # it has that
-    kustomization = {
-        "resources": [os.path.relpath(KUBERNETES / "overlays" / "prod", place)],
-        "components": [os.path.relpath(path, place) for path in others],
+    """Return the overlay for production with all that is commented out in it: a queue, and every component."""
+    place = shutil.copytree(KUBERNETES, tmp_path_factory.mktemp("whole") / "kubernetes") / "overlays" / "prod"
+    file = place / "kustomization.yaml"
+    file.write_text(re.sub(r"(?m)^  # - \.\./", "  - ../", file.read_text()))
+    assert {path.name for path in (KUBERNETES / "components").iterdir()} - {"hardening"} == {
+        path.rpartition("/")[2] for path in yaml.safe_load(file.read_text())["components"]
     }
-    (place / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return build(place)
 
 
@@ -98,6 +99,24 @@ def test_every_pod_is_locked_down(overlay):
         assert {"/tmp", "/data", "/run/secrets/ebs"} == {mount["mountPath"] for mount in container["volumeMounts"]}, (
             name
         )
+
+
+def test_workers_of_a_queue_differ_in_the_queue_alone(whole):
+    """As locked down as the others, with their settings, secret, probes and a budget of its own."""
+    for one in of_kind(whole, "Deployment", "PodDisruptionBudget").values():
+        if one["metadata"]["name"] == QUEUE:
+            kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    found = pods(whole)
+    default, queue = found["processing"], found[QUEUE]
+    (ours,), (theirs,) = queue["containers"], default["containers"]
+    assert [{"name": "EBS_QUEUE", "value": "gpu"}] == ours["env"]
+    assert theirs == {name: value for name, value in ours.items() if name != "env"}
+    assert {"containers"} == {name for name in default if default[name] != queue[name]}
+    budgets = of_kind(whole, "PodDisruptionBudget")
+    assert {"app.kubernetes.io/name": QUEUE} == budgets[QUEUE]["spec"]["selector"]["matchLabels"]
+    assert {"app.kubernetes.io/name": "processing"} == budgets["processing"]["spec"]["selector"]["matchLabels"]
+    handlers = of_kind(whole, "NetworkPolicy")["ebs-handlers"]["spec"]["podSelector"]["matchExpressions"]
+    assert [{"processing", QUEUE}] == [set(one["values"]) for one in handlers]
 
 
 @pytest.mark.parametrize("overlay", ["dev", "prod"])
@@ -211,12 +230,16 @@ def test_pod_monitors_find_every_role_under_the_name_of_its_job(whole):
             if wanted <= template["metadata"]["labels"].items() and endpoint["port"] in ports:
                 assert name == template["metadata"]["labels"]["app.kubernetes.io/name"]
                 scraped.append(name)
-    assert sorted(ROLES) == sorted(scraped)
+    assert sorted({*ROLES, QUEUE}) == sorted(scraped)
 
 
-def test_autoscaling_follows_the_same_broker_and_stops_at_the_partitions(whole):
-    """Workers beyond the partitions would idle."""
-    (scaled,) = of_kind(whole, "ScaledObject").values()
+@pytest.mark.parametrize(("name", "queue"), [("processing", ""), (QUEUE, "-gpu")])
+def test_autoscaling_follows_the_same_broker_and_stops_at_the_partitions(whole, name, queue):
+    """Each queue by its own lag; workers beyond the partitions would idle."""
+    scaled = of_kind(whole, "ScaledObject")[name]
+    assert name == scaled["spec"]["scaleTargetRef"]["name"]
     (trigger,) = scaled["spec"]["triggers"]
+    followed = (trigger["metadata"]["consumerGroup"], trigger["metadata"]["topic"])
+    assert (f"ebs-processing{queue}", f"task-requests{queue}") == followed
     assert settings(whole)["EBS_BROKER"] == trigger["metadata"]["bootstrapServers"]
     assert int(settings(whole)["EBS_PARTITIONS"]) == scaled["spec"]["maxReplicaCount"]

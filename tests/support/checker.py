@@ -100,9 +100,10 @@ async def recounted(bootstrap: str, settings: Settings) -> list[str]:
 async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
     """Read all topics from their beginnings to their present ends."""
     topics = Topics()
+    requests = await request_topics(bootstrap, names)
     async for record in read_all(
         bootstrap,
-        [names.objects, names.task_requests, names.task_events, names.object_events, names.dead_letters],
+        [names.objects, *requests, names.task_events, names.object_events, names.dead_letters],
     ):
         if record.topic == names.dead_letters:
             topics.dead_letters.append(record)
@@ -116,6 +117,13 @@ async def read_topics(bootstrap: str, names: Names = BARE) -> Topics:
         if record.key != NOTE_KEY and not why_no_row(LEDGER_TABLE, record.key, record.value):
             _keep_last(topics.ledger, record.key.decode(), record.value)
     return topics
+
+
+async def request_topics(bootstrap: str, names: Names = BARE) -> list[str]:
+    """Return the topics of all queues."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+        found = await consumer.topics()
+    return [one for one in sorted(found) if names.is_of_requests(one) and not names.is_former_retry_topic(one)]
 
 
 async def read_all(bootstrap: str, names: list[str]) -> AsyncIterator[Any]:
@@ -163,8 +171,10 @@ def note(topics: Topics, names: Names, record: Any, value: dict[str, Any]) -> No
         topics.objects.setdefault(object_id, value)
         if is_moved or object_id not in topics.object_partition:
             topics.object_partition[object_id] = record.partition
-    elif record.topic == names.task_requests:
-        topics.requests[f"{value['task_id']}#{value['attempt']}#{value.get('redrive', 0)}"] += 1
+    elif names.is_of_requests(record.topic):
+        # A request whose kind got another queue stands in the old one, too.
+        if all(name != "ebs-queue-moves" for name, _ in record.headers):
+            topics.requests[f"{value['task_id']}#{value['attempt']}#{value.get('redrive', 0)}"] += 1
     elif record.topic == names.object_events:
         topics.ends[object_id].append(value)
     else:

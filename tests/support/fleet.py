@@ -82,6 +82,10 @@ class Fleet:
             **(env or {}),
         }
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that belongs to the same system."""
+        return dict(self._env)
+
     def start(self, role: str, name: str = "", *, module: str = "", **env: str) -> Worker:
         """Start a worker of a role; `module` runs another Faust app in its place."""
         name = name or f"{role}-1"

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from plain_names import TASK_EVENTS, TASK_REQUESTS
+from plain_names import TASK_EVENTS
 
 from api.view.event_log import Begin, EventRecord, EventsUnavailable
 from api.view.event_tail import Follower
@@ -49,10 +49,10 @@ class MemoryEvents:
             yield records
 
     async def read_requests(
-        self, task_id: str, partition: int, begin: Begin, until_ms: int
+        self, task_id: str, topic: str, partition: int, begin: Begin, until_ms: int
     ) -> AsyncGenerator[list[EventRecord], None]:
         """See `EventLog.read_requests`."""
-        log = self._records.get((TASK_REQUESTS, partition), [])
+        log = self._records.get((topic, partition), [])
         async for records in self._stretches(task_id, log, begin, until_ms):
             yield records
 

@@ -39,4 +39,4 @@ only_mails.task("mail")(mended)
 producing = Project()
 """Whatever is no leaf produces one."""
 producing.task("*")(mended_producer)
-producing.task("leaf")(at_once)
+producing.task("leaf", queue="side")(at_once)

@@ -89,5 +89,7 @@ def samples_of(page: str) -> dict[tuple[str, Labels], float]:
 
 
 def value_of(page: str, name: str, **labels: str) -> float | None:
-    """Return one sample, None if it is not there."""
-    return samples_of(page).get((name, tuple(sorted(labels.items()))))
+    """Return one sample, None if it is not there; `queue` is a label of all that a processing worker tells."""
+    samples = samples_of(page)
+    with_queue = tuple(sorted({"queue": "default", **labels}.items()))
+    return samples.get((name, tuple(sorted(labels.items()))), samples.get((name, with_queue)))

@@ -37,7 +37,8 @@ class TaskStory:
     def __init__(self, api, object_id: str = "a1", **fields) -> None:
         self.api, self.id = api, object_id
         self.partition = partition_of(object_id.encode(), PARTITIONS)
-        record = ObjectCreated(object_id=object_id, at_ms=AT_MS, kind="mail", name="report", **fields)
+        record = ObjectCreated(**{"object_id": object_id, "at_ms": AT_MS, "kind": "mail", "name": "report"} | fields)
+        self.kind = record.kind
         self.row, self.results = ObjectRow(), Results(no_rows)
         apply_object_created(self.row, record, Tally())
         api.topics.write_object(record)
@@ -46,7 +47,7 @@ class TaskStory:
     def common(self, sequence: int, attempt: int, at_ms: int) -> tuple:
         """Return the fields that all events of a task have."""
         task_id = task_id_of(self.id, sequence)
-        return (self.id, task_id, self.partition, "mail", sequence, self.task_count, attempt, AT_MS + at_ms)
+        return (self.id, task_id, self.partition, self.kind, sequence, self.task_count, attempt, AT_MS + at_ms)
 
     def write(self, *events) -> None:
         """Write events, and let the ledger count them."""
@@ -59,15 +60,19 @@ class TaskStory:
 
     def made(self, first: int = 0, count: int = 1, at_ms: int = 10, **more) -> None:
         """Create tasks."""
-        fact = TasksCreated(f"c{first}", self.id, self.partition, "mail", first, count, self.task_count, AT_MS + at_ms)
+        fact = TasksCreated(
+            f"c{first}", self.id, self.partition, self.kind, first, count, self.task_count, AT_MS + at_ms
+        )
         self.write(msgspec.structs.replace(fact, **more))
 
-    def ask(self, sequence: int, content: bytes, partition: int, at_ms: int = 10, **more) -> None:
+    def ask(
+        self, sequence: int, content: bytes, partition: int, at_ms: int = 10, *, topic: str = TASK_REQUESTS, **more
+    ) -> None:
         """Write a task's request."""
         common = self.common(sequence, 1, at_ms)
         request = TaskCreated("c", *common, role=role_of(sequence), content=msgspec.Raw(content), **more)
         key = task_id_of(self.id, sequence).encode()
-        self.api.topics.write(TASK_REQUESTS, partition, key, encode(request), timestamp_ms=AT_MS + at_ms)
+        self.api.topics.write(topic, partition, key, encode(request), timestamp_ms=AT_MS + at_ms)
 
     def fail(self, sequence: int, attempt: int, at_ms: int, *, due_at_ms: int | None = None, redrive: int = 0) -> None:
         """Start an attempt and let it fail: for good, or until the next one is due."""

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import errors
 from fake_coordinator import FakeCoordinator
 
-from app.kafka.abandoned_transactions import end_abandoned_transactions
+from app.kafka.abandoned_transactions import end_abandoned_transactions, transactional_id_of
 
 CLUSTER_AUTHORIZATION_FAILED = 31
 
@@ -26,6 +26,14 @@ async def test_only_transactions_without_a_member_are_ended(coordinator: Any) ->
     """A member's transaction, and one of another group, are left alone."""
     assert ["group:a", "group:c"] == await end_abandoned_transactions(coordinator, "group")
     assert ["group:a", "group:c"] == sorted(coordinator.ended)
+
+
+async def test_transactions_of_another_queue_are_left_alone(coordinator: Any) -> None:
+    """Its group's name begins as that of the default queue, and its members are none of the group's."""
+    groups = ("ebs-processing", "ebs-processing-gpu", "acme.ebs-processing")
+    coordinator.open_transactions = {transactional_id_of(group, "w-1") for group in groups}
+    assert [transactional_id_of(groups[0], "w-1")] == await end_abandoned_transactions(coordinator, groups[0])
+    assert [transactional_id_of(groups[1], "w-1")] == await end_abandoned_transactions(coordinator, groups[1])
 
 
 async def test_members_are_not_asked_for_when_nothing_is_open(coordinator: Any) -> None:

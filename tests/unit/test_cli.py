@@ -18,14 +18,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from app.addresses.ports import free_port, is_free
+from app.names import WorkerGroup
 from app.settings.settings import load
 from ebs.cli import cli
 from ebs.cli.bars import DownloadBar, TaskBar
 from ebs.cli.demo_play import DemoFailed, DemoPlay, differences, expected_figures, patience_s
 from ebs.cli.demo_run import plan_of
 from ebs.cli.instants import clock_text
-from ebs.cli.local_system import Plan, environment, programs, worker_names
 from ebs.cli.object_tables import windows_table
+from ebs.cli.plan import Plan, api_program, environment, worker_names, worker_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,8 @@ def test_patience_grows_with_the_work():
 def test_plan_runs_the_api_and_a_worker_of_each_role():
     """Every program runs a module of this source tree with this Python, each worker on a web port of its own."""
     plan = Plan(load(api_port=8123, log_level="warn"), 9092)
-    found, pages = programs(plan)
+    workers, pages = worker_programs(plan, {})
+    found = [api_program(plan), *workers]
     assert ["api", "distribution", "processing", "statistics"] == [program.role for program in found]
     assert {sys.executable} == {program.argv[0] for program in found}
     assert ["uvicorn", "api.main:http_app"] == list(found[0].argv[3:5])
@@ -179,7 +181,51 @@ def test_plan_numbers_the_workers_of_a_role():
     """Several workers of a role have a name each and the same command."""
     names = worker_names(Plan(load(), None, workers_per_role=2))
     assert ["distribution-1", "distribution-2", "processing-1", "processing-2"] == list(names)[:4]
-    assert ["statistics", "statistics"] == list(names.values())[4:]
+    assert [WorkerGroup("statistics")] * 2 == list(names.values())[4:]
+
+
+def test_plan_has_a_worker_of_each_queue_unless_another_number_is_asked_for():
+    """Nothing stands still by default; a queue of an earlier project may be worked, too, one of elsewhere left out."""
+    plan = Plan(load(), None, queue_workers={"gpu": 2, "old": 1, "mail": 0}).with_queues(["gpu", "mail", "default"])
+    processing = {name: group.queue for name, group in worker_names(plan).items() if group.role == "processing"}
+    assert {
+        "processing": "default",
+        "processing-gpu-1": "gpu",
+        "processing-gpu-2": "gpu",
+        "processing-old": "old",
+    } == processing
+    assert ("default", "gpu", "mail") == plan.queues
+    workers, pages = worker_programs(plan, {"processing": "http://known"})
+    queues = {program.role: program.env["EBS_QUEUE"] for program in workers}
+    assert {name: queue for name, queue in processing.items() if name != "processing"}.items() <= queues.items()
+    assert ("default", "default") == (queues["distribution"], queues["statistics"])
+    assert pages.keys() == queues.keys()
+
+
+def test_project_that_gets_a_queue_keeps_its_workers_and_gets_another():
+    """With --reload; those of a queue that it has no more stay, because tasks may wait there."""
+    plan = Plan(load(), None).with_queues(["gpu"])
+    later = plan.with_queues(["mail"])
+    assert ["default", "gpu", "mail"] == [g.queue for g in worker_names(later).values() if g.role == "processing"]
+    assert worker_names(plan).items() <= worker_names(later).items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("gpu", "give a queue and the number of its workers"),
+        ("gpu=", "give a queue and the number of its workers"),
+        ("gpu=-1", "give a queue and the number of its workers"),
+        ("gpu=65", "give a queue and the number of its workers (0 to 64)"),
+        ("GPU=1", "the name of a queue must be"),
+        ("=1", "the name of a queue must be"),
+    ],
+)
+def test_numbers_of_workers_that_make_no_sense_are_refused(asked, said):
+    """Before anything starts, in words."""
+    told = CliRunner().invoke(cli, ["up", "--queue", asked], env={"COLUMNS": "200"})
+    assert 2 == told.exit_code
+    assert said in " ".join(told.output.replace("│", " ").split())
 
 
 def test_programs_share_one_environment(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ OF_THE_CONTAINER = {
     "EBS_BROKER",
     "EBS_DATA_DIR",
     "EBS_KAFKA_VERSION",  # of `ebs up`
+    "EBS_QUEUE",  # one for each service
     "EBS_RESTART_BACKOFF_S",  # of `ebs up`
     "EBS_STATS_DB",
     "EBS_WEB_HOST",
@@ -27,7 +28,7 @@ OF_THE_CONTAINER = {
     "EBS_WORKER_ID",  # one for each process: several containers of a service would share it
 }
 """What an image or the compose file decides."""
-ROLES = ("topics", "api", "distribution", "processing", "statistics")
+ROLES = ("topics", "api", "distribution", "processing", "processing-gpu", "statistics")
 
 
 def variables() -> set[str]:
@@ -43,6 +44,16 @@ def test_every_setting_of_the_env_file_reaches_the_containers(role):
     passed = {name for name, value in environment.items() if value is None}
     assert variables() - OF_THE_CONTAINER == {name for name in passed if name.startswith("EBS_")}
     assert "kafka:9092" == environment["EBS_BROKER"]
+
+
+def test_workers_of_a_queue_differ_in_the_queue_alone():
+    """They run what the others run, with the same settings, and Prometheus finds them by the same name."""
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    default, queue = services["processing"], services["processing-gpu"]
+    assert {"EBS_QUEUE": "gpu"}.items() == queue["environment"].items() - default["environment"].items()
+    assert {"profiles", "networks"} == queue.keys() - default.keys()
+    assert all(default[name] == queue[name] for name in default if name != "environment")
+    assert ["processing"] == queue["networks"]["default"]["aliases"]
 
 
 def test_api_knows_where_its_port_is_published():

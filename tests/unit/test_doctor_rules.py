@@ -411,6 +411,98 @@ def test_former_retry_topic_is_told(count, partition_count, severity):
     assert found.fix
 
 
+GPU = replace(HEALTHY, queues=("default", "gpu"))
+REQUESTS = "task-requests-gpu"
+
+
+def with_queue(group: GroupFacts | None = None, *, missing: str = "", **changes: object) -> SystemFacts:
+    """Return the facts of a system whose project has the queue gpu."""
+    topics = {
+        spec.name: TopicFacts(spec.name, spec.partition_count, 3, 3, {**spec.config})
+        for spec in catalogue(HEALTHY_SETTINGS, queues=("default", "gpu"))
+        if spec.name != missing
+    }
+    groups = [*HEALTHY.groups, *([] if group is None else [group])]
+    return replace(GPU, topics=topics, groups=groups, **changes)
+
+
+@pytest.mark.parametrize(
+    ("facts", "severity", "subject", "what", "fix"),
+    [
+        (
+            with_queue(missing=REQUESTS),
+            Severity.ERROR,
+            REQUESTS,
+            "the topic does not exist",
+            "ebs topics",
+        ),
+        (
+            with_queue(GroupFacts("ebs-processing-gpu", 0, {REQUESTS: 7})),
+            Severity.ERROR,
+            "ebs-processing-gpu",
+            f"no members; records to read: 7 of {REQUESTS}",
+            "EBS_QUEUE=gpu faust -A agents.processing worker (or ebs up)",
+        ),
+        (
+            with_queue(GroupFacts("ebs-processing-gpu", 1, without_offset={REQUESTS: [1]})),
+            Severity.ERROR,
+            "ebs-processing-gpu",
+            "its committed offsets are gone",
+            "ebs offsets reset --role processing --queue gpu --to worked",
+        ),
+        (
+            replace(GPU, workers=[WorkerFacts("w", "processing", NOW_MS, NOW_MS - 60_000, queue="gpu")]),
+            Severity.WARNING,
+            "workers",
+            "processing gpu/w sent its last heartbeat 60 s ago",
+            "see its log",
+        ),
+        (
+            with_queue(
+                GroupFacts("ebs-processing-gpu", 0, {REQUESTS: 7}), queues=("default",), retired_queues={"gpu": 2}
+            ),
+            Severity.ERROR,
+            REQUESTS,
+            "no kind has the queue gpu any more; left in it: 7 requests, 2 waiting tasks",
+            "EBS_QUEUE=gpu faust -A agents.processing worker",
+        ),
+        (
+            with_queue(GroupFacts("ebs-processing-gpu", 0), queues=("default",), retired_queues={"gpu": None}),
+            Severity.ERROR,
+            REQUESTS,
+            "left in it: 0 requests, an unknown number of waiting tasks",
+            "EBS_QUEUE=gpu faust -A agents.processing worker",
+        ),
+        (
+            with_queue(
+                GroupFacts("ebs-processing-gpu", 1, {REQUESTS: 7}), queues=("default",), retired_queues={"gpu": 2}
+            ),
+            Severity.INFO,
+            REQUESTS,
+            "no kind has the queue gpu any more",
+            "it moves each task to the queue of its kind",
+        ),
+        (
+            with_queue(GroupFacts("ebs-processing-gpu", 0), queues=("default",), retired_queues={"gpu": 0}),
+            Severity.INFO,
+            REQUESTS,
+            "left in it: 0 requests, 0 waiting tasks",
+            f"--delete --topic {REQUESTS}",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_queue_is_named_with_its_fix(facts, severity, subject, what, fix):
+    """A queue without a topic, a worker or offsets, and one that no kind has any more."""
+    found = [one for one in diagnose(HEALTHY_SETTINGS, facts) if one.subject == subject and what in one.what]
+    assert [(severity, True)] == [(one.severity, fix in one.fix) for one in found]
+
+
+def test_queues_are_not_judged_by_a_project_that_cannot_be_imported():
+    """It would seem that no kind has a queue any more."""
+    facts = with_queue(queues=("default",), retired_queues={"gpu": 2}, project_error="SyntaxError")
+    assert [] == [one for one in diagnose(HEALTHY_SETTINGS, facts) if "gpu" in one.what]
+
+
 def test_defaults_say_what_a_power_cut_may_take():
     """One broker, one replica, min ISR 1: no fault, and nothing that should surprise an operator; it is said once."""
     topics = {

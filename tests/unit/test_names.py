@@ -7,6 +7,7 @@ from itertools import combinations, permutations
 import pytest
 
 from app.errors import SettingsError
+from app.kafka.abandoned_transactions import transactional_id_of
 from app.names import BARE, MAX_NAMESPACE_CHARS, PROCESSING, ROLES, Names, queue_of, role_of
 from app.settings.settings import load
 from app.topics.catalogue import catalogue, watched_topics
@@ -34,8 +35,8 @@ def test_no_name_is_in_two_namespaces(one, other):
     # The id of a worker's open transaction begins so: none may be taken for a dead worker of another namespace.
     for role in ROLES:
         group, foreign = Names(one).group(role), Names(other).group(role)
-        assert not f"{foreign}:worker".startswith(f"{group}:")
-        assert not f"{group}:worker".startswith(f"{foreign}:")
+        assert not transactional_id_of(foreign, "w").startswith(transactional_id_of(group, ""))
+        assert not transactional_id_of(group, "w").startswith(transactional_id_of(foreign, ""))
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
@@ -106,7 +107,7 @@ def test_groups_of_queues_are_told_apart():
         (role_of(group), queue_of(group)) for group in groups
     ]
     for one, other in permutations(groups, 2):
-        assert not f"{other}:worker".startswith(f"{one}:")
+        assert not transactional_id_of(other, "w").startswith(transactional_id_of(one, ""))
     assert all(names.has_topic(names.requests(queue)) for queue in ("default", "gpu"))
     assert all(names.has_topic(names.changelog(PROCESSING, "waiting", queue)) for queue in ("default", "gpu"))
 

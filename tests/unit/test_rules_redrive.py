@@ -147,6 +147,40 @@ def test_task_cannot_be_edited_otherwise(payload):
     assert refused(task_letter(), payload=payload).of_payload
 
 
+IN_QUEUES = RedrivePolicy(BARE, Routes(BARE, 4, {"mail": "gpu", "ad": "default"}))
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "goes_to"),
+    [
+        ("task-requests-gpu", None, "task-requests-gpu"),
+        ("task-requests", None, "task-requests-gpu"),
+        ("task-requests-old", None, "task-requests-gpu"),
+        ("task-requests-gpu", b'{"kind": "ad"}', "task-requests"),
+    ],
+)
+def test_task_goes_to_the_queue_of_its_kind(topic, payload, goes_to):
+    """Wherever it died: the kind may have got another queue since, or another kind is put in its place."""
+    plan = IN_QUEUES.plan(task_letter(topic=topic), at_ms=NOW_MS, payload=payload)
+    assert isinstance(plan, RedrivePlan)
+    assert (goes_to, 3) == (plan.request.topic, plan.request.partition)
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "goes_to"),
+    [
+        ("task-requests-gpu", b"{", "task-requests-gpu"),
+        ("task-requests-old", b"{", "task-requests"),
+        ("task-requests", encode(msgspec.structs.replace(REQUEST, object_partition=9)), "task-requests-gpu"),
+    ],
+)
+def test_bytes_of_requests_go_where_somebody_reads_them(topic, value, goes_to):
+    """Back to their topic, if a queue has it still; as the kind says, if they are of a task."""
+    plan = IN_QUEUES.plan(letter_of(value, topic=topic, partition=3), at_ms=NOW_MS)
+    assert isinstance(plan, RedrivePlan)
+    assert goes_to == plan.request.topic
+
+
 def test_bytes_go_back_as_they_were():
     """What no agent could decode returns to its topic and partition, key and bytes untouched, with a count."""
     letter = letter_of(b"\xff{", topic="objects", partition=1, key=None, headers=[("traceparent", b"00-1")])

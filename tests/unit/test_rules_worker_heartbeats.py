@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from app.rules.worker_heartbeats import (
@@ -19,7 +20,7 @@ from app.rules.worker_heartbeats import (
     waiting_of,
 )
 
-IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000)
+IDENTITY = WorkerIdentity("processing-1", "processing", "0.1.0", "host", 42, 1_000, "gpu")
 
 
 def test_heartbeat_is_that_of_the_contract():
@@ -44,6 +45,7 @@ def test_heartbeat_is_that_of_the_contract():
         "abandoned": 1,
         "standing_still": "",
         "refused": "",
+        "queue": "gpu",
     } == json.loads(heartbeat_of(IDENTITY, figures, 2_000))
 
 
@@ -86,7 +88,9 @@ def test_worker_is_gone_after_ten_seconds():
 
 def test_workers_of_two_roles_may_share_a_name():
     """EBS_WORKER_ID may be the same for all roles of a machine; each keeps a key of its own."""
-    assert b"processing/processing-1" == IDENTITY.key()
+    assert b"processing.gpu/processing-1" == IDENTITY.key()
+    in_default = msgspec.structs.replace(IDENTITY, queue="default")
+    assert b"processing/processing-1" == in_default.key()
 
 
 def test_what_waits_at_all_workers_adds_up():

@@ -40,6 +40,7 @@ class Stage:
         self._supervisor = Supervisor(programs, log=self, policy=policy, grace_s=grace_s)
         self.children = self._supervisor.children
         self.renew = self._supervisor.renew
+        self.add = self._supervisor.add
 
     def line(self, role: str, line: str) -> None:
         """Hear a line of a program."""
@@ -142,6 +143,21 @@ def test_renewed_child_is_stopped_and_started_again():
     stage = supervise(program("worker", FOREVER), program("bystander", FOREVER), scenario=scenario)
     assert (2, 1) == (stage.children["worker"].start_count, stage.children["bystander"].start_count)
     assert [] == [line for _, line in stage.lines if "because" in line]
+
+
+def test_program_that_is_added_runs_with_the_others_and_stops_with_them():
+    """It is kept as they are, and they do not notice."""
+
+    async def scenario(stage):
+        await stage.until("worker", "up")
+        stage.add(program("later", FOREVER))
+        await stage.until("later", "up")
+        stage.renew(["later"])
+        await stage.until("later", "up", count=2)
+
+    stage = supervise(program("worker", FOREVER), scenario=scenario)
+    assert {"worker": 1, "later": 2} == {name: child.start_count for name, child in stage.children.items()}
+    assert [None, None] == [child.pid for child in stage.children.values()]
 
 
 def test_renewal_ends_a_pause_and_forgets_failures():

@@ -14,10 +14,11 @@ from api.service.asyncapi.records import (
     schemas,
 )
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
-from app.names import role_of
+from app.names import queue_of, role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -101,7 +102,7 @@ _CHANNELS = {  # by the topic's bare name
     ),
     "workers": _Channel(
         "The last heartbeat of each worker. A tombstone says that the worker stopped normally",
-        "role/worker",
+        "role/worker; of processing workers of another queue than the default one role.queue/worker",
         (HEARTBEAT_NAME,),
         ("distribution", "processing", "statistics"),
         ("api",),
@@ -146,9 +147,14 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
     known = _CHANNELS.get(names.bare(spec.name))
     if known is not None:
         return known
+    requests = f"{names.task_requests}-"
+    if spec.name.startswith(requests):
+        queue = spec.name.removeprefix(requests)
+        return _CHANNELS["task-requests"]._replace(summary=f"Tasks to run, of the kinds with the queue {queue}")
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
-    role = role_of(app_id)
-    return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), (role,))
+    role, queue = role_of(app_id), queue_of(app_id)
+    of_queue = "" if queue == DEFAULT_QUEUE else f" in the queue {queue}"
+    return _Channel(f"Rows of the {role} table {table}{of_queue}", "row key", (ROW_NAME,), (role,), (role,))
 
 
 def _describe_channel(spec: TopicSpec, names: Names) -> dict[str, Any]:

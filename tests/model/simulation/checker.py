@@ -23,7 +23,7 @@ import msgspec
 from aiokafka import TopicPartition
 from checker import Topics, judge, note
 
-from app.names import PROCESSING, ROLES, STATISTICS, WAITING_TABLE
+from app.names import PROCESSING, STATISTICS, WAITING_TABLE
 from app.rules.waiting_rows import IN_LINE, TIMED
 from app.topics.catalogue import input_topics
 from ebs.recount.reading import Cut, Stretch
@@ -47,18 +47,24 @@ def is_done(broker: Broker, plan: Plan) -> bool:
     """
     if any(log.stable_end < log.end for log in broker.logs.values()):
         return False
-    for role in ROLES:
-        group = broker.groups[plan.settings.names.group(role)]
-        for topic in input_topics(role, plan.settings):
+    names = plan.settings.names
+    for role, queue in plan.groups:
+        group = broker.groups[names.group(role, queue)]
+        for topic in input_topics(role, plan.settings, queue):
             for number in range(plan.partitions):
                 tp = TopicPartition(topic, number)
                 offset = group.offsets.get(tp, (0, ""))[0]
                 if broker.logs[tp].read(offset, 1)[0]:
                     return False
-    waiting: dict[bytes | None, bytes | None] = {}
-    for record in broker.committed(plan.settings.names.changelog(PROCESSING, WAITING_TABLE)):
+    changelogs = [names.changelog(role, WAITING_TABLE, queue) for role, queue in plan.groups if role == PROCESSING]
+    return not any(_has_waiting(broker, name) for name in changelogs)
+
+
+def _has_waiting(broker: Broker, changelog: str) -> bool:
+    waiting: dict[bytes, bytes | None] = {}
+    for record in broker.committed(changelog):
         waiting[(record.key or b"") + b"%d" % record.partition] = record.value
-    return not any(key and key.startswith((TIMED, IN_LINE)) and value is not None for key, value in waiting.items())
+    return any(key.startswith((TIMED, IN_LINE)) and value is not None for key, value in waiting.items())
 
 
 async def differences(broker: Broker, plan: Plan) -> list[str]:
@@ -78,7 +84,8 @@ async def differences(broker: Broker, plan: Plan) -> list[str]:
 
 def _read(broker: Broker, names: Names) -> Topics:
     topics = Topics()
-    for name in (names.objects, names.task_requests, names.task_events, names.object_events):
+    requests = sorted({tp.topic for tp in broker.logs if names.is_of_requests(tp.topic)})
+    for name in (names.objects, *requests, names.task_events, names.object_events):
         for record in broker.committed(name):
             note(topics, names, record, msgspec.json.decode(record.value))
     topics.dead_letters = broker.committed(names.dead_letters)
@@ -129,7 +136,8 @@ def _check_order(broker: Broker, topics: Topics, names: Names) -> list[str]:
             if one["type"] in {"TASK_STARTED", *_ENDS}:
                 times[one["task_id"]].append(one["at_ms"])
     by_key: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-    for record in broker.committed(names.task_requests):
+    requests = (record for name in broker.topics if names.is_of_requests(name) for record in broker.committed(name))
+    for record in requests:
         request = msgspec.json.decode(record.value)
         if "role" not in request and times[request["task_id"]]:
             by_key[request["kind"], request.get("key") or request["object_id"]][request["task_id"]] = None

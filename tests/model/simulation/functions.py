@@ -12,14 +12,11 @@ import msgspec
 
 from ebs import Context, Project, Task
 
-SPEC, SPEC_IN_ORDER = "simulation.functions", "simulation.functions:in_order"
+QUEUE = "side"
+"""Of the kind `mapped` in the projects with a queue."""
 MAPPED, PLAIN = "mapped", "default"
 SINK, SINK_PARTITIONS = "sink", 2
 """A user's topic: each task without a role sends one record, with its id as the key."""
-
-project = Project()
-in_order = Project()
-"""The same functions, but tasks of one key run one after another."""
 
 
 class Job(msgspec.Struct):
@@ -33,25 +30,17 @@ class Job(msgspec.Struct):
         return Job((self.pieces + 1) % 3, self.left - 1)
 
 
-@in_order.split(MAPPED)
-@project.split(MAPPED)
 async def split(task: Task[Job], _context: Context) -> list[int]:
     """Return the numbers of the pieces; there may be none."""
     return list(range(task.content.pieces))
 
 
-@in_order.task(MAPPED, per_key=1)
-@in_order.task("*", per_key=1)
-@project.task(MAPPED)
-@project.task("*")
 async def work(task: Task[Any], context: Context) -> dict[str, Any]:
     """Send a record, and return the content."""
     context.send(SINK, task.task_id, str(context.attempt))
     return {"content": task.content}
 
 
-@in_order.join(MAPPED)
-@project.join(MAPPED)
 async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
     """Submit the next object, which the name says, and return the contents in their order."""
     job = msgspec.json.decode(context.object.name, type=Job)
@@ -59,3 +48,21 @@ async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
         following = job.following()
         context.submit(MAPPED, following, name=msgspec.json.encode(following).decode())
     return [one["content"] for one in results]
+
+
+def spec_of(*, has_queue: bool, in_order: bool) -> str:
+    """Return which project to load: one where `mapped` has a queue, or tasks of a key run in order."""
+    return f"simulation.functions:{'queued' if has_queue else 'plain'}{'_in_order' if in_order else ''}"
+
+
+def _project(queue: str | None, per_key: int | None) -> Project:
+    made = Project()
+    made.split(MAPPED)(split)
+    made.task(MAPPED, queue=queue, per_key=per_key)(work)
+    made.task("*", per_key=per_key)(work)
+    made.join(MAPPED)(join)
+    return made
+
+
+plain, plain_in_order = _project(None, None), _project(None, 1)
+queued, queued_in_order = _project(QUEUE, None), _project(QUEUE, 1)

@@ -11,11 +11,12 @@ import zlib
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.names import ROLES
+from app.names import PROCESSING, ROLES, WorkerGroup
 from app.rules.placement import partition_of
 from app.settings.settings import load
+from ebs.queues import DEFAULT_QUEUE
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
-from simulation.functions import MAPPED, PLAIN, SINK, SPEC, SPEC_IN_ORDER, Job
+from simulation.functions import MAPPED, PLAIN, QUEUE, SINK, Job, spec_of
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
@@ -34,7 +35,13 @@ _TROUBLE_S = (2.0, 8.0)
 
 @cache
 def _base_settings() -> Settings:
-    return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3), project=SPEC, output_topics=(SINK,))
+    return load(max_attempts=_MAX_ATTEMPTS, backoff_s=(1, 3), output_topics=(SINK,))
+
+
+def group_named(name: str) -> WorkerGroup:
+    """Return the group of the workers that are called so: a role, or `processing.<queue>`."""
+    role, _, queue = name.partition(".")
+    return WorkerGroup(role, queue or DEFAULT_QUEUE)
 
 
 class Submitted(NamedTuple):
@@ -90,7 +97,11 @@ class Plan:
         self.deadly_rate = rng.choice((0.0, 0.0, 0.0, 0.05))
         self.object_count = rng.randint(*_OBJECTS)
         self.may_split = rng.random() < 0.7
+        self.has_queue = rng.random() < 0.2
+        of_queue = rng.choice((1, 2))
         self.__dict__.update(given)
+        if self.has_queue:
+            self.worker_counts = {**self.worker_counts, f"{PROCESSING}.{QUEUE}": of_queue}
         self.submitted = self._draw_objects(rng)
         self.deeds = self._draw_deeds(rng)
 
@@ -101,9 +112,14 @@ class Plan:
             "partitions": self.partitions,
             "concurrency": self.concurrency,
             "commit_interval_ms": self.commit_interval_ms,
-            "project": SPEC_IN_ORDER if self.in_order else SPEC,
+            "project": spec_of(has_queue=self.has_queue, in_order=self.in_order),
         }
         return _base_settings().model_copy(update=drawn)
+
+    @property
+    def groups(self) -> list[WorkerGroup]:
+        """The groups of the workers, each by its name in `worker_counts`."""
+        return [group_named(name) for name in self.worker_counts]
 
     def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
         """Return how long an attempt takes (s), and its end: "fails", "rejected", "deadly", or "" if it returns."""
@@ -157,8 +173,8 @@ class Plan:
     def _draw_deeds(self, rng: random.Random) -> list[Deed]:
         deeds = []
         for _ in range(self.deed_count if self.deed_kinds else 0):
-            role = rng.choice(ROLES)
-            worker = f"{role}-{rng.randint(1, self.worker_counts[role])}"
+            group = rng.choice(list(self.worker_counts))
+            worker = f"{group}-{rng.randint(1, self.worker_counts[group])}"
             lasts_s = rng.choice((rng.uniform(0, 1), rng.uniform(1, 3 * self.session_s)))
             deeds.append(Deed(rng.uniform(0.05, self.trouble_s), rng.choice(self.deed_kinds), worker, lasts_s))
         return sorted(deeds)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.events import ObjectCreated, encode
-from app.names import ROLES
 from app.rules.placement import partition_of
 from app.topics.catalogue import catalogue
 from simulation.broker import Broker
@@ -25,7 +24,7 @@ from simulation.faults import Faults
 from simulation.functions import SINK, SINK_PARTITIONS
 from simulation.loop import EPOCH_MS, NothingToDo, SimulatedLoop, virtual_clock
 from simulation.network import Network, connected
-from simulation.plan import Plan
+from simulation.plan import Plan, group_named
 from simulation.process import UNCAUGHT, Process
 from simulation.trace import Trace
 from simulation.workers import Worker
@@ -52,7 +51,7 @@ class Schedule:
         topics = {spec.name: spec.partition_count for spec in catalogue(plan.settings)} | {SINK: SINK_PARTITIONS}
         self.broker = Broker(
             topics,
-            [plan.settings.names.group(role) for role in ROLES],
+            [plan.settings.names.group(*group) for group in plan.groups],
             transaction_version=plan.transaction_version,
             may_list=plan.may_list,
             slow_marker_rate=plan.slow_marker_rate,
@@ -99,9 +98,9 @@ class Schedule:
         return "\n".join([*self.plan.describe(), *self.trace.lines(), *(f"FOUND: {one}" for one in self.found)])
 
     async def _main(self) -> None:
-        for role, count in self.plan.worker_counts.items():
+        for group, count in self.plan.worker_counts.items():
             for number in range(1, count + 1):
-                self._start(f"{role}-{number}")
+                self._start(f"{group}-{number}")
         for one in self.plan.submitted:
             self._later(one.at_s, self._submit, one)
         for deed in self.plan.deeds:
@@ -124,11 +123,11 @@ class Schedule:
         life = self._lives[name] = self._lives.get(name, 0) + 1
         process = Process(self.loop, name, life, self._died)
         self.trace.note("%s starts", process)
-        role = name.rpartition("-")[0]
+        group = group_named(name.rpartition("-")[0])
         rng = random.Random(f"{self.plan.seed} {process}")
 
         async def live() -> None:
-            worker = self._workers[name] = Worker(process, role, self.network, self.plan, rng)
+            worker = self._workers[name] = Worker(process, group, self.network, self.plan, rng)
             try:
                 await worker.run()
             except Exception as error:  # noqa: BLE001  # asyncio would keep it to itself, and the work would stand still
@@ -148,8 +147,8 @@ class Schedule:
         self.trace.note("%s %s", deed.kind, deed.worker)
         worker = self._workers.get(deed.worker)
         if deed.kind == "start":
-            role = deed.worker.rpartition("-")[0]
-            self._start(f"{role}-{sum(one.startswith(role) for one in self._lives) + 1}")
+            group = deed.worker.rpartition("-")[0]
+            self._start(f"{group}-{sum(one.startswith(f'{group}-') for one in self._lives) + 1}")
         elif worker is None or not worker.process.is_alive:
             return
         elif deed.kind == "kill":

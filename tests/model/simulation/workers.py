@@ -22,6 +22,7 @@ from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import load_handlers
 from app.errors import HandlerCrashed
+from app.kafka.abandoned_transactions import transactional_id_of
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import DISTRIBUTION, PROCESSING, STATISTICS
 from app.rules.control import ControlState
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from agents.execution.loading import LoadedHandler
     from app.kafka.fencing import Membership
+    from app.names import WorkerGroup
     from simulation.network import Network
     from simulation.plan import Plan
     from simulation.process import Process
@@ -105,24 +107,24 @@ class PlannedExecutor:
 class Worker:
     """One life of a worker; `run` is its main coroutine."""
 
-    def __init__(self, process: Process, role: str, network: Network, plan: Plan, rng: random.Random) -> None:
-        self.role = role
+    def __init__(self, process: Process, group: WorkerGroup, network: Network, plan: Plan, rng: random.Random) -> None:
+        self.role, self._queue = role, queue = group
         self.process = process
         process.worker = self
         self._plan = plan
         self._rng = rng
         self.settings = plan.settings
         self._names = plan.settings.names
-        group_id = self._names.group(role)
+        group_id = self._names.group(role, queue)
         self.tables = [
-            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name), stores={})
+            SimpleNamespace(name=name, changelog_name=self._names.changelog(role, name, queue), stores={})
             for name in TABLES[role]
         ]
         instance = process.name if plan.has_stable_ids else f"{process.name}-{process.life}"
-        self.transactional_id = f"{group_id}:{instance}"
+        self.transactional_id = transactional_id_of(group_id, instance)
         self.ownership = SimulatedOwnership(
             group_id=group_id,
-            input_topics=input_topics(role, self.settings),
+            input_topics=input_topics(role, self.settings, queue),
             tables=lambda: cast("Any", self.tables),
             stores=cast("Any", None),
             cluster=cast("Any", SimulatedReaders(network)),
@@ -201,12 +203,17 @@ class Worker:
     def _process(self) -> list[Any]:
         control = ControlState()
         interval_s = self.settings.commit_interval_ms / 1_000
+        names, queue = self._names, self._queue
         lanes = WorkerLanes(
-            self.transactions, names=self._names, commit_interval_s=interval_s, max_parked=self._plan.max_parked
+            self.transactions,
+            names=names,
+            queue=queue,
+            commit_interval_s=interval_s,
+            max_parked=self._plan.max_parked,
         )
         engine = Engine(
             lanes,
-            topic=self._names.task_requests,
+            topic=names.requests(queue),
             routes=routes_of(self.settings),
             handlers=load_handlers(self.settings),
             control=control,
