@@ -22,6 +22,7 @@ WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 WAITING_TABLE = "waiting"
+SCHEDULES_TABLE = "schedules"
 
 MAX_NAMESPACE_CHARS = 200
 """A topic's name has at most 249 characters, and the longest of ours 33 and a dot."""
@@ -102,6 +103,11 @@ class Names:
         return self.of("control")
 
     @cached_property
+    def schedules(self) -> str:
+        """The schedules that were set."""
+        return self.of("schedules")
+
+    @cached_property
     def workers(self) -> str:
         """The last word of each worker; one partition."""
         return self.of("workers")
@@ -116,6 +122,7 @@ class Names:
             self.object_events,
             self.dead_letters,
             self.control,
+            self.schedules,
             self.workers,
         )
         groups = tuple(self.group(role) for role in ROLES)
@@ -138,6 +145,11 @@ class Names:
     def seen_changelog(self) -> str:
         """The ids that distribution has seen."""
         return self.changelog(DISTRIBUTION, SEEN_TABLE)
+
+    @cached_property
+    def schedules_changelog(self) -> str:
+        """The schedules, and when they fire next."""
+        return self.changelog(DISTRIBUTION, SCHEDULES_TABLE)
 
     @cached_property
     def redriven_changelog(self) -> str:

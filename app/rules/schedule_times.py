@@ -142,7 +142,7 @@ def _why_no_cron(cron: str) -> str | None:
     if not problem:
         return None
     return (
-        f'{shown(cron)} is no cron line ({problem[:1].lower()}{problem[1:]}): write minute, hour, day of month, month '
+        f"{shown(cron)} is no cron line ({problem[:1].lower()}{problem[1:]}): write minute, hour, day of month, month "
         'and day of week, such as "30 6 * * 1-5" for 06:30 on weekdays'
     )
 

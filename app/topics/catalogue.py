@@ -12,6 +12,7 @@ from app.names import (
     PROCESSING,
     REDRIVEN_TABLE,
     RESULTS_TABLE,
+    SCHEDULES_TABLE,
     SEEN_TABLE,
     STATISTICS,
     WAITING_TABLE,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from app.settings.settings import Settings
 
 TABLES = {
-    DISTRIBUTION: (SEEN_TABLE,),
+    DISTRIBUTION: (SEEN_TABLE, SCHEDULES_TABLE),
     PROCESSING: (REDRIVEN_TABLE, WAITING_TABLE),
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
@@ -60,7 +61,7 @@ def input_topics(role: str, settings: Settings) -> tuple[str, ...]:
     """Return the topics that a role's group reads."""
     names = settings.names
     return {
-        DISTRIBUTION: (names.objects,),
+        DISTRIBUTION: (names.objects, names.schedules),
         PROCESSING: (names.task_requests,),
         STATISTICS: (names.objects, names.task_events),
     }[role]
@@ -111,6 +112,7 @@ def catalogue(settings: Settings, former: Sequence[str] = ()) -> tuple[TopicSpec
         *(spec(name, streams) for name in former),
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),
+        spec(names.schedules, compacted),
         spec(names.workers, heartbeats, is_single=True),
         *(spec(names.changelog(role, table), compacted) for role, tables in TABLES.items() for table in tables),
     )

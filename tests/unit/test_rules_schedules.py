@@ -143,7 +143,7 @@ def test_the_end_of_a_schedule_is_fired_and_then_nothing():
 
 @given(st.lists(st.integers(-2 * HOUR_MS, 2 * HOUR_MS), min_size=1, max_size=20), st.sampled_from(["none", "all"]))
 def test_no_clock_makes_an_instant_fire_twice_or_early(jumps, missed):
-    """Whatever clocks of changing workers say: instants only go forward, and none is ahead of the clock that fired it."""
+    """Whatever the clocks of changing workers say, instants only go forward, and none is ahead of the clock."""
     schedule, state = hourly(every_s=60, missed=missed), ScheduleState(NOW_MS // MINUTE_MS * MINUTE_MS)
     clock_ms, fired = NOW_MS, []
     for jump_ms in jumps:
