@@ -34,9 +34,7 @@ async def test_each_instant_fires_once_through_a_kill_and_a_freeze(broker: Embed
         await until(lambda: fired.has(18 * SCHEDULES), "more instants", fleet=fleet)
         fleet.thaw("distribution-2")
         everything = fired.expected_count
-        await until(
-            lambda: fired.has(everything), "all instants", fleet=fleet, reviving=True, timeout_s=2 * PATIENCE_S
-        )
+        await until(lambda: fired.has(everything), "all instants", fleet=fleet, reviving=True, timeout_s=2 * PATIENCE_S)
         found = fired.differences()
         assert [] == found, "\n".join([*found[:20], fleet.last_words()])
         # By the stamps of the broker, which has the same clock.
@@ -48,9 +46,7 @@ async def test_with_rows_outside_of_the_transaction_a_crash_loses_instants(broke
     schedules = every_second(SCHEDULES, last_s=8)
     marker = fleet.directory / "marker"
     sabotage = {"SABOTAGE_ROLE": "distribution", "SABOTAGE_MARKER": str(marker)}
-    fleet.start(
-        "distribution", module="sabotaged", SABOTAGE_AT="begun:6", SABOTAGE_BREAK="changelog", **sabotage
-    )
+    fleet.start("distribution", module="sabotaged", SABOTAGE_AT="begun:6", SABOTAGE_BREAK="changelog", **sabotage)
     await until(lambda: said(fleet.workers.values(), "are ready: "), "the worker", fleet=fleet)
     async with Fired(broker.bootstrap, schedules, PARTITIONS) as fired:
         await set_schedules(broker.bootstrap, schedules, PARTITIONS)

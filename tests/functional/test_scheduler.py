@@ -35,6 +35,7 @@ class Transactions:
         self.steps: list[FakeStep] = []
         self.ended_by: BaseException | None = None
         self.failing = False
+        self.ended = asyncio.Event()
 
     def step(self) -> Transactions:
         """Return a step to be."""
@@ -45,6 +46,7 @@ class Transactions:
         return self.steps[-1]
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        self.ended.set()
         if self.failing:
             raise OSError("the broker is gone")
         self.steps[-1].commit()
@@ -94,8 +96,9 @@ class World:
         """Let everything fire that is due; returns the ids of the new objects."""
         known = len(self.transactions.steps)
         running = asyncio.create_task(self.scheduler.run())
-        while not running.done() and self.scheduler._pause_s() <= 0:  # noqa: SLF001  # nothing else says so
-            await asyncio.sleep(0)
+        while not running.done() and (self.scheduler.counts()[1] or self.now_ms + 1) <= self.now_ms:
+            await self.transactions.ended.wait()
+            self.transactions.ended.clear()
         await asyncio.sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -261,6 +264,5 @@ async def test_the_scheduler_wakes_for_a_schedule_that_is_new(world):
     await asyncio.sleep(0)
     world.set("a", at_ms=world.now_ms - SECOND_MS)
     async with asyncio.timeout(2):
-        while not world.transactions.steps:
-            await asyncio.sleep(0)
+        await world.transactions.ended.wait()
     running.cancel()
