@@ -24,7 +24,7 @@ from app.rules.distribution import MAX_EVENT_BYTES
 from app.rules.outgoing import Outgoing
 from app.rules.placement import partition_of
 from app.rules.schedule_times import why_no_timing
-from app.rules.schedules import Schedule, encode_schedule, fired_object_id
+from app.rules.schedules import Schedule, encode_schedule, fired_object_id, read_schedule
 from app.telemetry.near_names import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ async def _write(parts: Collaborators, name: str, schedule: Schedule | None) -> 
     topic, key = parts.settings.names.schedules, name.encode()
     partition = partition_of(key, parts.settings.partitions)
     value = None if schedule is None else encode_schedule(schedule)
+    asked = None if value is None else read_schedule(value)
     try:
         ends = await parts.publisher.publish_to([Outgoing(topic, partition, key, value)])
     except (OutcomeUnknown, BrokerUnavailable, RecordRefused) as error:
@@ -127,7 +128,7 @@ async def _write(parts: Collaborators, name: str, schedule: Schedule | None) -> 
         return False
     # Or somebody else has changed it since: then this change is over.
     schedules = parts.view.schedules
-    return await parts.view.wait_until(lambda: schedules.is_taken(name) or schedules.find(name) != schedule)
+    return await parts.view.wait_until(lambda: schedules.is_taken(name) or schedules.find(name) != asked)
 
 
 def _schedule(name: str, asked: ScheduleAsked, payload: ObjectRequest, at_ms: int) -> Schedule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator
 
 from api.dependencies import Parts, documented_body, documented_problems, json_response, now_ms, object_links
 from api.schedules import changes, schemas
@@ -12,13 +13,16 @@ from api.schedules.answers import in_full_fields, listed
 from api.submit.body import read_key, read_struct
 from api.submit.schemas import ObjectAccepted
 from api.view.answers import describe_view
+from app.rules.schedules import NAME_IN_WORDS, checked_name
 
 if TYPE_CHECKING:
     from app.rules.schedules import Schedule
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 
-NameInPath = Annotated[schemas.Name, Path(description="Name of the schedule", examples=["nightly-report"])]
+NameInPath = Annotated[
+    str, AfterValidator(checked_name), Path(description=f"Name: {NAME_IN_WORDS}", examples=["nightly-report"])
+]
 MAX_LIMIT = 200
 
 

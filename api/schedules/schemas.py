@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, UnsetType, field
 
-from api.server.documented import Documented, RequestBody, field_of
+from api.server.documented import Documented, RequestBody
 from api.server.schemas import EpochMs, Kind, ViewAnswer
 from api.submit.schemas import DEFAULT_KIND, Items, TaskNumber
 from app import json_text
 from app.events import CallbackUrl, DelayS, DueAt
 from app.rules import schedules as rules
 
-Name = Annotated[rules.ScheduleName, field_of(*rules.ScheduleName.__metadata__)]
 State = Literal["WAITING", "PAUSED", "ENDED", "NEW"]
 
 

@@ -103,11 +103,11 @@ def decode_schedule(value: bytes) -> Schedule:
     return schedule
 
 
-def why_no_name(name: str) -> str | None:
-    """Return why a schedule cannot have a name, None if it can."""
-    if len(name) <= MAX_NAME_CHARS and _NAME.match(name):
-        return None
-    return f"the name of a schedule has {NAME_IN_WORDS}"
+def checked_name(name: str) -> str:
+    """Return the name of a schedule. Raises `ValueError` for what cannot be one."""
+    if len(name) > MAX_NAME_CHARS or _NAME.match(name) is None:
+        raise ValueError(f"The name of a schedule has {NAME_IN_WORDS}")
+    return name
 
 
 def fired_object_id(name: str, instant_ms: int) -> str:

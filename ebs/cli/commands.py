@@ -62,6 +62,12 @@ COMMANDS = (
     Entry(_CONTROL, "rate", "control:rate", "Limit how many tasks of a kind start per second."),
     Entry(_CONTROL, "concurrency", "control:concurrency", "Set how many tasks a worker runs at once."),
     Entry(_CONTROL, "drain", "control:drain", "Let one worker start no more tasks."),
+    Entry(
+        _CONTROL,
+        "schedule",
+        "schedule:schedule",
+        "Submit objects by the clock: every weekday at 06:30, every 10 minutes.",
+    ),
     Entry(_DIAGNOSE, "doctor", "doctor:doctor", "Check topics, brokers, settings, workers and disk."),
     Entry(_DIAGNOSE, "workers", "workers:workers", "Show the live workers and what blocks them."),
     Entry(_DIAGNOSE, "explain", "explain:explain", "Show where an object's time went, task by task."),

@@ -16,11 +16,11 @@ from app.rules.schedule_rows import ScheduleState, fire, taken_state
 from app.rules.schedule_times import GRACE_MS
 from app.rules.schedules import (
     Schedule,
+    checked_name,
     decode_schedule,
     encode_schedule,
     fired_object_id,
     object_of,
-    why_no_name,
 )
 
 NOW_MS = 1_795_489_276_303
@@ -67,8 +67,9 @@ def test_a_record_that_is_no_schedule_is_refused(value):
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "a\n", "x" * 65])
 def test_a_name_that_cannot_be_one_names_what_can(name):
     """It is part of keys, ids and paths."""
-    assert "such as nightly-report" in (why_no_name(name) or "")
-    assert why_no_name("nightly.report_2") is None
+    with pytest.raises(ValueError, match="such as nightly-report"):
+        checked_name(name)
+    assert "nightly.report_2" == checked_name("nightly.report_2")
 
 
 def test_the_object_of_an_instant_says_which():
