@@ -13,6 +13,7 @@ from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.content import content_of, json_content_of
 from ebs.cli.instants import duration_s, instant_text, zoned_instant
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
+from ebs.cli.task_tables import short_json
 from ebs.delays import MAX_DELAY_S
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = "schedules"
 _A_PAGE = 200
+_SHOWN_CHARS = 200
 
 
 class Missed(StrEnum):
@@ -223,15 +225,17 @@ def _table_of(found: Answer) -> Table:
     rows = [
         ("state", found["state"]),
         ("fires", found["in_words"]),
-        ("next", "\n".join(found["next_instants"]) or None),
+        ("next", found["next_instants"][0] if found["next_instants"] else None),
+        *(("", instant) for instant in found["next_instants"][1:]),
         ("last", _instant(found["last_at_ms"])),
         ("last object", found["last_object_id"]),
         ("fired", found["fired_count"]),
         ("missed instants", found["missed"]),
         ("kind", found["kind"]),
     ]
-    more = ("start_at", "end_at", "object_name", "delay_s", "callback_url", "tasks", "content")
+    more = ("start_at", "end_at", "object_name", "delay_s", "callback_url")
     rows += [(name.replace("_", " "), found[name]) for name in more if found[name] is not None]
+    rows += [(name, short_json(found[name], _SHOWN_CHARS)) for name in ("tasks", "content") if found[name] is not None]
     return table_of(
         f"schedule {found['name']}", ("", ""), [(name, None if of is None else str(of)) for name, of in rows]
     )

@@ -27,4 +27,4 @@ def check_schedules(facts: SystemFacts) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, subject, said, "it does not fire as it was set", fix)
     if facts.schedules:
         paused = sum(one.state == "PAUSED" for one in facts.schedules)
-        yield Finding(Severity.OK, "schedules", f"{len(facts.schedules)}, of these {paused} are paused")
+        yield Finding(Severity.OK, "schedules", f"{len(facts.schedules)} set, {paused} paused")

@@ -75,7 +75,8 @@ def test_the_list_and_one_schedule(ebs):
     assert "At 06:30 every weekday, Europe/Berlin" in listed
     shown = ebs("schedule", "show", "nightly").output
     assert 5 == shown.count("T06:30:00+01:00")
-    assert "{'a': 1}" in shown
+    assert '{"a": 1}' in shown
+    assert r"\n" not in shown
     assert ["nightly"] == [one["name"] for one in json.loads(ebs("schedule", "--json").output)["schedules"]]
 
 
