@@ -68,6 +68,11 @@ def state_of(api: ApiProcess, object_id: str) -> str:
     return api.client.get(f"/api/objects/{object_id}").json().get("state", "")
 
 
+def last_object(api: ApiProcess, schedule: str) -> str:
+    """Return the id of the last object that a schedule has made; "-" before the first."""
+    return api.client.get(f"/api/schedules/{schedule}").json()["last_object_id"] or "-"
+
+
 def paused_kinds(api: ApiProcess) -> list[str]:
     """Return the kinds that are paused."""
     return list(api.client.get("/api/control").json().get("paused_kinds", {}))
@@ -160,7 +165,7 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, and outputs."""
+    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, schedules and outputs."""
     await make_output_topics(Cluster(secure.kafka.bootstrap), load(partitions=2, output_topics=("sales",)))
     await secure.allow("ebs-processing", [("topic", "sales", one) for one in ("Describe", "DescribeConfigs", "Write")])
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
@@ -189,6 +194,9 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
             await until(lambda child=child: state_of(api, child["id"]) == "FINISHED", "a child's end", fleet=fleet)
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
+        assert api.client.put("/api/schedules/often", json={"every_s": 1, "tasks": 1}).json()["seen"]
+        await until(lambda: state_of(api, last_object(api, "often")) == "FINISHED", "a schedule's object", fleet=fleet)
+        assert api.client.delete("/api/schedules/often").json()["seen"]
         await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 3, "three heartbeats", fleet=fleet)
         assert "does not say what the group" not in api.log
     assert [None] * 3 == [worker.exit_code for worker in fleet.workers.values()]
