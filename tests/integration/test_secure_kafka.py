@@ -165,7 +165,7 @@ def test_host_that_the_certificate_does_not_name_is_a_matter_of_a_setting(secure
 
 
 async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_fleet, tmp_path):
-    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, schedules and outputs."""
+    """Each role as a user of its own with the rights of that page only: all that users do, the breaker, outputs."""
     await make_output_topics(Cluster(secure.kafka.bootstrap), load(partitions=2, output_topics=("sales",)))
     await secure.allow("ebs-processing", [("topic", "sales", one) for one in ("Describe", "DescribeConfigs", "Write")])
     for user in ("ebs-topics", "ebs-api", "ebs-distribution", "ebs-processing", "ebs-statistics"):
