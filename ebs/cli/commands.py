@@ -66,7 +66,7 @@ COMMANDS = (
         _CONTROL,
         "schedule",
         "schedule:schedule",
-        "Submit objects by the clock: every weekday at 06:30, every 10 minutes.",
+        "Submit objects by the clock: list, set, pause, run, delete.",
     ),
     Entry(_DIAGNOSE, "doctor", "doctor:doctor", "Check topics, brokers, settings, workers and disk."),
     Entry(_DIAGNOSE, "workers", "workers:workers", "Show the live workers and what blocks them."),

@@ -36,7 +36,7 @@ class Missed(StrEnum):
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the schedule.")]
 
-schedule = subcommands("Submit objects by the clock: every weekday at 06:30, every 10 minutes.")
+schedule = subcommands("Submit objects by the clock: list, set, pause, run, delete.")
 
 
 @schedule.callback(invoke_without_command=True)
@@ -45,7 +45,7 @@ def _listed_by_default(
     as_json: AsJson = False,  # noqa: FBT002  # typer's way to make a flag
     api: Api = None,
 ) -> None:
-    """Submit objects by the clock: every weekday at 06:30, every 10 minutes.
+    """Submit objects by the clock: list, set, pause, run, delete.
 
     Without a subcommand: `list`.
     """
