@@ -2,6 +2,7 @@
 
 Reads: `objects`. Writes: `task-requests`, `task-events` (TASKS_CREATED), `dead-letters`, the table `seen`, and
 `objects` itself: a record in the wrong partition is first moved to the partition of its id, then split there.
+Its workers fire the schedules, too (`agents.scheduler`).
 Key: the object's partition is that of its id (`app.rules.placement`); every later record carries it on.
 Guarantee: one set of tasks for each object id within EBS_SEEN_RETENTION_H, however often the object is submitted. After
 a crash the step runs again; its uncommitted records were never visible. A record that is not an object goes to the dead
@@ -18,10 +19,11 @@ from agents.future_stamps import future_stamps
 from agents.health import register_health
 from agents.heartbeat import attach_heartbeat
 from agents.metrics import register_metrics
+from agents.scheduler import ScheduleCollector, Scheduler
 from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
-from app.names import DISTRIBUTION, SEEN_TABLE
+from app.names import DISTRIBUTION, SCHEDULES_TABLE, SEEN_TABLE
 from app.rules.distribution import SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
 from app.settings.project import project_of
@@ -169,11 +171,12 @@ class Distributor:
             seen.delete(key)
 
 
-class MovedCollector:
-    """How many records were moved to the partition of their id."""
+class DistributionCollector:
+    """How many records were moved to the partition of their id, and the metrics of the schedules."""
 
-    def __init__(self, distributor: Distributor) -> None:
+    def __init__(self, distributor: Distributor, schedules: ScheduleCollector) -> None:
         self._distributor = distributor
+        self._schedules = schedules
 
     def collect(self) -> Iterable[Metric]:
         """Read it where it is."""
@@ -182,15 +185,24 @@ class MovedCollector:
             "Objects that distribution moved to the partition of their id",
             self._distributor.moved_count,
         )
+        yield from self._schedules.collect()
 
 
 _settings = load_settings()
 app = create_worker_app(DISTRIBUTION, _settings)
 app.Table(SEEN_TABLE, partitions=_settings.partitions, help="object ids that were distributed, for deduplication")
+app.Table(SCHEDULES_TABLE, partitions=_settings.partitions, help="schedules, and when they fire next")
 attach_heartbeat(app, _settings.names.workers)
 register_health(app)
 _distributor = Distributor(_settings, tracing_of(_settings, DISTRIBUTION))
-register_metrics(app, more=MovedCollector(_distributor))
+_scheduler = Scheduler(app.transactions, _settings)
+register_metrics(app, more=DistributionCollector(_distributor, ScheduleCollector(_scheduler)))
+
+
+@app.task
+async def fire() -> None:
+    """Fire schedules, from the worker's start to its end."""
+    await _scheduler.run()
 
 
 @app.agent(app.input)
@@ -200,4 +212,5 @@ async def distribution(stream: Any) -> None:
         async with step:
             at_ms = time.time_ns() // 1_000_000
             for batch in step.batches:
-                _distributor.distribute(step, batch, at_ms)
+                work = _scheduler.take if batch.topic == _settings.names.schedules else _distributor.distribute
+                work(step, batch, at_ms)

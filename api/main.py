@@ -1,8 +1,9 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
-Reads: `objects`, the changelogs of ledger and windows, `dead-letters`, `control`, `workers` (through `api.view.feed`).
-Writes: `objects`, `control` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive writes (through
-`api.redrive.letter_writer`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
+Reads: `objects`, the changelogs of ledger, windows and schedules, `dead-letters`, `control`, `schedules`, `workers`
+(through `api.view.feed`).
+Writes: `objects`, `control`, `schedules` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive
+writes (through `api.redrive.letter_writer`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
 process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
 """
@@ -38,6 +39,7 @@ from api.objects import task_routes as one_task
 from api.redrive.bulk_redrive import BulkRedriver
 from api.redrive.letter_writer import KafkaLetterWriter, LetterWriter
 from api.redrive.redrive import Redriver
+from api.schedules import routes as schedules
 from api.server import docs_page, problems
 from api.server.closing import Closing
 from api.server.connections import bound_connections
@@ -103,6 +105,7 @@ _ROUTERS = (
     audit.router,
     control.router,
     cancels.router,
+    schedules.router,
     workers.router,
     queues.router,
     health.router,

@@ -30,6 +30,8 @@ from api.objects import object_page as one_object
 from api.objects import page_acts as object_acts
 from api.objects import submit_page as submit
 from api.objects import task_page as one_task
+from api.schedules import page as schedules
+from api.schedules import page_acts as schedule_acts
 from api.server import problems as documents
 from api.statistics import overview_page as overview
 from api.statistics import windows_page as windows
@@ -53,12 +55,13 @@ PAGES = (
     one_task.PAGE,
     workers.PAGE,
     waiting.PAGE,
+    schedules.PAGE,
     dead_letters.PAGE,
     dead_letters.LETTER_PAGE,
     control.PAGE,
     submit.PAGE,
 )
-ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS)
+ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS, *schedule_acts.ACTS)
 _WITHOUT_API_PATH = (waiting.PAGE, submit.PAGE)
 """Pages whose path the API does not have: they answer JSON themselves."""
 

@@ -25,6 +25,7 @@ WINDOWS_TABLE = "windows"
 EXPIRY_TABLE = "expiry"
 REDRIVEN_TABLE = "redriven"
 WAITING_TABLE = "waiting"
+SCHEDULES_TABLE = "schedules"
 
 MAX_NAMESPACE_CHARS = 180
 """A topic's name has at most 249 characters, and the longest of ours 68 with the name of a queue and two separators."""
@@ -133,6 +134,11 @@ class Names:
         return self.of("control")
 
     @cached_property
+    def schedules(self) -> str:
+        """The schedules that were set."""
+        return self.of("schedules")
+
+    @cached_property
     def workers(self) -> str:
         """The last word of each worker; one partition."""
         return self.of("workers")
@@ -146,6 +152,7 @@ class Names:
             self.object_events,
             self.dead_letters,
             self.control,
+            self.schedules,
             self.workers,
         )
         groups = tuple(self.group(role) for role in ROLES)
@@ -168,6 +175,11 @@ class Names:
     def seen_changelog(self) -> str:
         """The ids that distribution has seen."""
         return self.changelog(DISTRIBUTION, SEEN_TABLE)
+
+    @cached_property
+    def schedules_changelog(self) -> str:
+        """The schedules, and when they fire next."""
+        return self.changelog(DISTRIBUTION, SCHEDULES_TABLE)
 
     @cached_property
     def ledger_changelog(self) -> str:

@@ -57,6 +57,7 @@ _METRIC_SOURCES = {
     "api": "API: what the whole system did",
     "agents": "Every worker: what this process knows",
     "agents/distribution.py": "Distribution workers",
+    "agents/scheduler.py": "Distribution workers",
     "agents/engine": "Processing workers",
     "app": "Every process",
 }

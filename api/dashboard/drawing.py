@@ -20,6 +20,7 @@ NAVIGATION = (
     ("/statistics/windows", "Windows"),
     ("/workers", "Workers"),
     ("/waiting", "Waiting"),
+    ("/schedules", "Schedules"),
     ("/dead-letters", "Dead letters"),
     ("/control", "Control"),
     ("/submit", "Submit"),

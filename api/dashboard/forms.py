@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from msgspec import DecodeError, Raw
+
 from api.dashboard.inside import Refused
 from api.dashboard.problems import problem_page
 from api.dashboard.site import Asked, Page, asked_of, go_to, show
 from api.server.problems import Problem
 from api.submit.body import read_bytes
+from app import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_FIELDS = 50
 _BAD_REQUEST = 400
+_UNPROCESSABLE = 422
 
 Form = dict[str, str]
 
@@ -66,6 +70,22 @@ def parse_form(data: bytes) -> Form:
 def filled(form: Mapping[str, str], *names: str) -> dict[str, Any]:
     """Return the fields that are not empty."""
     return {name: form[name] for name in names if form.get(name)}
+
+
+def content_in(what: str, text: str, *, is_json: bool) -> str | Raw:
+    """Return a text, or the JSON that it is. Raises `Refused`; `what` says whose content it is."""
+    if not is_json:
+        return text
+    try:
+        json_text.check(Raw(text.encode()))
+    except DecodeError as error:
+        raise refused(f"{what} is not JSON: {error}. Clear the box “is JSON” to send it as text") from None
+    return Raw(text.encode())
+
+
+def refused(detail: str) -> Refused:
+    """Return the refusal of a form, as the API would word it."""
+    return Refused(_UNPROCESSABLE, {"title": "Unprocessable Content", "status": _UNPROCESSABLE, "detail": detail})
 
 
 def number_in(form: Mapping[str, str], name: str) -> int | float | str | None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Raw
-
-from api.dashboard.forms import Act, Done, Form, filled, number_in
-from api.dashboard.inside import Refused, path_of
+from api.dashboard.forms import Act, Done, Form, content_in, filled, number_in, refused
+from api.dashboard.inside import path_of
 from api.objects import object_page as one_object
 from api.objects import submit_page as submit
 from api.server.paths import OBJECT_ID
-from app import json_text
 
 if TYPE_CHECKING:
     from api.dashboard.site import Asked
-
-_UNPROCESSABLE = 422
 
 
 async def _submit(asked: Asked, form: Form) -> Done:
@@ -27,14 +21,14 @@ async def _submit(asked: Asked, form: Form) -> Done:
         wanted["delay_s"] = delay_s
     is_json = bool(form.get("json"))
     if form.get("content"):
-        wanted["content"] = _content("The content", form["content"], is_json=is_json)
+        wanted["content"] = content_in("The content", form["content"], is_json=is_json)
     tasks = number_in(form, "tasks")
     lines = [line for line in form.get("items", "").split("\n") if line.strip()]
     if lines and tasks is not None:
-        raise _refused("Give a number of tasks, or items: each item is a task")
+        raise refused("Give a number of tasks, or items: each item is a task")
     if lines:
         wanted["tasks"] = [
-            {"content": _content(f"Item {number}", line, is_json=is_json)} for number, line in enumerate(lines, 1)
+            {"content": content_in(f"Item {number}", line, is_json=is_json)} for number, line in enumerate(lines, 1)
         ]
     elif tasks is not None:
         wanted["tasks"] = tasks
@@ -44,21 +38,6 @@ async def _submit(asked: Asked, form: Form) -> Done:
         return Done(path_of("objects", answer["id"]).removeprefix("/api"), "The object is accepted.")
     answer = await asked.inside.call("POST", "/api/objects", {"count": count}, wanted)
     return Done("/objects", f"{answer['count']:,} objects are accepted.")
-
-
-def _content(what: str, text: str, *, is_json: bool) -> str | Raw:
-    """Return a text, or the JSON that it is. Raises `Refused`."""
-    if not is_json:
-        return text
-    try:
-        json_text.check(Raw(text.encode()))
-    except msgspec.DecodeError as error:
-        raise _refused(f"{what} is not JSON: {error}. Clear the box “is JSON” to send it as text") from None
-    return Raw(text.encode())
-
-
-def _refused(detail: str) -> Refused:
-    return Refused(_UNPROCESSABLE, {"title": "Unprocessable Content", "status": _UNPROCESSABLE, "detail": detail})
 
 
 async def _cancel(asked: Asked, form: Form) -> Done:

@@ -43,7 +43,11 @@ class Prepared(NamedTuple):
 
 def decode_payload(data: bytes | msgspec.Raw, struct: type[AnyRequest]) -> AnyRequest:
     """Return what a JSON text asks for. Raises `NotJson`, `WrongFields` with all that is wrong."""
-    payload = decode_struct(data, struct)
+    return compact_payload(decode_struct(data, struct))
+
+
+def compact_payload(payload: AnyRequest) -> AnyRequest:
+    """Return a payload whose contents take one line each. Raises `WrongFields` for contents that cannot be taken."""
     errors = [] if payload.content is UNSET else list(_content_errors(payload.content, "/content"))
     items = payload.tasks if isinstance(payload.tasks, list) else []
     for number, item in enumerate(items):

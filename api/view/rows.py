@@ -48,7 +48,8 @@ def compacted_topics(names: Names) -> tuple[str, ...]:
 
     Workers that were killed are forgotten by time.
     """
-    return (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.control)
+    rows = (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.schedules_changelog)
+    return (*rows, names.control, names.schedules)
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:

@@ -25,12 +25,13 @@ from api.view.rows import (
     decode_object_or_none,
     of_rows,
 )
+from api.view.schedules import Schedules
 from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.workers import Workers
 from api.view.write import Write
-from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
+from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, SCHEDULES_TABLE, WINDOWS_TABLE
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class View:
         self.generation = 0
         self.dead_letters = DeadLetters(self._opened)
         self.control = Control()
+        self.schedules = Schedules()
         self.workers = Workers()
         self.waiters = Waiters()
         self.object_index = ObjectIndex()
@@ -108,6 +110,8 @@ class View:
             names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
+            names.schedules: self.schedules.add,
+            names.schedules_changelog: of_rows(names.schedules_changelog, SCHEDULES_TABLE, self.schedules.add_rows),
             names.workers: self.workers.add,
         }
 
@@ -118,7 +122,8 @@ class View:
         self._read_ends = read_ends
         self._offsets = store.offsets()
         self._written = {}
-        for part in (self._records, self.object_index, self.dead_letters.runs, self.control, self.workers):
+        of_memory = (self.control, self.schedules, self.workers)
+        for part in (self._records, self.object_index, self.dead_letters.runs, *of_memory):
             part.load(store)
         self.statistics.load()
         self.generation += 1
@@ -239,6 +244,16 @@ class View:
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._reach(topic, ends)
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_until(self, holds: Callable[[], bool]) -> bool:
+        """Wait until something holds after records that were read; returns whether it did in time."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                while not holds():
+                    await self._moved.wait()
         except TimeoutError:
             return False
         return True

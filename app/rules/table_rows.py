@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import msgspec
 
+from app.errors import DecodeError
 from app.names import (
     EXPIRY_TABLE,
     LEDGER_TABLE,
     REDRIVEN_TABLE,
     RESULTS_TABLE,
+    SCHEDULES_TABLE,
     SEEN_TABLE,
     WAITING_TABLE,
     WINDOWS_TABLE,
 )
+from app.rules import schedule_rows
 from app.rules.counts import HOUR_MS, MINUTE_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, decode_window_key
 from app.rules.distribution import SeenKeys
 from app.rules.ledger_expiry import (
@@ -46,7 +49,7 @@ def why_no_row(table: str, key: bytes | None, value: bytes | None) -> str:
         return ""
     try:
         _CHECKS[table](key, value)
-    except (ValueError, OverflowError, RecursionError, msgspec.DecodeError) as error:
+    except (ValueError, OverflowError, RecursionError, DecodeError, msgspec.DecodeError) as error:
         return str(error)
     return ""
 
@@ -65,6 +68,10 @@ def _check_redriven(key: bytes, value: bytes) -> None:
 
 def _check_waiting(key: bytes, value: bytes) -> None:
     _check_key(is_row(key, value))
+
+
+def _check_schedules(key: bytes, value: bytes) -> None:
+    _check_key(schedule_rows.is_row(key, value))
 
 
 def _check_ledger(key: bytes, value: bytes) -> None:
@@ -101,6 +108,7 @@ _CHECKS = {
     SEEN_TABLE: _check_seen,
     REDRIVEN_TABLE: _check_redriven,
     WAITING_TABLE: _check_waiting,
+    SCHEDULES_TABLE: _check_schedules,
     LEDGER_TABLE: _check_ledger,
     RESULTS_TABLE: _check_results,
     WINDOWS_TABLE: _check_windows,

@@ -126,6 +126,17 @@ class Step:
         """Commit `offset` (the next one to read) and metadata of an input with this step."""
         self.offsets[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata)
 
+    def repeat_offset(self, topic: str, partition: int) -> None:
+        """Commit the offset of an input as it is, for a step that sends without having read.
+
+        Without an offset Kafka would not ask whether the partition is still this worker's.
+        """
+        tp = TopicPartition(topic, partition)
+        if tp not in self.offsets:
+            owned = self._ownership.partitions[partition]
+            self.offsets[tp] = OffsetAndMetadata(owned.next_offsets[topic], owned.metadata[topic])
+            self._admitted.add(tp)
+
     async def __aenter__(self) -> Self:
         await self._transactions.begin()
         self._timestamp_ms = time.time_ns() // 1_000_000

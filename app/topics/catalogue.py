@@ -12,6 +12,7 @@ from app.names import (
     PROCESSING,
     REDRIVEN_TABLE,
     RESULTS_TABLE,
+    SCHEDULES_TABLE,
     SEEN_TABLE,
     STATISTICS,
     WAITING_TABLE,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from app.settings.settings import Settings
 
 TABLES = {
-    DISTRIBUTION: (SEEN_TABLE,),
+    DISTRIBUTION: (SEEN_TABLE, SCHEDULES_TABLE),
     PROCESSING: (REDRIVEN_TABLE, WAITING_TABLE),
     STATISTICS: (LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE, EXPIRY_TABLE),
 }
@@ -64,7 +65,7 @@ def input_topics(role: str, settings: Settings, queue: str = DEFAULT_QUEUE) -> t
     """Return the topics that a role's group reads, of processing the group of a queue."""
     names = settings.names
     return {
-        DISTRIBUTION: (names.objects,),
+        DISTRIBUTION: (names.objects, names.schedules),
         PROCESSING: (names.requests(queue),),
         STATISTICS: (names.objects, names.task_events),
     }[role]
@@ -134,6 +135,7 @@ def catalogue(
         *(spec(name, streams) for name in former),
         spec(names.dead_letters, kept),
         spec(names.control, compacted, is_single=True),
+        spec(names.schedules, compacted),
         spec(names.workers, heartbeats, is_single=True),
         *(spec(name, compacted) for role, queue in groups_of(known_queues) for name in changelogs(role, names, queue)),
     )

@@ -63,6 +63,12 @@ COMMANDS = (
     Entry(_CONTROL, "limit", "control:limit", "Limit how many tasks of a kind, or of each key, run at once."),
     Entry(_CONTROL, "concurrency", "control:concurrency", "Set how many tasks a worker runs at once."),
     Entry(_CONTROL, "drain", "control:drain", "Let one worker start no more tasks."),
+    Entry(
+        _CONTROL,
+        "schedule",
+        "schedule:schedule",
+        "Submit objects by the clock: list, set, pause, run, delete.",
+    ),
     Entry(_DIAGNOSE, "doctor", "doctor:doctor", "Check topics, brokers, settings, workers and disk."),
     Entry(_DIAGNOSE, "workers", "workers:workers", "Show the live workers and what blocks them."),
     Entry(_DIAGNOSE, "queues", "queues:queues", "Show the queues, their kinds and workers."),

@@ -17,8 +17,8 @@ from app.process.name_clashes import hidden_packages
 from app.telemetry.plain_text import plain, plain_json, plain_lines
 from ebs.cli.client import ApiClient, ApiError, path_of
 from ebs.cli.options import Broker, settings_of
-from ebs.cli.remote import say
-from ebs.doctor.facts import Severity
+from ebs.cli.remote import all_pages, say
+from ebs.doctor.facts import ScheduleFacts, Severity
 from ebs.queues import queues_in
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ EXIT_NOT_LOOKED_AT = 2
 _PATIENCE_S = 5.0
 _READING_S = 60.0
 _MOST_GROUPS = 1_000
+_SCHEDULES_A_PAGE = 200
 _WIDTH_WITHOUT_TERMINAL = 200
 _COLORS = {Severity.OK: "green", Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.ERROR: "red"}
 
@@ -50,7 +51,7 @@ def doctor(
 ) -> None:
     """Check topics, brokers, settings, workers and disk.
 
-    It also checks consumer groups and clocks. It changes nothing.
+    It also checks consumer groups, clocks and schedules. It changes nothing.
 
     Exit code 0: no errors, perhaps warnings; 1: errors; 2: no broker, or settings that cannot be read.
     """
@@ -69,6 +70,8 @@ def doctor(
     facts = dataclasses.replace(
         facts,
         project_error=look.refusal,
+        kinds=_kinds_of(look.functions),
+        schedules=_schedules(settings, context.obj),
         hidden_packages=hidden_packages(),
         waiting_letters=_waiting_letters(settings, context.obj),
     )
@@ -106,6 +109,21 @@ def _waiting_letters(settings: Settings, transport: httpx.BaseTransport | None) 
         return None
     groups: list[dict[str, Any]] = answer["groups"]
     return sum(int(group["states"].get("DEAD", 0)) for group in groups)
+
+
+def _kinds_of(functions: Sequence[Sequence[str]]) -> frozenset[str] | None:
+    kinds = frozenset(kind for _, kind in functions)
+    return None if not kinds or "*" in kinds else kinds
+
+
+def _schedules(settings: Settings, transport: httpx.BaseTransport | None) -> list[ScheduleFacts] | None:
+    try:
+        key = settings.api_key.get_secret_value()
+        with ApiClient(settings.api_url, key=key, transport=transport, say=say) as client:
+            answer = all_pages(client, path_of("schedules"), "schedules", limit=_SCHEDULES_A_PAGE)
+    except (ApiError, SettingsError):
+        return None
+    return [ScheduleFacts(one["name"], one["kind"], one["state"]) for one in answer["schedules"]]
 
 
 def _print(findings: Sequence[Finding], settings: Settings) -> None:

@@ -8,6 +8,7 @@ from app.topics.catalogue import catalogue
 from ebs.doctor.durability_rules import check_durability
 from ebs.doctor.queue_rules import check_retired_queues
 from ebs.doctor.running_rules import check_former_retry_topics, check_groups, check_letters, check_workers
+from ebs.doctor.schedule_rules import check_schedules
 from ebs.doctor.settings_rules import check_clocks, check_settings
 from ebs.doctor.topic_rules import check_broker, check_topics
 
@@ -30,4 +31,5 @@ def diagnose(settings: Settings, facts: SystemFacts) -> list[Finding]:
         *check_workers(facts),
         *check_clocks(facts),
         *check_letters(facts),
+        *check_schedules(facts),
     ]

@@ -95,6 +95,15 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True)
+class ScheduleFacts:
+    """A schedule: its name, the kind of its objects, its state as the API tells it."""
+
+    name: str
+    kind: str
+    state: str
+
+
+@dataclass(frozen=True)
 class SystemFacts:
     """Everything that was found out; None: it could not be."""
 
@@ -112,6 +121,9 @@ class SystemFacts:
     forgets_transactions: bool = False
     """Whether its Kafka has this fault (KAFKA-20734)."""
     waiting_letters: int | None = None
+    schedules: Sequence[ScheduleFacts] | None = None
+    kinds: frozenset[str] | None = None
+    """The kinds that the project here has functions for; None: every kind is worked, or it is not known."""
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
     project_error: str | None = None

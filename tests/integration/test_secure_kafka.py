@@ -68,6 +68,11 @@ def state_of(api: ApiProcess, object_id: str) -> str:
     return api.client.get(f"/api/objects/{object_id}").json().get("state", "")
 
 
+def last_object(api: ApiProcess, schedule: str) -> str:
+    """Return the id of the last object that a schedule has made; "-" before the first."""
+    return api.client.get(f"/api/schedules/{schedule}").json()["last_object_id"] or "-"
+
+
 def paused_kinds(api: ApiProcess) -> list[str]:
     """Return the kinds that are paused."""
     return list(api.client.get("/api/control").json().get("paused_kinds", {}))
@@ -191,6 +196,9 @@ async def test_documentation_lists_the_rights_that_each_role_needs(secure, make_
             await until(lambda child=child: state_of(api, child["id"]) == "FINISHED", "a child's end", fleet=fleet)
         assert api.client.post("/api/control/pause", json={}).is_success
         assert api.client.post("/api/control/resume", json={}).is_success
+        assert api.client.put("/api/schedules/often", json={"every_s": 1, "tasks": 1}).json()["seen"]
+        await until(lambda: state_of(api, last_object(api, "often")) == "FINISHED", "a schedule's object", fleet=fleet)
+        assert api.client.delete("/api/schedules/often").json()["seen"]
         await until(lambda: len(api.client.get("/api/workers").json()["workers"]) == 4, "all heartbeats", fleet=fleet)
         assert "does not say what the group" not in api.log
     assert [None] * 4 == [worker.exit_code for worker in fleet.workers.values()]

@@ -59,6 +59,7 @@ class FakeStep:
         self.batches = list(batches)
         self.sent: list[Sent] = []
         self.left: list[tuple[RecordBatch, int]] = []
+        self.repeated: set[tuple[str, int]] = set()
         self.full_bytes = math.inf
         self.rows_of: dict[tuple[str, int], StepRows] = {}
         self._stores = stores
@@ -66,6 +67,14 @@ class FakeStep:
         self.transactions = Transactions(ownership=nobody, new_producer=nobody, fatal=nobody)
         self.check_size = self.transactions.topic_limits.check_size
         self.limit_bytes = self.transactions.topic_limits.limit_bytes
+
+    def partition(self, number: int) -> object | None:
+        """Return something for the partitions whose tables it has."""
+        return next((store for (_, one), store in self._stores.items() if one == number), None)
+
+    def repeat_offset(self, topic: str, partition: int) -> None:
+        """List an offset that is committed again."""
+        self.repeated.add((topic, partition))
 
     @property
     def is_full(self) -> bool:

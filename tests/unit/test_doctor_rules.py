@@ -9,7 +9,7 @@ import pytest
 from app.settings.settings import Settings
 from app.topics.catalogue import catalogue
 from ebs.doctor.diagnosis import diagnose
-from ebs.doctor.facts import GroupFacts, Severity, SystemFacts, TopicFacts, WorkerFacts
+from ebs.doctor.facts import GroupFacts, ScheduleFacts, Severity, SystemFacts, TopicFacts, WorkerFacts
 
 NOW_MS = 1_795_489_276_303
 BROKER = {
@@ -351,6 +351,22 @@ def test_healthy_system_has_nothing_but_ok():
         (replace(HEALTHY, fresh_heartbeat_lead_ms=-4_000), {}, "warning", "clocks", "4.0 s behind", "NTP"),
         (replace(HEALTHY, fresh_heartbeat_lead_ms=None), {}, "info", "clocks", "cannot be compared", ""),
         (replace(HEALTHY, waiting_letters=12), {}, "warning", "dead letters", "12 were neither", "ebs redrive"),
+        (
+            replace(HEALTHY, schedules=[ScheduleFacts("a", "repotr", "WAITING")], kinds=frozenset({"report"})),
+            {},
+            "error",
+            "schedule a",
+            'did you mean "report"',
+            "ebs schedule show a",
+        ),
+        (
+            replace(HEALTHY, schedules=[ScheduleFacts("a", "report", "NEW")]),
+            {},
+            "warning",
+            "schedule a",
+            "no distribution worker has taken it over",
+            "faust -A agents.distribution",
+        ),
         (replace(HEALTHY, waiting_letters=None), {}, "info", "dead letters", "does not answer", "--api"),
         (replace(HEALTHY, transaction_version=1), {}, "info", "transactions", "version 1", "kafka-features.sh"),
         (replace(HEALTHY, forgets_transactions=True), {}, "warning", "transactions", "KAFKA-20734", "find-hanging"),

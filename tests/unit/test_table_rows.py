@@ -9,11 +9,12 @@ from app.names import (
     LEDGER_TABLE,
     REDRIVEN_TABLE,
     RESULTS_TABLE,
+    SCHEDULES_TABLE,
     SEEN_TABLE,
     WAITING_TABLE,
     WINDOWS_TABLE,
 )
-from app.rules import waiting_rows
+from app.rules import schedule_rows, waiting_rows
 from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, Counts, WindowKey, encode_counts, encode_window_key
 from app.rules.distribution import SeenKeys
 from app.rules.ledger_expiry import (
@@ -27,6 +28,7 @@ from app.rules.ledger_expiry import (
 )
 from app.rules.ledger_rows import ObjectRow, encode_row
 from app.rules.results import ResultRow, encode_result_row, result_key
+from app.rules.schedules import Schedule, encode_schedule
 from app.rules.table_rows import why_no_row
 from app.rules.waiting_rows import WaitingRow
 from app.topics.catalogue import TABLES
@@ -39,6 +41,8 @@ ROWS = [
     (REDRIVEN_TABLE, SEEN_KEY, b"17"),
     (WAITING_TABLE, WAITING_KEY, waiting_rows.encode_row(WaitingRow(5, b"a-0", b"{}", [("h", b"v")]))),
     (WAITING_TABLE, waiting_rows.start_key(WAITING_KEY), b"1"),
+    (SCHEDULES_TABLE, schedule_rows.definition_key(b"a"), encode_schedule(Schedule(name="a", cron="0 6 * * *"))),
+    (SCHEDULES_TABLE, schedule_rows.state_key(b"a"), schedule_rows.encode_state(schedule_rows.ScheduleState(5))),
     (LEDGER_TABLE, "ö".encode(), encode_row(ObjectRow("mail"))),
     (RESULTS_TABLE, result_key(b"a", 10_001), encode_result_row(ResultRow(b"1", "e"))),
     (WINDOWS_TABLE, TOTAL_KEY, encode_counts(Counts())),

@@ -16,8 +16,10 @@ NAMES = [
     "object-events",
     "dead-letters",
     "control",
+    "schedules",
     "workers",
     "ebs-distribution-seen-changelog",
+    "ebs-distribution-schedules-changelog",
     "ebs-processing-redriven-changelog",
     "ebs-processing-waiting-changelog",
     "ebs-statistics-ledger-changelog",
@@ -47,12 +49,12 @@ def test_all_but_control_and_workers_are_co_partitioned(topics):
     assert set(others) == {name for name, spec in topics.items() if spec.is_single}
 
 
-def test_only_tables_and_control_are_compacted(topics):
+def test_only_tables_and_what_is_asked_for_by_name_are_compacted(topics):
     """Events must not be compacted away, rows must not be deleted by age; heartbeats may go both ways."""
     policies = {name: spec.config["cleanup.policy"] for name, spec in topics.items()}
     assert "compact,delete" == policies.pop("workers")
     compacted = {name for name, policy in policies.items() if policy == "compact"}
-    assert {name for name in NAMES if name.endswith("changelog")} | {"control", "ebs-topics"} == compacted
+    assert {name for name in NAMES if name.endswith("changelog")} | {"control", "schedules", "ebs-topics"} == compacted
     assert {"delete", "compact"} == set(policies.values())
 
 
@@ -92,7 +94,8 @@ def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
     watched = set(watched_topics(STATISTICS, settings))
     others = {spec.name for spec in catalogue(settings)} - watched
     of_processing = {"ebs-processing-redriven-changelog", "ebs-processing-waiting-changelog"}
-    assert {"ebs-topics", "ebs-distribution-seen-changelog", *of_processing} == others
+    of_distribution = {"ebs-distribution-seen-changelog", "ebs-distribution-schedules-changelog"}
+    assert {"ebs-topics", *of_distribution, *of_processing} == others
 
 
 def test_each_queue_has_topics_of_its_own_and_no_worker_watches_those_of_another_table():

@@ -93,6 +93,27 @@ async def test_step_of_its_own_commits_the_offsets_that_its_body_names(worker):
     assert (7, "books") == (partition.next_offsets["in"], partition.metadata["in"])
 
 
+async def test_step_that_reads_nothing_commits_an_offset_again(worker):
+    """So Kafka says whether the partition is still this worker's; the table keeps the offset, too."""
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    await run(step_over(worker, worker.batch(0, [b"1", b"2"])))
+    async with worker.transactions.step() as step:
+        send_and_put(step)
+        step.repeat_offset("in", 0)
+        step.repeat_offset("in", 0)
+    assert {IN: OffsetAndMetadata(2, "")} == worker.producer.offsets
+    assert "value" == worker.producer.sent_to("out")[-1].value.decode()
+    assert OffsetNote("id", 2, "cluster") == worker.ownership.partitions[0].offset_notes["in"]
+
+
+async def test_offset_that_is_repeated_first_is_known_to_the_table(worker):
+    """A topic that was recreated, whose records are still to come: its offset is not lost if Kafka forgets it."""
+    worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}
+    async with worker.transactions.step() as step:
+        step.repeat_offset("in", 0)
+    assert OffsetNote("id", 0, "cluster") == worker.ownership.partitions[0].offset_notes["in"]
+
+
 async def test_step_keeps_its_offsets_in_a_table_too(worker):
     """With the offset of what it read, beside its rows; markers that it passes alone are worth no row."""
     worker.ownership.notes_table, worker.ownership.topic_ids = "counts", {"in": "id"}

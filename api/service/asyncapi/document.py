@@ -16,6 +16,7 @@ from api.service.asyncapi.records import (
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import queue_of, role_of
 from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
+from app.rules.schedules import Schedule
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
 from ebs.queues import DEFAULT_QUEUE
@@ -99,6 +100,14 @@ _CHANNELS = {  # by the topic's bare name
         _names(_COMMANDS),
         ("api", "processing"),
         ("processing", "api"),
+    ),
+    "schedules": _Channel(
+        "Schedules as they were set last. A tombstone deletes one. Your own programs may write here, too: in the "
+        "partition that is the CRC-32 of the name modulo the number of partitions",
+        "name of the schedule",
+        _names((Schedule,)),
+        ("api", "outside"),
+        ("distribution", "api"),
     ),
     "workers": _Channel(
         "The last heartbeat of each worker. A tombstone says that the worker stopped normally",

@@ -29,6 +29,7 @@ from app.rules.dead_letters import Origin, dead_letter_headers, event_stack_of
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.letter_acts import LetterAct
+from app.rules.schedules import Schedule
 from app.rules.worker_heartbeats import Heartbeat, RunningTask
 from app.topics.ownership import TopicClaim
 
@@ -72,6 +73,14 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     Cancel(object_id=OBJECT_ID, at_ms=_AT_MS, reason="sent by mistake"),
     Drain(_AT_MS, "is to be moved"),
     EndSession(_AT_MS + 43_200_000, _AT_MS),
+    Schedule(
+        name="nightly-report",
+        cron="30 6 * * 1-5",
+        time_zone="Europe/Berlin",
+        kind="mail",
+        content=_CONTENT,
+        at_ms=_AT_MS,
+    ),
     Heartbeat(
         worker="processing-1",
         role="processing",

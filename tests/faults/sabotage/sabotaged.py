@@ -59,7 +59,7 @@ async def commit(self: Transactions, step: Step) -> None:
     if step.offsets:
         _steps += 1
         if BROKEN == "changelog":
-            await _leak_ledger(self, step)
+            await _leak_rows(self, step)
         if BROKEN != "outputs" or await _write_outside():
             reach("begun")
     await _commit(self, step)
@@ -116,10 +116,10 @@ async def _write_outside() -> bool:
     return True
 
 
-async def _leak_ledger(transactions: Transactions, step: Step) -> None:
+async def _leak_rows(transactions: Transactions, step: Step) -> None:
     async with AIOKafkaProducer(bootstrap_servers=os.environ["EBS_BROKER"]) as producer:
         for (table, partition), rows in step._rows.items():
-            if table == "ledger":
+            if table in {"ledger", "schedules"}:
                 for key, value in rows.changed.items():
                     await producer.send(transactions.ownership.changelog_of(table), value, key, partition)
         await producer.flush()

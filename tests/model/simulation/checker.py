@@ -5,6 +5,7 @@
 | each accepted object has exactly its tasks, each event and request stands once | `checker`, as after the fault tests |
 | ledger rows, windows and totals equal a recount of the topics | `ebs.recount`, as `ebs recount` does |
 | each task ends as its handler's plan says, with that attempt: no attempt is lost, none is spent by a crash | here |
+| each instant of a schedule has made one object, and no other instant has | here, `checker` |
 | each task that died has one dead letter | here |
 | what functions submit and send is there once if their attempt has finished, else not at all | `checker`, here |
 | each join has the results of all tasks in their order | here |
@@ -56,6 +57,8 @@ def is_done(broker: Broker, plan: Plan) -> bool:
                 offset = group.offsets.get(tp, (0, ""))[0]
                 if broker.logs[tp].read(offset, 1)[0]:
                     return False
+    if plan.fired - {(one.key or b"").decode() for one in broker.committed(names.objects)}:
+        return False
     changelogs = [names.changelog(role, WAITING_TABLE, queue) for role, queue in plan.groups if role == PROCESSING]
     return not any(_has_waiting(broker, name) for name in changelogs)
 
@@ -71,12 +74,15 @@ async def differences(broker: Broker, plan: Plan) -> list[str]:
     """Return what is wrong, as sentences."""
     names = plan.settings.names
     topics = _read(broker, names)
-    accepted = {one.object_id for one in plan.submitted}
+    accepted = {one.object_id for one in plan.submitted} | plan.fired
     found = judge(topics, names, accepted=accepted)
     recounted = await Recount(_Reader(broker, names), plan.settings).run()
     found += map(str, recounted.differences)
     found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
     found += _check_ends(topics, plan)
+    fired = Counter((record.key or b"").decode() for record in broker.committed(names.objects))
+    found += [f"object {one} stands {fired[one]} times on {names.objects}" for one in plan.fired if fired[one] > 1]
+    found += [f"{one} is the object of no instant" for one in topics.objects if "@" in one and one not in plan.fired]
     finished = _finished(topics)
     found += _check_sent(broker, finished) + _check_chains(topics, finished) + _check_joins(topics)
     return found + (_check_order(broker, topics, names) if plan.in_order else [])

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import random
 import zlib
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.names import PROCESSING, ROLES, WorkerGroup
 from app.rules.placement import partition_of
+from app.rules.schedule_times import next_instants
+from app.rules.schedules import Schedule as Timed
+from app.rules.schedules import fired_object_id
 from app.settings.settings import load
 from ebs.queues import DEFAULT_QUEUE
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
 from simulation.functions import MAPPED, PLAIN, QUEUE, SINK, Job, spec_of
+from simulation.loop import EPOCH_MS
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
@@ -31,6 +36,7 @@ _RATES = (0.01, 0.03, 0.1)
 _ONE_WAY_S = ((0.0002, 0.003), (0.0002, 0.003), (0.001, 0.02))
 """From and to: a slow network makes transactions long, and what comes late fall into the middle of the next one."""
 _TROUBLE_S = (2.0, 8.0)
+_MAX_INSTANTS = 100
 
 
 @cache
@@ -104,6 +110,7 @@ class Plan:
             self.worker_counts = {**self.worker_counts, f"{PROCESSING}.{QUEUE}": of_queue}
         self.submitted = self._draw_objects(rng)
         self.deeds = self._draw_deeds(rng)
+        self.timed = self._draw_timed(random.Random(f"{seed} timed"))
 
     @cached_property
     def settings(self) -> Settings:
@@ -120,6 +127,15 @@ class Plan:
     def groups(self) -> list[WorkerGroup]:
         """The groups of the workers, each by its name in `worker_counts`."""
         return [group_named(name) for name in self.worker_counts]
+
+    @cached_property
+    def fired(self) -> set[str]:
+        """The ids of the objects that the schedules must make: one for each of their instants."""
+        return {
+            fired_object_id(one.name, at_ms)
+            for _, one in self.timed
+            for at_ms in next_instants(one.timing, one.at_ms, _MAX_INSTANTS)
+        }
 
     def handler(self, task_id: str, attempt: int) -> tuple[float, str]:
         """Return how long an attempt takes (s), and its end: "fails", "rejected", "deadly", or "" if it returns."""
@@ -169,6 +185,20 @@ class Plan:
             if rng.random() < 0.1:  # once more, by a producer with another partitioner
                 found.append(one._replace(at_s=one.at_s + rng.uniform(0, 2), partition=rng.randrange(self.partitions)))
         return sorted(found)
+
+    def _draw_timed(self, rng: random.Random) -> list[tuple[float, Timed]]:
+        """Return schedules, and when each is set; some are set once more, by a producer that had no answer."""
+        found = []
+        for number in range(rng.choice((0, 1, 3))):
+            at_s = rng.uniform(0, self.trouble_s / 2)
+            end_at = datetime.fromtimestamp(EPOCH_MS / 1_000 + rng.uniform(at_s, self.trouble_s), UTC)
+            at_ms = EPOCH_MS + round(at_s * 1_000)
+            every_s = rng.choice((1, 1, 2.5))
+            one = Timed(name=f"s{number}", every_s=every_s, end_at=end_at, missed="all", task_count=1, at_ms=at_ms)
+            found.append((at_s, one))
+            if rng.random() < 0.2:
+                found.append((at_s + rng.uniform(0, 2), one))
+        return found
 
     def _draw_deeds(self, rng: random.Random) -> list[Deed]:
         deeds = []

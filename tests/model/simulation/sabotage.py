@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from app.kafka.fencing import Membership
 from app.kafka.protocol import OffsetFetch
 from app.kafka.transaction_handlers import Unrepeated
 from app.kafka.transactional_producer import TransactionalProducer
-from app.names import LEDGER_TABLE, WAITING_TABLE
+from app.names import LEDGER_TABLE, SCHEDULES_TABLE, WAITING_TABLE
 from app.streaming.ownership import Ownership
 from app.streaming.transactions import Transactions
 from simulation import requests
@@ -87,15 +88,15 @@ def _offsets() -> Iterator[None]:
         yield
 
 
-def _changelog() -> Any:
-    """Write ledger rows before their step, outside of its transaction."""
+def _changelog(leaked: str = LEDGER_TABLE) -> Any:
+    """Write rows of the ledger, or of the schedules, before their step, outside of its transaction."""
     commit_step = Transactions._commit
 
     async def commit(self: Transactions, step: Step) -> None:
         process = current_process.get()
         assert process is not None
         for (table, partition), rows in step._rows.items():
-            if table == LEDGER_TABLE and rows.changed:
+            if table == leaked and rows.changed:
                 tp = TopicPartition(self.ownership.changelog_of(table), partition)
                 await process.worker.consumer.ask_until_answered(
                     requests.PlainProduce({tp: tuple(rows.changed.items())})
@@ -279,6 +280,9 @@ SWITCHES = {
     "skipping": Switch(_skipping, _FROZEN | _TWO_EACH, _TWICE),
     "offsets": Switch(_offsets, _KILLED, _TWICE),
     "changelog": Switch(_changelog, _KILLED, _COUNTED),
+    "rows of schedules": Switch(
+        partial(_changelog, SCHEDULES_TABLE), _KILLED | {"trouble_s": 8.0}, "accepted object s.@.* is not on objects"
+    ),
     "outputs": Switch(_outputs, _KILLED | _SPLIT, _PRODUCED_TWICE),
     "outputs of failed attempts": Switch(_failed_outputs, _SPLIT, "which has not finished|its task has not finished"),
     "waiting rows": Switch(_waiting_rows, _KILLED, "ended .* of its"),

@@ -17,6 +17,7 @@ import msgspec
 
 from app.events import ObjectCreated, encode
 from app.rules.placement import partition_of
+from app.rules.schedules import encode_schedule
 from app.topics.catalogue import catalogue
 from simulation.broker import Broker
 from simulation.checker import differences, is_done
@@ -30,6 +31,7 @@ from simulation.trace import Trace
 from simulation.workers import Worker
 
 if TYPE_CHECKING:
+    from app.rules.schedules import Schedule as Timed
     from simulation.plan import Deed, Submitted
 
 _PATIENCE_S = 120.0
@@ -103,6 +105,8 @@ class Schedule:
                 self._start(f"{group}-{number}")
         for one in self.plan.submitted:
             self._later(one.at_s, self._submit, one)
+        for at_s, timed in self.plan.timed:
+            self._later(at_s, self._set, timed)
         for deed in self.plan.deeds:
             self._later(deed.at_s, self._do, deed)
         self.broker.on_change = self._something.set
@@ -174,6 +178,12 @@ class Schedule:
             key=new.key or msgspec.UNSET,
         )
         self.broker.write(self.plan.settings.names.objects, new.partition, key, encode(event))
+
+    def _set(self, timed: Timed) -> None:
+        self.trace.note("schedule %s is set", timed.name)
+        key = timed.name.encode()
+        number = partition_of(key, self.plan.partitions)
+        self.broker.write(self.plan.settings.names.schedules, number, key, encode_schedule(timed))
 
     def _later(self, delay_s: float, function: object, *arguments: object) -> None:
         self.loop.call_later(delay_s, function, *arguments, context=self._nobody)  # type: ignore[arg-type]

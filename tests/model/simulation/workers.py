@@ -21,6 +21,7 @@ from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.loading import load_handlers
+from agents.scheduler import Scheduler
 from app.errors import HandlerCrashed
 from app.kafka.abandoned_transactions import transactional_id_of
 from app.kafka.transactional_producer import TransactionalProducer
@@ -180,15 +181,16 @@ class Worker:
         return producer
 
     def _distribute(self) -> list[Any]:
-        distributor = Distributor(self.settings)
+        distributor, scheduler = Distributor(self.settings), Scheduler(self.transactions, self.settings)
 
         async def agent() -> None:
             async for step in self.transactions.steps(self._stream, max_records=OBJECTS_PER_STEP):
                 async with step:
                     for batch in step.batches:
-                        distributor.distribute(step, batch, _now_ms())
+                        is_object = batch.topic == self._names.objects
+                        (distributor.distribute if is_object else scheduler.take)(step, batch, _now_ms())
 
-        return [agent()]
+        return [agent(), scheduler.run()]
 
     def _count(self) -> list[Any]:
         bookkeeper = Bookkeeper(self.settings)

@@ -1,0 +1,1 @@
+"""Schedules over HTTP: routes, answers, and the page of the dashboard."""
