@@ -229,7 +229,7 @@ class AttemptOutcomes:
         again = _next_attempt(attempt.task, decision.due_at_ms, now_ms, said)
         record = dataclasses.replace(_seen_by(attempt), value=encode(again))
         try:
-            return error, self._waiting.row_of(record, again, decision.due_at_ms)
+            return error, self._waiting.row_of(record, again, decision.due_at_ms, said)
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from agents.engine.attempt import Ready
+from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
 from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
@@ -23,7 +24,7 @@ from app.events import DECODE_ERRORS, decode_task_request
 from app.kafka.types import ConsumerRecord
 from app.names import WAITING_TABLE
 from app.rules.outgoing import Outgoing
-from app.rules.waiting_rows import REASONS, WaitingRow, decode_key, decode_row, encode_key, encode_row
+from app.rules.waiting_rows import MAX_ERROR_CHARS, REASONS, WaitingRow, decode_key, decode_row, encode_key, encode_row
 from app.rules.worker_heartbeats import WaitingCount, waiting_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from agents.engine.lane import Lane
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
-    from app.rules.commands import CommandKey
     from app.rules.control import ControlState
 
 _LONGEST_TIMER_S = 10.0
@@ -61,8 +61,7 @@ class WaitingTasks:
         self._turns: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._swept: frozenset[CommandKey] = frozenset()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeps = WaitingSweeps(lanes, control, read=self._read, hasten=self.hasten)
 
     def open(self, lane: Lane) -> None:
         """Go on with what waits in a lane."""
@@ -70,7 +69,7 @@ class WaitingTasks:
             died = lane.life.deaths > 0
             lane.window = WaitingWindow(lane.rows, self._clock_ms(), after_death=died, max_keys=self._max_keys)
             self._turns.append(lane)
-            self._swept = frozenset()
+            self._sweeps.open(lane)
             self._look()
             if self.is_due:
                 self._on_due()
@@ -79,6 +78,7 @@ class WaitingTasks:
         """Forget a lane: its next owner has the table."""
         if lane in self._turns:
             self._turns.remove(lane)
+            self._sweeps.close(lane)
 
     @property
     def may_start(self) -> bool:
@@ -114,10 +114,11 @@ class WaitingTasks:
         self._lanes.finish(lane, place)
         return True
 
-    def row_of(self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int) -> tuple[bytes, bytes]:
+    def row_of(self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int, error: str = "") -> tuple[bytes, bytes]:
         """Return key and value of the row of an attempt. Raises `RecordTooLarge` if it cannot be kept."""
         key = encode_key(due_at_ms, record.offset, task.attempt)
-        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
+        told = (self._clock_ms(), error[:MAX_ERROR_CHARS])
+        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers), *told))
         self._lanes.check_size(Outgoing(self._lanes.names.waiting_changelog, record.partition, key, value))
         return key, value
 
@@ -151,29 +152,16 @@ class WaitingTasks:
         return None
 
     def control_changed(self, cancel: Callable[[Ready], None]) -> None:
-        """End what control has cancelled, in a while: a million tasks may wait."""
-        cancels = frozenset(self._control.cancel_keys())
-        if cancels <= self._swept and self._swept:
-            return
-        self._swept = cancels
-        if cancels:
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-            self._sweeping = asyncio.create_task(self._sweep(cancel))
+        """Carry out what control asks of what waits, in a while: a million tasks may wait."""
+        self._sweeps.control_changed(cancel)
 
-    async def _sweep(self, cancel: Callable[[Ready], None]) -> None:
-        try:
-            for lane in list(self._turns):
-                assert lane.window is not None
-                batches = lane.window.batches()
-                while not lane.lost and (rows := next(batches, None)) is not None:
-                    for row in rows:
-                        ready = self._read(lane, *row)
-                        if ready is not None and self._control.is_cancelled(ready.task) is not None:
-                            cancel(ready)
-                    await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001  # nobody awaits it
-            self._lanes.transactions.fatal(error)
+    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> None:
+        """Let a row be due at an instant, at the latest now; one that runs or is gone stays as it is."""
+        assert lane.window is not None
+        due_at_ms = min(due_at_ms, self._clock_ms())
+        if lane.window.hasten(key, due_at_ms) is not None:
+            self._lanes.mark(lane)
+            self._wake_at(due_at_ms)
 
     def _read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
         """Return the task of a row; one that cannot be read goes to the dead letters."""

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import LAST_KEY, STARTED, STARTED_VALUE, TIMED, decode_key, reason_of, start_key
+from app.rules.waiting_rows import LAST_KEY, STARTED, STARTED_VALUE, TIMED, decode_key, encode_key, reason_of, start_key
 from app.rules.worker_heartbeats import WaitingCount
 
 if TYPE_CHECKING:
@@ -110,6 +110,28 @@ class WaitingWindow:
         if key in self._started:
             self._started.discard(key)
             self._rows.put(WAITING_TABLE, start_key(key), None)
+
+    def value_of(self, key: bytes) -> bytes | None:
+        """Return the row of a key, None if there is none or if it runs."""
+        return None if key in self._loaded else self._rows.get(WAITING_TABLE, key)
+
+    def hasten(self, key: bytes, due_at_ms: int) -> bytes | None:
+        """Let a row that does not run be due at an instant, with the lane's next commit; returns its new key.
+
+        None if there is no such row, or if its attempt runs.
+        """
+        value = self.value_of(key)
+        if value is None:
+            return None
+        place = decode_key(key)
+        while self._rows.get(WAITING_TABLE, hastened := encode_key(*place._replace(due_at_ms=due_at_ms))) is not None:
+            due_at_ms -= 1  # earlier, not later: the row must not count as one that still has to be hastened
+        has_started, is_suspect = key in self._started, key in self.suspects
+        self.remove(key)
+        self.put(hastened, value, has_started=has_started)
+        if is_suspect:
+            self.suspects.add(hastened)
+        return hastened
 
     def counts(self) -> list[WaitingCount]:
         """Return how many rows there are by reason, those that run included; a due time only if it is in memory."""

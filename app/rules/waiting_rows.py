@@ -17,6 +17,10 @@ TIMED = b"t"
 STARTED = b"s"
 STARTED_VALUE = b"1"
 REASONS = ("retry", "delay")
+TIMED_REASONS = frozenset({"retry", "delay"})
+"""What waits for its time alone. Only that can be started now."""
+MAX_ERROR_CHARS = 300
+"""A row keeps so much of the last error, for people."""
 LAST_KEY = b"u"
 """No row that waits for its time has a greater key."""
 _MAX_DUE_MS = (1 << 63) - 1
@@ -24,12 +28,17 @@ _KEY = struct.Struct(">cQQI")
 
 
 class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request that waits: the record that asks for the attempt, without its place."""
+    """A request that waits: the record that asks for the attempt, without its place.
+
+    `since_ms` is when it began to wait, `error` what the last attempt failed with ("": it is the first one).
+    """
 
     timestamp_ms: int
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
+    since_ms: int = 0
+    error: str = ""
 
 
 class WaitingKey(NamedTuple):
@@ -60,10 +69,15 @@ def decode_key(key: bytes) -> WaitingKey:
     return WaitingKey(*_KEY.unpack(key)[1:])
 
 
+def is_key(key: bytes) -> bool:
+    """Return whether this is the key of a row that waits."""
+    return key[:1] == TIMED and len(key) == _KEY.size and decode_key(key).attempt > 0
+
+
 def is_row(key: bytes, value: bytes) -> bool:
     """Return whether this is a row of the table. Raises `msgspec.DecodeError` for a request that cannot be unpacked."""
     timed = key[1:] if key[:1] == STARTED else key
-    if timed[:1] != TIMED or len(timed) != _KEY.size or not decode_key(timed).attempt:
+    if not is_key(timed):
         return False
     if timed is not key:
         return value == STARTED_VALUE
