@@ -185,25 +185,30 @@ def decode_command(command_key: CommandKey, value: bytes) -> Command:
         raise BadCommand(f"{error}") from None
     if not isinstance(command, _TYPE_OF[command_key.family]):
         raise BadCommand(f"a {type(command).__name__} does not belong under this key")
-    said: object = command_key.name
-    if isinstance(command, LimitRate):
-        said = command.kind
-    elif isinstance(command, StartTask):
-        if not is_key(command.row):
-            raise BadCommand("its row is no key of the table `waiting`")
-        said = command.task_id
-    elif isinstance(command, StartWaiting | CancelWaiting):
-        said = filter_name(command)
-    elif isinstance(command, Cancel):
-        if command_key.family is Family.CANCEL_FILTER:
-            if command.created_before_ms is UNSET:
-                # It would cancel all that is yet to come, for ever.
-                raise BadCommand("a filter needs created_before_ms")
-        else:
-            said = command.object_id if command_key.family is Family.CANCEL_OBJECT else command.task_id
+    said = _said_of(command_key, command)
     if said is not UNSET and said != command_key.name:
         raise BadCommand(f"the key says {command_key.name!r}, the value {said!r}")
     return command
+
+
+def _said_of(command_key: CommandKey, command: Command) -> object:
+    """Return what a command's value says under which name it stands; UNSET: nothing. Raises `BadCommand`."""
+    if isinstance(command, StartTask):
+        if not is_key(command.row):
+            raise BadCommand("its row is no key of the table `waiting`")
+        return command.task_id
+    if isinstance(command, StartWaiting | CancelWaiting):
+        return filter_name(command)
+    if isinstance(command, LimitRate):
+        return command.kind
+    if not isinstance(command, Cancel):
+        return command_key.name
+    if command_key.family is not Family.CANCEL_FILTER:
+        return command.object_id if command_key.family is Family.CANCEL_OBJECT else command.task_id
+    if command.created_before_ms is UNSET:
+        # It would cancel all that is yet to come, for ever.
+        raise BadCommand("a filter needs created_before_ms")
+    return command_key.name
 
 
 def filter_name(command: OfWaiting) -> str:
