@@ -48,7 +48,8 @@ def compacted_topics(names: Names) -> tuple[str, ...]:
 
     Workers that were killed are forgotten by time.
     """
-    return (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.control)
+    changelogs = (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.waiting_changelog)
+    return (*changelogs, names.control)
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:

@@ -28,9 +28,11 @@ from api.view.rows import (
 from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
+from api.view.waiting_rows import WaitingRows
+from api.view.waiting_tasks import WaitingTasks
 from api.view.workers import Workers
 from api.view.write import Write
-from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, WINDOWS_TABLE
+from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, WAITING_TABLE, WINDOWS_TABLE
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class View:
         self.objects = ObjectList(self._opened, self.object_index)
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
+        self._waiting_rows = WaitingRows()
+        self.waiting = WaitingTasks(self._opened, self._waiting_rows)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
@@ -106,6 +110,7 @@ class View:
             names.objects: self._records.add,
             names.results_changelog: of_rows(names.results_changelog, RESULTS_TABLE, add_results),
             names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
+            names.waiting_changelog: of_rows(names.waiting_changelog, WAITING_TABLE, self._waiting_rows.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.workers: self.workers.add,
@@ -118,7 +123,8 @@ class View:
         self._read_ends = read_ends
         self._offsets = store.offsets()
         self._written = {}
-        for part in (self._records, self.object_index, self.dead_letters.runs, self.control, self.workers):
+        parts = (self._records, self.object_index, self.dead_letters.runs, self.control, self.workers)
+        for part in (*parts, self._waiting_rows):
             part.load(store)
         self.statistics.load()
         self.generation += 1
