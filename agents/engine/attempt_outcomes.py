@@ -93,7 +93,8 @@ class AttemptOutcomes:
             return False
         task = attempt.task
         event_id = f"s-{attempt.identity}-{task.attempt}"
-        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive, task.role)
+        told = (task.redrive, task.role, task.starts_at_ms)
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, *told)
         self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
         return True
 

@@ -63,6 +63,11 @@ class WaitingTasks:
         self._opened = opened
         self._rows = rows
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits in the table."""
+        return not self._rows.counts
+
     def task(self, task_id: str) -> WaitingTask | None:
         """Return what a task waits for, None if it does not wait in the table."""
         prefix = id_prefix(task_id)

@@ -44,8 +44,8 @@ def _listed_by_default(
     Without a subcommand: `ls`.
     """
     if context.invoked_subcommand is None:
-        options = {"limit": limit, "cursor": cursor, "as_json": as_json, "api": api}
-        ls(context, kind=kind, reason=reason, of_object=of_object, **options)
+        wanted = {"kind": kind, "reason": reason, "of_object": of_object, "cursor": cursor, "api": api}
+        ls(context, **wanted, limit=limit, as_json=as_json)
     elif kind or reason or of_object:
         raise typer.BadParameter(f"put options behind the subcommand: ebs waiting {context.invoked_subcommand} ...")
 

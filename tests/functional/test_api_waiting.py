@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from browsing import browse, send_form
 from plain_names import CONTROL
+from task_story import TaskStory
 from waiting_rows import put_waiting
 
+from api.objects.task_schemas import TaskDetail
 from api.view import waiting_rows as view_rows
 from api.waiting import schemas
 from app.rules import waiting_summaries
@@ -207,3 +209,18 @@ def test_page_of_a_filter_that_matches_nothing_says_so(api):
     fill(api)
     assert "No such tasks" in browse(api, "/waiting?kind=other").text_of("no-match")
     assert 404 == send_form(api, "/waiting/start", {"kind": "other"}).status_code
+
+
+def test_tasks_of_an_object_tell_what_they_wait_for(api):
+    """In the list, of one, and on the pages of object and task: why, and due when."""
+    story = TaskStory(api, task_count=2, delay_s=160)
+    object_id = story.id
+    story.made(count=2)
+    put_waiting(api, object_id, 60)
+    tasks = api.get(f"/api/objects/{object_id}/tasks").json()["tasks"]
+    assert [{"reason": "delay", "due_at_ms": NOW_MS + 60_000}, None] == [one["waiting"] for one in tasks]
+    one = api.get(f"/api/objects/{object_id}/tasks/0").json()
+    msgspec.convert(one, TaskDetail)
+    assert (tasks[0]["waiting"], "delay") == (one["waiting"], one["timeline"][-1]["what"])
+    assert "delay: due in 1 min" in browse(api, f"/objects/{object_id}").text_of("t-0")
+    assert "delay, due in 1 min" in browse(api, f"/objects/{object_id}/tasks/0").text_of("waits-for")
