@@ -138,14 +138,14 @@ async def tasks_go_wrong(watched: Watched) -> None:
     dying = feeding(bootstrap, partitions=PARTITIONS, name="reject", rate_per_s=4)
     async with rising, dying:
         await watched.sees(
-            "EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsRetriesPilingUp", "EbsKindPausedByBreaker"
+            "EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsWaitingPilingUp", "EbsKindPausedByBreaker"
         )
     assert watched.system.api.client.post("/api/control/resume", json={"kind": "broken"}).is_success
     await watched.put_right("EbsKindPausedByBreaker")
 
 
 async def processing_is_paused(watched: Watched) -> None:
-    """Work piles up, nothing is done; when it goes on, tasks have waited for long."""
+    """Work piles up, nothing is done; when it goes on, tasks have waited for long. Delayed ones find no free place."""
     system = watched.system
     client = system.api.client
     assert client.post("/api/control/pause", json={"reason": "test"}).is_success
@@ -154,6 +154,10 @@ async def processing_is_paused(watched: Watched) -> None:
     assert client.post("/api/control/resume", json={}).is_success
     await watched.put_right("EbsNoProgress")
     await watched.sees("EbsQueueWait")
+    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
+    await feed(system.broker.bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
+    await watched.sees("EbsWaitingOverdue")
+    assert client.delete("/api/control/concurrency").is_success
 
 
 async def processes_are_gone(watched: Watched) -> None:
