@@ -206,14 +206,14 @@ class ViewStore:
             rows.prev()
 
     def oldest_first(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
-        """Yield the keys that start with a prefix in order, from `start` (inclusive) on. Read it to its end."""
-        rows = self._db.iter(ReadOptions())
+        """Yield the keys that start with a prefix in order, from `start` (inclusive) on."""
+        options = ReadOptions()
+        # Behind the prefix there may be a million deleted keys, which would be skipped one by one (seen: 0.2 s).
+        options.set_iterate_upper_bound(prefix[:-1] + bytes((prefix[-1] + 1,)))
+        rows = self._db.iter(options)
         rows.seek(start)
         while rows.valid():
-            key = rows.key()
-            if not key.startswith(prefix):
-                return
-            yield key
+            yield rows.key()
             rows.next()
 
     def close(self) -> None:
