@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import UNSET
 
 from app.rules.commands import Cancel, CancelWaiting, StartTask, StartWaiting
-from app.rules.waiting_rows import TIMED_REASONS, decode_key, decode_row, reason_of
+from app.rules.waiting_rows import TIMED_REASONS, decode_row, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,9 +47,9 @@ class WaitingSweeps:
         control: ControlState,
         *,
         read: Callable[[Lane, bytes, bytes], Ready | None],
-        hasten: Callable[[Lane, bytes, int], None],
+        hasten: Callable[[Lane, bytes, int], bool],
     ) -> None:
-        """`read` returns the task of a row, `hasten` lets a row be due at an instant."""
+        """`read` returns the task of a row; `hasten` lets a row be due, and returns whether it changed."""
         self._lanes = lanes
         self._control = control
         self._read = read
@@ -115,7 +115,7 @@ class WaitingSweeps:
                 await self._lanes.note(lane)
 
     def _start_row(self, lane: Lane, order: StartTask) -> None:
-        if order.partition != lane.partition.number or decode_key(order.row).due_at_ms <= order.at_ms:
+        if order.partition != lane.partition.number:
             return
         assert lane.window is not None
         value = lane.window.value_of(order.row)
@@ -136,10 +136,8 @@ class WaitingSweeps:
         if any(isinstance(one, CancelWaiting) for one in meant):
             cancel(ready)
             return True
-        due_at_ms, start_at_ms = decode_key(key).due_at_ms, max((one.at_ms for one in meant), default=0)
-        if reason_of(key) in TIMED_REASONS and due_at_ms > start_at_ms > 0:
-            self._hasten(lane, key, start_at_ms)
-            return True
+        if meant and reason_of(key) in TIMED_REASONS:
+            return self._hasten(lane, key, max(one.at_ms for one in meant))
         return False
 
 

@@ -155,13 +155,15 @@ class WaitingTasks:
         """Carry out what control asks of what waits, in a while: a million tasks may wait."""
         self._sweeps.control_changed(cancel)
 
-    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> None:
-        """Let a row be due at an instant, at the latest now; one that runs or is gone stays as it is."""
+    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+        """Let a row be due at an instant, at the latest now; returns False if it runs, is gone, or due by then."""
         assert lane.window is not None
         due_at_ms = min(due_at_ms, self._clock_ms())
-        if lane.window.hasten(key, due_at_ms) is not None:
-            self._lanes.mark(lane)
-            self._wake_at(due_at_ms)
+        if lane.window.hasten(key, due_at_ms) is None:
+            return False
+        self._lanes.mark(lane)
+        self._wake_at(due_at_ms)
+        return True
 
     def _read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
         """Return the task of a row; one that cannot be read goes to the dead letters."""

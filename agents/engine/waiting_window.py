@@ -118,12 +118,11 @@ class WaitingWindow:
     def hasten(self, key: bytes, due_at_ms: int) -> bytes | None:
         """Let a row that does not run be due at an instant, with the lane's next commit; returns its new key.
 
-        None if there is no such row, or if its attempt runs.
+        None if there is no such row, or if its attempt runs; a row that is due by then stays as it is.
         """
-        value = self.value_of(key)
-        if value is None:
+        value, place = self.value_of(key), decode_key(key)
+        if value is None or place.due_at_ms <= due_at_ms:
             return None
-        place = decode_key(key)
         while self._rows.get(WAITING_TABLE, hastened := encode_key(*place._replace(due_at_ms=due_at_ms))) is not None:
             due_at_ms -= 1  # earlier, not later: the row must not count as one that still has to be hastened
         has_started, is_suspect = key in self._started, key in self.suspects

@@ -75,16 +75,17 @@ class WaitingTasks:
         # After a redrive there may be two: the one that is due first is next.
         return min(found, key=lambda one: one.task.due_at_ms, default=None)
 
-    async def of_object(self, object_id: str) -> list[WaitingTask]:
-        """Return the waiting tasks of an object, the one that is due first in front: it has at most 10,000 or so."""
+    async def _of_object(self, object_id: str) -> list[WaitingTask]:
+        """Return the waiting tasks of an object, the one that is due first in front: it has at most 10,000 or so.
+
+        Objects whose ids begin alike may have tasks among them: an object may be called `a-1`, as a task of `a`.
+        """
         prefix = ID_PREFIX + object_id.encode() + b"-"
         found: list[WaitingTask] = []
         start = prefix
         while True:
             keys = list(islice(self._opened().oldest_first(prefix, start), _ROWS_A_TURN))
-            # An object may be called `a-1`: its tasks lie among those of `a`.
-            tasks = self._look_up([key[key.index(b"\0") + 1 :] for key in keys])
-            found += [one for one in tasks if one.task.object_id == object_id]
+            found += self._look_up([key[key.index(b"\0") + 1 :] for key in keys])
             if len(keys) < _ROWS_A_TURN:
                 return sorted(found, key=_position_of)
             start = keys[-1] + b"\0"
@@ -95,7 +96,7 @@ class WaitingTasks:
     ) -> tuple[list[WaitingTask], bytes | None]:
         """Return at most `limit` tasks after a position, and the position to continue from if there are more."""
         if wanted.object_id is not None:
-            tasks = [one for one in await self.of_object(wanted.object_id) if wanted.takes(one.task)]
+            tasks = [one for one in await self._of_object(wanted.object_id) if wanted.takes(one.task)]
             found = [one for one in tasks if after is None or _position_of(one) > after]
         else:
             found = await self._next(wanted, limit + 1, after)
@@ -105,7 +106,7 @@ class WaitingTasks:
     async def groups(self, wanted: WaitingFilter) -> list[WaitingGroup]:
         """Return how many tasks wait by kind and reason; the group that is due next comes first."""
         if wanted.object_id is not None:
-            return _grouped([one for one in await self.of_object(wanted.object_id) if wanted.takes(one.task)])
+            return _grouped([one for one in await self._of_object(wanted.object_id) if wanted.takes(one.task)])
         found: list[WaitingGroup] = []
         self._opened()
         for number, (kind, reason) in enumerate(self._orders(wanted)):

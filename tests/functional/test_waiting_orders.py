@@ -171,3 +171,25 @@ async def test_new_lane_alone_is_swept(bench, gate):
     await until(lambda: looked)
     await settle()
     assert [1] == looked
+
+
+async def test_row_that_is_due_keeps_its_turn(bench, gate):
+    """A start of what is due already would put it behind what came later."""
+    store = FakeStore(dict([row("run", 1, in_ms=-20), row("a", 2, in_ms=-10), row("b", 3, in_ms=-5)]))
+    one = await bench(gate, concurrency=1)
+    own(one, store)
+    await until(lambda: gate.started == ["run"])
+    ask(one, start_of(row("a", 2, in_ms=-10)[0], "a-0"))
+    ask(one, StartWaiting(NOW_MS))
+    await settle()
+    assert [NOW_MS - 20, NOW_MS - 10, NOW_MS - 5] == [key.due_at_ms for key, _ in one.waiting()]
+
+
+async def test_command_with_a_row_that_is_no_key_does_nothing(bench, gate):
+    """Another program may write anything to `control`; no worker must end of it."""
+    one = await bench(gate)
+    own(one, FakeStore(dict([row("a", 1)])))
+    assert not one.control.apply(b"start:task:a-0", encode_command(StartTask("a-0", 0, b"no key", NOW_MS)))
+    one.engine.control_changed()
+    await settle()
+    assert [] == gate.started

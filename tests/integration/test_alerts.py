@@ -145,19 +145,19 @@ async def tasks_go_wrong(watched: Watched) -> None:
 
 
 async def processing_is_paused(watched: Watched) -> None:
-    """Work piles up, nothing is done; when it goes on, tasks have waited for long. Delayed ones find no free place."""
+    """Delayed tasks find no free place. Work piles up, nothing is done; when it goes on, tasks have waited for long."""
     system = watched.system
     client = system.api.client
+    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
+    await feed(system.broker.bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
+    await watched.sees("EbsWaitingOverdue")
+    assert client.delete("/api/control/concurrency").is_success
     assert client.post("/api/control/pause", json={"reason": "test"}).is_success
     async with feeding(system.broker.bootstrap, partitions=PARTITIONS, name="slow 0.3", rate_per_s=60):
         await watched.sees("EbsNoProgress", "EbsLagGrowing")
     assert client.post("/api/control/resume", json={}).is_success
     await watched.put_right("EbsNoProgress")
     await watched.sees("EbsQueueWait")
-    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
-    await feed(system.broker.bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
-    await watched.sees("EbsWaitingOverdue")
-    assert client.delete("/api/control/concurrency").is_success
 
 
 async def processes_are_gone(watched: Watched) -> None:
