@@ -25,7 +25,6 @@ from api.view.waiting_rows import (
     task_of,
 )
 from app.rules.counts import OTHERS
-from app.rules.waiting_rows import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from api.view.waiting_rows import Order, WaitingRows
     from app.rules.waiting_summaries import WaitingFilter, WaitingSummary
 
+_MAX_POSITION_BYTES = 200
+_BASE64_GROUP = 4
 _ROWS_A_TURN = 500
 """About 5 ms: longer would make other requests wait."""
 
@@ -175,10 +176,10 @@ def position_text(position: bytes) -> str:
 def parse_position(text: str) -> bytes | None:
     """Undo `position_text`; None for any other text."""
     try:
-        position = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        position = base64.b64decode(text + "=" * (-len(text) % _BASE64_GROUP), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return position if is_key(position[DUE_BYTES + PARTITION_BYTES :]) else None
+    return position if DUE_BYTES + PARTITION_BYTES < len(position) <= _MAX_POSITION_BYTES else None
 
 
 def _parts_of(place: bytes) -> tuple[int, bytes]:

@@ -13,9 +13,20 @@ from api.service.asyncapi.records import (
     name_of,
     schemas,
 )
+from api.view.rows import read_topics
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import role_of
-from app.rules.commands import Cancel, Drain, EndSession, LimitRate, Pause, SetConcurrency
+from app.rules.commands import (
+    Cancel,
+    CancelWaiting,
+    Drain,
+    EndSession,
+    LimitRate,
+    Pause,
+    SetConcurrency,
+    StartTask,
+    StartWaiting,
+)
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
 
@@ -28,7 +39,7 @@ if TYPE_CHECKING:
 
 _EVENTS = get_args(TaskEvent)
 _ENDS = get_args(ObjectEnd)
-_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, Drain, EndSession)
+_COMMANDS = (Pause, LimitRate, SetConcurrency, Cancel, CancelWaiting, StartTask, StartWaiting, Drain, EndSession)
 
 
 class _Channel(NamedTuple):
@@ -94,7 +105,8 @@ _CHANNELS = {  # by the topic's bare name
     "control": _Channel(
         "Commands of operators, pauses by breakers, and logouts of browsers. A tombstone undoes a command",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
-        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, session:<name>",
+        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, cancel:waiting:<filter>, start:task:<id>, "
+        "start:waiting:<filter>, session:<name>",
         _names(_COMMANDS),
         ("api", "processing"),
         ("processing", "api"),
@@ -148,7 +160,8 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
         return known
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role = role_of(app_id)
-    return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), (role,))
+    readers = (role, "api") if spec.name in read_topics(names) else (role,)
+    return _Channel(f"Rows of the {role} table {table}", "row key", (ROW_NAME,), (role,), readers)
 
 
 def _describe_channel(spec: TopicSpec, names: Names) -> dict[str, Any]:
