@@ -106,6 +106,7 @@ async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> No
             watched = Watched(system, prometheus)
             await until(lambda: prometheus.up_count() == 4, "all targets to be up", fleet=system.fleet)
             await all_is_well(watched)
+            await due_tasks_find_no_place(watched)
             await tasks_go_wrong(watched)
             await processing_is_paused(watched)
             await processes_are_gone(watched)
@@ -123,6 +124,16 @@ async def all_is_well(watched: Watched) -> None:
         "all tasks",
         fleet=system.fleet,
     )
+
+
+async def due_tasks_find_no_place(watched: Watched) -> None:
+    """One place, and delayed tasks that take 5 s each: the others have been due for long."""
+    client = watched.system.api.client
+    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
+    bootstrap = watched.system.broker.bootstrap
+    await feed(bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
+    await watched.sees("EbsWaitingOverdue")
+    assert client.delete("/api/control/concurrency").is_success
 
 
 async def tasks_go_wrong(watched: Watched) -> None:
@@ -145,13 +156,9 @@ async def tasks_go_wrong(watched: Watched) -> None:
 
 
 async def processing_is_paused(watched: Watched) -> None:
-    """Delayed tasks find no free place. Work piles up, nothing is done; when it goes on, tasks have waited for long."""
+    """Work piles up, nothing is done; when it goes on, tasks have waited for long."""
     system = watched.system
     client = system.api.client
-    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
-    await feed(system.broker.bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
-    await watched.sees("EbsWaitingOverdue")
-    assert client.delete("/api/control/concurrency").is_success
     assert client.post("/api/control/pause", json={"reason": "test"}).is_success
     async with feeding(system.broker.bootstrap, partitions=PARTITIONS, name="slow 0.3", rate_per_s=60):
         await watched.sees("EbsNoProgress", "EbsLagGrowing")
