@@ -224,3 +224,9 @@ def test_tasks_of_an_object_tell_what_they_wait_for(api):
     assert (tasks[0]["waiting"], "delay") == (one["waiting"], one["timeline"][-1]["what"])
     assert "delay: due in 1 min" in browse(api, f"/objects/{object_id}").text_of("t-0")
     assert "delay, due in 1 min" in browse(api, f"/objects/{object_id}/tasks/0").text_of("waits-for")
+
+
+def test_options_before_a_subcommand_are_refused(ebs):
+    """They belong to the list; a command that took no notice of them would start or cancel all."""
+    answer = ebs("waiting", "--kind", "mail", "cancel", "--all")
+    assert (2, True) == (answer.exit_code, "put options behind the subcommand" in answer.output)
