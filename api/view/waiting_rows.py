@@ -14,6 +14,7 @@ written in the batch that also writes the view's offsets, so each counts once.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -129,6 +130,7 @@ def task_of(row: bytes) -> WaitingSummary:
     return _decode(row)[0]
 
 
+@lru_cache(maxsize=1_024)
 def order_prefix(order: Order) -> bytes:
     """Return how the keys begin that order the tasks of a kind and reason."""
     return _ORDER_PREFIX + f"{order[0]}\0{order[1]}\0".encode()

@@ -25,6 +25,7 @@ LAST_KEY = b"u"
 """No row that waits for its time has a greater key."""
 _MAX_DUE_MS = (1 << 63) - 1
 _KEY = struct.Struct(">cQQI")
+_DUE_END = 9
 _ATTEMPT_BYTES = 4
 _NO_ATTEMPT = bytes(_ATTEMPT_BYTES)
 _FIRST_ATTEMPT = (1).to_bytes(_ATTEMPT_BYTES, "big")
@@ -67,6 +68,11 @@ def encode_key(due_at_ms: int, offset: int, attempt: int) -> bytes:
 def decode_key(key: bytes) -> WaitingKey:
     """Return what a key says."""
     return WaitingKey(*_KEY.unpack(key)[1:])
+
+
+def due_at_ms_of(key: bytes) -> int:
+    """Return when a row is due."""
+    return int.from_bytes(key[1:_DUE_END], "big")
 
 
 def is_key(key: bytes) -> bool:

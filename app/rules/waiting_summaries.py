@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.rules.waiting_rows import MAX_ERROR_CHARS, TIMED_REASONS, decode_key, decode_row, reason_of
+from app.rules.waiting_rows import MAX_ERROR_CHARS, TIMED_REASONS, decode_row, due_at_ms_of, reason_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,7 +50,7 @@ def summary_of(key: bytes, value: bytes) -> WaitingSummary | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     reason = reason_of(key)
-    due_at_ms = decode_key(key).due_at_ms if reason in TIMED_REASONS else 0
+    due_at_ms = due_at_ms_of(key) if reason in TIMED_REASONS else 0
     error = row.error or ("" if task.first_error is UNSET else task.first_error[:MAX_ERROR_CHARS])
     return WaitingSummary(task.task_id, task.object_id, task.kind, reason, due_at_ms, task.attempt, row.since_ms, error)
 
