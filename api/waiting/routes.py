@@ -89,7 +89,10 @@ async def start(request: Request, parts: Parts) -> Response:
     others = [one for one in groups if one.reason not in TIMED_REASONS]
     if not startable:
         raise problems.conflict("not-startable", why_not_started(others[0].kind, others[0].reason))
-    left = [f"{one.waiting_count:,} of kind {one.kind} stay: {why_not_started(one.kind, one.reason)}" for one in others]
+    left = _of_paused_kinds(parts, {one.kind for one in startable})
+    left += [
+        f"{one.waiting_count:,} of kind {one.kind} stay: {why_not_started(one.kind, one.reason)}" for one in others
+    ]
     at_ms = now_ms(parts)
     order = StartWaiting(at_ms, wanted.kind or UNSET, wanted.reason or UNSET, wanted.object_id or UNSET)
     return await _put(parts, Family.START_WAITING, order, sum(one.waiting_count for one in startable), left)
@@ -142,12 +145,19 @@ async def _start_task(parts: Collaborators, task_id: str) -> Response:
     if found.task.reason not in TIMED_REASONS:
         raise problems.conflict("not-startable", why_not_started(found.task.kind, found.task.reason))
     at_ms = now_ms(parts)
-    warnings = []
+    warnings = _of_paused_kinds(parts, {found.task.kind})
     if found.has_started and found.task.due_at_ms <= at_ms:
-        warnings = [f"task {task_id} runs already"]
+        warnings.append(f"task {task_id} runs already")
     elif found.task.due_at_ms <= at_ms:
-        warnings = [f"task {task_id} is due already: it starts as soon as a worker has room for it"]
+        warnings.append(f"task {task_id} is due already: it starts as soon as a worker has room for it")
     return await _put(parts, Family.START_TASK, StartTask(task_id, found.partition, found.row, at_ms), 1, warnings)
+
+
+def _of_paused_kinds(parts: Collaborators, kinds: set[str]) -> list[str]:
+    """Return what is to be said of kinds that are paused: a start makes their tasks due, and no more."""
+    control = parts.view.control.state
+    paused = sorted(kind for kind in kinds if control.is_paused(kind))
+    return [f"kind {kind} is paused: its tasks start after `ebs resume`" for kind in paused]
 
 
 async def _put(

@@ -158,6 +158,16 @@ def test_what_does_not_wait_for_its_time_cannot_be_started(api):
     assert [None, NOW_MS + 60_000] == [one["due_at_ms"] for one in api.get("/api/waiting").json()["tasks"]]
 
 
+def test_start_of_a_paused_kind_is_warned_of(api):
+    """Its tasks are due then, but start no sooner than the kind is resumed."""
+    fill(api)
+    assert 202 == api.post("/api/control/pause", json={"kind": "mail"}).status_code
+    said = "kind mail is paused: its tasks start after `ebs resume`"
+    for body in ({"task_id": "a-0"}, {"kind": "mail"}):
+        assert [said] == api.post("/api/waiting/start", json=body).json()["warnings"]
+    assert [] == api.post("/api/waiting/start", json={"kind": "report"}).json()["warnings"]
+
+
 def test_command_line_lists_and_acts(api, ebs):
     """`ebs waiting` in local time, with how long it is until then."""
     fill(api)
