@@ -89,13 +89,12 @@ async def start(request: Request, parts: Parts) -> Response:
     others = [one for one in groups if one.reason not in TIMED_REASONS]
     if not startable:
         raise problems.conflict("not-startable", why_not_started(others[0].kind, others[0].reason))
-    left = _of_paused_kinds(parts, {one.kind for one in startable})
-    left += [
-        f"{one.waiting_count:,} of kind {one.kind} stay: {why_not_started(one.kind, one.reason)}" for one in others
-    ]
+    warnings = _of_paused_kinds(parts, {one.kind for one in startable})
+    for one in others:
+        warnings.append(f"{one.waiting_count:,} of kind {one.kind} stay: {why_not_started(one.kind, one.reason)}")
     at_ms = now_ms(parts)
     order = StartWaiting(at_ms, wanted.kind or UNSET, wanted.reason or UNSET, wanted.object_id or UNSET)
-    return await _put(parts, Family.START_WAITING, order, sum(one.waiting_count for one in startable), left)
+    return await _put(parts, Family.START_WAITING, order, sum(one.waiting_count for one in startable), warnings)
 
 
 @router.post(
