@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.rules.commands import CommandKey, OfWaiting
     from app.rules.control import ControlState
 
-_ROWS_A_COMMIT = 2_000
+_ROWS_A_COMMIT = 1_000
 """Rows that change before their commit is awaited: with their requests they are in memory until then."""
 
 Asked = frozenset[tuple["CommandKey", int]]
