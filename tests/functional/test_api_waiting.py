@@ -221,7 +221,7 @@ def test_page_of_a_filter_that_matches_nothing_says_so(api):
     assert 404 == send_form(api, "/waiting/start", {"kind": "other"}).status_code
 
 
-def test_tasks_of_an_object_tell_what_they_wait_for(api):
+def test_tasks_of_an_object_tell_what_they_wait_for(api, ebs):
     """In the list, of one, and on the pages of object and task: why, and due when."""
     story = TaskStory(api, task_count=2, delay_s=160)
     object_id = story.id
@@ -232,6 +232,8 @@ def test_tasks_of_an_object_tell_what_they_wait_for(api):
     one = api.get(f"/api/objects/{object_id}/tasks/0").json()
     msgspec.convert(one, TaskDetail)
     assert (tasks[0]["waiting"], "delay") == (one["waiting"], one["timeline"][-1]["what"])
+    assert "delay until 20" in ebs("tasks", object_id).output
+    assert "delay until 20" in ebs("tasks", object_id, "0").output
     assert "delay: due in 1 min" in browse(api, f"/objects/{object_id}").text_of("t-0")
     assert "delay, due in 1 min" in browse(api, f"/objects/{object_id}/tasks/0").text_of("waits-for")
 
