@@ -1,7 +1,7 @@
 """The HTTP API: `uvicorn api.main:http_app`.
 
-Reads: `objects`, the changelogs of ledger, windows and schedules, `dead-letters`, `control`, `schedules`, `workers`
-(through `api.view.feed`).
+Reads: `objects`, the changelogs of ledger, windows, schedules and waiting tasks, `dead-letters`, `control`,
+`schedules`, `workers` (through `api.view.feed`).
 Writes: `objects`, `control`, `schedules` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive
 writes (through `api.redrive.letter_writer`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
@@ -69,6 +69,7 @@ from api.view.statistics_file import StatisticsFile, StatisticsKeeper
 from api.view.statistics_updates import StatisticsUpdates
 from api.view.task_history import TaskHistories
 from api.view.view import View
+from api.waiting import routes as waiting
 from app.errors import SettingsError
 from app.kafka.cluster import cluster_of
 from app.process.garbage import collect_garbage_less_often
@@ -108,6 +109,7 @@ _ROUTERS = (
     schedules.router,
     workers.router,
     queues.router,
+    waiting.router,
     health.router,
     metrics.router,
     asyncapi.router,

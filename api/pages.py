@@ -14,7 +14,6 @@ from starlette.staticfiles import StaticFiles
 
 from api.control import page as control
 from api.control import page_acts as control_acts
-from api.control import waiting_page as waiting
 from api.control import workers_page as workers
 from api.dashboard import problems
 from api.dashboard.drawing import STATIC
@@ -36,6 +35,8 @@ from api.server import problems as documents
 from api.statistics import overview_page as overview
 from api.statistics import windows_page as windows
 from api.view.behind import ViewBehind
+from api.waiting import page as waiting
+from api.waiting import page_acts as waiting_acts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +62,8 @@ PAGES = (
     control.PAGE,
     submit.PAGE,
 )
-ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS, *schedule_acts.ACTS)
-_WITHOUT_API_PATH = (waiting.PAGE, submit.PAGE)
+ACTS = (*object_acts.ACTS, *letter_acts.ACTS, *control_acts.ACTS, *schedule_acts.ACTS, *waiting_acts.ACTS)
+_WITHOUT_API_PATH = (submit.PAGE,)
 """Pages whose path the API does not have: they answer JSON themselves."""
 
 

@@ -182,7 +182,10 @@ class TasksCreated(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
 
 
 class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_STARTED"):
-    """A handler started. `wait_ms` is how long the task had waited since it was created."""
+    """A handler started. `wait_ms` is how long the task had waited since it was due.
+
+    `starts_at_ms` is when a delayed task could start at the earliest; UNSET: it was not delayed.
+    """
 
     id: str
     object_id: ObjectId
@@ -197,6 +200,7 @@ class TaskStarted(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     wait_ms: Duration
     redrive: Redrive | msgspec.UnsetType = msgspec.UNSET
     role: Role | msgspec.UnsetType = msgspec.UNSET
+    starts_at_ms: Instant | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskFinished(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="TASK_FINISHED"):

@@ -96,7 +96,8 @@ class AttemptOutcomes:
             return False
         task = attempt.task
         event_id = f"s-{attempt.identity}-{task.attempt}"
-        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, task.redrive, task.role)
+        told = (task.redrive, task.role, task.starts_at_ms)
+        details = (*attempt.common, now_ms, self._worker, attempt.wait_ms, *told)
         self._lanes.send(attempt.lane, self._event(attempt, TaskStarted(event_id, *details)))
         return True
 
@@ -235,7 +236,7 @@ class AttemptOutcomes:
         record = dataclasses.replace(_seen_by(attempt), value=encode(again))
         line = self._limits.blocking_line(again)
         try:
-            row = self._waiting.row_of(record, again, decision.due_at_ms, line)
+            row = self._waiting.row_of(record, again, decision.due_at_ms, line, said)
         except RecordTooLarge as too_large:
             return RecordTooLarge(f"no further attempt, because {too_large}. It failed with {said}"), None
         if line:

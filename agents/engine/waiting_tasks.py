@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from agents.engine.attempt import Ready
+from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
 from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
@@ -27,6 +28,7 @@ from app.names import WAITING_TABLE
 from app.rules.outgoing import Outgoing
 from app.rules.waiting_rows import (
     IN_LINE,
+    MAX_ERROR_CHARS,
     WaitingRow,
     decode_key,
     decode_row,
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from agents.engine.lane_lines import Place
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
-    from app.rules.commands import CommandKey
     from app.rules.control import ControlState
 
 _LONGEST_TIMER_S = 10.0
@@ -75,8 +76,7 @@ class WaitingTasks:
         self._turns: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._swept: frozenset[CommandKey] = frozenset()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self.hasten)
 
     def open(self, lane: Lane) -> None:
         """Go on with what waits in a lane."""
@@ -92,7 +92,7 @@ class WaitingTasks:
             keep, read = functools.partial(self._keep, lane), functools.partial(self.read, lane)
             lane.lines.open(lane.window.lines, keep=keep, read=read)
             self._turns.append(lane)
-            self._swept = frozenset()
+            self._sweeps.open(lane)
             self._look()
             if self.is_due:
                 self._on_due()
@@ -101,6 +101,7 @@ class WaitingTasks:
         """Forget a lane: its next owner has the table."""
         if lane in self._turns:
             self._turns.remove(lane)
+            self._sweeps.close(lane)
 
     @property
     def may_start(self) -> bool:
@@ -133,13 +134,13 @@ class WaitingTasks:
         return True
 
     def row_of(
-        self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int, line: bytes = b""
+        self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int, line: bytes = b"", error: str = ""
     ) -> tuple[bytes, bytes]:
         """Return key and value of the row of an attempt, for which the tasks of `line` wait.
 
-        Raises `RecordTooLarge` if it cannot be kept.
+        `error` is what the last attempt failed with. Raises `RecordTooLarge` if the row cannot be kept.
         """
-        return timed_key(due_at_ms, record.offset, task.attempt, line), self._value_of(record)
+        return timed_key(due_at_ms, record.offset, task.attempt, line), self._value_of(record, error)
 
     def put(self, lane: Lane, key: bytes, value: bytes, *, has_started: bool = False) -> None:
         """Let an attempt wait, with the lane's next commit; `has_started`: it has said that it began."""
@@ -169,29 +170,22 @@ class WaitingTasks:
         return None
 
     def control_changed(self, cancel: Callable[[Ready], None]) -> None:
-        """End what control has cancelled, in a while: a million tasks may wait."""
-        cancels = frozenset(self._control.cancel_keys())
-        if cancels <= self._swept and self._swept:
-            return
-        self._swept = cancels
-        if cancels:
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-            self._sweeping = asyncio.create_task(self._sweep(cancel))
+        """Carry out what control asks of what waits, in a while: a million tasks may wait."""
+        self._sweeps.control_changed(cancel)
 
-    async def _sweep(self, cancel: Callable[[Ready], None]) -> None:
-        try:
-            for lane in list(self._turns):
-                assert lane.window is not None
-                batches = lane.window.batches()
-                while not lane.lost and (rows := next(batches, None)) is not None:
-                    for row in rows:
-                        ready = self.read(lane, *row)
-                        if ready is not None and self._control.is_cancelled(ready.task) is not None:
-                            cancel(ready)
-                    await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001  # nobody awaits it
-            self._lanes.transactions.fatal(error)
+    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+        """Let a row be due at an instant, at the latest now; returns False if it runs, is gone, or due by then."""
+        assert lane.window is not None
+        due_at_ms = min(due_at_ms, self._clock_ms())
+        hastened = lane.window.hasten(key, due_at_ms)
+        if hastened is None:
+            return False
+        line = decode_key(key).line
+        if line and lane.lines.end_turn(line, key):
+            lane.lines.give_turn(line, hastened)
+        self._lanes.mark(lane)
+        self._wake_at(due_at_ms)
+        return True
 
     def _keep(self, lane: Lane, line: bytes, ready: Ready) -> Place | None:
         """Let a task wait in the table, in a line; returns its place there, None if it is buried."""
@@ -201,7 +195,7 @@ class WaitingTasks:
             window.lines.unload(line, place)
             return place
         try:
-            value = window.value_of(place) if isinstance(place, bytes) else self._value_of(record)
+            value = window.content_of(place) if isinstance(place, bytes) else self._value_of(record)
         except RecordTooLarge as error:
             self._lanes.bury(lane, record, error)
             self._lanes.finish(lane, place)
@@ -217,9 +211,10 @@ class WaitingTasks:
         window.put(key, value, has_started=has_started)
         return key
 
-    def _value_of(self, record: ConsumerRecord) -> bytes:
+    def _value_of(self, record: ConsumerRecord, error: str = "") -> bytes:
         """Return the row of a request. Raises `RecordTooLarge` if it cannot be kept."""
-        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers)))
+        told = (self._clock_ms(), error[:MAX_ERROR_CHARS])
+        value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers), *told))
         if len(value) > SURELY_FITS_BYTES:
             key = key_in_line(b"", record.offset, 1)
             self._lanes.check_size(Outgoing(self._lanes.waiting_changelog, record.partition, key, value))

@@ -18,9 +18,10 @@ from app.rules.waiting_rows import (
     TIMED,
     decode_key,
     due_at_ms_of,
-    is_delay,
     key_in_line,
+    reason_of,
     start_key,
+    timed_key,
 )
 from app.rules.worker_heartbeats import WaitingCount
 from ebs.function import MAX_ATTEMPTS
@@ -66,7 +67,7 @@ class WaitingWindow:
         self.holders: dict[bytes, bytes] = {}
         """By line, the retry for which its later tasks wait, as the window was opened."""
         for key in _with_prefix(rows.stored_keys(WAITING_TABLE, TIMED), TIMED):
-            self._counts[_reason_of(key)] += 1
+            self._counts[reason_of(key)] += 1
             line = decode_key(key).line
             if line:
                 self.holders[line] = key
@@ -106,7 +107,7 @@ class WaitingWindow:
         if key[:1] == IN_LINE:
             self.lines.put(decode_key(key).line, key)
             return
-        self._counts[_reason_of(key)] += 1
+        self._counts[reason_of(key)] += 1
         if key <= self._end:
             heapq.heappush(self._keys, key)
             if len(self._keys) > 2 * self._max_keys:
@@ -159,8 +160,8 @@ class WaitingWindow:
                 break
         return key
 
-    def value_of(self, key: bytes) -> bytes:
-        """Return a row."""
+    def content_of(self, key: bytes) -> bytes:
+        """Return a row that is in memory."""
         value = self._rows.get(WAITING_TABLE, key)
         assert value is not None
         return value
@@ -169,7 +170,7 @@ class WaitingWindow:
         """Delete a row: what became of it leaves with the same commit."""
         self._rows.put(WAITING_TABLE, key, None)
         if key[:1] == TIMED:
-            self._counts[_reason_of(key)] -= 1
+            self._counts[reason_of(key)] -= 1
         elif key not in self._loaded:
             self.lines.removed(key)
         self._loaded.discard(key)
@@ -179,11 +180,32 @@ class WaitingWindow:
             self._started.discard(key)
             self._rows.put(WAITING_TABLE, start_key(key), None)
 
+    def value_of(self, key: bytes) -> bytes | None:
+        """Return the row of a key, None if there is none or if it runs."""
+        return None if key in self._loaded else self._rows.get(WAITING_TABLE, key)
+
+    def hasten(self, key: bytes, due_at_ms: int) -> bytes | None:
+        """Let a row that does not run be due at an instant, with the lane's next commit; returns its new key.
+
+        None if there is no such row, or if its attempt runs; a row that is due by then stays as it is.
+        """
+        value, (due_before_ms, offset, attempt, line) = self.value_of(key), decode_key(key)
+        if value is None or due_before_ms is None or due_before_ms <= due_at_ms:
+            return None
+        while self._rows.get(WAITING_TABLE, hastened := timed_key(due_at_ms, offset, attempt, line)) is not None:
+            due_at_ms -= 1  # earlier, not later: the row must not count as one that still has to be hastened
+        has_started, is_suspect = key in self._started, key in self.suspects
+        self.remove(key)
+        self.put(hastened, value, has_started=has_started)
+        if is_suspect:
+            self.suspects.add(hastened)
+        return hastened
+
     def counts(self) -> list[WaitingCount]:
         """Return how many rows wait for their time, those that run included; a due time only if it is in memory."""
         firsts: dict[str, int] = {}
         for key in self._keys:
-            due_at_ms, reason = due_at_ms_of(key), _reason_of(key)
+            due_at_ms, reason = due_at_ms_of(key), reason_of(key)
             firsts[reason] = min(due_at_ms, firsts.get(reason, due_at_ms))
         return [WaitingCount(reason, count, firsts.get(reason)) for reason, count in self._counts.items()]
 
@@ -212,10 +234,6 @@ class WaitingWindow:
         found = list(islice((one for one in stored if one != key and one not in uncommitted), limit))
         put = [one for one, value in uncommitted.items() if value is not None and one > key and one[:1] == prefix]
         return sorted(chain(found, put))[:limit] if put else found
-
-
-def _reason_of(key: bytes) -> str:
-    return "delay" if is_delay(key) else "retry"
 
 
 def _with_prefix(keys: Iterator[bytes], prefix: bytes) -> Iterator[bytes]:

@@ -9,12 +9,21 @@ import msgspec
 from msgspec.structs import asdict, astuple
 
 from api.dependencies import now_ms, object_links
-from api.objects.schemas import CallbackAnswer, DetailLinks, ListedObject, ObjectDetail, ParentAnswer, TaskAnswer
+from api.objects.schemas import (
+    CallbackAnswer,
+    DetailLinks,
+    ListedObject,
+    ObjectDetail,
+    ParentAnswer,
+    TaskAnswer,
+    WaitsAnswer,
+)
 from api.server import problems
-from app.events import AboutObject, parse_task_id
+from app.events import AboutObject, parse_task_id, task_id_of
 from app.rules.callbacks import describe_callback
 from app.rules.ledger_descriptions import describe_object, describe_task
-from app.rules.ledger_rows import ObjectRow
+from app.rules.ledger_rows import ObjectRow, known_task
+from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_task
 
 if TYPE_CHECKING:
     from api.dependencies import Collaborators
@@ -23,6 +32,8 @@ if TYPE_CHECKING:
     from api.view.object_list import Listed
     from api.view.view import Found
     from app.rules.results import ResultRow
+
+_NEVER_WAITING = frozenset({*ENDED_STATES, TaskState.IN_PROGRESS})
 
 
 async def find_object(object_id: str, parts: Collaborators) -> Found:
@@ -93,14 +104,29 @@ def describe_listed(listed: Listed) -> ListedObject:
 
 
 def describe_task_of(
-    object_id: str, row: ObjectRow, sequence: int, result: ResultRow, running: TaskActivity | None
+    object_id: str,
+    row: ObjectRow,
+    sequence: int,
+    result: ResultRow,
+    *,
+    running: TaskActivity | None,
+    waiting: WaitsAnswer | None,
 ) -> TaskAnswer:
-    """Return a task; with its progress, message and worker if it runs."""
+    """Return a task; with its progress, message and worker if it runs, and with what it waits for."""
     return TaskAnswer(
+        waiting=waiting,
         **describe_task(object_id, row, sequence, result),
         result=raw_of(result.result),
         **(running or NOT_RUNNING)._asdict(),
     )
+
+
+def wait_of(parts: Collaborators, object_id: str, row: ObjectRow, sequence: int) -> WaitsAnswer | None:
+    """Return what a task waits for in the table `waiting`, None if it does not."""
+    if parts.view.waiting.is_empty or state_of_task(known_task(row, sequence)) in _NEVER_WAITING:
+        return None
+    found = parts.view.waiting.task(task_id_of(object_id, sequence))
+    return None if found is None else WaitsAnswer(found.task.reason, found.task.due_at_ms or None)
 
 
 def raw_of(result: bytes) -> msgspec.Raw | None:

@@ -9,7 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms, object_links
 from api.objects import schemas
-from api.objects.answers import describe_found, describe_listed, describe_task_of, find_object, row_of, running_tasks
+from api.objects.answers import (
+    describe_found,
+    describe_listed,
+    describe_task_of,
+    find_object,
+    row_of,
+    running_tasks,
+    wait_of,
+)
 from api.objects.waiting import MAX_WAIT_S, wait_until
 from api.server import problems
 from api.server.paths import OBJECT_ID
@@ -138,7 +146,14 @@ async def read_tasks(object_id: str, parts: Parts, asked: Annotated[schemas.Task
     results = await parts.view.results.page(object_id, row, wanted[: asked.limit], _MAX_PAGE_BYTES)
     running = running_tasks(parts, object_id)
     tasks = [
-        describe_task_of(object_id, row, sequence, result, running.get(sequence))
+        describe_task_of(
+            object_id,
+            row,
+            sequence,
+            result,
+            running=running.get(sequence),
+            waiting=wait_of(parts, object_id, row, sequence),
+        )
         for sequence, result in zip(wanted, results, strict=False)
     ]
     next_cursor = str(wanted[len(tasks)]) if len(wanted) > len(tasks) else None

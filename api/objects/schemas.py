@@ -178,6 +178,13 @@ class ObjectPage(Documented, frozen=True, kw_only=True):
     view: ViewAnswer
 
 
+class WaitsAnswer(Documented, frozen=True):
+    """What a task waits for."""
+
+    reason: Annotated[str, Meta(description="`retry`, `delay`, ...", examples=["delay"])]
+    due_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: it does not wait for an instant")]
+
+
 class TaskAnswer(Documented, frozen=True, kw_only=True):
     """One task; `result` is the JSON that its handler returned. `message` and `worker` are set while it runs."""
 
@@ -198,6 +205,9 @@ class TaskAnswer(Documented, frozen=True, kw_only=True):
     ]
     message: str | None
     worker: str | None
+    waiting: Annotated[
+        WaitsAnswer | None, Meta(description="null: it does not wait in the table `waiting`; it may be queued")
+    ]
 
 
 class TaskPage(Documented, frozen=True, kw_only=True):

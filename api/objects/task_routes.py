@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from api.dependencies import Parts, documented_problems, json_response, now_ms, object_links, task_link
-from api.objects.answers import describe_task_of, find_object, row_of, running_tasks
+from api.objects.answers import describe_task_of, find_object, row_of, running_tasks, wait_of
 from api.objects.task_schemas import AttemptAnswer, SpanAnswer, TaskDetail, TaskLinks
 from api.server import problems
 from api.server.paths import OBJECT_ID
@@ -28,6 +28,7 @@ from app.rules.cancels import task_in
 from app.rules.ledger_rows import task_of
 from app.rules.ledger_states import state_of_object
 from app.rules.new_tasks import tasks_of_items
+from app.rules.timeline import with_wait
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
@@ -64,15 +65,16 @@ async def read_task(object_id: str, task: str, parts: Parts) -> Response:
     except EventsUnavailable as error:
         raise problems.unavailable("events-unavailable", str(error)) from error
     running = running_tasks(parts, object_id).get(sequence)
+    waiting = wait_of(parts, object_id, row, sequence)
+    spans = history.spans if waiting is None else with_wait(history.spans, waiting.reason, waiting.due_at_ms)
     detail = TaskDetail(
-        **msgspec.structs.asdict(describe_task_of(object_id, row, sequence, result, running)),
+        **msgspec.structs.asdict(describe_task_of(object_id, row, sequence, result, running=running, waiting=waiting)),
         object_id=object_id,
         **_subject_of(found, sequence, history),
         redrives=history.redrive,
         attempt_history=[AttemptAnswer(**msgspec.structs.asdict(one)) for one in history.attempts],
         timeline=[
-            SpanAnswer(one.what, one.from_ms, one.to_ms, one.attempt, one.redrive, one.outcome or None)
-            for one in history.spans
+            SpanAnswer(one.what, one.from_ms, one.to_ms, one.attempt, one.redrive, one.outcome or None) for one in spans
         ],
         history_complete=history.is_complete,
         links=_links(object_id, sequence),

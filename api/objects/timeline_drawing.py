@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 1_000.0
 _LEAST_WIDTH = 3.0
-_WAIT_PARTS = {What.QUEUE: "queued", What.RETRY: "retry", What.WAITS: "retry"}
+_WAIT_PARTS = {What.DELAY: "delay", What.QUEUE: "queued", What.RETRY: "retry", What.WAITS: "retry"}
 """While a task lies dead nothing is drawn: nobody waits for it."""
 _WORK_PARTS = {"IN_PROGRESS": "progress", "FINISHED": "finished", "DEAD": "dead", "CANCELLED": "cancelled"}
 """By the state of the task, where no event tells how the work ended. Of a task that goes on after it, it failed."""

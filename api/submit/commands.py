@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from api.server import problems
 from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
-from app.rules.commands import Cancel, EndSession, encode_command
+from app.rules.commands import Cancel, CancelWaiting, EndSession, StartTask, StartWaiting, encode_command
 from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _PARTITION = 0
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
+_ORDERS_KEPT_MS = 7 * _DAY_MS
+"""So long workers may be away that have yet to carry out what is asked of waiting tasks."""
 _TIDIED_UP_COUNT = 2
 """Outdated cancels (logouts) that each new one takes away: more than it adds, so that they do not pile up."""
 
@@ -73,6 +75,8 @@ class Commander(NamedTuple):
         if isinstance(command, Cancel):
             kept_ms = self.settings.retention_days * _DAY_MS + round(self.settings.max_task_age_h * _HOUR_MS)
             return state.outdated_cancels(now_ms - kept_ms, _TIDIED_UP_COUNT)
+        if isinstance(command, StartTask | StartWaiting | CancelWaiting):
+            return state.outdated_orders(now_ms - _ORDERS_KEPT_MS, _TIDIED_UP_COUNT)
         return []
 
 

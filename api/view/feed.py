@@ -1,7 +1,7 @@
 """Reads the topics into the view, for as long as the process lives.
 
-Reads: `objects`, the changelogs of ledger, results and windows, `dead-letters`; all partitions, `read_committed`, no
-group.
+Reads: `objects`, the changelogs of ledger, results, windows and waiting tasks, `dead-letters`; all partitions,
+`read_committed`, no group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
 recreated are noticed by their ids: then the view is rebuilt, as it is when it may have missed tombstones.

@@ -33,12 +33,12 @@ PLACE_PREFIX = b"p"
 _ORDER_PREFIX = b"i"
 _COUNT_PREFIX = b"C"
 TIME_BYTES = 6
-_PARTITION_BYTES = 2
+PARTITION_BYTES = 2
 _STATE_BYTES = tuple(bytes((number,)) for number in range(len(STATES)))
 _OTHERS = OTHERS.encode()
 _NUMBER_OF = {state: number for number, state in enumerate(STATES)}
 _CREATED = _STATE_BYTES[0]
-_AFTER_STATE = 1 + _PARTITION_BYTES
+_AFTER_STATE = 1 + PARTITION_BYTES
 _AFTER_TIME = _AFTER_STATE + TIME_BYTES
 
 
@@ -209,7 +209,7 @@ def _kind_bytes(kind: str) -> bytes:
 
 def partition_bytes(partition: int) -> bytes:
     """Return a partition as it is written in a place."""
-    return partition.to_bytes(_PARTITION_BYTES, "big")
+    return partition.to_bytes(PARTITION_BYTES, "big")
 
 
 def time_bytes(at_ms: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from api.view.children import child_keys_of
 from api.view.object_index import partition_bytes
 from app.events import decode_object
-from app.names import STATISTICS
+from app.names import PROCESSING, STATISTICS, WAITING_TABLE
 from app.rules.counts import TOTAL_SIZE_MS
 from app.rules.table_rows import why_no_row
 from app.streaming.offset_notes import NOTE_KEY
@@ -49,7 +49,7 @@ def compacted_topics(names: Names) -> tuple[str, ...]:
     Workers that were killed are forgotten by time.
     """
     rows = (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.schedules_changelog)
-    return (*rows, names.control, names.schedules)
+    return (*rows, names.changelog(PROCESSING, WAITING_TABLE), names.control, names.schedules)
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:

@@ -6,7 +6,8 @@ continues there. The write-ahead log is off: rows that a crash loses are read ag
 Keys start with a letter: `o` object id (the object's JSON), `l` object id (the ledger row), `r` the key of
 `app.rules.results` (a task's result and error), `w` window key and
 partition (the window's counts in that partition), `p`, `i` and `C` (the index of objects, see `api.view.object_index`),
-`s` (the objects that an object has submitted, see `api.view.children`),
+`s` (the objects that an object has submitted, see `api.view.children`), `t` (waiting tasks, see
+`api.view.waiting_rows`),
 `d` and `D` (dead letters, see `api.view.dead_letter_rows`), `c` command key (a command in force), `h` role and worker
 (its last heartbeat), `m` (the layout of the store, the offsets that were counted when it was started, and its age).
 """
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 """Version of keys and values; a store of another version is rebuilt."""
 
 _LAYOUT_KEY = b"mlayout"
@@ -203,6 +204,17 @@ class ViewStore:
             if key != before:
                 yield key, rows.value()
             rows.prev()
+
+    def oldest_first(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
+        """Yield the keys that start with a prefix in order, from `start` (inclusive) on."""
+        options = ReadOptions()
+        # Behind the prefix there may be a million deleted keys, which would be skipped one by one (seen: 0.2 s).
+        options.set_iterate_upper_bound(prefix[:-1] + bytes((prefix[-1] + 1,)))
+        rows = self._db.iter(options)
+        rows.seek(start)
+        while rows.valid():
+            yield rows.key()
+            rows.next()
 
     def close(self) -> None:
         """Flush and close; rows that cannot be flushed are read again from the topics."""

@@ -29,9 +29,11 @@ from api.view.schedules import Schedules
 from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
+from api.view.waiting_rows import WaitingRows
+from api.view.waiting_tasks import WaitingTasks
 from api.view.workers import Workers
 from api.view.write import Write
-from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, SCHEDULES_TABLE, WINDOWS_TABLE
+from app.names import BARE, LEDGER_TABLE, PROCESSING, RESULTS_TABLE, SCHEDULES_TABLE, WAITING_TABLE, WINDOWS_TABLE
 from app.rules.ledger_rows import ObjectRow, decode_row
 
 if TYPE_CHECKING:
@@ -100,14 +102,18 @@ class View:
         self.objects = ObjectList(self._opened, self.object_index)
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
+        self._waiting_rows = WaitingRows()
+        self.waiting = WaitingTasks(self._opened, self._waiting_rows)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
+        waiting = names.changelog(PROCESSING, WAITING_TABLE)
         self._folds: dict[str, Fold] = {
             names.ledger_changelog: of_rows(names.ledger_changelog, LEDGER_TABLE, add_ledger_rows),
             names.objects: self._records.add,
             names.results_changelog: of_rows(names.results_changelog, RESULTS_TABLE, add_results),
             names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
+            waiting: of_rows(waiting, WAITING_TABLE, self._waiting_rows.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.schedules: self.schedules.add,
@@ -123,7 +129,8 @@ class View:
         self._offsets = store.offsets()
         self._written = {}
         of_memory = (self.control, self.schedules, self.workers)
-        for part in (self._records, self.object_index, self.dead_letters.runs, *of_memory):
+        of_store = (self._records, self.object_index, self.dead_letters.runs, self._waiting_rows)
+        for part in (*of_store, *of_memory):
             part.load(store)
         self.statistics.load()
         self.generation += 1

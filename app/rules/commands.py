@@ -2,8 +2,9 @@
 
 The topic is compacted: the last record of each key is in force, and a tombstone undoes it. So a key names what the
 command is about (`pause`, `pause:<kind>`, `rate:<kind>`, `limit:<kind>`, `concurrency`, `concurrency:<worker>`,
-`drain:<worker>`, `cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`, `session:<name>`), and a
-repeated command changes nothing.
+`drain:<worker>`, `cancel:object:<object id>`, `cancel:task:<task id>`, `cancel:filter:<name>`,
+`cancel:waiting:<filter>`, `start:task:<task id>`, `start:waiting:<filter>`, `session:<name>`), and a repeated command
+changes nothing.
 Values are JSON with a `type`; unknown fields are ignored, times are UTC epoch milliseconds.
 """
 
@@ -11,16 +12,19 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.events import Instant, Kind, ObjectId, TaskId
+from app.events import Instant, Kind, ObjectId, Ordinal, TaskId
+from app.rules.waiting_rows import is_key
 from ebs.function import MAX_LIMIT, MAX_PER_S
 
 MAX_CONCURRENCY = 2_000
 """As `EBS_CONCURRENCY`."""
 
+WaitReason = Annotated[str, Meta(min_length=1, max_length=100)]
 PerS = Annotated[float, Meta(gt=0, le=MAX_PER_S)]
 Concurrency = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
@@ -73,6 +77,36 @@ class Cancel(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CANCE
     reason: str = ""
 
 
+class StartTask(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="START"):
+    """Let one waiting task be due now: the one of this row (its key in the table `waiting`) of a partition.
+
+    The key says when the attempt was due, so the command means this wait alone, and no later one of the task.
+    """
+
+    task_id: TaskId
+    partition: Ordinal
+    row: bytes
+    at_ms: Instant
+
+
+class StartWaiting(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="START_WAITING"):
+    """Let be due now what waits for its time and began to wait before `at_ms`; a field that is left out: whatever."""
+
+    at_ms: Instant
+    kind: Kind | UnsetType = UNSET
+    reason: WaitReason | UnsetType = UNSET
+    object_id: ObjectId | UnsetType = UNSET
+
+
+class CancelWaiting(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="CANCEL_WAITING"):
+    """Cancel what waits in the table `waiting` and began to wait before `at_ms`; a field left out: whatever."""
+
+    at_ms: Instant
+    kind: Kind | UnsetType = UNSET
+    reason: WaitReason | UnsetType = UNSET
+    object_id: ObjectId | UnsetType = UNSET
+
+
 class Drain(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="DRAIN"):
     """One worker starts no more tasks until the command is undone. A restart of the worker does not undo it."""
 
@@ -87,7 +121,19 @@ class EndSession(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="L
     at_ms: Instant = 0
 
 
-Command = Pause | LimitRate | LimitKind | SetConcurrency | Cancel | Drain | EndSession
+Command = (
+    Pause
+    | LimitRate
+    | LimitKind
+    | SetConcurrency
+    | Cancel
+    | StartTask
+    | StartWaiting
+    | CancelWaiting
+    | Drain
+    | EndSession
+)
+OfWaiting = StartWaiting | CancelWaiting
 
 encode_command = msgspec.json.Encoder().encode
 """Turn a command into the JSON bytes that go onto the topic."""
@@ -106,6 +152,9 @@ class Family(StrEnum):
     CANCEL_OBJECT = "cancel:object"
     CANCEL_TASK = "cancel:task"
     CANCEL_FILTER = "cancel:filter"
+    CANCEL_WAITING = "cancel:waiting"
+    START_TASK = "start:task"
+    START_WAITING = "start:waiting"
     SESSION = "session"
 
 
@@ -129,6 +178,9 @@ _TYPE_OF: dict[Family, type[Command]] = {
     Family.CANCEL_OBJECT: Cancel,
     Family.CANCEL_TASK: Cancel,
     Family.CANCEL_FILTER: Cancel,
+    Family.CANCEL_WAITING: CancelWaiting,
+    Family.START_TASK: StartTask,
+    Family.START_WAITING: StartWaiting,
     Family.SESSION: EndSession,
 }
 _FOR_ALL = {Family.PAUSE, Family.CONCURRENCY}
@@ -157,16 +209,33 @@ def decode_command(command_key: CommandKey, value: bytes) -> Command:
         raise BadCommand(f"{error}") from None
     if not isinstance(command, _TYPE_OF[command_key.family]):
         raise BadCommand(f"a {type(command).__name__} does not belong under this key")
-    said: object = command_key.name
-    if isinstance(command, LimitRate | LimitKind):
-        said = command.kind
-    elif isinstance(command, Cancel):
-        if command_key.family is Family.CANCEL_FILTER:
-            if command.created_before_ms is UNSET:
-                # It would cancel all that is yet to come, for ever.
-                raise BadCommand("a filter needs created_before_ms")
-        else:
-            said = command.object_id if command_key.family is Family.CANCEL_OBJECT else command.task_id
+    said = _said_of(command_key, command)
     if said is not UNSET and said != command_key.name:
         raise BadCommand(f"the key says {command_key.name!r}, the value {said!r}")
     return command
+
+
+def _said_of(command_key: CommandKey, command: Command) -> object:
+    """Return what a command's value says under which name it stands; UNSET: nothing. Raises `BadCommand`."""
+    if isinstance(command, StartTask):
+        if not is_key(command.row):
+            raise BadCommand("its row is no key of the table `waiting`")
+        return command.task_id
+    if isinstance(command, StartWaiting | CancelWaiting):
+        return filter_name(command)
+    if isinstance(command, LimitRate | LimitKind):
+        return command.kind
+    if not isinstance(command, Cancel):
+        return command_key.name
+    if command_key.family is not Family.CANCEL_FILTER:
+        return command.object_id if command_key.family is Family.CANCEL_OBJECT else command.task_id
+    if command.created_before_ms is UNSET:
+        # It would cancel all that is yet to come, for ever.
+        raise BadCommand("a filter needs created_before_ms")
+    return command_key.name
+
+
+def filter_name(command: OfWaiting) -> str:
+    """Return how the key of a command names its filter: `kind=mail&reason=retry`, or `*` for all that waits."""
+    given = {name: getattr(command, name) for name in ("kind", "reason", "object_id")}
+    return urlencode({name: value for name, value in given.items() if value is not UNSET}) or "*"

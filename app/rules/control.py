@@ -15,6 +15,7 @@ from msgspec import UNSET
 from app.rules.commands import (
     BadCommand,
     Cancel,
+    CancelWaiting,
     Command,
     CommandKey,
     Drain,
@@ -24,6 +25,8 @@ from app.rules.commands import (
     LimitRate,
     Pause,
     SetConcurrency,
+    StartTask,
+    StartWaiting,
     decode_command,
     parse_command_key,
 )
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from app.events import TaskCreated
+    from app.rules.commands import OfWaiting
 
 MAX_CANCELS_SHOWN = 100
 _WITHOUT_REASON = "cancelled"
@@ -56,6 +60,9 @@ class ControlState:
         self._objects: dict[str, Cancel] = {}
         self._tasks: dict[str, Cancel] = {}
         self._filters: dict[str, Cancel] = {}
+        self._waiting_cancels: dict[str, CancelWaiting] = {}
+        self._task_starts: dict[str, StartTask] = {}
+        self._waiting_starts: dict[str, StartWaiting] = {}
         self._sessions: dict[str, EndSession] = {}
         self._furthest: dict[str, Cancel] = {}  # by kind, "" for all: the filter that reaches the latest instant
         self._of: dict[Family, dict[str, Any]] = {
@@ -67,6 +74,9 @@ class ControlState:
             Family.CANCEL_OBJECT: self._objects,
             Family.CANCEL_TASK: self._tasks,
             Family.CANCEL_FILTER: self._filters,
+            Family.CANCEL_WAITING: self._waiting_cancels,
+            Family.START_TASK: self._task_starts,
+            Family.START_WAITING: self._waiting_starts,
             Family.SESSION: self._sessions,
         }
         self.has_pauses = False
@@ -156,6 +166,19 @@ class ControlState:
     def cancel_keys(self) -> Iterator[CommandKey]:
         """Iterate over the keys of all cancels in force."""
         return (command_key for command_key, _ in self._cancels())
+
+    def orders(self) -> dict[CommandKey, OfWaiting | StartTask]:
+        """Return what operators ask of waiting tasks, beside the cancels that are about tasks wherever they are."""
+        return {
+            CommandKey(family, name): order
+            for family in (Family.CANCEL_WAITING, Family.START_TASK, Family.START_WAITING)
+            for name, order in self._of[family].items()
+        }
+
+    def outdated_orders(self, before_ms: int, limit: int) -> list[CommandKey]:
+        """Return up to `limit` of these, oldest first, that were asked for before an instant."""
+        old = [(order.at_ms, command_key) for command_key, order in self.orders().items() if order.at_ms < before_ms]
+        return [command_key for _, command_key in sorted(old)[:limit]]
 
     def outdated_cancels(self, before_ms: int, limit: int) -> list[CommandKey]:
         """Return up to `limit` cancels, oldest first, that were asked for before an instant."""

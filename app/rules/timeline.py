@@ -1,8 +1,9 @@
 """What an object's time went into: its events turned into spans, task by task, without gaps.
 
-A task waits in the queue, is worked on, waits for its next attempt, or lies dead until somebody redrives it; each span
-ends where the next one begins. A wait before a further attempt is told apart by the worker's own figure: `wait_ms` of
-TASK_STARTED counts from the instant at which the attempt was due.
+A task is delayed, waits in the queue, is worked on, waits for its next attempt, or lies dead until somebody redrives
+it; each span ends where the next one begins. TASK_STARTED tells until when a task waited for its time: `starts_at_ms`
+is when a delayed task could start, and `wait_ms` counts from the instant at which an attempt was due. While a task
+waits, the table `waiting` tells (`with_wait`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 class What(StrEnum):
     """What a span is spent on."""
 
+    DELAY = "delay"
     QUEUE = "queue wait"
     WORK = "work"
     RETRY = "retry wait"
@@ -46,6 +48,7 @@ class Event(msgspec.Struct, frozen=True):
     worker: str = ""
     wait_ms: int = 0
     spent_ms: int = 0
+    starts_at_ms: int = 0
     error: str = ""
 
 
@@ -53,6 +56,7 @@ class Span(msgspec.Struct):
     """From an instant to another (epoch ms; None: it goes on); `outcome` is the event that ended it.
 
     `spent_ms` is what the handler took. A span of work that is much longer was begun again: its worker died.
+    `due_at_ms` and `waits_for` tell of a wait that goes on until when it goes on, and what for.
     """
 
     what: What
@@ -64,6 +68,8 @@ class Span(msgspec.Struct):
     spent_ms: int | None = None
     outcome: str = ""
     error: str = ""
+    due_at_ms: int | None = None
+    waits_for: str = ""
 
     def lasted_ms(self, now_ms: int) -> int:
         """Return how long it lasted, up to now if it goes on. Clocks differ between workers, so never below 0."""
@@ -123,8 +129,18 @@ def order_of(sequence: int) -> int:
     return -1 if sequence == SPLIT_SEQUENCE else sequence
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """What a task waits for now, and until when; None: nobody knows."""
+
+    reason: str
+    due_at_ms: int | None = None
+
+
 class TaskTimes(msgspec.Struct, frozen=True):
-    """What a task's ledger row tells of its time, under the names of the API; `spent_ms` is of all its attempts."""
+    """What a task's ledger row tells of its time, under the names of the API; `spent_ms` is of all its attempts.
+
+    `wait_ms` is how long it had waited when it started, from the instant at which it was due; None: not told.
+    """
 
     state: TaskState
     attempts: int = 0
@@ -132,6 +148,8 @@ class TaskTimes(msgspec.Struct, frozen=True):
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
     spent_ms: int = 0
+    wait_ms: int | None = None
+    waiting: Wait | None = None
 
 
 def spans_of(task: TaskTimes, now_ms: int) -> list[Span]:
@@ -147,13 +165,14 @@ def spans_of(task: TaskTimes, now_ms: int) -> list[Span]:
     end_ms = max(from_ms, now_ms if task.ended_at_ms is None else task.ended_at_ms)
     running = task.state is TaskState.IN_PROGRESS
     if not task.attempts or task.started_at_ms is None:
-        cuts = [(What.QUEUE, end_ms)]
+        cuts = [(What.DELAY, _delayed_to_ms(task, from_ms)), (What.QUEUE, end_ms)]
     elif task.attempts == 1:
         was_cut = task.state is TaskState.CANCELLED and not task.spent_ms
         to_its_end = running or was_cut or task.state in {TaskState.FINISHED, TaskState.DEAD}
         worked_until_ms = end_ms if to_its_end else task.started_at_ms + task.spent_ms
         rest = What.RETRY if task.state is TaskState.RETRYING else What.WAITS
-        cuts = [(What.QUEUE, task.started_at_ms), (What.WORK, worked_until_ms), (rest, end_ms)]
+        delay = (What.DELAY, _delayed_to_ms(task, from_ms))
+        cuts = [delay, (What.QUEUE, task.started_at_ms), (What.WORK, worked_until_ms), (rest, end_ms)]
     else:
         work_ms = task.spent_ms + (max(0, end_ms - task.started_at_ms) if running else 0)
         cuts = [(What.WAITS, end_ms - work_ms), (What.WORK, end_ms)]
@@ -165,6 +184,14 @@ def spans_of(task: TaskTimes, now_ms: int) -> list[Span]:
             spans.append(Span(what, from_ms, to_ms))
         from_ms = to_ms
     return spans
+
+
+def _delayed_to_ms(task: TaskTimes, from_ms: int) -> int:
+    """Return until when a task was delayed; when it was created (`from_ms`) if it was not."""
+    if task.started_at_ms is not None:
+        return from_ms if task.wait_ms is None else task.started_at_ms - task.wait_ms
+    waiting = task.waiting
+    return waiting.due_at_ms or from_ms if waiting is not None and waiting.reason == "delay" else from_ms
 
 
 _ENDS_OF_WORK = {"TASK_FINISHED", "TASK_FAILED", "TASK_CANCELLED"}
@@ -220,14 +247,34 @@ def _add(spans: list[Span], event: Event) -> None:
 
 def _start(spans: list[Span], event: Event) -> None:
     waiting = spans[-1] if spans and spans[-1].to_ms is None else None
-    if waiting is not None and waiting.what is What.RETRY:
-        due_at_ms = max(waiting.from_ms, event.at_ms - event.wait_ms)
+    if waiting is not None and (waited_to_ms := _waited_to(waiting, event)) is not None:
+        due_at_ms = max(waiting.from_ms, min(waited_to_ms, event.at_ms))
         waiting.to_ms, waiting.outcome = due_at_ms, "due"
         spans.append(Span(What.QUEUE, due_at_ms, attempt=event.attempt, redrive=event.redrive))
     elif waiting is not None:
         waiting.attempt = event.attempt
     _end(spans, event)
     spans.append(Span(What.WORK, event.at_ms, attempt=event.attempt, redrive=event.redrive, worker=event.worker))
+
+
+def _waited_to(waiting: Span, event: Event) -> int | None:
+    """Return until when a task waited for its time before it started, None if it did not; a delay is called so."""
+    if waiting.what is What.RETRY:
+        return event.at_ms - event.wait_ms
+    if waiting.what is What.QUEUE and event.attempt == 1 and event.starts_at_ms > waiting.from_ms:
+        waiting.what = What.DELAY
+        return event.starts_at_ms
+    return None
+
+
+def with_wait(spans: list[Span], reason: str, due_at_ms: int | None) -> list[Span]:
+    """Return a task's spans with what is known of a wait that goes on: its reason, and when it ends (None: unknown)."""
+    if not spans or spans[-1].to_ms is not None or spans[-1].what not in {What.QUEUE, What.RETRY}:
+        return spans
+    last = msgspec.structs.replace(spans[-1], due_at_ms=due_at_ms, waits_for=reason)
+    if reason == "delay":
+        last.what = What.DELAY
+    return [*spans[:-1], last]
 
 
 def _end(spans: list[Span], event: Event) -> None:

@@ -23,6 +23,13 @@ TIMED = b"t"
 IN_LINE = b"l"
 STARTED = b"s"
 STARTED_VALUE = b"1"
+REASONS = ("retry", "delay", "kind", "key")
+"""Why rows wait: an attempt has failed; the object asks for a delay; the kind is paused or has a limit; others of the
+key run."""
+TIMED_REASONS = frozenset({"retry", "delay"})
+"""What waits for its time alone. Only that can be started now."""
+MAX_ERROR_CHARS = 300
+"""A row keeps so much of the last error, for people."""
 LAST_KEY = b"u"
 """No row has a greater key."""
 _MAX_DUE_MS = (1 << 63) - 1
@@ -30,15 +37,22 @@ _DUE = struct.Struct(">cQ")
 _PLACE = struct.Struct(">QI")
 _TIMED_BYTES = _DUE.size + _PLACE.size
 _LINE = struct.Struct(">HH")
+_NO_ATTEMPT = bytes(4)
+_FIRST_ATTEMPT = (1).to_bytes(4, "big")
 
 
 class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request that waits: the record that asks for the attempt, without its place."""
+    """A request that waits: the record that asks for the attempt, without its place.
+
+    `since_ms` is when it began to wait, `error` what the last attempt failed with ("": it is the first one).
+    """
 
     timestamp_ms: int
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
+    since_ms: int = 0
+    error: str = ""
 
 
 class WaitingKey(NamedTuple):
@@ -56,11 +70,8 @@ class WaitingKey(NamedTuple):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(WaitingRow)
 encode_row = _encoder.encode
-
-
-def decode_row(value: bytes) -> WaitingRow:
-    """Return a row. Raises `msgspec.DecodeError`."""
-    return _decoder.decode(value)
+decode_row = _decoder.decode
+"""Raises `msgspec.DecodeError`."""
 
 
 def timed_key(due_at_ms: int, offset: int, attempt: int, line: bytes = b"") -> bytes:
@@ -80,10 +91,10 @@ def line_of(kind: str, key: str = "") -> bytes:
 
 
 def kind_and_key(line: bytes) -> tuple[str, str]:
-    """Return the kind of a line and its key, "" if the whole kind waits."""
-    kind_bytes, _ = _LINE.unpack_from(line)
-    named = line[_LINE.size :]
-    return named[:kind_bytes].decode(), named[kind_bytes:].decode()
+    """Return the kind of a line and its key, "" if the whole kind waits. What stands behind the line does not count."""
+    kind_bytes, key_bytes = _LINE.unpack_from(line)
+    key_at = _LINE.size + kind_bytes
+    return line[_LINE.size : key_at].decode(), line[key_at : key_at + key_bytes].decode()
 
 
 def decode_key(key: bytes) -> WaitingKey:
@@ -100,20 +111,32 @@ def due_at_ms_of(key: bytes) -> int:
     return int.from_bytes(key[1 : _DUE.size], "big")
 
 
+def is_key(key: bytes) -> bool:
+    """Return whether this is the key of a row that waits."""
+    return _has_form(key) and decode_key(key).attempt > 0
+
+
 def is_row(key: bytes, value: bytes) -> bool:
     """Return whether this is a row of the table. Raises `msgspec.DecodeError` for a request that cannot be unpacked."""
-    waits = key[1:] if key[:1] == STARTED else key
-    if not _is_key(waits) or not decode_key(waits).attempt:
+    # With few calls: a restore asks this of a million rows.
+    if len(key) == _TIMED_BYTES and key[:1] == TIMED:
+        if key[-4:] == _NO_ATTEMPT:
+            return False
+        decode_row(value)
+        return True
+    if key[:1] == STARTED:
+        return is_key(key[1:]) and value == STARTED_VALUE
+    if not is_key(key):
         return False
-    if waits is not key:
-        return value == STARTED_VALUE
     decode_row(value)
     return True
 
 
-def is_delay(key: bytes) -> bool:
-    """Return whether a row that waits for its time is a first attempt: its object asks for the delay."""
-    return decode_key(key).attempt == 1
+def reason_of(key: bytes) -> str:
+    """Return why a row waits: one of `REASONS`."""
+    if key[:1] == IN_LINE:
+        return "key" if kind_and_key(key[1:])[1] else "kind"
+    return "delay" if key[_TIMED_BYTES - 4 : _TIMED_BYTES] == _FIRST_ATTEMPT else "retry"
 
 
 def start_key(key: bytes) -> bytes:
@@ -121,7 +144,7 @@ def start_key(key: bytes) -> bytes:
     return STARTED + key
 
 
-def _is_key(key: bytes) -> bool:
+def _has_form(key: bytes) -> bool:
     if key[:1] == TIMED:
         return len(key) >= _TIMED_BYTES and (len(key) == _TIMED_BYTES or _is_line(key[_TIMED_BYTES:]))
     return key[:1] == IN_LINE and len(key) > _PLACE.size and _is_line(key[1 : -_PLACE.size])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from app.rules.worker_heartbeats import shown_role
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
-from ebs.cli.task_tables import short_json
+from ebs.cli.task_tables import short_json, wait_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -132,11 +132,11 @@ def running_table(workers: Sequence[Answer]) -> Table:
 
 
 def tasks_table(answer: Answer) -> Table:
-    """Return a row for each task of an object, with its last error, or the beginning of its result once it has one."""
+    """Return a row for each task of an object: what it waits for, its last error or the beginning of its result."""
     rows = [
         (
             one["id"],
-            one["state"],
+            f"{one['state']}, {wait_text(one['waiting'])}" if one.get("waiting") else one["state"],
             one["attempts"],
             None if one["started_at_ms"] is None else instant_text(one["started_at_ms"]),
             _seconds(one["wait_ms"]),

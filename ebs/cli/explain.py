@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from app.events import SPLIT_SEQUENCE, role_of
-from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of
+from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of, with_wait
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import paused_lines, standing_lines
 from ebs.cli.instants import clock_text, instant_text
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 
 _PAGE_COUNT = 10_000
+_MOST_WAITING = 1_000
 _BEGUN_AGAIN_MS = 1_000
 _TOTALS = {
+    "delay_ms": What.DELAY,
     "queue_wait_ms": What.QUEUE,
     "work_ms": What.WORK,
     "retry_wait_ms": What.RETRY,
@@ -43,12 +45,16 @@ def explain(
 ) -> None:
     """Show where an object's time went, task by task.
 
-    Queue wait, work, retry wait, and the time from death to redrive.
+    Delay, queue wait, work, retry wait, and the time from death to redrive; and until when a task waits now.
     """
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
         waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]})
+        waiting = {} if answer["ended"] else _waiting(client, object_id)
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
+    for task in timeline.tasks:
+        if task.task_id in waiting:
+            task.spans = with_wait(task.spans, *waiting[task.task_id])
     as_of_ms = answer["view"]["as_of_ms"] or timeline.last_at_ms or 0
     described = _describe(answer, timeline, as_of_ms) | {"hindrances": waits_for}
     show(
@@ -58,6 +64,12 @@ def explain(
         *waits_for,
         as_json=as_json,
     )
+
+
+def _waiting(client: ApiClient, object_id: str) -> dict[str, tuple[str, int | None]]:
+    """Return by task what it waits for, and until when."""
+    page: dict[str, Any] = client.get(path_of("waiting"), object_id=object_id, limit=_MOST_WAITING)
+    return {one["task_id"]: (one["reason"], one["due_at_ms"]) for one in page["tasks"]}
 
 
 def _hindrances(client: ApiClient, kinds: Iterable[str]) -> list[str]:
@@ -145,7 +157,8 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
 
 def _ended_by(span: Span) -> str:
     if span.to_ms is None:
-        return "goes on"
+        what = f": {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
+        return f"goes on{what}" + ("" if span.due_at_ms is None else f" until {instant_text(span.due_at_ms)}")
     again = ""
     if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:
         again = f", begun again: the handler took {seconds_text(span.spent_ms)}"

@@ -38,8 +38,10 @@ def _task_table(answer: Answer) -> Table:
     instants = ("created_at_ms", "started_at_ms", "ended_at_ms")
     progress = None if answer["progress"] is None else f"{answer['progress']:.0%}"
     running = [("progress", progress), ("message", answer["message"]), ("worker", answer["worker"])]
+    waits = answer.get("waiting")
     rows = [
         ("state", answer["state"]),
+        *([("waits for", wait_text(waits))] if waits else []),
         *((what, told) for what, told in running if told),
         ("role", answer["role"]),
         ("kind", answer["kind"]),
@@ -81,6 +83,12 @@ def attempt_text(number: int, redrive: int) -> str:
 
 def _number(attempt: Answer) -> str:
     return attempt_text(attempt["number"], attempt["redrive"])
+
+
+def wait_text(waits: Answer) -> str:
+    """Return what a task waits for, and until when."""
+    until = "" if waits["due_at_ms"] is None else f" until {instant_text(waits['due_at_ms'])}"
+    return f"{waits['reason']}{until}"
 
 
 def short_json(value: Any, max_chars: int) -> str:

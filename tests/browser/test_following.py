@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 _MARK = "window.mark = 1"
@@ -150,3 +152,33 @@ def test_worker_is_drained_and_let_work_again(visit, visitor):
     visitor.shoot(page)
     row.get_by_role("button", name="Undo drain").click()
     expect(row).to_contain_text("ready")
+
+
+def test_waiting_tasks_are_started_and_cancelled(system, visit, visitor):
+    """One by its button, then all of a kind after a question; the filter stays, and the objects end."""
+    single, *many = [system.submit(name="later", kind="later", tasks=1, delay_s=3_600) for _ in range(4)]
+    gone = system.submit(name="never", kind="never", tasks=1, delay_s=3_600)
+    page = visit("/waiting?kind=later")
+    expect(page.locator("#waiting-delay-later")).to_contain_text("4")
+    expect(page.locator("#tasks")).to_contain_text(f"{single}-0")
+    expect(page.locator("#tasks")).not_to_contain_text(f"{gone}-0")
+    expect(page.locator(f"#w-{single}-0")).to_contain_text("in 59 min")
+    visitor.shoot(page, "waiting")
+    waits = visit(f"/objects/{single}")
+    expect(waits.locator("#t-0")).to_contain_text("delay: due in 59 min")
+    page.get_by_role("button", name=f"Start now task {single}-0").click()
+    expect(page.get_by_text("1 waiting task is started.")).to_be_visible()
+    expect(waits.locator("#object-state")).to_have_text("FINISHED")
+    expect(page).to_have_url(re.compile(r"/waiting\?kind=later$"))
+    expect(page.locator("#waiting-delay-later")).to_contain_text("3")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Start all now").click()
+    expect(page.get_by_text("3 waiting tasks are started.")).to_be_visible()
+    expect(page.locator("#no-match")).to_be_visible()
+    for one in many:
+        system.reaches(one, "FINISHED")
+    page.goto("/waiting?kind=never")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel all that are shown").click()
+    expect(page.get_by_text("1 waiting task is being cancelled.")).to_be_visible()
+    system.reaches(gone, "CANCELLED")

@@ -149,6 +149,9 @@ def test_examples_of_commands_and_heartbeats_are_read_too(document):
         "LIMIT": "limit:mail",
         "CONCURRENCY": "concurrency",
         "CANCEL": f"cancel:object:{object_id}",
+        "CANCEL_WAITING": "cancel:waiting:kind=mail&reason=retry",
+        "START": f"start:task:{messages['START']['examples'][0]['payload']['task_id']}",
+        "START_WAITING": "start:waiting:kind=mail",
         "DRAIN": "drain:processing-1",
         "LOGOUT": "session:0a1b",
     }

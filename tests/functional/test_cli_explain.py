@@ -8,6 +8,7 @@ import httpx
 import pytest
 from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
+from waiting_rows import put_waiting
 
 from app.errors import EbsError
 from app.events import (
@@ -149,3 +150,19 @@ def test_unknown_object_is_a_sentence_and_exit_code_1(explain):
     result = explain("unknown")
     assert isinstance(result.exception, EbsError)
     assert "there is no object unknown" == str(result.exception)
+
+
+def test_delay_is_called_so_and_tells_until_when(explain, api):
+    """Also while the task waits: the table of waiting tasks tells what for."""
+    object_id = api.post(json={"delay_s": 3_600, "tasks": 1}).json()["id"]
+    partition = api.view.partition_of(object_id)
+    created = TasksCreated("c", object_id, partition, "default", 0, 1, 1, AT_MS)
+    api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(created))
+    put_waiting(api, object_id, 3_600, kind="default")
+    answer = explain(object_id)
+    assert 0 == answer.exit_code, answer.output
+    assert "delay" in answer.output
+    assert "goes on until 20" in answer.output
+    assert "queue wait" not in answer.output
+    (task,) = json.loads(explain(object_id, "--json").stdout)["tasks"]
+    assert ("delay", AT_MS + 3_600_000) == (task["spans"][-1]["what"], task["spans"][-1]["due_at_ms"])

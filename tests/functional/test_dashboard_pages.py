@@ -12,6 +12,7 @@ from fake_steps import no_rows
 from grave import Grave
 from histories import made_fact
 from plain_names import CONTROL, TASK_EVENTS, WORKERS
+from waiting_rows import put_waiting
 
 from api.dashboard.drawing import STATIC
 from api.pages import PAGES
@@ -32,7 +33,7 @@ from app.rules.ledger import apply_object_created, apply_task_event
 from app.rules.ledger_rows import ObjectRow
 from app.rules.results import Results
 from app.rules.tally import Tally
-from app.rules.worker_heartbeats import RunningTask, WaitingCount, WorkerFigures, WorkerIdentity, heartbeat_of
+from app.rules.worker_heartbeats import RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 
 NOW_MS = 1_795_489_276_303
 EVIL = "<script>alert('x')</script>"
@@ -151,6 +152,8 @@ def test_live_part_is_what_the_page_shows(api, page):
         ("/statistics/windows", "no-windows"),
         ("/workers", "no-workers"),
         ("/waiting", "no-worker"),
+        ("/waiting", "nothing-waits"),
+        ("/waiting?kind=mail", "no-match"),
         ("/dead-letters", "no-letters"),
         ("/dead-letters?kind=mail", "no-match"),
     ],
@@ -299,18 +302,20 @@ def test_page_of_all_tasks_has_an_end_where_results_are_large(api):
 
 
 def test_workers_and_what_waits_are_told(api):
-    """State, in flight, progress of running tasks, drains, and each tier's depth and next due time."""
-    waiting = [WaitingCount("retry", 3, NOW_MS + 400), WaitingCount("delay", 0)]
+    """State, in flight, progress of running tasks, drains; how many tasks wait by kind and reason, and until when."""
     running = [RunningTask("a-0", 1_500, 0.4, "half <b>")]
-    put_worker(api, in_flight=1, running=running, waiting=waiting, last_progress_at_ms=NOW_MS - 3_000)
-    put_worker(api, "p-2", waiting=[WaitingCount("retry", 2, NOW_MS + 90)])
+    put_worker(api, in_flight=1, running=running, last_progress_at_ms=NOW_MS - 3_000)
+    put_worker(api, "p-2")
+    put_waiting(api, "a", 0.4)
+    put_waiting(api, "b", 0.09, attempt=2)
+    put_waiting(api, "c", 7, attempt=2, offset=1)
     seen = browse(api, "/workers")
     assert "working" in seen.text_of("worker-processing-p-1")
     assert "a-0 for 1.5 s, 40 %: half <b>" in seen.text_of("worker-processing-p-1")
     assert "ready" in seen.text_of("worker-processing-p-2")
     page = browse(api, "/waiting")
-    assert "retry 5 in 90 ms" == page.text_of("waiting-retry")
-    assert "delay 0 \N{EN DASH}" == page.text_of("waiting-delay")
+    assert "mail retry 2 in 90 ms" in page.text_of("waiting-retry-mail")
+    assert "mail delay 1 in 400 ms" in page.text_of("waiting-delay-mail")
 
 
 def test_dead_letters_in_groups_and_one_by_one(api):

@@ -57,11 +57,10 @@ def test_first_page_answers_json_to_clients_that_accept_it(api):
     assert (307, "/docs") == (api.get("/").status_code, api.get("/").headers["location"])
 
 
-@pytest.mark.parametrize(("path", "name"), [("/waiting", "waiting"), ("/submit", "max_count")])
-def test_pages_without_an_api_path_answer_json(api, path, name):
+def test_page_without_an_api_path_answers_json(api):
     """What the page is drawn from."""
-    assert name in api.request("GET", path, headers={"accept": "application/json"}).json()
-    assert name in api.get(path).json()
+    assert "max_count" in api.request("GET", "/submit", headers={"accept": "application/json"}).json()
+    assert "max_count" in api.get("/submit").json()
 
 
 @pytest.mark.parametrize("path", ["/", "/waiting"])

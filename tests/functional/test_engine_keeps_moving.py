@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from engine_world import PARTITIONS, WORKER, World
@@ -99,6 +100,13 @@ class KeepsMoving(RuleBasedStateMachine):
             self.world.command(f"cancel:object:{task.object_id}", {"type": "CANCEL", "object_id": task.object_id})
         else:
             self.world.command(f"cancel:task:{task.task_id}", {"type": "CANCEL", "task_id": task.task_id})
+
+    @rule(kind=st.sampled_from(("", *KINDS)), reason=st.sampled_from(("", "retry", "delay")), cancel=st.booleans())
+    def act_on_waiting(self, kind: str, reason: str, *, cancel: bool) -> None:
+        """Start what waits now, or cancel it."""
+        given = {name: value for name, value in (("kind", kind), ("reason", reason)) if value}
+        order = {"type": "CANCEL_WAITING" if cancel else "START_WAITING", "at_ms": self.world.now_ms()}
+        self.world.command(f"{'cancel' if cancel else 'start'}:waiting:{urlencode(given) or '*'}", order | given)
 
     @rule(partition=partitions)
     def rebalance(self, partition: int) -> None:

@@ -106,6 +106,7 @@ async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> No
             watched = Watched(system, prometheus)
             await until(lambda: prometheus.up_count() == 4, "all targets to be up", fleet=system.fleet)
             await all_is_well(watched)
+            await due_tasks_find_no_place(watched)
             await tasks_go_wrong(watched)
             await processing_is_paused(watched)
             await processes_are_gone(watched)
@@ -125,6 +126,16 @@ async def all_is_well(watched: Watched) -> None:
     )
 
 
+async def due_tasks_find_no_place(watched: Watched) -> None:
+    """One place, and delayed tasks that take 5 s each: the others have been due for long."""
+    client = watched.system.api.client
+    assert client.put("/api/control/concurrency", json={"count": 1}).is_success
+    bootstrap = watched.system.broker.bootstrap
+    await feed(bootstrap, 20, partitions=PARTITIONS, name="slow 5", fields=lambda _number: {"delay_s": 1})
+    await watched.sees("EbsWaitingOverdue")
+    assert client.delete("/api/control/concurrency").is_success
+
+
 async def tasks_go_wrong(watched: Watched) -> None:
     """Tasks that die, that are retried, that do not end, and a total that is not the sum of its states."""
     bootstrap = watched.system.broker.bootstrap
@@ -138,7 +149,7 @@ async def tasks_go_wrong(watched: Watched) -> None:
     dying = feeding(bootstrap, partitions=PARTITIONS, name="reject", rate_per_s=4)
     async with rising, dying:
         await watched.sees(
-            "EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsRetriesPilingUp", "EbsKindPausedByBreaker"
+            "EbsDeadRate", "EbsImbalance", "EbsHandlersAbandoned", "EbsWaitingPilingUp", "EbsKindPausedByBreaker"
         )
     assert watched.system.api.client.post("/api/control/resume", json={"kind": "broken"}).is_success
     await watched.put_right("EbsKindPausedByBreaker")

@@ -38,11 +38,12 @@ async def feed(
     accepted_at_s: dict[str, float] | None = None,
     names: Names = BARE,
     callback_url: str | UnsetType = UNSET,
+    fields: Callable[[int], dict[str, Any]] = lambda _number: {},
 ) -> list[str]:
     """Write `count` objects (flat out when `rate_per_s` is 0); returns their ids once all are acknowledged.
 
-    `name` may depend on the object's number, from 0. `accepted_at_s` is filled with the moment of each acknowledgement
-    (epoch seconds).
+    `name` may depend on the object's number, from 0, and so may further `fields`. `accepted_at_s` is filled with the
+    moment of each acknowledgement (epoch seconds).
     """
     accepted: list[str] = []
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 19)
@@ -54,7 +55,8 @@ async def feed(
             size = min(count - len(accepted), _BATCH if not rate_per_s else max(1, round(rate_per_s * _TICK_S)))
             numbers = range(len(accepted), len(accepted) + size)
             object_names = [name if isinstance(name, str) else name(number) for number in numbers]
-            ids = await _write(producer, object_names, partitions, kind, names.objects, callback_url=callback_url)
+            told = [{"name": name, **fields(number)} for name, number in zip(object_names, numbers, strict=True)]
+            ids = await _write(producer, told, partitions, kind, names.objects, callback_url=callback_url)
             accepted += ids
             if accepted_at_s is not None:
                 accepted_at_s.update(dict.fromkeys(ids, time.time()))
@@ -108,26 +110,26 @@ async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects
 
 async def _write(
     producer: AIOKafkaProducer,
-    names: Sequence[str],
+    told: Sequence[dict[str, Any]],
     partitions: int,
     kind: str,
     topic: str,
     *,
     callback_url: str | UnsetType,
 ) -> list[str]:
-    ids = [uuid.uuid4().hex for _ in names]
+    ids = [uuid.uuid4().hex for _ in told]
     builders: dict[int, object] = {}
     sent = []
-    for object_id, name in zip(ids, names, strict=True):
+    for object_id, fields in zip(ids, told, strict=True):
         key = object_id.encode()
         event = ObjectCreated(
             id=f"o-{object_id}",
             object_id=object_id,
             kind=kind,
-            name=name,
             content=CONTENT,
             at_ms=time.time_ns() // 1_000_000,
             callback_url=callback_url,
+            **fields,
         )
         partition = zlib.crc32(key) % partitions
         builder = builders.setdefault(partition, producer.create_batch())

@@ -22,9 +22,10 @@ from app.events import (
 from app.rules.ledger import apply_task_event
 from app.rules.ledger_descriptions import describe_task
 from app.rules.ledger_rows import ObjectRow
+from app.rules.ledger_states import TaskState
 from app.rules.results import NO_RESULT
 from app.rules.tally import Tally
-from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, What, spans_of, timeline_of
+from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, Wait, What, spans_of, timeline_of, with_wait
 
 
 def told(kind: str, at_ms: int, attempt: int = 1, **fields) -> Event:
@@ -277,3 +278,67 @@ def test_clocks_that_differ_make_no_time_negative():
         times = TaskTimes("FINISHED", 1, 10, started_at_ms, 90, 40)
         spans = spans_of(msgspec.convert(msgspec.to_builtins(times), TaskTimes), 1_000)
         assert 80 == sum(span.lasted_ms(1_000) for span in spans)
+
+
+def test_delayed_task_is_delayed_until_it_may_start_and_then_in_the_queue():
+    """TASK_STARTED tells when it could start; a task that was started before that was delayed until then."""
+    assert [
+        (What.DELAY, 10, 5_000, "due"),
+        (What.QUEUE, 5_000, 5_020, "TASK_STARTED"),
+        (What.WORK, 5_020, None, ""),
+    ] == spans(told("CREATED", 10), told("STARTED", 5_020, starts_at_ms=5_000, wait_ms=20))
+    assert [
+        (What.DELAY, 10, 300, "due"),
+        (What.QUEUE, 300, 300, "TASK_STARTED"),
+        (What.WORK, 300, None, ""),
+    ] == spans(told("CREATED", 10), told("STARTED", 300, starts_at_ms=5_000))
+
+
+def test_redriven_task_was_not_delayed_again():
+    """Its request still says when its first attempt could start."""
+    redriven = (told("CREATED", 7_000, redrive=1), told("STARTED", 7_010, starts_at_ms=5_000, redrive=1))
+    again = spans(told("CREATED", 10), told("DEAD", 6_000), *redriven)
+    assert [What.QUEUE, What.DEAD, What.QUEUE, What.WORK] == [what for what, *_ in again]
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "what"),
+    [
+        ([told("CREATED", 10)], "delay", What.DELAY),
+        ([told("CREATED", 10)], "paused", What.QUEUE),
+        ([told("CREATED", 10), told("STARTED", 20), told("RETRIED", 30)], "retry", What.RETRY),
+    ],
+)
+def test_wait_that_goes_on_tells_what_for_and_until_when(events, reason, what):
+    """As the table of waiting tasks says; the timeline that was given stays as it was."""
+    (task,) = timeline_of(events).tasks
+    last = with_wait(task.spans, reason, 9_000)[-1]
+    assert (what, 9_000, reason) == (last.what, last.due_at_ms, last.waits_for)
+    assert task.spans[-1].due_at_ms is None
+
+
+def test_work_that_goes_on_waits_for_nothing():
+    """A row stays in the table while its attempt runs."""
+    (task,) = timeline_of([told("CREATED", 10), told("STARTED", 20)]).tasks
+    assert task.spans == with_wait(task.spans, "delay", 15)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (
+            TaskTimes(TaskState.IN_PROGRESS, 1, 10, 5_020, wait_ms=20),
+            [(What.DELAY, 10, 5_000), (What.QUEUE, 5_000, 5_020), (What.WORK, 5_020, 6_000)],
+        ),
+        (TaskTimes(TaskState.UNKNOWN, 0, 10, waiting=Wait("delay", 9_000)), [(What.DELAY, 10, 6_000)]),
+        (
+            TaskTimes(TaskState.UNKNOWN, 0, 10, waiting=Wait("delay", 4_000)),
+            [(What.DELAY, 10, 4_000), (What.QUEUE, 4_000, 6_000)],
+        ),
+        (TaskTimes(TaskState.UNKNOWN, 0, 10, waiting=Wait("paused")), [(What.QUEUE, 10, 6_000)]),
+        (TaskTimes(TaskState.IN_PROGRESS, 1, 10, 5_020), [(What.QUEUE, 10, 5_020), (What.WORK, 5_020, 6_000)]),
+    ],
+)
+def test_row_of_a_delayed_task_tells_the_delay(task, expected):
+    """By the wait from the due time; without that it is not known, and all of it is queue wait."""
+    assert expected == [(span.what, span.from_ms, span.to_ms) for span in spans_of(task, 6_000)]

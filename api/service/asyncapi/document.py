@@ -13,9 +13,21 @@ from api.service.asyncapi.records import (
     name_of,
     schemas,
 )
+from api.view.rows import read_topics
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import queue_of, role_of
-from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
+from app.rules.commands import (
+    Cancel,
+    CancelWaiting,
+    Drain,
+    EndSession,
+    LimitKind,
+    LimitRate,
+    Pause,
+    SetConcurrency,
+    StartTask,
+    StartWaiting,
+)
 from app.rules.schedules import Schedule
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
@@ -30,7 +42,18 @@ if TYPE_CHECKING:
 
 _EVENTS = get_args(TaskEvent)
 _ENDS = get_args(ObjectEnd)
-_COMMANDS = (Pause, LimitRate, LimitKind, SetConcurrency, Cancel, Drain, EndSession)
+_COMMANDS = (
+    Pause,
+    LimitRate,
+    LimitKind,
+    SetConcurrency,
+    Cancel,
+    CancelWaiting,
+    StartTask,
+    StartWaiting,
+    Drain,
+    EndSession,
+)
 
 
 class _Channel(NamedTuple):
@@ -96,7 +119,8 @@ _CHANNELS = {  # by the topic's bare name
     "control": _Channel(
         "Commands of operators, pauses by breakers, and logouts of browsers. A tombstone undoes a command",
         "command key: pause, pause:<kind>, rate:<kind>, concurrency, concurrency:<worker>, drain:<worker>, "
-        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, session:<name>",
+        "cancel:object:<id>, cancel:task:<id>, cancel:filter:<name>, cancel:waiting:<filter>, start:task:<id>, "
+        "start:waiting:<filter>, session:<name>",
         _names(_COMMANDS),
         ("api", "processing"),
         ("processing", "api"),
@@ -163,7 +187,8 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role, queue = role_of(app_id), queue_of(app_id)
     of_queue = "" if queue == DEFAULT_QUEUE else f" in the queue {queue}"
-    return _Channel(f"Rows of the {role} table {table}{of_queue}", "row key", (ROW_NAME,), (role,), (role,))
+    readers = (role, "api") if spec.name in read_topics(names) else (role,)
+    return _Channel(f"Rows of the {role} table {table}{of_queue}", "row key", (ROW_NAME,), (role,), readers)
 
 
 def _describe_channel(spec: TopicSpec, names: Names) -> dict[str, Any]:

@@ -24,12 +24,24 @@ from app.events import (
     tasks_created_id,
 )
 from app.names import BARE
-from app.rules.commands import Cancel, Drain, EndSession, LimitKind, LimitRate, Pause, SetConcurrency
+from app.rules.commands import (
+    Cancel,
+    CancelWaiting,
+    Drain,
+    EndSession,
+    LimitKind,
+    LimitRate,
+    Pause,
+    SetConcurrency,
+    StartTask,
+    StartWaiting,
+)
 from app.rules.dead_letters import Origin, dead_letter_headers, event_stack_of
 from app.rules.fingerprint import fingerprint
 from app.rules.idempotency import object_id_of
 from app.rules.letter_acts import LetterAct
 from app.rules.schedules import Schedule
+from app.rules.waiting_rows import timed_key
 from app.rules.worker_heartbeats import Heartbeat, RunningTask
 from app.topics.ownership import TopicClaim
 
@@ -72,6 +84,9 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     SetConcurrency(128, _AT_MS),
     Cancel(object_id=OBJECT_ID, at_ms=_AT_MS, reason="sent by mistake"),
     Drain(_AT_MS, "is to be moved"),
+    CancelWaiting(_AT_MS, kind="mail", reason="retry"),
+    StartTask(TASK_ID, 3, timed_key(_AT_MS + 3_600_000, 17, 1), _AT_MS),
+    StartWaiting(_AT_MS, kind="mail"),
     EndSession(_AT_MS + 43_200_000, _AT_MS),
     Schedule(
         name="nightly-report",

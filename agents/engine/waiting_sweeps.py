@@ -1,0 +1,150 @@
+"""What operators ask of waiting tasks: cancels, and starts at once. Each lane carries it out once, row by row.
+
+A command stays in force, so a lane that another worker takes over carries it out again: what was done has changed or
+deleted its row in one commit, and what was not done is found as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import UNSET
+
+from app.rules.commands import Cancel, CancelWaiting, StartTask, StartWaiting
+from app.rules.waiting_rows import TIMED_REASONS, decode_row, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from agents.engine.attempt import Ready
+    from agents.engine.lane import Lane
+    from agents.engine.worker_lanes import WorkerLanes
+    from app.rules.commands import CommandKey, OfWaiting
+    from app.rules.control import ControlState
+
+_ROWS_A_COMMIT = 1_000
+"""Rows that change before their commit is awaited: with their requests they are in memory until then."""
+
+Asked = frozenset[tuple["CommandKey", int]]
+"""Commands: the key, and of an order, which may be repeated with a later meaning, when it was given."""
+
+
+class Orders(NamedTuple):
+    """What a lane has yet to carry out; `has_cancels`: control says of each task whether it is cancelled."""
+
+    has_cancels: bool
+    of_rows: list[StartTask]
+    filters: list[OfWaiting]
+
+
+class WaitingSweeps:
+    """Looks through the waiting tasks of each lane for those that a command is about."""
+
+    def __init__(
+        self,
+        lanes: WorkerLanes,
+        control: ControlState,
+        *,
+        read: Callable[[Lane, bytes, bytes], Ready | None],
+        hasten: Callable[[Lane, bytes, int], bool],
+    ) -> None:
+        """`read` returns the task of a row; `hasten` lets a row be due, and returns whether it changed."""
+        self._lanes = lanes
+        self._control = control
+        self._read = read
+        self._hasten = hasten
+        self._asked: Asked = frozenset()
+        self._done: dict[Lane, Asked] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def open(self, lane: Lane) -> None:
+        """Take on a lane that has carried out nothing yet; `control_changed` begins with it."""
+        self._done[lane] = frozenset()
+
+    def close(self, lane: Lane) -> None:
+        """Forget a lane."""
+        self._done.pop(lane, None)
+
+    def control_changed(self, cancel: Callable[[Ready], None]) -> None:
+        """Carry out what is new, of all commands in lanes that are new."""
+        orders = self._control.orders()
+        self._asked = frozenset((key, 0) for key in self._control.cancel_keys()) | frozenset(
+            (key, order.at_ms) for key, order in orders.items()
+        )
+        if self._next() is not None and (self._sweeping is None or self._sweeping.done()):
+            self._sweeping = asyncio.create_task(self._sweep_all(cancel))
+
+    def _next(self) -> Lane | None:
+        """Return a lane that has something to carry out."""
+        return next((lane for lane, done in self._done.items() if not self._asked <= done), None)
+
+    async def _sweep_all(self, cancel: Callable[[Ready], None]) -> None:
+        try:
+            while (lane := self._next()) is not None:
+                asked = self._asked
+                await self._sweep(lane, self._orders(asked - self._done[lane]), cancel)
+                if lane in self._done:
+                    self._done[lane] = asked
+        except Exception as error:  # noqa: BLE001  # nobody awaits it
+            self._lanes.transactions.fatal(error)
+
+    def _orders(self, new: Iterable[tuple[CommandKey, int]]) -> Orders:
+        commands = [self._control.command_at(key) for key, _ in new]
+        return Orders(
+            any(isinstance(one, Cancel) for one in commands),
+            [one for one in commands if isinstance(one, StartTask)],
+            [one for one in commands if isinstance(one, StartWaiting | CancelWaiting)],
+        )
+
+    async def _sweep(self, lane: Lane, orders: Orders, cancel: Callable[[Ready], None]) -> None:
+        assert lane.window is not None
+        for order in orders.of_rows:
+            self._start_row(lane, order)
+        if not (orders.has_cancels or orders.filters):
+            return
+        changed_count = 0
+        batches = lane.window.batches()
+        while not lane.lost and (rows := next(batches, None)) is not None:
+            for key, value in rows:
+                changed_count += self._carry_out(lane, key, value, orders, cancel)
+            if changed_count < _ROWS_A_COMMIT:
+                await asyncio.sleep(0)
+            else:
+                changed_count = 0
+                await self._lanes.note(lane)
+
+    def _start_row(self, lane: Lane, order: StartTask) -> None:
+        if order.partition != lane.partition.number:
+            return
+        assert lane.window is not None
+        value = lane.window.value_of(order.row)
+        ready = None if value is None else self._read(lane, order.row, value)
+        if ready is not None and ready.task.task_id == order.task_id:
+            self._hasten(lane, order.row, order.at_ms)
+
+    def _carry_out(self, lane: Lane, key: bytes, value: bytes, orders: Orders, cancel: Callable[[Ready], None]) -> bool:
+        """Do with a row what is asked; returns whether it changed."""
+        ready = self._read(lane, key, value)
+        if ready is None:
+            return True  # it went to the dead letters
+        task = ready.task
+        if orders.has_cancels and self._control.is_cancelled(task) is not None:
+            cancel(ready)
+            return True
+        meant = [one for one in orders.filters if _means(one, key, value, task.kind, task.object_id)]
+        if any(isinstance(one, CancelWaiting) for one in meant):
+            cancel(ready)
+            return True
+        if meant and reason_of(key) in TIMED_REASONS:
+            return self._hasten(lane, key, max(one.at_ms for one in meant))
+        return False
+
+
+def _means(order: OfWaiting, key: bytes, value: bytes, kind: str, object_id: str) -> bool:
+    return (
+        order.kind in {UNSET, kind}
+        and order.object_id in {UNSET, object_id}
+        and order.reason in {UNSET, reason_of(key)}
+        and decode_row(value).since_ms <= order.at_ms
+    )

@@ -1,0 +1,1 @@
+"""Waiting tasks over HTTP: routes, answers, and their page of the dashboard."""

@@ -1,0 +1,32 @@
+"""Rows of waiting tasks on the changelog of an API in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine_bench import NOW_MS, request
+from plain_names import WAITING_CHANGELOG
+
+from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_row, start_key, timed_key
+
+
+def put_waiting(
+    api: Any,
+    name: str,
+    in_s: float,
+    *,
+    offset: int = 0,
+    attempt: int = 1,
+    kind: str = "mail",
+    error: str = "",
+    partition: int = 0,
+    started: bool = False,
+) -> bytes:
+    """Let the only task of an object wait; returns the key of its row."""
+    key = timed_key(NOW_MS + round(in_s * 1_000), offset, attempt)
+    value = request(name, attempt=attempt, kind=kind)
+    row = encode_row(WaitingRow(NOW_MS, name.encode(), value, [], NOW_MS - 5_000, error))
+    api.topics.write(WAITING_CHANGELOG, partition, key, row)
+    if started:
+        api.topics.write(WAITING_CHANGELOG, partition, start_key(key), STARTED_VALUE)
+    return key
