@@ -14,9 +14,7 @@ from task_story import TaskStory
 from waiting_rows import put_waiting
 
 from api.objects.task_schemas import TaskDetail
-from api.view import waiting_rows as view_rows
 from api.waiting import schemas
-from app.rules import waiting_summaries
 
 NOW_MS = 1_795_489_276_303
 
@@ -30,14 +28,6 @@ def problem_of(answer, status: int) -> str:
     """Return what an answer of this status says."""
     assert (status, "application/problem+json") == (answer.status_code, answer.headers["content-type"]), answer.text
     return answer.json()["detail"]
-
-
-@pytest.fixture
-def paused(monkeypatch):
-    """Let second attempts wait for a pause, as rows of other reasons do."""
-    reason = lambda key: "paused" if key[-1] == 2 else "delay"  # noqa: E731
-    monkeypatch.setattr(waiting_summaries, "reason_of", reason)
-    assert view_rows.summary_of is waiting_summaries.summary_of
 
 
 def fill(api) -> dict[str, bytes]:
@@ -143,11 +133,10 @@ def test_what_cannot_be_done_is_said(api, path, body, status, said):
     assert [] == commands(api)
 
 
-@pytest.mark.usefixtures("paused")
 def test_what_does_not_wait_for_its_time_cannot_be_started(api):
     """The answer names what to do instead; a filter that also means others starts those."""
-    put_waiting(api, "p", 60, attempt=2)
-    said = "waits for a pause, which ends with `ebs resume --kind mail`"
+    put_waiting(api, "p", 60, in_line=True)
+    said = "waits for the pause or a limit of its kind: end it (`ebs resume --kind mail`, `ebs limit mail --off`)"
     assert said in problem_of(api.post("/api/waiting/start", json={"task_id": "p-0"}), 409)
     assert said in problem_of(api.post("/api/waiting/start", json={"kind": "mail"}), 409)
     assert [] == commands(api)

@@ -56,7 +56,7 @@ async def test_one_task_is_started_now(bench, gate):
     own(one, store)
     ask(one, start_of(row("a", 1)[0], "a-0"))
     await until(lambda: gate.started == ["a"])
-    await until(lambda: [(NOW_MS, 1, 1), (NOW_MS + HOUR_MS, 2, 1)] == [key for key, _ in one.waiting()])
+    await until(lambda: [(NOW_MS, 1, 1, b""), (NOW_MS + HOUR_MS, 2, 1, b"")] == [key for key, _ in one.waiting()])
     gate.finish()
     await until(lambda: one.types("a") == [TaskStarted, TaskFinished] and len(one.waiting()) == 1)
 

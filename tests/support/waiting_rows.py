@@ -7,7 +7,7 @@ from typing import Any
 from engine_bench import NOW_MS, request
 from plain_names import WAITING_CHANGELOG
 
-from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_row, start_key, timed_key
+from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_row, key_in_line, line_of, start_key, timed_key
 
 
 def put_waiting(
@@ -21,9 +21,12 @@ def put_waiting(
     error: str = "",
     partition: int = 0,
     started: bool = False,
+    in_line: bool = False,
 ) -> bytes:
-    """Let the only task of an object wait; returns the key of its row."""
+    """Let the only task of an object wait for its time, or for its kind if `in_line`; returns the key of its row."""
     key = timed_key(NOW_MS + round(in_s * 1_000), offset, attempt)
+    if in_line:
+        key = key_in_line(line_of(kind), offset, attempt)
     value = request(name, attempt=attempt, kind=kind)
     row = encode_row(WaitingRow(NOW_MS, name.encode(), value, [], NOW_MS - 5_000, error))
     api.topics.write(WAITING_CHANGELOG, partition, key, row)
