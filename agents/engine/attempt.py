@@ -74,6 +74,14 @@ class Attempt:
         else:
             self.cancelled_early = True
 
+    def begin_with_its_call(self) -> None:
+        """Count the time until the call of a batch function began as waiting, not as work."""
+        if self.context.began_at_s:
+            now_s = time.perf_counter()
+            began_at_s = max(self.began_at_s, now_s - (time.monotonic() - self.context.began_at_s))
+            self.wait_ms += round((began_at_s - self.began_at_s) * 1_000)
+            self.began_at_s = began_at_s
+
     def spent_ms(self) -> int:
         """Return the time really spent until now."""
         return round((time.perf_counter() - self.began_at_s) * 1000)

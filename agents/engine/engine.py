@@ -224,7 +224,7 @@ class Engine:
 
     def open(self, executor: Executor) -> None:
         """Let tasks start: the controls in force are known now."""
-        self._pool.executor = executor
+        self._pool.open(executor)
         executor.on_freed = self._plan_dispatch
         self.control_changed()
 
@@ -254,6 +254,7 @@ class Engine:
 
     async def finish_running(self, limit_s: float) -> None:
         """Wait up to `limit_s` for what runs and its commit; the caller has made sure that nothing starts."""
+        self._pool.hurry()
         try:
             async with asyncio.timeout(limit_s):
                 while self._pool.running or not self._lanes.is_settled:
@@ -287,6 +288,7 @@ class Engine:
         What has waited for its time and what the log has take turns.
         """
         pool = self._pool
+        pool.start_calls()
         if self._draining or pool.executor is None or self._control.is_draining(self._worker):
             return
         if pool.abandoned_count and pool.is_stuck:

@@ -81,8 +81,14 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """How many may run: the places that no abandoned handler keeps, and all that run beside the pool."""
-        return self.size - self.abandoned_count + len(self._beside)
+        """How many may run: the places that no abandoned handler and no call keeps, and all that run beside them."""
+        return self._free_size + len(self._beside) - (0 if self.executor is None else self.executor.calls.ready_count)
+
+    @property
+    def _free_size(self) -> int:
+        """How many places there are for attempts: a call of a batch function takes one for all of its own."""
+        executor = self.executor
+        return self.size - (0 if executor is None else executor.abandoned_running_count + executor.calls.running_count)
 
     @property
     def is_full(self) -> bool:
@@ -102,7 +108,32 @@ class Pool:
     @property
     def is_stuck(self) -> bool:
         """Whether handlers that were left behind hold all places, so that nothing can ever start."""
-        return not self.running and self.is_full
+        waiting_count = 0 if self.executor is None else self.executor.calls.waiting_count
+        return len(self.running) == waiting_count and not self.has_place()
+
+    def has_place(self) -> bool:
+        """Return whether a call of a batch function may start; one that is ready goes before all other tasks."""
+        return len(self.running) - len(self._beside) < self._free_size
+
+    @property
+    def could_call(self) -> bool:
+        """Whether a call is ready and has a place, but does not start: there should be none."""
+        return self.executor is not None and self.executor.calls.ready_count > 0 and self.has_place()
+
+    def open(self, executor: Executor) -> None:
+        """Let tasks start."""
+        self.executor = executor
+        executor.calls.has_place = self.has_place
+
+    def start_calls(self) -> None:
+        """Start the calls of batch functions that are ready, as far as there are places."""
+        if self.executor is not None:
+            self.executor.calls.start_ready()
+
+    def hurry(self) -> None:
+        """Let the calls of batch functions that are being gathered wait no longer."""
+        if self.executor is not None:
+            self.executor.calls.hurry()
 
     def in_hand(self) -> list[Attempt]:
         """Return all whose handler runs, those that hold up the event loop included."""
@@ -187,7 +218,11 @@ class Pool:
                 attempt.began_at_s = time.perf_counter()
             assert self.executor is not None
             run = self.executor.run_apart if apart else self.executor.run
-            result = await run(attempt.loaded, attempt.task, attempt.context)
+            try:
+                result = await run(attempt.loaded, attempt.task, attempt.context)
+            finally:
+                if attempt.loaded.batch is not None:
+                    attempt.begin_with_its_call()
         except asyncio.CancelledError:
             self._cancelled(attempt)
         except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task

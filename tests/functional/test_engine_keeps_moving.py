@@ -32,11 +32,12 @@ class KeepsMoving(RuleBasedStateMachine):
     """A worker under everything that may happen to it."""
 
     by_object = False
+    batches = False
 
     @initialize(concurrency=st.integers(1, 4))
     def begin(self, concurrency: int) -> None:
         """Start a worker that owns everything."""
-        self.world = World(by_object=self.by_object, concurrency=concurrency)
+        self.world = World(by_object=self.by_object, concurrency=concurrency, batches=self.batches)
         for number in range(PARTITIONS):
             self.world.give(number)
 
@@ -194,12 +195,20 @@ class KeepsMovingInOrder(KeepsMoving):
     by_object = True
 
 
+class KeepsMovingInBatches(KeepsMoving):
+    """The same where the tasks of one kind run several in a call."""
+
+    batches = True
+
+
 # What fails is told as it was found: to make it shorter takes minutes.
 _SETTINGS = settings(max_examples=40, stateful_step_count=40, phases=[Phase.explicit, Phase.generate])
 TestKeepsMoving = KeepsMoving.TestCase
 TestKeepsMoving.settings = _SETTINGS
 TestKeepsMovingInOrder = KeepsMovingInOrder.TestCase
 TestKeepsMovingInOrder.settings = _SETTINGS
+TestKeepsMovingInBatches = KeepsMovingInBatches.TestCase
+TestKeepsMovingInBatches.settings = _SETTINGS
 
 
 @pytest.fixture
