@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agents.engine.lane import Lane, Place
+    from agents.execution.batch_calls import Member
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
@@ -62,7 +63,7 @@ class Attempt:
         self.key = ready.task.object_id.encode()
         self.began_at_s = time.perf_counter()
         self.cancel_reason: str | None = None
-        self.running: asyncio.Task[None] | None = None
+        self.running: asyncio.Task[None] | Member | None = None
         self.is_inside = False
         self.cancelled_early = False
 

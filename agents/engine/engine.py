@@ -300,7 +300,10 @@ class Engine:
         admits, start, take_next, read = self._admission.admits, pool.start, self._intake.next, self._intake.read
         due = self.waiting
         started = 0
-        while len(running) < limit and started < _INLINE_BURST:
+        while started < _INLINE_BURST:
+            # What was started beside the pool took no place: the limit has grown with it.
+            if len(running) >= limit and len(running) >= (limit := pool.limit):
+                return
             if released:
                 ready: Ready | None = released.popleft()
             elif due.is_due and due.has_turn() and (ready := due.next()) is not None:
@@ -312,8 +315,7 @@ class Engine:
             if ready is not None and admits(ready):
                 start(ready)
             started += 1
-        if started == _INLINE_BURST:
-            self._plan_dispatch()
+        self._plan_dispatch()
 
     def _end_stuck(self) -> None:
         if self._ending is None:
@@ -331,9 +333,6 @@ class Engine:
 
     def _begun(self, attempt: Attempt) -> None:
         self._admission.begin(attempt)
-        if attempt.loaded.beside:
-            # It takes no place, so another one may start.
-            self._plan_dispatch()
 
     def _ended(self, attempt: Attempt) -> None:
         self._admission.end(attempt)

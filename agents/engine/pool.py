@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
+    from agents.execution.batch_calls import Outcome
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers
     from app.rules.control import ControlState
@@ -172,6 +174,9 @@ class Pool:
                 self._outcomes.finish(attempt, result)
             self._inline = None
             return
+        if loaded.batch is not None:
+            self._join(attempt)
+            return
         self._begin(attempt, self._run(attempt))
 
     def cancel_lane(self, lane: Lane) -> None:
@@ -189,17 +194,49 @@ class Pool:
 
     async def close(self) -> None:
         """Cancel what still runs, before the executor ends: a process killed with it would count as a failure."""
-        self.executor = None
-        running = [attempt.running for attempt in self.running if attempt.running is not None]
+        executor, self.executor = self.executor, None
+        running = [attempt.running for attempt in self.running if isinstance(attempt.running, asyncio.Task)]
+        if executor is not None:
+            running += executor.calls.tasks
         for attempt in self.running:
             attempt.cancel()
         if running:
             await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
 
-    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+    def _join(self, attempt: Attempt) -> None:
+        """Let an attempt join a call, without a task of its own: that would cost as much as all else."""
+        assert self.executor is not None
+        self._note_begin(attempt)
+        attempt.is_inside = True
+        attempt.running = self.executor.calls.join(attempt.loaded, attempt.context, partial(self._call_ended, attempt))
+
+    def _call_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.begin_with_its_call()
+        try:
+            if outcome.error is None:
+                self._outcomes.finish(attempt, outcome.value)
+            elif isinstance(outcome.error, asyncio.CancelledError):
+                self._cancelled(attempt)
+            else:
+                self._fail(attempt, outcome.error)
+        finally:
+            self._note_end(attempt)
+
+    def _note_begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
         self._on_begin(attempt)
         attempt.lane.running[attempt.place] = attempt
+
+    def _note_end(self, attempt: Attempt) -> None:
+        if attempt.traced is not None:
+            attempt.traced.end()
+        self.running.discard(attempt)
+        self._beside.discard(attempt)
+        attempt.lane.running.pop(attempt.place, None)
+        self._on_end(attempt)
+
+    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+        self._note_begin(attempt)
         attempt.running = asyncio.create_task(run, context=attempt.context.within)
 
     async def _run(
@@ -230,12 +267,7 @@ class Pool:
         else:
             self._outcomes.finish(attempt, result)
         finally:
-            if attempt.traced is not None:
-                attempt.traced.end()
-            self.running.discard(attempt)
-            self._beside.discard(attempt)
-            attempt.lane.running.pop(attempt.place, None)
-            self._on_end(attempt)
+            self._note_end(attempt)
 
     def _cancelled(self, attempt: Attempt) -> None:
         if attempt.lane.lost or self.executor is None:

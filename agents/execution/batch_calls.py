@@ -21,6 +21,7 @@ import contextvars
 import logging
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from agents.failure_story import FailureStory
@@ -32,7 +33,7 @@ from ebs.context import Context
 from ebs.errors import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
 
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
@@ -43,44 +44,62 @@ MAX_CALL_BYTES = 16 << 20
 """Of the contents of a call: it is full with fewer tasks if these are large."""
 
 
-class _Outcome(NamedTuple):
-    """The result of a task, or its error."""
+class Outcome(NamedTuple):
+    """The result of an attempt, or its error; CancelledError for one that has left its call."""
 
     value: Any
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
-class _Member:
-    """An attempt in a call: its context, and the one that the function sees; `ended` gets its outcome."""
+class Member:
+    """An attempt in a call: its context, and the one that the function sees; `on_end` hears of its outcome."""
 
-    __slots__ = ("call", "context", "ended", "request", "seen")
+    __slots__ = ("call", "context", "is_ended", "is_leaving", "on_end", "request", "seen")
 
-    def __init__(self, context: Context, ended: asyncio.Future[_Outcome]) -> None:
+    def __init__(self, context: Context, on_end: Callable[[Outcome], None]) -> None:
         self.request = cast("TaskCreated", context.task)
         self.context = self.seen = context
-        self.ended = ended
+        self.on_end = on_end
+        self.is_ended = self.is_leaving = False
         self.call: _Call
+
+    def cancel(self) -> None:
+        """Leave the call; the last one that does so waits for the end of its function, unless it is asked again."""
+        self.call.calls.leave(self)
+
+    def end(self, outcome: Outcome) -> None:
+        """Hear the outcome; what was produced and said in another call's context counts as this attempt's."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        if self.seen is not self.context:
+            self.context.outputs = self.seen.close_outputs()
+            self.context.last_progress = self.seen.last_progress
+        self.on_end(outcome)
 
 
 class _Call:
     """A call that is gathered, is ready, or runs."""
 
-    __slots__ = ("is_ready", "loaded", "members", "running", "size_bytes", "timer")
+    __slots__ = ("calls", "is_ready", "loaded", "members", "running", "size_bytes", "timer")
 
-    def __init__(self, loaded: LoadedHandler, members: Iterable[_Member] = ()) -> None:
+    def __init__(self, calls: BatchCalls, loaded: LoadedHandler) -> None:
+        self.calls = calls
         self.loaded = loaded
-        self.members: list[_Member] = []
+        self.members: list[Member] = []
         self.size_bytes = 0
         self.is_ready = False
         self.timer: asyncio.TimerHandle | None = None
         self.running: asyncio.Task[None] | None = None
-        for one in members:
-            self.add(one)
 
-    def add(self, member: _Member) -> None:
+    def add(self, member: Member) -> None:
         member.call = self
         self.members.append(member)
-        self.size_bytes += memoryview(member.request.content).nbytes
+        self.size_bytes += len(member.request.content)
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
 
     @property
     def is_full(self) -> bool:
@@ -122,22 +141,59 @@ class BatchCalls:
         waiting = {id(call): call for call in (*self._gathered.values(), *self._ready)}
         return sum(len(call.members) for call in waiting.values())
 
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs calls now."""
+        return [call.running for call in self._running if call.running is not None]
+
     async def run(self, loaded: LoadedHandler, context: Context) -> object:
         """Run an attempt in a call with others, and return its result. Raises its error."""
-        member = _Member(context, self._loop.create_future())
-        self._join(loaded, member)
-        try:
-            value, error = await member.ended
-        except asyncio.CancelledError:
-            await self._leave(member)
-            raise
+        value, error = await self._end_of(loaded, context)
         if error is None:
             return value
         try:
             raise error
         finally:
             # Its trace holds this frame, which holds it: a failure would lie in memory until the collector comes by.
-            del error, member
+            del error
+
+    async def _end_of(self, loaded: LoadedHandler, context: Context) -> Outcome:
+        ended: asyncio.Future[Outcome] = self._loop.create_future()
+        member = self.join(loaded, context, ended.set_result)
+        while not ended.done():
+            try:
+                await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                member.cancel()
+        return ended.result()
+
+    def join(self, loaded: LoadedHandler, context: Context, on_end: Callable[[Outcome], None]) -> Member:
+        """Let an attempt join the call of its function that is being gathered."""
+        assert loaded.batch is not None
+        member = Member(context, on_end)
+        call = self._gathered.get(id(loaded))
+        if call is None:
+            call = self._gathered[id(loaded)] = _Call(self, loaded)
+            call.timer = self._loop.call_later(loaded.batch.wait_s, self._is_due, call)
+        call.add(member)
+        if call.is_full:
+            self._close(call)
+            self._is_due(call)
+        return member
+
+    def leave(self, member: Member) -> None:
+        """Take a cancelled attempt out of its call; a call that nobody is in any more is cancelled."""
+        call = member.call
+        member.seen.cancelled = True
+        is_asked_again, member.is_leaving = member.is_leaving, True
+        if call.running is None:
+            self._take_out(member)
+        elif not call.running.done() and all(one.is_ended or one.is_leaving for one in call.members):
+            call.running.cancel()
+            if not is_asked_again:
+                return
+        # Not at once: whoever cancels attempts may be looking at all that run.
+        self._loop.call_soon(member.end, _cancelled())
 
     def start_ready(self) -> None:
         """Start the calls that are ready, as far as there are places."""
@@ -146,6 +202,7 @@ class BatchCalls:
             self._close(call)
             self._running.add(call)
             call.running = self._loop.create_task(self._run(call), context=self._within.copy())
+            call.running.add_done_callback(partial(self._ended, call))
 
     def hurry(self) -> None:
         """Let the calls that are being gathered wait no longer: the worker stops."""
@@ -155,26 +212,14 @@ class BatchCalls:
     def close(self) -> None:
         """End everything; the attempts have been cancelled before."""
         for call in self._gathered.values():
-            _stop_timer(call)
+            call.stop_timer()
         self._gathered.clear()
         self._ready.clear()
-        for call in self._running:
-            if call.running is not None:
-                call.running.cancel()
-
-    def _join(self, loaded: LoadedHandler, member: _Member) -> None:
-        assert loaded.batch is not None
-        call = self._gathered.get(id(loaded))
-        if call is None:
-            call = self._gathered[id(loaded)] = _Call(loaded)
-            call.timer = self._loop.call_later(loaded.batch.wait_s, self._is_due, call)
-        call.add(member)
-        if call.is_full:
-            self._close(call)
-            self._is_due(call)
+        for one in self.tasks:
+            one.cancel()
 
     def _is_due(self, call: _Call) -> None:
-        _stop_timer(call)
+        call.stop_timer()
         if not call.is_ready:
             call.is_ready = True
             self._ready.append(call)
@@ -185,25 +230,16 @@ class BatchCalls:
         if self._gathered.get(id(call.loaded)) is call:
             del self._gathered[id(call.loaded)]
 
-    async def _leave(self, member: _Member) -> None:
-        """Take a cancelled attempt out of its call; wait for the end of a call that nobody is in any more."""
+    def _take_out(self, member: Member) -> None:
         call = member.call
-        member.seen.cancelled = True
-        if call.running is None:
-            call.members.remove(member)
-            if not call.members:
-                self._close(call)
-                _stop_timer(call)
-                if call.is_ready:
-                    self._ready.remove(call)
+        if member not in call.members:
             return
-        if not call.running.done() and all(one.ended.done() for one in call.members):
-            call.running.cancel()
-            try:
-                await asyncio.wait((call.running,))
-            except asyncio.CancelledError:
-                call.running.cancel()
-                raise
+        call.members.remove(member)
+        if not call.members:
+            self._close(call)
+            call.stop_timer()
+            if call.is_ready:
+                self._ready.remove(call)
 
     async def _run(self, call: _Call) -> None:
         now_s = time.monotonic()
@@ -212,25 +248,25 @@ class BatchCalls:
             one.context.began_at_s = one.context.began_at_s or now_s
         try:
             outcomes = await self._outcomes(call)
-        except asyncio.CancelledError:
-            for one in call.members:
-                one.ended.cancel()
-            raise
         except Exception as error:  # noqa: BLE001  # whatever a function raises is for those who wait
             self._failed(call, error)
         else:
             for one, outcome in zip(call.members, outcomes, strict=True):
-                _end(one, outcome)
-        finally:
-            self._running.discard(call)
-            self.start_ready()
-            self.on_ended()
+                one.end(outcome)
 
-    async def _outcomes(self, call: _Call) -> list[_Outcome]:
+    def _ended(self, call: _Call, _: object) -> None:
+        for one in call.members:
+            if one.call is call:
+                one.end(_cancelled())  # of a call that was cancelled, perhaps before it began
+        self._running.discard(call)
+        self.start_ready()
+        self.on_ended()
+
+    async def _outcomes(self, call: _Call) -> list[Outcome]:
         loaded, contexts = call.loaded, [one.seen for one in call.members]
         context = BatchContext(contexts[0].task, contexts[0].time_limit_s, contexts=contexts)
         returned: Any = await self._run_call(loaded, context)
-        return [_Outcome(one, error_of(loaded, one)) for one in returned]
+        return [Outcome(one, error_of(loaded, one)) for one in returned]
 
     def _failed(self, call: _Call, error: Exception) -> None:
         """End the attempts of a call with its error, or call each of them alone."""
@@ -240,19 +276,20 @@ class BatchCalls:
         for one in call.members:
             # What is left of the call, such as a thread that nobody can end, must produce nothing any more.
             one.seen.cancelled = True
-            if one.ended.done():
+            if one.is_ended or one.is_leaving:
                 continue
             if is_shared and not (asks_to_wait and one.request.attempt < last):
                 self._call_alone(call.loaded, one)
                 alone_count += 1
             else:
-                _end(one, _Outcome(None, error))
+                one.end(Outcome(None, error))
         if alone_count:
             self._tell(call, alone_count, error)
 
-    def _call_alone(self, loaded: LoadedHandler, member: _Member) -> None:
+    def _call_alone(self, loaded: LoadedHandler, member: Member) -> None:
         member.seen = Context(member.request, member.context.time_limit_s, rules=member.context.rules)
-        again = _Call(loaded, (member,))
+        again = _Call(self, loaded)
+        again.add(member)
         again.is_ready = True
         self._ready.append(again)
 
@@ -261,16 +298,6 @@ class BatchCalls:
         text = "a call of handler %s with %d tasks failed, so %d of them are called alone: %s: %s"
         alike = (name, fingerprint(error_type, message))
         self._story.tell(alike, time.monotonic(), text, name, len(call.members), alone_count, error_type, message)
-
-
-def _end(member: _Member, outcome: _Outcome) -> None:
-    """Tell an attempt its outcome; what it has produced and said in another call's context counts as its own."""
-    if member.ended.done():
-        return
-    if member.seen is not member.context:
-        member.context.outputs = member.seen.close_outputs()
-        member.context.last_progress = member.seen.last_progress
-    member.ended.set_result(outcome)
 
 
 def error_of(loaded: LoadedHandler, returned: object) -> Exception | None:
@@ -285,6 +312,5 @@ def error_of(loaded: LoadedHandler, returned: object) -> Exception | None:
     return said
 
 
-def _stop_timer(call: _Call) -> None:
-    if call.timer is not None:
-        call.timer.cancel()
+def _cancelled() -> Outcome:
+    return Outcome(None, asyncio.CancelledError())

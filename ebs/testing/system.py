@@ -99,8 +99,9 @@ class MemorySystem:
             worker=_WORKER,
             clock_ms=self._clock.now_ms,
             on_begin=_nothing,
-            on_end=_nothing,
+            on_end=lambda _: self._ended.set(),
         )
+        self._ended = asyncio.Event()
         self._ledger = MemoryLedger()
         self._produced = Produced()
         self._due: list[tuple[int, int, TaskCreated]] = []
@@ -173,11 +174,10 @@ class MemorySystem:
         for task, number in tasks:
             record = record_of(task, number, self._settings.names.task_requests)
             self._pool.start(Ready(self._lanes.lane, record, task, number))
-        await asyncio.sleep(0)  # each attempt joins its call
         self._pool.hurry()
-        for attempt in list(self._pool.running):
-            assert attempt.running is not None
-            await asyncio.wait([attempt.running])
+        while self._pool.running:
+            self._ended.clear()
+            await self._ended.wait()
 
     def _commit(self) -> None:
         """Take what an attempt has written to where it is read."""

@@ -1,0 +1,60 @@
+"""Functions with a fixed cost a call, for single tasks and for batches: what an address or a model costs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ebs import BatchContext, Context, Project, Task, cpu_bound
+
+FIXED_COST_S = 0.005
+BATCH = 64
+SORTS = ("coroutine", "thread", "process")
+BATCHED = {"EBS_PROJECT": "batched_project"}
+"""Settings of all processes that have it."""
+
+project = Project()
+
+
+@project.task("coroutine")
+async def coroutine(task: Task, _context: Context) -> int:
+    """Wait for an answer."""
+    await asyncio.sleep(FIXED_COST_S)
+    return task.sequence
+
+
+@project.task("coroutine-batch", batch=BATCH)
+async def coroutine_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
+    """Wait for one answer for all."""
+    await asyncio.sleep(FIXED_COST_S)
+    return [task.sequence for task in tasks]
+
+
+@project.task("thread")
+def thread(task: Task, _context: Context) -> int:
+    """Wait in a thread."""
+    time.sleep(FIXED_COST_S)
+    return task.sequence
+
+
+@project.task("thread-batch", batch=BATCH)
+def thread_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
+    """Wait in a thread, once for all."""
+    time.sleep(FIXED_COST_S)
+    return [task.sequence for task in tasks]
+
+
+@project.task("process")
+@cpu_bound
+def process(task: Task, _context: Context) -> int:
+    """Wait in a process."""
+    time.sleep(FIXED_COST_S)
+    return task.sequence
+
+
+@project.task("process-batch", batch=BATCH)
+@cpu_bound
+def process_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
+    """Wait in a process, once for all."""
+    time.sleep(FIXED_COST_S)
+    return [task.sequence for task in tasks]
