@@ -120,7 +120,7 @@ class BatchCalls:
         self._run_call = run_call
         self._gathered: dict[int, _Call] = {}
         self._ready: deque[_Call] = deque()
-        self._running: set[_Call] = set()
+        self._running: dict[_Call, None] = {}
         # A call belongs to no attempt's trace.
         self._within = contextvars.copy_context()
         self._story = FailureStory(log)
@@ -200,7 +200,7 @@ class BatchCalls:
         while self._ready and self.has_place():
             call = self._ready.popleft()
             self._close(call)
-            self._running.add(call)
+            self._running[call] = None
             call.running = self._loop.create_task(self._run(call), context=self._within.copy())
             call.running.add_done_callback(partial(self._ended, call))
 
@@ -258,7 +258,7 @@ class BatchCalls:
         for one in call.members:
             if one.call is call:
                 one.end(_cancelled())  # of a call that was cancelled, perhaps before it began
-        self._running.discard(call)
+        del self._running[call]
         self.start_ready()
         self.on_ended()
 

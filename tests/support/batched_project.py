@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+
+from fault_handlers import note
 
 from ebs import BatchContext, Context, Project, Task, cpu_bound
 
@@ -58,3 +61,17 @@ def process_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
     """Wait in a process, once for all."""
     time.sleep(FIXED_COST_S)
     return [task.sequence for task in tasks]
+
+
+@project.task("named", batch=16, attempts=2, backoff=0.1)
+async def named(tasks: list[Task], context: BatchContext) -> list[str]:
+    """Do what the names of the objects say: fail the whole call, end the worker, or return the id of each task."""
+    for task in tasks:
+        note(task, context.of(task))
+    await asyncio.sleep(FIXED_COST_S)
+    for task in tasks:
+        if task.name == "poison":
+            raise ValueError("one of them is poison")
+        if task.name == "exit":
+            os._exit(7)
+    return [task.task_id for task in tasks]

@@ -1,4 +1,4 @@
-"""The project of the model's workers: tasks that send, a split, and a join that submits the next object of a chain.
+"""The project of the model's workers: tasks that send, alone or in batches, a split, a join that submits an object.
 
 When they fail is not theirs to say: `workers.PlannedExecutor` lets an attempt fail after its function has produced
 everything, so that whatever such an attempt leaves behind is found.
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ebs import Context, Project, Task
+from ebs import BatchContext, Context, Project, Task
 
 SPEC = "simulation.functions"
 MAPPED, PLAIN = "mapped", "default"
@@ -43,6 +43,12 @@ async def work(task: Task[Any], context: Context) -> dict[str, Any]:
     """Send a record, and return the content."""
     context.send(SINK, task.task_id, str(context.attempt))
     return {"content": task.content}
+
+
+@project.task(PLAIN, batch=3, batch_wait_s=0.02)
+async def work_together(tasks: list[Task[Any]], context: BatchContext) -> list[dict[str, Any]]:
+    """Do the same for several tasks in one call."""
+    return [await work(task, context.of(task)) for task in tasks]
 
 
 @project.join(MAPPED)
