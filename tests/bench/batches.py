@@ -1,8 +1,13 @@
 """Batches of 64 and single calls of a function with a fixed cost of 5 ms a call: `make bench-batch`.
 
-One processing worker works off preloaded requests, with and without batches in turn, of a coroutine, a thread and a
-process. The figure is finished tasks per second, by the times in the events: the median of the runs. It ends with the
-checker over all topics. Run it on a machine that does nothing else; `BENCH="--only process --runs 1"` is a part of it.
+One processing worker works off preloaded requests, with and without batches in turn. The figure is finished tasks per
+second, by the times in the events: the median of the runs. It ends with the checker over all topics.
+
+- connection: a coroutine that has one connection (or model, or GPU), so one call at a time;
+- process: `@cpu_bound`, as many at once as there are CPUs;
+- thread, coroutine: 64 calls at once, which hide the wait: what is left is what a call costs the worker.
+
+Run it on a machine that does nothing else; `BENCH="--only process --runs 1"` is a part of it.
 """
 
 from __future__ import annotations
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 
 TASKS = 3
 """Of each object."""
-OBJECTS_OF = {"coroutine": 8_000, "thread": 4_000, "process": 1_000}
-MORE_IN_BATCHES = {"coroutine": 1, "thread": 2, "process": 8}
+OBJECTS_OF = {"connection": 500, "process": 700, "thread": 6_000, "coroutine": 6_000}
+MORE_IN_BATCHES = {"connection": 8, "process": 8, "thread": 1, "coroutine": 1}
 """So many times as many objects: a run must take seconds."""
 PATIENCE_S = 300.0
 

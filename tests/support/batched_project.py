@@ -12,7 +12,7 @@ from ebs import BatchContext, Context, Project, Task, cpu_bound
 
 FIXED_COST_S = 0.005
 BATCH = 64
-SORTS = ("coroutine", "thread", "process")
+SORTS = ("connection", "process", "thread", "coroutine")
 BATCHED = {"EBS_PROJECT": "batched_project"}
 """Settings of all processes that have it."""
 
@@ -30,6 +30,26 @@ async def coroutine(task: Task, _context: Context) -> int:
 async def coroutine_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
     """Wait for one answer for all."""
     await asyncio.sleep(FIXED_COST_S)
+    return [task.sequence for task in tasks]
+
+
+_connection = asyncio.Lock()
+"""Such as a model on a GPU: one call at a time."""
+
+
+@project.task("connection")
+async def connection(task: Task, _context: Context) -> int:
+    """Wait for the connection, and for its answer."""
+    async with _connection:
+        await asyncio.sleep(FIXED_COST_S)
+    return task.sequence
+
+
+@project.task("connection-batch", batch=BATCH)
+async def connection_batch(tasks: list[Task], _context: BatchContext) -> list[int]:
+    """Wait for the connection, and for one answer for all."""
+    async with _connection:
+        await asyncio.sleep(FIXED_COST_S)
     return [task.sequence for task in tasks]
 
 
