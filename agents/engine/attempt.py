@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agents.engine.lane import Lane, Place
-    from agents.execution.batch_calls import Member
+    from agents.execution.batch_call import Member
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord

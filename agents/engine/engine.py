@@ -224,8 +224,7 @@ class Engine:
 
     def open(self, executor: Executor) -> None:
         """Let tasks start: the controls in force are known now."""
-        self._pool.open(executor)
-        executor.on_freed = self._plan_dispatch
+        self._pool.open(executor, self._plan_dispatch)
         self.control_changed()
 
     def control_changed(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.execution.batch_calls import Outcome
+    from agents.execution.batch_call import Outcome
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers
     from app.rules.control import ControlState
@@ -122,9 +122,10 @@ class Pool:
         """Whether a call is ready and has a place, but does not start: there should be none."""
         return self.executor is not None and self.executor.calls.ready_count > 0 and self.has_place()
 
-    def open(self, executor: Executor) -> None:
-        """Let tasks start."""
+    def open(self, executor: Executor, on_freed: Callable[[], None]) -> None:
+        """Let tasks start; `on_freed` hears of places that are free again without the end of an attempt."""
         self.executor = executor
+        executor.on_freed = executor.calls.on_ended = on_freed
         executor.calls.has_place = self.has_place
 
     def start_calls(self) -> None:

@@ -22,10 +22,10 @@ import logging
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
+from agents.execution.batch_call import Call, Member, Outcome, error_of
 from agents.failure_story import FailureStory
-from app.errors import HandlerError
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
 from ebs.batch_context import BatchContext
@@ -36,75 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from agents.execution.loading import LoadedHandler
-    from app.events import TaskCreated
 
 log = logging.getLogger(__name__)
-
-MAX_CALL_BYTES = 16 << 20
-"""Of the contents of a call: it is full with fewer tasks if these are large."""
-
-
-class Outcome(NamedTuple):
-    """The result of an attempt, or its error; CancelledError for one that has left its call."""
-
-    value: Any
-    error: BaseException | None = None
-
-
-class Member:
-    """An attempt in a call: its context, and the one that the function sees; `on_end` hears of its outcome."""
-
-    __slots__ = ("call", "context", "is_ended", "is_leaving", "on_end", "request", "seen")
-
-    def __init__(self, context: Context, on_end: Callable[[Outcome], None]) -> None:
-        self.request = cast("TaskCreated", context.task)
-        self.context = self.seen = context
-        self.on_end = on_end
-        self.is_ended = self.is_leaving = False
-        self.call: _Call
-
-    def cancel(self) -> None:
-        """Leave the call; the last one that does so waits for the end of its function, unless it is asked again."""
-        self.call.calls.leave(self)
-
-    def end(self, outcome: Outcome) -> None:
-        """Hear the outcome; what was produced and said in another call's context counts as this attempt's."""
-        if self.is_ended:
-            return
-        self.is_ended = True
-        if self.seen is not self.context:
-            self.context.outputs = self.seen.close_outputs()
-            self.context.last_progress = self.seen.last_progress
-        self.on_end(outcome)
-
-
-class _Call:
-    """A call that is gathered, is ready, or runs."""
-
-    __slots__ = ("calls", "is_ready", "loaded", "members", "running", "size_bytes", "timer")
-
-    def __init__(self, calls: BatchCalls, loaded: LoadedHandler) -> None:
-        self.calls = calls
-        self.loaded = loaded
-        self.members: list[Member] = []
-        self.size_bytes = 0
-        self.is_ready = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.running: asyncio.Task[None] | None = None
-
-    def add(self, member: Member) -> None:
-        member.call = self
-        self.members.append(member)
-        self.size_bytes += len(member.request.content)
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-
-    @property
-    def is_full(self) -> bool:
-        assert self.loaded.batch is not None
-        return len(self.members) >= self.loaded.batch.size or self.size_bytes >= MAX_CALL_BYTES
 
 
 class BatchCalls:
@@ -118,9 +51,9 @@ class BatchCalls:
         self.on_ended: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._run_call = run_call
-        self._gathered: dict[int, _Call] = {}
-        self._ready: deque[_Call] = deque()
-        self._running: dict[_Call, None] = {}
+        self._gathered: dict[int, Call] = {}
+        self._ready: deque[Call] = deque()
+        self._running: dict[Call, None] = {}
         # A call belongs to no attempt's trace.
         self._within = contextvars.copy_context()
         self._story = FailureStory(log)
@@ -170,10 +103,10 @@ class BatchCalls:
     def join(self, loaded: LoadedHandler, context: Context, on_end: Callable[[Outcome], None]) -> Member:
         """Let an attempt join the call of its function that is being gathered."""
         assert loaded.batch is not None
-        member = Member(context, on_end)
+        member = Member(context, on_end, self.leave)
         call = self._gathered.get(id(loaded))
         if call is None:
-            call = self._gathered[id(loaded)] = _Call(self, loaded)
+            call = self._gathered[id(loaded)] = Call(loaded)
             call.timer = self._loop.call_later(loaded.batch.wait_s, self._is_due, call)
         call.add(member)
         if call.is_full:
@@ -218,14 +151,14 @@ class BatchCalls:
         for one in self.tasks:
             one.cancel()
 
-    def _is_due(self, call: _Call) -> None:
+    def _is_due(self, call: Call) -> None:
         call.stop_timer()
         if not call.is_ready:
             call.is_ready = True
             self._ready.append(call)
         self.start_ready()
 
-    def _close(self, call: _Call) -> None:
+    def _close(self, call: Call) -> None:
         """Let nobody join a call any more."""
         if self._gathered.get(id(call.loaded)) is call:
             del self._gathered[id(call.loaded)]
@@ -241,7 +174,7 @@ class BatchCalls:
             if call.is_ready:
                 self._ready.remove(call)
 
-    async def _run(self, call: _Call) -> None:
+    async def _run(self, call: Call) -> None:
         now_s = time.monotonic()
         for one in call.members:
             one.seen.began_at_s = now_s
@@ -254,7 +187,7 @@ class BatchCalls:
             for one, outcome in zip(call.members, outcomes, strict=True):
                 one.end(outcome)
 
-    def _ended(self, call: _Call, _: object) -> None:
+    def _ended(self, call: Call, _: object) -> None:
         for one in call.members:
             if one.call is call:
                 one.end(_cancelled())  # of a call that was cancelled, perhaps before it began
@@ -262,13 +195,13 @@ class BatchCalls:
         self.start_ready()
         self.on_ended()
 
-    async def _outcomes(self, call: _Call) -> list[Outcome]:
+    async def _outcomes(self, call: Call) -> list[Outcome]:
         loaded, contexts = call.loaded, [one.seen for one in call.members]
         context = BatchContext(contexts[0].task, contexts[0].time_limit_s, contexts=contexts)
         returned: Any = await self._run_call(loaded, context)
         return [Outcome(one, error_of(loaded, one)) for one in returned]
 
-    def _failed(self, call: _Call, error: Exception) -> None:
+    def _failed(self, call: Call, error: Exception) -> None:
         """End the attempts of a call with its error, or call each of them alone."""
         is_shared, asks_to_wait = len(call.members) > 1, isinstance(error, Retry)
         last = call.loaded.limits.retry.max_attempts
@@ -288,28 +221,16 @@ class BatchCalls:
 
     def _call_alone(self, loaded: LoadedHandler, member: Member) -> None:
         member.seen = Context(member.request, member.context.time_limit_s, rules=member.context.rules)
-        again = _Call(self, loaded)
+        again = Call(loaded)
         again.add(member)
         again.is_ready = True
         self._ready.append(again)
 
-    def _tell(self, call: _Call, alone_count: int, error: Exception) -> None:
+    def _tell(self, call: Call, alone_count: int, error: Exception) -> None:
         name, error_type, message = call.loaded.name, type_name_of(error), message_of(error)
         text = "a call of handler %s with %d tasks failed, so %d of them are called alone: %s: %s"
         alike = (name, fingerprint(error_type, message))
         self._story.tell(alike, time.monotonic(), text, name, len(call.members), alone_count, error_type, message)
-
-
-def error_of(loaded: LoadedHandler, returned: object) -> Exception | None:
-    """Return the error that stands for a task in a function's list, None for a result.
-
-    One that nobody may raise, such as SystemExit, is told.
-    """
-    if not isinstance(returned, BaseException) or isinstance(returned, Exception):
-        return returned if isinstance(returned, Exception) else None
-    said = HandlerError(f"handler {loaded.name} returned {type(returned).__name__}: {message_of(returned)}")
-    said.__cause__ = returned
-    return said
 
 
 def _cancelled() -> Outcome:

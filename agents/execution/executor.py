@@ -7,7 +7,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from agents.execution.batch_calls import BatchCalls, error_of
+from agents.execution.batch_call import error_of
+from agents.execution.batch_calls import BatchCalls
 from agents.execution.child import CLEANUP_LIMIT_S, over_the_limit
 from agents.execution.loop_monitor import LoopMonitor
 from agents.execution.processes import HandlerProcesses, cpu_count
@@ -72,7 +73,6 @@ class Executor:
             for limit in (0, 1)
         )
         self.calls = BatchCalls(self._run_here)
-        self.calls.on_ended = self._freed
         self._abandoned_coroutine_count = 0
         self._abandoned_running: set[asyncio.Task[Any]] = set()
 
@@ -191,7 +191,7 @@ class Executor:
                     "handler %s of task %s does not end although it was cancelled, so it is abandoned. It must not "
                     "catch CancelledError",
                     loaded.name,
-                    context.task.task_id,
+                    _tasks_of(context),
                 )
 
     def _freed(self, *_: object) -> None:
@@ -208,7 +208,7 @@ class Executor:
                     "handler %s of task %s still runs in an abandoned thread (%d now). It should check "
                     "context.cancelled",
                     loaded.name,
-                    context.task.task_id,
+                    _tasks_of(context),
                     self._threads.abandoned_running_count,
                 )
         if not run.ended.done():
@@ -239,6 +239,11 @@ class Executor:
         finally:
             timer.cancel()
             future.remove_done_callback(wake)
+
+
+def _tasks_of(context: Context) -> str:
+    more = len(context.contexts) - 1 if isinstance(context, BatchContext) else 0
+    return f"{context.task.task_id} and {more} more" if more else context.task.task_id
 
 
 def _projects_of(handlers: Iterable[LoadedHandler]) -> list[str]:

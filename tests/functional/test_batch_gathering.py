@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from histories import task_event
@@ -15,10 +15,13 @@ from loaded_handlers import LONG_S, in_hand, limits
 from running_handlers import NOW_MS
 from virtual_time import VirtualLoop
 
-from agents.execution.batch_calls import BatchCalls, Member, Outcome
+from agents.execution.batch_calls import BatchCalls
 from agents.execution.loading import Batch
 from app.events import TaskCreated
 from ebs import Context, Retry
+
+if TYPE_CHECKING:
+    from agents.execution.batch_call import Member, Outcome
 
 ATTEMPTS = 2
 SIZES = (2, 3, 5)

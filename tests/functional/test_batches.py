@@ -15,7 +15,7 @@ from histories import task_event
 from loaded_handlers import LONG_S, by_name
 from running_handlers import NOW_MS, eventually
 
-from agents.execution import batch_calls
+from agents.execution import batch_call
 from app.errors import HandlerError, ProcessDied, TimeLimitExceeded
 from app.events import TaskCreated
 from ebs import Context, Reject, Retry, Task
@@ -213,7 +213,7 @@ async def test_call_of_large_contents_is_full_before(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand contents of a megabyte each would not fit into memory, or into a pipe."""
-    monkeypatch.setattr(batch_calls, "MAX_CALL_BYTES", 50)
+    monkeypatch.setattr(batch_call, "MAX_CALL_BYTES", 50)
     loaded = function("coroutine", wait_s=60)
     bench = make_bench(loaded)
     await ends_of(bench, loaded, contexts_of("x" * 30, "y" * 30))

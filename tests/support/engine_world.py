@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt import Attempt
     from agents.execution.loading import LoadedHandler
     from ebs.batch_context import BatchContext
+    from ebs.context import Context
 
 PARTITIONS = 2
 STEPS_S = (1, 10)
@@ -68,6 +69,7 @@ class GatedExecutor:
 
     def __init__(self) -> None:
         self.calls = BatchCalls(self._call)
+        self._in_calls: list[Context] = []
         self.ending: dict[tuple[str, int], asyncio.Future[None]] = {}
         self.abandoned_running_count = 0
         self.on_freed: Any = None
@@ -78,9 +80,18 @@ class GatedExecutor:
             return await self.calls.run(loaded, context)
         return await self._end(task)
 
+    def let_go_cancelled(self) -> None:
+        """End what the calls do for attempts that have left them."""
+        for one in self._in_calls:
+            ending = self.ending.get((one.task.task_id, one.task.attempt))
+            if one.cancelled and ending is not None and not ending.done():
+                ending.set_result(None)
+
     async def _call(self, _loaded: LoadedHandler, context: BatchContext) -> object:
         ends = (self._end(cast("TaskCreated", one.task)) for one in context.contexts)
+        self._in_calls += context.contexts
         ended = await asyncio.gather(*ends, return_exceptions=True)
+        self._in_calls = [one for one in self._in_calls if one not in context.contexts]
         for one in ended:
             if isinstance(one, ValueError):
                 raise one
@@ -183,6 +194,7 @@ class World:
 
     def run(self, seconds: float = 0.5) -> None:
         """Let the worker go on until it has nothing more to do, then let time pass and do so again."""
+        self.executor.let_go_cancelled()
         self._settle(0.0)
         self._settle(seconds)
 
