@@ -63,14 +63,16 @@ def python_part() -> list[str]:
         if _is_error(thing) and name not in {"Reject", "Retry"}:
             lines += _error_members(thing)
             continue
-        if _is_struct(thing) and name not in {"Context", "Task"}:
+        if _is_struct(thing) and name not in {"BatchContext", "Context", "Task"}:
             lines += _struct_fields(name, thing)
             continue
         if name == "Task":
             lines += [*_task_fields(thing), ""]
             continue
         text = inspect.getdoc(thing) or ""
-        if name == "Context":
+        if name == "BatchContext":
+            lines += [text, "", *table(("member", "meaning"), _batch_context_members())]
+        elif name == "Context":
             lines += [text.partition("\n\n")[0], "", *table(("member", "meaning"), _context_members())]
         else:
             lines += ["```text", f"{name}{_signature(thing)}", "```", "", text, ""]
@@ -157,6 +159,15 @@ def _context_members() -> Iterator[list[str]]:
             yield [f"`{name}`", inspect.getdoc(member) or ""]
     progress = ebs.Context.progress
     yield [f"`progress{_signature(progress)}`", inspect.getdoc(progress) or ""]
+
+
+def _batch_context_members() -> Iterator[list[str]]:
+    yield ["`time_limit_s`", "How long the call may take."]
+    yield ["`deadline`, `remaining_s`", "The end of the time limit and the time until then, as in `Context`."]
+    for name in ("of", "progress", "log"):
+        member = vars(ebs.BatchContext)[name]
+        signature = "" if isinstance(member, property) else _signature(member)
+        yield [f"`{name}{signature}`", inspect.getdoc(member) or ""]
 
 
 def _attribute_text(name: str) -> str:

@@ -46,6 +46,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ebs.batch_context import BatchContext
     from ebs.client.answers import (
         CallbackStatus,
         Cancelled,
@@ -85,6 +86,7 @@ __all__ = [
     "ApiError",
     "ApiUnreachable",
     "AsyncClient",
+    "BatchContext",
     "CallbackStatus",
     "Cancelled",
     "Client",
@@ -122,6 +124,7 @@ _FILES = {
     "ApiError": "client.errors",
     "ApiUnreachable": "client.errors",
     "AsyncClient": "client.clients",
+    "BatchContext": "batch_context",
     "CallbackStatus": "client.answers",
     "Cancelled": "client.answers",
     "Client": "client.clients",

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from ebs.errors import ProjectRefused
 from ebs.marks import is_cpu_bound, is_inline
-from ebs.payloads import decoder_of, results_decoder_of
+from ebs.payloads import batch_decoder_of, decoder_of, results_decoder_of
 from ebs.queues import why_no_queue
 
 Role = Literal["split", "task", "join"]
@@ -20,6 +20,10 @@ MAX_ATTEMPTS = 16
 """Events count attempts in so many bits."""
 MAX_PER_S = 1_000_000
 MAX_LIMIT = 1_000_000
+MAX_BATCH = 1_000
+DEFAULT_BATCH_WAIT_S = 0.05
+MAX_BATCH_WAIT_S = 60
+"""Tasks that wait for a call have begun: a worker that stops hands them back."""
 _YEAR_S = 366 * 86_400
 
 
@@ -44,6 +48,8 @@ class Policy(NamedTuple):
     max_result_bytes: int | None = None
     starts: StartLimits = NO_LIMITS
     queue: str | None = None
+    batch: int | None = None
+    batch_wait_s: float | None = None
 
 
 class Function(NamedTuple):
@@ -63,7 +69,7 @@ class Function(NamedTuple):
     def mode(self) -> Mode:
         """Where it runs. Looked up when it is asked for: `@cpu_bound` may stand above `@project.task`."""
         try:
-            return mode_of(self.call, self.role)
+            return _mode_within(self.policy, self.call, self.role)
         except ProjectRefused as error:
             raise _refused(self.role, self.kind, self.call, error) from None
 
@@ -71,12 +77,19 @@ class Function(NamedTuple):
 def function_of(role: Role, kind: str, call: Any, policy: Policy) -> Function:
     """Return a user's function, checked; raises `ProjectRefused` with its name and what to change."""
     try:
-        mode_of(call, role)
+        _mode_within(policy, call, role)
         _check_policy(policy)
-        decode = results_decoder_of(call) if role == "join" else decoder_of(call)
+        _check_batch(role, policy)
+        decode = _decoder_of(role, call, policy)
         return Function(name_of(call), role, kind, call, policy, decode)
     except ProjectRefused as error:
         raise _refused(role, kind, call, error) from None
+
+
+def _decoder_of(role: Role, call: Any, policy: Policy) -> Callable[[bytes], Any]:
+    if role == "join":
+        return results_decoder_of(call)
+    return decoder_of(call) if policy.batch is None else batch_decoder_of(call)
 
 
 def name_of(call: Any) -> str:
@@ -99,6 +112,13 @@ def mode_of(call: Any, role: Role = "task") -> Mode:
             raise ProjectRefused(f"is `async def` and marked {mark}: drop the mark, or make it a plain `def`")
         return "inline" if is_inline(call) else "process"
     return "coroutine" if is_async else "thread"
+
+
+def _mode_within(policy: Policy, call: Any, role: Role) -> Mode:
+    mode = mode_of(call, role)
+    if mode == "inline" and policy.batch is not None:
+        raise ProjectRefused(f"is marked @inline and has batch={policy.batch}: drop one of the two")
+    return mode
 
 
 def _refused(role: Role, kind: str, call: Any, why: ProjectRefused) -> ProjectRefused:
@@ -146,6 +166,16 @@ def _check_policy(policy: Policy) -> None:
         raise ProjectRefused("has an empty list as backoff: name at least one pause, in seconds")
     for pause in pauses:
         _check_number("backoff", pause, 0, _YEAR_S)
+
+
+def _check_batch(role: Role, policy: Policy) -> None:
+    size, wait_s = policy.batch, policy.batch_wait_s
+    if role != "task" and not (size is None and wait_s is None):
+        raise ProjectRefused("has batch: only the functions of tasks get several in one call, so drop it")
+    if size is None and wait_s is not None:
+        raise ProjectRefused(f"has batch_wait_s={wait_s!r}, but no batch: say how many tasks one call gets at most")
+    _check_number("batch", size, 2, MAX_BATCH, whole=True)
+    _check_number("batch_wait_s", wait_s, 0, MAX_BATCH_WAIT_S)
 
 
 def _check_number(name: str, value: Any, least: float, most: float, *, whole: bool = False) -> None:

@@ -24,6 +24,7 @@ _ERRORS_TOLD = 10
 """Of one content; msgspec tells the first one only."""
 _ERRORS_LISTED = 10_000
 """pydantic lists all or none, in the worker's event loop: a content has room for hundreds of thousands (seconds)."""
+_LISTS = (list, tuple, Sequence)
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
@@ -32,12 +33,17 @@ def decoder_of(call: Any) -> Callable[[bytes], Any]:
     return _decoder(content_type(call), "the content does not fit", "asks for Task[{}]")
 
 
+def batch_decoder_of(call: Any) -> Callable[[bytes], Any]:
+    """Return what reads the content of each task for a batch function: its first parameter is a list of tasks."""
+    return _decoder(batch_content_type(call), "the content does not fit", "asks for list[Task[{}]]")
+
+
 def results_decoder_of(call: Any) -> Callable[[bytes], Any]:
     """Return what reads the results for a join: its first parameter is annotated with a list, or with nothing."""
     wanted = _annotation_of(call)
     if wanted is Any or wanted is object:
         wanted = list[Any]
-    if (get_origin(wanted) or wanted) not in {list, tuple, Sequence}:
+    if (get_origin(wanted) or wanted) not in _LISTS:
         name = _name_of(wanted)
         raise ProjectRefused(f"takes a {name} as its first argument, but it gets all results: annotate it as list[...]")
     return _decoder(wanted, "the results of the tasks do not fit", "asks for {}")
@@ -70,8 +76,48 @@ def content_type(call: Any) -> Any:
     if get_origin(annotation) is Task:
         (wanted,) = get_args(annotation)
         return wanted
+    if (wanted := _content_of_list(annotation)) is not None:
+        raise ProjectRefused(
+            f"takes a list of tasks as its first argument, but it gets one task: annotate it as {_task_of(wanted)}, or "
+            f'give it tasks together: @project.task("kind", batch=64)'
+        )
     name = _name_of(annotation)
     raise ProjectRefused(f"takes a {name} as its first argument, but it gets a task: annotate it as Task[{name}]")
+
+
+def batch_content_type(call: Any) -> Any:
+    """Return the T of the `list[Task[T]]` that a batch function's first parameter is annotated with."""
+    annotation = _annotation_of(call)
+    if annotation is Any or annotation is object or annotation in _LISTS:
+        return Any
+    wanted = _content_of_list(annotation)
+    if wanted is not None:
+        return wanted
+    if annotation is Task or get_origin(annotation) is Task:
+        (one,) = get_args(annotation) or (Any,)
+        raise ProjectRefused(
+            f"has batch, so it gets a list of tasks: annotate its first argument as list[{_task_of(one)}], not "
+            f"{_task_of(one)}, and return a list of results; or drop batch"
+        )
+    of = annotation if get_origin(annotation) not in _LISTS else (get_args(annotation) or (Any,))[0]
+    raise ProjectRefused(
+        f"takes a {_name_of(annotation)} as its first argument, but it has batch, so it gets a list of tasks: annotate "
+        f"it as list[Task[{_name_of(of)}]]"
+    )
+
+
+def _content_of_list(annotation: Any) -> Any:
+    """Return the T of a `list[Task[T]]`, `Any` for a list of bare tasks, None for anything else."""
+    inner = get_args(annotation)
+    if get_origin(annotation) not in _LISTS or not inner:
+        return None
+    if inner[0] is Task or inner[0] is Any:
+        return Any
+    return get_args(inner[0])[0] if get_origin(inner[0]) is Task else None
+
+
+def _task_of(wanted: Any) -> str:
+    return "Task" if wanted is Any else f"Task[{_name_of(wanted)}]"
 
 
 def _annotation_of(call: Any) -> Any:

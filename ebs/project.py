@@ -45,6 +45,8 @@ class Project:
         concurrency: int | None = None,
         per_key: int | None = None,
         queue: str | None = None,
+        batch: int | None = None,
+        batch_wait_s: float | None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that works on the tasks of a kind; `"*"` stands for all kinds that have none.
 
@@ -61,10 +63,13 @@ repeats), or a function of how many attempts have failed |
         | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1 is strict order. A task \
 without a key has that of its object; an object without one is a key of its own |
         | `queue` | `"default"` | the queue of the kind, with workers of its own; its split and join go there, too |
+        | `batch` | one task a call | most tasks that one call gets, 2 to 1,000: `embed(tasks: list[Task[Doc]], \
+context: BatchContext) -> list[Result]`; an exception in the list fails that task alone |
+        | `batch_wait_s` | 0.05 | a call with fewer tasks starts when its first task has waited for so long, 0 to 60 s |
         """
         starts = StartLimits(rate_per_s, concurrency, per_key)
-        policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes, starts, queue)
-        return self._register("task", kind, policy)
+        limits = (attempts, backoff, max_age_s, time_limit_s, max_result_bytes)
+        return self._register("task", kind, Policy(*limits, starts, queue, batch, batch_wait_s))
 
     def split(
         self,
@@ -74,13 +79,14 @@ without a key has that of its object; an object without one is a key of its own 
         backoff: Backoff | None = None,
         max_age_s: float | None = None,
         time_limit_s: float | None = None,
+        batch: None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that splits an object of a kind into its tasks, before they start.
 
         It gets the object as a task and returns or yields the content of each task: any JSON value, or an `Item`. It
-        has attempts, limits and dead letters like any task. The policies are those of `task`.
+        has attempts, limits and dead letters like any task. The policies are those of `task`, without `batch`.
         """
-        return self._register("split", kind, Policy(attempts, backoff, max_age_s, time_limit_s))
+        return self._register("split", kind, Policy(attempts, backoff, max_age_s, time_limit_s, batch=batch))
 
     def join(
         self,
@@ -91,13 +97,15 @@ without a key has that of its object; an object without one is a key of its own 
         max_age_s: float | None = None,
         time_limit_s: float | None = None,
         max_result_bytes: int | None = None,
+        batch: None = None,
     ) -> Callable[[_AnyFunction], _AnyFunction]:
         """Register the function that gets the results of all tasks of an object, once each has finished.
 
         They stand in the order of the tasks: `join(results: list[Priced], context)`. What it returns is the object's
-        result. The policies are those of `task`.
+        result. The policies are those of `task`, without `batch`.
         """
-        return self._register("join", kind, Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes))
+        policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes, batch=batch)
+        return self._register("join", kind, policy)
 
     def _register(self, role: Role, kind: str, policy: Policy) -> Callable[[_AnyFunction], _AnyFunction]:
         _check_kind(role, kind)

@@ -46,7 +46,8 @@ _LOOKED_AT = 1_000
 class Admission:
     """Lets tasks start, or lets them wait. `released` has tasks that may go on, each with the line that it waited in.
 
-    `moved` are lines in which tasks may be able to go on: they are looked at when nothing is released.
+    `moved` are lines in which tasks may be able to go on: they are looked at when nothing is released. `opening` are
+    lanes whose lines may not go on yet (`Lane.has_read_lines`). The engine's inner loop holds all three.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Admission:
         """`on_release` hears when something may go on that waited."""
         self.released: deque[tuple[Ready, bytes]] = deque()
         self.moved: deque[tuple[Lane, bytes]] = deque()
+        self.opening: list[Lane] = []
         self._control = control
         self._limits = limits
         self._outcomes = outcomes
@@ -72,8 +74,6 @@ class Admission:
         self._on_release = on_release
         self._throttle = Throttle()
         self._own: deque[Lane] = deque()
-        # Their lines may not go on yet.
-        self._opening: list[Lane] = []
         # By kind, when its next token comes.
         self._wake_ups: dict[str, asyncio.TimerHandle] = {}
 
@@ -132,16 +132,15 @@ class Admission:
         if lane.window is not None:
             for line, key in lane.window.holders.items():
                 lane.lines.give_turn(line, key)
-        self._opening.append(lane)
+        self.opening.append(lane)
         self.share_rates()
         self._on_release()
 
     def lane_lost(self, lane: Lane) -> None:
         """Forget a lane: its next owner has what waits there."""
         self._own.remove(lane)
-        self._opening = [one for one in self._opening if one is not lane]
+        self.opening[:] = [one for one in self.opening if one is not lane]
         self._keep_released([one for one in self.released if one[0].lane is not lane])
-        self.moved = deque(one for one in self.moved if one[0] is not lane)
         self.share_rates()
 
     def control_changed(self) -> None:
@@ -165,15 +164,10 @@ class Admission:
         for kind in list(self._wake_ups):
             self._wake(kind)
 
-    @property
-    def has_moved(self) -> bool:
-        """Whether `refill` may release something."""
-        return bool(self.moved or self._opening)
-
     def refill(self) -> None:
         """Release what may go on of the lines that moved, until there is something."""
-        for lane in [one for one in self._opening if one.has_read_lines()]:
-            self._opening.remove(lane)
+        for lane in [one for one in self.opening if one.has_read_lines()]:
+            self.opening.remove(lane)
             self._move_all(lane)
         while self.moved and not self.released:
             lane, line = self.moved.popleft()
@@ -196,7 +190,7 @@ class Admission:
 
         For the watchdog: there should be none, because everything that unblocks tasks also moves their line.
         """
-        lines = ((lane, line) for lane in self._own if lane not in self._opening for line in lane.lines.names())
+        lines = ((lane, line) for lane in self._own if lane not in self.opening for line in lane.lines.names())
         for lane, line in islice(lines, _LOOKED_AT):
             kind, key = kind_and_key(line)
             limits = self._limits.of(kind)
@@ -272,7 +266,7 @@ class Admission:
 
     def _advance(self, lane: Lane, line: bytes) -> None:
         """Release the next tasks of a line, as many as may go on."""
-        if lane in self._opening:
+        if lane in self.opening:
             return
         kind, key = kind_and_key(line)
         limits = self._limits.of(kind)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from agents.engine.lane import Lane
     from agents.engine.lane_lines import Place
+    from agents.execution.batch_call import Member
     from agents.execution.loading import LoadedHandler
     from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
@@ -66,7 +67,7 @@ class Attempt:
         self.cancel_reason: str | None = None
         self.next_turn: tuple[bytes, Place] | None = None
         """The line whose later tasks wait for the next attempt, and the place of that one."""
-        self.running: asyncio.Task[None] | None = None
+        self.running: asyncio.Task[None] | Member | None = None
         self.is_inside = False
         self.cancelled_early = False
 
@@ -77,6 +78,14 @@ class Attempt:
             self.running.cancel()
         else:
             self.cancelled_early = True
+
+    def begin_with_its_call(self) -> None:
+        """Count the time until the call of a batch function began as waiting, not as work."""
+        if self.context.began_at_s:
+            now_s = time.perf_counter()
+            began_at_s = max(self.began_at_s, now_s - (time.monotonic() - self.context.began_at_s))
+            self.wait_ms += round((began_at_s - self.began_at_s) * 1_000)
+            self.began_at_s = began_at_s
 
     def spent_ms(self) -> int:
         """Return the time really spent until now."""

@@ -142,7 +142,6 @@ class Engine:
             concurrency=concurrency,
             worker=worker,
             clock_ms=clock_ms,
-            on_begin=self._begun,
             on_end=self._ended,
             tracing=tracing,
         )
@@ -238,8 +237,7 @@ class Engine:
 
     def open(self, executor: Executor) -> None:
         """Let tasks start: the controls in force are known now."""
-        self._pool.executor = executor
-        executor.on_freed = self._plan_dispatch
+        self._pool.open(executor, self._plan_dispatch)
         self.control_changed()
 
     def control_changed(self) -> None:
@@ -267,6 +265,7 @@ class Engine:
 
     async def finish_running(self, limit_s: float) -> None:
         """Wait up to `limit_s` for what runs and its commit; the caller has made sure that nothing starts."""
+        self._pool.hurry()
         try:
             async with asyncio.timeout(limit_s):
                 while self._pool.running or not self._lanes.is_settled:
@@ -300,18 +299,23 @@ class Engine:
         What leaves a line, what is due, and what the log has take turns.
         """
         pool, admission = self._pool, self._admission
-        limit = pool.limit if self._may_start() else 0
+        pool.start_calls()
+        if not self._may_start():
+            return
+        limit = pool.limit
         # Bound to locals: this is the inner loop of handlers that take no time.
         ready: Ready | None
-        released, running, due = admission.released, pool.running, self.waiting
+        released, moved, opening = admission.released, admission.moved, admission.opening
+        running, due = pool.running, self.waiting
         admits, start, take_next, read = admission.admits, pool.start, self._intake.next, self._intake.read
         started = 0
         line_has_turn = True
-        while len(running) < limit and started < _INLINE_BURST:
+        while started < _INLINE_BURST:
+            # What was started beside the pool took no place: the limit has grown with it.
+            if len(running) >= limit and len(running) >= (limit := pool.limit):
+                return
             started += 1
-            if not released and admission.has_moved:
-                admission.refill()
-            if released and line_has_turn:
+            if line_has_turn and (released or moved or opening):
                 line_has_turn = False
                 self._start_released()
                 continue
@@ -321,13 +325,12 @@ class Engine:
             elif (waiting := take_next()) is not None:
                 ready = read(*waiting)
             elif not due.is_due or (ready := due.next()) is None:
-                if released:
+                if released or moved:
                     continue
                 return
             if ready is not None and admits(ready):
                 start(ready)
-        if started == _INLINE_BURST:
-            self._plan_dispatch()
+        self._plan_dispatch()
 
     def _may_start(self) -> bool:
         """Return whether this worker may start anything."""
@@ -340,9 +343,13 @@ class Engine:
         return True
 
     def _start_released(self) -> None:
-        ready, line = self._admission.released.popleft()
-        if self._admission.goes_on(ready, line):
-            self._pool.start(ready)
+        """Start a task that has left its line, if there is one that may."""
+        admission = self._admission
+        admission.refill()
+        if admission.released:
+            ready, line = admission.released.popleft()
+            if admission.goes_on(ready, line):
+                self._pool.start(ready)
 
     def _end_stuck(self) -> None:
         if self._ending is None:
@@ -357,11 +364,6 @@ class Engine:
         while not self._lanes.is_settled:
             await self._lanes.wait_quiet()
         self._lanes.transactions.fatal(error)
-
-    def _begun(self, attempt: Attempt) -> None:
-        if attempt.loaded.beside:
-            # It takes no place, so another one may start.
-            self._plan_dispatch()
 
     def _ended(self, attempt: Attempt) -> None:
         self._admission.end(attempt)

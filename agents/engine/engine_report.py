@@ -61,6 +61,8 @@ class EngineReport:
         return self._held_for_nothing() or ("" if self._pool.is_full else self._could_start())
 
     def _held_for_nothing(self) -> str:
+        if self._pool.could_call:
+            return "calls of batch functions are ready that could start"
         held = self._lanes.holds.needless()
         return held and f"{held} is not fetched although it has room"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
+    from agents.execution.batch_call import Outcome
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers
     from app.rules.control import ControlState
@@ -40,7 +42,7 @@ _CANCELLED_BY_OTHERS = (
 
 
 class Pool:
-    """Runs handlers, at most so many at once; `on_begin` and `on_end` hear of attempts that take time."""
+    """Runs handlers, at most so many at once; `on_end` hears when attempts that take time have ended."""
 
     def __init__(
         self,
@@ -51,7 +53,6 @@ class Pool:
         concurrency: int,
         worker: str,
         clock_ms: Callable[[], int],
-        on_begin: Callable[[Attempt], None],
         on_end: Callable[[Attempt], None],
         tracing: AttemptTracing | None = None,
     ) -> None:
@@ -66,7 +67,6 @@ class Pool:
         self._concurrency = concurrency
         self._worker = worker
         self._clock_ms = clock_ms
-        self._on_begin = on_begin
         self._on_end = on_end
 
     @property
@@ -81,8 +81,14 @@ class Pool:
 
     @property
     def limit(self) -> int:
-        """How many may run: the places that no abandoned handler keeps, and all that run beside the pool."""
-        return self.size - self.abandoned_count + len(self._beside)
+        """How many may run: the places that no abandoned handler and no call keeps, and all that run beside them."""
+        return self._free_size + len(self._beside) - (0 if self.executor is None else self.executor.calls.ready_count)
+
+    @property
+    def _free_size(self) -> int:
+        """How many places there are for attempts: a call of a batch function takes one for all of its own."""
+        executor = self.executor
+        return self.size - (0 if executor is None else executor.abandoned_running_count + executor.calls.running_count)
 
     @property
     def is_full(self) -> bool:
@@ -102,7 +108,33 @@ class Pool:
     @property
     def is_stuck(self) -> bool:
         """Whether handlers that were left behind hold all places, so that nothing can ever start."""
-        return not self.running and self.is_full
+        waiting_count = 0 if self.executor is None else self.executor.calls.waiting_count
+        return len(self.running) == waiting_count and not self.has_place()
+
+    def has_place(self) -> bool:
+        """Return whether a call of a batch function may start; one that is ready goes before all other tasks."""
+        return len(self.running) - len(self._beside) < self._free_size
+
+    @property
+    def could_call(self) -> bool:
+        """Whether a call is ready and has a place, but does not start: there should be none."""
+        return self.executor is not None and self.executor.calls.ready_count > 0 and self.has_place()
+
+    def open(self, executor: Executor, on_freed: Callable[[], None]) -> None:
+        """Let tasks start; `on_freed` hears of places that are free again without the end of an attempt."""
+        self.executor = executor
+        executor.on_freed = executor.calls.on_ended = on_freed
+        executor.calls.has_place = self.has_place
+
+    def start_calls(self) -> None:
+        """Start the calls of batch functions that are ready, as far as there are places."""
+        if self.executor is not None:
+            self.executor.calls.start_ready()
+
+    def hurry(self) -> None:
+        """Let the calls of batch functions that are being gathered wait no longer."""
+        if self.executor is not None:
+            self.executor.calls.hurry()
 
     def in_hand(self) -> list[Attempt]:
         """Return all whose handler runs, those that hold up the event loop included."""
@@ -143,6 +175,9 @@ class Pool:
             if attempt.lane.lines.turns:
                 self._on_end(attempt)
             return
+        if loaded.batch is not None:
+            self._join(attempt)
+            return
         self._begin(attempt, self._run(attempt))
 
     def cancel_lane(self, lane: Lane) -> None:
@@ -160,17 +195,48 @@ class Pool:
 
     async def close(self) -> None:
         """Cancel what still runs, before the executor ends: a process killed with it would count as a failure."""
-        self.executor = None
-        running = [attempt.running for attempt in self.running if attempt.running is not None]
+        executor, self.executor = self.executor, None
+        running = [attempt.running for attempt in self.running if isinstance(attempt.running, asyncio.Task)]
+        if executor is not None:
+            running += executor.calls.tasks
         for attempt in self.running:
             attempt.cancel()
         if running:
             await asyncio.wait(running, timeout=_CLOSE_LIMIT_S)
 
-    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+    def _join(self, attempt: Attempt) -> None:
+        """Let an attempt join a call, without a task of its own: that would cost as much as all else."""
+        assert self.executor is not None
+        self._note_begin(attempt)
+        attempt.is_inside = True
+        attempt.running = self.executor.calls.join(attempt.loaded, attempt.context, partial(self._call_ended, attempt))
+
+    def _call_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.begin_with_its_call()
+        try:
+            if outcome.error is None:
+                self._outcomes.finish(attempt, outcome.value)
+            elif isinstance(outcome.error, asyncio.CancelledError):
+                self._cancelled(attempt)
+            else:
+                self._fail(attempt, outcome.error)
+        finally:
+            self._note_end(attempt)
+
+    def _note_begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
-        self._on_begin(attempt)
         attempt.lane.running[attempt.place] = attempt
+
+    def _note_end(self, attempt: Attempt) -> None:
+        if attempt.traced is not None:
+            attempt.traced.end()
+        self.running.discard(attempt)
+        self._beside.discard(attempt)
+        attempt.lane.running.pop(attempt.place, None)
+        self._on_end(attempt)
+
+    def _begin(self, attempt: Attempt, run: Coroutine[Any, Any, None]) -> None:
+        self._note_begin(attempt)
         attempt.running = asyncio.create_task(run, context=attempt.context.within)
 
     async def _run(
@@ -189,7 +255,11 @@ class Pool:
                 attempt.began_at_s = time.perf_counter()
             assert self.executor is not None
             run = self.executor.run_apart if apart else self.executor.run
-            result = await run(attempt.loaded, attempt.task, attempt.context)
+            try:
+                result = await run(attempt.loaded, attempt.task, attempt.context)
+            finally:
+                if attempt.loaded.batch is not None:
+                    attempt.begin_with_its_call()
         except asyncio.CancelledError:
             self._cancelled(attempt)
         except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
@@ -197,12 +267,7 @@ class Pool:
         else:
             self._outcomes.finish(attempt, result)
         finally:
-            if attempt.traced is not None:
-                attempt.traced.end()
-            self.running.discard(attempt)
-            self._beside.discard(attempt)
-            attempt.lane.running.pop(attempt.place, None)
-            self._on_end(attempt)
+            self._note_end(attempt)
 
     def _cancelled(self, attempt: Attempt) -> None:
         if attempt.lane.lost or self.executor is None:

@@ -31,6 +31,7 @@ from app.rules.stack_trace import stack_trace_of
 from app.rules.submitted import WorkerOutputRules
 from app.settings.project import load_project
 from app.telemetry.log_format import LOG_FORMAT
+from ebs.batch_context import BatchContext
 from ebs.context import Context
 
 if TYPE_CHECKING:
@@ -47,19 +48,21 @@ CLEANUP_LIMIT_S = 5.0
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One run: the function by its address and name, and the request of its task.
+    """One run: the function by its address and name, and the request of its task, or the requests of a batch.
 
-    `run_id` goes back with what is said of its progress. A handler that `is_async` gets an event loop for itself.
+    `run_id` goes back with what is said of its progress; each further task of a batch has the next number. A handler
+    that `is_async` gets an event loop for itself.
     """
 
     run_id: int
     address: Address
     name: str
-    task: TaskCreated
+    tasks: list[TaskCreated]
     time_limit_s: float
     max_result_bytes: int
     rules: WorkerOutputRules
     is_async: bool = False
+    is_batch: bool = False
 
 
 class Answer(NamedTuple):
@@ -129,17 +132,37 @@ def _stand_apart() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def run_handler(encoded_call: bytes) -> Answer:
-    """Run a handler; never raises."""
+def run_handler(encoded_call: bytes) -> Answer | list[Answer]:
+    """Run a handler; never raises. A batch has an answer for each task, or one if its function raised."""
     try:
         call = _decode_call(encoded_call)
-        context = ProcessContext(call.task, call.time_limit_s, time.monotonic(), rules=call.rules, run_id=call.run_id)
-        result = find(call.address)(call.task, context)
+        now_s = time.monotonic()
+        contexts: list[Context] = [
+            ProcessContext(task, call.time_limit_s, now_s, rules=call.rules, run_id=call.run_id + number)
+            for number, task in enumerate(call.tasks)
+        ]
+        context = contexts[0]
+        if call.is_batch:
+            context = BatchContext(call.tasks[0], call.time_limit_s, now_s, contexts=contexts)
+        result = find(call.address)(call.tasks[0], context)
         if call.is_async:
             result = _result_of(result, call)
-        return Answer(bytes(encode_result(result, call.max_result_bytes)), context.close_outputs())
+        if call.is_batch:
+            assert isinstance(result, list)  # of what became of each task
+            return [_answer(one, of, call) for one, of in zip(result, contexts, strict=True)]
+        return _answer(result, context, call)
     # Even SystemExit: whatever a handler raises is an answer.
     except BaseException as error:  # noqa: BLE001
+        return _answer_of(error)
+
+
+def _answer(result: object, context: Context, call: Call) -> Answer:
+    """Return the answer of a task that returned something; a batch function returns errors, too."""
+    if call.is_batch and isinstance(result, BaseException):
+        return _answer_of(result)
+    try:
+        return Answer(bytes(encode_result(result, call.max_result_bytes)), context.close_outputs())
+    except BaseException as error:  # noqa: BLE001  # what a handler returns is anything, also what its encoding raises
         return _answer_of(error)
 
 

@@ -7,6 +7,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from agents.execution.batch_call import error_of
+from agents.execution.batch_calls import BatchCalls
 from agents.execution.child import CLEANUP_LIMIT_S, over_the_limit
 from agents.execution.loop_monitor import LoopMonitor
 from agents.execution.processes import HandlerProcesses, cpu_count
@@ -15,6 +17,7 @@ from agents.execution.threads import HandlerThreads
 from app.errors import HandlerCrashed, HandlerError, ProcessDied, TimeLimitExceeded
 from app.process import forked
 from app.rules.dead_letters import message_of
+from ebs.batch_context import BatchContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,6 +72,7 @@ class Executor:
             )
             for limit in (0, 1)
         )
+        self.calls = BatchCalls(self._run_here)
         self._abandoned_coroutine_count = 0
         self._abandoned_running: set[asyncio.Task[Any]] = set()
 
@@ -82,23 +86,29 @@ class Executor:
         """Those of them that still run."""
         return self._threads.abandoned_running_count + len(self._abandoned_running)
 
-    async def run(self, loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
+    async def run(self, loaded: LoadedHandler, _task: TaskCreated, context: Context) -> object:
         """Run a handler and return what it returns; of a process, that is JSON (`msgspec.Raw`).
 
         Raises what the handler raises; `TimeLimitExceeded`; other `HandlerError`s if it ends in a way that no handler
-        should. CancelledError only if this call is cancelled: then the handler is ended as far as that is possible.
+        should. CancelledError only if this call is cancelled: then the handler is ended as far as that is possible. The
+        task of a batch function runs in a call with others, see `batch_calls`.
         """
+        if loaded.batch is not None:
+            return await self.calls.run(loaded, context)
+        return await self._run_here(loaded, context)
+
+    async def _run_here(self, loaded: LoadedHandler, context: Context) -> object:
         context.began_at_s = time.monotonic()
         try:
             match loaded.mode:
                 case "coroutine":
-                    return await self._run_coroutine(loaded, task, context)
+                    return await self._run_coroutine(loaded, context)
                 case "thread":
                     return await self._run_in_thread(loaded, context)
                 case "process":
                     return await self._processes.run(loaded, context)
                 case "inline":
-                    return loaded.function(task, context)
+                    return loaded.function(context.task, context)
         except (asyncio.CancelledError, TimeLimitExceeded):
             context.cancelled = True
             raise
@@ -107,7 +117,17 @@ class Executor:
         """Run a handler, whatever its sort, in another process: it may have ended a worker.
 
         Raises as `run` does; `HandlerCrashed` if it ends its process, or blocks the event loop that it has for itself.
+        The task of a batch function is in a call of its own.
         """
+        if loaded.batch is None:
+            return await self._run_apart(loaded, context)
+        call = BatchContext(context.task, context.time_limit_s, contexts=[context])
+        returned: Any = await self._run_apart(loaded, call)
+        if (error := error_of(loaded, returned[0])) is not None:
+            raise error
+        return returned[0]
+
+    async def _run_apart(self, loaded: LoadedHandler, context: Context) -> object:
         context.began_at_s = time.monotonic()
         try:
             try:
@@ -130,14 +150,15 @@ class Executor:
     async def close(self) -> None:
         """End all threads that can be ended, and kill the processes. Does not wait for handlers."""
         self._monitor.stop()
+        self.calls.close()
         self._threads.close()
         await self._processes.close()
         await self._apart.close()
         await self._alone.close()
 
-    async def _run_coroutine(self, loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
+    async def _run_coroutine(self, loaded: LoadedHandler, context: Context) -> object:
         # In a task of its own, so that a handler that swallows its cancellation can be left behind.
-        inner = self._loop.create_task(_only_ordinary_errors(loaded, task, context))
+        inner = self._loop.create_task(_only_ordinary_errors(loaded, context))
         try:
             await self._wait(inner, context.time_limit_s)
         except asyncio.CancelledError:
@@ -170,7 +191,7 @@ class Executor:
                     "handler %s of task %s does not end although it was cancelled, so it is abandoned. It must not "
                     "catch CancelledError",
                     loaded.name,
-                    context.task.task_id,
+                    _tasks_of(context),
                 )
 
     def _freed(self, *_: object) -> None:
@@ -187,7 +208,7 @@ class Executor:
                     "handler %s of task %s still runs in an abandoned thread (%d now). It should check "
                     "context.cancelled",
                     loaded.name,
-                    context.task.task_id,
+                    _tasks_of(context),
                     self._threads.abandoned_running_count,
                 )
         if not run.ended.done():
@@ -220,13 +241,18 @@ class Executor:
             future.remove_done_callback(wake)
 
 
+def _tasks_of(context: Context) -> str:
+    more = len(context.contexts) - 1 if isinstance(context, BatchContext) else 0
+    return f"{context.task.task_id} and {more} more" if more else context.task.task_id
+
+
 def _projects_of(handlers: Iterable[LoadedHandler]) -> list[str]:
     return sorted({handler.address.project for handler in handlers if handler.address is not None})
 
 
-async def _only_ordinary_errors(loaded: LoadedHandler, task: TaskCreated, context: Context) -> object:
+async def _only_ordinary_errors(loaded: LoadedHandler, context: Context) -> object:
     try:
-        return await loaded.function(task, context)
+        return await loaded.function(context.task, context)
     except Exception:
         raise
     # SystemExit would end the event loop, and with it the worker: again and again, as the task would come back. Others,

@@ -6,15 +6,14 @@ Functions that cannot work are refused at the start, not when the first task com
 from __future__ import annotations
 
 import functools
-import inspect
 from dataclasses import dataclass, field, replace
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from agents.execution.callbacks import CallbackSender
 from agents.execution.default_handler import default_handler
+from agents.execution.user_functions import as_handler
 from app.errors import SettingsError
 from app.events import CALLBACK_KIND
 from app.rules.kinds import why_unhandled
@@ -22,22 +21,19 @@ from app.rules.retry_policy import RetryPolicy
 from app.rules.submitted import WorkerOutputRules
 from app.settings.project import handled_kinds, load_project, project_of
 from ebs.errors import Reject
-from ebs.function import NO_LIMITS, Role, StartLimits, mode_of
-from ebs.pieces import MAX_SPLIT_BYTES, pieces_from, pieces_of_split
+from ebs.function import DEFAULT_BATCH_WAIT_S, NO_LIMITS, Role, StartLimits, mode_of
+from ebs.pieces import MAX_SPLIT_BYTES
 from ebs.project import ANY_KIND
-from ebs.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
+    from agents.execution.user_functions import Handler
     from app.events import TaskCreated
     from app.settings.settings import Settings
     from ebs.context import Context
     from ebs.function import Function, Mode
     from ebs.project import Project
-
-    Handler = Callable[[Any, Context], Any]
-    """It gets the request of a task, `TaskCreated`."""
 
 
 CALLBACK_BACKOFF_S = (5, 30, 120, 600, 1_800, 3_600, 7_200)
@@ -58,6 +54,13 @@ class RunLimits(NamedTuple):
     max_result_bytes: int
     retry: RetryPolicy
     outputs: WorkerOutputRules = WorkerOutputRules()
+
+
+class Batch(NamedTuple):
+    """How the tasks of a function are put together: at most how many to a call, and how long the first one waits."""
+
+    size: int
+    wait_s: float
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
@@ -85,7 +88,9 @@ class LoadedHandler:
     starts: StartLimits = NO_LIMITS
     """How many tasks of its kind may start or run in the whole system."""
     beside: bool = False
-    """Whether its runs take no places of the pool: they bound themselves, and only wait for others to answer."""
+    """Whether its attempts take no places of the pool: callbacks bound themselves, of a batch the calls take places."""
+    batch: Batch | None = None
+    """Of a batch function: it runs in calls of several tasks, see `batch_calls`."""
 
     def without_own_backoff(self) -> LoadedHandler:
         """Return it without a function of the user's that would run in the worker itself."""
@@ -189,65 +194,6 @@ def find(address: Address) -> Handler:
     return as_handler(function)
 
 
-def as_handler(function: Function) -> Handler:
-    """Return a user's function as what takes the request of a task: the content is decoded where the function runs."""
-    call, name, is_split = function.call, function.name, function.role == "split"
-    read = _read_results if function.role == "join" else _read_task
-
-    async def coroutine(request: TaskCreated, context: Context) -> Any:
-        returned = call(read(function, request, context), context)
-        if not is_split:
-            return await returned
-        if inspect.isasyncgen(returned):
-            return await pieces_from(returned, f"the split {name}")
-        return pieces_of_split(await returned, name)
-
-    def plain(request: TaskCreated, context: Context) -> Any:
-        returned = call(read(function, request, context), context)
-        return pieces_of_split(returned, name) if is_split else returned
-
-    return functools.update_wrapper(coroutine if function.mode == "coroutine" else plain, call)
-
-
-def handler_at(frame: FrameType) -> str | None:
-    """Return which handler a frame of `as_handler` runs: it reads the content before the function begins."""
-    return frame.f_locals.get("name") if frame.f_code in _INSIDES else None
-
-
-_INSIDES = frozenset(one for one in as_handler.__code__.co_consts if isinstance(one, CodeType))
-
-
-def _read_task(function: Function, request: TaskCreated, context: Context) -> Task:
-    context.task = task = _task_of(request, function.decode(bytes(request.content)))
-    return task
-
-
-def _read_results(function: Function, request: TaskCreated, context: Context) -> Any:
-    context.task = _task_of(request, None)
-    if request.refusal is not msgspec.UNSET:
-        raise Reject(request.refusal)
-    return function.decode(bytes(request.content))
-
-
-def _task_of(request: TaskCreated, content: Any) -> Task:
-    return Task(
-        request.id,
-        request.object_id,
-        request.task_id,
-        request.object_partition,
-        request.kind,
-        request.sequence,
-        request.task_count,
-        request.attempt,
-        request.at_ms,
-        request.name,
-        content,
-        request.redrive,
-        request.depth,
-        request.key,
-    )
-
-
 def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) -> LoadedHandler:
     policy, retry = function.policy, limits.retry
     age_ms = retry.max_age_ms if policy.max_age_s is None else round(policy.max_age_s * 1_000)
@@ -260,7 +206,14 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     )
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
-    return LoadedHandler(function.name, as_handler(function), function.mode, own, address, joins, policy.starts)
+    batch = None if policy.batch is None else Batch(policy.batch, _or(policy.batch_wait_s, DEFAULT_BATCH_WAIT_S))
+    handler = as_handler(function)
+    beside = batch is not None
+    return LoadedHandler(function.name, handler, function.mode, own, address, joins, policy.starts, beside, batch)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _gone(role: str, limits: RunLimits) -> LoadedHandler:

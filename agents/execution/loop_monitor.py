@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from agents.execution.loading import handler_at
+from agents.execution.user_functions import handler_at
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,7 +6,6 @@ They are spawned, not forked: a copy of a process with Kafka's connections and t
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import multiprocessing
 import os
@@ -14,7 +13,7 @@ import pickle
 import time
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import pebble
@@ -22,6 +21,7 @@ import pebble
 from agents.execution.child import Call, News, encode_call, over_the_limit, prepare_process, run_handler
 from agents.execution.stopped import StoppedProcesses
 from app.errors import HandlerCrashed, HandlerError, NoProcess, ProcessDied, TimeLimitExceeded
+from ebs.batch_context import BatchContext
 from ebs.context import ReportedProgress
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class HandlerProcesses:
         self._starting = asyncio.Lock()
         # A run waits for a process here and not in the pool: there its time would run, and cancelling would kill.
         self._free = asyncio.Semaphore(process_count)
-        self._run_ids = itertools.count()
+        self._next_run_id = 0
         self._contexts: dict[int, Context] = {}
         self._spawn = multiprocessing.get_context("spawn")
         self._news_from, self._news_to = self._spawn.Pipe(duplex=False)
@@ -82,38 +82,44 @@ class HandlerProcesses:
         self._looked_at_s = 0.0
         self._closed = False
 
-    async def run(self, loaded: LoadedHandler, context: Context, *, grace_s: float = 0.0) -> msgspec.Raw:
-        """Run a handler, once a process is free, and return its result as JSON.
+    async def run(self, loaded: LoadedHandler, context: Context, *, grace_s: float = 0.0) -> object:
+        """Run a handler, once a process is free, and return its result as JSON (`msgspec.Raw`).
+
+        Of a batch, return a result or an error for each task.
 
         Raises what the handler raises, `TimeLimitExceeded`, `ProcessDied` or `NoProcess`; cancelling kills the process.
         One with a `grace_s` has to mind its time limit itself: if it is so much over it, that is `HandlerCrashed`.
         """
-        run_id = next(self._run_ids)
-        self._contexts[run_id] = context
+        contexts = context.contexts if isinstance(context, BatchContext) else [context]
+        run_id = self._next_run_id
+        self._next_run_id += len(contexts)
+        self._contexts.update(enumerate(contexts, run_id))
         limit_bytes, is_async = loaded.limits.max_result_bytes, loaded.mode == "coroutine"
         assert loaded.address is not None  # the caller asks before
-        task = cast("TaskCreated", context.task)
         call = encode_call(
             Call(
                 run_id,
                 loaded.address,
                 loaded.name,
-                task,
+                [cast("TaskCreated", one.task) for one in contexts],
                 context.time_limit_s,
                 limit_bytes,
                 loaded.limits.outputs,
                 is_async,
+                is_batch=loaded.batch is not None,
             )
         )
         try:
             async with self._free:
                 answer = await self._answer(loaded.name, call, context.time_limit_s, grace_s)
         finally:
-            del self._contexts[run_id]
+            for number in range(run_id, run_id + len(contexts)):
+                del self._contexts[number]
+        if isinstance(answer, list):
+            return [_outcome(one, of) for one, of in zip(answer, contexts, strict=True)]
         if answer.error_text:
-            _raise_error(answer)
-        context.outputs = answer.outputs
-        return msgspec.Raw(answer.result)
+            raise _error_of(answer)
+        return _outcome(answer, context)
 
     async def close(self) -> None:
         """Kill the processes. Runs that are not cancelled before fail with `NoProcess` or `ProcessDied`."""
@@ -124,7 +130,7 @@ class HandlerProcesses:
         self._news_from.close()
         self._news_to.close()
 
-    async def _answer(self, name: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer:
+    async def _answer(self, name: str, call: bytes, time_limit_s: float, grace_s: float) -> Answer | list[Answer]:
         for _ in range(_TRIES):
             try:
                 return await self._ask(await self._running_pool(), call, time_limit_s + grace_s)
@@ -143,7 +149,7 @@ class HandlerProcesses:
                 log.warning("the pool of handler processes broke and is restarted: %s", error)
         raise NoProcess(f"the processes of handler {name} do not start, see their output above")
 
-    async def _ask(self, pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer:
+    async def _ask(self, pool: pebble.ProcessPool, call: bytes, time_limit_s: float) -> Answer | list[Answer]:
         try:
             future = asyncio.wrap_future(pool.schedule(run_handler, args=(call,), timeout=time_limit_s))
         except RuntimeError as error:  # it broke since we looked
@@ -207,7 +213,15 @@ class HandlerProcesses:
                 context.last_progress = ReportedProgress(news.fraction, news.message, time.monotonic())
 
 
-def _raise_error(answer: Answer) -> NoReturn:
+def _outcome(answer: Answer, context: Context) -> object:
+    """Return a result, with what else was produced in its context; or the error of a task of a batch."""
+    if answer.error_text:
+        return _error_of(answer)
+    context.outputs = answer.outputs
+    return msgspec.Raw(answer.result)
+
+
+def _error_of(answer: Answer) -> Exception:
     error: object = None
     if answer.pickled_error:
         try:
@@ -218,7 +232,7 @@ def _raise_error(answer: Answer) -> NoReturn:
     if not isinstance(error, Exception):
         error = HandlerError(answer.error_text)
     error.add_note(f"In the handler's process:\n{answer.stack_trace}")
-    raise error
+    return error
 
 
 def _end(pool: pebble.ProcessPool) -> None:

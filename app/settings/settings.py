@@ -171,7 +171,12 @@ class Settings(WebhookSettings):
         ProcessTime(3.0, 5.0),
         description="How long the default handler takes, in seconds: 0, 0.2 or a range such as 3-5",
     )
-    concurrency: int = Field(64, ge=1, le=2_000, description="Tasks that one processing worker runs at once")
+    concurrency: int = Field(
+        64,
+        ge=1,
+        le=2_000,
+        description="Tasks that one processing worker runs at once; a call of a batch is one",
+    )
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Maximum time before finished tasks are committed")
     project: str = Field(
         "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"

@@ -103,9 +103,9 @@ class MemorySystem:
             concurrency=settings.concurrency,
             worker=_WORKER,
             clock_ms=self._clock.now_ms,
-            on_begin=_nothing,
-            on_end=_nothing,
+            on_end=lambda _: self._ended.set(),
         )
+        self._ended = asyncio.Event()
         self._ledger = MemoryLedger()
         self._produced = Produced()
         self._due: list[tuple[int, int, TaskCreated]] = []
@@ -117,11 +117,10 @@ class MemorySystem:
         self._ledger.created(event)
         self._follow(made)
         executor = self._pool.executor = Executor(self._handlers)
+        executor.calls.has_place = lambda: not executor.calls.running_count
         try:
             while self._due:
-                due_at_ms, number, task = heappop(self._due)
-                self._clock.pass_until(due_at_ms)
-                await self._work(task, number)
+                await self._work(self._next())
                 self._commit()
         finally:
             await self._pool.close()
@@ -157,12 +156,31 @@ class MemorySystem:
             ) from None
         return event, made
 
-    async def _work(self, task: TaskCreated, number: int) -> None:
-        record = record_of(task, number, self._settings.names.task_requests)
-        self._pool.start(Ready(self._lanes.lane, record, task, number))
-        for attempt in list(self._pool.running):
-            assert attempt.running is not None
-            await asyncio.wait([attempt.running])
+    def _next(self) -> list[tuple[TaskCreated, int]]:
+        """Return the next task with its number; of a batch function, those that its call would get in a worker."""
+        due_at_ms, number, task = heappop(self._due)
+        tasks = [(task, number)]
+        loaded = self._handlers.for_task(task)
+        if loaded.batch is not None:
+            until_ms = max(due_at_ms, self._clock.now_ms()) + loaded.batch.wait_s * 1_000
+            while self._due and len(tasks) < loaded.batch.size:
+                next_at_ms, number, task = self._due[0]
+                if next_at_ms > until_ms or self._handlers.for_task(task) is not loaded:
+                    break
+                due_at_ms = next_at_ms
+                tasks.append((task, number))
+                heappop(self._due)
+        self._clock.pass_until(due_at_ms)
+        return tasks
+
+    async def _work(self, tasks: list[tuple[TaskCreated, int]]) -> None:
+        for task, number in tasks:
+            record = record_of(task, number, self._settings.names.task_requests)
+            self._pool.start(Ready(self._lanes.lane, record, task, number))
+        self._pool.hurry()
+        while self._pool.running:
+            self._ended.clear()
+            await self._ended.wait()
 
     def _commit(self) -> None:
         """Take what an attempt has written to where it is read."""

@@ -12,6 +12,7 @@ from loaded_handlers import in_hand, limits
 from running_handlers import eventually
 
 from agents.engine.draining import Drainer
+from agents.execution.batch_calls import BatchCalls
 from agents.execution.loading import Handlers
 from app.errors import HandlersStuck
 from app.events import TaskDead, TaskFailed, TaskFinished, TaskStarted
@@ -138,7 +139,10 @@ class ShortOfPlaces:
     abandoned_running_count = 1
     on_freed: Any = None
 
-    async def run(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
+    def __init__(self) -> None:
+        self.calls = BatchCalls(self.run)
+
+    async def run(self, loaded: LoadedHandler, task: Any, context: Any = None) -> object:
         """Run a coroutine."""
         return await loaded.function(task, context)
 

@@ -37,11 +37,12 @@ class KeepsMoving(RuleBasedStateMachine):
     """A worker under everything that may happen to it."""
 
     starts = NO_LIMITS
+    batches = False
 
     @initialize(concurrency=st.integers(1, 4))
     def begin(self, concurrency: int) -> None:
         """Start a worker that owns everything."""
-        self.world = World(starts=self.starts, concurrency=concurrency)
+        self.world = World(starts=self.starts, concurrency=concurrency, batches=self.batches)
         for number in range(PARTITIONS):
             self.world.give(number)
 
@@ -220,6 +221,12 @@ class KeepsMovingWithLimits(KeepsMoving):
     starts = StartLimits(concurrency=3, per_key=2)
 
 
+class KeepsMovingInBatches(KeepsMoving):
+    """The same where the tasks of one kind run several in a call."""
+
+    batches = True
+
+
 # What fails is told as it was found: to make it shorter takes minutes.
 _SETTINGS = settings(max_examples=40, stateful_step_count=40, phases=[Phase.explicit, Phase.generate])
 TestKeepsMoving = KeepsMoving.TestCase
@@ -228,6 +235,8 @@ TestKeepsMovingInOrder = KeepsMovingInOrder.TestCase
 TestKeepsMovingInOrder.settings = _SETTINGS
 TestKeepsMovingWithLimits = KeepsMovingWithLimits.TestCase
 TestKeepsMovingWithLimits.settings = _SETTINGS
+TestKeepsMovingInBatches = KeepsMovingInBatches.TestCase
+TestKeepsMovingInBatches.settings = _SETTINGS
 
 
 @pytest.fixture

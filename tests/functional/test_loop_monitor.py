@@ -14,7 +14,7 @@ import pytest
 from loaded_handlers import in_hand
 from running_handlers import Bench, eventually, some_task
 
-from agents.execution.loading import as_handler
+from agents.execution.user_functions import as_handler
 from ebs import Context, Task, inline
 from ebs.function import Function, Policy, name_of
 
@@ -133,7 +133,7 @@ async def test_content_whose_reading_blocks_the_loop_is_its_handlers(
     slow = in_hand(handler, name_of(read), mode="coroutine")
     bench = make_bench(in_hand(lambda _task, _context: None, "another"), block_limit_s=0.02)
     request = msgspec.structs.replace(some_task(), content=msgspec.Raw(b"{}"))
-    await until_told(lambda: bench.executor.run(slow, request, bench.context()))
+    await until_told(lambda: bench.executor.run(slow, request, bench.context(request)))
 
 
 async def test_what_blocks_without_a_handler_is_reported_with_its_place(

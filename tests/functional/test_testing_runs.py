@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from pages import DOCS, blocks
 
-from ebs import Context, Item, ObjectFailed, Project, Reject, Retry, Task, cpu_bound, inline
+from ebs import BatchContext, Context, Item, ObjectFailed, Project, Reject, Retry, Task, cpu_bound, inline
 from ebs.errors import ProjectRefused
 from ebs.testing import ObjectRefused, arun, run
 from ebs.testing.own_packages import own_packages
@@ -448,3 +448,38 @@ def test_start_that_cannot_be_rejects(asked: dict[str, Any], said: str) -> None:
 
     for failed in (run(project, "a", 1, tasks=1).tasks[0], run(project, "b", 1).split):
         assert said in str(failed.attempts[-1].error)
+
+
+together = Project()
+calls: list[list[Any]] = []
+
+
+@together.task("doc", batch=3, attempts=3, backoff=[60])
+def embed(tasks: list[Task[int]], context: BatchContext) -> list[Any]:
+    """Embed documents; 13 is poison, an odd one fails at first."""
+    calls.append([task.content for task in tasks])
+    for task in tasks:
+        if task.content == 13:
+            raise ValueError("unlucky")
+        context.of(task).send("vectors", str(task.content), task.content)
+    return [KeyError("odd") if task.content % 2 and task.attempt == 1 else -task.content for task in tasks]
+
+
+def test_a_batch_function_gets_several_tasks_in_one_call() -> None:
+    """As many as it takes at most; those that are tried again at the same time are together again."""
+    calls.clear()
+    done = run(together, "doc", tasks=[1, 2, 3, 4])
+    assert ("FINISHED", [-1, -2, -3, -4]) == (done.state, done.results)
+    assert [[1, 2, 3], [4], [1, 3]] == calls
+    assert [2, 1, 2, 1] == [len(task.attempts) for task in done.tasks]
+    assert ["2", "4", "1", "3"] == [(record.key or b"").decode() for record in done.sent]
+
+
+def test_poison_in_a_batch_is_found_and_alone_is_dead() -> None:
+    """The same calls in each run: one after the other, in order."""
+    calls.clear()
+    done = run(together, "doc", tasks=[2, 13, 4])
+    assert ("FAILED", [-2, None, -4]) == (done.state, done.results)
+    assert [[2, 13, 4], [2], [13], [4], [13], [13]] == calls
+    assert [1, 3, 1] == [len(task.attempts) for task in done.tasks]
+    assert ["ValueError: unlucky"] * 3 == list(map(str, done.errors))

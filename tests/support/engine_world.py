@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,8 @@ from virtual_time import VirtualLoop
 
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
-from agents.execution.loading import Handlers
+from agents.execution.batch_calls import BatchCalls
+from agents.execution.loading import Batch, Handlers
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
     from agents.engine.attempt import Attempt
     from agents.execution.loading import LoadedHandler
+    from ebs.batch_context import BatchContext
+    from ebs.context import Context
 
 PARTITIONS = 2
 STEPS_S = (1, 10)
@@ -55,16 +59,48 @@ _SMALL = {"max_backlog": 6, "max_parked": 5, "max_waiting_keys": 2, "crowded_byt
 """Limits so low that a handful of tasks reaches each of them."""
 
 
+BATCHED = "b"
+"""The kind whose tasks run in calls of up to three, if the world has batches."""
+
+
 class GatedExecutor:
-    """Runs handlers until the test lets them end; some may be left behind as those that swallow their cancellation."""
+    """Runs handlers until the test lets them end; some may be left behind as those that swallow their cancellation.
+
+    A call ends with the last of its tasks that the test lets go; the first of an error fails it as a whole if the error
+    is a `ValueError`.
+    """
 
     def __init__(self) -> None:
+        self.calls = BatchCalls(self._call)
+        self._in_calls: list[Context] = []
         self.ending: dict[tuple[str, int], asyncio.Future[None]] = {}
         self.abandoned_running_count = 0
         self.on_freed: Any = None
 
-    async def run(self, _loaded: LoadedHandler, task: TaskCreated, _context: Any) -> object:
+    async def run(self, loaded: LoadedHandler, task: TaskCreated, context: Any) -> object:
         """Work on a task until it is let go."""
+        if loaded.batch is not None:
+            return await self.calls.run(loaded, context)
+        return await self._end(task)
+
+    def let_go_cancelled(self) -> None:
+        """End what the calls do for attempts that have left them."""
+        for one in self._in_calls:
+            ending = self.ending.get((one.task.task_id, one.task.attempt))
+            if one.cancelled and ending is not None and not ending.done():
+                ending.set_result(None)
+
+    async def _call(self, _loaded: LoadedHandler, context: BatchContext) -> object:
+        ends = (self._end(cast("TaskCreated", one.task)) for one in context.contexts)
+        self._in_calls += context.contexts
+        ended = await asyncio.gather(*ends, return_exceptions=True)
+        self._in_calls = [one for one in self._in_calls if one not in context.contexts]
+        for one in ended:
+            if isinstance(one, ValueError):
+                raise one
+        return ended
+
+    async def _end(self, task: TaskCreated) -> object:
         ending = asyncio.get_running_loop().create_future()
         self.ending[task.task_id, task.attempt] = ending
         try:
@@ -77,18 +113,18 @@ class GatedExecutor:
 class World:
     """One worker, all that it may own, and what the test knows of every task."""
 
-    def __init__(self, *, starts: StartLimits = NO_LIMITS, concurrency: int = 3) -> None:
+    def __init__(self, *, starts: StartLimits = NO_LIMITS, concurrency: int = 3, batches: bool = False) -> None:
         self.loop = VirtualLoop()
-        self.executor = GatedExecutor()
         self.control = ControlState()
         self.logs: dict[TopicPartition, list[bytes]] = defaultdict(list)
         self.positions: dict[TopicPartition, int] = {}
         self.created: dict[str, TaskCreated] = {}
         self.waiting: dict[int, FakeStore] = defaultdict(FakeStore)
         self._read_count = 0
-        self.loop.run_until_complete(self._start(starts, concurrency=concurrency))
+        self.loop.run_until_complete(self._start(starts, concurrency=concurrency, batches=batches))
 
-    async def _start(self, starts: StartLimits, *, concurrency: int) -> None:
+    async def _start(self, starts: StartLimits, *, concurrency: int, batches: bool) -> None:
+        self.executor = GatedExecutor()
         self.worker = FakeWorker(TASK_REQUESTS)
         self.lanes = WorkerLanes(
             self.worker.transactions,
@@ -98,11 +134,15 @@ class World:
             crowded_bytes=_SMALL["crowded_bytes"],
         )
         within = limits(attempts=3, time_limit_s=1e9, steps_s=STEPS_S)
+        batched = in_hand(None, "shop:batch", mode="coroutine", within=within)
+        batched = replace(batched, beside=True, batch=Batch(3, 0.4))
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
             routes=Routes(BARE, PARTITIONS),
-            handlers=Handlers(in_hand(None, mode="coroutine", within=within, starts=starts), {}),
+            handlers=Handlers(
+                in_hand(None, mode="coroutine", within=within, starts=starts), {BATCHED: batched} if batches else {}
+            ),
             control=self.control,
             concurrency=concurrency,
             worker=WORKER,
@@ -158,6 +198,7 @@ class World:
 
     def run(self, seconds: float = 0.5) -> None:
         """Let the worker go on until it has nothing more to do, then let time pass and do so again."""
+        self.executor.let_go_cancelled()
         self._settle(0.0)
         self._settle(seconds)
 
@@ -189,9 +230,9 @@ class World:
 
     def end(self, attempt: Attempt, error: Exception | None = None) -> None:
         """Let a handler return, or raise."""
-        ending = self.executor.ending[attempt.task.task_id, attempt.task.attempt]
-        if ending.done():
-            return
+        ending = self.executor.ending.get((attempt.task.task_id, attempt.task.attempt))
+        if ending is None or ending.done():
+            return  # it waits for its call
         if error is None:
             ending.set_result(None)
         else:

@@ -10,7 +10,8 @@ import pytest
 import sample_handlers
 from running_handlers import some_task
 
-from agents.execution.loading import Address, LoadedHandler, as_handler, find, load_handlers
+from agents.execution.loading import Address, LoadedHandler, find, load_handlers
+from agents.execution.user_functions import as_handler
 from app.errors import SettingsError
 from app.rules.retry_policy import RetryPolicy
 from app.settings.project import handled_kinds, load_project, makes_objects_up

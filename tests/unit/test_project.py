@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import functools
 import sys
+from collections.abc import Sequence  # noqa: TC003  # an annotation that is read
 from typing import Any, TypedDict
 
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 import sample_handlers
 
 from app.events import CALLBACK_KIND
-from ebs import Context, Project, Reject, Task, cpu_bound
+from ebs import BatchContext, Context, Project, Reject, Task, cpu_bound, inline
 from ebs.errors import ProjectRefused
 from ebs.function import mode_of, name_of
 
@@ -215,6 +216,88 @@ def test_policies_are_checked(policy, words):
     with pytest.raises(ProjectRefused) as caught:
         registered(anything, **policy)
     assert words in str(caught.value)
+
+
+def batched(tasks: list[Task[Order]], _context: BatchContext) -> list[None]:
+    """Take orders together."""
+    return [None] * len(tasks)
+
+
+def any_batch(tasks: list[Task], _context: BatchContext) -> list[None]:
+    """Take any JSON values together."""
+    return [None] * len(tasks)
+
+
+def some_sequence(tasks: Sequence[Task[Order]], _context: BatchContext) -> list[None]:
+    """Take orders together, as another sort of list."""
+    return [None] * len(tasks)
+
+
+def contents_themselves(orders: list[Order], _context: BatchContext) -> list[None]:
+    """Mistake the contents for the tasks."""
+    return [None] * len(orders)
+
+
+@pytest.mark.parametrize("function", [batched, some_sequence])
+def test_batch_function_names_the_type_of_each_content(function):
+    """The content of each task is decoded by itself."""
+    one = registered(function, batch=64)
+    assert Order("c", []) == one.decode(b'{"customer": "c", "lines": []}')
+    with pytest.raises(Reject, match="the content does not fit Order"):
+        one.decode(b"7")
+
+
+@pytest.mark.parametrize("function", [any_batch, bare])
+def test_batch_function_without_a_type_takes_anything(function):
+    """As any function does."""
+    assert [1] == registered(function, batch=2, batch_wait_s=0).decode(b"[1]")
+
+
+@pytest.mark.parametrize(
+    ("function", "policy", "words"),
+    [
+        (priced, {"batch": 64}, "annotate its first argument as list[Task[Order]], not Task[Order]"),
+        (anything, {"batch": 64}, "annotate its first argument as list[Task], not Task, and return a list"),
+        (order_itself, {"batch": 64}, "so it gets a list of tasks: annotate it as list[Task[Order]]"),
+        (contents_themselves, {"batch": 64}, "so it gets a list of tasks: annotate it as list[Task[Order]]"),
+        (batched, {}, "it gets one task: annotate it as Task[Order], or give it tasks together: @project.task("),
+        (any_batch, {}, "it gets one task: annotate it as Task, or give it tasks together"),
+        (any_batch, {"batch": 1}, "has batch=1: it must be a whole number from 2 to 1,000"),
+        (any_batch, {"batch": 1_001}, "has batch=1001: it must be a whole number from 2 to 1,000"),
+        (any_batch, {"batch": 2.5}, "has batch=2.5: it must be a whole number"),
+        (any_batch, {"batch": True}, "has batch=True: it must be a whole number"),
+        (any_batch, {"batch": 2, "batch_wait_s": -1}, "has batch_wait_s=-1: it must be a number from 0 to 60"),
+        (any_batch, {"batch": 2, "batch_wait_s": 61}, "has batch_wait_s=61: it must be a number from 0 to 60"),
+        (any_batch, {"batch": 2, "batch_wait_s": "1"}, "has batch_wait_s='1': it must be a number"),
+        (any_batch, {"batch_wait_s": 1}, "has batch_wait_s=1, but no batch: say how many tasks one call gets at most"),
+        (sample_handlers.at_once, {"batch": 2}, "is marked @inline and has batch=2: drop one of the two"),
+        (sample_handlers.generator, {"batch": 2}, "is a generator"),
+    ],
+)
+def test_batch_that_cannot_work_is_refused(function, policy, words):
+    """At the import, with the kind, the function and the fix."""
+    with pytest.raises(ProjectRefused) as caught:
+        registered(function, **policy)
+    assert str(caught.value).startswith("the function of kind order, ")
+    assert words in str(caught.value)
+
+
+def test_inline_mark_above_a_batch_function_is_refused():
+    """When all functions are registered: the mark was not there before."""
+    project = Project()
+    inline(project.task("order", batch=2)(any_batch))
+    try:
+        with pytest.raises(ProjectRefused, match=r"the function of kind order, .* drop one of the two"):
+            project.check()
+    finally:
+        del any_batch.ebs_inline
+
+
+@pytest.mark.parametrize("role", ["split", "join"])
+def test_split_and_join_have_no_batch(role):
+    """An object has one of each."""
+    with pytest.raises(ProjectRefused, match=rf"the {role} of kind order, .*:any_batch, has batch: only the functions"):
+        getattr(Project(), role)("order", batch=64)(any_batch)
 
 
 def test_kind_of_callbacks_is_reserved():

@@ -1,4 +1,4 @@
-"""The project of the model's workers: tasks that send, a split, and a join that submits the next object of a chain.
+"""The project of the model's workers: tasks that send, alone or in batches, a split, a join that submits an object.
 
 When they fail is not theirs to say: `workers.PlannedExecutor` lets an attempt fail after its function has produced
 everything, so that whatever such an attempt leaves behind is found.
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ebs import Context, Project, Task
+from ebs import BatchContext, Context, Project, Task
 
 QUEUE = "side"
 """Of the kind `mapped` in the projects with a queue."""
@@ -41,6 +41,11 @@ async def work(task: Task[Any], context: Context) -> dict[str, Any]:
     return {"content": task.content}
 
 
+async def work_together(tasks: list[Task[Any]], context: BatchContext) -> list[dict[str, Any]]:
+    """Do the same for several tasks in one call."""
+    return [await work(task, context.of(task)) for task in tasks]
+
+
 async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
     """Submit the next object, which the name says, and return the contents in their order."""
     job = msgspec.json.decode(context.object.name, type=Job)
@@ -59,6 +64,7 @@ def _project(queue: str | None, per_key: int | None) -> Project:
     made = Project()
     made.split(MAPPED)(split)
     made.task(MAPPED, queue=queue, per_key=per_key)(work)
+    made.task(PLAIN, batch=3, batch_wait_s=0.02, per_key=per_key)(work_together)
     made.task("*", per_key=per_key)(work)
     made.join(MAPPED)(join)
     return made

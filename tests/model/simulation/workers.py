@@ -20,6 +20,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
+from agents.execution.batch_calls import BatchCalls
 from agents.execution.loading import load_handlers
 from agents.scheduler import Scheduler
 from app.errors import HandlerCrashed
@@ -36,6 +37,7 @@ from app.topics.catalogue import NOTES_TABLES, TABLES, input_topics
 from app.topics.queues import routes_of
 from app.topics.shapes import TopicShape
 from ebs import Reject
+from ebs.batch_context import BatchContext
 from simulation.consumer import SimulatedConsumer, Stream
 from simulation.functions import SINK, SINK_PARTITIONS
 from simulation.readers import SimulatedReaders
@@ -79,9 +81,12 @@ class PlannedExecutor:
         self._plan = plan
         self._process = process
         self.on_freed: Callable[[], None] = lambda: None
+        self.calls = BatchCalls(self._call)
 
     async def run(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
         """Work on a task; a deadly one ends the worker."""
+        if loaded.batch is not None:
+            return await self.calls.run(loaded, context)
         return await self._run(loaded, task, context, is_apart=False)
 
     async def run_apart(self, loaded: LoadedHandler, task: Any, context: Any) -> object:
@@ -91,7 +96,10 @@ class PlannedExecutor:
     async def _run(self, loaded: LoadedHandler, task: Any, context: Any, *, is_apart: bool) -> object:
         attempt = context.attempt
         takes_s, fails = self._plan.handler(task.task_id, attempt)
-        result: object = await loaded.function(task, context)
+        if loaded.batch is None:
+            result: object = await loaded.function(task, context)
+        else:
+            (result,) = await loaded.function(task, BatchContext(task, context.time_limit_s, contexts=[context]))
         await asyncio.sleep(takes_s)
         if fails == "deadly":
             if is_apart:
@@ -103,6 +111,21 @@ class PlannedExecutor:
         if fails:
             raise RuntimeError(f"attempt {attempt} fails as planned")
         return result
+
+    async def _call(self, loaded: LoadedHandler, context: Any) -> object:
+        """Work on tasks together: one that fails lets the whole call fail, a deadly one ends the worker."""
+        ends: list[Any] = await loaded.function(context.task, context)
+        plans = [self._plan.handler(one.task.task_id, one.task.attempt) for one in context.contexts]
+        await asyncio.sleep(max(takes_s for takes_s, _ in plans))
+        for number, (_, fails) in enumerate(plans):
+            if fails == "deadly":
+                self._process.end("killed")
+                raise ProcessEnded
+            if fails == "fails":
+                raise RuntimeError("one of these attempts fails as planned")
+            if fails:
+                ends[number] = Reject("as planned")
+        return ends
 
 
 class Worker:
