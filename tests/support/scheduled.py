@@ -44,11 +44,11 @@ async def set_schedules(bootstrap: str, schedules: list[Schedule], partitions: i
 class Fired:
     """Follows `objects`: how often each instant of each schedule stands there, committed.
 
-    `late_ms` has how late each instant was, by the time of its object.
+    `late_ms` has how late each firing was, by its instant (epoch ms) and the broker's stamp of its object.
     """
 
     def __init__(self, bootstrap: str, schedules: list[Schedule], partitions: int, names: Names = BARE) -> None:
-        self.late_ms: list[int] = []
+        self.late_ms: list[tuple[int, int]] = []
         self._expected = {one.name: self._instants(one) for one in schedules}
         self._counts: dict[str, Counter[int]] = defaultdict(Counter)
         self._partitions = [TopicPartition(names.objects, number) for number in range(partitions)]
@@ -81,7 +81,7 @@ class Fired:
                 name, _, instant = record.key.decode().partition("@")
                 at_ms = round(datetime.fromisoformat(instant).timestamp() * 1_000)
                 self._counts[name][at_ms] += 1
-                self.late_ms.append(record.timestamp - at_ms)
+                self.late_ms.append((at_ms, record.timestamp - at_ms))
         return sum(map(len, self._counts.values()))
 
     async def has(self, count: int) -> bool:
