@@ -8,11 +8,14 @@ from app.errors import SettingsError
 from app.rules.routing import Routes
 from app.settings.project import project_of
 from app.telemetry.near_names import did_you_mean
-from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS
+from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS, TopicRegistry
 from ebs.queues import queues_in
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from app.kafka.cluster import Cluster
+    from app.names import Names
     from app.settings.settings import Settings
 
 
@@ -46,3 +49,12 @@ async def check_queue(cluster: Cluster, settings: Settings) -> None:
             f"{did_you_mean(settings.queue, named)}, and it has no topic from earlier: name one of "
             f'{", ".join(sorted(named))}, or write queue="{settings.queue}" at the @project.task of a kind'
         )
+
+
+async def retired_queues(cluster: Cluster, names: Names, queues: Collection[str]) -> list[str]:
+    """Return the queues of this system that have a topic and are not among `queues`: tasks may wait there still."""
+    cluster = cluster.within(REQUEST_TIMEOUT_MS)
+    async with cluster.admin(CLIENT_ID) as admin:
+        topics = [one for one in await admin.list_topics() if names.queue_of_topic(one) not in {"", *queues}]
+    own = await TopicRegistry(names.topics, cluster).own_of(topics) if topics else set()
+    return sorted(map(names.queue_of_topic, own))
