@@ -9,7 +9,7 @@ from app.rules.routing import Routes
 from app.settings.project import project_of
 from app.telemetry.near_names import did_you_mean
 from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS, TopicRegistry
-from ebs.queues import queues_in
+from ebs.queues import DEFAULT_QUEUE, queues_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,29 +26,24 @@ def routes_of(settings: Settings) -> Routes:
     return Routes(settings.names, settings.partitions, queues, spread=settings.order != "key")
 
 
-def queues_of(settings: Settings) -> tuple[str, ...]:
-    """Return the queues of the system, the default one first, and the queue that this process works.
+def queues_of(settings: Settings, own: str = DEFAULT_QUEUE) -> tuple[str, ...]:
+    """Return the queues of the system, the default one first, with the `own` queue of a worker.
 
-    No kind may name that one any more: tasks may wait in it still. Raises `SettingsError`.
+    It may be one that no kind has any more: tasks may wait there still. Raises `SettingsError`.
     """
     project = project_of(settings)
-    named = {} if project is None else project.queues
-    return queues_in({**named, "": settings.queue})
+    return queues_in({**({} if project is None else project.queues), "": own})
 
 
-async def check_queue(cluster: Cluster, settings: Settings) -> None:
+async def check_queue(cluster: Cluster, settings: Settings, queue: str) -> None:
     """Raise `SettingsError` for a queue that no kind has, unless it has a topic: tasks may wait there still."""
-    named = routes_of(settings).queues
-    if settings.queue in named:
+    named = queues_of(settings)
+    if queue in named or queue in await retired_queues(cluster, settings.names, named):
         return
-    async with cluster.within(REQUEST_TIMEOUT_MS).admin(CLIENT_ID) as admin:
-        topics = await admin.list_topics()
-    if settings.names.requests(settings.queue) not in topics:
-        raise SettingsError(
-            f"EBS_QUEUE={settings.queue}: no kind of the project has this queue"
-            f"{did_you_mean(settings.queue, named)}, and it has no topic from earlier: name one of "
-            f'{", ".join(sorted(named))}, or write queue="{settings.queue}" at the @project.task of a kind'
-        )
+    raise SettingsError(
+        f"EBS_QUEUE={queue}: no kind of the project has this queue{did_you_mean(queue, named)}, and it has no topic "
+        f'from earlier: name one of {", ".join(named)}, or write queue="{queue}" at the @project.task of a kind'
+    )
 
 
 async def retired_queues(cluster: Cluster, names: Names, queues: Collection[str]) -> list[str]:
