@@ -26,7 +26,7 @@ from app.telemetry.quiet_log import OneOfThoseAlike
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics, watched_topics
 from app.topics.making import ensure_topics
-from app.topics.queues import check_queue
+from app.topics.queues import check_queue, queues_of
 from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
         faulthandler.enable(_STANDARD_ERROR)  # a crash in native code shows where; Faust replaces sys.stderr
         set_children_apart(options.web_port)
         await wait_for_broker(cluster)
-        await check_queue(cluster, settings)
-        specs = catalogue(settings)
+        await check_queue(cluster, settings, queue)
+        specs = catalogue(settings, queues=queues_of(settings, queue))
         # What we may not read is taken to be as it was meant.
         meant = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs}
         for report in await ensure_topics(cluster, specs):

@@ -89,7 +89,8 @@ def watched_topics(role: str, settings: Settings, queue: str = DEFAULT_QUEUE) ->
     Nor does anybody who works read the registry. Who sends records to users' topics has to know their partitions.
     """
     own = changelogs(role, settings.names, queue)
-    names = [spec.name for spec in catalogue(settings) if not spec.is_registry]
+    specs = catalogue(settings, queues=queues_of(settings, queue))
+    names = [spec.name for spec in specs if not spec.is_registry]
     watched = tuple(one for one in names if not one.endswith("-changelog") or one in own)
     return (*watched, *settings.output_topics) if role == PROCESSING else watched
 

@@ -8,11 +8,14 @@ from app.errors import SettingsError
 from app.rules.routing import Routes
 from app.settings.project import project_of
 from app.telemetry.near_names import did_you_mean
-from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS
-from ebs.queues import queues_in
+from app.topics.registry import CLIENT_ID, REQUEST_TIMEOUT_MS, TopicRegistry
+from ebs.queues import DEFAULT_QUEUE, queues_in
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from app.kafka.cluster import Cluster
+    from app.names import Names
     from app.settings.settings import Settings
 
 
@@ -24,26 +27,30 @@ def routes_of(settings: Settings) -> Routes:
     return Routes(settings.names, settings.partitions, project.queues, kinds_by_key=project.is_limited_by_key)
 
 
-def queues_of(settings: Settings) -> tuple[str, ...]:
-    """Return the queues of the system, the default one first, and the queue that this process works.
+def queues_of(settings: Settings, own: str = DEFAULT_QUEUE) -> tuple[str, ...]:
+    """Return the queues of the system, the default one first, with the `own` queue of a worker.
 
-    No kind may name that one any more: tasks may wait in it still. Raises `SettingsError`.
+    It may be one that no kind has any more: tasks may wait there still. Raises `SettingsError`.
     """
     project = project_of(settings)
-    named = {} if project is None else project.queues
-    return queues_in({**named, "": settings.queue})
+    return queues_in({**({} if project is None else project.queues), "": own})
 
 
-async def check_queue(cluster: Cluster, settings: Settings) -> None:
+async def check_queue(cluster: Cluster, settings: Settings, queue: str) -> None:
     """Raise `SettingsError` for a queue that no kind has, unless it has a topic: tasks may wait there still."""
-    named = routes_of(settings).queues
-    if settings.queue in named:
+    named = queues_of(settings)
+    if queue in named or queue in await retired_queues(cluster, settings.names, named):
         return
-    async with cluster.within(REQUEST_TIMEOUT_MS).admin(CLIENT_ID) as admin:
-        topics = await admin.list_topics()
-    if settings.names.requests(settings.queue) not in topics:
-        raise SettingsError(
-            f"EBS_QUEUE={settings.queue}: no kind of the project has this queue"
-            f"{did_you_mean(settings.queue, named)}, and it has no topic from earlier: name one of "
-            f'{", ".join(sorted(named))}, or write queue="{settings.queue}" at the @project.task of a kind'
-        )
+    raise SettingsError(
+        f"EBS_QUEUE={queue}: no kind of the project has this queue{did_you_mean(queue, named)}, and it has no topic "
+        f'from earlier: name one of {", ".join(named)}, or write queue="{queue}" at the @project.task of a kind'
+    )
+
+
+async def retired_queues(cluster: Cluster, names: Names, queues: Collection[str]) -> list[str]:
+    """Return the queues of this system that have a topic and are not among `queues`: tasks may wait there still."""
+    cluster = cluster.within(REQUEST_TIMEOUT_MS)
+    async with cluster.admin(CLIENT_ID) as admin:
+        topics = [one for one in await admin.list_topics() if names.queue_of_topic(one) not in {"", *queues}]
+    own = await TopicRegistry(names.topics, cluster).own_of(topics) if topics else set()
+    return sorted(map(names.queue_of_topic, own))

@@ -17,6 +17,7 @@ from app.kafka.cluster import cluster_of
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
 from app.topics.output_topics import make_output_topics
+from app.topics.queues import retired_queues
 from ebs.cli.plan import api_program, worker_programs
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.restart_policy import RestartPolicy, why_ended
@@ -75,6 +76,7 @@ class LocalSystem:
                 return
             made = sum(report.made for report in reports)
             self._say(f"{len(reports)} topics of {settings.partitions} partitions are ready ({made} of them new)")
+            await self._tell_retired_queues()
             if kafka is not None and (new := await make_output_topics(cluster_of(settings), settings)):
                 self._say(f"made {', '.join(new)} on the embedded broker (EBS_OUTPUT_TOPICS)")
             await self._supervise(request, kafka)
@@ -90,6 +92,14 @@ class LocalSystem:
             self._say(f"the project has a new queue: {program.role} starts")
             self.supervisor.add(program)
         return before
+
+    async def _tell_retired_queues(self) -> None:
+        settings, known = self.plan.settings, {*self.plan.queues, *self.plan.queue_workers}
+        for queue in await retired_queues(cluster_of(settings), settings.names, known):
+            self._say(
+                f"no kind has the queue {queue} any more, and nobody works it: `ebs doctor` says whether tasks wait in "
+                f"it; --queue {queue}=1 starts a worker that moves them"
+            )
 
     def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
         settings = self.plan.settings

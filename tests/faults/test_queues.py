@@ -19,6 +19,10 @@ from checker import differences, request_topics
 from fleet import PATIENT, TAKEN_OVER, Fleet, said
 from queued_project import EMBED, MAIL, QUEUED
 
+from app.kafka.cluster import Cluster
+from app.names import BARE
+from app.topics.queues import retired_queues
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -195,6 +199,8 @@ def test_kind_that_gets_another_queue_loses_nothing(queues: Queues) -> None:
         queues.start(f"{name}-1", name, **(PATIENT | changed))
     queues.finish(*queues.submit(MAIL, "hello", 5))
     assert {"DISTRIBUTED"} == {queues.state(one) for one in books}
+    bootstrap = queues.site.broker.bootstrap
+    assert ["gpu"] == asyncio.run(retired_queues(Cluster(bootstrap), BARE, ("default",)))
     fix = "until nothing is left: EBS_QUEUE=gpu faust -A agents.processing worker"
     until(lambda: fix in queues.doctor(**changed).get(GPU, ""), "the doctor to see it")
     queues.start("gpu-1", **(OF_GPU | changed))

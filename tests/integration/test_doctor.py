@@ -95,7 +95,7 @@ def examine(bootstrap: str) -> tuple[int, list[dict[str, str]]]:
 
 async def seed(bootstrap: str) -> None:
     """Make everything wrong: topics, a group that lost records, a worker that is gone."""
-    settings = Settings(partitions=2)
+    settings = Settings(partitions=2, project="")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     specs = [spec for spec in catalogue(settings) if spec.name != "control"]

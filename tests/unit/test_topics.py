@@ -100,7 +100,7 @@ def test_workers_watch_all_topics_but_the_changelogs_of_other_roles():
 
 def test_each_queue_has_topics_of_its_own_and_no_worker_watches_those_of_another_table():
     """A topic for its requests, changelogs, a group; a change of them is noticed by who reads or writes there."""
-    settings = load(queue="gpu")
+    settings = load(project="queued_project")
     names = {spec.name: spec for spec in catalogue(settings)}
     own = {"task-requests-gpu", "ebs-processing-gpu-redriven-changelog", "ebs-processing-gpu-waiting-changelog"}
     assert own == names.keys() - set(NAMES)
@@ -110,6 +110,14 @@ def test_each_queue_has_topics_of_its_own_and_no_worker_watches_those_of_another
     assert own <= of_gpu
     assert {"task-requests-gpu"} == own & of_default
     assert {"ebs-processing-redriven-changelog", "ebs-processing-waiting-changelog"} == of_default - of_gpu
+
+
+def test_queue_that_no_kind_has_is_known_to_its_workers_alone():
+    """Tasks may wait there still; no other process makes topics of a misspelt one."""
+    settings = load(queue="old")
+    assert len(NAMES) == len(catalogue(settings))
+    assert "task-requests-old" in watched_topics(PROCESSING, settings, "old")
+    assert "task-requests-old" not in watched_topics(STATISTICS, settings)
 
 
 def test_queues_of_a_process_that_does_not_import_the_project_are_given():
