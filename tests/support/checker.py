@@ -60,11 +60,14 @@ async def differences(
     task_count: int = 3,
     all_finished: bool = True,
 ) -> list[str]:
-    """Return what is wrong, as sentences, at most `MOST_DIFFERENCES`; `task_count` is for objects that name none."""
+    """Return what is wrong, as sentences; `task_count` is for objects that name none.
+
+    At most `MOST_DIFFERENCES` of what stands on the topics, and all of the recount: the one must not hide the other.
+    """
     topics = await read_topics(bootstrap, names)
     found = judge(topics, names, accepted=accepted, task_count=task_count, all_finished=all_finished)
-    found += await recounted(bootstrap, load(broker=bootstrap, namespace=names.namespace, tasks_per_object=task_count))
-    return found[:MOST_DIFFERENCES]
+    settings = load(broker=bootstrap, namespace=names.namespace, tasks_per_object=task_count)
+    return [*found[:MOST_DIFFERENCES], *await recounted(bootstrap, settings)]
 
 
 def judge(
