@@ -82,7 +82,7 @@ class Pool:
     @property
     def limit(self) -> int:
         """How many may run: the places that no abandoned handler and no call keeps, and all that run beside them."""
-        return self._free_size + len(self._beside) - (0 if self.executor is None else self.executor.calls.ready_count)
+        return self._free_size + len(self._beside)
 
     @property
     def _free_size(self) -> int:

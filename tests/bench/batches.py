@@ -95,7 +95,7 @@ async def compare(sort: str, runs: int) -> list[Line]:
     ratio = statistics.median(batched) / statistics.median(single)
     figure = f"{sort}: tasks/s of batches of 64 as a multiple of single calls, 5 ms a call ({verdict})"
     told = f"{ratio:.1f} ({_figures(batched)} and {_figures(single)})"
-    return [Line(figure, told, "3")]
+    return [Line(figure, told, "3" if sort in ("connection", "process") else "")]
 
 
 def _figures(runs: list[float]) -> str:

@@ -46,6 +46,7 @@ class Gathering(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.places = places
         self.calls: list[Running] = []
+        self.wrong: list[list[int]] = []
         self.members: dict[int, Member] = {}
         self.joined_at_s: dict[int, float] = {}
         self.outcomes: dict[int, list[Outcome]] = {}
@@ -63,8 +64,10 @@ class Gathering(RuleBasedStateMachine):
 
     async def _run(self, loaded: Any, context: Any) -> Any:
         call = Running(context, self.loop.time())
-        assert len(call.numbers) <= loaded.batch.size
-        assert {loaded.batch.size} == {SIZES[number % len(SIZES)] for number in call.numbers}
+        # Not an assertion: it would only fail the call.
+        sizes = {SIZES[number % len(SIZES)] for number in call.numbers}
+        if len(call.numbers) > loaded.batch.size or sizes != {loaded.batch.size}:
+            self.wrong.append(call.numbers)
         self.calls.append(call)
         try:
             return await call.ending
@@ -107,13 +110,13 @@ class Gathering(RuleBasedStateMachine):
                 self.left.add(number)
             self.loop.call(self.members[number].cancel)
 
-    @rule(places=st.integers(0, 3))
+    @rule(places=st.sampled_from((0, 1, 3, 8)))
     def change_places(self, places: int) -> None:
         """Let the pool have more or fewer places."""
         self.places = places
         self.loop.call(self.batches.start_ready)
 
-    @rule(seconds=st.sampled_from((0.1, WAIT_S)))
+    @rule(seconds=st.sampled_from((0.1, WAIT_S / 2, WAIT_S, 2 * WAIT_S)))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.loop.pass_time(seconds)
@@ -129,6 +132,7 @@ class Gathering(RuleBasedStateMachine):
         if not hasattr(self, "loop"):
             return
         self.loop.settle()
+        assert not self.wrong
         running = [number for call in self.calls for number in call.numbers if not self.outcomes[number]]
         assert len(running) == len(set(running))
         open_count = sum(not one for one in self.outcomes.values())
@@ -169,4 +173,4 @@ class Gathering(RuleBasedStateMachine):
 
 
 TestGathering = Gathering.TestCase
-TestGathering.settings = settings(max_examples=60, stateful_step_count=40, phases=[Phase.explicit, Phase.generate])
+TestGathering.settings = settings(max_examples=200, stateful_step_count=40, phases=[Phase.explicit, Phase.generate])
