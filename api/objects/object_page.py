@@ -14,7 +14,8 @@ from api.objects.timeline_drawing import segments_of
 from api.server.paths import OBJECT_ID
 from app.events import MAX_TASKS
 from app.rules.ledger_states import ENDED_OBJECT_STATES
-from app.rules.timeline import TaskTimes, name_of, order_of, spans_of
+from app.rules.row_spans import TaskTimes, spans_of
+from app.rules.timeline import name_of, order_of
 
 _TASKS_A_PAGE = 1_000
 _SHOWN_TASKS = 100

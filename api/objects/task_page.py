@@ -12,7 +12,8 @@ from api.objects.timeline_drawing import segments_of
 from api.server.paths import OBJECT_ID
 from app.events import parse_task_id
 from app.rules.ledger_states import ENDED_STATES
-from app.rules.timeline import Span, TaskTimes, name_of, spans_of
+from app.rules.row_spans import TaskTimes, spans_of
+from app.rules.timeline import Span, name_of
 
 _UNAVAILABLE = 503
 _LETTERS = 50

@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 from api.dashboard import words
 from api.objects.timeline_drawing import segments_of
 from api.statistics.strips import HEIGHT, WIDTH, nice_top, shares, stacked
-from app.rules.timeline import Span, TaskTimes, What, spans_of
+from app.rules.row_spans import TaskTimes, spans_of
+from app.rules.timeline import Span, What
 
 NOW_MS = 1_795_489_276_303
 

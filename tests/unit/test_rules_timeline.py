@@ -24,8 +24,9 @@ from app.rules.ledger_descriptions import describe_task
 from app.rules.ledger_rows import ObjectRow
 from app.rules.ledger_states import TaskState
 from app.rules.results import NO_RESULT
+from app.rules.row_spans import TaskTimes, Wait, spans_of
 from app.rules.tally import Tally
-from app.rules.timeline import Event, Span, TaskTimeline, TaskTimes, Wait, What, spans_of, timeline_of, with_wait
+from app.rules.timeline import Event, Span, TaskTimeline, What, timeline_of, with_wait
 
 
 def told(kind: str, at_ms: int, attempt: int = 1, **fields) -> Event:
