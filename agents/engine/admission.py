@@ -195,6 +195,8 @@ class Admission:
             kind, key = kind_and_key(line)
             limits = self._limits.of(kind)
             limit = limits.per_key if key else self._share(limits.concurrency, lane)
+            if key and not lane.lines.lets_keys_go_on(kind, line_of(kind)):
+                continue
             is_full = limit and not lane.lines.has_room(line, limit)
             if not is_full and (key or not (self._control.is_paused(kind) or kind in self._wake_ups)):
                 return f"kind {kind}, key {key}" if key else f"kind {kind}"
@@ -266,15 +268,17 @@ class Admission:
 
     def _advance(self, lane: Lane, line: bytes) -> None:
         """Release the next tasks of a line, as many as may go on."""
-        if lane in self.opening:
-            return
         kind, key = kind_and_key(line)
+        if lane in self.opening or (key and not lane.lines.lets_keys_go_on(kind, line_of(kind))):
+            return
         limits = self._limits.of(kind)
         limit = limits.per_key if key else limits.concurrency
         for _ in range(_RELEASED_AT_ONCE):
             if not lane.lines.waits(line) or not self._may_leave(lane, line, limits):
                 return
             ready = lane.lines.take(line)
+            if not key:
+                self._let_keys_go_on(lane, kind, line, ready)
             if ready is None:
                 continue
             if limit is not None and not key and not self._share(limit, lane):
@@ -285,6 +289,12 @@ class Admission:
             self.released.append((ready, line))
         if lane.lines.waits(line):
             self.moved.append((lane, line))
+
+    def _let_keys_go_on(self, lane: Lane, kind: str, line: bytes, taken: Ready | None) -> None:
+        """Look at the lines of a kind's keys if they have waited for its own line until now."""
+        rows = lane.lines.rows
+        if rows is not None and kind in rows.keys_behind and lane.lines.lets_keys_go_on(kind, line, taken):
+            self._move_all(lane)
 
     def _may_leave(self, lane: Lane, line: bytes, limits: StartLimits) -> bool:
         """Return whether the next task of a line may leave it, and take what that needs of a rate."""

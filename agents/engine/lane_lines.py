@@ -101,6 +101,21 @@ class LaneLines:
             del self._parked[line]
         return ready
 
+    def lets_keys_go_on(self, kind: str, line: bytes, taken: Ready | None = None) -> bool:
+        """Return whether the tasks of a kind that wait for their key may go on; `line` is that of the kind.
+
+        What an earlier life had read into memory from the line of the kind is there again, before what it had moved
+        on to the lines of keys. `taken` is what has just been taken out of it.
+        """
+        behind = 0 if self.rows is None else self.rows.keys_behind.get(kind, 0)
+        if not behind:
+            return True
+        if self.waits(line) and (taken is None or taken.record.offset < behind):
+            return False
+        assert self.rows is not None
+        del self.rows.keys_behind[kind]
+        return True
+
     def take_where(self, is_wanted: Callable[[Ready], bool]) -> list[Ready]:
         """Take tasks out that wait in memory."""
         taken: list[Ready] = []

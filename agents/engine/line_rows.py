@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from app.names import WAITING_TABLE
-from app.rules.waiting_rows import IN_LINE, decode_key
+from app.rules.waiting_rows import IN_LINE, decode_key, kind_and_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +27,15 @@ class LineRows:
         self.counts: Counter[bytes] = Counter()
         self.behind = 0
         """Offset behind all requests whose rows were there when the lane was opened."""
+        self.keys_behind: dict[str, int] = {}
+        """By kind, the offset behind all of them that waited for their key."""
         for key in self._stored(IN_LINE):
             _, offset, _, line = decode_key(key)
             self.counts[line] += 1
             self.behind = max(self.behind, offset + 1)
+            kind, own_key = kind_and_key(line)
+            if own_key:
+                self.keys_behind[kind] = max(self.keys_behind.get(kind, 0), offset + 1)
         # The keys that the store does not have yet, by line: for the next commit, and on their way with this one.
         self._new: dict[bytes, list[bytes]] = {}
         self._leaving: dict[bytes, list[bytes]] = {}

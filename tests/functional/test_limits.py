@@ -104,6 +104,22 @@ async def test_rows_wait_for_the_log_that_lies_before_them(bench, gate):
     await until(lambda: one.finished() == {"early", "late"} and not store.rows)
 
 
+async def test_rows_of_a_key_wait_for_older_ones_of_its_kind(bench):
+    """A dead owner had moved some tasks from the line of the kind to that of the key, and had others in memory."""
+    store = FakeStore()
+    names = [f"n{number}" for number in range(150)]
+    for offset, name in enumerate(names):
+        line = line_of("default", "k") if offset in {20, 149} else line_of("default")
+        store.rows[key_in_line(line, offset, 1)] = encode_row(WaitingRow(NOW_MS, b"", keyed(name, "k"), []))
+    worked: list[str] = []
+    one = await bench(inline(lambda task: worked.append(task.object_id)), starts=IN_ORDER)
+    own(one, store, offset=150, end=150)
+    await until(lambda: len(worked) == 150)
+    assert names == worked
+    await until(lambda: not store.rows)
+    assert "" == one.engine.report.could_go_on()
+
+
 async def test_no_row_is_lost_to_one_of_the_same_place(bench):
     """Offsets begin again in a topic that was made anew: both tasks run."""
     store = FakeStore()

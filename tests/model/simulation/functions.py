@@ -55,20 +55,24 @@ async def join(results: list[dict[str, Any]], context: Context) -> list[Any]:
     return [one["content"] for one in results]
 
 
-def spec_of(*, has_queue: bool, in_order: bool) -> str:
-    """Return which project to load: one where `mapped` has a queue, or tasks of a key run in order."""
-    return f"simulation.functions:{'queued' if has_queue else 'plain'}{'_in_order' if in_order else ''}"
+def spec_of(*, has_queue: bool, in_order: bool, is_scarce: bool) -> str:
+    """Return which project to load: one where `mapped` has a queue, tasks of a key run in order, or few run at once."""
+    words = (("_queued", has_queue), ("_in_order", in_order), ("_scarce", is_scarce))
+    return f"simulation.functions:project{''.join(word for word, is_so in words if is_so)}"
 
 
-def _project(queue: str | None, per_key: int | None) -> Project:
+def _project(*, queue: str | None = None, per_key: int | None = None, concurrency: int | None = None) -> Project:
     made = Project()
     made.split(MAPPED)(split)
-    made.task(MAPPED, queue=queue, per_key=per_key)(work)
-    made.task(PLAIN, batch=3, batch_wait_s=0.02, per_key=per_key)(work_together)
+    made.task(MAPPED, queue=queue, per_key=per_key, concurrency=concurrency)(work)
+    made.task(PLAIN, batch=3, batch_wait_s=0.02, per_key=per_key, concurrency=concurrency)(work_together)
     made.task("*", per_key=per_key)(work)
     made.join(MAPPED)(join)
     return made
 
 
-plain, plain_in_order = _project(None, None), _project(None, 1)
-queued, queued_in_order = _project(QUEUE, None), _project(QUEUE, 1)
+project, project_queued = _project(), _project(queue=QUEUE)
+project_in_order, project_queued_in_order = _project(per_key=1), _project(queue=QUEUE, per_key=1)
+project_scarce, project_queued_scarce = _project(concurrency=2), _project(queue=QUEUE, concurrency=2)
+project_in_order_scarce = _project(per_key=1, concurrency=2)
+project_queued_in_order_scarce = _project(queue=QUEUE, per_key=1, concurrency=2)

@@ -105,6 +105,7 @@ class Plan:
         self.may_split = rng.random() < 0.7
         self.has_queue = rng.random() < 0.2
         of_queue = rng.choice((1, 2))
+        self.is_scarce = rng.random() < 0.3
         self.__dict__.update(given)
         if self.has_queue:
             self.worker_counts = {**self.worker_counts, f"{PROCESSING}.{QUEUE}": of_queue}
@@ -119,7 +120,7 @@ class Plan:
             "partitions": self.partitions,
             "concurrency": self.concurrency,
             "commit_interval_ms": self.commit_interval_ms,
-            "project": spec_of(has_queue=self.has_queue, in_order=self.in_order),
+            "project": spec_of(has_queue=self.has_queue, in_order=self.in_order, is_scarce=self.is_scarce),
         }
         return _base_settings().model_copy(update=drawn)
 
