@@ -127,6 +127,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/control/concurrency",
         "/api/control/cancel",
         "/api/control/drain/{worker}",
+        "/api/queues",
         "/api/workers",
         "/api/livez",
         "/api/metrics",
