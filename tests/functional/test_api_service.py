@@ -133,6 +133,7 @@ def test_openapi_documents_each_path_once_with_its_errors(api):
         "/api/schedules/{name}/pause",
         "/api/schedules/{name}/resume",
         "/api/schedules/{name}/run",
+        "/api/queues",
         "/api/workers",
         "/api/livez",
         "/api/metrics",
