@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agents.engine.attempt_outcomes import AttemptOutcomes
     from agents.engine.attempt_tracing import AttemptTracing
     from agents.engine.lane import Lane
-    from agents.execution.batch_call import Outcome
+    from agents.execution.batch_call import CallOutcome
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers
     from app.rules.control import ControlState
@@ -211,7 +211,7 @@ class Pool:
         attempt.is_inside = True
         attempt.running = self.executor.calls.join(attempt.loaded, attempt.context, partial(self._call_ended, attempt))
 
-    def _call_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _call_ended(self, attempt: Attempt, outcome: CallOutcome) -> None:
         attempt.begin_with_its_call()
         try:
             if outcome.error is None:

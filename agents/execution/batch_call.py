@@ -19,7 +19,7 @@ MAX_CALL_BYTES = 16 << 20
 """Of the contents of a call: it is full with fewer tasks if these are large."""
 
 
-class Outcome(NamedTuple):
+class CallOutcome(NamedTuple):
     """The result of an attempt, or its error; CancelledError for one that has left its call."""
 
     value: Any
@@ -31,19 +31,21 @@ class Member:
 
     __slots__ = ("_leave", "call", "context", "is_ended", "is_leaving", "on_end", "request", "seen")
 
-    def __init__(self, context: Context, on_end: Callable[[Outcome], None], leave: Callable[[Member], None]) -> None:
+    def __init__(
+        self, context: Context, on_end: Callable[[CallOutcome], None], leave: Callable[[Member], None]
+    ) -> None:
         self.request = cast("TaskCreated", context.task)
         self.context = self.seen = context
         self.on_end = on_end
         self._leave = leave
         self.is_ended = self.is_leaving = False
-        self.call: Call
+        self.call: BatchCall
 
     def cancel(self) -> None:
         """Leave the call; the last one that does so waits for the end of its function, unless it is asked again."""
         self._leave(self)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: CallOutcome) -> None:
         """Hear the outcome; what was produced and said in another call's context counts as this attempt's."""
         if self.is_ended:
             return
@@ -54,7 +56,7 @@ class Member:
         self.on_end(outcome)
 
 
-class Call:
+class BatchCall:
     """A call that is gathered, is ready, or runs; `running` is what runs it."""
 
     __slots__ = ("is_ready", "loaded", "members", "running", "size_bytes", "timer")

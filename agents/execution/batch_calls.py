@@ -24,7 +24,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agents.execution.batch_call import Call, Member, Outcome, error_of
+from agents.execution.batch_call import BatchCall, CallOutcome, Member, error_of
 from agents.failure_story import FailureStory
 from app.rules.dead_letters import message_of, type_name_of
 from app.rules.fingerprint import fingerprint
@@ -51,9 +51,9 @@ class BatchCalls:
         self.on_ended: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._run_call = run_call
-        self._gathered: dict[int, Call] = {}
-        self._ready: deque[Call] = deque()
-        self._running: dict[Call, None] = {}
+        self._gathered: dict[int, BatchCall] = {}
+        self._ready: deque[BatchCall] = deque()
+        self._running: dict[BatchCall, None] = {}
         # A call belongs to no attempt's trace.
         self._within = contextvars.copy_context()
         self._story = FailureStory(log)
@@ -90,8 +90,8 @@ class BatchCalls:
             # Its trace holds this frame, which holds it: a failure would lie in memory until the collector comes by.
             del error
 
-    async def _end_of(self, loaded: LoadedHandler, context: Context) -> Outcome:
-        ended: asyncio.Future[Outcome] = self._loop.create_future()
+    async def _end_of(self, loaded: LoadedHandler, context: Context) -> CallOutcome:
+        ended: asyncio.Future[CallOutcome] = self._loop.create_future()
         member = self.join(loaded, context, ended.set_result)
         while not ended.done():
             try:
@@ -100,13 +100,13 @@ class BatchCalls:
                 member.cancel()
         return ended.result()
 
-    def join(self, loaded: LoadedHandler, context: Context, on_end: Callable[[Outcome], None]) -> Member:
+    def join(self, loaded: LoadedHandler, context: Context, on_end: Callable[[CallOutcome], None]) -> Member:
         """Let an attempt join the call of its function that is being gathered."""
         assert loaded.batch is not None
         member = Member(context, on_end, self.leave)
         call = self._gathered.get(id(loaded))
         if call is None:
-            call = self._gathered[id(loaded)] = Call(loaded)
+            call = self._gathered[id(loaded)] = BatchCall(loaded)
             call.timer = self._loop.call_later(loaded.batch.wait_s, self._is_due, call)
         call.add(member)
         if call.is_full:
@@ -151,14 +151,14 @@ class BatchCalls:
         for one in self.tasks:
             one.cancel()
 
-    def _is_due(self, call: Call) -> None:
+    def _is_due(self, call: BatchCall) -> None:
         call.stop_timer()
         if not call.is_ready:
             call.is_ready = True
             self._ready.append(call)
         self.start_ready()
 
-    def _close(self, call: Call) -> None:
+    def _close(self, call: BatchCall) -> None:
         """Let nobody join a call any more."""
         if self._gathered.get(id(call.loaded)) is call:
             del self._gathered[id(call.loaded)]
@@ -174,7 +174,7 @@ class BatchCalls:
             if call.is_ready:
                 self._ready.remove(call)
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: BatchCall) -> None:
         now_s = time.monotonic()
         for one in call.members:
             one.seen.began_at_s = now_s
@@ -187,7 +187,7 @@ class BatchCalls:
             for one, outcome in zip(call.members, outcomes, strict=True):
                 one.end(outcome)
 
-    def _ended(self, call: Call, _: object) -> None:
+    def _ended(self, call: BatchCall, _: object) -> None:
         for one in call.members:
             if one.call is call:
                 one.end(_cancelled())  # of a call that was cancelled, perhaps before it began
@@ -195,13 +195,13 @@ class BatchCalls:
         self.start_ready()
         self.on_ended()
 
-    async def _outcomes(self, call: Call) -> list[Outcome]:
+    async def _outcomes(self, call: BatchCall) -> list[CallOutcome]:
         loaded, contexts = call.loaded, [one.seen for one in call.members]
         context = BatchContext(contexts[0].task, contexts[0].time_limit_s, contexts=contexts)
         returned: Any = await self._run_call(loaded, context)
-        return [Outcome(one, error_of(loaded, one)) for one in returned]
+        return [CallOutcome(one, error_of(loaded, one)) for one in returned]
 
-    def _failed(self, call: Call, error: Exception) -> None:
+    def _failed(self, call: BatchCall, error: Exception) -> None:
         """End the attempts of a call with its error, or call each of them alone."""
         is_shared, asks_to_wait = len(call.members) > 1, isinstance(error, Retry)
         last = call.loaded.limits.retry.max_attempts
@@ -215,23 +215,23 @@ class BatchCalls:
                 self._call_alone(call.loaded, one)
                 alone_count += 1
             else:
-                one.end(Outcome(None, error))
+                one.end(CallOutcome(None, error))
         if alone_count:
             self._tell(call, alone_count, error)
 
     def _call_alone(self, loaded: LoadedHandler, member: Member) -> None:
         member.seen = Context(member.request, member.context.time_limit_s, rules=member.context.rules)
-        again = Call(loaded)
+        again = BatchCall(loaded)
         again.add(member)
         again.is_ready = True
         self._ready.append(again)
 
-    def _tell(self, call: Call, alone_count: int, error: Exception) -> None:
+    def _tell(self, call: BatchCall, alone_count: int, error: Exception) -> None:
         name, error_type, message = call.loaded.name, type_name_of(error), message_of(error)
         text = "a call of handler %s with %d tasks failed, so %d of them are called alone: %s: %s"
         alike = (name, fingerprint(error_type, message))
         self._story.tell(alike, time.monotonic(), text, name, len(call.members), alone_count, error_type, message)
 
 
-def _cancelled() -> Outcome:
-    return Outcome(None, asyncio.CancelledError())
+def _cancelled() -> CallOutcome:
+    return CallOutcome(None, asyncio.CancelledError())

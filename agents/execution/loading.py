@@ -56,7 +56,7 @@ class RunLimits(NamedTuple):
     outputs: WorkerOutputRules = WorkerOutputRules()
 
 
-class Batch(NamedTuple):
+class CallSize(NamedTuple):
     """How the tasks of a function are put together: at most how many to a call, and how long the first one waits."""
 
     size: int
@@ -89,7 +89,7 @@ class LoadedHandler:
     """How many tasks of its kind may start or run in the whole system."""
     beside: bool = False
     """Whether its attempts take no places of the pool: callbacks bound themselves, of a batch the calls take places."""
-    batch: Batch | None = None
+    batch: CallSize | None = None
     """Of a batch function: it runs in calls of several tasks, see `batch_calls`."""
 
     def without_own_backoff(self) -> LoadedHandler:
@@ -206,7 +206,7 @@ def _loaded(function: Function, spec: str, limits: RunLimits, project: Project) 
     )
     address = Address(spec, function.role, function.kind)
     joins = project.has("join", function.kind)
-    batch = None if policy.batch is None else Batch(policy.batch, _or(policy.batch_wait_s, DEFAULT_BATCH_WAIT_S))
+    batch = None if policy.batch is None else CallSize(policy.batch, _or(policy.batch_wait_s, DEFAULT_BATCH_WAIT_S))
     handler = as_handler(function)
     beside = batch is not None
     return LoadedHandler(function.name, handler, function.mode, own, address, joins, policy.starts, beside, batch)

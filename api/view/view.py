@@ -30,7 +30,7 @@ from api.view.statistics import Statistics
 from api.view.task_results import TaskResults
 from api.view.waiters import Waiters
 from api.view.waiting_rows import WaitingRows
-from api.view.waiting_tasks import WaitingTasks
+from api.view.waiting_tasks import WaitingList
 from api.view.workers import Workers
 from api.view.write import Write
 from app.names import BARE, LEDGER_TABLE, PROCESSING, RESULTS_TABLE, SCHEDULES_TABLE, WAITING_TABLE, WINDOWS_TABLE
@@ -103,7 +103,7 @@ class View:
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
         self._waiting_rows = WaitingRows()
-        self.waiting = WaitingTasks(self._opened, self._waiting_rows)
+        self.waiting = WaitingList(self._opened, self._waiting_rows)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.

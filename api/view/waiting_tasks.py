@@ -57,7 +57,7 @@ class WaitingGroup(NamedTuple):
     next_due_at_ms: int | None
 
 
-class WaitingTasks:
+class WaitingList:
     """Reads waiting tasks from the store that `opened` returns; without a store `opened` raises `ViewBehind`."""
 
     def __init__(self, opened: Callable[[], ViewStore], rows: WaitingRows) -> None:

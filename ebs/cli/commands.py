@@ -61,7 +61,12 @@ COMMANDS = (
     Entry(_CONTROL, "resume", "control:resume", "Undo the pause of all kinds, or of one."),
     Entry(_CONTROL, "cancel", "control:cancel", "Cancel an object, a task, or many tasks."),
     Entry(_CONTROL, "rate", "control:rate", "Limit how many tasks of a kind start per second."),
-    Entry(_CONTROL, "limit", "control:limit", "Limit how many tasks of a kind, or of each key, run at once."),
+    Entry(
+        _CONTROL,
+        "limit",
+        "control:limit",
+        "Limit how many tasks of a kind, or of a key, run at once.",
+    ),
     Entry(_CONTROL, "concurrency", "control:concurrency", "Set how many tasks a worker runs at once."),
     Entry(_CONTROL, "drain", "control:drain", "Let one worker start no more tasks."),
     Entry(

@@ -137,7 +137,7 @@ def limit(
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
-    """Limit how many tasks of a kind start per second, run at once, or run at once with one key.
+    """Limit how many tasks of a kind, or of a key, run at once.
 
     The limits are for all workers together, and win over those of the project. What you leave out stays as it is.
     --off goes back to the limits of the project.

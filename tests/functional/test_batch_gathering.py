@@ -16,12 +16,12 @@ from running_handlers import NOW_MS
 from virtual_time import VirtualLoop
 
 from agents.execution.batch_calls import BatchCalls
-from agents.execution.loading import Batch
+from agents.execution.loading import CallSize
 from app.events import TaskCreated
 from ebs import Context, Retry
 
 if TYPE_CHECKING:
-    from agents.execution.batch_call import Member, Outcome
+    from agents.execution.batch_call import CallOutcome, Member
 
 ATTEMPTS = 2
 SIZES = (2, 3, 5)
@@ -49,11 +49,11 @@ class Gathering(RuleBasedStateMachine):
         self.wrong: list[list[int]] = []
         self.members: dict[int, Member] = {}
         self.joined_at_s: dict[int, float] = {}
-        self.outcomes: dict[int, list[Outcome]] = {}
+        self.outcomes: dict[int, list[CallOutcome]] = {}
         self.left: set[int] = set()
         within = limits(attempts=ATTEMPTS)
         self.functions = [
-            replace(in_hand(None, f"shop:{size}", mode="coroutine", within=within), batch=Batch(size, WAIT_S))
+            replace(in_hand(None, f"shop:{size}", mode="coroutine", within=within), batch=CallSize(size, WAIT_S))
             for size in SIZES
         ]
         self.loop.run_until_complete(self._start())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from running_handlers import Bench
 
-    from agents.execution.loading import Batch, LoadedHandler
+    from agents.execution.loading import CallSize, LoadedHandler
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def function(sort: str, **batch: Any) -> LoadedHandler:
     return replace(loaded, batch=replace_in(loaded.batch, **batch)) if batch else loaded
 
 
-def replace_in(batch: Batch | None, **how: Any) -> Batch:
+def replace_in(batch: CallSize | None, **how: Any) -> CallSize:
     """Return how a function's tasks are put together, changed."""
     assert batch is not None
     return batch._replace(**how)

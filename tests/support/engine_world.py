@@ -24,7 +24,7 @@ from virtual_time import VirtualLoop
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.batch_calls import BatchCalls
-from agents.execution.loading import Batch, Handlers
+from agents.execution.loading import CallSize, Handlers
 from app.events import (
     TaskCancelled,
     TaskCreated,
@@ -135,7 +135,7 @@ class World:
         )
         within = limits(attempts=3, time_limit_s=1e9, steps_s=STEPS_S)
         batched = in_hand(None, "shop:batch", mode="coroutine", within=within)
-        batched = replace(batched, beside=True, batch=Batch(3, 0.4))
+        batched = replace(batched, beside=True, batch=CallSize(3, 0.4))
         self.engine = Engine(
             self.lanes,
             topic=TASK_REQUESTS,
