@@ -11,6 +11,7 @@ import httpx
 from feed import feed
 from fleet import ROLES, TAKEN_OVER, until
 from observed_names import metric_names
+from plain_names import OBJECTS, SCHEDULES
 from system import System, samples_of, value_of
 from worker_pages import read_page
 
@@ -103,13 +104,14 @@ async def test_partitions_have_one_owner_in_the_metrics(site: Site, tmp_path: Pa
         second = system.fleet.start("distribution", "distribution-2", **TAKEN_OVER)
         workers = (first, second)
 
-        def told() -> Counter[tuple[str, str]]:
+        def told() -> Counter[tuple[str, str, str]]:
             """Count who tells of which partition's lag and gap."""
             series = [key for worker in workers for key in samples_of(read_page(worker, "/metrics").text)]
             named = [(name, dict(pairs)) for name, pairs in series if name in {"ebs_consumer_lag", "ebs_commit_gap"}]
-            return Counter((name, labels["partition"]) for name, labels in named)
+            return Counter((name, labels["topic"], labels["partition"]) for name, labels in named)
 
-        everything = {(name, str(n)): 1 for name in ("ebs_consumer_lag", "ebs_commit_gap") for n in range(PARTITIONS)}
+        names, topics = ("ebs_consumer_lag", "ebs_commit_gap"), (OBJECTS, SCHEDULES)
+        everything = {(name, topic, str(n)): 1 for name in names for topic in topics for n in range(PARTITIONS)}
         await until(lambda: told() == everything and owned(second) == 2, "two owners of two each", fleet=system.fleet)
         system.fleet.kill("distribution-2")
         workers = (first,)
