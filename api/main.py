@@ -81,7 +81,7 @@ from app.streaming.watchdog import Watchdog
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
-from app.topics.queues import routes_of
+from app.topics.queues import queues_of, routes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -226,7 +226,10 @@ def _from_environment() -> FastAPI:
     connect = Shared(lambda: ensure_topics(cluster, catalogue(settings)))
     names = settings.names
     view = View(
-        settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms), names=names
+        settings.view_wait_s,
+        forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms),
+        names=names,
+        queues=queues_of(settings, settings.queue),
     )
     publisher = KafkaPublisher(
         cluster,

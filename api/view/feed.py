@@ -1,7 +1,7 @@
 """Reads the topics into the view, for as long as the process lives.
 
-Reads: `objects`, the changelogs of ledger, results, windows and waiting tasks, `dead-letters`; all partitions,
-`read_committed`, no group.
+Reads: `objects`, the changelogs of ledger, results, windows and of the waiting tasks of each queue, `dead-letters`; all
+partitions, `read_committed`, no group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
 recreated are noticed by their ids: then the view is rebuilt, as it is when it may have missed tombstones.
@@ -67,7 +67,8 @@ class ViewFeed:
         self._data_dir = data_dir
         self._view = view
         self._names = view.names
-        self._topics = read_topics(view.names)
+        self._topics = read_topics(view.names, view.queues)
+        self._compacted = compacted_topics(view.names, view.queues)
         self._connect = connect
         self._clock_ms = clock_ms
 
@@ -111,7 +112,7 @@ class ViewFeed:
         layout = await read_layout(self._cluster, self._topics)
         partitions = [TopicPartition(name, number) for name in self._topics for number in range(layout.topics[name][1])]
         async with self._cluster.admin("ebs-api-view-admin") as admin:
-            kept_ms = await read_tombstones_kept_ms(admin, compacted_topics(self._names))
+            kept_ms = await read_tombstones_kept_ms(admin, self._compacted)
         reach = partial(view_reader, self._cluster, self._names)
         async with (
             reach("ebs-api-view") as consumer,
