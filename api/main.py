@@ -226,10 +226,7 @@ def _from_environment() -> FastAPI:
     connect = Shared(lambda: ensure_topics(cluster, catalogue(settings)))
     names = settings.names
     view = View(
-        settings.view_wait_s,
-        forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms),
-        names=names,
-        queues=queues_of(settings, settings.queue),
+        settings.view_wait_s, forgotten_before(round(settings.ledger_retention_h * HOUR_MS), epoch_ms), names=names
     )
     publisher = KafkaPublisher(
         cluster,
@@ -238,7 +235,8 @@ def _from_environment() -> FastAPI:
         objects=names.objects,
         tracing=tracing,
     )
-    feed = ViewFeed(cluster, settings.own_data_dir, view, connect, clock_ms=epoch_ms)
+    queues = queues_of(settings)
+    feed = ViewFeed(cluster, settings.own_data_dir, view, connect, queues=queues, clock_ms=epoch_ms)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
     events = KafkaEvents(cluster, names)
     letter_writer = KafkaLetterWriter(cluster, settings, view)

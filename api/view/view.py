@@ -40,7 +40,7 @@ from app.rules.ledger_rows import ObjectRow, decode_row
 from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from api.view.forgotten import Counted
@@ -87,9 +87,7 @@ class View:
         names: Names = BARE,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
     ) -> None:
-        """`queues` are those whose waiting tasks it follows."""
         self.names = names
-        self.queues = queues
         self._wait_s = wait_s
         self._store: ViewStore | None = None
         self._read_ends: Callable[..., Awaitable[Ends]] | None = None
@@ -113,25 +111,29 @@ class View:
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
         self._waiting_rows = WaitingRows()
-        waiting = waiting_changelogs(names, queues)
-        self.waiting = WaitingList(self._opened, self._waiting_rows, lambda: self._catch_up_all(waiting.values()))
+        self.waiting = WaitingList(self._opened, self._waiting_rows, self._catch_up_waiting)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
-        self._folds: dict[str, Fold] = {
+        self._fixed_folds: dict[str, Fold] = {
             names.ledger_changelog: of_rows(names.ledger_changelog, LEDGER_TABLE, add_ledger_rows),
             names.objects: self._records.add,
             names.results_changelog: of_rows(names.results_changelog, RESULTS_TABLE, add_results),
             names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
-            **{
-                topic: of_rows(topic, WAITING_TABLE, partial(self._waiting_rows.add, queue))
-                for queue, topic in waiting.items()
-            },
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.schedules: self.schedules.add,
             names.schedules_changelog: of_rows(names.schedules_changelog, SCHEDULES_TABLE, self.schedules.add_rows),
             names.workers: self.workers.add,
+        }
+        self.follow(queues)
+
+    def follow(self, queues: Sequence[str]) -> None:
+        """Know the waiting tasks of these queues, from the next `attach` on."""
+        self.queues = queues
+        self._folds = self._fixed_folds | {
+            topic: of_rows(topic, WAITING_TABLE, partial(self._waiting_rows.add, queue))
+            for queue, topic in waiting_changelogs(self.names, queues).items()
         }
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
@@ -259,8 +261,8 @@ class View:
             behind = "the Kafka broker does not answer" if ends is None else f"{self.progress.lag_records} records"
             raise ViewBehind(f"the read view is behind ({behind})") from None
 
-    async def _catch_up_all(self, topics: Iterable[str]) -> None:
-        await asyncio.gather(*map(self.catch_up, topics))
+    async def _catch_up_waiting(self) -> None:
+        await asyncio.gather(*map(self.catch_up, waiting_changelogs(self.names, self.queues).values()))
 
     async def wait_for(self, topic: str, ends: Ends) -> bool:
         """Wait until the view has read a topic up to there; returns whether it did in time."""

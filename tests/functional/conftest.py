@@ -199,7 +199,7 @@ class Api:
 
     def __init__(self, settings: Settings, *, attached: bool) -> None:
         self._runner = asyncio.Runner()
-        queues = queues_of(settings, settings.queue)
+        queues = queues_of(settings)
         self.view = View(settings.view_wait_s, names=settings.names, queues=queues)
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)

@@ -123,14 +123,6 @@ def test_acts_wait_for_the_rows_of_every_queue(make_api, body):
     assert 202 == api.post("/api/waiting/start", json=body).status_code
 
 
-def test_queue_that_no_kind_has_is_followed_if_it_is_named(make_api):
-    """EBS_QUEUE names it to the API, as to a worker; without it the list is of the project's queues."""
-    for queue, count in (("gpu", 1), ("default", 0)):
-        api = make_api(queue=queue)
-        put_waiting(api, "g", 60, queue="gpu")
-        assert count == api.get("/api/waiting/counts").json()["total"]
-
-
 @pytest.mark.parametrize("act", ["start", "cancel"])
 @pytest.mark.parametrize(
     ("body", "name", "count"),

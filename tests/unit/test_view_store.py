@@ -175,7 +175,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
         raise ViewStoreFailed("no room: make some")
 
     monkeypatch.setattr(feed, "_DISK_PAUSE_S", 0.0)
-    one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, clock_ms=lambda: 0)
+    one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, queues=("default",), clock_ms=lambda: 0)
     one._follow = follow
     with pytest.raises(asyncio.CancelledError):
         await one.run()
