@@ -21,7 +21,7 @@ again = $(if $(AGAIN),|| { [ $$? = 1 ] && echo 'what failed above runs once more
 	$(BIN)/python -m pytest -x --last-failed --last-failed-no-failures none $(1); })
 
 # NOT in `make test`: it needs root, a Docker engine or Debian's packages for one, and five minutes.
-.PHONY: help demo up docs pictures test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive bench-join bench-schedules bench-waiting bench-batch chaos pin-kafka install clean
+.PHONY: help demo up docs pictures test test-faults test-pythons chromium test-compose check bench bench-engine bench-front bench-bookkeeping bench-restore bench-redrive bench-join bench-schedules bench-waiting bench-batch bench-keys chaos pin-kafka install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo 'make bench-schedules  1,000 schedules every second for two minutes under kills, each instant once; BENCH="--seconds 30" passes arguments on'
 	@echo 'make bench-waiting  a million delayed tasks: memory, restore after a kill, and how fast they run when due; BENCH="--tasks 50000" passes arguments on'
 	@echo 'make bench-batch  batches of 64 and single calls of a function with 5 ms of fixed cost a call; BENCH="--only thread" passes arguments on'
+	@echo 'make bench-keys   limits by key, and what a paused kind costs others; BENCH="--only keys" passes arguments on'
 	@echo 'make chaos   random kills and freezes, then a recount; CHAOS="--minutes 10" passes arguments on'
 	@echo 'make pin-kafka KAFKA=4.5.0  writes the digests of a new version of the embedded Kafka'
 	@echo 'make clean   removes the virtual environment and all caches, no data (.ebs, stats.db)'
@@ -116,6 +117,9 @@ bench-schedules: $(INSTALLED)
 
 bench-waiting: $(INSTALLED)
 	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/waiting.py $(BENCH)
+
+bench-keys: $(INSTALLED)
+	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/keys.py $(BENCH)
 
 bench-batch: $(INSTALLED)
 	PYTHONPATH=.:tests/support:tests/bench $(BIN)/python tests/bench/batches.py $(BENCH)

@@ -68,7 +68,7 @@ class MemoryLanes:
         write()
 
     def row_of(
-        self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int, _line: bytes
+        self, record: ConsumerRecord, task: TaskCreated, _due_at_ms: int, _line: bytes, _error: str
     ) -> tuple[bytes, TaskCreated]:
         """Return what to keep of a task's next attempt. Raises `RecordTooLarge` if it cannot be kept."""
         key = record.key or b""

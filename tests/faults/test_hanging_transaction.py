@@ -20,6 +20,7 @@ from plain_names import STATISTICS_APP, TASK_EVENTS
 from system import value_of
 from worker_pages import read_page
 
+from app.kafka.abandoned_transactions import transactional_id_of
 from app.streaming.application import EXIT_UNDECIDED
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Lives:
     async def end_transaction(self) -> None:
         """End the first one's transaction, as the broker does after its time-out."""
         async with AIOKafkaProducer(
-            bootstrap_servers=self.broker.bootstrap, transactional_id=f"{STATISTICS_APP}-{FIRST_ID}"
+            bootstrap_servers=self.broker.bootstrap, transactional_id=transactional_id_of(STATISTICS_APP, FIRST_ID)
         ):
             pass
 
@@ -153,6 +154,6 @@ async def test_survivors_end_a_dead_workers_transaction(broker: EmbeddedKafka, f
         second = fleet.start("processing", "processing-2", **PATIENT | {"EBS_TRANSACTION_TIMEOUT_S": HANGS_S})
         await until(lambda: follower.has_finished_objects(OBJECTS), "the second worker's commits", fleet=fleet)
         assert 0 < (value_of(read_page(second, "/metrics").text, "ebs_transactions_aborted_total") or 0)
-    assert "ended the open transaction of ebs-processing-" in second.log()
+    assert "ended the open transaction of ebs-processing:" in second.log()
     found = await differences(broker.bootstrap, accepted=accepted)
     assert [] == found, "\n".join([*found, fleet.last_words()])
