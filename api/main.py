@@ -81,7 +81,7 @@ from app.streaming.watchdog import Watchdog
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import catalogue
 from app.topics.making import ensure_topics
-from app.topics.queues import routes_of
+from app.topics.queues import queues_of, routes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -235,7 +235,8 @@ def _from_environment() -> FastAPI:
         objects=names.objects,
         tracing=tracing,
     )
-    feed = ViewFeed(cluster, settings.own_data_dir, view, connect, clock_ms=epoch_ms)
+    queues = queues_of(settings)
+    feed = ViewFeed(cluster, settings.own_data_dir, view, connect, queues=queues, clock_ms=epoch_ms)
     keeper = StatisticsKeeper(view, StatisticsFile(settings.own_stats_db))
     events = KafkaEvents(cluster, names)
     letter_writer = KafkaLetterWriter(cluster, settings, view)

@@ -1,7 +1,7 @@
 """Reads the topics into the view, for as long as the process lives.
 
-Reads: `objects`, the changelogs of ledger, results, windows and waiting tasks, `dead-letters`; all partitions,
-`read_committed`, no group.
+Reads: `objects`, the changelogs of ledger, results, windows and of the waiting tasks of each queue, `dead-letters`; all
+partitions, `read_committed`, no group.
 Writes: the store of this process.
 Guarantee: rows and offsets go into the store together, so a crash repeats nothing and misses nothing. Topics that were
 recreated are noticed by their ids: then the view is rebuilt, as it is when it may have missed tombstones.
@@ -26,9 +26,10 @@ from app.kafka.errors import KafkaError
 from app.kafka.types import TopicPartition
 from app.names import STATISTICS
 from app.rules.freshness import Freshness
+from app.topics.queues import retired_queues
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from api.view.forgotten import Counted
@@ -52,7 +53,7 @@ class TopicsReplaced(Exception):
 
 
 class ViewFeed:
-    """Feeds a view; `run` is its whole life."""
+    """Feeds a view, `queues` are those of the project; `run` is its whole life."""
 
     def __init__(
         self,
@@ -61,13 +62,14 @@ class ViewFeed:
         view: View,
         connect: Callable[[], Awaitable[object]],
         *,
+        queues: Sequence[str],
         clock_ms: Callable[[], int],
     ) -> None:
         self._cluster = cluster
         self._data_dir = data_dir
         self._view = view
         self._names = view.names
-        self._topics = read_topics(view.names)
+        self._queues = queues
         self._connect = connect
         self._clock_ms = clock_ms
 
@@ -108,10 +110,14 @@ class ViewFeed:
         await asyncio.sleep(_DISK_PAUSE_S)
 
     async def _follow(self, slot: Slot) -> None:
-        layout = await read_layout(self._cluster, self._topics)
-        partitions = [TopicPartition(name, number) for name in self._topics for number in range(layout.topics[name][1])]
+        # Tasks may wait in a queue that no kind has any more, until a worker of it moves them.
+        queues = (*self._queues, *await retired_queues(self._cluster, self._names, self._queues))
+        self._view.follow(queues)
+        topics = read_topics(self._names, queues)
+        layout = await read_layout(self._cluster, topics)
+        partitions = [TopicPartition(name, number) for name in topics for number in range(layout.topics[name][1])]
         async with self._cluster.admin("ebs-api-view-admin") as admin:
-            kept_ms = await read_tombstones_kept_ms(admin, compacted_topics(self._names))
+            kept_ms = await read_tombstones_kept_ms(admin, compacted_topics(self._names, queues))
         reach = partial(view_reader, self._cluster, self._names)
         async with (
             reach("ebs-api-view") as consumer,
@@ -175,7 +181,7 @@ class ViewFeed:
         while True:
             await asyncio.sleep(_IDENTITY_EVERY_S)
             try:
-                now = await read_layout(self._cluster, self._topics)
+                now = await read_layout(self._cluster, tuple(layout.topics))
             except (KafkaError, OSError):
                 continue  # a broker that is away has not replaced anything yet
             if now != layout:

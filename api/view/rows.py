@@ -15,9 +15,10 @@ from app.rules.counts import TOTAL_SIZE_MS
 from app.rules.table_rows import why_no_row
 from app.streaming.offset_notes import NOTE_KEY
 from app.telemetry.quiet_log import Alike, alike_before
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from api.view.write import Write
     from app.events import ObjectCreated
@@ -38,18 +39,23 @@ _log = logging.getLogger(__name__)
 _alike = Alike(_SILENCE_S)
 
 
-def read_topics(names: Names) -> tuple[str, ...]:
-    """Return the topics that the view reads."""
-    return (names.objects, *compacted_topics(names), names.dead_letters, names.workers)
+def waiting_changelogs(names: Names, queues: Iterable[str]) -> dict[str, str]:
+    """Return by queue the changelog of its table of waiting tasks."""
+    return {queue: names.changelog(PROCESSING, WAITING_TABLE, queue) for queue in queues}
 
 
-def compacted_topics(names: Names) -> tuple[str, ...]:
+def read_topics(names: Names, queues: Iterable[str] = (DEFAULT_QUEUE,)) -> tuple[str, ...]:
+    """Return the topics that the view of a system with these queues reads."""
+    return (names.objects, *compacted_topics(names, queues), names.dead_letters, names.workers)
+
+
+def compacted_topics(names: Names, queues: Iterable[str] = (DEFAULT_QUEUE,)) -> tuple[str, ...]:
     """Return the topics whose tombstones take rows away that nothing else would.
 
     Workers that were killed are forgotten by time.
     """
     rows = (names.ledger_changelog, names.results_changelog, names.windows_changelog, names.schedules_changelog)
-    return (*rows, names.changelog(PROCESSING, WAITING_TABLE), names.control, names.schedules)
+    return (*rows, *waiting_changelogs(names, queues).values(), names.control, names.schedules)
 
 
 def window_prefix(size_ms: int | None = None) -> bytes:

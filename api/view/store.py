@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 """Version of keys and values; a store of another version is rebuilt."""
 
 _LAYOUT_KEY = b"mlayout"
@@ -69,11 +69,19 @@ class ViewStoreFailed(Exception):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The topics that a store was built from, by name: id and partition count. A store of other topics is useless."""
+    """The topics that a store was built from, by name: id and partition count."""
 
     cluster_id: str
     topics: dict[str, tuple[str, int]]
     format_version: int = FORMAT_VERSION
+
+    def continues(self, older: Layout) -> bool:
+        """Return whether a store of an older layout is of use: it reads a topic that is new to it from its beginning.
+
+        Rows of a topic that is read no more would never change again.
+        """
+        same = (self.cluster_id, self.format_version) == (older.cluster_id, older.format_version)
+        return same and older.topics.items() <= self.topics.items()
 
 
 class Slot:
@@ -109,6 +117,8 @@ class Slot:
         else:
             why = _why_anew(store, layout, now_ms - store.whole_ms(), tombstones_kept_ms)
             if why is None:
+                with _closing_if_failed(store):
+                    store.keep_layout(layout)
                 return store
             if store.layout() is not None:
                 _log.warning("the view in %s %s: it is rebuilt", self.directory, why)
@@ -116,11 +126,9 @@ class Slot:
         shutil.rmtree(self.directory, ignore_errors=True)
         with _telling(self.directory):
             store = ViewStore(self.directory)
-        try:
-            store.claim(layout, now_ms)
-        except ViewStoreFailed:
-            store.close()
-            raise
+        with _closing_if_failed(store):
+            store.keep_whole(now_ms)
+            store.keep_layout(layout)
         return store
 
     def close(self) -> None:
@@ -148,9 +156,10 @@ class ViewStore:
         except msgspec.DecodeError:
             return None
 
-    def claim(self, layout: Layout, now_ms: int) -> None:
-        """Mark a new store as of this layout, and begun now."""
-        self.keep_whole(now_ms)
+    def keep_layout(self, layout: Layout) -> None:
+        """Mark the store as of this layout."""
+        if self.layout() == layout:
+            return
         with _telling(self._directory):
             self._db[_LAYOUT_KEY] = msgspec.json.encode(layout)
             self._db.flush()
@@ -225,6 +234,15 @@ class ViewStore:
 
 
 @contextmanager
+def _closing_if_failed(store: ViewStore) -> Iterator[None]:
+    try:
+        yield
+    except ViewStoreFailed:
+        store.close()
+        raise
+
+
+@contextmanager
 def _telling(directory: Path) -> Iterator[None]:
     try:
         yield
@@ -241,7 +259,8 @@ def _advice(directory: Path, error: Exception) -> str:
 
 def _why_anew(store: ViewStore, layout: Layout, missing_ms: int, tombstones_kept_ms: int | None) -> str | None:
     """Say why a store is of no use, None if it is; the last `missing_ms` are not in it."""
-    if store.layout() != layout:
+    known = store.layout()
+    if known is None or not layout.continues(known):
         return "belongs to other topics or to another version"
     if tombstones_kept_ms is not None and missing_ms > tombstones_kept_ms:
         return (

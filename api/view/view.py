@@ -8,6 +8,7 @@ a POST is never a 404, whichever API process accepted the POST.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from api.view.behind import ViewBehind
@@ -24,6 +25,7 @@ from api.view.rows import (
     add_results,
     decode_object_or_none,
     of_rows,
+    waiting_changelogs,
 )
 from api.view.schedules import Schedules
 from api.view.statistics import Statistics
@@ -33,8 +35,9 @@ from api.view.waiting_rows import WaitingRows
 from api.view.waiting_tasks import WaitingList
 from api.view.workers import Workers
 from api.view.write import Write
-from app.names import BARE, LEDGER_TABLE, PROCESSING, RESULTS_TABLE, SCHEDULES_TABLE, WAITING_TABLE, WINDOWS_TABLE
+from app.names import BARE, LEDGER_TABLE, RESULTS_TABLE, SCHEDULES_TABLE, WAITING_TABLE, WINDOWS_TABLE
 from app.rules.ledger_rows import ObjectRow, decode_row
+from ebs.queues import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -77,7 +80,12 @@ class View:
     """Answers from a store. Until `attach` it has no store, and raises `ViewBehind`."""
 
     def __init__(
-        self, wait_s: float, forgotten_before_ms: Callable[[], int] = lambda: 0, *, names: Names = BARE
+        self,
+        wait_s: float,
+        forgotten_before_ms: Callable[[], int] = lambda: 0,
+        *,
+        names: Names = BARE,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
     ) -> None:
         self.names = names
         self._wait_s = wait_s
@@ -103,22 +111,29 @@ class View:
         self.results = TaskResults(self._opened, lambda: self.catch_up(names.results_changelog))
         self.statistics = Statistics(self._opened)
         self._waiting_rows = WaitingRows()
-        self.waiting = WaitingList(self._opened, self._waiting_rows)
+        self.waiting = WaitingList(self._opened, self._waiting_rows, self._catch_up_waiting)
         self._records = ObjectRecords(names.objects, forgotten_before_ms)
         # In this order within a write. Ledger rows first: a tombstone takes the object's record along, and must not
         # take one that came after it. One fetch may hold both.
-        waiting = names.changelog(PROCESSING, WAITING_TABLE)
-        self._folds: dict[str, Fold] = {
+        self._fixed_folds: dict[str, Fold] = {
             names.ledger_changelog: of_rows(names.ledger_changelog, LEDGER_TABLE, add_ledger_rows),
             names.objects: self._records.add,
             names.results_changelog: of_rows(names.results_changelog, RESULTS_TABLE, add_results),
             names.windows_changelog: of_rows(names.windows_changelog, WINDOWS_TABLE, self.statistics.add),
-            waiting: of_rows(waiting, WAITING_TABLE, self._waiting_rows.add),
             names.dead_letters: add_letters,
             names.control: self.control.add,
             names.schedules: self.schedules.add,
             names.schedules_changelog: of_rows(names.schedules_changelog, SCHEDULES_TABLE, self.schedules.add_rows),
             names.workers: self.workers.add,
+        }
+        self.follow(queues)
+
+    def follow(self, queues: Sequence[str]) -> None:
+        """Know the waiting tasks of these queues, from the next `attach` on."""
+        self.queues = queues
+        self._folds = self._fixed_folds | {
+            topic: of_rows(topic, WAITING_TABLE, partial(self._waiting_rows.add, queue))
+            for queue, topic in waiting_changelogs(self.names, queues).items()
         }
 
     def attach(self, store: ViewStore, read_ends: Callable[..., Awaitable[Ends]]) -> None:
@@ -245,6 +260,9 @@ class View:
         except TimeoutError:
             behind = "the Kafka broker does not answer" if ends is None else f"{self.progress.lag_records} records"
             raise ViewBehind(f"the read view is behind ({behind})") from None
+
+    async def _catch_up_waiting(self) -> None:
+        await asyncio.gather(*map(self.catch_up, waiting_changelogs(self.names, self.queues).values()))
 
     async def wait_for(self, topic: str, ends: Ends) -> bool:
         """Wait until the view has read a topic up to there; returns whether it did in time."""

@@ -1,6 +1,6 @@
 """How rows of the table `waiting` become rows of the view: what waits, the order in which it is due, and counts.
 
-Keys begin with `t` (numbers are big-endian; *place*: the partition, and the row's key in the table):
+Keys begin with `t` (numbers are big-endian; *place*: the queue, NUL, the partition, and the row's key in the table):
 
     tr place                                 the task (`WaitingSummary`), and the name under which it is ordered
     ts place                                 nothing: its attempt has begun
@@ -66,9 +66,9 @@ class WaitingRows:
             self.counts[kind, reason] = int.from_bytes(value, "big")
         self._kinds = {kind for kind, _ in self.counts} - {OTHERS}
 
-    def add(self, write: Write, partition: int, records: Sequence[Any]) -> None:
-        """Take in rows of a partition, and tombstones: of each row the last word counts."""
-        packed = partition_bytes(partition)
+    def add(self, queue: str, write: Write, partition: int, records: Sequence[Any]) -> None:
+        """Take in rows of a partition of a queue, and tombstones: of each row the last word counts."""
+        packed = table_prefix(queue, partition)
         latest = {record.key: record.value for record in records}
         places = []
         for key, value in latest.items():
@@ -82,8 +82,9 @@ class WaitingRows:
             if old is not None:
                 order = self._remove(write.batch, place, *_decode(old))
                 moved[order] = moved.get(order, 0) - 1
-            value = latest[place[PARTITION_BYTES:]]
-            task = None if value is None else summary_of(place[PARTITION_BYTES:], value)
+            key = place[len(packed) :]
+            value = latest[key]
+            task = None if value is None else summary_of(key, value)
             if task is not None:
                 order = self._put(write.batch, place, task)
                 moved[order] = moved.get(order, 0) + 1
@@ -123,6 +124,18 @@ class WaitingRows:
             self.floors.pop(order, None)
             self._kinds = {kind for kind, _ in self.counts} - {OTHERS}
             batch.delete(key)
+
+
+def table_prefix(queue: str, partition: int) -> bytes:
+    """Return how the places begin of the rows in a partition of a queue."""
+    # The name of the queue, not its number: a store outlives the list of queues.
+    return queue.encode() + b"\0" + partition_bytes(partition)
+
+
+def parts_of(place: bytes) -> tuple[str, int, bytes]:
+    """Return the queue of a place, the partition, and the row's key in the table."""
+    queue, _, rest = place.partition(b"\0")
+    return queue.decode(), int.from_bytes(rest[:PARTITION_BYTES], "big"), rest[PARTITION_BYTES:]
 
 
 def task_of(row: bytes) -> WaitingSummary:

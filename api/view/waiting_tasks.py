@@ -13,7 +13,6 @@ import heapq
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from api.view.object_index import PARTITION_BYTES
 from api.view.waiting_rows import (
     DUE_BYTES,
     ID_PREFIX,
@@ -22,27 +21,31 @@ from api.view.waiting_rows import (
     due_bytes,
     id_prefix,
     order_prefix,
+    parts_of,
+    table_prefix,
     task_of,
 )
 from app.rules.counts import OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from api.view.store import ViewStore
     from api.view.waiting_rows import Order, WaitingRows
     from app.rules.waiting_summaries import WaitingFilter, WaitingSummary
 
-_MAX_POSITION_BYTES = 200
+_MAX_POSITION_BYTES = 2_000
+"""A row that waits for a key has kind and key in it: 64 and 200 characters of up to 4 bytes."""
 _BASE64_GROUP = 4
 _ROWS_A_TURN = 500
 """About 5 ms: longer would make other requests wait."""
 
 
 class WaitingTask(NamedTuple):
-    """A waiting task, and its row: the partition, and the key in the table. `has_started`: its attempt has begun."""
+    """A waiting task, and its row: queue, partition, key in the table. `has_started`: its attempt has begun."""
 
     task: WaitingSummary
+    queue: str
     partition: int
     row: bytes
     has_started: bool
@@ -58,11 +61,17 @@ class WaitingGroup(NamedTuple):
 
 
 class WaitingList:
-    """Reads waiting tasks from the store that `opened` returns; without a store `opened` raises `ViewBehind`."""
+    """Reads waiting tasks of all queues from the store that `opened` returns; without a store it raises `ViewBehind`.
 
-    def __init__(self, opened: Callable[[], ViewStore], rows: WaitingRows) -> None:
+    `catch_up` waits until everything is read that waits now; raises `ViewBehind` if the view is not there in time.
+    """
+
+    def __init__(
+        self, opened: Callable[[], ViewStore], rows: WaitingRows, catch_up: Callable[[], Awaitable[None]]
+    ) -> None:
         self._opened = opened
         self._rows = rows
+        self.catch_up = catch_up
 
     @property
     def is_empty(self) -> bool:
@@ -140,7 +149,7 @@ class WaitingList:
         ]
 
     def _order(self, order: Order, after: bytes | None) -> Iterator[bytes]:
-        """Yield the positions (due time, partition, key of the row) of a kind and reason, those after `after`."""
+        """Yield the positions (due time, place of the row) of a kind and reason, those after `after`."""
         prefix = order_prefix(order)
         floor = due_bytes(self._rows.floors.get(order, 0))
         is_from_floor = after is None or after < floor
@@ -162,7 +171,7 @@ class WaitingList:
         rows = get_many([TASK_PREFIX + place for place in places])
         begun = get_many([STARTED_PREFIX + place for place in places])
         return [
-            WaitingTask(task_of(row), *_parts_of(place), mark is not None)
+            WaitingTask(task_of(row), *parts_of(place), mark is not None)
             for place, row, mark in zip(places, rows, begun, strict=True)
             if row is not None
         ]
@@ -179,15 +188,11 @@ def parse_position(text: str) -> bytes | None:
         position = base64.b64decode(text + "=" * (-len(text) % _BASE64_GROUP), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return position if DUE_BYTES + PARTITION_BYTES < len(position) <= _MAX_POSITION_BYTES else None
-
-
-def _parts_of(place: bytes) -> tuple[int, bytes]:
-    return int.from_bytes(place[:PARTITION_BYTES], "big"), place[PARTITION_BYTES:]
+    return position if DUE_BYTES < len(position) <= _MAX_POSITION_BYTES else None
 
 
 def _position_of(one: WaitingTask) -> bytes:
-    return due_bytes(one.task.due_at_ms) + one.partition.to_bytes(PARTITION_BYTES, "big") + one.row
+    return due_bytes(one.task.due_at_ms) + table_prefix(one.queue, one.partition) + one.row
 
 
 def _grouped(tasks: list[WaitingTask]) -> list[WaitingGroup]:

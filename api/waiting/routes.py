@@ -24,7 +24,6 @@ from api.view.answers import describe_view
 from api.view.waiting_tasks import parse_position, position_text
 from api.waiting import schemas
 from app.events import parse_task_id
-from app.names import PROCESSING, WAITING_TABLE
 from app.rules.commands import CancelWaiting, CommandKey, Family, StartTask, StartWaiting, filter_name
 from app.rules.waiting_rows import TIMED_REASONS
 from app.rules.waiting_summaries import WaitingFilter, why_not_started
@@ -125,7 +124,7 @@ async def _groups_of(parts: Collaborators, wanted: WaitingFilter, *, is_all: boo
         detail = "Name a condition (kind, reason, object_id), or say all: true to mean all waiting tasks"
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     waiting = parts.view.waiting
-    await parts.view.catch_up(parts.view.names.changelog(PROCESSING, WAITING_TABLE))
+    await waiting.catch_up()
     groups = await waiting.groups(wanted)
     if not groups:
         known = {one.kind for one in await waiting.groups(WaitingFilter())} if wanted.kind else set()
@@ -137,7 +136,7 @@ async def _groups_of(parts: Collaborators, wanted: WaitingFilter, *, is_all: boo
 async def _start_task(parts: Collaborators, task_id: str) -> Response:
     waiting = parts.view.waiting
     # A row that was hastened has a new key: the command must name the one that is there now.
-    await parts.view.catch_up(parts.view.names.changelog(PROCESSING, WAITING_TABLE))
+    await waiting.catch_up()
     found = waiting.task(task_id)
     if found is None:
         detail = f"task {task_id} does not wait: it is queued, runs, has ended, or there is none (see `ebs tasks`)"
@@ -186,6 +185,7 @@ def _described(one: WaitingTask) -> schemas.WaitingAnswer:
         object_id=task.object_id,
         kind=task.kind,
         reason=task.reason,
+        queue=one.queue,
         due_at_ms=task.due_at_ms or None,
         attempt=task.attempt,
         waits_since_ms=task.since_ms or None,

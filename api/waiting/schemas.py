@@ -12,7 +12,14 @@ from api.server.schemas import EpochMs, Kind, MaybeEpochMs, ViewAnswer
 from app import events
 
 _REASON = Meta(
-    min_length=1, max_length=100, description="Why they wait: `retry`, `delay`, ...", examples=["retry", "delay"]
+    min_length=1,
+    max_length=100,
+    description="Why they wait: `retry`, `delay`, `kind` or `key`",
+    examples=["retry", "kind"],
+)
+_MEANING = (
+    "`retry`: its last attempt failed; `delay`: its object asks for it; `kind`: its kind is paused, or its rate or "
+    "concurrency is used up; `key`: other tasks of its key run, or wait for their retry"
 )
 _OBJECT_ID = Meta(min_length=1, max_length=220, description="Only tasks of this object")
 
@@ -69,7 +76,8 @@ class WaitingAnswer(Documented, frozen=True, kw_only=True):
     task_id: str
     object_id: str
     kind: str
-    reason: Annotated[str, Meta(description="`retry`: its last attempt failed; `delay`: its object asks for it")]
+    reason: Annotated[str, Meta(description=_MEANING)]
+    queue: Annotated[str, Meta(description="The queue in whose table it waits", examples=["default", "gpu"])]
     due_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: it does not wait for an instant")]
     attempt: Annotated[int, Meta(description="The attempt that waits, from 1")]
     waits_since_ms: MaybeEpochMs

@@ -18,7 +18,8 @@ _WAITING = "waiting"
 TaskId = Annotated[str | None, typer.Argument(metavar="TASK_ID", help="One task.")]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task.")]
 Reason = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Only tasks that wait for this: retry, delay, ...")
+    str | None,
+    typer.Option("--reason", metavar="REASON", help="Only with this reason: retry, delay, kind or key."),
 ]
 Object = Annotated[str | None, typer.Option("--object", metavar="ID", help="Only tasks of this object.")]
 All = Annotated[bool, typer.Option("--all", help="All waiting tasks.")]
@@ -72,10 +73,10 @@ def ls(
         answer = client.get(path_of(_WAITING), **wanted, limit=limit, cursor=cursor)
     now_ms = _now_ms()
     rows = [
-        (one["task_id"], one["kind"], one["reason"], _due_text(one, now_ms), one["attempt"], one["error"])
+        (one["task_id"], one["kind"], one["queue"], one["reason"], _due_text(one, now_ms), one["attempt"], one["error"])
         for one in answer["tasks"]
     ]
-    headings = ("task", "kind", "reason", "due", "attempt", "last error")
+    headings = ("task", "kind", "queue", "reason", "due", "attempt", "last error")
     shown = [_counts_table(counts, now_ms), table_of("waiting tasks", headings, rows)] if rows else ["no task waits"]
     if not rows and any(wanted.values()):
         shown = ["no waiting task matches"]

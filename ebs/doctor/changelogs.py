@@ -9,7 +9,7 @@ import msgspec
 
 from app.kafka.errors import KafkaError
 from app.names import PROCESSING, WAITING_TABLE
-from app.rules.waiting_rows import TIMED
+from app.rules.waiting_rows import IN_LINE, TIMED
 from app.streaming.offset_notes import NOTE_KEY, decode_notes
 from app.topics.catalogue import NOTES_TABLES, TABLES
 from ebs.doctor.changelog_repair import find_foreign
@@ -73,7 +73,7 @@ async def rows_waiting(
     try:
         async with asyncio.timeout(_READ_S):
             async for record in read_stretches(consumer, logs):
-                if record.key is not None and record.key.startswith(TIMED):
+                if record.key is not None and record.key.startswith((TIMED, IN_LINE)):
                     (rows.discard if record.value is None else rows.add)((record.partition, record.key))
     except (KafkaError, TimeoutError):
         return None

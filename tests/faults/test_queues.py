@@ -57,6 +57,10 @@ class Queues(NamedTuple):
         ids: list[str] = answer.json()["ids"]
         return ids
 
+    def listed(self, api: ApiProcess) -> list[str]:
+        """Return the queue of each waiting task that an API lists."""
+        return [one["queue"] for one in api.client.get("/api/waiting").json().get("tasks", ())]
+
     def state(self, object_id: str) -> str:
         """Return an object's state."""
         state: str = self.api.client.get(f"/api/objects/{object_id}").json().get("state", "")
@@ -187,6 +191,7 @@ def test_kind_that_gets_another_queue_loses_nothing(queues: Queues) -> None:
     """What waits in the old queue, in its log and its table, moves as soon as a worker of the old queue runs."""
     later = queues.submit(EMBED, ["later"], 5, delay_s=40)
     until(lambda: queues.waiting() >= 5, queues.fleet.last_words)
+    until(lambda: queues.listed(queues.api) == ["gpu"] * 5, "the API to list them")
     for number in (1, 2):
         queues.fleet.kill(f"gpu-{number}")
     books = queues.submit(EMBED, ["a", "b"], 10)
@@ -203,6 +208,10 @@ def test_kind_that_gets_another_queue_loses_nothing(queues: Queues) -> None:
     assert ["gpu"] == asyncio.run(retired_queues(Cluster(bootstrap), BARE, ("default",)))
     fix = "until nothing is left: EBS_QUEUE=gpu faust -A agents.processing worker"
     until(lambda: fix in queues.doctor(**changed).get(GPU, ""), "the doctor to see it")
+    with queues.site.api(**(QUEUED | changed)) as api:
+        until(
+            lambda: queues.listed(api) == ["gpu"] * 5, "an API with the new project to list what waits in the old queue"
+        )
     queues.start("gpu-1", **(OF_GPU | changed))
     assert [["default"]] * 15 == [one["queues"] for one in queues.finish(*books, *later)]
     assert 0 == queues.waiting()

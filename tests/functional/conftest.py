@@ -23,11 +23,11 @@ from api.view.rows import read_topics
 from api.view.store import Layout, Slot
 from api.view.view import Progress, View
 from app.events import encode
-from app.names import BARE
 from app.rules.counts import encode_counts, encode_window_key
 from app.rules.ledger_rows import encode_row
 from app.rules.placement import partition_of
 from app.settings.settings import Settings
+from app.topics.queues import queues_of
 from ebs.cli import cli
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from app.rules.results import Results
 
 NOW_MS = 1_795_489_276_303
-READ_TOPICS = read_topics(BARE)
 PARTITIONS = 4
 
 
@@ -157,7 +156,8 @@ class MemoryTopics:
     def deliver(self) -> None:
         """Let the view read what is new."""
         new = {place: log[self._delivered[place] :] for place, log in self.records.items()}
-        new = {place: records for place, records in new.items() if records and place[0] in READ_TOPICS}
+        read = read_topics(self.view.names, self.view.queues)
+        new = {place: records for place, records in new.items() if records and place[0] in read}
         if new:
             self.view.apply(new)
         for place, records in new.items():
@@ -199,7 +199,8 @@ class Api:
 
     def __init__(self, settings: Settings, *, attached: bool) -> None:
         self._runner = asyncio.Runner()
-        self.view = View(settings.view_wait_s, names=settings.names)
+        queues = queues_of(settings)
+        self.view = View(settings.view_wait_s, names=settings.names, queues=queues)
         self.topics = MemoryTopics(self.view)
         self.events = MemoryEvents(self.topics.records)
         self.verdict: str | None = None
@@ -216,7 +217,8 @@ class Api:
         self._slot = Slot(settings.data_dir)
         if attached:
             # How many `objects` has is left out: tests put objects where they like (see test_view.py for the rule).
-            topics = {name: (name, settings.partitions) for name in READ_TOPICS if name != OBJECTS}
+            read = read_topics(settings.names, queues)
+            topics = {name: (name, settings.partitions) for name in read if name != OBJECTS}
             self.view.attach(self._slot.open(Layout("memory", topics)), self.topics.ends)
         # An unexpected error must become an answer, as it does behind a server.
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

@@ -51,6 +51,7 @@ def test_tasks_are_listed_as_they_are_due(api):
         "object_id": "b",
         "kind": "mail",
         "reason": "retry",
+        "queue": "default",
         "due_at_ms": NOW_MS + 10_000,
         "attempt": 3,
         "waits_since_ms": NOW_MS - 5_000,
@@ -91,6 +92,35 @@ def test_one_task_is_started_by_the_row_in_which_it_waits(api):
     order = {"type": "START", "task_id": "b-0", "partition": 1, "row": row, "at_ms": NOW_MS}
     assert [("start:task:b-0", order)] == commands(api)
     assert ["task c-0 runs already"] == api.post("/api/waiting/start", json={"task_id": "c-0"}).json()["warnings"]
+
+
+def test_tasks_of_all_queues_are_listed_and_started(make_api):
+    """The same partition and key in two queues are two rows: the command names the task of its own."""
+    api = make_api(project="queued_project")
+    key = put_waiting(api, "a", 60)
+    assert key == put_waiting(api, "g", 60, kind="embed", queue="gpu")
+    listed = {one["task_id"]: (one["queue"], one["kind"]) for one in api.get("/api/waiting").json()["tasks"]}
+    assert {"a-0": ("default", "mail"), "g-0": ("gpu", "embed")} == listed
+    assert 2 == api.get("/api/waiting/counts").json()["total"]
+    page = browse(api, "/waiting")
+    assert "gpu" in page.text_of("w-g-0")
+    assert "default" not in page.text_of("w-a-0")
+    assert 202 == api.post("/api/waiting/start", json={"task_id": "g-0"}).status_code
+    ((name, order),) = commands(api)
+    row = base64.b64encode(key).decode()
+    assert ("start:task:g-0", "g-0", 0, row) == (name, order["task_id"], order["partition"], order["row"])
+
+
+@pytest.mark.parametrize("body", [{"task_id": "g-0"}, {"kind": "embed"}])
+def test_acts_wait_for_the_rows_of_every_queue(make_api, body):
+    """A row that the view has not read yet may be the one that is meant: "not now" is no "not found"."""
+    api = make_api(project="queued_project")
+    api.topics.deliver_at_once = False
+    put_waiting(api, "g", 60, kind="embed", queue="gpu")
+    assert 503 == api.post("/api/waiting/start", json=body).status_code
+    api.topics.deliver()
+    api.topics.deliver_at_once = True
+    assert 202 == api.post("/api/waiting/start", json=body).status_code
 
 
 @pytest.mark.parametrize("act", ["start", "cancel"])

@@ -71,7 +71,10 @@ def test_topics_of_queues_are_channels_too(make_api):
     assert channels["task-requests"]["messages"].keys() == channels["task-requests-gpu"]["messages"].keys()
     table = channels["ebs-processing-gpu-waiting-changelog"]
     assert "Rows of the processing table waiting in the queue gpu" == table["summary"]
-    assert "processing-receive-task-requests-gpu" in document["operations"]
+    operations = document["operations"]
+    assert "processing-receive-task-requests-gpu" in operations
+    assert "api-receive-ebs-processing-gpu-waiting-changelog" in operations
+    assert "api-receive-ebs-processing-gpu-redriven-changelog" not in operations
 
 
 def test_topics_that_functions_send_to_are_channels_too(make_api):

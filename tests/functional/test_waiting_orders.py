@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from engine_bench import NOW_MS, request
+from engine_bench import NOW_MS, Gate, request
 from fake_steps import FakeStore
 from fakes import settle, until
 
@@ -70,6 +70,23 @@ async def test_start_means_the_row_of_its_task_and_partition_alone(bench, gate, 
     ask(one, wrong)
     await settle()
     assert [] == gate.started
+
+
+async def test_orders_for_one_queue_leave_the_other_alone(bench):
+    """Two queues have rows under the same partition and key; each command reaches the workers of both."""
+    benches = [(await bench(gate := Gate()), gate) for _ in range(2)]
+    key = row("a", 1)[0]
+    for (one, _), name in zip(benches, "ag", strict=True):
+        own(one, FakeStore({key: row(name, 1)[1], row("x", 2)[0]: row(f"{name}x", 2, kind=f"of-{name}")[1]}))
+        ask(one, start_of(key, "g-0"))
+        ask(one, CancelWaiting(NOW_MS, kind="of-a"))
+    (default, idle), (_, gpu) = benches
+    await until(lambda: gpu.started == ["g"])
+    await until(lambda: default.types("ax") == [TaskCancelled])
+    await settle()
+    assert [] == idle.started
+    assert ["a-0"] == [task.task_id for _, task in default.waiting()]
+    assert ["g-0", "gx-0"] == [task.task_id for _, task in benches[1][0].waiting()]
 
 
 async def test_start_of_a_wait_does_not_hasten_the_next_wait(bench, gate):

@@ -221,3 +221,6 @@ def test_every_topic_that_is_read_has_a_fold(tmp_path):
     """A topic without one would be read and passed over in silence."""
     with open_view(tmp_path, 0, {}) as view:
         assert set(read_topics(view.names)) == set(view._folds)
+        for queues in (("default", "gpu"), ("default", "cpu")):
+            view.follow(queues)
+            assert set(read_topics(view.names, queues)) == set(view._folds)

@@ -77,6 +77,22 @@ def test_store_of_other_topics_is_rebuilt(slot, other, caplog):
     store.close()
 
 
+def test_store_goes_on_with_a_topic_that_is_new_to_it(slot, caplog):
+    """As that of a new queue: it is read from its beginning. Rows of a topic that is gone must go: a rebuild."""
+    more = Layout("cluster", LAYOUT.topics | {"waiting-gpu": ("id-2", 8)})
+    store = slot.open(LAYOUT)
+    write(store, {b"oa": b"1"}, 7)
+    store.close()
+    store = slot.open(more)
+    assert (1, {"objects": {0: 7}}, more) == (len(contents(store)), store.offsets(), store.layout())
+    store.close()
+    assert "rebuilt" not in caplog.text
+    store = slot.open(LAYOUT)
+    assert ({}, [], LAYOUT) == (store.offsets(), contents(store), store.layout())
+    assert "rebuilt" in caplog.text
+    store.close()
+
+
 def test_unreadable_store_is_rebuilt(slot, caplog):
     """A damaged directory costs a rebuild, not the process."""
     slot.open(LAYOUT).close()
@@ -159,7 +175,7 @@ async def test_feed_waits_for_room_and_says_why_meanwhile(tmp_path, monkeypatch)
         raise ViewStoreFailed("no room: make some")
 
     monkeypatch.setattr(feed, "_DISK_PAUSE_S", 0.0)
-    one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, clock_ms=lambda: 0)
+    one = feed.ViewFeed(Cluster("nowhere:9092"), tmp_path, view, connect, queues=("default",), clock_ms=lambda: 0)
     one._follow = follow
     with pytest.raises(asyncio.CancelledError):
         await one.run()

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from engine_bench import request
-from plain_names import WAITING_CHANGELOG
 from view_records import Record
 
 from api.view.store import Layout, Slot
@@ -17,9 +16,12 @@ from api.view.view import View
 from api.view.waiting_rows import WaitingRows
 from api.view.waiting_tasks import WaitingGroup, parse_position, position_text
 from app.events import decode_task_request, encode
+from app.names import BARE, PROCESSING, WAITING_TABLE
 from app.rules.counts import OTHERS
-from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_row, start_key, timed_key
+from app.rules.waiting_rows import STARTED_VALUE, WaitingRow, encode_row, key_in_line, line_of, start_key, timed_key
 from app.rules.waiting_summaries import WaitingFilter
+from ebs.queues import DEFAULT_QUEUE, MAX_QUEUE_CHARS
+from ebs.task import MAX_KEY_CHARS
 
 NOW_MS = 1_795_489_276_303
 ALL = WaitingFilter()
@@ -28,8 +30,9 @@ ALL = WaitingFilter()
 class Changelog:
     """The changelog of the table, and a view that reads it."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, queue: str = DEFAULT_QUEUE) -> None:
         self.view = view
+        self.name = BARE.changelog(PROCESSING, WAITING_TABLE, queue)
         self.ends: dict[int, int] = {}
 
     def write(self, *rows: tuple[bytes, bytes | None], partition: int = 0) -> None:
@@ -37,7 +40,7 @@ class Changelog:
         start = self.ends.get(partition, 0)
         records = [Record(start + number, *row) for number, row in enumerate(rows)]
         self.ends[partition] = start + len(rows)
-        self.view.apply({(WAITING_CHANGELOG, partition): records})
+        self.view.apply({(self.name, partition): records})
 
 
 def row(
@@ -139,6 +142,44 @@ def test_counts_survive_a_restart(tmp_path):
     slot.close()
 
 
+def test_rows_of_two_queues_under_one_key_are_two_tasks(tmp_path):
+    """Also after a restart with other queues in another order; each tombstone takes the row of its own queue."""
+    slot, key = Slot(tmp_path), row("a", 10)[0]
+    view = View(0, queues=("default", "gpu"))
+    view.attach(slot.open(Layout("c", {})), None)
+    Changelog(view).write(row("a", 10))
+    Changelog(view, "gpu").write((key, row("b", 10)[1]), (start_key(key), STARTED_VALUE))
+    assert ["a-0", "b-0"] == ids(view, 1)
+    assert [WaitingGroup("mail", "delay", 2, NOW_MS + 10_000)] == read(view.waiting.groups(ALL))
+    found = [view.waiting.task(task_id) for task_id in ("a-0", "b-0")]
+    assert [("default", 0, key, False), ("gpu", 0, key, True)] == [one[1:] for one in found]
+    view.detach()
+    view = View(0, queues=("default", "cpu", "gpu"))
+    view.attach(slot.open(Layout("c", {})), None)
+    Changelog(view, "cpu").write((key, row("c", 10)[1]))
+    assert ["c-0", "a-0", "b-0"] == ids(view, 2)
+    Changelog(view, "gpu").write((key, None), (start_key(key), None))
+    assert ["c-0", "a-0"] == ids(view)
+    Changelog(view).write((key, None))
+    Changelog(view, "cpu").write((key, None))
+    assert not any(view._store.oldest_first(b"t", b"t"))
+    view.detach()
+    slot.close()
+
+
+def test_page_may_end_at_the_longest_row(tmp_path):
+    """A row that waits for a key has the key in it: 200 characters of 4 bytes each."""
+    slot, queue, kind = Slot(tmp_path), "q" * MAX_QUEUE_CHARS, "\N{GRINNING FACE}" * 64
+    view = View(0, queues=("default", queue))
+    view.attach(slot.open(Layout("c", {})), None)
+    line = line_of(kind, "\N{GRINNING FACE}" * MAX_KEY_CHARS)
+    rows = [(key_in_line(line, offset, 1), row(name, 0, kind=kind)[1]) for offset, name in enumerate("abc")]
+    Changelog(view, queue).write(*rows)
+    assert ["a-0", "b-0", "c-0"] == ids(view, 1)
+    view.detach()
+    slot.close()
+
+
 def test_request_that_cannot_be_read_is_left_out(view, changelog):
     """The worker sends it to the dead letters when it is due."""
     changelog.write((timed_key(NOW_MS, 0, 1), encode_row(WaitingRow(NOW_MS, None, b"{}", []))), row("a", 1, offset=1))
@@ -187,7 +228,7 @@ def test_any_changes_leave_what_is_there(view, changelog):
             assert len(left) == len(ids(view, 7))
 
 
-@pytest.mark.parametrize("text", ["", "?", "AAAA", position_text(b"x" * 300), "\N{SNOWMAN}"])
+@pytest.mark.parametrize("text", ["", "?", "AAAA", position_text(b"x" * 3_000), "\N{SNOWMAN}"])
 def test_other_text_is_no_cursor(text):
     """Whatever a client sends."""
     assert parse_position(text) is None

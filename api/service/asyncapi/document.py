@@ -187,7 +187,7 @@ def _channel_of(spec: TopicSpec, names: Names) -> _Channel:
     app_id, _, table = spec.name.removesuffix("-changelog").rpartition("-")
     role, queue = role_of(app_id), queue_of(app_id)
     of_queue = "" if queue == DEFAULT_QUEUE else f" in the queue {queue}"
-    readers = (role, "api") if spec.name in read_topics(names) else (role,)
+    readers = (role, "api") if spec.name in read_topics(names, (queue,)) else (role,)
     return _Channel(f"Rows of the {role} table {table}{of_queue}", "row key", (ROW_NAME,), (role,), readers)
 
 
