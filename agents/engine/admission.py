@@ -10,8 +10,6 @@ the order in which they were asked for.
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.engine.kind_limits import share_of_lane
-from app.rules.rate import Throttle, share_of
+from agents.engine.kind_rates import KindRates
 from app.rules.waiting_rows import kind_and_key, line_of
 
 if TYPE_CHECKING:
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from app.rules.control import ControlState
     from ebs.function import StartLimits
 
-_CALL_EVERY_S = 0.02
-"""Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
 _RELEASED_AT_ONCE = 64
 """Tasks of one line that are released before other lines have their turn."""
 _LOOKED_AT = 1_000
@@ -72,10 +68,8 @@ class Admission:
         self._strays = strays
         self._partition_count = partition_count
         self._on_release = on_release
-        self._throttle = Throttle()
+        self._rates = KindRates(limits, partition_count=partition_count, on_token=self._has_token)
         self._own: deque[Lane] = deque()
-        # By kind, when its next token comes.
-        self._wake_ups: dict[str, asyncio.TimerHandle] = {}
 
     def admits(self, ready: Ready) -> bool:
         """Return whether a task may start now; if not, all that there is to do about it is done."""
@@ -105,7 +99,7 @@ class Admission:
         if self._has_turn_by_key(ready):
             return True
         # What it took of its kind's limits is for another one.
-        self._throttle.give_back(task.kind)
+        self._rates.give_back(task.kind)
         lane.lines.end_turn(line, place)
         self._move(lane, line)
         return False
@@ -133,7 +127,7 @@ class Admission:
             for line, key in lane.window.holders.items():
                 lane.lines.give_turn(line, key)
         self.opening.append(lane)
-        self.share_rates()
+        self._rates.share(len(self._own))
         self._on_release()
 
     def lane_lost(self, lane: Lane) -> None:
@@ -141,7 +135,7 @@ class Admission:
         self._own.remove(lane)
         self.opening[:] = [one for one in self.opening if one is not lane]
         self._keep_released([one for one in self.released if one[0].lane is not lane])
-        self.share_rates()
+        self._rates.share(len(self._own))
 
     def control_changed(self) -> None:
         """Look at all lines again, under the commands in force now; end cancelled tasks."""
@@ -152,17 +146,7 @@ class Admission:
         self.moved.clear()
         for lane in self._own:
             self._move_all(lane)
-        self.share_rates()
-
-    def share_rates(self) -> None:
-        """Set this worker's part of each kind's rate, by its share of the partitions."""
-        now_s = asyncio.get_running_loop().time()
-        kinds = {*self._control.rates(), *self._limits.kinds_with_rates()}
-        rates = {kind: rate for kind in kinds if (rate := self._limits.of(kind).rate_per_s)}
-        shares = {kind: share_of(per_s, len(self._own), self._partition_count) for kind, per_s in rates.items()}
-        self._throttle.set_rates(shares, now_s)
-        for kind in list(self._wake_ups):
-            self._wake(kind)
+        self._rates.share(len(self._own))
 
     def refill(self) -> None:
         """Release what may go on of the lines that moved, until there is something."""
@@ -198,7 +182,7 @@ class Admission:
             if key and not lane.lines.lets_keys_go_on(kind, line_of(kind)):
                 continue
             is_full = limit and not lane.lines.has_room(line, limit)
-            if not is_full and (key or not (self._control.is_paused(kind) or kind in self._wake_ups)):
+            if not is_full and (key or not (self._control.is_paused(kind) or self._rates.is_awaited(kind))):
                 return f"kind {kind}, key {key}" if key else f"kind {kind}"
         return ""
 
@@ -230,7 +214,7 @@ class Admission:
             self._forward(ready, limits.concurrency)
             return False
         is_full = share and not lane.lines.has_room(line, share)
-        if is_full or (limits.rate_per_s is not None and not self._has_token(task.kind, limits.rate_per_s)):
+        if is_full or (limits.rate_per_s is not None and not self._rates.take(task.kind, limits.rate_per_s)):
             self._wait(line, ready)
             return False
         if share:
@@ -307,7 +291,7 @@ class Admission:
             share = self._share(limits.concurrency, lane)
             if not share or not lane.lines.has_room(line, share):
                 return not share
-        return limits.rate_per_s is None or self._has_token(kind, limits.rate_per_s)
+        return limits.rate_per_s is None or self._rates.take(kind, limits.rate_per_s)
 
     def _share(self, limit: int | None, lane: Lane) -> int:
         """Return how many tasks of a kind may run at once in a lane, 0: none, or there is no limit."""
@@ -319,22 +303,8 @@ class Admission:
         self._strays.send_on(ready, lane.topic, lane.partition.number % limit)
         self._end_turns(ready)
 
-    def _has_token(self, kind: str, per_s: float) -> bool:
-        """Take a token of a kind's rate; if there is none, look at its lines again when there will be one."""
-        now_s = asyncio.get_running_loop().time()
-        if self._throttle.available(kind, now_s) is None:
-            self._throttle.add(kind, share_of(per_s, len(self._own), self._partition_count), now_s)
-        wait_s = self._throttle.take(kind, now_s)
-        if 0 < wait_s < math.inf and kind not in self._wake_ups:
-            timer = asyncio.get_running_loop().call_later(max(wait_s, _CALL_EVERY_S), self._wake, kind)
-            self._wake_ups[kind] = timer
-        return wait_s == 0
-
-    def _wake(self, kind: str) -> None:
+    def _has_token(self, kind: str) -> None:
         """Look at the lines of a kind again: there is a token. Lanes take turns."""
-        timer = self._wake_ups.pop(kind, None)
-        if timer is not None:
-            timer.cancel()
         self._own.rotate(-1)
         line = line_of(kind)
         for lane in self._own:

@@ -44,8 +44,9 @@ class KindLimits:
         return found
 
     def kinds_with_rates(self) -> list[str]:
-        """Return the kinds whose function has a rate."""
-        return [kind for kind, loaded in self._handlers.by_kind.items() if loaded.starts.rate_per_s is not None]
+        """Return the kinds that are known to have a rate: by their function, or live."""
+        by_function = (kind for kind, one in self._handlers.by_kind.items() if one.starts.rate_per_s is not None)
+        return list({*by_function, *self._control.rates()})
 
     def line_of_key(self, task: TaskCreated) -> bytes:
         """Return the line of a task's key, b"" if its key has no limit.

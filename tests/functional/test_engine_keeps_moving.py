@@ -264,7 +264,7 @@ def test_a_kind_that_waits_has_one_timer(world):
     for number in range(20):
         world.command(f"cancel:object:other-{number}", {"type": "CANCEL", "object_id": f"other-{number}"})
         world.run(0.01)
-    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "Admission._wake" in repr(timer)]
+    timers = [timer for timer in world.loop._scheduled if not timer.cancelled() and "KindRates._ring" in repr(timer)]
     assert 1 == len(timers)
 
 

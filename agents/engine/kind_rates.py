@@ -1,0 +1,66 @@
+"""How many tasks of each kind may start a second in this worker: its part of the rates, by its share of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from app.rules.rate import Throttle, share_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agents.engine.kind_limits import KindLimits
+
+_CALL_EVERY_S = 0.02
+"""Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
+
+
+class KindRates:
+    """Gives tokens to tasks that start. `on_token` hears that there is one for a kind again, once for each timer."""
+
+    def __init__(self, limits: KindLimits, *, partition_count: int, on_token: Callable[[str], None]) -> None:
+        self._limits = limits
+        self._partition_count = partition_count
+        self._on_token = on_token
+        self._lane_count = 0
+        self._throttle = Throttle()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def share(self, lane_count: int) -> None:
+        """Take the part of so many lanes, under the limits in force now; look at all that waits again."""
+        self._lane_count = lane_count
+        rates = {kind: rate for kind in self._limits.kinds_with_rates() if (rate := self._limits.of(kind).rate_per_s)}
+        shares = {kind: self._share_of(per_s) for kind, per_s in rates.items()}
+        self._throttle.set_rates(shares, asyncio.get_running_loop().time())
+        for kind in list(self._timers):
+            self._ring(kind)
+
+    def take(self, kind: str, per_s: float) -> bool:
+        """Take a token of a kind's rate; if there is none, `on_token` hears when there will be one."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        if self._throttle.available(kind, now_s) is None:
+            self._throttle.add(kind, self._share_of(per_s), now_s)
+        wait_s = self._throttle.take(kind, now_s)
+        if 0 < wait_s < math.inf and kind not in self._timers:
+            self._timers[kind] = loop.call_later(max(wait_s, _CALL_EVERY_S), self._ring, kind)
+        return wait_s == 0
+
+    def give_back(self, kind: str) -> None:
+        """Put a token back that was taken for nothing."""
+        self._throttle.give_back(kind)
+
+    def is_awaited(self, kind: str) -> bool:
+        """Return whether a timer runs for a kind."""
+        return kind in self._timers
+
+    def _share_of(self, per_s: float) -> float:
+        return share_of(per_s, self._lane_count, self._partition_count)
+
+    def _ring(self, kind: str) -> None:
+        timer = self._timers.pop(kind, None)
+        if timer is not None:
+            timer.cancel()
+        self._on_token(kind)
