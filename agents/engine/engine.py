@@ -9,10 +9,10 @@ commits the results). A slow task blocks neither other tasks nor their results. 
                           +-- due <-- the table `waiting` (a retry, a delay)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `kind_limits`, `kind_rates`, `lane_lines` (what may not), `redriven_tasks` (two redrives make one run), `pool` (what
-runs), `attempt_outcomes` (what becomes of an attempt, its events), `waiting_tasks` (what waits for its time), `strays`
-(what lies in a wrong queue), `breaker` (pauses a kind that dies), `draining` (a worker that gives up its partitions),
-`engine_report` (what it says of all that).
+start now), `kind_limits`, `kind_rates`, `lane_lines` (what may not), `redriven_tasks` (two redrives make one run),
+`pool` (what runs), `attempt_outcomes` (what becomes of an attempt, its events), `waiting_tasks` (what waits for its
+time), `strays` (what lies in a wrong queue), `breaker` (pauses a kind that dies), `draining` (a worker that gives up
+its partitions), `engine_report` (what it says of all that).
 """
 
 from __future__ import annotations
