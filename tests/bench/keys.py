@@ -43,7 +43,8 @@ TASKS = 3
 """Of each object."""
 KEYS = 10_000
 KEYED_OBJECTS = 20_000
-STEADY_PER_S = 100
+STEADY_PER_S = 10
+"""Objects: what comes of the one key takes a minute, one task after another."""
 STEADY_S = 20
 HOT_SHARE = 9
 INSTANT_OBJECTS = 20_000
