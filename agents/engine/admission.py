@@ -163,11 +163,11 @@ class Admission:
         for line, ready, place in lane.lines.spill():
             self._now_at(line, ready, place)
 
-    def waiting(self) -> Iterator[tuple[str, str, int]]:
-        """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), its kind, how many do."""
+    def waiting(self) -> Iterator[tuple[str, int]]:
+        """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), and how many do."""
         for lane in self._own:
             for line in lane.lines.names():
-                yield self._why(lane, line), kind_and_key(line)[0], lane.lines.count(line)
+                yield self._why(lane, line), lane.lines.count(line)
 
     def forgotten(self) -> str:
         """Return a line in which tasks wait although nothing blocks them; "" if there is none.
@@ -223,7 +223,7 @@ class Admission:
 
     def _has_turn_by_key(self, ready: Ready) -> bool:
         """Return whether a task has its turn by key, or takes it; otherwise it waits for that."""
-        line = self._limits.line_of_key(ready.task) if self._limits.has_any else b""
+        line = self._limits.line_of_key(ready.task)
         lines = ready.lane.lines
         if not line or lines.holds_turn(line, ready.place):
             return True
@@ -242,7 +242,7 @@ class Admission:
     def _now_at(self, line: bytes, ready: Ready, place: Place | None) -> None:
         """Let a task that waits in the table keep its turn by key; it has another place now, None: it is buried."""
         lines = ready.lane.lines
-        by_key = self._limits.line_of_key(ready.task) if lines.turns and self._limits.has_any else b""
+        by_key = self._limits.line_of_key(ready.task) if lines.turns else b""
         if not by_key or by_key == line or not lines.end_turn(by_key, ready.place):
             return
         if place is None:

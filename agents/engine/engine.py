@@ -181,7 +181,7 @@ class Engine:
     @property
     def moved_count(self) -> int:
         """Requests that were sent on to the queue of their kind."""
-        return 0 if self._strays is None else self._strays.moved_count
+        return self._strays.moved_count
 
     @property
     def last_progress_at_ms(self) -> int:

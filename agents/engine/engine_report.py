@@ -39,7 +39,7 @@ class EngineReport:
     def waiting_counts(self) -> list[WaitingCount]:
         """Return how many tasks wait by reason, and when the first is due of those that wait for their time."""
         none = [WaitingCount(reason, 0) for reason in WAITING_REASONS]
-        in_lines = [WaitingCount(why, count) for why, _, count in self._admission.waiting()]
+        in_lines = [WaitingCount(why, count) for why, count in self._admission.waiting()]
         return waiting_of([*none, *self._waiting.counts(), *in_lines])
 
     def could_go_on(self) -> str:

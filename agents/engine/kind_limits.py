@@ -54,7 +54,7 @@ class KindLimits:
         Without a key a task has that of its object; a live limit is only for tasks with a key of their own, as those
         of one object may be in several partitions.
         """
-        if task.role is not UNSET or not self.of(task.kind).per_key:
+        if not self.has_any or task.role is not UNSET or not self.of(task.kind).per_key:
             return b""
         if task.key is not UNSET:
             return line_of(task.kind, task.key)
@@ -68,13 +68,8 @@ class KindLimits:
         limits = self._handlers.for_kind(kind).starts
         live = self._control.limit_of(kind)
         if live is not None:
-            limits = limits._replace(
-                **{
-                    name: value
-                    for name, value in (("concurrency", live.concurrency), ("per_key", live.per_key))
-                    if value is not UNSET
-                }
-            )
+            concurrency, per_key = live.concurrency or limits.concurrency, live.per_key or limits.per_key
+            limits = limits._replace(concurrency=concurrency, per_key=per_key)
         rate = self._control.rate_of(kind)
         return limits if rate is None else limits._replace(rate_per_s=rate)
 

@@ -16,18 +16,7 @@ from api.service.asyncapi.records import (
 from api.view.rows import read_topics
 from app.events import ObjectCreated, ObjectEnd, TaskCreated, TaskEvent
 from app.names import queue_of, role_of
-from app.rules.commands import (
-    Cancel,
-    CancelWaiting,
-    Drain,
-    EndSession,
-    LimitKind,
-    LimitRate,
-    Pause,
-    SetConcurrency,
-    StartTask,
-    StartWaiting,
-)
+from app.rules.commands import Command
 from app.rules.schedules import Schedule
 from app.topics.catalogue import catalogue
 from app.topics.ownership import TopicClaim
@@ -42,18 +31,7 @@ if TYPE_CHECKING:
 
 _EVENTS = get_args(TaskEvent)
 _ENDS = get_args(ObjectEnd)
-_COMMANDS = (
-    Pause,
-    LimitRate,
-    LimitKind,
-    SetConcurrency,
-    Cancel,
-    CancelWaiting,
-    StartTask,
-    StartWaiting,
-    Drain,
-    EndSession,
-)
+_COMMANDS = get_args(Command)
 
 
 class _Channel(NamedTuple):
