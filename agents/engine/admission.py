@@ -10,6 +10,7 @@ its kind. So tasks of one key start in the order in which they were asked for.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from agents.engine.line_releases import LineReleases
 from app.rules.waiting_rows import kind_and_key, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agents.engine.attempt import Attempt
     from agents.engine.attempt_outcomes import AttemptOutcomes
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from agents.engine.redriven_tasks import RedrivenTasks
     from agents.engine.strays import Strays
     from app.rules.control import ControlState
+
+
+_LISTED_AFTER_S = 5.0
+"""What waits in memory is a row of the table after this time, or twice this time."""
 
 
 class Admission:
@@ -42,14 +47,17 @@ class Admission:
         strays: Strays,
         *,
         on_release: Callable[[], None],
+        on_fault: Callable[[BaseException], object],
     ) -> None:
-        """`on_release` hears when something may go on that waited."""
+        """`on_release` hears when something may go on that waited, `on_fault` of an error that must end the worker."""
         self.releases = LineReleases(control, limits, strays, on_release=on_release)
         self._control = control
         self._limits = limits
         self._outcomes = outcomes
         self._redriven = redriven
         self._strays = strays
+        self._on_fault = on_fault
+        self._timer: asyncio.TimerHandle | None = None
 
     def admits(self, ready: Ready) -> bool:
         """Return whether a task may start now; if not, all that there is to do about it is done."""
@@ -109,9 +117,9 @@ class Admission:
                 self.cancel(ready)
         self.releases.control_changed()
 
-    def spill(self, lane: Lane) -> None:
-        """Let nothing wait in memory: what waits there fills the notes of the lane's progress."""
-        for line, ready, place in lane.lines.spill():
+    def spill(self, lane: Lane, lines: Iterable[bytes] | None = None) -> None:
+        """Let nothing wait in memory, of all lines of a lane or of some: it would fill the notes of its progress."""
+        for line, ready, place in lane.lines.spill(lines):
             self._now_at(line, ready, place)
 
     def _is_over(self, ready: Ready) -> bool:
@@ -164,6 +172,19 @@ class Admission:
         place = ready.lane.lines.add(line, ready)
         if place != ready.place:
             self._now_at(line, ready, place)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LISTED_AFTER_S, self._timer_rings)
+
+    def _timer_rings(self) -> None:
+        """Let what has waited in memory for a while wait in the table, where `ebs waiting` lists it."""
+        self._timer = None
+        try:
+            for lane in self.releases.lanes:
+                self.spill(lane, lane.lines.long_parked())
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it, and tasks be gone
+            self._on_fault(error)
+        if any(lane.lines.parked_count for lane in self.releases.lanes):
+            self._timer = asyncio.get_running_loop().call_later(_LISTED_AFTER_S, self._timer_rings)
 
     def _now_at(self, line: bytes, ready: Ready, place: Place | None) -> None:
         """Let a task that waits in the table keep its turn by key; it has another place now, None: it is buried."""

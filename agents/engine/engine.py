@@ -133,6 +133,7 @@ class Engine:
             self._redriven,
             self._strays,
             on_release=self._plan_dispatch,
+            on_fault=lanes.transactions.fatal,
         )
         self._pool = Pool(
             handlers,

@@ -1,7 +1,7 @@
 """The lines of one lane: tasks that may not start now wait in the line of their kind, or of their key.
 
-The first tasks of a line wait in memory; what exceeds that, in the table `waiting`. So a line may be of any length, and
-holds up nobody else. Each line keeps the order in which its tasks were asked for.
+The first tasks of a line wait in memory; what exceeds that, or waits for seconds, in the table `waiting`. So a line may
+be of any length, and holds up nobody else. Each line keeps the order in which its tasks were asked for.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LaneLines(Generic[TaskT]):
     None if it cannot. Without `rows` all wait in memory.
     """
 
-    __slots__ = ("_keep", "_max_parked", "_parked", "_read", "parked_count", "rows", "turns")
+    __slots__ = ("_keep", "_max_parked", "_newest", "_parked", "_read", "parked_count", "rows", "turns")
 
     def __init__(self, *, max_parked: int = MAX_PARKED) -> None:
         self.rows: LineRows | None = None
@@ -58,6 +58,7 @@ class LaneLines(Generic[TaskT]):
         self._read: Callable[[bytes, bytes], TaskT | None]
         self._max_parked = max_parked
         self._parked: dict[bytes, deque[TaskT]] = {}
+        self._newest: dict[bytes, Place] = {}
 
     def open(
         self,
@@ -151,12 +152,22 @@ class LaneLines(Generic[TaskT]):
         self.parked_count -= len(taken)
         return taken
 
-    def spill(self) -> Iterator[tuple[bytes, TaskT, Place | None]]:
-        """Move what waits in memory into the table; returns each with its line and its new place."""
+    def long_parked(self) -> list[bytes]:
+        """Return the lines in which a task waits in memory alone, and has done so since the last call."""
+        before = self._newest
+        self._newest = {
+            line: newest
+            for line, parked in self._parked.items()
+            if (newest := next((one.place for one in reversed(parked) if isinstance(one.place, int)), None)) is not None
+        }
+        return [line for line in self._newest if self._has_parked(line, before.get(line))]
+
+    def spill(self, lines: Iterable[bytes] | None = None) -> Iterator[tuple[bytes, TaskT, Place | None]]:
+        """Move what waits in memory into the table, of all lines or of some; yield each with its line and new place."""
         if self.rows is None:
             return
-        for line, parked in list(self._parked.items()):
-            del self._parked[line]
+        for line in list(self._parked if lines is None else lines):
+            parked = self._parked.pop(line)
             self.parked_count -= len(parked)
             for ready in parked:
                 yield line, ready, self._keep(line, ready)
@@ -182,6 +193,9 @@ class LaneLines(Generic[TaskT]):
         if not holders:
             del self.turns[line]
         return True
+
+    def _has_parked(self, line: bytes, place: Place | None) -> bool:
+        return place is not None and any(one.place == place for one in self._parked[line])
 
     def _park(self, line: bytes) -> deque[TaskT]:
         self.parked_count += 1

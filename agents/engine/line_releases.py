@@ -34,7 +34,8 @@ class LineReleases:
     """Lets tasks go on that wait in lines. `released` has those that may, each with the line that it waited in.
 
     `moved` are lines in which tasks may be able to go on. `opening` are lanes whose lines may not go on yet
-    (`Lane.has_read_lines`). The engine's inner loop holds all three. `rates` are those of all kinds.
+    (`Lane.has_read_lines`). The engine's inner loop holds all three. `lanes` are all of the worker, `rates`
+    those of all kinds.
     """
 
     def __init__(
@@ -54,31 +55,31 @@ class LineReleases:
         self._limits = limits
         self._strays = strays
         self._on_release = on_release
-        self._own: deque[Lane] = deque()
+        self.lanes: deque[Lane] = deque()
 
     def lane_ready(self, lane: Lane) -> None:
         """Go on with what waits in a lane."""
-        self._own.append(lane)
+        self.lanes.append(lane)
         if lane.window is not None:
             for line, key in lane.window.holders.items():
                 lane.lines.give_turn(line, key)
         self.opening.append(lane)
-        self.rates.share(len(self._own))
+        self.rates.share(len(self.lanes))
         self._on_release()
 
     def lane_lost(self, lane: Lane) -> None:
         """Forget a lane: its next owner has what waits there."""
-        self._own.remove(lane)
+        self.lanes.remove(lane)
         self.opening[:] = [one for one in self.opening if one is not lane]
         self._keep_released([one for one in self.released if one[0].lane is not lane])
-        self.rates.share(len(self._own))
+        self.rates.share(len(self.lanes))
 
     def control_changed(self) -> None:
         """Look at all lines again, under the commands in force now."""
         self.moved.clear()
-        for lane in self._own:
+        for lane in self.lanes:
             self._move_all(lane)
-        self.rates.share(len(self._own))
+        self.rates.share(len(self.lanes))
 
     def refill(self) -> None:
         """Release what may go on of the lines that moved, until there is something."""
@@ -140,13 +141,13 @@ class LineReleases:
 
         cancelled = [ready for ready, _ in self.released if is_cancelled(ready) and not ready.lane.lost]
         self._keep_released([one for one in self.released if not is_cancelled(one[0])])
-        for lane in self._own:
+        for lane in self.lanes:
             cancelled += lane.lines.take_where(is_cancelled)
         return cancelled
 
     def waiting(self) -> Iterator[tuple[str, int]]:
         """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), and how many do."""
-        for lane in self._own:
+        for lane in self.lanes:
             for line in lane.lines.names():
                 yield self._why(lane, line), lane.lines.count(line)
 
@@ -155,7 +156,7 @@ class LineReleases:
 
         For the watchdog: there should be none, because everything that unblocks tasks also moves their line.
         """
-        lines = ((lane, line) for lane in self._own if lane not in self.opening for line in lane.lines.names())
+        lines = ((lane, line) for lane in self.lanes if lane not in self.opening for line in lane.lines.names())
         for lane, line in islice(lines, _LOOKED_AT):
             kind, key = kind_and_key(line)
             if key and lane.lines.holds_keys_back(kind):
@@ -204,9 +205,9 @@ class LineReleases:
 
     def _has_token(self, kind: str) -> None:
         """Look at the lines of a kind again: there is a token. Lanes take turns."""
-        self._own.rotate(-1)
+        self.lanes.rotate(-1)
         line = line_of(kind)
-        for lane in self._own:
+        for lane in self.lanes:
             if lane.lines.waits(line):
                 self.move(lane, line)
 
