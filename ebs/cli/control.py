@@ -130,7 +130,7 @@ def limit(
     per_key: Annotated[
         int | None,
         typer.Option(
-            "--per-key", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of one key that run at once; 1 is strict order."
+            "--per-key", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of one key at once; 1: one after another."
         ),
     ] = None,
     off: Off = False,
