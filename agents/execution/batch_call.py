@@ -45,11 +45,11 @@ class Member:
         self.call: BatchCall
 
     def cancel(self) -> None:
-        """Leave the call. The last attempt to leave waits until the function has ended, unless it is cancelled again."""
+        """Leave the call. The last attempt to leave waits for the end of the function, unless it is cancelled again."""
         self._leave(self)
 
     def end(self, outcome: CallOutcome) -> None:
-        """Take the outcome. Outputs and progress of a second call, which has its own context, count for this attempt."""
+        """Take the outcome. Outputs and progress of a second call, in its own context, count for this attempt."""
         if self.is_ended:
             return
         self.is_ended = True
