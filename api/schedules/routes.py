@@ -82,7 +82,7 @@ async def read_schedule(name: NameInPath, parts: Parts) -> Response:
 async def set_schedule(name: NameInPath, request: Request, parts: Parts) -> Response:
     """Set a new schedule, or replace one. Each of its instants submits one object, exactly once.
 
-    If only its object changes, its next instant stays. If its timing changes, the next instant is the first one from now.
+    If only its object changes, its next instant stays. If its timing changes, its instants count from now.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.ScheduleAsked)
     return json_response(await changes.put(parts, changes.schedule_of(parts, name, asked)), 202)

@@ -18,7 +18,7 @@ from ebs.cli.outcomes import outcome_lines, outcome_of, shown_ids
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
 from ebs.cli.submit_file import objects_in
-from ebs.cli.waiting import Ends, Timeout, wait_for_all
+from ebs.cli.object_waits import Ends, Timeout, wait_for_all
 from ebs.delays import MAX_DELAY_S
 
 if TYPE_CHECKING:

@@ -273,4 +273,4 @@ def test_tasks_of_an_object_tell_what_they_wait_for(api, ebs):
 def test_options_before_a_subcommand_are_refused(ebs):
     """They belong to the list; a command that took no notice of them would start or cancel all."""
     answer = ebs("waiting", "--kind", "mail", "cancel", "--all")
-    assert (2, True) == (answer.exit_code, "put options behind the subcommand" in answer.output)
+    assert (2, True) == (answer.exit_code, "put options after the subcommand" in answer.output)
