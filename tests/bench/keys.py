@@ -2,8 +2,8 @@
 
 - keys: preloaded tasks of 10 ms with 10,000 keys, one task of each key at once; and the same tasks without a limit, in
   turn. Checked for every key, by the events: each task began after the end of the one before it.
-- hot: keyed objects at a steady rate, alone and beside nine times as many tasks of one other key. The figure is the 99th
-  percentile of the time from creation to end, without the tasks of the one key.
+- hot: keyed objects at a steady rate, alone and beside nine times as many tasks of one other key. The figure is the
+  99th percentile of the time from creation to end, without the tasks of the one key.
 - paused: preloaded objects that take no time, alone and while tasks of a paused kind wait in the same partitions.
 
 Run it on a machine that does nothing else. At the end the checker reads all topics.
