@@ -20,7 +20,6 @@ from msgspec import UNSET
 from agents.engine.attempt import Ready
 from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
-from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, decode_task_request
 from app.kafka.types import ConsumerRecord
@@ -118,14 +117,11 @@ class WaitingTasks:
         lane, record, task, place = ready
         if task.due_at_ms is UNSET or lane.window is None or self._control.is_cancelled(task) is not None:
             return False
-        now_ms, due_at_ms = self._clock_ms(), task.due_at_ms
-        if record.timestamp > now_ms:
-            # By the clock of the worker that wrote it: the task waits as long as was meant.
-            due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
-        if due_at_ms <= now_ms:
+        # Whatever the record's stamp says: the clock of who wrote it may be ahead of the clock that has said when.
+        if task.due_at_ms <= self._clock_ms():
             return False
         try:
-            row = self.row_of(record, task, due_at_ms)
+            row = self.row_of(record, task, task.due_at_ms)
         except RecordTooLarge as error:
             self._lanes.bury(lane, record, error)
         else:
