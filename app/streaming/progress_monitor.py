@@ -36,7 +36,7 @@ _LOOKS_PER_LIMIT = 12
 _MAX_PERIOD_S = 5.0
 _MAX_ANSWER_S = 5.0
 _CLOCK_SET = (
-    "the clock of this machine went %+.0f s: it was set, or the machine slept. Schedules, and tasks that wait for their "
+    "the clock of this machine went %+.0f s: it was set, or the machine slept. Schedules and tasks that wait for their "
     "time, are due by the new time. `ebs waiting` shows what waits, `ebs waiting start` starts it"
 )
 
