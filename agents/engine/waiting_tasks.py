@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from agents.engine.attempt import Ready
+from agents.engine.set_back_clock import SetBackClock
 from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
 from app.errors import RecordTooLarge
@@ -75,7 +76,8 @@ class WaitingTasks:
         self._turns: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self.hasten)
+        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self._start_now)
+        self._set_back_clock = SetBackClock(lanes, hasten=self._hasten)
 
     def open(self, lane: Lane) -> None:
         """Go on with what waits in a lane."""
@@ -169,10 +171,13 @@ class WaitingTasks:
         """Carry out what control asks of what waits, in a while: a million tasks may wait."""
         self._sweeps.control_changed(cancel)
 
-    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
-        """Let a row be due at an instant, at the latest now; returns False if it runs, is gone, or due by then."""
+    def _start_now(self, lane: Lane, key: bytes, at_ms: int) -> bool:
+        """Let a row be due since an instant, at the latest now; returns False if it runs, is gone, or due by then."""
+        return self._hasten(lane, key, min(at_ms, self._clock_ms()))
+
+    def _hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+        """Let a row be due at an instant; returns False if it runs, is gone, or due by then."""
         assert lane.window is not None
-        due_at_ms = min(due_at_ms, self._clock_ms())
         hastened = lane.window.hasten(key, due_at_ms)
         if hastened is None:
             return False
@@ -237,6 +242,7 @@ class WaitingTasks:
     def _look(self) -> None:
         """Find out whether something is due, and come back when the next row is."""
         now_ms = self._clock_ms()
+        self._set_back_clock.look(self._turns, now_ms)
         dues = [one for lane in self._turns if lane.window and (one := lane.window.next_due_ms) is not None]
         self.is_due = any(due_at_ms <= now_ms for due_at_ms in dues)
         self._set_timer(min((due_at_ms for due_at_ms in dues if due_at_ms > now_ms), default=None), now_ms)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PARTITIONS = 4
 FORMER = f"{TASK_REQUESTS}-retry-7s"
 TASKS = 6_000
+CONTENT = "x" * 2_000
+"""So that no step takes over all of them."""
 WAIT_S = 15
 """When the second half is due: the first half is there before."""
 
@@ -39,7 +41,7 @@ async def fill(broker: EmbeddedKafka) -> dict[str, int]:
     due_at_ms = {}
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, enable_idempotence=True) as producer:
         for number in range(TASKS):
-            task = decode_task_request(request(f"o{number}", partition=number % PARTITIONS, attempt=2))
+            task = decode_task_request(request(f"o{number}", partition=number % PARTITIONS, attempt=2, content=CONTENT))
             due_at_ms[task.task_id] = now_ms + number % 2 * WAIT_S * 1_000
             value = encode(msgspec.structs.replace(task, due_at_ms=due_at_ms[task.task_id]))
             await producer.send(FORMER, value, task.task_id.encode(), partition=number % PARTITIONS)
@@ -51,12 +53,11 @@ async def test_backlog_is_taken_over_once_through_kills(broker: EmbeddedKafka, f
     """One worker dies while it sends the tasks on, and the next one as well; none starts before it is due."""
     due_at_ms = await fill(broker)
     marker = fleet.directory / "marker"
-    sabotage = {"SABOTAGE_ROLE": "processing", "SABOTAGE_MARKER": str(marker), "SABOTAGE_AT": "offered:3"}
+    sabotage = {"SABOTAGE_ROLE": "processing", "SABOTAGE_MARKER": str(marker), "SABOTAGE_AT": "offered:2"}
     worker = fleet.start("processing", module="sabotaged", **sabotage, **PLANNED, **TAKEN_OVER)
     await until(marker.exists, "the first death", fleet=fleet)
     await until(lambda: worker.exit_code is not None, "the worker to be dead", fleet=fleet)
-    left = await lag_of(broker.bootstrap, PROCESSING_APP, [FORMER], PARTITIONS)
-    assert 0 < left, "the worker died when all was taken over"
+    assert 0 < await lag_of(broker.bootstrap, PROCESSING_APP, [FORMER], PARTITIONS) < TASKS
     fleet.revive()
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         await until(lambda: follower.has_finished_tasks(TASKS // 8), "some tasks to finish", fleet=fleet)
