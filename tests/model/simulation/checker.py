@@ -154,7 +154,9 @@ def _check_early(topics: Topics, plan: Plan, clocks: ClockHistory) -> list[str]:
         due_at_ms: dict[tuple[str, int], int] = {}
         for one in events:
             if one["type"] == "TASK_RETRIED":
-                due_at_ms[one["task_id"], one["attempt"] + 1] = one["due_at_ms"]
+                # If the clock that said so was ahead, and has gone back since, the pause counts.
+                paused_until_ms = _true_ms(one, clocks) + one["due_at_ms"] - one["at_ms"]
+                due_at_ms[one["task_id"], one["attempt"] + 1] = min(one["due_at_ms"], paused_until_ms)
         for one in events:
             if one["type"] == "TASK_STARTED" and all(ahead_s == 0 for _, ahead_s in clocks[one["worker"]]):
                 wanted_ms = due_at_ms.get((one["task_id"], one["attempt"]), delayed_until_ms.get(object_id, 0))
