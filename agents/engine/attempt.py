@@ -1,32 +1,21 @@
-"""A task on its way through the engine: ready to start, then one attempt at it."""
+"""One attempt at a task, from its start to its end."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agents.engine.event_fields import common_of, task_identity_of
 
 if TYPE_CHECKING:
     import asyncio
 
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Ready
     from agents.engine.lane_lines import Place
     from agents.execution.batch_call import Member
     from agents.execution.loading import LoadedHandler
-    from app.events import TaskCreated
-    from app.kafka.types import ConsumerRecord
     from app.telemetry.tracing import Trace
     from ebs.context import Context
-
-
-class Ready(NamedTuple):
-    """A task that may start as soon as nothing blocks it."""
-
-    lane: Lane
-    record: ConsumerRecord
-    task: TaskCreated
-    place: Place
 
 
 class Attempt:

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.attempt import Attempt
     from agents.engine.breaker import Breaker
     from agents.engine.kind_limits import KindLimits
+    from agents.engine.lane import Ready
     from agents.engine.produced_records import ProducedRecords
     from agents.engine.split_outputs import SplitOutputs
     from agents.engine.waiting_tasks import WaitingTasks

@@ -14,7 +14,7 @@ from agents.engine.attempt import Attempt
 from agents.engine.attempt_outcomes import AttemptOutcomes
 
 if TYPE_CHECKING:
-    from agents.engine.attempt import Ready
+    from agents.engine.lane import Ready
     from agents.execution.loading import LoadedHandler
     from app.events import TaskEvent
     from app.rules.outgoing import Outgoing

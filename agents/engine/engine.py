@@ -9,10 +9,10 @@ commits the results). A slow task blocks neither other tasks nor their results. 
                           +-- due <-- the table `waiting` (a retry, a delay)
 
 Each is a file here: `worker_lanes` (progress by partition, the committer), `intake` (what waits), `admission` (what may
-start now), `kind_limits`, `kind_rates`, `lane_lines` (what may not), `redriven_tasks` (two redrives make one run),
-`pool` (what runs), `attempt_outcomes` (what becomes of an attempt, its events), `waiting_tasks` (what waits for its
-time), `strays` (what lies in a wrong queue), `breaker` (pauses a kind that dies), `draining` (a worker that gives up
-its partitions), `engine_report` (what it says of all that).
+start now), `kind_limits` and `kind_rates` (what limits that), `lane_lines` (what may not start now), `line_releases`
+(when it may), `redriven_tasks` (two redrives make one run), `pool` (what runs), `attempt_outcomes` (what becomes of an
+attempt, its events), `waiting_tasks` (what waits for its time), `strays` (what lies in a wrong queue), `breaker`
+(pauses a kind that dies), `draining` (a worker that gives up its partitions), `engine_report` (what it says of that).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from app.errors import HandlersStuck
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agents.engine.attempt import Attempt, Ready
+    from agents.engine.attempt import Attempt
     from agents.engine.attempt_tracing import AttemptTracing
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Ready
     from agents.engine.worker_lanes import WorkerLanes
     from agents.execution.executor import Executor
     from agents.execution.loading import Handlers
@@ -108,7 +108,7 @@ class Engine:
         self.breaker: Breaker | None = None
         if dead_shares is not None:
             self.breaker = Breaker(dead_shares, control, lanes, worker=worker, clock_ms=clock_ms)
-        self._limits = KindLimits(handlers, control)
+        self._limits = KindLimits(handlers, control, partition_count=routes.partition_count)
         outcomes = AttemptOutcomes if tracing is None else tracing.outcomes
         self._outcomes = outcomes(
             lanes,
@@ -132,8 +132,8 @@ class Engine:
             self._outcomes,
             self._redriven,
             self._strays,
-            partition_count=routes.partition_count,
             on_release=self._plan_dispatch,
+            on_fault=lanes.transactions.fatal,
         )
         self._pool = Pool(
             handlers,
@@ -143,12 +143,13 @@ class Engine:
             worker=worker,
             clock_ms=clock_ms,
             on_end=self._ended,
+            on_fault=lanes.transactions.fatal,
             tracing=tracing,
         )
         self.report = EngineReport(
             lanes,
             self._intake,
-            self._admission,
+            self._admission.releases,
             self._pool,
             waiting=self.waiting,
             is_draining=lambda: self.is_draining,
@@ -216,14 +217,14 @@ class Engine:
         self.waiting.open(lane)
         self._strays.open(lane, self.waiting.read)
         self.waiting.control_changed(self._admission.cancel)
-        self._admission.lane_ready(lane)
+        self._admission.releases.lane_ready(lane)
 
     def lane_lost(self, lane: Lane) -> None:
         """Let go of a lane: its running tasks are cancelled, its next owner runs them again."""
         self._intake.remove(lane)
         self._strays.close(lane)
         self.waiting.close(lane)
-        self._admission.lane_lost(lane)
+        self._admission.releases.lane_lost(lane)
         self._pool.cancel_lane(lane)
         if self.breaker is not None and self.breaker.lane_lost(lane):
             self.control_changed()
@@ -305,7 +306,8 @@ class Engine:
         limit = pool.limit
         # Bound to locals: this is the inner loop of handlers that take no time.
         ready: Ready | None
-        released, moved, opening = admission.released, admission.moved, admission.opening
+        releases = admission.releases
+        released, moved, opening = releases.released, releases.moved, releases.opening
         running, due = pool.running, self.waiting
         admits, start, take_next, read = admission.admits, pool.start, self._intake.next, self._intake.read
         started = 0
@@ -344,11 +346,11 @@ class Engine:
 
     def _start_released(self) -> None:
         """Start a task that has left its line, if there is one that may."""
-        admission = self._admission
-        admission.refill()
-        if admission.released:
-            ready, line = admission.released.popleft()
-            if admission.goes_on(ready, line):
+        releases = self._admission.releases
+        releases.refill()
+        if releases.released:
+            ready, line = releases.released.popleft()
+            if self._admission.goes_on(ready, line):
                 self._pool.start(ready)
 
     def _end_stuck(self) -> None:

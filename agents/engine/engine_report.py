@@ -9,8 +9,8 @@ from app.rules.worker_heartbeats import WAITING_REASONS, WaitingCount, waiting_o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.engine.admission import Admission
     from agents.engine.intake import Intake
+    from agents.engine.line_releases import LineReleases
     from agents.engine.pool import Pool
     from agents.engine.waiting_tasks import WaitingTasks
     from agents.engine.worker_lanes import WorkerLanes
@@ -23,7 +23,7 @@ class EngineReport:
         self,
         lanes: WorkerLanes,
         intake: Intake,
-        admission: Admission,
+        releases: LineReleases,
         pool: Pool,
         *,
         waiting: WaitingTasks,
@@ -32,14 +32,14 @@ class EngineReport:
         self._waiting = waiting
         self._lanes = lanes
         self._intake = intake
-        self._admission = admission
+        self._releases = releases
         self._pool = pool
         self._is_draining = is_draining
 
     def waiting_counts(self) -> list[WaitingCount]:
         """Return how many tasks wait by reason, and when the first is due of those that wait for their time."""
         none = [WaitingCount(reason, 0) for reason in WAITING_REASONS]
-        in_lines = [WaitingCount(why, count) for why, count in self._admission.waiting()]
+        in_lines = [WaitingCount(why, count) for why, count in self._releases.waiting()]
         return waiting_of([*none, *self._waiting.counts(), *in_lines])
 
     def could_go_on(self) -> str:
@@ -67,11 +67,11 @@ class EngineReport:
         return held and f"{held} is not fetched although it has room"
 
     def _could_start(self) -> str:
-        if self._admission.released or self._admission.moved or self._intake.may_start:
+        if self._releases.released or self._releases.moved or self._intake.may_start:
             return "records wait that could start"
         if self._waiting.may_start:
             return "tasks are due that could start"
-        parked = self._admission.forgotten()
+        parked = self._releases.forgotten()
         if parked:
             return f"tasks of {parked} wait although nothing holds them back"
         locked = self._intake.locked()

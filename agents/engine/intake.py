@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from agents.engine.attempt import Ready
+from agents.engine.lane import Ready
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_task_request, explain_decode_error
 

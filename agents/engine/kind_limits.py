@@ -21,7 +21,8 @@ _MAX_KINDS = 10_000
 class KindLimits:
     """Tells the limits of kinds; `has_any` is false while no kind can have one."""
 
-    def __init__(self, handlers: Handlers, control: ControlState) -> None:
+    def __init__(self, handlers: Handlers, control: ControlState, *, partition_count: int) -> None:
+        self.partition_count = partition_count
         self._handlers = handlers
         self._control = control
         self._by_kind: dict[str, StartLimits] = {}
@@ -42,6 +43,11 @@ class KindLimits:
                 self._by_kind.clear()
             found = self._by_kind[kind] = self._find(kind)
         return found
+
+    def share(self, kind: str, partition: int) -> int | None:
+        """Return how many tasks of a kind may run at once in a partition, None if its concurrency has no limit."""
+        limit = self.of(kind).concurrency
+        return None if limit is None else share_of_partition(limit, partition, self.partition_count)
 
     def kinds_with_rates(self) -> list[str]:
         """Return the kinds that are known to have a rate: by their function, or live."""
@@ -74,6 +80,6 @@ class KindLimits:
         return limits if rate is None else limits._replace(rate_per_s=rate)
 
 
-def share_of_lane(limit: int, partition: int, partition_count: int) -> int:
+def share_of_partition(limit: int, partition: int, partition_count: int) -> int:
     """Return how many of `limit` places are those of one partition: all of them add up to the limit."""
     return limit // partition_count + (partition < limit % partition_count)

@@ -20,9 +20,8 @@ _CALL_EVERY_S = 0.02
 class KindRates:
     """Gives tokens to tasks that start. `on_token` hears that there is one for a kind again, once for each timer."""
 
-    def __init__(self, limits: KindLimits, *, partition_count: int, on_token: Callable[[str], None]) -> None:
+    def __init__(self, limits: KindLimits, *, on_token: Callable[[str], None]) -> None:
         self._limits = limits
-        self._partition_count = partition_count
         self._on_token = on_token
         self._lane_count = 0
         self._throttle = Throttle()
@@ -37,8 +36,11 @@ class KindRates:
         for kind in list(self._timers):
             self._ring(kind)
 
-    def take(self, kind: str, per_s: float) -> bool:
-        """Take a token of a kind's rate; if there is none, `on_token` hears when there will be one."""
+    def take(self, kind: str) -> bool:
+        """Take a token if the kind has a rate; if there is none, `on_token` hears when there will be one."""
+        per_s = self._limits.of(kind).rate_per_s
+        if per_s is None:
+            return True
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if self._throttle.available(kind, now_s) is None:
@@ -57,7 +59,7 @@ class KindRates:
         return kind in self._timers
 
     def _share_of(self, per_s: float) -> float:
-        return share_of(per_s, self._lane_count, self._partition_count)
+        return share_of(per_s, self._lane_count, self._limits.partition_count)
 
     def _ring(self, kind: str) -> None:
         timer = self._timers.pop(kind, None)

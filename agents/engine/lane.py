@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agents.engine.lane_lines import MAX_PARKED, LaneLines, Place
 from agents.engine.lane_rows import LaneRows
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agents.engine.waiting_window import WaitingWindow
+    from app.events import TaskCreated
     from app.kafka.types import ConsumerRecord
     from app.rules.outgoing import Outgoing
     from app.streaming.partition import Partition
@@ -53,7 +54,7 @@ class Lane:
         self.running: dict[Place, Any] = {}
         self.outbox: list[Outgoing] = []
         self.max_backlog = max_backlog
-        self.lines = LaneLines(max_parked=max_parked)
+        self.lines: LaneLines[Ready] = LaneLines(max_parked=max_parked)
         self.rows = LaneRows(partition)
         self.window: WaitingWindow | None = None
         self.stream_time_ms = 0
@@ -167,6 +168,15 @@ class Lane:
     def _has_suspects(self) -> bool:
         """Return whether requests in the table `waiting` may have begun in a life that ended badly."""
         return self.window is not None and bool(self.window.suspects)
+
+
+class Ready(NamedTuple):
+    """A task that may start as soon as nothing blocks it."""
+
+    lane: Lane
+    record: ConsumerRecord
+    task: TaskCreated
+    place: Place
 
 
 class LaneUser(Protocol):

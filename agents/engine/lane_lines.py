@@ -1,30 +1,46 @@
 """The lines of one lane: tasks that may not start now wait in the line of their kind, or of their key.
 
-The first tasks of a line wait in memory; what exceeds that, in the table `waiting`. So a line may be of any length, and
-holds up nobody else. Each line keeps the order in which its tasks were asked for.
+The first tasks of a line wait in memory; what exceeds that, or waits for seconds, in the table `waiting`. So a line may
+be of any length, and holds up nobody else. Each line keeps the order in which its tasks were asked for.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from app.rules.waiting_rows import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agents.engine.line_rows import LineRows
+    from app.kafka.types import ConsumerRecord
 
 Place = int | bytes
 """Where the request of an attempt is: its offset in the log, or its key in the table `waiting`."""
-Ready = Any
-"""`agents.engine.attempt.Ready`: that module knows lanes, this one is below them."""
+
+
+class Placed(Protocol):
+    """What a line knows of a task."""
+
+    @property
+    def record(self) -> ConsumerRecord:
+        """The request."""
+
+    @property
+    def place(self) -> Place:
+        """Where that is."""
+
+
+TaskT = TypeVar("TaskT", bound=Placed)
 
 MAX_PARKED = 1_000
 """Tasks of one lane that wait in memory; further ones wait in the table."""
 _LOADED_AT_ONCE = 200
 
 
-class LaneLines:
+class LaneLines(Generic[TaskT]):
     """Tasks that wait, by line, and who has a turn. `parked_count` counts those in memory.
 
     `turns`: the tasks of a line that may run or run, by their place; where a line has a limit, only so many get one.
@@ -32,23 +48,24 @@ class LaneLines:
     None if it cannot. Without `rows` all wait in memory.
     """
 
-    __slots__ = ("_keep", "_max_parked", "_parked", "_read", "parked_count", "rows", "turns")
+    __slots__ = ("_keep", "_max_parked", "_newest", "_parked", "_read", "parked_count", "rows", "turns")
 
     def __init__(self, *, max_parked: int = MAX_PARKED) -> None:
         self.rows: LineRows | None = None
         self.parked_count = 0
         self.turns: dict[bytes, set[Place]] = {}
-        self._keep: Callable[[bytes, Ready], Place | None]
-        self._read: Callable[[bytes, bytes], Ready | None]
+        self._keep: Callable[[bytes, TaskT], Place | None]
+        self._read: Callable[[bytes, bytes], TaskT | None]
         self._max_parked = max_parked
-        self._parked: dict[bytes, deque[Ready]] = {}
+        self._parked: dict[bytes, deque[TaskT]] = {}
+        self._newest: dict[bytes, Place] = {}
 
     def open(
         self,
         rows: LineRows,
         *,
-        keep: Callable[[bytes, Ready], Place | None],
-        read: Callable[[bytes, bytes], Ready | None],
+        keep: Callable[[bytes, TaskT], Place | None],
+        read: Callable[[bytes, bytes], TaskT | None],
     ) -> None:
         """Go on with the rows of the lane."""
         self.rows = rows
@@ -72,7 +89,7 @@ class LaneLines:
         """Return how many tasks wait in a line."""
         return len(self._parked.get(line, ())) + (0 if self.rows is None else self.rows.counts[line])
 
-    def add(self, line: bytes, ready: Ready) -> Place | None:
+    def add(self, line: bytes, ready: TaskT) -> Place | None:
         """Let a task wait behind all others of a line; returns its place, None if it is buried."""
         rows = self.rows
         if rows is not None and (self.parked_count >= self._max_parked or line in rows.counts):
@@ -82,11 +99,11 @@ class LaneLines:
         place: Place = ready.place
         return place
 
-    def put_back(self, line: bytes, ready: Ready) -> None:
+    def put_back(self, line: bytes, ready: TaskT) -> None:
         """Let a task wait before all others of a line."""
         self._park(line).appendleft(ready)
 
-    def take(self, line: bytes) -> Ready | None:
+    def take(self, line: bytes) -> TaskT | None:
         """Take the next task out of a line; None if there is none that can be read."""
         parked = self._parked.get(line)
         if parked is None:
@@ -101,26 +118,31 @@ class LaneLines:
             del self._parked[line]
         return ready
 
-    def lets_keys_go_on(self, kind: str, line: bytes, taken: Ready | None = None) -> bool:
-        """Return whether the tasks of a kind that wait for their key may go on; `line` is that of the kind.
+    def holds_keys_back(self, kind: str) -> bool:
+        """Return whether the tasks of a kind that wait for their key have to wait for those in the line of the kind.
 
         What an earlier life had read into memory from the line of the kind is there again, before what it had moved
-        on to the lines of keys. `taken` is what has just been taken out of it.
+        on to the lines of keys.
         """
-        behind = 0 if self.rows is None else self.rows.keys_behind.get(kind, 0)
-        if not behind:
-            return True
-        if self.waits(line) and (taken is None or taken.record.offset < behind):
+        return self.rows is not None and kind in self.rows.keys_behind and self.waits(line_of(kind))
+
+    def has_passed_keys(self, kind: str, taken: TaskT | None) -> bool:
+        """Return whether that has an end with what was just taken out of the line of the kind."""
+        if self.rows is None or kind not in self.rows.keys_behind:
             return False
+        is_behind = taken is not None and taken.record.offset >= self.rows.keys_behind[kind]
+        return is_behind or not self.waits(line_of(kind))
+
+    def let_keys_go_on(self, kind: str) -> None:
+        """Hold the keys of a kind back no longer."""
         assert self.rows is not None
         del self.rows.keys_behind[kind]
-        return True
 
-    def take_where(self, is_wanted: Callable[[Ready], bool]) -> list[Ready]:
+    def take_where(self, is_wanted: Callable[[TaskT], bool]) -> list[TaskT]:
         """Take tasks out that wait in memory."""
-        taken: list[Ready] = []
+        taken: list[TaskT] = []
         for line, parked in list(self._parked.items()):
-            kept: deque[Ready] = deque()
+            kept: deque[TaskT] = deque()
             for ready in parked:
                 (taken if is_wanted(ready) else kept).append(ready)
             if kept:
@@ -130,12 +152,22 @@ class LaneLines:
         self.parked_count -= len(taken)
         return taken
 
-    def spill(self) -> Iterator[tuple[bytes, Ready, Place | None]]:
-        """Move what waits in memory into the table; returns each with its line and its new place."""
+    def long_parked(self) -> list[bytes]:
+        """Return the lines in which a task waits in memory alone, and has done so since the last call."""
+        before = self._newest
+        self._newest = {
+            line: newest
+            for line, parked in self._parked.items()
+            if (newest := next((one.place for one in reversed(parked) if isinstance(one.place, int)), None)) is not None
+        }
+        return [line for line in self._newest if self._has_parked(line, before.get(line))]
+
+    def spill(self, lines: Iterable[bytes] | None = None) -> Iterator[tuple[bytes, TaskT, Place | None]]:
+        """Move what waits in memory into the table, of all lines or of some; yield each with its line and new place."""
         if self.rows is None:
             return
-        for line, parked in list(self._parked.items()):
-            del self._parked[line]
+        for line in list(self._parked if lines is None else lines):
+            parked = self._parked.pop(line)
             self.parked_count -= len(parked)
             for ready in parked:
                 yield line, ready, self._keep(line, ready)
@@ -162,14 +194,17 @@ class LaneLines:
             del self.turns[line]
         return True
 
-    def _park(self, line: bytes) -> deque[Ready]:
+    def _has_parked(self, line: bytes, place: Place | None) -> bool:
+        return place is not None and any(one.place == place for one in self._parked[line])
+
+    def _park(self, line: bytes) -> deque[TaskT]:
         self.parked_count += 1
         parked = self._parked.get(line)
         if parked is None:
             parked = self._parked[line] = deque()
         return parked
 
-    def _load(self, line: bytes) -> Iterable[Ready]:
+    def _load(self, line: bytes) -> Iterable[TaskT]:
         if self.rows is None or line not in self.rows.counts:
             return ()
         room = min(_LOADED_AT_ONCE, max(1, self._max_parked - self.parked_count))

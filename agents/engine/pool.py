@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from agents.engine.attempt import Attempt, Ready
+from agents.engine.attempt import Attempt
+from agents.engine.lane import Ready
 from agents.failure_story import describe
 from app.errors import HandlerError
 from app.process import forked
@@ -42,7 +43,10 @@ _CANCELLED_BY_OTHERS = (
 
 
 class Pool:
-    """Runs handlers, at most so many at once; `on_end` hears when attempts that take time have ended."""
+    """Runs handlers, at most so many at once; `on_end` hears when attempts that take time have ended.
+
+    `on_fault` gets an error of our own code at the end of an attempt: its task would wait for ever.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Pool:
         worker: str,
         clock_ms: Callable[[], int],
         on_end: Callable[[Attempt], None],
+        on_fault: Callable[[BaseException], object],
         tracing: AttemptTracing | None = None,
     ) -> None:
         self._tracing = tracing
@@ -68,6 +73,7 @@ class Pool:
         self._worker = worker
         self._clock_ms = clock_ms
         self._on_end = on_end
+        self._on_fault = on_fault
 
     @property
     def size(self) -> int:
@@ -220,8 +226,9 @@ class Pool:
                 self._cancelled(attempt)
             else:
                 self._fail(attempt, outcome.error)
-        finally:
             self._note_end(attempt)
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it
+            self._on_fault(error)
 
     def _note_begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
@@ -248,26 +255,32 @@ class Pool:
     ) -> None:
         attempt.is_inside = True
         try:
-            if attempt.cancelled_early:
-                raise asyncio.CancelledError  # noqa: TRY301  # as if it came at the first await
-            if noted is not None:
-                await noted
-                attempt.began_at_s = time.perf_counter()
-            assert self.executor is not None
-            run = self.executor.run_apart if apart else self.executor.run
             try:
-                result = await run(attempt.loaded, attempt.task, attempt.context)
+                result = await self._result(attempt, noted, apart=apart)
+            except asyncio.CancelledError:
+                self._cancelled(attempt)
+            except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
+                self._fail(attempt, error)
+            else:
+                self._outcomes.finish(attempt, result)
             finally:
-                if attempt.loaded.batch is not None:
-                    attempt.begin_with_its_call()
-        except asyncio.CancelledError:
-            self._cancelled(attempt)
-        except BaseException as error:  # noqa: BLE001  # whatever a handler raises fails its task
-            self._fail(attempt, error)
-        else:
-            self._outcomes.finish(attempt, result)
+                self._note_end(attempt)
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it
+            self._on_fault(error)
+
+    async def _result(self, attempt: Attempt, noted: asyncio.Future[None] | None, *, apart: bool) -> object:
+        if attempt.cancelled_early:
+            raise asyncio.CancelledError  # as if it came at the first await
+        if noted is not None:
+            await noted
+            attempt.began_at_s = time.perf_counter()
+        assert self.executor is not None
+        run = self.executor.run_apart if apart else self.executor.run
+        try:
+            return await run(attempt.loaded, attempt.task, attempt.context)
         finally:
-            self._note_end(attempt)
+            if attempt.loaded.batch is not None:
+                attempt.begin_with_its_call()
 
     def _cancelled(self, attempt: Attempt) -> None:
         if attempt.lane.lost or self.executor is None:

@@ -15,8 +15,7 @@ from app.names import REDRIVEN_TABLE
 from app.rules.distribution import SeenKeys, expired_keys
 
 if TYPE_CHECKING:
-    from agents.engine.attempt import Ready
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Ready
     from agents.engine.worker_lanes import WorkerLanes
 
 log = logging.getLogger(__name__)

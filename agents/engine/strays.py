@@ -17,8 +17,7 @@ from app.rules.outgoing import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.engine.attempt import Ready
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Ready
     from agents.engine.worker_lanes import WorkerLanes
     from app.rules.routing import Routes
 

@@ -17,8 +17,7 @@ from app.rules.waiting_rows import TIMED_REASONS, decode_row, reason_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agents.engine.attempt import Ready
-    from agents.engine.lane import Lane
+    from agents.engine.lane import Lane, Ready
     from agents.engine.worker_lanes import WorkerLanes
     from app.rules.commands import CommandKey, OfWaiting
     from app.rules.control import ControlState

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from agents.engine.attempt import Ready
+from agents.engine.lane import Ready
 from agents.engine.set_back_clock import SetBackClock
 from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.engine.attempt import Ready
 from agents.engine.kind_limits import KindLimits
+from agents.engine.lane import Ready
 from agents.engine.pool import Pool
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
@@ -93,7 +93,7 @@ class MemorySystem:
                 output_topics=defaultdict(lambda: TopicShape("", 1, 1)),
                 check_size=self._lanes.check_size,
             ),
-            limits=KindLimits(self._handlers, control),
+            limits=KindLimits(self._handlers, control, partition_count=1),
             draw=lambda low, high: (low + high) / 2,
         )
         self._pool = Pool(
@@ -104,8 +104,10 @@ class MemorySystem:
             worker=_WORKER,
             clock_ms=self._clock.now_ms,
             on_end=lambda _: self._ended.set(),
+            on_fault=self._break,
         )
         self._ended = asyncio.Event()
+        self._fault: BaseException | None = None
         self._ledger = MemoryLedger()
         self._produced = Produced()
         self._due: list[tuple[int, int, TaskCreated]] = []
@@ -181,6 +183,13 @@ class MemorySystem:
         while self._pool.running:
             self._ended.clear()
             await self._ended.wait()
+            if self._fault is not None:
+                raise self._fault
+
+    def _break(self, fault: BaseException) -> None:
+        """End the run with an error of our own code."""
+        self._fault = fault
+        self._ended.set()
 
     def _commit(self) -> None:
         """Take what an attempt has written to where it is read."""
@@ -262,7 +271,3 @@ def _in_this_process(handlers: Handlers) -> Handlers:
         {kind: here(loaded) for kind, loaded in handlers.by_kind.items()},
         {role: here(loaded) for role, loaded in handlers.by_role.items()},
     )
-
-
-def _nothing(_: Any) -> None:
-    """Hear of an attempt's begin or end."""

@@ -1,20 +1,26 @@
-"""Delayed tasks in great number: `make bench-waiting`, or `make bench-waiting BENCH="--tasks 50000"`.
+"""Tasks that wait for their time: `make bench-waiting`, or `make bench-waiting BENCH="--tasks 50000 --only million"`.
 
-Objects of 10 tasks each come in, all delayed, to be due within one minute (fewer tasks: within a part of it). While
-they wait the processing worker is killed and starts again. Then they come due. Told are:
+- lateness: 50 delayed tasks and 50 retries a second; told is how long after its due time each started.
+- million: so many delayed tasks at once.
+
+For `million`, objects of 10 tasks each come in, all delayed, to be due within one minute (fewer tasks: within a part of
+it). While they wait the processing worker is killed and starts again. Then they come due. Told are:
 
 - how long it takes until all of them wait in the table, and what that occupies: memory of the worker, its disk, the
   changelog on the broker's disk;
 - how long the restore takes after `kill -9`;
 - how fast they run once they are due, by the times of their events.
 
-Every task must have started and finished exactly once, none of them early. Run it on a machine that does nothing else.
+Every task must have started and finished exactly once. In both parts, none may be early. Run it on a machine that does
+nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
+import statistics
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -22,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import uvloop
+from fault_handlers import PLANNED
 from feed import feed
 from fleet import Fleet, said, until
 from pipeline import PARTITIONS, FinishedTasks, Line, reading, run_parts, running_system, usage_of
@@ -30,6 +37,7 @@ from plain_names import TASK_EVENTS, WINDOWS_CHANGELOG, WORKERS
 from app.rules.worker_heartbeats import decode_heartbeat
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from aiokafka import AIOKafkaConsumer
@@ -38,6 +46,12 @@ if TYPE_CHECKING:
 
 TASKS_PER_OBJECT = 10
 DUE_WITHIN_S = 60
+DELAYED_PER_S = 50
+DELAY_S = 5
+FLAKY_PER_S = 25
+"""Each of these tasks has two retries."""
+WARM_UP_S = 10
+LATENESS_S = 30
 _MILLION = 1_000_000
 _ACCEPTED_PER_S = 3_500
 """At least so many tasks are accepted a second: the first one is due when all of them surely wait."""
@@ -53,6 +67,10 @@ class Event(msgspec.Struct):
     type: str
     task_id: str = ""
     at_ms: int = 0
+    attempt: int = 0
+    wait_ms: int = 0
+    starts_at_ms: int = 0
+    due_at_ms: int = 0
 
 
 class Told(NamedTuple):
@@ -81,7 +99,52 @@ class WaitingTasks:
         return self.count >= count
 
 
-async def run(options: argparse.Namespace) -> list[Line]:
+async def lateness() -> list[Line]:
+    """Let delays and retries come due at a steady rate, after a warm-up of the JVM."""
+    async with running_system(PLANNED) as (broker, fleet):
+        fleet.start_all()
+        await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
+        began_at_s = time.time()
+        async with asyncio.TaskGroup() as group:
+            one_task = {"task_count": 1}
+            flows = (("delayed", DELAYED_PER_S, {**one_task, "delay_s": DELAY_S}), ("flaky", FLAKY_PER_S, one_task))
+            for name, per_s, fields in flows:
+                count = per_s * (WARM_UP_S + LATENESS_S)
+                how = {"name": name, "rate_per_s": per_s, "fields": lambda _number, fields=fields: fields}
+                group.create_task(feed(broker.bootstrap, count, partitions=PARTITIONS, **how))  # type: ignore[arg-type]
+        async with reading(broker, WINDOWS_CHANGELOG) as windows:
+            finished = FinishedTasks(windows)
+            count = (DELAYED_PER_S + FLAKY_PER_S) * (WARM_UP_S + LATENESS_S)
+            await until(lambda: finished.has(count), "the end of all", fleet=fleet, timeout_s=_PATIENCE_S)
+        late_ms = await late_starts(broker, measured_from_ms=round((began_at_s + WARM_UP_S + DELAY_S) * 1_000))
+    return [
+        Line(
+            f"{len(of_one):,} {name} at 100 tasks due a second: started after they were due, median / p99 / first, ms",
+            f"{statistics.median(of_one):.0f} / {of_one[len(of_one) * 99 // 100]} / {of_one[0]}",
+            "100 / 500 / 0 or more",
+        )
+        for name, of_one in late_ms.items()
+    ]
+
+
+async def late_starts(broker: EmbeddedKafka, *, measured_from_ms: int) -> dict[str, list[int]]:
+    """Return how late (ms) delayed tasks and retries started that were due from an instant on, in order."""
+    due_at_ms: dict[tuple[str, int], int] = {}
+    started: list[Event] = []
+    async for event in all_events(broker):
+        if event.type == "TASK_RETRIED":
+            due_at_ms[event.task_id, event.attempt + 1] = event.due_at_ms
+        elif event.type == "TASK_STARTED":
+            started.append(event)
+    late_ms: dict[str, list[int]] = {"delayed tasks": [], "retries": []}
+    for event in started:
+        due_ms = event.starts_at_ms if event.attempt == 1 else due_at_ms[event.task_id, event.attempt]
+        if due_ms >= measured_from_ms:
+            late_ms["retries" if event.attempt > 1 else "delayed tasks"].append(event.at_ms - due_ms)
+    return {name: sorted(of_one) for name, of_one in late_ms.items()}
+
+
+async def million(options: argparse.Namespace) -> list[Line]:
     """Let tasks wait, kill their worker, let them come due."""
     count = options.tasks
     due_within_s = DUE_WITHIN_S * count / _MILLION
@@ -163,22 +226,27 @@ def _files(folder: Path) -> list[Path]:
 
 
 async def events_of(broker: EmbeddedKafka) -> Told:
-    """Read all events of tasks."""
+    """Count all events of tasks."""
     told = Told(Counter(), Counter(), 1 << 62, 0)
+    async for event in all_events(broker):
+        if event.type == "TASK_STARTED":
+            told.started[event.task_id] += 1
+            told = told._replace(first_ms=min(told.first_ms, event.at_ms))
+        elif event.type == "TASK_FINISHED":
+            told.finished[event.task_id] += 1
+            told = told._replace(last_ms=max(told.last_ms, event.at_ms))
+    return told
+
+
+async def all_events(broker: EmbeddedKafka) -> AsyncIterator[Event]:
+    """Read all events of tasks that are there now."""
     decode = msgspec.json.Decoder(Event).decode
     async with reading(broker, TASK_EVENTS) as events:
         ends = await events.end_offsets(events.assignment())
         while any([await events.position(tp) < end for tp, end in ends.items()]):
             for records in (await events.getmany(timeout_ms=200)).values():
                 for record in records:
-                    event = decode(record.value)
-                    if event.type == "TASK_STARTED":
-                        told.started[event.task_id] += 1
-                        told = told._replace(first_ms=min(told.first_ms, event.at_ms))
-                    elif event.type == "TASK_FINISHED":
-                        told.finished[event.task_id] += 1
-                        told = told._replace(last_ms=max(told.last_ms, event.at_ms))
-    return told
+                    yield decode(record.value)
 
 
 def check(told: Told, count: int, first_due_s: float) -> None:
@@ -192,10 +260,11 @@ def check(told: Told, count: int, first_due_s: float) -> None:
 
 async def main(options: argparse.Namespace) -> None:
     """Run it."""
-    await run_parts({"waiting": [lambda: run(options)]}, None)
+    await run_parts({"lateness": [lateness], "million": [lambda: million(options)]}, options.only)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=_MILLION, help="delayed tasks (default: 1,000,000)")
+    parser.add_argument("--only", choices=["lateness", "million"], help="one part only")
     uvloop.run(main(parser.parse_args()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -94,6 +94,20 @@ async def test_time_before_the_call_is_waiting_and_not_work(start: Callable[...,
     assert isinstance(finished, TaskFinished)
     assert finished.wait_ms >= 250
     assert finished.spent_ms < 250
+
+
+async def test_fault_of_our_own_at_the_end_of_a_call_ends_the_worker(start: Callable[..., Any]) -> None:
+    """The event loop would only log it, and the tasks would be neither finished nor waiting."""
+    meeting = Meeting()
+    one = await start(meeting, size=2)
+    one.worker.ownership.give(0)
+    one.put(0, *batch_of("a", "b"))
+    await until(lambda: meeting.calls)
+    (lane,) = one.lanes
+    lane.progress = cast("Any", None)
+    meeting.let_go.set()
+    await until(lambda: one.worker.fatal.errors)
+    assert {AttributeError} == {type(error) for error in one.worker.fatal.errors}
 
 
 async def test_call_takes_one_place(start: Callable[..., Any]) -> None:

@@ -470,6 +470,19 @@ async def test_failed_commit_ends_the_process(bench, gate):
     assert ["the broker is away"] == [str(error) for error in one.worker.fatal.errors]
 
 
+async def test_fault_of_our_own_at_the_end_of_an_attempt_ends_the_worker(bench, gate):
+    """The event loop would only log it, and the task would be neither finished nor waiting."""
+    one = await bench(gate)
+    one.worker.ownership.give(0)
+    one.put(0, request("a"))
+    await until(lambda: gate.running)
+    (lane,) = one.lanes
+    lane.progress = None
+    gate.finish()
+    await until(lambda: one.worker.fatal.errors)
+    assert [AttributeError] == [type(error) for error in one.worker.fatal.errors]
+
+
 async def test_inline_handler_is_called_without_a_task(bench):
     """Thousands of tasks that take no time: in order, each started and finished, errors told like any other."""
 

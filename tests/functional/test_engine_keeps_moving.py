@@ -17,9 +17,10 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.engine.kind_limits import share_of_lane
+from agents.engine.kind_limits import share_of_partition
 from app.errors import TimeLimitExceeded
-from app.rules.waiting_rows import line_of
+from app.events import decode_task_request
+from app.rules.waiting_rows import decode_row, line_of
 from ebs import Reject, Retry
 from ebs.function import NO_LIMITS, StartLimits
 
@@ -168,7 +169,7 @@ class KeepsMoving(RuleBasedStateMachine):
         running = {(attempt.lane, attempt.place) for attempt in world.running()}
         kinds = Counter((attempt.lane, attempt.task.kind) for attempt in world.running())
         limits = world.engine._limits.of(task.kind)
-        share = share_of_lane(limits.concurrency or 1_000, lane.partition.number, PARTITIONS)
+        share = share_of_partition(limits.concurrency or 1_000, lane.partition.number, PARTITIONS)
         return not (
             (lane, one.place) in running
             or control.is_paused(task.kind)
@@ -270,11 +271,39 @@ def test_a_kind_that_waits_has_one_timer(world):
 
 def test_token_looks_at_one_task_and_not_at_all_that_wait(world):
     """Thousands may wait: to release them all for each token would leave no time for other kinds."""
-    admission = world.engine._admission
+    releases = world.engine._admission.releases
     world.submit(0, ["a"] * 5)
     world.run(1)
     (lane, *_) = world.lanes
     assert 5 == lane.lines.count(line_of("a"))
     world.loop.pass_time(20)
     assert (1, 4) == (len(world.running()), lane.lines.count(line_of("a")))
-    assert not admission.released
+    assert not releases.released
+
+
+def test_what_has_waited_for_long_waits_in_the_table(world):
+    """`ebs waiting` lists the rows of the table, not what a worker has in memory. Nobody overtakes."""
+
+    def rows() -> list[str]:
+        return [
+            decode_task_request(decode_row(value).value).task_id for _, value in sorted(world.waiting[0].rows.items())
+        ]
+
+    world.command("pause:b", {"type": "PAUSE", "at_ms": 1})
+    world.submit(0, ["b"] * 3)
+    world.run(1)
+    assert [] == rows()
+    world.run(12)
+    asked_for = list(world.created)
+    assert asked_for == rows()
+    world.submit(0, ["b"])
+    world.command("pause:b", None)
+    started = []
+    while len(started) < 4:
+        world.run(1)
+        for attempt in world.running():
+            started.append(attempt.task.task_id)
+            world.end(attempt)
+    assert list(world.created) == started
+    world.run(1)
+    assert [] == rows()

@@ -10,7 +10,7 @@ from fakes import settle, until
 from plain_names import TASK_REQUESTS
 from waiting_requests import own
 
-from agents.engine.kind_limits import share_of_lane
+from agents.engine.kind_limits import share_of_partition
 from agents.engine.lane_lines import MAX_PARKED
 from app.events import TaskDead, TaskFinished, TaskStarted, decode_task_request
 from app.rules.waiting_rows import WaitingRow, encode_row, key_in_line, line_of
@@ -173,7 +173,7 @@ async def test_fewer_places_than_partitions_are_shared_by_passing_tasks_on(bench
 @pytest.mark.parametrize(("limited", "partitions"), [(1, 8), (8, 8), (20, 8), (200, 3), (3, 1)])
 def test_shares_of_lanes_add_up(limited, partitions):
     """To the limit, and no two differ by more than one."""
-    shares = [share_of_lane(limited, number, partitions) for number in range(partitions)]
+    shares = [share_of_partition(limited, number, partitions) for number in range(partitions)]
     assert limited == sum(shares)
     assert max(shares) - min(shares) <= 1
 

@@ -18,10 +18,12 @@ import pytest
 from pages import DOCS, blocks
 
 from ebs import BatchContext, Context, Item, ObjectFailed, Project, Reject, Retry, Task, cpu_bound, inline
+from ebs.client.bodies import NewObject
 from ebs.errors import ProjectRefused
 from ebs.testing import ObjectRefused, arun, run
 from ebs.testing.own_packages import own_packages
 from ebs.testing.story import story_of
+from ebs.testing.system import MemorySystem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -283,6 +285,18 @@ def test_what_the_api_refuses_is_refused(given: dict[str, Any], error: type[Exce
     with pytest.raises(error) as caught:
         run(shop, **given)
     assert words in str(caught.value)
+
+
+async def test_fault_of_our_own_ends_the_run() -> None:
+    """The event loop would only log it, and the user's test would hang."""
+
+    def finish(_lane: object, _place: object) -> None:
+        raise ArithmeticError("a fault of ours")
+
+    system = MemorySystem(shop, ObjectRefused)
+    system._lanes.finish = finish
+    with pytest.raises(ArithmeticError, match="a fault of ours"):
+        await asyncio.wait_for(system.run(NewObject("order", {"lines": [{"sku": "apple"}]})), LIMIT_S * 100)
 
 
 def test_a_wrong_project_is_refused() -> None:

@@ -19,9 +19,9 @@ from msgspec import UNSET
 import agents.distribution as distribution_module
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
-from agents.engine.admission import Admission
 from agents.engine.attempt_outcomes import AttemptOutcomes
 from agents.engine.kind_limits import KindLimits
+from agents.engine.line_releases import LineReleases
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
 from agents.engine.waiting_tasks import WaitingTasks
@@ -218,7 +218,7 @@ def _stamps_of_objects() -> Any:
 
 def _moves() -> Any:
     """Look at no line again when a command is given or taken back."""
-    return patch.object(Admission, "_move_all", lambda _self, _lane: None)
+    return patch.object(LineReleases, "_move_all", lambda _self, _lane: None)
 
 
 @contextmanager
