@@ -6,6 +6,7 @@ early, whoever wrote what waits there.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,14 +120,12 @@ async def test_schedules_of_workers_that_are_an_hour_off(broker: EmbeddedKafka, 
         for number, clock in enumerate((ahead, behind), 1)
     )
     await until(lambda: said([first, second], "are ready: "), "two workers", fleet=fleet)
-    schedules = every_second(SCHEDULES, last_s=15)
+    schedules = every_second(SCHEDULES, last_s=12)
     async with Fired(broker.bootstrap, schedules, PARTITIONS) as fired:
         await set_schedules(broker.bootstrap, schedules, PARTITIONS)
         await until(lambda: fired.has(2 * SCHEDULES), "the first instants", fleet=fleet)
-        await ahead.set(HOUR_S, first)
-        await behind.set(-HOUR_S, second)
-        await ahead.set(0, first)
-        await behind.set(0, second)
+        await asyncio.gather(ahead.set(HOUR_S, first), behind.set(-HOUR_S, second))
+        await asyncio.gather(ahead.set(0, first), behind.set(0, second))
         everything = fired.expected_count
         await until(lambda: fired.has(everything), "all instants", fleet=fleet, timeout_s=2 * PATIENCE_S)
         found = fired.differences()

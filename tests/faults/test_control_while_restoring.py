@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PARTITIONS = 4
 OBJECTS = 700
 TASKS = 3
-ROUNDS = 4
+ROUNDS = 3
 PACE_S = 0.03
 """Between two commands, from the start of a life until its partitions are ready."""
 READY = "are ready: "

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from checker import read_all
 from engine_bench import request
 from fault_handlers import PLANNED
-from fleet import TAKEN_OVER, Fleet, said, until
+from fleet import Fleet, said, until
 from follower import Follower, lag_of
 from plain_names import PROCESSING_APP, TASK_EVENTS, TASK_REQUESTS
 
@@ -29,7 +29,7 @@ FORMER = f"{TASK_REQUESTS}-retry-7s"
 TASKS = 6_000
 CONTENT = "x" * 2_000
 """So that no step takes over all of them."""
-WAIT_S = 15
+WAIT_S = 8
 """When the second half is due: the first half is there before."""
 
 
@@ -54,7 +54,7 @@ async def test_backlog_is_taken_over_once_through_kills(broker: EmbeddedKafka, f
     due_at_ms = await fill(broker)
     marker = fleet.directory / "marker"
     sabotage = {"SABOTAGE_ROLE": "processing", "SABOTAGE_MARKER": str(marker), "SABOTAGE_AT": "offered:2"}
-    worker = fleet.start("processing", module="sabotaged", **sabotage, **PLANNED, **TAKEN_OVER)
+    worker = fleet.start("processing", module="sabotaged", **sabotage, **PLANNED)
     await until(marker.exists, "the first death", fleet=fleet)
     await until(lambda: worker.exit_code is not None, "the worker to be dead", fleet=fleet)
     assert 0 < await lag_of(broker.bootstrap, PROCESSING_APP, [FORMER], PARTITIONS) < TASKS

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from checker import differences, read_all
 from feed import feed
-from fleet import PATIENT, TAKEN_OVER, Fleet, said, until
+from fleet import PATIENT, Fleet, said, until
 from follower import Follower
 from plain_names import WAITING_CHANGELOG
 
@@ -44,7 +44,7 @@ async def start(fleet: Fleet) -> tuple[Worker, Path]:
     folder = fleet.directory / "disk"
     fleet.start("distribution", **PATIENT)
     fleet.start("statistics", **PATIENT)
-    worker = fleet.start("processing", **TAKEN_OVER, EBS_DATA_DIR=str(folder))
+    worker = fleet.start("processing", EBS_DATA_DIR=str(folder))
     await until(lambda: said(fleet.workers.values(), "are ready: "), "all workers", fleet=fleet)
     assert list(folder.rglob("waiting-*")), "the worker keeps its tables elsewhere"
     return worker, folder
@@ -84,7 +84,7 @@ async def test_table_that_cannot_be_written_ends_the_worker(broker: EmbeddedKafk
     else:
         # As on a full disk: a file of this process may not grow beyond that. A mount would need root.
         resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (FILE_LIMIT_BYTES, FILE_LIMIT_BYTES))
-    accepted = await feed_delayed(broker, LARGE_OBJECTS, 4, CONTENT_BYTES)
+    accepted = await feed_delayed(broker, LARGE_OBJECTS, 3, CONTENT_BYTES)
     await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet)
     assert EXIT_STEP_FAILED == worker.exit_code
     assert f"StoreFailed: a table cannot be kept at {folder}" in worker.log()
@@ -95,7 +95,7 @@ async def test_table_that_cannot_be_written_ends_the_worker(broker: EmbeddedKafk
 async def test_folder_that_is_gone_costs_no_row(broker: EmbeddedKafka, fleet: Fleet) -> None:
     """It goes while the worker runs, which goes on from memory until it is killed; a file is in its way at first."""
     worker, folder = await start(fleet)
-    accepted = await feed_delayed(broker, SMALL_OBJECTS, 20)
+    accepted = await feed_delayed(broker, SMALL_OBJECTS, 12)
 
     async def wait_for_rows(count: int) -> None:
         async def has_rows() -> bool:
@@ -105,7 +105,7 @@ async def test_folder_that_is_gone_costs_no_row(broker: EmbeddedKafka, fleet: Fl
 
     await wait_for_rows(TASKS * SMALL_OBJECTS)
     shutil.rmtree(folder)
-    accepted += await feed_delayed(broker, SMALL_OBJECTS, 15)
+    accepted += await feed_delayed(broker, SMALL_OBJECTS, 8)
     await wait_for_rows(2 * TASKS * SMALL_OBJECTS)
     assert worker.exit_code is None
     fleet.kill("processing-1")
