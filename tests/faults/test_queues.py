@@ -10,6 +10,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -153,7 +154,8 @@ def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -
 
     What an hour adds: rows are long due, and the last words of the workers are gone from `workers`.
     """
-    later = queues.submit(EMBED, ["y"], 20, delay_s=6)
+    due_at_s = time.time() + 10
+    later = queues.submit(EMBED, ["y"], 20, delay_s=10)
     until(lambda: queues.waiting() >= 20, queues.fleet.last_words)
     for number in (1, 2):
         queues.fleet.kill(f"gpu-{number}")
@@ -161,11 +163,12 @@ def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -
     queues.forget_workers("processing.gpu/")
     for _ in range(5):
         queues.finish(*queues.submit(MAIL, "hello", 20))
+    until(lambda: time.time() > due_at_s, "the rows to be due")
     assert {"DISTRIBUTED"} == {queues.state(book) for book in (*books, *later)}
     command = "EBS_QUEUE=gpu faust -A agents.processing worker"
     until(lambda: command in queues.doctor().get("ebs-processing-gpu", ""), "the doctor to see it")
     queue = next(one for one in queues.api.client.get("/api/queues").json()["queues"] if one["name"] == "gpu")
-    assert 20 == queue["tasks_queued"]
+    assert 40 == queue["tasks_queued"]
     assert queues.fleet.revive() == ["gpu-1", "gpu-2"]
     assert [{"pages": ["a", "b"], "queues": ["gpu"]}] * 20 == queues.finish(*books)
     assert [{"pages": ["y"], "queues": ["gpu"]}] * 20 == queues.finish(*later)
