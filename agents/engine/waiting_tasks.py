@@ -18,9 +18,9 @@ import msgspec
 from msgspec import UNSET
 
 from agents.engine.lane import Ready
+from agents.engine.set_back_clock import SetBackClock
 from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
-from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, decode_task_request
 from app.kafka.types import ConsumerRecord
@@ -76,7 +76,8 @@ class WaitingTasks:
         self._turns: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self.hasten)
+        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self._start_now)
+        self._set_back_clock = SetBackClock(lanes, hasten=self._hasten)
 
     def open(self, lane: Lane) -> None:
         """Take over the waiting tasks of a lane."""
@@ -118,14 +119,11 @@ class WaitingTasks:
         lane, record, task, place = ready
         if task.due_at_ms is UNSET or lane.window is None or self._control.is_cancelled(task) is not None:
             return False
-        now_ms, due_at_ms = self._clock_ms(), task.due_at_ms
-        if record.timestamp > now_ms:
-            # The writer's clock is ahead, and the due time is by that clock: shift it, so the delay stays the same.
-            due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
-        if due_at_ms <= now_ms:
+        # The record's stamp does not count: the clock of its writer may be ahead of the clock that set the due time.
+        if task.due_at_ms <= self._clock_ms():
             return False
         try:
-            row = self.row_of(record, task, due_at_ms)
+            row = self.row_of(record, task, task.due_at_ms)
         except RecordTooLarge as error:
             self._lanes.bury(lane, record, error)
         else:
@@ -173,10 +171,13 @@ class WaitingTasks:
         """Begin to carry out the commands about waiting tasks. This takes a while: a million tasks may wait."""
         self._sweeps.control_changed(cancel)
 
-    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+    def _start_now(self, lane: Lane, key: bytes, at_ms: int) -> bool:
         """Make a row due at an instant, at the latest now; returns False if it runs, is gone, or is due by then."""
+        return self._hasten(lane, key, min(at_ms, self._clock_ms()))
+
+    def _hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+        """Make a row due at an instant; returns False if it runs, is gone, or is due by then."""
         assert lane.window is not None
-        due_at_ms = min(due_at_ms, self._clock_ms())
         hastened = lane.window.hasten(key, due_at_ms)
         if hastened is None:
             return False
@@ -241,6 +242,7 @@ class WaitingTasks:
     def _look(self) -> None:
         """Find out whether a task is due, and set the timer for the next one."""
         now_ms = self._clock_ms()
+        self._set_back_clock.look(self._turns, now_ms)
         dues = [one for lane in self._turns if lane.window and (one := lane.window.next_due_ms) is not None]
         self.is_due = any(due_at_ms <= now_ms for due_at_ms in dues)
         self._set_timer(min((due_at_ms for due_at_ms in dues if due_at_ms > now_ms), default=None), now_ms)

@@ -139,6 +139,20 @@ def reason_of(key: bytes) -> str:
     return "delay" if key[_TIMED_BYTES - 4 : _TIMED_BYTES] == _FIRST_ATTEMPT else "retry"
 
 
+def pause_ms_of(key: bytes, value: bytes, now_ms: int) -> int | None:
+    """Return for how long a retry was to wait if it began to wait after `now_ms`, so by a clock that has gone back.
+
+    None for all other rows, and for those that cannot be read.
+    """
+    if key[:1] != TIMED or reason_of(key) != "retry":
+        return None
+    try:
+        since_ms = decode_row(value).since_ms
+    except msgspec.DecodeError:
+        return None
+    return max(0, due_at_ms_of(key) - since_ms) if since_ms > now_ms else None
+
+
 def start_key(key: bytes) -> bytes:
     """Return the key of the row that says that the attempt of `key` has started."""
     return STARTED + key
