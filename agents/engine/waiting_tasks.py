@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from agents.engine.lane import Lane
     from agents.engine.lane_lines import Place
+    from agents.engine.waiting_sweeps import Canceller
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.rules.control import ControlState
@@ -169,9 +170,9 @@ class WaitingTasks:
         self._look()
         return None
 
-    def control_changed(self, cancel: Callable[[Ready], None]) -> None:
+    def control_changed(self, canceller: Canceller) -> None:
         """Carry out what control asks of what waits, in a while: a million tasks may wait."""
-        self._sweeps.control_changed(cancel)
+        self._sweeps.control_changed(canceller)
 
     def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
         """Let a row be due at an instant, at the latest now; returns False if it runs, is gone, or due by then."""
