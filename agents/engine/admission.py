@@ -96,7 +96,12 @@ class Admission:
     def cancel(self, ready: Ready) -> None:
         """End a cancelled task; the next one of its lines has its turn."""
         self._outcomes.cancel(ready)
-        self.releases.end_turns(ready)
+        self.releases.cancelled(ready)
+
+    def cancel_where(self, is_meant: Callable[[Ready], bool]) -> None:
+        """End tasks that wait in memory."""
+        for ready in self.releases.take_where(is_meant):
+            self.cancel(ready)
 
     def end(self, attempt: Attempt) -> None:
         """Note that a task no longer runs. It keeps its turn by key if others wait for its next attempt."""
@@ -115,8 +120,7 @@ class Admission:
         self.releases.put_back_paused()
         if self._control.has_cancels:
             # Now, as the pool may be busy for a long time.
-            for ready in self.releases.take_cancelled():
-                self.cancel(ready)
+            self.cancel_where(lambda ready: self._control.is_cancelled(ready.task) is not None)
         self.releases.control_changed()
 
     def spill(self, lane: Lane, lines: Iterable[bytes] | None = None) -> None:

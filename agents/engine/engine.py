@@ -216,7 +216,7 @@ class Engine:
         self._redriven.open(lane)
         self.waiting.open(lane)
         self._strays.open(lane, self.waiting.read)
-        self.waiting.control_changed(self._admission.cancel)
+        self.waiting.control_changed(self._admission)
         self._admission.releases.lane_ready(lane)
 
     def lane_lost(self, lane: Lane) -> None:
@@ -248,7 +248,7 @@ class Engine:
             self._pool.cancel_where_asked()
             for ready in self._intake.take_cancelled(self._control):
                 self._outcomes.cancel(ready)
-        self.waiting.control_changed(self._admission.cancel)
+        self.waiting.control_changed(self._admission)
         self._plan_dispatch()
 
     async def drain(self, limit_s: float) -> None:

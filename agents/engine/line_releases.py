@@ -109,6 +109,12 @@ class LineReleases:
             if lines.end_turn(line, ended.place) and lines.waits(line):
                 self.move(ended.lane, line)
 
+    def cancelled(self, ready: Ready) -> None:
+        """Take back the turns of a task that is cancelled; it may have been the last one in the line of its kind."""
+        self.end_turns(ready)
+        if ready.lane not in self.opening:
+            self._let_keys_go_on(ready.lane, ready.task.kind, None)
+
     def forward(self, ready: Ready) -> None:
         """Pass a request on to a partition that has a share of its kind's limit: there are fewer than partitions."""
         limit = self._limits.of(ready.task.kind).concurrency
@@ -135,17 +141,13 @@ class LineReleases:
             ready.lane.lines.put_back(line, ready)
         self._keep_released(kept[::-1])
 
-    def take_cancelled(self) -> list[Ready]:
-        """Take the cancelled tasks out that wait in memory."""
-
-        def is_cancelled(ready: Ready) -> bool:
-            return self._control.is_cancelled(ready.task) is not None
-
-        cancelled = [ready for ready, _ in self.released if is_cancelled(ready) and not ready.lane.lost]
-        self._keep_released([one for one in self.released if not is_cancelled(one[0])])
+    def take_where(self, is_wanted: Callable[[Ready], bool]) -> list[Ready]:
+        """Take tasks out that wait in memory."""
+        taken = [ready for ready, _ in self.released if not ready.lane.lost and is_wanted(ready)]
+        self._keep_released([one for one in self.released if not (one[0].lane.lost or is_wanted(one[0]))])
         for lane in self.lanes:
-            cancelled += lane.lines.take_where(is_cancelled)
-        return cancelled
+            taken += lane.lines.take_where(is_wanted)
+        return taken
 
     def waiting(self) -> Iterator[tuple[str, int]]:
         """Return of each line why its tasks wait ("paused", "rate", "concurrency" or "key"), and how many do."""
@@ -179,9 +181,8 @@ class LineReleases:
             if not lane.lines.waits(line) or not self._may_leave(lane, line, limit):
                 return
             ready = lane.lines.take(line)
-            if not key and lane.lines.has_passed_keys(kind, ready):
-                lane.lines.let_keys_go_on(kind)
-                self._move_all(lane)
+            if not key:
+                self._let_keys_go_on(lane, kind, ready)
             if ready is None:
                 continue
             if limit == 0:
@@ -208,6 +209,12 @@ class LineReleases:
         if limit and not lane.lines.has_room(line, limit):
             return False
         return bool(key) or limit == 0 or self.rates.take(kind)
+
+    def _let_keys_go_on(self, lane: Lane, kind: str, taken: Ready | None) -> None:
+        """Hold the keys of a kind back no longer if they wait for nothing that is still in the line of the kind."""
+        if lane.lines.has_passed_keys(kind, taken):
+            lane.lines.let_keys_go_on(kind)
+            self._move_all(lane)
 
     def _has_token(self, kind: str) -> None:
         """Look at the lines of a kind again: there is a token. Lanes take turns."""

@@ -7,7 +7,7 @@ match the command; all other rows are as they were.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import UNSET
 
@@ -51,6 +51,16 @@ async def visit_rows(lanes: WorkerLanes, lane: Lane, read: ReadRow, visit: Calla
             await lanes.note(lane)
 
 
+class Canceller(Protocol):
+    """Ends tasks that wait; whoever waited for them goes on."""
+
+    def cancel(self, ready: Ready) -> None:
+        """End a task."""
+
+    def cancel_where(self, is_meant: Callable[[Ready], bool]) -> None:
+        """End tasks that wait in memory."""
+
+
 class Orders(NamedTuple):
     """What a lane still has to carry out. `has_cancels`: ask `ControlState.is_cancelled` about each task."""
 
@@ -87,24 +97,24 @@ class WaitingSweeps:
         """Remove a lane."""
         self._done.pop(lane, None)
 
-    def control_changed(self, cancel: Callable[[Ready], None]) -> None:
+    def control_changed(self, canceller: Canceller) -> None:
         """Carry out the new commands in all lanes, and all commands in new lanes."""
         orders = self._control.orders()
         self._asked = frozenset((key, 0) for key in self._control.cancel_keys()) | frozenset(
             (key, order.at_ms) for key, order in orders.items()
         )
         if self._next() is not None and (self._sweeping is None or self._sweeping.done()):
-            self._sweeping = asyncio.create_task(self._sweep_all(cancel))
+            self._sweeping = asyncio.create_task(self._sweep_all(canceller))
 
     def _next(self) -> Lane | None:
         """Return a lane that still has commands to carry out, None if there is none."""
         return next((lane for lane, done in self._done.items() if not self._asked <= done), None)
 
-    async def _sweep_all(self, cancel: Callable[[Ready], None]) -> None:
+    async def _sweep_all(self, canceller: Canceller) -> None:
         try:
             while (lane := self._next()) is not None:
                 asked = self._asked
-                await self._sweep(lane, self._orders(asked - self._done[lane]), cancel)
+                await self._sweep(lane, self._orders(asked - self._done[lane]), canceller)
                 if lane in self._done:
                     self._done[lane] = asked
         except Exception as error:  # noqa: BLE001  # nobody awaits it
@@ -118,15 +128,33 @@ class WaitingSweeps:
             [one for one in commands if isinstance(one, StartWaiting | CancelWaiting)],
         )
 
-    async def _sweep(self, lane: Lane, orders: Orders, cancel: Callable[[Ready], None]) -> None:
+    async def _sweep(self, lane: Lane, orders: Orders, canceller: Canceller) -> None:
         for order in orders.of_rows:
             self._start_row(lane, order)
-        if orders.has_cancels or orders.filters:
+        if not (orders.has_cancels or orders.filters):
+            return
 
-            def carry_out(ready: Ready, value: bytes) -> bool:
-                return self._carry_out(ready, value, orders, cancel)
+        def carry_out(ready: Ready, value: bytes) -> bool:
+            return self._carry_out(ready, value, orders, canceller)
 
-            await visit_rows(self._lanes, lane, self._read, carry_out)
+        self._cancel_loaded(lane, orders, canceller)
+        await visit_rows(self._lanes, lane, self._read, carry_out)
+        # Meanwhile lines may have taken more rows into memory.
+        self._cancel_loaded(lane, orders, canceller)
+
+    def _cancel_loaded(self, lane: Lane, orders: Orders, canceller: Canceller) -> None:
+        """Cancel the rows that a filter means and that wait in memory: the window passes over them."""
+        window, cancels = lane.window, [one for one in orders.filters if isinstance(one, CancelWaiting)]
+        assert window is not None
+
+        def is_meant(ready: Ready) -> bool:
+            key, task = ready.place, ready.task
+            if ready.lane is not lane or not isinstance(key, bytes):
+                return False
+            return any(_means(one, key, window.content_of(key), task.kind, task.object_id) for one in cancels)
+
+        if cancels:
+            canceller.cancel_where(is_meant)
 
     def _start_row(self, lane: Lane, order: StartTask) -> None:
         if order.partition != lane.partition.number:
@@ -137,16 +165,16 @@ class WaitingSweeps:
         if ready is not None and ready.task.task_id == order.task_id:
             self._hasten(lane, order.row, order.at_ms)
 
-    def _carry_out(self, ready: Ready, value: bytes, orders: Orders, cancel: Callable[[Ready], None]) -> bool:
+    def _carry_out(self, ready: Ready, value: bytes, orders: Orders, canceller: Canceller) -> bool:
         """Carry out the orders about a waiting task; returns whether its row changed."""
         lane, _, task, key = ready
         assert isinstance(key, bytes)
         if orders.has_cancels and self._control.is_cancelled(task) is not None:
-            cancel(ready)
+            canceller.cancel(ready)
             return True
         meant = [one for one in orders.filters if _means(one, key, value, task.kind, task.object_id)]
         if any(isinstance(one, CancelWaiting) for one in meant):
-            cancel(ready)
+            canceller.cancel(ready)
             return True
         if meant and reason_of(key) in TIMED_REASONS:
             return self._hasten(lane, key, max(one.at_ms for one in meant))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from agents.engine.lane import Lane
     from agents.engine.lane_lines import Place
+    from agents.engine.waiting_sweeps import Canceller
     from agents.engine.worker_lanes import WorkerLanes
     from app.events import TaskCreated
     from app.rules.control import ControlState
@@ -167,9 +168,9 @@ class WaitingTasks:
         self._look()
         return None
 
-    def control_changed(self, cancel: Callable[[Ready], None]) -> None:
+    def control_changed(self, canceller: Canceller) -> None:
         """Begin to carry out the commands about waiting tasks. This takes a while: a million tasks may wait."""
-        self._sweeps.control_changed(cancel)
+        self._sweeps.control_changed(canceller)
 
     def _start_now(self, lane: Lane, key: bytes, at_ms: int) -> bool:
         """Make a row due at an instant, at the latest now; returns False if it runs, is gone, or is due by then."""

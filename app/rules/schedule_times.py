@@ -30,6 +30,8 @@ GRACE_MS = 60_000
 MAX_CRON_CHARS = 200
 _S_MS = 1_000
 _DAY_MS = 86_400_000
+_CALENDAR_END_MS = 253_402_214_400_000
+"""9999-12-31 in UTC. Later instants have no date in every time zone: Python's years end with 9999."""
 _LOOK_BACK_MS = (60_000, 3_600_000, _DAY_MS, 32 * _DAY_MS, 366 * _DAY_MS)
 _ALIASES = {
     "@hourly": "0 * * * *",
@@ -77,7 +79,8 @@ def next_instant(timing: Timing, after_ms: int) -> int | None:
         found: int | None = from_ms + ((after_ms - from_ms) // timing.every_ms + 1) * timing.every_ms
     else:
         found = next((at_ms for at_ms in _cron_instants(timing, after_ms) if at_ms > after_ms), None)
-    return None if found is None or (timing.end_ms is not None and found > timing.end_ms) else found
+    end_ms = _CALENDAR_END_MS if timing.end_ms is None else min(timing.end_ms, _CALENDAR_END_MS)
+    return None if found is None or found > end_ms else found
 
 
 def next_instants(timing: Timing, after_ms: int, count: int) -> list[int]:

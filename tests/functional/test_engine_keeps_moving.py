@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agents.engine.kind_limits import share_of_partition
 from app.errors import TimeLimitExceeded
 from app.events import decode_task_request
-from app.rules.waiting_rows import decode_row, line_of
+from app.rules.waiting_rows import REASONS, decode_row, line_of
 from ebs import Reject, Retry
 from ebs.function import NO_LIMITS, StartLimits
 
@@ -103,7 +103,7 @@ class KeepsMoving(RuleBasedStateMachine):
         else:
             self.world.command(f"cancel:task:{task.task_id}", {"type": "CANCEL", "task_id": task.task_id})
 
-    @rule(kind=st.sampled_from(("", *KINDS)), reason=st.sampled_from(("", "retry", "delay")), cancel=st.booleans())
+    @rule(kind=st.sampled_from(("", *KINDS)), reason=st.sampled_from(("", *REASONS)), cancel=st.booleans())
     def act_on_waiting(self, kind: str, reason: str, *, cancel: bool) -> None:
         """Start what waits now, or cancel it."""
         given = {name: value for name, value in (("kind", kind), ("reason", reason)) if value}

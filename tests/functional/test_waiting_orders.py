@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from engine_bench import NOW_MS, Gate, request
+from engine_bench import NOW_MS, Gate, again, request
 from fake_steps import FakeStore
 from fakes import settle, until
 
 from app.events import TaskCancelled, TaskFinished, TaskStarted, decode_task_request, encode
 from app.names import WAITING_TABLE
 from app.rules.commands import CancelWaiting, StartTask, StartWaiting, encode_command, filter_name
-from app.rules.waiting_rows import WaitingRow, encode_row, timed_key
+from app.rules.waiting_rows import WaitingRow, encode_row, key_in_line, line_of, timed_key
+from ebs.function import StartLimits
 
 if TYPE_CHECKING:
     from engine_bench import Bench
@@ -143,6 +144,41 @@ async def test_what_a_filter_means_is_cancelled(bench, gate):
     await settle()
     assert gate.running
     assert ["run-0", "b-0"] == [task.task_id for _, task in one.waiting()]
+
+
+async def test_cancel_means_what_is_loaded_from_the_table(bench, gate):
+    """The first ones of a line, and a retry whose kind is paused, are in memory: `ebs waiting` lists them."""
+    line = line_of("mail")
+    rows = dict(row(f"t{number}", number, kind="mail") for number in range(450))
+    in_line = {key_in_line(line, number, 1): value for number, value in enumerate(rows.values())}
+    one = await bench(gate)
+    one.control.apply(b"limit:mail", b'{"type":"LIMIT","kind":"mail","concurrency":4}')
+    one.control.apply(b"pause:other", b'{"type":"PAUSE","at_ms":1}')
+    one.engine.control_changed()
+    own(one, FakeStore(in_line | dict([row("r", 500, kind="other", attempt=2, in_ms=0)])))
+    await until(lambda: gate.started == ["t0"])
+    ask(one, CancelWaiting(NOW_MS))
+    await until(lambda: ["t0-0"] == [task.task_id for _, task in one.waiting()])
+    assert all(one.types(name) == [TaskCancelled] for name in ("r", *(f"t{number}" for number in range(1, 450))))
+    gate.finish()
+    await until(lambda: not one.waiting())
+
+
+async def test_keys_go_on_when_the_line_of_their_kind_is_cancelled(bench, gate):
+    """They waited for what an earlier life had in the line of the kind; nothing else tells them that it is empty."""
+    of_kind, of_key = line_of("default"), line_of("default", "k")
+    values = [row(name, 1)[1] for name in ("run", "gone", "k")]
+    keyed = encode_row(WaitingRow(NOW_MS, b"k", again(request("k"), key="k"), [], NOW_MS - 1))
+    store = FakeStore(
+        {key_in_line(of_kind, 1, 1): values[0], key_in_line(of_kind, 2, 1): values[1], key_in_line(of_key, 3, 1): keyed}
+    )
+    one = await bench(gate, starts=StartLimits(per_key=1, concurrency=4))
+    own(one, store)
+    await until(lambda: gate.started == ["run"])
+    ask(one, CancelWaiting(NOW_MS, reason="kind"))
+    await until(lambda: one.types("gone") == [TaskCancelled])
+    gate.finish("run")
+    await until(lambda: gate.started == ["run", "k"])
 
 
 async def test_next_owner_carries_out_what_the_former_one_did_not(bench, gate):

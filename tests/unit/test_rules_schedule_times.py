@@ -82,6 +82,14 @@ def test_start_and_end_are_instants_of_the_schedule():
     assert next_instant(timing, ms("2027-01-01T12:00")) is None
 
 
+@pytest.mark.parametrize("timing", [Timing(every_ms=5_000), Timing(cron="*/5 * * * *", time_zone="Etc/GMT-14")])
+def test_no_instant_is_later_than_the_calendar(timing):
+    """Each has a date in every time zone: those of Samoa are in the year 10000 before those of UTC."""
+    late = timing._replace(start_ms=ms("9999-12-30T23:59"))
+    assert all(datetime.fromtimestamp(one / 1_000, ZoneInfo("Etc/GMT-14")) for one in next_instants(late, 0, 30))
+    assert [] == next_instants(timing._replace(start_ms=ms("9999-12-31T23:59")), 0, 5)
+
+
 @pytest.mark.parametrize(
     ("timing", "field", "part"),
     [
