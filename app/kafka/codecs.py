@@ -112,3 +112,6 @@ _CODECS: dict[int, tuple[str, Callable[[memoryview, int], bytes]]] = {
     3: ("lz4", _growing(cramjam.lz4.decompress_into)),
     4: ("zstd", _growing(cramjam.zstd.decompress_into)),
 }
+
+NUMBERS = {"none": 0, **{name: number for number, (name, _) in _CODECS.items()}}
+"""By name, what the attributes of a batch have of its codec."""

@@ -34,6 +34,9 @@ class KafkaSettings(BaseSettings):
     broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
         "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
     )
+    compression: Literal["none", "snappy", "lz4", "zstd", "gzip"] = Field(
+        "snappy", description="How records are compressed that are written: none, snappy, lz4, zstd or gzip"
+    )
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
         Field("PLAINTEXT", description="Security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     )
