@@ -23,6 +23,7 @@ from agents.scheduler import ScheduleCollector, Scheduler
 from agents.worker import create_worker_app, load_settings, tracing_of
 from app.errors import DecodeError
 from app.events import DECODE_ERRORS, decode_object, encode, explain_decode_error
+from app.kafka.types import LOG_APPEND_TIME
 from app.names import DISTRIBUTION, SCHEDULES_TABLE, SEEN_TABLE
 from app.rules.distribution import SeenKeys, expired_keys, split
 from app.rules.placement import partition_of
@@ -140,6 +141,7 @@ class Distributor:
             default_task_count=self._default_task_count,
             max_task_count=self._max_task_count,
             at_ms=at_ms,
+            arrived_at_ms=record.timestamp if record.timestamp_type == LOG_APPEND_TIME else None,
             splits=project is not None and event.asked_tasks is None and project.has("split", event.kind),
             joins=project is not None and project.has("join", event.kind),
         )

@@ -1,12 +1,12 @@
 """Fires schedules, in the workers of distribution.
 
 Reads: `schedules`. Writes: `objects` (an ordinary object for each instant), the table `schedules`, `dead-letters`.
-Key: the name of the schedule; its partition is that of the name (`app.rules.placement`), so one worker owns it. The
-object's partition is that of its id.
-Guarantee: the row that says when a schedule fires next and the object of the instant commit in one transaction, which
-Kafka refuses from a worker that has lost the partition. So each instant makes exactly one object, with any number of
-workers, through crashes, freezes and rebalances; never before its time by the clock of the worker. An instant is never
-fired twice, whatever a clock says, as the row's next instant is always after the last one.
+Key: the name of the schedule. The name also decides the partition (`app.rules.placement`), so one worker owns each
+schedule. The partition of an object is that of its id.
+Guarantee: the object of an instant, and the row with the next instant, commit in one transaction. Kafka refuses it from
+a worker that has lost the partition. So each instant makes exactly one object, with any number of workers, through
+crashes, freezes and rebalances, and never before its time by the clock of the worker. No instant fires twice, whatever
+a clock says: the next instant of a row is always after the last one.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRINGS_PER_STEP = 2_000
-"""Objects that one step makes at most, so that ordinary objects do not wait for a backlog of missed instants."""
+"""Largest number of objects of one step, so that ordinary objects do not wait for a backlog of missed instants."""
 _FIRINGS_OF_ONE = 50
-"""Of these so many are of one schedule, so that others do not wait for its backlog."""
+"""Largest number of them that are of one schedule, so that other schedules do not wait for its backlog."""
 _LONGEST_TIMER_S = 5.0
-"""The clock is looked at again at least so often: it may have been set."""
+"""The clock is read again at least this often, as somebody may set it."""
 
 Due = tuple[int, int, bytes]
 """When a schedule fires next (epoch ms), its partition, its name."""
 
 
 class Scheduler:
-    """Takes definitions in, and fires what is due. Implements `partition.PartitionObserver`.
+    """Takes over definitions, and fires the schedules that are due. Implements `partition.PartitionObserver`.
 
-    In memory it has the next instant of each schedule of this worker; everything else is in the table.
+    The next instant of each schedule of this worker is in memory; everything else is in the table.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Scheduler:
         transactions.ownership.observers.append(self)
 
     def partition_ready(self, partition: Partition) -> None:
-        """Go on with the schedules of a partition."""
+        """Take over the schedules of a partition."""
         self._next[partition.number] = {}
         for key, value in partition.stores[SCHEDULES_TABLE].items(STATE):
             if key[:1] != STATE:
@@ -95,11 +95,11 @@ class Scheduler:
             self._note(partition.number, key[1:], decode_state(value).next_at_ms)
 
     def partition_lost(self, partition: Partition) -> None:
-        """Forget the schedules of a partition: its next owner has the table."""
+        """Forget the schedules of a partition: its next owner takes over the table."""
         self._next.pop(partition.number, None)
 
     def take(self, step: Step, batch: RecordBatch, now_ms: int) -> None:
-        """Take in records of `schedules`."""
+        """Take over records of `schedules`; those that cannot be read go to the dead letters."""
         for record in batch.records:
             try:
                 self._take_one(step, record, now_ms)
@@ -107,7 +107,7 @@ class Scheduler:
                 bury(step, record, error, self._dead_letters)
 
     async def run(self) -> None:
-        """Fire what is due, until cancelled; any error ends the process."""
+        """Fire schedules when they are due, until cancelled. Any error ends the process."""
         try:
             while True:
                 self._changed.clear()
@@ -121,7 +121,7 @@ class Scheduler:
             self._transactions.fatal(error)
 
     def counts(self) -> tuple[int, int | None]:
-        """Return how many schedules of this worker wait for an instant, and the first one (epoch ms)."""
+        """Return how many schedules of this worker wait for an instant, and the first instant (epoch ms)."""
         return sum(map(len, self._next.values())), self._first_ms()
 
     def _take_one(self, step: Step, record: ConsumerRecord, now_ms: int) -> None:
@@ -164,7 +164,7 @@ class Scheduler:
             self._put(step, number, name, firing.state)
             room -= len(firing.instants)
             visited.append((number, name, firing.state.next_at_ms))
-        # Only now: what still is due gets its turn after all others.
+        # Only now, so that schedules that are still due have their next turn after all others.
         for number, name, next_at_ms in visited:
             self._note(number, name, next_at_ms)
 
@@ -176,7 +176,7 @@ class Scheduler:
         if firing.passed_over is not None:
             self.passed_over_count += 1
             first, last = (fired_object_id("", at_ms)[1:] for at_ms in firing.passed_over)
-            text = "schedule %s passes over its instants from %s to %s, as no worker was there (missed=%s)"
+            text = "schedule %s skips its instants from %s to %s: no worker fired them in time (missed=%s)"
             log.warning(text, schedule.name, first, last, schedule.missed)
         for instant_ms in firing.instants:
             object_id = fired_object_id(schedule.name, instant_ms)
@@ -199,7 +199,7 @@ class Scheduler:
         self._changed.set()
 
     def _first_ms(self) -> int | None:
-        """Return the first instant; entries that hold no longer are dropped on the way."""
+        """Return the first instant, None if there is none; removes outdated entries."""
         while self._due:
             next_at_ms, number, name = self._due[0]
             if self._next.get(number, {}).get(name) == next_at_ms:
@@ -215,7 +215,7 @@ class Scheduler:
         first_ms = self._first_ms()
         if first_ms is None:
             return _LONGEST_TIMER_S
-        # A millisecond late rather than early: the timer may ring just before the clock turns.
+        # A millisecond late rather than early: the clock may show the millisecond before.
         left_ms = first_ms - self._clock_ms()
         return 0.0 if left_ms <= 0 else min((left_ms + 1) / 1_000, _LONGEST_TIMER_S)
 
@@ -235,7 +235,7 @@ class ScheduleCollector:
         self._clock_ms = clock_ms
 
     def collect(self) -> Iterable[Metric]:
-        """Read it where it is."""
+        """Return the metrics as they are now."""
         count, first_ms = self._scheduler.counts()
         late_s = 0.0 if first_ms is None else max(0, self._clock_ms() - first_ms) / 1_000
         yield counter("ebs_schedule_firings_total", "Objects that schedules made", self._scheduler.fired_count)

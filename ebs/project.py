@@ -60,8 +60,8 @@ repeats), or a function of how many attempts have failed |
         | `max_result_bytes` | EBS_MAX_RESULT_BYTES | largest result, in bytes of JSON |
         | `rate_per_s` | no limit | tasks of the kind that start a second, in the whole system |
         | `concurrency` | no limit | tasks of the kind that run at once, in the whole system |
-        | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1 is strict order. A task \
-without a key has that of its object; an object without one is a key of its own |
+        | `per_key` | no limit | tasks of one key that run at once, in the whole system; 1: one after another. A task \
+without a key has the key of its object, or else the id of its object as key |
         | `queue` | `"default"` | the queue of the kind, with workers of its own; its split and join go there, too |
         | `batch` | one task a call | most tasks that one call gets, 2 to 1,000: `embed(tasks: list[Task[Doc]], \
 context: BatchContext) -> list[Result]`; an exception in the list fails that task alone |

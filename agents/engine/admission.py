@@ -50,7 +50,9 @@ class Admission:
         on_fault: Callable[[BaseException], object],
     ) -> None:
         """`on_release` hears when something may go on that waited, `on_fault` of an error that must end the worker."""
-        self.releases = LineReleases(control, limits, strays, on_release=on_release)
+        self.releases = LineReleases(
+            control, limits, strays, has_turn_by_key=self._has_turn_by_key, on_release=on_release
+        )
         self._control = control
         self._limits = limits
         self._outcomes = outcomes

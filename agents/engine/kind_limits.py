@@ -1,4 +1,4 @@
-"""The limits in force of each kind: those of its function, over which live commands win."""
+"""The limits in force of each kind: those of its function, unless live commands override them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from app.rules.control import ControlState
 
 _MAX_KINDS = 10_000
-"""Kinds that are remembered: other producers may write any."""
+"""Kinds in memory: other producers may write any number of kinds."""
 
 
 class KindLimits:
-    """Tells the limits of kinds; `has_any` is false while no kind can have one."""
+    """Knows the limits of kinds. `has_any` is false while no kind can have a limit."""
 
     def __init__(self, handlers: Handlers, control: ControlState, *, partition_count: int) -> None:
         self.partition_count = partition_count
@@ -30,7 +30,7 @@ class KindLimits:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the commands in force again."""
+        """Take over the commands that are in force now."""
         self._by_kind.clear()
         by_function = any(loaded.starts != NO_LIMITS for loaded in self._handlers)
         self.has_any = by_function or self._control.has_rates or self._control.has_limits
@@ -50,15 +50,15 @@ class KindLimits:
         return None if limit is None else share_of_partition(limit, partition, self.partition_count)
 
     def kinds_with_rates(self) -> list[str]:
-        """Return the kinds that are known to have a rate: by their function, or live."""
+        """Return the kinds with a rate, of their function or live; those of the function for `"*"` are not known."""
         by_function = (kind for kind, one in self._handlers.by_kind.items() if one.starts.rate_per_s is not None)
         return list({*by_function, *self._control.rates()})
 
     def line_of_key(self, task: TaskCreated) -> bytes:
         """Return the line of a task's key, b"" if its key has no limit.
 
-        Without a key a task has that of its object; a live limit is only for tasks with a key of their own, as those
-        of one object may be in several partitions.
+        For a task without a key the id of its object is the key. A live limit is only for tasks with a key: without
+        `per_key` in the project, the tasks of an object are in several partitions.
         """
         if not self.has_any or task.role is not UNSET or not self.of(task.kind).per_key:
             return b""
@@ -67,7 +67,7 @@ class KindLimits:
         return line_of(task.kind, task.object_id) if self._handlers.for_kind(task.kind).starts.per_key else b""
 
     def blocking_line(self, task: TaskCreated) -> bytes:
-        """Return the line in which others wait while a task waits for its next attempt: of a key with one at once."""
+        """Return the line whose tasks wait while a task waits for its retry: that of its key, if `per_key` is 1."""
         return self.line_of_key(task) if self.has_any and self.of(task.kind).per_key == 1 else b""
 
     def _find(self, kind: str) -> StartLimits:
@@ -81,5 +81,5 @@ class KindLimits:
 
 
 def share_of_partition(limit: int, partition: int, partition_count: int) -> int:
-    """Return how many of `limit` places are those of one partition: all of them add up to the limit."""
+    """Return how many of `limit` places one partition has; the places of all partitions add up to the limit."""
     return limit // partition_count + (partition < limit % partition_count)

@@ -1,4 +1,4 @@
-"""How many tasks of each kind may start a second in this worker: its part of the rates, by its share of partitions."""
+"""How many tasks of each kind may start per second in this worker: its share of each rate, by its partitions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from agents.engine.kind_limits import KindLimits
 
 _CALL_EVERY_S = 0.02
-"""Between two calls of tasks that wait for tokens; a bucket saves up for longer (`app.rules.rate`)."""
+"""Shortest wait for a token. A bucket collects tokens for longer than that (`app.rules.rate`), so none is lost."""
 
 
 class KindRates:
-    """Gives tokens to tasks that start. `on_token` hears that there is one for a kind again, once for each timer."""
+    """Gives tokens to tasks that start. It calls `on_token` with a kind when a token may be there again."""
 
     def __init__(self, limits: KindLimits, *, on_token: Callable[[str], None]) -> None:
         self._limits = limits
@@ -28,7 +28,7 @@ class KindRates:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def share(self, lane_count: int) -> None:
-        """Take the part of so many lanes, under the limits in force now; look at all that waits again."""
+        """Take the shares of this many lanes of the rates that are in force now, and wake up all kinds that wait."""
         self._lane_count = lane_count
         rates = {kind: rate for kind in self._limits.kinds_with_rates() if (rate := self._limits.of(kind).rate_per_s)}
         shares = {kind: self._share_of(per_s) for kind, per_s in rates.items()}
@@ -37,7 +37,7 @@ class KindRates:
             self._ring(kind)
 
     def take(self, kind: str) -> bool:
-        """Take a token if the kind has a rate; if there is none, `on_token` hears when there will be one."""
+        """Take a token if the kind has a rate. If none is left, return False; `on_token` tells when one may be."""
         per_s = self._limits.of(kind).rate_per_s
         if per_s is None:
             return True
@@ -51,11 +51,11 @@ class KindRates:
         return wait_s == 0
 
     def give_back(self, kind: str) -> None:
-        """Put a token back that was taken for nothing."""
+        """Put back a token that was not used."""
         self._throttle.give_back(kind)
 
     def is_awaited(self, kind: str) -> bool:
-        """Return whether a timer runs for a kind."""
+        """Return whether `on_token` will be called for a kind."""
         return kind in self._timers
 
     def _share_of(self, per_s: float) -> float:

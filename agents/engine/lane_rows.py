@@ -1,7 +1,8 @@
-"""Table rows of one partition as the engine sees them: what will be committed, what is on its way, what is there."""
+"""Table rows of one partition as the engine sees them: in the store, in the running commit, and in the next commit."""
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ class LaneRows:
         """Return the rows of a table whose change cannot be seen in its store yet."""
         return self._committing.get(table, {}) | self._changed.get(table, {})
 
-    def stored_keys(self, table: str, from_key: bytes) -> Iterator[bytes]:
-        """Iterate over the keys in the store, in order, from `from_key` (inclusive) on."""
-        return self._partition.stores[table].keys(from_key)
+    def stored_keys(self, table: str, prefix: bytes, from_key: bytes = b"") -> Iterator[bytes]:
+        """Iterate over the keys in the store that begin with `prefix`, in order, from `from_key` (inclusive) on."""
+        keys = self._partition.stores[table].keys(from_key or prefix)
+        return takewhile(lambda key: key.startswith(prefix), keys)
 
     def collect(self, step: Step) -> None:
-        """Move the changes into a step; they are on their way until `committed`."""
+        """Move the changes into a step. Until `committed` the stores do not have them."""
         for table, rows in self._changed.items():
             step.rows(table, self._partition.number).changed.update(rows)
         self._committing, self._changed = self._changed, {}

@@ -44,9 +44,10 @@ class LineReleases:
         limits: KindLimits,
         strays: Strays,
         *,
+        has_turn_by_key: Callable[[Ready], bool],
         on_release: Callable[[], None],
     ) -> None:
-        """`on_release` hears when something may go on that waited."""
+        """`has_turn_by_key` lets a task take its turn by key, or wait; `on_release` hears when one may go on."""
         self.released: deque[tuple[Ready, bytes]] = deque()
         self.moved: deque[tuple[Lane, bytes]] = deque()
         self.opening: list[Lane] = []
@@ -54,6 +55,7 @@ class LineReleases:
         self._control = control
         self._limits = limits
         self._strays = strays
+        self._has_turn_by_key = has_turn_by_key
         self._on_release = on_release
         self.lanes: deque[Lane] = deque()
 
@@ -184,6 +186,10 @@ class LineReleases:
                 continue
             if limit == 0:
                 self.forward(ready)
+                continue
+            # Not only when it starts: until then the log may have a later task of its key, which must not overtake it.
+            if not key and not self._has_turn_by_key(ready):
+                self.rates.give_back(kind)
                 continue
             if limit is not None:
                 lane.lines.give_turn(line, ready.place)

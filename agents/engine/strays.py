@@ -1,8 +1,9 @@
-"""Requests that lie in a queue which is not that of their kind: they are moved to that one.
+"""Moves requests that lie in a queue that is not the one of their kind.
 
-A kind gets another queue with a new version of the project, while requests wait in the old one: in the log, or in the
-table `waiting`. The workers of the old queue do not run them. They send each request on, in the transaction that notes
-it as done here, so none is lost and none runs twice. It keeps its partition, its attempt and its due time.
+A new version of the project may give a kind another queue while requests wait in the old one: on the topic, or in the
+table `waiting`. The workers of the old queue do not run them. They send each request to the new queue, in the
+transaction that notes it as done in the old one. So no request is lost, and none runs twice. It keeps its partition,
+its attempt and its due time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agents.engine.waiting_sweeps import visit_rows
 from app.errors import RecordTooLarge
 from app.rules.outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from agents.engine.lane import Lane, Ready
+    from agents.engine.waiting_sweeps import ReadRow
     from agents.engine.worker_lanes import WorkerLanes
     from app.rules.routing import Routes
 
@@ -25,14 +26,12 @@ log = logging.getLogger(__name__)
 
 MOVES_HEADER = "ebs-queue-moves"
 """How often a request was moved."""
-_MOVED_AT_ONCE = 2_000
-"""Rows of the table that leave with one commit at most: a transaction has its timeout."""
 MAX_MOVES = 8
-"""Then the task runs where it is: workers with an older and a newer project could move it to and fro meanwhile."""
+"""Then the task runs where it is: workers with an older and a newer project could move it to and fro without end."""
 
 
 class Strays:
-    """Moves requests to the queues of their kinds; `can_be` is false in a system with one queue."""
+    """Moves requests to the queues of their kinds. `can_be` is false if the system has one queue: nothing can move."""
 
     def __init__(self, lanes: WorkerLanes, routes: Routes, topic: str) -> None:
         self._lanes = lanes
@@ -42,7 +41,7 @@ class Strays:
         self.moved_count = 0
 
     def move(self, ready: Ready) -> bool:
-        """Send a request on if its kind has another queue; returns whether it has left this one."""
+        """Send a request to the queue of its kind; returns False if it already lies there, or was moved too often."""
         lane, record, task, _ = ready
         topic = self._routes.topic(task.kind)
         if topic == lane.topic:
@@ -59,7 +58,7 @@ class Strays:
     def send_on(self, ready: Ready, topic: str, partition: int) -> None:
         """Move a request to another partition, in the transaction that notes it as done here."""
         lane, record, _, place = ready
-        headers = [one for one in record.headers if one[0] != MOVES_HEADER]
+        headers = [header for header in record.headers if header[0] != MOVES_HEADER]
         headers.append((MOVES_HEADER, str(_moves_of(record.headers) + 1).encode()))
         outgoing = Outgoing(topic, partition, record.key, record.value, headers)
         try:
@@ -70,33 +69,23 @@ class Strays:
             self._lanes.send(lane, outgoing)
         self._lanes.finish(lane, place)
 
-    def open(self, lane: Lane, read: Callable[[Lane, bytes, bytes], Ready | None]) -> None:
+    def open(self, lane: Lane, read: ReadRow) -> None:
         """Move all that waits in the table of a lane, if no kind has this queue any more.
 
-        Otherwise a worker would have to stay for as long as the longest delay. `read` returns the request of a row.
+        Otherwise a worker of this queue would have to run until the longest delay is over.
         """
         if lane.topic not in self._routes.topics and lane.window is not None:
             self._sweeps[lane] = asyncio.create_task(self._empty(lane, read))
 
     def close(self, lane: Lane) -> None:
-        """Forget a lane: its next owner has what waits."""
+        """Stop moving what waits in a lane: its next owner does."""
         sweep = self._sweeps.pop(lane, None)
         if sweep is not None:
             sweep.cancel()
 
-    async def _empty(self, lane: Lane, read: Callable[[Lane, bytes, bytes], Ready | None]) -> None:
+    async def _empty(self, lane: Lane, read: ReadRow) -> None:
         try:
-            assert lane.window is not None
-            uncommitted = 0
-            for rows in lane.window.batches():
-                for row in rows:
-                    ready = read(lane, *row)
-                    if ready is not None:
-                        uncommitted += self.move(ready)
-                if uncommitted >= _MOVED_AT_ONCE:
-                    await self._lanes.note(lane)
-                    uncommitted = 0
-                await asyncio.sleep(0)
+            await visit_rows(self._lanes, lane, read, lambda ready, _value: self.move(ready))
         except Exception as error:  # noqa: BLE001  # nobody awaits it
             self._lanes.transactions.fatal(error)
 

@@ -1,7 +1,7 @@
-"""What operators ask of waiting tasks: cancels, and starts at once. Each lane carries it out once, row by row.
+"""Carries out the commands about waiting tasks, cancels and starts, once in each lane.
 
-A command stays in force, so a lane that another worker takes over carries it out again: what was done has changed or
-deleted its row in one commit, and what was not done is found as it was.
+A command stays in force, so the next owner of a lane carries it out again. Rows that were changed before no longer
+match the command; all other rows are as they were.
 """
 
 from __future__ import annotations
@@ -22,15 +22,37 @@ if TYPE_CHECKING:
     from app.rules.commands import CommandKey, OfWaiting
     from app.rules.control import ControlState
 
+    ReadRow = Callable[[Lane, bytes, bytes], Ready | None]
+    """Returns the task of a row, None if it cannot be read: then it went to the dead letters."""
+
 _ROWS_A_COMMIT = 1_000
-"""Rows that change before their commit is awaited: with their requests they are in memory until then."""
+"""Rows that may change before their commit is awaited: until then their requests are in memory."""
 
 Asked = frozenset[tuple["CommandKey", int]]
-"""Commands: the key, and of an order, which may be repeated with a later meaning, when it was given."""
+"""Commands: the key, and for an order also when it was given, as an order that is repeated means later tasks, too."""
+
+
+async def visit_rows(lanes: WorkerLanes, lane: Lane, read: ReadRow, visit: Callable[[Ready, bytes], bool]) -> None:
+    """Visit the waiting tasks of a lane that do not run, each with the value of its row, until the lane is lost.
+
+    `visit` returns whether it changed the row. The changes are committed in parts.
+    """
+    assert lane.window is not None
+    changed_count = 0
+    batches = lane.window.batches()
+    while not lane.lost and (rows := next(batches, None)) is not None:
+        for key, value in rows:
+            ready = read(lane, key, value)
+            changed_count += ready is None or visit(ready, value)
+        if changed_count < _ROWS_A_COMMIT:
+            await asyncio.sleep(0)
+        else:
+            changed_count = 0
+            await lanes.note(lane)
 
 
 class Orders(NamedTuple):
-    """What a lane has yet to carry out; `has_cancels`: control says of each task whether it is cancelled."""
+    """What a lane still has to carry out. `has_cancels`: ask `ControlState.is_cancelled` about each task."""
 
     has_cancels: bool
     of_rows: list[StartTask]
@@ -38,17 +60,17 @@ class Orders(NamedTuple):
 
 
 class WaitingSweeps:
-    """Looks through the waiting tasks of each lane for those that a command is about."""
+    """Finds the waiting tasks that a command is about, lane by lane."""
 
     def __init__(
         self,
         lanes: WorkerLanes,
         control: ControlState,
         *,
-        read: Callable[[Lane, bytes, bytes], Ready | None],
+        read: ReadRow,
         hasten: Callable[[Lane, bytes, int], bool],
     ) -> None:
-        """`read` returns the task of a row; `hasten` lets a row be due, and returns whether it changed."""
+        """`hasten` makes a row due at an instant, and returns whether that changed it."""
         self._lanes = lanes
         self._control = control
         self._read = read
@@ -58,15 +80,15 @@ class WaitingSweeps:
         self._sweeping: asyncio.Task[None] | None = None
 
     def open(self, lane: Lane) -> None:
-        """Take on a lane that has carried out nothing yet; `control_changed` begins with it."""
+        """Add a lane; the next `control_changed` carries out all commands in it."""
         self._done[lane] = frozenset()
 
     def close(self, lane: Lane) -> None:
-        """Forget a lane."""
+        """Remove a lane."""
         self._done.pop(lane, None)
 
     def control_changed(self, cancel: Callable[[Ready], None]) -> None:
-        """Carry out what is new, of all commands in lanes that are new."""
+        """Carry out the new commands in all lanes, and all commands in new lanes."""
         orders = self._control.orders()
         self._asked = frozenset((key, 0) for key in self._control.cancel_keys()) | frozenset(
             (key, order.at_ms) for key, order in orders.items()
@@ -75,7 +97,7 @@ class WaitingSweeps:
             self._sweeping = asyncio.create_task(self._sweep_all(cancel))
 
     def _next(self) -> Lane | None:
-        """Return a lane that has something to carry out."""
+        """Return a lane that still has commands to carry out, None if there is none."""
         return next((lane for lane, done in self._done.items() if not self._asked <= done), None)
 
     async def _sweep_all(self, cancel: Callable[[Ready], None]) -> None:
@@ -97,21 +119,14 @@ class WaitingSweeps:
         )
 
     async def _sweep(self, lane: Lane, orders: Orders, cancel: Callable[[Ready], None]) -> None:
-        assert lane.window is not None
         for order in orders.of_rows:
             self._start_row(lane, order)
-        if not (orders.has_cancels or orders.filters):
-            return
-        changed_count = 0
-        batches = lane.window.batches()
-        while not lane.lost and (rows := next(batches, None)) is not None:
-            for key, value in rows:
-                changed_count += self._carry_out(lane, key, value, orders, cancel)
-            if changed_count < _ROWS_A_COMMIT:
-                await asyncio.sleep(0)
-            else:
-                changed_count = 0
-                await self._lanes.note(lane)
+        if orders.has_cancels or orders.filters:
+
+            def carry_out(ready: Ready, value: bytes) -> bool:
+                return self._carry_out(ready, value, orders, cancel)
+
+            await visit_rows(self._lanes, lane, self._read, carry_out)
 
     def _start_row(self, lane: Lane, order: StartTask) -> None:
         if order.partition != lane.partition.number:
@@ -122,12 +137,10 @@ class WaitingSweeps:
         if ready is not None and ready.task.task_id == order.task_id:
             self._hasten(lane, order.row, order.at_ms)
 
-    def _carry_out(self, lane: Lane, key: bytes, value: bytes, orders: Orders, cancel: Callable[[Ready], None]) -> bool:
-        """Do with a row what is asked; returns whether it changed."""
-        ready = self._read(lane, key, value)
-        if ready is None:
-            return True  # it went to the dead letters
-        task = ready.task
+    def _carry_out(self, ready: Ready, value: bytes, orders: Orders, cancel: Callable[[Ready], None]) -> bool:
+        """Carry out the orders about a waiting task; returns whether its row changed."""
+        lane, _, task, key = ready
+        assert isinstance(key, bytes)
         if orders.has_cancels and self._control.is_cancelled(task) is not None:
             cancel(ready)
             return True

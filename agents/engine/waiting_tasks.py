@@ -1,10 +1,10 @@
-"""Tasks that wait in the table `waiting`, not in the log: for their time (retries, delays), and long lines.
+"""Tasks that wait in the table `waiting`, not in the log: retries, delayed tasks, and long lines (`lane_lines`).
 
-A request whose time has not come leaves the log: a row of it is put into the table, in the transaction that notes the
-request as done. When the row is due, the task starts from there; the row is deleted in the transaction that commits
-what became of the attempt. A crash or a rebalance leaves the row where it was. So none is lost, none runs twice for
-good, none is early, and however many wait, only the next few thousand keys are in memory. What waits in a line
-(`lane_lines`) and does not fit into memory has rows that come and go in the same way.
+A request that is not due yet leaves the log: it becomes a row of the table, in the transaction that notes the request
+as done. When the row is due, the task starts from it. The row is deleted in the transaction that commits the end of the
+attempt. A crash or a rebalance does not change the row. So no task is lost, none counts twice, and none starts early.
+However many tasks wait, only the next few thousand keys are in memory. The tasks of a line that do not fit into memory
+get rows in the same way.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from msgspec import UNSET
 
 from agents.engine.lane import Ready
+from agents.engine.set_back_clock import SetBackClock
 from agents.engine.waiting_sweeps import WaitingSweeps
 from agents.engine.waiting_window import MAX_KEYS, WaitingWindow
-from agents.future_stamps import future_stamps
 from app.errors import RecordTooLarge
 from app.events import DECODE_ERRORS, decode_task_request
 from app.kafka.types import ConsumerRecord
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from app.rules.control import ControlState
 
 _LONGEST_TIMER_S = 10.0
-"""The clock is looked at again at least so often: it may have been set."""
+"""The clock is read again at least this often, as somebody may set it."""
 
 
 class WaitingTasks:
-    """Keeps the waiting tasks of a worker's lanes. It calls `on_due` when a task comes due; `is_due` while one is."""
+    """Keeps the waiting tasks of a worker's lanes. It calls `on_due` when a task is due; `is_due` is true meanwhile."""
 
     def __init__(
         self,
@@ -76,10 +76,11 @@ class WaitingTasks:
         self._turns: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self.hasten)
+        self._sweeps = WaitingSweeps(lanes, control, read=self.read, hasten=self._start_now)
+        self._set_back_clock = SetBackClock(lanes, hasten=self._hasten)
 
     def open(self, lane: Lane) -> None:
-        """Go on with what waits in a lane."""
+        """Take over the waiting tasks of a lane."""
         if lane.rows.has_table(WAITING_TABLE):
             died = lane.life.deaths > 0
             lane.window = WaitingWindow(
@@ -98,7 +99,7 @@ class WaitingTasks:
                 self._on_due()
 
     def close(self, lane: Lane) -> None:
-        """Forget a lane: its next owner has the table."""
+        """Forget a lane: its next owner takes over the table."""
         if lane in self._turns:
             self._turns.remove(lane)
             self._sweeps.close(lane)
@@ -110,22 +111,19 @@ class WaitingTasks:
         return any(lane.window is not None and lane.window.is_due(now_ms) for lane in self._turns)
 
     def counts(self) -> list[WaitingCount]:
-        """Return how many tasks wait for their time, and when the first is due, by reason."""
+        """Return by reason how many timed rows there are, and when the first one is due."""
         return waiting_of(one for lane in self._turns if lane.window for one in lane.window.counts())
 
     def keeps(self, ready: Ready) -> bool:
-        """Let a task wait if it asks for that; returns whether it does. Its request is done then."""
+        """Let a task wait in the table if it is due later; returns whether it waits. Then its request is done."""
         lane, record, task, place = ready
         if task.due_at_ms is UNSET or lane.window is None or self._control.is_cancelled(task) is not None:
             return False
-        now_ms, due_at_ms = self._clock_ms(), task.due_at_ms
-        if record.timestamp > now_ms:
-            # By the clock of the worker that wrote it: the task waits as long as was meant.
-            due_at_ms -= record.timestamp - future_stamps.believe(lane.topic, record.timestamp, now_ms)
-        if due_at_ms <= now_ms:
+        # The record's stamp does not count: the clock of its writer may be ahead of the clock that set the due time.
+        if task.due_at_ms <= self._clock_ms():
             return False
         try:
-            row = self.row_of(record, task, due_at_ms)
+            row = self.row_of(record, task, task.due_at_ms)
         except RecordTooLarge as error:
             self._lanes.bury(lane, record, error)
         else:
@@ -136,26 +134,26 @@ class WaitingTasks:
     def row_of(
         self, record: ConsumerRecord, task: TaskCreated, due_at_ms: int, line: bytes = b"", error: str = ""
     ) -> tuple[bytes, bytes]:
-        """Return key and value of the row of an attempt, for which the tasks of `line` wait.
+        """Return key and value of the row of an attempt. The tasks of `line` wait for it.
 
-        `error` is what the last attempt failed with. Raises `RecordTooLarge` if the row cannot be kept.
+        `error` is the error of the last attempt. Raises `RecordTooLarge` if the changelog does not take the row.
         """
         return timed_key(due_at_ms, record.offset, task.attempt, line), self._value_of(record, error)
 
     def put(self, lane: Lane, key: bytes, value: bytes, *, has_started: bool = False) -> None:
-        """Let an attempt wait, with the lane's next commit; `has_started`: it has said that it began."""
+        """Let an attempt wait, with the lane's next commit. `has_started`: its TASK_STARTED was sent."""
         assert lane.window is not None
         lane.window.put(key, value, has_started=has_started)
         self._lanes.mark(lane)
         self._wake_at(due_at_ms_of(key))
 
     def has_turn(self) -> bool:
-        """Return whether it is the turn of what is due: every second time, as the log has its turns too."""
+        """Return whether a due task may start before a record of the log: every second time."""
         self._has_turn = not self._has_turn
         return self._has_turn
 
     def next(self) -> Ready | None:
-        """Return a task whose time has come, one of each lane in turn; None if there is none."""
+        """Return a due task, one of each lane in turn; None if no task is due."""
         now_ms = self._clock_ms()
         for _ in range(len(self._turns)):
             lane = self._turns[0]
@@ -170,13 +168,16 @@ class WaitingTasks:
         return None
 
     def control_changed(self, cancel: Callable[[Ready], None]) -> None:
-        """Carry out what control asks of what waits, in a while: a million tasks may wait."""
+        """Begin to carry out the commands about waiting tasks. This takes a while: a million tasks may wait."""
         self._sweeps.control_changed(cancel)
 
-    def hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
-        """Let a row be due at an instant, at the latest now; returns False if it runs, is gone, or due by then."""
+    def _start_now(self, lane: Lane, key: bytes, at_ms: int) -> bool:
+        """Make a row due at an instant, at the latest now; returns False if it runs, is gone, or is due by then."""
+        return self._hasten(lane, key, min(at_ms, self._clock_ms()))
+
+    def _hasten(self, lane: Lane, key: bytes, due_at_ms: int) -> bool:
+        """Make a row due at an instant; returns False if it runs, is gone, or is due by then."""
         assert lane.window is not None
-        due_at_ms = min(due_at_ms, self._clock_ms())
         hastened = lane.window.hasten(key, due_at_ms)
         if hastened is None:
             return False
@@ -188,7 +189,7 @@ class WaitingTasks:
         return True
 
     def _keep(self, lane: Lane, line: bytes, ready: Ready) -> Place | None:
-        """Let a task wait in the table, in a line; returns its place there, None if it is buried."""
+        """Let a task wait in a line, in the table; returns its place there, None if it went to the dead letters."""
         window, (_, record, task, place) = lane.window, ready
         assert window is not None
         if isinstance(place, bytes) and place[:1] == IN_LINE and decode_key(place).line == line:
@@ -212,7 +213,7 @@ class WaitingTasks:
         return key
 
     def _value_of(self, record: ConsumerRecord, error: str = "") -> bytes:
-        """Return the row of a request. Raises `RecordTooLarge` if it cannot be kept."""
+        """Return the value of the row of a request. Raises `RecordTooLarge` if the changelog does not take the row."""
         told = (self._clock_ms(), error[:MAX_ERROR_CHARS])
         value = encode_row(WaitingRow(record.timestamp, record.key, record.value, list(record.headers), *told))
         if len(value) > SURELY_FITS_BYTES:
@@ -221,7 +222,7 @@ class WaitingTasks:
         return value
 
     def read(self, lane: Lane, key: bytes, value: bytes) -> Ready | None:
-        """Return the task of a row; one that cannot be read goes to the dead letters."""
+        """Return the task of a row; None if it cannot be read: then the row goes to the dead letters."""
         offset = decode_key(key).offset
         try:
             row = decode_row(value)
@@ -239,14 +240,15 @@ class WaitingTasks:
             return None
 
     def _look(self) -> None:
-        """Find out whether something is due, and come back when the next row is."""
+        """Find out whether a task is due, and set the timer for the next one."""
         now_ms = self._clock_ms()
+        self._set_back_clock.look(self._turns, now_ms)
         dues = [one for lane in self._turns if lane.window and (one := lane.window.next_due_ms) is not None]
         self.is_due = any(due_at_ms <= now_ms for due_at_ms in dues)
         self._set_timer(min((due_at_ms for due_at_ms in dues if due_at_ms > now_ms), default=None), now_ms)
 
     def _wake_at(self, due_at_ms: int) -> None:
-        """Take note of a row that is new."""
+        """Wake up when a new row is due."""
         now_ms = self._clock_ms()
         if due_at_ms <= now_ms:
             self.is_due = True
@@ -260,7 +262,7 @@ class WaitingTasks:
             self._timer = None
         if due_at_ms is not None:
             self._timer_at_ms = due_at_ms
-            # A millisecond late rather than early: the clock may be read just before it turns.
+            # A millisecond late rather than early: the clock may show the millisecond before.
             wait_s = min((due_at_ms - now_ms + 1) / 1_000, _LONGEST_TIMER_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._timer_rings)
 
@@ -268,7 +270,7 @@ class WaitingTasks:
         self._timer = None
         try:
             self._look()
-        except Exception as error:  # noqa: BLE001  # the event loop would only log it, and the timer be gone
+        except Exception as error:  # noqa: BLE001  # the event loop would only log it, and the timer would be gone
             self._lanes.transactions.fatal(error)
         if self.is_due:
             self._on_due()

@@ -1,4 +1,4 @@
-"""One call of a batch function, and the attempts in it; `batch_calls` gathers and runs calls."""
+"""One call of a batch function, and the attempts in it; `batch_calls` gathers and runs the calls."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from ebs.context import Context
 
 MAX_CALL_BYTES = 16 << 20
-"""Of the contents of a call: it is full with fewer tasks if these are large."""
+"""A call is full when the contents of its tasks have this size, however few they are."""
 
 
 class CallOutcome(NamedTuple):
-    """The result of an attempt, or its error; CancelledError for one that has left its call."""
+    """The result of an attempt, or its error. The error is CancelledError if the attempt has left its call."""
 
     value: Any
     error: BaseException | None = None
 
 
 class Member:
-    """An attempt in a call: its context, and the one that the function sees; `on_end` hears of its outcome."""
+    """An attempt in a call. `seen` is the context that the function sees; `on_end` is called with the outcome.
+
+    `seen` is a new context, not `context`, if the attempt is called once more, alone.
+    """
 
     __slots__ = ("_leave", "call", "context", "is_ended", "is_leaving", "on_end", "request", "seen")
 
@@ -42,11 +45,11 @@ class Member:
         self.call: BatchCall
 
     def cancel(self) -> None:
-        """Leave the call; the last one that does so waits for the end of its function, unless it is asked again."""
+        """Leave the call. The last attempt to leave waits for the end of the function, unless it is cancelled again."""
         self._leave(self)
 
     def end(self, outcome: CallOutcome) -> None:
-        """Hear the outcome; what was produced and said in another call's context counts as this attempt's."""
+        """Take the outcome. Outputs and progress of a second call, in its own context, count for this attempt."""
         if self.is_ended:
             return
         self.is_ended = True
@@ -57,7 +60,7 @@ class Member:
 
 
 class BatchCall:
-    """A call that is gathered, is ready, or runs; `running` is what runs it."""
+    """A call that gathers attempts, is ready, or runs. `running` is the asyncio task that runs it."""
 
     __slots__ = ("is_ready", "loaded", "members", "running", "size_bytes", "timer")
 
@@ -70,27 +73,27 @@ class BatchCall:
         self.running: asyncio.Task[None] | None = None
 
     def add(self, member: Member) -> None:
-        """Take an attempt in."""
+        """Add an attempt."""
         member.call = self
         self.members.append(member)
         self.size_bytes += len(member.request.content)
 
     def stop_timer(self) -> None:
-        """Wait no longer."""
+        """Stop waiting for more attempts."""
         if self.timer is not None:
             self.timer.cancel()
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody else may join."""
+        """Whether no other attempt may join."""
         assert self.loaded.batch is not None
         return len(self.members) >= self.loaded.batch.size or self.size_bytes >= MAX_CALL_BYTES
 
 
 def error_of(loaded: LoadedHandler, returned: object) -> Exception | None:
-    """Return the error that stands for a task in a function's list, None for a result.
+    """Return the error of a task if the function returned an exception for it, None if it returned a result.
 
-    One that nobody may raise, such as SystemExit, is told.
+    An exception that is no `Exception`, such as SystemExit, becomes a `HandlerError`: raising it would end the worker.
     """
     if not isinstance(returned, BaseException) or isinstance(returned, Exception):
         return returned if isinstance(returned, Exception) else None

@@ -1,17 +1,17 @@
 """Gathers the attempts of a batch function into calls: one call for many tasks, an outcome for each.
 
-An attempt joins the call of its function that is being gathered. The call is ready when it is full, or when its first
-attempt has waited for `batch_wait_s`; it starts when the pool has a place for it, and others may join until then.
+An attempt joins the open call of its function. The call is ready when it is full, or when its first attempt has waited
+for `batch_wait_s`. It starts when the pool has a place for it; until then other attempts may join.
 
 | the call | its attempts |
 | --- | --- |
-| returns a list | each has its result, or fails with the exception in its place |
-| raises `Retry` | each fails with it, except those in their last attempt |
+| returns a list | each has the result in its place, or fails with the exception there |
+| raises `Retry` | each fails with it, except those in their last attempt: they are called alone |
 | ends otherwise: raises, is over its time limit, its process dies, returns something else | each is called alone, at \
-once, in the same attempt; what happens then is its outcome |
+once, in the same attempt; the outcome of that call counts |
 
-So no task is dead because of another one. An attempt that is cancelled leaves its call, which goes on for the others;
-a call that nobody is in any more is cancelled.
+So no task dies because of another task. A cancelled attempt leaves its call, which goes on for the others. A call
+without attempts is cancelled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class BatchCalls:
     """The calls of one event loop. `run_call` runs the function once for a `BatchContext`, see `Executor`.
 
-    `has_place` says whether a call may start now, `on_ended` hears of each call that has ended.
+    `has_place` returns whether a call may start now. `on_ended` is called when a call has ended.
     """
 
     def __init__(self, run_call: Callable[[LoadedHandler, BatchContext], Coroutine[Any, Any, object]]) -> None:
@@ -54,29 +54,29 @@ class BatchCalls:
         self._gathered: dict[int, BatchCall] = {}
         self._ready: deque[BatchCall] = deque()
         self._running: dict[BatchCall, None] = {}
-        # A call belongs to no attempt's trace.
+        # A call is for several attempts, so it is in the trace of none of them.
         self._within = contextvars.copy_context()
         self._story = FailureStory(log)
 
     @property
     def running_count(self) -> int:
-        """Calls that run."""
+        """Number of calls that run."""
         return len(self._running)
 
     @property
     def ready_count(self) -> int:
-        """Calls that could run if there was a place."""
+        """Number of calls that would run if there were a place."""
         return len(self._ready)
 
     @property
     def waiting_count(self) -> int:
-        """Attempts that are in no call that runs."""
+        """Number of attempts whose call does not run yet."""
         waiting = {id(call): call for call in (*self._gathered.values(), *self._ready)}
         return sum(len(call.members) for call in waiting.values())
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
-        """What runs calls now."""
+        """The asyncio tasks that run calls now."""
         return [call.running for call in self._running if call.running is not None]
 
     async def run(self, loaded: LoadedHandler, context: Context) -> object:
@@ -87,7 +87,8 @@ class BatchCalls:
         try:
             raise error
         finally:
-            # Its trace holds this frame, which holds it: a failure would lie in memory until the collector comes by.
+            # The traceback of the error holds this frame, and the frame the error: without this the error would stay in
+            # memory until the garbage collector runs.
             del error
 
     async def _end_of(self, loaded: LoadedHandler, context: Context) -> CallOutcome:
@@ -101,7 +102,7 @@ class BatchCalls:
         return ended.result()
 
     def join(self, loaded: LoadedHandler, context: Context, on_end: Callable[[CallOutcome], None]) -> Member:
-        """Let an attempt join the call of its function that is being gathered."""
+        """Add an attempt to the open call of its function."""
         assert loaded.batch is not None
         member = Member(context, on_end, self.leave)
         call = self._gathered.get(id(loaded))
@@ -115,7 +116,7 @@ class BatchCalls:
         return member
 
     def leave(self, member: Member) -> None:
-        """Take a cancelled attempt out of its call; a call that nobody is in any more is cancelled."""
+        """Take a cancelled attempt out of its call. If no other attempt is left in it, cancel the call."""
         call = member.call
         member.seen.cancelled = True
         is_asked_again, member.is_leaving = member.is_leaving, True
@@ -125,11 +126,11 @@ class BatchCalls:
             call.running.cancel()
             if not is_asked_again:
                 return
-        # Not at once: whoever cancels attempts may be looking at all that run.
+        # Not at once: the caller may be iterating over the running attempts.
         self._loop.call_soon(member.end, _cancelled())
 
     def start_ready(self) -> None:
-        """Start the calls that are ready, as far as there are places."""
+        """Start ready calls while there are places."""
         while self._ready and self.has_place():
             call = self._ready.popleft()
             self._close(call)
@@ -138,12 +139,12 @@ class BatchCalls:
             call.running.add_done_callback(partial(self._ended, call))
 
     def hurry(self) -> None:
-        """Let the calls that are being gathered wait no longer: the worker stops."""
+        """Make all open calls ready, as the worker stops."""
         for call in list(self._gathered.values()):
             self._is_due(call)
 
     def close(self) -> None:
-        """End everything; the attempts have been cancelled before."""
+        """End all calls. The caller has cancelled the attempts before."""
         for call in self._gathered.values():
             call.stop_timer()
         self._gathered.clear()
@@ -159,7 +160,7 @@ class BatchCalls:
         self.start_ready()
 
     def _close(self, call: BatchCall) -> None:
-        """Let nobody join a call any more."""
+        """Let no more attempts join a call."""
         if self._gathered.get(id(call.loaded)) is call:
             del self._gathered[id(call.loaded)]
 
@@ -181,7 +182,7 @@ class BatchCalls:
             one.context.began_at_s = one.context.began_at_s or now_s
         try:
             outcomes = await self._outcomes(call)
-        except Exception as error:  # noqa: BLE001  # whatever a function raises is for those who wait
+        except Exception as error:  # noqa: BLE001  # whatever a function raises is the outcome of its attempts
             self._failed(call, error)
         else:
             for one, outcome in zip(call.members, outcomes, strict=True):
@@ -190,7 +191,7 @@ class BatchCalls:
     def _ended(self, call: BatchCall, _: object) -> None:
         for one in call.members:
             if one.call is call:
-                one.end(_cancelled())  # of a call that was cancelled, perhaps before it began
+                one.end(_cancelled())  # the call was cancelled, perhaps before it began
         del self._running[call]
         self.start_ready()
         self.on_ended()
@@ -207,7 +208,7 @@ class BatchCalls:
         last = call.loaded.limits.retry.max_attempts
         alone_count = 0
         for one in call.members:
-            # What is left of the call, such as a thread that nobody can end, must produce nothing any more.
+            # The rest of the call, such as a thread that cannot be ended, must not produce anything any more.
             one.seen.cancelled = True
             if one.is_ended or one.is_leaving:
                 continue

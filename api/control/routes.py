@@ -105,7 +105,7 @@ async def lift_rate(kind: KindInPath, parts: Parts) -> Response:
     **_command(schemas.LimitsAsked, "The limits", required=True),
 )
 async def limit_kind(kind: KindInPath, request: Request, parts: Parts) -> Response:
-    """Set both limits of the whole system; they win over those of the project.
+    """Set both limits of the whole system; they override those of the project. A limit that is left out is removed.
 
     If more tasks run than the new number, they finish, and no others start.
     """

@@ -46,7 +46,7 @@ class LimitsAsked(RequestBody, frozen=True):
         Limit | None, Meta(description="Tasks of the kind that run at once, in the whole system")
     ] = None
     per_key: Annotated[
-        Limit | None, Meta(description="Tasks of one key that run at once, in the whole system; 1 is strict order")
+        Limit | None, Meta(description="Tasks of one key that run at once, in the whole system; 1: one after another")
     ] = None
 
 

@@ -1,4 +1,4 @@
-"""A schedule as answers show it."""
+"""Schedules in answers of the API."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from app.rules.schedules import fired_object_id
 from ebs.client.segments import segment
 
 if TYPE_CHECKING:
+    from app.events import ItemRecord
     from app.rules.schedules import Schedule
 
 SHOWN_INSTANTS = 5
@@ -28,12 +29,12 @@ def listed(parts: Collaborators, schedule: Schedule) -> ListedSchedule:
 
 
 def in_full(parts: Collaborators, schedule: Schedule) -> ScheduleDetail:
-    """Return a schedule with the object that it makes."""
+    """Return a schedule with the object that it submits."""
     return ScheduleDetail(**in_full_fields(parts, schedule))
 
 
 def in_full_fields(parts: Collaborators, schedule: Schedule) -> dict[str, Any]:
-    """Return the fields of a schedule with the object that it makes."""
+    """Return the fields of a schedule with the object that it submits."""
     items: Any = None if schedule.items is UNSET else [_item(one) for one in schedule.items]
     return {
         **_fields(parts, schedule),
@@ -93,6 +94,6 @@ def _in_zone(at_ms: int, time_zone: str) -> str:
     return datetime.fromtimestamp(at_ms / _MS_PER_S, ZoneInfo(time_zone)).isoformat(timespec="auto")
 
 
-def _item(item: Any) -> dict[str, Any]:
+def _item(item: ItemRecord) -> dict[str, Any]:
     fields = {"name": item.name, "content": item.content, "delay_s": item.delay_s}
     return {name: value for name, value in fields.items() if value is not UNSET}

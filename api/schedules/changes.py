@@ -1,7 +1,7 @@
-"""Changes of schedules: what is asked for is checked, written to `schedules`, and waited for.
+"""Changes of schedules: check the request, write it to `schedules`, and wait until a worker has taken it over.
 
-Guarantee: if the answer is a success, the change is on every in-sync replica. It is safe to repeat: the key of the
-record is the schedule's name, and the last record of a name is in force.
+Guarantee: if the answer is a success, every in-sync replica has the change. It is safe to repeat: the key of the record
+is the schedule's name, and the last record of a name is in force.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIELDS = {"name": "object_name"}
-"""Fields that are called otherwise in an object."""
+"""Fields of an object that have another name in a schedule."""
 
 
 async def find_schedule(parts: Collaborators, name: str) -> Schedule:
-    """Return a schedule that any API process acknowledged before. Raises `Problem` (404), `ViewBehind`."""
+    """Return a schedule that any API process has acknowledged. Raises `Problem` (404), `ViewBehind`."""
     await parts.view.catch_up(parts.view.names.schedules)
     schedule = parts.view.schedules.find(name)
     if schedule is None:
@@ -45,7 +45,7 @@ async def find_schedule(parts: Collaborators, name: str) -> Schedule:
 
 
 def schedule_of(parts: Collaborators, name: str, asked: ScheduleAsked) -> Schedule:
-    """Return what a body asks for. Raises `Problem` (413, 422) that names every wrong field."""
+    """Return the schedule that a body asks for. Raises `Problem` (413, 422) that names every wrong field."""
     try:
         payload = compact_payload(
             ObjectRequest(
@@ -66,14 +66,14 @@ def schedule_of(parts: Collaborators, name: str, asked: ScheduleAsked) -> Schedu
     sample = prepare(payload, fired_object_id(name, schedule.at_ms), parts.settings, schedule.at_ms)
     refusal = too_large(sample, parts.settings)
     if refusal is None and len(encode_schedule(schedule)) > MAX_EVENT_BYTES:
-        refusal = f"the schedule makes a record of more than {MAX_EVENT_BYTES} bytes: send references"
+        refusal = f"the record of the schedule has more than {MAX_EVENT_BYTES} bytes: send references to large contents"
     if refusal is not None:
         raise problems.Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", refusal)
     return schedule
 
 
 def payload_of(schedule: Schedule) -> ObjectRequest:
-    """Return the request for the object that a schedule makes."""
+    """Return the request for the object that a schedule submits."""
     tasks: Any = UNSET if schedule.task_count is None else schedule.task_count
     items: Any = schedule.items
     return ObjectRequest(
@@ -105,7 +105,7 @@ async def delete(parts: Collaborators, name: str) -> ScheduleAccepted:
 
 
 def with_pause(parts: Collaborators, schedule: Schedule, *, paused: bool) -> Schedule:
-    """Return a schedule that is paused, or not any more."""
+    """Return a schedule with this value of `paused`."""
     return msgspec.structs.replace(schedule, paused=paused, at_ms=now_ms(parts))
 
 
@@ -118,15 +118,11 @@ async def _write(parts: Collaborators, name: str, schedule: Schedule | None) -> 
     try:
         ends = await parts.publisher.publish_to([Outgoing(topic, partition, key, value)])
     except (OutcomeUnknown, BrokerUnavailable, RecordRefused) as error:
-        became = "; nothing has changed, and"
-        if isinstance(error, OutcomeUnknown):
-            became = ", so it is not known whether the change is stored;"
-        members = {"name": name, "safe_to_repeat": True}
-        raise problems.unavailable(problems.name_of(error), f"{error}{became} repeating is safe", members) from error
+        raise problems.not_written(error, "the change", {"name": name, "safe_to_repeat": True}) from error
     end = ends.get((topic, partition))
     if end is None or not await parts.view.wait_for(topic, {partition: end}):
         return False
-    # Or somebody else has changed it since: then this change is over.
+    # Or somebody else has changed the schedule since: then nobody takes this change over any more.
     schedules = parts.view.schedules
     return await parts.view.wait_until(lambda: schedules.is_taken(name) or schedules.find(name) != asked)
 
@@ -161,10 +157,10 @@ def _wrong(schedule: Schedule, payload: ObjectRequest, parts: Collaborators) -> 
         yield _FIELDS.get(field, field), wrong
     for number, item in enumerate(() if schedule.items is UNSET else schedule.items):
         if item.due_at is not UNSET:
-            yield f"tasks/{number}/due_at", "each instant makes new tasks: give delay_s, the seconds after the instant"
+            yield f"tasks/{number}/due_at", "each instant makes new tasks: give delay_s, in seconds after the instant"
 
 
 def _warnings(*, seen: bool) -> list[str]:
     if seen:
         return []
-    return ["no distribution worker has taken it over yet: it takes effect once one runs (GET /api/workers)"]
+    return ["no distribution worker has taken it over yet: it takes effect when such a worker runs (GET /api/workers)"]

@@ -9,7 +9,7 @@ from app.events import CALLBACK_KIND
 
 _LIMIT = 50
 _EVERY_S = 5.0
-"""Each answer works out five instants of each schedule."""
+"""Less often than other pages: each answer computes five instants of each schedule."""
 
 
 async def _load(asked: Asked) -> dict[str, Any]:
@@ -19,7 +19,7 @@ async def _load(asked: Asked) -> dict[str, Any]:
     return {
         "data": answer,
         "schedules": answer["schedules"],
-        # Callbacks are seen as a kind, but no object may have it.
+        # Callbacks are listed as a kind, but no object may have it.
         "kinds": [kind for kind in asked.kinds if kind != CALLBACK_KIND],
         "first_page": None if not cursor else "/schedules",
         "next_page": None if following is None else f"/schedules?cursor={following}",

@@ -30,7 +30,7 @@ async def _set(asked: Asked, form: Form) -> Done:
 async def _pause(asked: Asked, _form: Form) -> Done:
     name = asked.path["name"]
     answer = await asked.inside.call("POST", path_of("schedules", name, "pause"))
-    return _done(f"Schedule {name} is paused: it fires nothing until it is resumed.", answer)
+    return _done(f"Schedule {name} is paused: it does not fire until it is resumed.", answer)
 
 
 async def _resume(asked: Asked, _form: Form) -> Done:
@@ -42,7 +42,7 @@ async def _resume(asked: Asked, _form: Form) -> Done:
 async def _delete(asked: Asked, _form: Form) -> Done:
     name = asked.path["name"]
     answer = await asked.inside.call("DELETE", path_of("schedules", name))
-    return _done(f"Schedule {name} is deleted. Objects that it has made go on.", answer)
+    return _done(f"Schedule {name} is deleted. Objects that it has submitted go on.", answer)
 
 
 async def _run(asked: Asked, _form: Form) -> Done:

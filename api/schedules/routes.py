@@ -27,7 +27,7 @@ MAX_LIMIT = 200
 
 
 def _change(*statuses: int) -> dict[str, Any]:
-    """Return how the route of a change answers and is documented."""
+    """Return the arguments that the routes of all changes share."""
     return {
         "status_code": 202,
         "response_model": schemas.ScheduleAccepted,
@@ -46,7 +46,7 @@ async def read_schedules(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of schedules")] = 50,
     cursor: Annotated[str, Query(max_length=64, description="`next_cursor` of the previous page")] = "",
 ) -> Response:
-    """Return all schedules that any API process acknowledged before this request."""
+    """Return all schedules that any API process has acknowledged before this request."""
     await parts.view.catch_up(parts.view.names.schedules)
     names = [name for name in parts.view.schedules.names() if name > cursor]
     found = [one for one in map(parts.view.schedules.find, names[:limit]) if one is not None]
@@ -65,7 +65,7 @@ async def read_schedules(
     summary="Get a schedule",
 )
 async def read_schedule(name: NameInPath, parts: Parts) -> Response:
-    """Return when a schedule fires, with its next five instants, and the object that it makes."""
+    """Return when a schedule fires, with its next five instants, and the object that it submits."""
     schedule = await changes.find_schedule(parts, name)
     view = describe_view(parts.view, now_ms(parts))
     return json_response(schemas.ScheduleAnswer(**in_full_fields(parts, schedule), view=view))
@@ -75,14 +75,14 @@ async def read_schedule(name: NameInPath, parts: Parts) -> Response:
     "/{name}",
     summary="Set a schedule",
     openapi_extra=documented_body(
-        schemas.ScheduleAsked, "The whole schedule: what is left out gets its default", required=True
+        schemas.ScheduleAsked, "The whole schedule: a field that is left out gets its default", required=True
     ),
     **_change(400, 413, 415),
 )
 async def set_schedule(name: NameInPath, request: Request, parts: Parts) -> Response:
     """Set a new schedule, or replace one. Each of its instants submits one object, exactly once.
 
-    If only its object changes, its next instant stays. If its timing changes, it counts from now.
+    If only its object changes, its next instant stays. If its timing changes, its instants count from now.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.ScheduleAsked)
     return json_response(await changes.put(parts, changes.schedule_of(parts, name, asked)), 202)
@@ -90,20 +90,20 @@ async def set_schedule(name: NameInPath, request: Request, parts: Parts) -> Resp
 
 @router.delete("/{name}", summary="Delete a schedule", **_change(404))
 async def delete_schedule(name: NameInPath, parts: Parts) -> Response:
-    """Delete a schedule. Objects that it has made go on."""
+    """Delete a schedule. Objects that it has submitted go on."""
     await changes.find_schedule(parts, name)
     return json_response(await changes.delete(parts, name), 202)
 
 
 @router.post("/{name}/pause", summary="Pause a schedule", **_change(404))
 async def pause_schedule(name: NameInPath, parts: Parts) -> Response:
-    """Fire nothing until it is resumed. Instants that come meanwhile are passed over."""
+    """Let a schedule not fire until it is resumed. Instants that come while it is paused never fire."""
     return await _pause(parts, await changes.find_schedule(parts, name), paused=True)
 
 
 @router.post("/{name}/resume", summary="Resume a schedule", **_change(404))
 async def resume_schedule(name: NameInPath, parts: Parts) -> Response:
-    """Fire again, from the next instant on."""
+    """Let a schedule fire again, from the next instant on."""
     return await _pause(parts, await changes.find_schedule(parts, name), paused=False)
 
 

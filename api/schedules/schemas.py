@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP about schedules."""
+"""Requests and answers about schedules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScheduleAsked(RequestBody, frozen=True, kw_only=True):
     cron: Annotated[
         str | UnsetType,
         Meta(
-            description="Minute, hour, day of month, month, day of week; or six fields with seconds in front; or "
+            description="Minute, hour, day of month, month, day of week; or six fields, the first one for seconds; or "
             "`@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
             examples=["30 6 * * 1-5"],
         ),
@@ -33,20 +33,20 @@ class ScheduleAsked(RequestBody, frozen=True, kw_only=True):
     ] = UNSET
     time_zone: Annotated[
         str,
-        Meta(description="Time zone of the cron line, by its name in the IANA data base", examples=["Europe/Berlin"]),
+        Meta(description="Time zone of the cron line, by its IANA name", examples=["Europe/Berlin"]),
     ] = "UTC"
     start_at: Annotated[
         DueAt | UnsetType, Meta(description="No instant is before this time, which needs a time zone. Default: now")
     ] = UNSET
     end_at: Annotated[DueAt | UnsetType, Meta(description="No instant is after this time. Default: no end")] = UNSET
     paused: Annotated[
-        bool, Meta(description="A paused schedule fires nothing, and passes over what comes meanwhile")
+        bool, Meta(description="A paused schedule does not fire. Instants that come while it is paused never fire")
     ] = False
     missed: Annotated[
         rules.Missed,
         Meta(
-            description="What to do about instants that no worker could fire within a minute: fire none of them, the "
-            "last one, or all"
+            description="Which instants fire later if no worker could fire them within a minute: none, the last one, "
+            "or all"
         ),
     ] = "last"
     kind: Annotated[Kind, Meta(description="Kind of the objects")] = DEFAULT_KIND
@@ -61,7 +61,7 @@ class ScheduleAsked(RequestBody, frozen=True, kw_only=True):
         Meta(description="Number of tasks of each object, or a list of items, as for an object (without `due_at`)"),
     ] = UNSET
     callback_url: Annotated[
-        CallbackUrl | UnsetType, Meta(description="Where each end of each object is sent, as for an object")
+        CallbackUrl | UnsetType, Meta(description="Where ebs sends each end of each object, as for an object")
     ] = UNSET
     delay_s: Annotated[
         DelayS | UnsetType, Meta(description="Seconds from the instant until the tasks start. Default: 0")
@@ -81,7 +81,7 @@ class ListedSchedule(Documented, frozen=True, kw_only=True):
     name: str
     in_words: Annotated[str, Meta(examples=["At 06:30 every weekday, Europe/Berlin"])]
     state: Annotated[
-        State, Meta(description="NEW: no distribution worker has taken it over yet. ENDED: `end_at` is over")
+        State, Meta(description="NEW: no distribution worker has taken it over yet. ENDED: `end_at` has passed")
     ]
     cron: str | None
     every_s: float | None
@@ -95,7 +95,7 @@ class ListedSchedule(Documented, frozen=True, kw_only=True):
     next_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: it does not fire")]
     last_at_ms: Annotated[int | None, Meta(description="The last instant that fired; null: none has")]
     last_object_id: Annotated[str | None, Meta(examples=["nightly@2026-11-28T05:30:00Z"])]
-    fired_count: Annotated[int, Meta(description="Objects that it has made, without those of `run`")]
+    fired_count: Annotated[int, Meta(description="Number of objects that it has submitted, without those of `run`")]
     next_instants: Annotated[
         list[str],
         Meta(description="The next five instants in its time zone", examples=[["2026-11-30T06:30:00+01:00"]]),
@@ -114,7 +114,7 @@ class ScheduleDetail(ListedSchedule, frozen=True, kw_only=True):
 
 
 class ScheduleAnswer(ScheduleDetail, frozen=True, kw_only=True):
-    """A schedule, and how far the answer is behind."""
+    """A schedule, and how current the answer is."""
 
     view: ViewAnswer
 

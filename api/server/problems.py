@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.server.methods import allowed
-from app.errors import BrokerUnavailable, RecordRefused
+from app.errors import BrokerUnavailable, OutcomeUnknown, RecordRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,8 +81,16 @@ def unavailable(name: str, detail: str, members: Mapping[str, Any] | None = None
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, name, detail, members=members, headers=headers)
 
 
+def not_written(error: BrokerError, what: str, members: Mapping[str, Any]) -> Problem:
+    """Return the 503 of a change that the broker did not take, or may have taken; `what` names the change."""
+    known = "; nothing has changed, and"
+    if isinstance(error, OutcomeUnknown):
+        known = f", so it is not known whether {what} is stored;"
+    return unavailable(name_of(error), f"{error}{known} repeating is safe", members)
+
+
 def name_of(error: BrokerError) -> str:
-    """Return how the problem is named of what a broker did not take, or may have taken."""
+    """Return the name of the problem if a broker did not take a record, or may have taken it."""
     if isinstance(error, RecordRefused):
         return "record-refused"
     return "broker-unavailable" if isinstance(error, BrokerUnavailable) else "outcome-unknown"

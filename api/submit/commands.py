@@ -51,11 +51,7 @@ class Commander(NamedTuple):
         try:
             ends = await self.publisher.publish_to(records)
         except (OutcomeUnknown, BrokerUnavailable, RecordRefused) as error:
-            became = "; nothing has changed, and"
-            if isinstance(error, OutcomeUnknown):
-                became = ", so it is not known whether the command is stored;"
-            detail = f"{error}{became} repeating is safe"
-            raise problems.unavailable(problems.name_of(error), detail, _members(place)) from error
+            raise problems.not_written(error, "the command", _members(place)) from error
         topic = self.settings.names.control
         end = ends.get((topic, _PARTITION))
         # The broker has it, but no longer knows where: nothing can be waited for.

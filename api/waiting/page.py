@@ -1,4 +1,4 @@
-"""What waits: how many tasks of each kind, why, and the single tasks with the time at which they are due."""
+"""The page of waiting tasks: how many of each kind wait, why, and each task with its due time."""
 
 from __future__ import annotations
 

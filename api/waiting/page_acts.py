@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from api.dashboard.site import Asked
 
 _SHOWN = "shown_"
-"""Before the names of the fields that tell which filter the page has, which it shows again."""
+"""Prefix of the fields with the filter of the page, so that the answer shows the same tasks again."""
 
 
 async def _start(asked: Asked, form: Form) -> Done:

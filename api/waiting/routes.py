@@ -40,7 +40,7 @@ router = APIRouter(prefix="/waiting", tags=["waiting"])
     "",
     response_model=schemas.WaitingPage,
     responses=documented_problems(422, 503),
-    summary="List waiting tasks, in the order in which they are due",
+    summary="List waiting tasks in the order in which they are due",
 )
 async def read_waiting(parts: Parts, asked: Annotated[schemas.WaitingQuery, Query()]) -> Response:
     """Return one page of the tasks that wait in the table `waiting` and match all conditions."""
@@ -58,7 +58,7 @@ async def read_waiting(parts: Parts, asked: Annotated[schemas.WaitingQuery, Quer
     summary="Count waiting tasks by kind and reason",
 )
 async def count_waiting(parts: Parts, asked: Annotated[schemas.CountsQuery, Query()]) -> Response:
-    """Return how many tasks wait, and when the first of each kind and reason is due."""
+    """Return how many tasks of each kind wait for each reason, and when the first of them is due."""
     groups = await parts.view.waiting.groups(WaitingFilter.of(asked))
     described = [schemas.WaitingGroupAnswer(*one) for one in groups]
     view = describe_view(parts.view, now_ms(parts))
@@ -74,15 +74,16 @@ async def count_waiting(parts: Parts, asked: Annotated[schemas.CountsQuery, Quer
     summary="Start waiting tasks now",
 )
 async def start(request: Request, parts: Parts) -> Response:
-    """Let retries and delays be due now. What waits for a pause, a rate, its concurrency or its key cannot be started.
+    """Make retries and delayed tasks due now. Tasks that wait for their kind or key cannot be started.
 
-    A filter means what waits now: what begins to wait later waits for its time.
+    A filter matches the tasks that wait now. A task that begins to wait later waits for its own time.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.StartAsked)
     wanted = WaitingFilter.of(asked)
     if asked.task_id is not None:
         if wanted != WaitingFilter() or asked.all:
-            raise problems.invalid([{"detail": "A task needs no filter: leave out the others", "pointer": "#/task_id"}])
+            detail = "A task needs no filter: leave out the other fields"
+            raise problems.invalid([{"detail": detail, "pointer": "#/task_id"}])
         return await _start_task(parts, asked.task_id)
     groups = await _groups_of(parts, wanted, is_all=asked.all)
     startable = [one for one in groups if one.reason in TIMED_REASONS]
@@ -91,7 +92,8 @@ async def start(request: Request, parts: Parts) -> Response:
         raise problems.conflict("not-startable", why_not_started(others[0].kind, others[0].reason))
     warnings = _of_paused_kinds(parts, {one.kind for one in startable})
     for one in others:
-        warnings.append(f"{one.waiting_count:,} of kind {one.kind} stay: {why_not_started(one.kind, one.reason)}")
+        why = why_not_started(one.kind, one.reason)
+        warnings.append(f"tasks of kind {one.kind} that do not start: {one.waiting_count:,}; {why}")
     at_ms = now_ms(parts)
     order = StartWaiting(at_ms, wanted.kind or UNSET, wanted.reason or UNSET, wanted.object_id or UNSET)
     return await _put(parts, Family.START_WAITING, order, sum(one.waiting_count for one in startable), warnings)
@@ -106,9 +108,9 @@ async def start(request: Request, parts: Parts) -> Response:
     summary="Cancel waiting tasks",
 )
 async def cancel(request: Request, parts: Parts) -> Response:
-    """Cancel what waits now and matches all conditions; tasks that run go on, and later ones are not affected.
+    """Cancel the tasks that wait now and match all conditions. Running tasks and later tasks are not affected.
 
-    `POST /api/control/cancel` cancels one task, or all tasks of a kind, wherever they are.
+    `POST /api/control/cancel` cancels one task, or all tasks of a kind, also those that run.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.CancelWaitingAsked)
     wanted = WaitingFilter.of(asked)
@@ -119,9 +121,9 @@ async def cancel(request: Request, parts: Parts) -> Response:
 
 
 async def _groups_of(parts: Collaborators, wanted: WaitingFilter, *, is_all: bool) -> list[WaitingGroup]:
-    """Return what waits and matches. Raises `Problem` (404, 422)."""
+    """Return the waiting tasks that match, by kind and reason. Raises `Problem` (404, 422)."""
     if wanted == WaitingFilter() and not is_all:
-        detail = "Name a condition (kind, reason, object_id), or say all: true to mean all waiting tasks"
+        detail = 'Name a condition (kind, reason, object_id), or set "all": true for all waiting tasks'
         raise problems.invalid([{"detail": detail, "pointer": "#"}])
     waiting = parts.view.waiting
     await waiting.catch_up()
@@ -135,11 +137,11 @@ async def _groups_of(parts: Collaborators, wanted: WaitingFilter, *, is_all: boo
 
 async def _start_task(parts: Collaborators, task_id: str) -> Response:
     waiting = parts.view.waiting
-    # A row that was hastened has a new key: the command must name the one that is there now.
+    # A row that was started before has a new key: the command must name the present one.
     await waiting.catch_up()
     found = waiting.task(task_id)
     if found is None:
-        detail = f"task {task_id} does not wait: it is queued, runs, has ended, or there is none (see `ebs tasks`)"
+        detail = f"task {task_id} does not wait: it is queued, runs or has ended, or does not exist (see `ebs tasks`)"
         raise problems.not_found(detail)
     if found.task.reason not in TIMED_REASONS:
         raise problems.conflict("not-startable", why_not_started(found.task.kind, found.task.reason))
@@ -148,15 +150,19 @@ async def _start_task(parts: Collaborators, task_id: str) -> Response:
     if found.has_started and found.task.due_at_ms <= at_ms:
         warnings.append(f"task {task_id} runs already")
     elif found.task.due_at_ms <= at_ms:
-        warnings.append(f"task {task_id} is due already: it starts as soon as a worker has room for it")
+        warnings.append(f"task {task_id} is due already: it starts as soon as its worker has a free place")
     return await _put(parts, Family.START_TASK, StartTask(task_id, found.partition, found.row, at_ms), 1, warnings)
 
 
 def _of_paused_kinds(parts: Collaborators, kinds: set[str]) -> list[str]:
-    """Return what is to be said of kinds that are paused: a start makes their tasks due, and no more."""
-    control = parts.view.control.state
-    paused = sorted(kind for kind in kinds if control.is_paused(kind))
-    return [f"kind {kind} is paused: its tasks start after `ebs resume`" for kind in paused]
+    """Return a warning for each paused kind: its tasks become due, but do not start."""
+    warnings = []
+    for kind in sorted(kinds):
+        pauses = parts.view.control.state.pauses_of(kind)
+        if pauses:
+            undo = " and ".join(f"`ebs resume --kind {name}`" if name else "`ebs resume`" for name in pauses)
+            warnings.append(f"kind {kind} is paused: its tasks start after {undo}")
+    return warnings
 
 
 async def _put(

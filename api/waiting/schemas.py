@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP about waiting tasks."""
+"""Requests and answers about waiting tasks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _REASON = Meta(
     examples=["retry", "kind"],
 )
 _MEANING = (
-    "`retry`: its last attempt failed; `delay`: its object asks for it; `kind`: its kind is paused, or its rate or "
-    "concurrency is used up; `key`: other tasks of its key run, or wait for their retry"
+    "`retry`: its last attempt failed; `delay`: its object or item asks for a later start; `kind`: its kind is "
+    "paused, or the rate or concurrency of its kind is used up; `key`: other tasks of its key run, or wait for their "
+    "retry"
 )
 _OBJECT_ID = Meta(min_length=1, max_length=220, description="Only tasks of this object")
 
@@ -38,7 +39,7 @@ class CountsQuery(BaseModel):
 
 
 class WaitingQuery(CountsQuery):
-    """Filter for waiting tasks, and which page of them."""
+    """Filter for waiting tasks, and the page."""
 
     limit: int = Field(50, ge=1, le=1_000, description="Maximum number of tasks")
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
@@ -78,11 +79,11 @@ class WaitingAnswer(Documented, frozen=True, kw_only=True):
     kind: str
     reason: Annotated[str, Meta(description=_MEANING)]
     queue: Annotated[str, Meta(description="The queue in whose table it waits", examples=["default", "gpu"])]
-    due_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: it does not wait for an instant")]
+    due_at_ms: Annotated[int | None, Meta(description="UTC epoch ms; null: it waits for its kind or key")]
     attempt: Annotated[int, Meta(description="The attempt that waits, from 1")]
     waits_since_ms: MaybeEpochMs
-    error: Annotated[str | None, Meta(description="What the last attempt failed with; null: it is the first one")]
-    started: Annotated[bool, Meta(description="The attempt has begun: the row stays until it has ended")]
+    error: Annotated[str | None, Meta(description="Error of the last attempt; null: this is the first attempt")]
+    started: Annotated[bool, Meta(description="The attempt runs: its row stays until it ends")]
     links: WaitingLinks
 
 
@@ -99,12 +100,12 @@ class WaitingGroupAnswer(Documented, frozen=True):
 
     kind: str
     reason: str
-    waiting_count: Annotated[int, Meta(description="Those whose attempt runs are counted, too")]
-    next_due_at_ms: Annotated[int | None, Meta(description="UTC epoch milliseconds; null: not for an instant")]
+    waiting_count: Annotated[int, Meta(description="Tasks whose attempt runs included")]
+    next_due_at_ms: Annotated[int | None, Meta(description="UTC epoch ms; null: they wait for their kind or key")]
 
 
 class WaitingCounts(Documented, frozen=True):
-    """What waits by kind and reason; what is due next comes first."""
+    """The number of waiting tasks by kind and reason; the group that is due next comes first."""
 
     total: int
     groups: list[WaitingGroupAnswer]
@@ -117,6 +118,6 @@ class OrderAccepted(Documented, frozen=True, kw_only=True):
     key: Annotated[str, Meta(description="Key of the command on the topic `control`", examples=["start:task:7f3a-0"])]
     status: Literal["accepted"]
     seen: Annotated[bool, Meta(description="Whether this process has read the command back")]
-    tasks_count: Annotated[int, Meta(description="Waiting tasks that the command is about, as far as the view knows")]
+    tasks_count: Annotated[int, Meta(description="Waiting tasks that the command is for, as far as the view knows")]
     at_ms: EpochMs
     warnings: list[str]

@@ -4,4 +4,14 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
-__all__ = ["AIOKafkaAdminClient", "ConsumerRecord", "NewTopic", "OffsetAndMetadata", "TopicPartition"]
+LOG_APPEND_TIME = 1
+"""`timestamp_type` of a record that the broker has stamped, when it came; 0: its producer has."""
+
+__all__ = [
+    "LOG_APPEND_TIME",
+    "AIOKafkaAdminClient",
+    "ConsumerRecord",
+    "NewTopic",
+    "OffsetAndMetadata",
+    "TopicPartition",
+]

@@ -120,6 +120,10 @@ class ControlState:
         """Return the pauses in force, of all and of kinds."""
         return list(self._pauses.values())
 
+    def pauses_of(self, kind: str) -> list[str]:
+        """Return which pauses keep the tasks of a kind from starting: "" is the pause of all kinds."""
+        return [name for name in ("", kind) if name in self._pauses]
+
     def is_paused(self, kind: str) -> bool:
         """Return whether no task of this kind may start."""
         return self.has_pauses and ("" in self._pauses or kind in self._pauses)

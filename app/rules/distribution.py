@@ -37,20 +37,24 @@ def split(
     default_task_count: int,
     max_task_count: int,
     at_ms: int,
+    arrived_at_ms: int | None = None,
     splits: bool = False,
     joins: bool = False,
 ) -> NewTasks:
     """Return the first tasks of an object: its split, where its kind `splits`, else all.
 
     Raises `DecodeError` for an object that asks for more than `max_task_count` tasks, or is too large for that many.
-    `record_bytes` is the length of its record's value.
+    `record_bytes` is the length of its record's value. `arrived_at_ms` is when the broker took it, None if its record
+    has a stamp of the producer alone.
     """
     refusal = why_refused(event, record_bytes, default_task_count, max_task_count)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
-    # Another program's clock may be ahead of ours; a delay begins now at the latest.
-    submitted_ms = min(event.at_ms, at_ms)
-    refusal = why_object_not_due(event, at_ms)
+    # Another program's clock may be ahead; a delay begins when the object arrived at the latest. The broker knows when
+    # that was: with a clock of ours that was set back, every delay would begin, and so end, that much too early.
+    latest_ms = at_ms if arrived_at_ms is None else arrived_at_ms
+    submitted_ms = min(event.at_ms, latest_ms)
+    refusal = why_object_not_due(event, latest_ms)
     if refusal is not None:
         raise DecodeError(f"object {event.object_id} {refusal}")
     due_at_ms = due_at_ms_of(event, submitted_ms)

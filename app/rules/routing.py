@@ -1,6 +1,6 @@
-"""Where the request of a task goes: the topic of the queue of its kind, and the partition.
+"""Where the request of a task goes: to the topic of the queue of its kind, and to which partition.
 
-This is the only place that decides it: whoever writes a request asks here.
+All code that writes requests asks this module.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Routes:
     """Topic and partition of each request.
 
-    `queues` has the queue of each kind (`Project.queues`); kinds that are not in it have that of `"*"`, or the default
-    queue. `kinds_by_key` tells whether a kind has a limit by key.
+    `queues` is the queue of each kind (`Project.queues`). Kinds that are not in it have the queue of `"*"`, or else the
+    default queue. `kinds_by_key` returns whether a kind has `per_key` in the project.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Routes:
     def partition(self, request: TaskCreated) -> int:
         """Return the partition that a request goes to.
 
-        Tasks with a key go to the partition of the key, so that one worker counts them. The others are spread from the
-        object's own partition on. They stay in it if their kind has a limit by key, as each object is a key then;
-        splits, joins and callbacks do, too.
+        Tasks with a key go to the partition of the key, so that one worker counts them. Tasks without a key are spread
+        over the partitions, beginning with that of the object. But if their kind has `per_key`, each object is a key,
+        and all its tasks go to its partition. Splits, joins and callbacks go there, too.
         """
         if request.role is not UNSET:
             return request.object_partition
@@ -74,7 +74,7 @@ class Routes:
 
     @property
     def queues(self) -> set[str]:
-        """The queues that kinds have, and the default one."""
+        """The queues of all kinds, and the default queue."""
         return {*self._queues.values(), self._other_queue, DEFAULT_QUEUE}
 
     def queue(self, kind: str) -> str:

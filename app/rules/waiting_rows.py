@@ -2,14 +2,14 @@
 
 | key | what it is |
 | --- | --- |
-| b"t", due time, place, [line] | waits for its time: a retry, a delay. The line, if there is one, waits for it |
-| b"l", line, place | waits in a line: its kind is paused or has a limit, or its key is busy |
+| b"t", due time, place, [line] | a timed row: a retry or a delayed task. The tasks of the line, if any, wait for it |
+| b"l", line, place | a row in a line: its kind is paused or has a limit, or its key is busy |
 | b"s" and one of the keys above | the attempt of that row has started, and runs for longer than a commit takes |
 
-The due time is in epoch ms (8 bytes). The place is the offset of the task's request (8) and the attempt (4). The line
-is a kind, and a key unless the whole kind waits: the lengths of both in UTF-8 (2 each), then both. All numbers are
-big-endian. So the first key of all is due next, the first of a line was asked for first, and one attempt has one row,
-however often its request is read. Value: the request as a record, in msgpack; of the third row b"1".
+The due time is in epoch ms (8 bytes). The place is the offset of the task's request (8) and the attempt (4). A line is
+a kind, and a key unless the whole kind waits: the lengths of both in UTF-8 (2 each), then both. All numbers are
+big-endian. So the first timed row is due next, the first row of a line has the oldest request, and one attempt has one
+row, however often its request is read. The value is the request as a record, in msgpack; for b"s" it is b"1".
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ IN_LINE = b"l"
 STARTED = b"s"
 STARTED_VALUE = b"1"
 REASONS = ("retry", "delay", "kind", "key")
-"""Why rows wait: an attempt has failed; the object asks for a delay; the kind is paused or has a limit; others of the
-key run."""
+"""Why rows wait: an attempt has failed; the object asks for a delay; the kind is paused or has a limit; other tasks of
+the key run."""
 TIMED_REASONS = frozenset({"retry", "delay"})
-"""What waits for its time alone. Only that can be started now."""
+"""The reasons of timed rows. Only these can be started by a command."""
 MAX_ERROR_CHARS = 300
-"""A row keeps so much of the last error, for people."""
+"""A row keeps this much of the last error, for people."""
 LAST_KEY = b"u"
-"""No row has a greater key."""
+"""Greater than the key of every row."""
 _MAX_DUE_MS = (1 << 63) - 1
 _DUE = struct.Struct(">cQ")
 _PLACE = struct.Struct(">QI")
@@ -42,9 +42,9 @@ _FIRST_ATTEMPT = (1).to_bytes(4, "big")
 
 
 class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A request that waits: the record that asks for the attempt, without its place.
+    """A request that waits: its record, without the place.
 
-    `since_ms` is when it began to wait, `error` what the last attempt failed with ("": it is the first one).
+    `since_ms` is when it began to wait, `error` the error of the last attempt ("": there was none).
     """
 
     timestamp_ms: int
@@ -56,9 +56,9 @@ class WaitingRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class WaitingKey(NamedTuple):
-    """Which attempt a row is of: the offset of the task's request, and its number.
+    """The attempt of a row: the offset of the task's request, and the number of the attempt.
 
-    `due_at_ms` is None in a line; `line` is b"" if no other task waits for this one.
+    `due_at_ms` is None for a row in a line. `line` is b"" if no other task waits for a timed row.
     """
 
     due_at_ms: int | None
@@ -75,12 +75,12 @@ decode_row = _decoder.decode
 
 
 def timed_key(due_at_ms: int, offset: int, attempt: int, line: bytes = b"") -> bytes:
-    """Return the key of a row that waits for its time."""
+    """Return the key of a timed row."""
     return _DUE.pack(TIMED, min(max(0, due_at_ms), _MAX_DUE_MS)) + _PLACE.pack(offset, attempt) + line
 
 
 def key_in_line(line: bytes, offset: int, attempt: int) -> bytes:
-    """Return the key of a row that waits in a line."""
+    """Return the key of a row in a line."""
     return IN_LINE + line + _PLACE.pack(offset, attempt)
 
 
@@ -91,14 +91,14 @@ def line_of(kind: str, key: str = "") -> bytes:
 
 
 def kind_and_key(line: bytes) -> tuple[str, str]:
-    """Return the kind of a line and its key, "" if the whole kind waits. What stands behind the line does not count."""
+    """Return the kind of a line and its key, "" if the whole kind waits. More bytes after the line are ignored."""
     kind_bytes, key_bytes = _LINE.unpack_from(line)
     key_at = _LINE.size + kind_bytes
     return line[_LINE.size : key_at].decode(), line[key_at : key_at + key_bytes].decode()
 
 
 def decode_key(key: bytes) -> WaitingKey:
-    """Return what a key says."""
+    """Return the parts of a key."""
     if key[:1] == IN_LINE:
         offset, attempt = _PLACE.unpack_from(key, len(key) - _PLACE.size)
         return WaitingKey(None, offset, attempt, key[1 : -_PLACE.size])
@@ -107,18 +107,18 @@ def decode_key(key: bytes) -> WaitingKey:
 
 
 def due_at_ms_of(key: bytes) -> int:
-    """Return when a row is due that waits for its time."""
+    """Return when a timed row is due."""
     return int.from_bytes(key[1 : _DUE.size], "big")
 
 
 def is_key(key: bytes) -> bool:
-    """Return whether this is the key of a row that waits."""
+    """Return whether this is the key of a timed row or of a row in a line."""
     return _has_form(key) and decode_key(key).attempt > 0
 
 
 def is_row(key: bytes, value: bytes) -> bool:
     """Return whether this is a row of the table. Raises `msgspec.DecodeError` for a request that cannot be unpacked."""
-    # With few calls: a restore asks this of a million rows.
+    # With few calls: a restore checks a million rows.
     if len(key) == _TIMED_BYTES and key[:1] == TIMED:
         if key[-4:] == _NO_ATTEMPT:
             return False
@@ -137,6 +137,20 @@ def reason_of(key: bytes) -> str:
     if key[:1] == IN_LINE:
         return "key" if kind_and_key(key[1:])[1] else "kind"
     return "delay" if key[_TIMED_BYTES - 4 : _TIMED_BYTES] == _FIRST_ATTEMPT else "retry"
+
+
+def pause_ms_of(key: bytes, value: bytes, now_ms: int) -> int | None:
+    """Return for how long a retry was to wait if it began to wait after `now_ms`, so by a clock that has gone back.
+
+    None for all other rows, and for those that cannot be read.
+    """
+    if key[:1] != TIMED or reason_of(key) != "retry":
+        return None
+    try:
+        since_ms = decode_row(value).since_ms
+    except msgspec.DecodeError:
+        return None
+    return max(0, due_at_ms_of(key) - since_ms) if since_ms > now_ms else None
 
 
 def start_key(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What people see of a waiting task: what it is, why it waits, and when it is due."""
+"""What people see of a waiting task: which task it is, why it waits, and when it is due."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class WaitingSummary(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A waiting task. `due_at_ms` is 0 if it does not wait for an instant; `since_ms` is 0 if it is not known.
+    """A waiting task. `due_at_ms` is 0 for a row in a line; `since_ms` is 0 if it is not known.
 
-    `error` is what the last attempt failed with, "" before the first attempt.
+    `error` is the error of the last attempt, "" before the first attempt.
     """
 
     task_id: str
@@ -30,7 +30,7 @@ class WaitingSummary(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class _Request(msgspec.Struct, gc=False):
-    """The fields of a request that matter here; its content, which may be large, is not decoded."""
+    """The fields of a request that are shown; the content, which may be large, is not decoded."""
 
     task_id: str
     object_id: str
@@ -43,7 +43,7 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 
 
 def summary_of(key: bytes, value: bytes) -> WaitingSummary | None:
-    """Return what is shown of a row; None of a request that cannot be read."""
+    """Return the summary of a row, None if its request cannot be read."""
     row = decode_row(value)
     try:
         task = _decode_request(row.value)
@@ -56,7 +56,7 @@ def summary_of(key: bytes, value: bytes) -> WaitingSummary | None:
 
 
 class WaitingFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which waiting tasks are meant: all conditions must hold; None: whatever."""
+    """A filter for waiting tasks: a task must match all conditions; None matches every task."""
 
     kind: str | None = None
     reason: str | None = None
@@ -64,7 +64,7 @@ class WaitingFilter(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, asked: object) -> Self:
-        """Return the filter of a query or a body that has fields of these names."""
+        """Return the filter in a query or a body, which has fields with the same names."""
         return msgspec.convert(asked, cls, from_attributes=True)
 
     def takes(self, task: WaitingSummary) -> bool:
@@ -76,13 +76,11 @@ class WaitingFilter(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-_WHAT_ENDS_THE_WAIT = {
-    "kind": "the pause or a limit of its kind: end it (`ebs resume --kind {kind}`, `ebs limit {kind} --off`)",
-    "key": "other tasks of its key: it starts when they have ended",
-}
-
-
 def why_not_started(kind: str, reason: str) -> str:
-    """Return in words why what waits for this reason cannot be started by a command, and what to do instead."""
-    what = _WHAT_ENDS_THE_WAIT.get(reason, f"{reason}, and not for its time")
-    return f"only a retry or a delay can be started now, and this waits for {what.format(kind=kind)}"
+    """Return why a command cannot start tasks that wait in a line, for their kind or key, and what to do instead."""
+    if reason == "kind":
+        why = f"kind {kind} is paused or at a limit (see `ebs control`)"
+        what_to_do = f"`ebs resume --kind {kind}` or `ebs limit {kind} --off` ends that"
+    else:
+        why, what_to_do = "others wait for tasks of their key", "they start when these have ended"
+    return f"only retries and delayed tasks can be started now; {why}: {what_to_do}"

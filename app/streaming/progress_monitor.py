@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from app.errors import InputsChanged
 from app.kafka.cluster import started
 from app.kafka.refusals import lasting_refusals
+from app.streaming.clock_steps import ClockSteps
 from app.streaming.input_reader import Fetching
 from app.streaming.standstill_rule import Sample, StandstillRule
 from app.streaming.survey import ClusterIncomplete
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 _LOOKS_PER_LIMIT = 12
 _MAX_PERIOD_S = 5.0
 _MAX_ANSWER_S = 5.0
+_CLOCK_SET = (
+    "the clock of this machine went %+.0f s: it was set, or the machine slept. Schedules and tasks that wait for their "
+    "time, are due by the new time. `ebs waiting` shows what waits, `ebs waiting start` starts it"
+)
 
 
 class EndsReader(Protocol):
@@ -104,6 +109,7 @@ class ProgressMonitor:
         survey: Surveyor | None = None,
         refused: Callable[[], Mapping[TopicPartition, str]] = lasting_refusals,
         clock: Callable[[], float] = time.monotonic,
+        clock_steps: ClockSteps | None = None,
     ) -> None:
         self.refused = refused
         self.period_s = look_period_s(limit_s)
@@ -117,6 +123,7 @@ class ProgressMonitor:
         self._ends_reader = ends
         self._is_stopping = is_stopping
         self._clock = clock
+        self._clock_steps = clock_steps or ClockSteps()
         self._patience_s = patience_s(limit_s)
         self._rule = StandstillRule(limit_s, max_gap_s=2 * (self.period_s + self._patience_s))
 
@@ -137,6 +144,9 @@ class ProgressMonitor:
 
     async def look(self) -> None:
         """Take a sample and judge."""
+        clock_step_s = self._clock_steps.look()
+        if clock_step_s:
+            log.warning(_CLOCK_SET, clock_step_s)
         try:
             if self.survey is not None:
                 async with asyncio.timeout(self._patience_s):

@@ -139,22 +139,45 @@ class TableStore:
             self._recent.note(rows)
 
     def items(self, from_key: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over rows in key order, from `from_key` (inclusive) on."""
-        return self._database.items(from_key=from_key)  # type: ignore[no-any-return]  # rocksdict is untyped
+        """Iterate over rows in key order, from `from_key` (inclusive) on. Raises `StoreFailed` if it cannot be read."""
+        key = from_key
+        for key, value in self._database.items(from_key=from_key):  # it stays at the last one
+            yield key, value
+        self._check_end(key)
 
     def keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
-        """Iterate over the keys in order, from `from_key` (inclusive) on."""
-        return self._database.keys(from_key=from_key)  # type: ignore[no-any-return]  # rocksdict is untyped
+        """Iterate over the keys in order, from `from_key` (inclusive) on. Raises `StoreFailed` as `items` does."""
+        key = from_key
+        for key in self._database.keys(from_key=from_key):  # it stays at the last one
+            yield key
+        self._check_end(key)
 
     def last_key(self) -> bytes | None:
         """Return the last key in order, None of an empty store."""
         key: bytes | None = next(self._database.keys(backwards=True), None)
         return key
 
+    def _check_end(self, last_key: bytes | None) -> None:
+        """Raise `StoreFailed` if nothing was found behind a key because the disk has lost it.
+
+        rocksdict ends such an iteration without a word: what waits there would wait until the next restart.
+        """
+        rest = self._database.iter()
+        if last_key is None:
+            rest.seek_to_first()
+        else:
+            rest.seek(last_key)
+            if rest.valid():
+                rest.next()
+        try:
+            rest.status()
+        except Exception as error:
+            raise self._failed(error) from error
+
     def _failed(self, error: Exception) -> StoreFailed:
         return StoreFailed(
-            f"a table cannot be kept at {self._path} ({error}): make room there, or choose another folder with "
-            "EBS_DATA_DIR; nothing is lost, as the changelog has all rows"
+            f"a table cannot be kept at {self._path} ({error}): make room there, check the disk, or choose another "
+            "folder with EBS_DATA_DIR; nothing is lost, as the changelog has all rows"
         )
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import InvalidTimestampError
 from aiokafka.structs import OffsetAndMetadata
 
 from app.errors import StepFailed
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from app.kafka.transactional_producer import TransactionalProducer
     from app.streaming.batching import RecordBatch
     from app.streaming.ownership import Ownership
+
+_WRONG_CLOCK = (
+    "the broker refuses this worker's records because of their timestamps: the clock of this machine is wrong by more "
+    "than the topic allows (message.timestamp.after.max.ms, an hour in Kafka 4). Set its clock (NTP)"
+)
 
 
 class Transactions:
@@ -137,6 +143,8 @@ class Transactions:
         """Commit a step; used by `Step`. Anything but success ends the process."""
         try:
             await self._commit(step)
+        except InvalidTimestampError as error:
+            self.fatal(StepFailed(_WRONG_CLOCK).with_traceback(error.__traceback__))
         except BaseException as error:  # noqa: BLE001  # a cancelled commit is as much in doubt as a failed one
             self.fatal(error)
         self.step_open = False

@@ -9,6 +9,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from app.errors import StoreFailed
 from app.process import forked
 
 if TYPE_CHECKING:
@@ -35,17 +36,28 @@ class Workspace:
     def path(self) -> Path:
         """The directory itself."""
         if self._path is None:
-            self._parent.mkdir(parents=True, exist_ok=True)
-            # One at a time, or another one sweeps this directory before it is locked.
-            with _locked(self._parent):
-                for old in self._parent.iterdir():
-                    _sweep(old)
-                self._path = self._parent / f"{self._instance}-{os.getpid()}"
-                self._path.mkdir(exist_ok=True)
-                self._lock = _try_lock(self._path)
-            if self._lock is not None:
-                forked.private.append(self._lock)
+            try:
+                self._path = self._make()
+            except OSError as error:
+                raise StoreFailed(
+                    f"tables cannot be kept in {self._parent} ({error}): make it a folder that can be written, or "
+                    "choose another one with EBS_DATA_DIR; nothing is lost, as the changelogs have all rows"
+                ) from error
         return self._path
+
+    def _make(self) -> Path:
+        """Sweep what dead processes have left, and make the directory of this one."""
+        self._parent.mkdir(parents=True, exist_ok=True)
+        # One at a time, or another one sweeps this directory before it is locked.
+        with _locked(self._parent):
+            for old in self._parent.iterdir():
+                _sweep(old)
+            path = self._parent / f"{self._instance}-{os.getpid()}"
+            path.mkdir(exist_ok=True)
+            self._lock = _try_lock(path)
+        if self._lock is not None:
+            forked.private.append(self._lock)
+        return path
 
 
 def _sweep(directory: Path) -> None:

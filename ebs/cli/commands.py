@@ -57,8 +57,8 @@ COMMANDS = (
     Entry(_FAILURES, "discard", "redrive:discard", "Mark a dead letter as discarded."),
     Entry(_CONTROL, "waiting", "waiting_tasks:waiting", "List waiting tasks, start them now or cancel them."),
     Entry(_CONTROL, "control", "control:control", "Show the pauses, limits, cancels and drains in force."),
-    Entry(_CONTROL, "pause", "control:pause", "Start no new tasks, of all kinds or of one."),
-    Entry(_CONTROL, "resume", "control:resume", "Undo the pause of all kinds, or of one."),
+    Entry(_CONTROL, "pause", "control:pause", "Start no new tasks, of all kinds or of one kind."),
+    Entry(_CONTROL, "resume", "control:resume", "Undo the pause of all kinds, or of one kind."),
     Entry(_CONTROL, "cancel", "control:cancel", "Cancel an object, a task, or many tasks."),
     Entry(_CONTROL, "rate", "control:rate", "Limit how many tasks of a kind start per second."),
     Entry(

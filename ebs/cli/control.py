@@ -1,4 +1,4 @@
-"""`ebs pause`, `resume`, `cancel`, `rate`, `limit`, `concurrency`, `drain` and `control`: what operators rule."""
+"""The commands of operators: `ebs pause`, `resume`, `cancel`, `rate`, `limit`, `concurrency`, `drain`, `control`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.rules.commands import MAX_CONCURRENCY
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import control_table, still_paused
 from ebs.cli.instants import instant_ms
-from ebs.cli.remote import Api, AsJson, open_api, show
+from ebs.cli.remote import Api, AsJson, open_api, show, show_with_warnings
 from ebs.function import MAX_LIMIT, MAX_PER_S
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _check_rate(per_s: float | None) -> float | None:
-    # Not a number passes every comparison of a range, and cannot be sent as JSON.
+    # NaN passes typer's check of a range, and JSON has no form for it.
     if per_s is not None and not 0 < per_s <= MAX_PER_S:
         raise typer.BadParameter(f"must be more than 0 and at most {MAX_PER_S:,}")
     return per_s
@@ -35,9 +35,9 @@ WorkerOption = Annotated[
 def pause(
     context: typer.Context, *, kind: Kind = None, reason: Reason = "", as_json: AsJson = False, api: Api = None
 ) -> None:
-    """Start no new tasks, of all kinds or of one.
+    """Start no new tasks, of all kinds or of one kind.
 
-    Running tasks finish. The pause lasts until `ebs resume`, also when processes restart.
+    Running tasks finish. The pause lasts until `ebs resume`, also if processes restart.
     """
     with open_api(context, api) as client:
         answer = client.post(path_of("control", "pause"), _given(kind=kind, reason=reason))
@@ -46,7 +46,7 @@ def pause(
 
 
 def resume(context: typer.Context, *, kind: Kind = None, as_json: AsJson = False, api: Api = None) -> None:
-    """Undo the pause of all kinds, or of one."""
+    """Undo the pause of all kinds, or of one kind."""
     with open_api(context, api) as client:
         answer = client.post(path_of("control", "resume"), _given(kind=kind))
     words = f"the pause of {kind or 'all kinds'} is undone"
@@ -62,7 +62,7 @@ def cancel(
         str | None, typer.Option("--kind", metavar="KIND", help="All tasks of this kind that exist now.")
     ] = None,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="TIME", help="Only those created before: 10m, 2026-11-24T07:00.")
+        str | None, typer.Option("--before", metavar="TIME", help="Only tasks created before: 10m, 2026-11-24T07:00.")
     ] = None,
     reason: Reason = "",
     as_json: AsJson = False,
@@ -70,7 +70,7 @@ def cancel(
 ) -> None:
     """Cancel an object, a task, or many tasks.
 
-    Many: all tasks of a kind, or created before a time. Running tasks are cancelled, too.
+    Many: all tasks of a kind, or all that were created before a time. Running tasks are cancelled, too.
     """
     is_filter = kind is not None or before is not None
     if [object_id is not None, task is not None, is_filter].count(True) != 1:
@@ -130,7 +130,7 @@ def limit(
     per_key: Annotated[
         int | None,
         typer.Option(
-            "--per-key", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of one key that run at once; 1 is strict order."
+            "--per-key", metavar="N", min=1, max=MAX_LIMIT, help="Tasks of one key at once; 1: one after another."
         ),
     ] = None,
     off: Off = False,
@@ -139,21 +139,21 @@ def limit(
 ) -> None:
     """Limit how many tasks of a kind, or of a key, run at once.
 
-    The limits are for all workers together, and win over those of the project. What you leave out stays as it is.
-    --off goes back to the limits of the project.
+    The limits are for all workers together, and override those of the project. Limits that you do not name stay as they
+    are. --off goes back to the limits of the project.
     """
     if off == any(one is not None for one in (rate, concurrency, per_key)):
-        raise typer.BadParameter("give --rate, --concurrency or --per-key; or --off")
-    at_once, of_kind = path_of("control", "limits", kind), path_of("control", "rate", kind)
+        raise typer.BadParameter("give --rate, --concurrency or --per-key, or else --off")
+    limits_path, rate_path = path_of("control", "limits", kind), path_of("control", "rate", kind)
     with open_api(context, api) as client:
         if off:
-            client.delete(of_kind)
-            answer = client.delete(at_once)
+            client.delete(rate_path)
+            answer = client.delete(limits_path)
         if rate is not None:
-            answer = client.put(of_kind, {"per_s": rate})
+            answer = client.put(rate_path, {"per_s": rate})
         if concurrency is not None or per_key is not None:
             known = client.get(path_of("control"))["limits"].get(kind, {})
-            answer = client.put(at_once, known | _given(concurrency=concurrency, per_key=per_key))
+            answer = client.put(limits_path, known | _given(concurrency=concurrency, per_key=per_key))
     _show(answer, _limits_in_words(kind, answer["control"]), as_json=as_json)
 
 
@@ -226,10 +226,8 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in {None, ""}}
 
 
-def _show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
-    show(answer, *shown, as_json=as_json)
-    for warning in answer.get("warnings", ()):
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+def _show(answer: dict[str, Any], *shown: RenderableType, as_json: bool) -> None:
+    show_with_warnings(answer, *shown, as_json=as_json)
     if not answer["seen"] and not as_json:
         typer.echo(
             "Kafka has stored the command, but the API has not read it back yet: check with `ebs control`", err=True

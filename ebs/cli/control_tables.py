@@ -1,4 +1,4 @@
-"""What people are shown of commands, workers and tasks."""
+"""Tables and lines for people: commands in force, workers and tasks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _commands(answer: Answer) -> Iterator[tuple[object, ...]]:
         yield "cancel", _cancelled(cancel), None, instant_text(cancel["at_ms"]), cancel["reason"]
     more = answer["cancel_count"] - len(answer["cancels"])
     if more:
-        yield "cancel", f"{more} older ones", None, None, None
+        yield "cancel", f"{more} older cancels", None, None, None
 
 
 def _cancelled(cancel: Answer) -> str:
@@ -86,7 +86,7 @@ def still_paused(answer: Answer) -> list[str]:
 
 
 def workers_table(workers: Sequence[Answer]) -> Table:
-    """Return a row for each worker; ages are seconds before its last word."""
+    """Return a row for each worker; ages count back from its last heartbeat."""
     headings = (
         "worker",
         "role",
@@ -162,7 +162,7 @@ def _ago(age_ms: int) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Return sorted numbers with what lies between left out: 0-3, 7."""
+    """Return sorted numbers as ranges: 0-3, 7."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][-1] + 1:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ebs.cli.client import ApiClient
-    from ebs.cli.waiting import Ends
+    from ebs.cli.object_waits import Ends
 
 _OBJECTS_SHOWN = 10
 _ERRORS_SHOWN = 3

@@ -1,4 +1,4 @@
-"""`ebs queues`: the queues, who works them, and what waits."""
+"""`ebs queues`: the queues, their kinds and workers, and their tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADINGS = ("queue", "kinds", "workers", "in flight", "queued", "in progress", 
 def queues(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
     """Show the queues, their kinds and workers.
 
-    With the number of tasks that wait in each.
+    Also shows how many tasks of each queue have not ended, by state.
     """
     with open_api(context, api) as client:
         answer = client.get(path_of("queues"))
@@ -39,13 +39,15 @@ def queues(context: typer.Context, *, as_json: AsJson = False, api: Api = None) 
 
 
 def lines_of_unworked(queues: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a line for each queue without a worker, with what starts one."""
+    """Return a line for each queue without a worker, with the command that starts one."""
     return [
-        f"{_nobody_of(one['name'])}: {start_of(one['name'])}, or ebs up" for one in queues if not one["workers_count"]
+        f"{_no_worker_of(one['name'])}: {start_of(one['name'])}, or ebs up"
+        for one in queues
+        if not one["workers_count"]
     ]
 
 
-def _nobody_of(queue: str) -> str:
+def _no_worker_of(queue: str) -> str:
     if queue == DEFAULT_QUEUE:
         return "no processing worker is running, so no task starts"
-    return f"no processing worker of the queue {queue} is running, so no task of its kinds starts"
+    return f"no processing worker of the queue {queue} is running, so no task in it starts"

@@ -1,4 +1,4 @@
-"""What the commands share that only ask the API: where it is, and answers for people or as JSON."""
+"""What commands that ask the API share: its address, and answers for people or as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ebs.cli.client import ApiClient
 from ebs.client.settings import client_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -59,7 +59,7 @@ def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    # Reasons and names are anybody's text: [brackets] in it are no markup.
+    # Reasons and names are texts of users: [brackets] in them are not markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
@@ -67,8 +67,15 @@ def show(answer: Any, *shown: RenderableType, as_json: bool) -> None:
         console.print(plain(part) if isinstance(part, str) else part)
 
 
+def show_with_warnings(answer: Mapping[str, Any], *shown: RenderableType, as_json: bool) -> None:
+    """Print an answer as `show` does, and its warnings on stderr."""
+    show(answer, *shown, as_json=as_json)
+    for warning in answer.get("warnings", ()):
+        typer.secho(f"warning: {plain(warning)}", fg=typer.colors.YELLOW, err=True)
+
+
 def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; numbers stand right, None is a dash."""
+    """Return a table; numbers are aligned right, None is a dash."""
     from rich.table import Table
 
     table = Table(title=plain(title))
@@ -77,6 +84,6 @@ def table_of(title: str, headings: Sequence[str], rows: Iterable[Sequence[object
         numeric = any(isinstance(row[number], int | float) for row in listed)
         table.add_column(plain(heading), justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        # Every cell: which of them are somebody else's text is nothing to get wrong.
+        # Every cell, so that no text of a user is forgotten.
         table.add_row(*("-" if cell is None else plain(str(cell)) for cell in row))
     return table

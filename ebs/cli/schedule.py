@@ -12,7 +12,7 @@ from ebs.cli.client import path_of
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.content import content_of, json_content_of
 from ebs.cli.instants import duration_s, instant_text, zoned_instant
-from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
+from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, show_with_warnings, table_of
 from ebs.cli.task_tables import short_json
 from ebs.delays import MAX_DELAY_S
 
@@ -27,7 +27,7 @@ _SHOWN_CHARS = 200
 
 
 class Missed(StrEnum):
-    """What becomes of missed instants."""
+    """Which missed instants fire."""
 
     NONE = "none"
     LAST = "last"
@@ -78,7 +78,7 @@ def list_schedules(context: typer.Context, *, as_json: AsJson = False, api: Api 
 
 @schedule.command("show", cls=PlainCommand)
 def show_schedule(context: typer.Context, name: Name, *, as_json: AsJson = False, api: Api = None) -> None:
-    """Show a schedule, its next five instants and the object that it makes."""
+    """Show a schedule, its next five instants and the object that it submits."""
     with open_api(context, api) as client:
         answer = client.get(path_of(SCHEDULES, name))
     show(answer, _table_of(answer), as_json=as_json)
@@ -102,7 +102,7 @@ def set_schedule(
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Kind of the objects.")] = None,
     content: Annotated[
         str | None,
-        typer.Option("--content", metavar="TEXT", help="Content of the objects: a text; @FILE reads a file."),
+        typer.Option("--content", metavar="TEXT", help="Content of the objects, a text; @FILE reads a file."),
     ] = None,
     content_json: Annotated[
         str | None,
@@ -119,7 +119,7 @@ def set_schedule(
         str | None, typer.Option("--delay", metavar="DURATION", help="Start the tasks later than the instant.")
     ] = None,
     callback_url: Annotated[
-        str | None, typer.Option("--callback-url", metavar="URL", help="Where ebs sends the end of each object.")
+        str | None, typer.Option("--callback-url", metavar="URL", help="Where ebs sends each end of each object.")
     ] = None,
     start: Annotated[
         str | None, typer.Option("--start", metavar="TIME", help="No instant before this time: 2027-01-01T09:00.")
@@ -127,23 +127,23 @@ def set_schedule(
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="No instant after this time.")] = None,
     missed: Annotated[
         Missed | None,
-        typer.Option("--missed", metavar="|".join(Missed), help="Of missed instants fire none, the last one, or all."),
+        typer.Option("--missed", metavar="|".join(Missed), help="Missed instants that fire: none, the last or all."),
     ] = None,
-    paused: Annotated[bool, typer.Option("--paused", help="Fire nothing until `ebs schedule resume`.")] = False,
+    paused: Annotated[bool, typer.Option("--paused", help="Do not fire until `ebs schedule resume`.")] = False,
     file: Annotated[
         str | None,
-        typer.Option("--file", metavar="FILE", help="The whole schedule as JSON, as the API takes it; - reads stdin."),
+        typer.Option("--file", metavar="FILE", help="The whole schedule as JSON, as for the API; - reads stdin."),
     ] = None,
     as_json: AsJson = False,
     api: Api = None,
 ) -> None:
     """Set a new schedule, or replace one.
 
-    Each of its instants submits one object, exactly once. Give --cron or --every, or all of it in a --file. With
-    --file the tasks can be a list of items, as for an object.
+    Each of its instants submits one object, exactly once. Give --cron or --every, or the whole schedule in a --file.
+    In a file the tasks can be a list of items, as for an object.
     """
     if content is not None and content_json is not None:
-        raise typer.BadParameter("give --content or --content-json")
+        raise typer.BadParameter("give --content or --content-json, not both")
     given: Answer = {
         "cron": cron,
         "every_s": None if every is None else duration_s(every),
@@ -166,10 +166,10 @@ def set_schedule(
         raise typer.BadParameter(f"{delay} is more than a year ({MAX_DELAY_S // 86_400}d)", param_hint="--delay")
     if file is not None:
         if body:
-            raise typer.BadParameter("--file has the whole schedule: leave out the other options")
+            raise typer.BadParameter("--file is the whole schedule: leave out the other options")
         body = json_content_of(file if file == "-" else f"@{file.removeprefix('@')}", "--file", "one JSON object")
     elif (cron is None) == (every is None):
-        raise typer.BadParameter('give --cron "30 6 * * 1-5" or --every 1h, or all of it in a --file')
+        raise typer.BadParameter('give --cron "30 6 * * 1-5" or --every 1h, or the whole schedule in a --file')
     with open_api(context, api) as client:
         answer = client.put(path_of(SCHEDULES, name), body)
     _show_change(answer, f"schedule {name} is set", as_json=as_json)
@@ -177,9 +177,9 @@ def set_schedule(
 
 @schedule.command("pause", cls=PlainCommand)
 def pause_schedule(context: typer.Context, name: Name, *, as_json: AsJson = False, api: Api = None) -> None:
-    """Let a schedule fire nothing until it is resumed.
+    """Let a schedule not fire until it is resumed.
 
-    Instants that come meanwhile are passed over.
+    Instants that come while it is paused never fire.
     """
     with open_api(context, api) as client:
         answer = client.post(path_of(SCHEDULES, name, "pause"))
@@ -207,7 +207,7 @@ def run_schedule(context: typer.Context, name: Name, *, as_json: AsJson = False,
 
 @schedule.command("delete", cls=PlainCommand)
 def delete_schedule(context: typer.Context, name: Name, *, as_json: AsJson = False, api: Api = None) -> None:
-    """Delete a schedule. Objects that it has made go on."""
+    """Delete a schedule. Objects that it has submitted go on."""
     with open_api(context, api) as client:
         answer = client.delete(path_of(SCHEDULES, name))
     _show_change(answer, f"schedule {name} is deleted", as_json=as_json)
@@ -218,7 +218,7 @@ def _show_change(answer: Answer, words: str, *, as_json: bool) -> None:
     found = answer["schedule"]
     if found is not None and not found["paused"]:
         lines.append(f"it fires: {found['in_words']}; next {', '.join(found['next_instants']) or 'never'}")
-    show(answer, *lines, *(f"warning: {one}" for one in answer["warnings"]), as_json=as_json)
+    show_with_warnings(answer, *lines, as_json=as_json)
 
 
 def _table_of(found: Answer) -> Table:

@@ -11,9 +11,9 @@ from app.rules.ledger_states import ObjectState
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import tasks_table
 from ebs.cli.object_tables import object_table
+from ebs.cli.object_waits import Timeout, wait_for_end
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.tasks import all_tasks
-from ebs.cli.waiting import Timeout, wait_for_end
 
 
 def status(

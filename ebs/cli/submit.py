@@ -14,11 +14,11 @@ from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain
 from ebs.cli.content import content_of, json_content_of
 from ebs.cli.instants import duration_s, zoned_instant
+from ebs.cli.object_waits import Ends, Timeout, wait_for_all
 from ebs.cli.outcomes import outcome_lines, outcome_of, shown_ids
 from ebs.cli.remote import Api, AsJson, open_api, show
 from ebs.cli.sending import Sent, send_count, send_lines, send_one
 from ebs.cli.submit_file import objects_in
-from ebs.cli.waiting import Ends, Timeout, wait_for_all
 from ebs.delays import MAX_DELAY_S
 
 if TYPE_CHECKING:

@@ -1,17 +1,20 @@
-"""`ebs waiting`: which tasks wait for a retry, a delay or their turn, as a client of the API."""
+"""`ebs waiting`: list waiting tasks, start them now or cancel them, as a client of the API."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ebs.cli.client import path_of
 from ebs.cli.commands import PlainCommand, subcommands
 from ebs.cli.instants import instant_text
-from ebs.cli.remote import Api, AsJson, Cursor, open_api, show, table_of
+from ebs.cli.remote import Api, AsJson, Cursor, open_api, show, show_with_warnings, table_of
 from ebs.cli.task_tables import seconds_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _WAITING = "waiting"
 
@@ -19,7 +22,7 @@ TaskId = Annotated[str | None, typer.Argument(metavar="TASK_ID", help="One task.
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind of task.")]
 Reason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="REASON", help="Only with this reason: retry, delay, kind or key."),
+    typer.Option("--reason", metavar="REASON", help="Only tasks with this reason: retry, delay, kind or key."),
 ]
 Object = Annotated[str | None, typer.Option("--object", metavar="ID", help="Only tasks of this object.")]
 All = Annotated[bool, typer.Option("--all", help="All waiting tasks.")]
@@ -48,7 +51,7 @@ def _listed_by_default(
         wanted = {"kind": kind, "reason": reason, "of_object": of_object, "cursor": cursor, "api": api}
         ls(context, **wanted, limit=limit, as_json=as_json)
     elif kind or reason or of_object:
-        raise typer.BadParameter(f"put options behind the subcommand: ebs waiting {context.invoked_subcommand} ...")
+        raise typer.BadParameter(f"put options after the subcommand: ebs waiting {context.invoked_subcommand} ...")
 
 
 @waiting.command(cls=PlainCommand)
@@ -65,7 +68,7 @@ def ls(
 ) -> None:
     """List waiting tasks; the task that is due next comes first.
 
-    How many wait by kind and reason comes before the list.
+    Above the list: how many tasks wait, by kind and reason.
     """
     wanted = {"kind": kind, "reason": reason, "object_id": of_object}
     with open_api(context, api) as client:
@@ -97,7 +100,7 @@ def counts(
 ) -> None:
     """Count waiting tasks by kind and reason.
 
-    Shows when the next task of each group is due.
+    Also shows when the next task of each group is due.
     """
     with open_api(context, api) as client:
         answer = client.get(path_of(_WAITING, "counts"), kind=kind, reason=reason, object_id=of_object)
@@ -118,12 +121,12 @@ def start(
 ) -> None:
     """Start waiting tasks now: one, or all that match.
 
-    Retries and delays only. A task that waits for a pause, a rate or its turn starts when that ends.
+    Only retries and delayed tasks. A task that waits for its kind or key starts when these are free.
     """
     body = _body(task_id, kind, reason, of_object, everything=everything)
     with open_api(context, api) as client:
         answer = client.post(path_of(_WAITING, "start"), body)
-    _show(answer, f"started now: {_meant(answer, task_id)}", as_json=as_json)
+    show_with_warnings(answer, f"started now: {_meant(answer, task_id)}", as_json=as_json)
 
 
 @waiting.command(cls=PlainCommand)
@@ -146,7 +149,7 @@ def cancel(
     with open_api(context, api) as client:
         path = path_of(_WAITING, "cancel") if task_id is None else path_of("control", "cancel")
         answer = client.post(path, body)
-    _show(answer, f"cancelled: {_meant(answer, task_id)}", as_json=as_json)
+    show_with_warnings(answer, f"cancelled: {_meant(answer, task_id)}", as_json=as_json)
 
 
 def _body(
@@ -168,13 +171,7 @@ def _meant(answer: dict[str, Any], task_id: str | None) -> str:
     return f"{count:,} waiting task{'' if count == 1 else 's'}"
 
 
-def _show(answer: dict[str, Any], words: str, *, as_json: bool) -> None:
-    show(answer, words, as_json=as_json)
-    for warning in answer["warnings"]:
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-
-
-def _counts_table(counts: dict[str, Any], now_ms: int) -> Any:
+def _counts_table(counts: dict[str, Any], now_ms: int) -> Table:
     rows = [
         (one["kind"], one["reason"], one["waiting_count"], _instant_and_age(one["next_due_at_ms"], now_ms))
         for one in counts["groups"]

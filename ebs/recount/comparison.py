@@ -1,4 +1,4 @@
-"""Comparing one partition's tables with what its events say."""
+"""Compares the tables of one partition with its events."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 _HOUR_MS = 3_600_000
 _NO_FIELDS: frozenset[str] = frozenset()
 GONE = "its records were already deleted from the topics"
-AMBIGUOUS = "events came when the ledger may already have forgotten their object"
-COMPACTED = "the table's row changed while it was compared"
+AMBIGUOUS = "events came when the ledger may already have deleted their object"
+COMPACTED = "the row in the table changed during the comparison"
 RESULT_FIELDS = (" error", " result", " result row")
-"""How the names of those fields end that stand in rows of results."""
+"""Ends of the names of fields that are in rows of results."""
 
 
 class Terms(NamedTuple):
-    """How long rows are kept (ms), and the stream times (epoch ms) that both tables are at.
+    """How long rows are kept (ms), and the stream times (epoch ms) of both tables.
 
-    Topics that have lost records since their beginning: `is_truncated`, then nothing is known of what happened before
-    `known_from_ms`.
+    `is_truncated`: the first records of the topics were deleted, so nothing is known from before `known_from_ms`.
     """
 
     ended_ms: int
@@ -47,13 +46,13 @@ class Terms(NamedTuple):
 
 
 def brief_result(data: bytes) -> ResultRow:
-    """Return a row of results with its texts in short."""
+    """Return a row of results with shortened texts."""
     row = decode_result_row(data)
     return ResultRow(brief(row.result).encode(), brief(error_bytes(row.error)))
 
 
 class PartitionComparison:
-    """Compares the tables of one partition, and notes what it finds."""
+    """Compares the tables of one partition; returns differences, and counts in `findings`."""
 
     def __init__(self, partition: int, terms: Terms, findings: Findings) -> None:
         self._partition = partition
@@ -63,14 +62,14 @@ class PartitionComparison:
     def rows(
         self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
-        """Compare ledger rows and those of results (in short, see `brief_result`); returns the differences."""
+        """Compare ledger rows and rows of results (shortened, see `brief_result`); returns the differences."""
         found = self._orphans(expected, stored, results)
         for object_id, facts in expected.items():
             row = stored.get(object_id.encode())
             if facts.is_doubtful:
                 self._findings.skip("objects", AMBIGUOUS if facts.has_beginning else GONE)
             elif row is not None and self._terms.is_truncated and not facts.tasks and decode_row(row).tasks:
-                # Its creation is left, and nothing of its tasks.
+                # The topics still have its creation, but not its tasks.
                 self._findings.skip("objects", GONE)
             elif row is not None:
                 self._findings.objects += 1
@@ -94,7 +93,7 @@ class PartitionComparison:
     def _orphans(
         self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
-        """Return the rows of results of objects that the ledger has forgotten, or never knew: they go together."""
+        """Return the rows of results whose object is not in the ledger: they must be deleted together with its row."""
         found = []
         for key in results:
             object_id, sequence = unpack_result_key(key)
@@ -135,8 +134,8 @@ class PartitionComparison:
     def windows(self, expected: Expected, stored: Mapping[bytes, bytes]) -> list[Difference]:
         """Compare windows and totals; returns the differences.
 
-        A late event may count in a longer window than others of its time, so what is compared is, for each length and
-        each span that is still kept in that length, the sum of all rows in it.
+        A late event may count in a longer window than other events of the same time. So for each window length, the
+        sums of all rows in each span that is still kept in this length are compared.
         """
         rows = {decode_window_key(key): decode_counts(data) for key, data in stored.items()}
         found: list[Difference] = []
@@ -180,7 +179,7 @@ class PartitionComparison:
         for part in parts:
             figures.add(expected.windows[part])
         self._findings.windows += 1
-        # Whether the first records that are left are late, those before them would tell.
+        # Whether the first records are late depends on records before them, which were deleted.
         but = frozenset({"late_events"}) if self._terms.is_truncated else _NO_FIELDS
         name = f"of {key.size_ms // 1_000} s at {key.start_ms} of {key.kind}"
         return [self._difference("window", name, *one) for one in unequal(row_of(told), figures.as_row(), but=but)]

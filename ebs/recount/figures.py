@@ -1,4 +1,4 @@
-"""Figures of windows and totals: what objects' facts add up to, what the tables' rows add up to, and what differs."""
+"""Figures of windows and totals: the sums of the objects' facts, the sums of the tables' rows, and the differences."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _NOW = {
 }
 _DURATIONS = ("wait", "spent", "object")
 _BASE = 1.1
-"""Of the histograms' buckets."""
+"""Base of the histograms' buckets."""
 
 
 class RecountedFigures:
-    """Counts by name, and of each duration (ms) how often it was."""
+    """Counts by name, and how often each duration (ms) occurred."""
 
     __slots__ = ("counts", "durations")
 
@@ -56,11 +56,11 @@ class RecountedFigures:
             self.durations[name].update(other.durations[name])
 
     def as_row(self) -> dict[str, Any]:
-        """Return what a row with these figures should hold."""
+        """Return the fields of a row with these figures; fields of 0 are left out."""
         row: dict[str, Any] = {name: count for name, count in self.counts.items() if count}
         for name, lasted in self.durations.items():
             total_ms = sum(value * count for value, count in lasted.items())
-            if name != "spent":  # failed attempts are in that sum, not in the histogram
+            if name != "spent":  # the sum of that one includes failed attempts, the histogram does not
                 row[f"{name}_ms"] = total_ms
             row[f"{name}_max_ms"] = max(lasted, default=0)
             buckets: Counter[int] = Counter()
@@ -71,7 +71,7 @@ class RecountedFigures:
 
 
 def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
-    """Return what rows of the table hold together; fields of 0 are left out."""
+    """Return the sums of the fields of rows of the table; fields of 0 are left out."""
     held: dict[str, Any] = {}
     for counts in rows:
         for name, value in msgspec.structs.asdict(counts).items():
@@ -85,7 +85,7 @@ def row_of(rows: Iterable[Counts]) -> dict[str, Any]:
 
 
 def unequal(told: dict[str, Any], expected: dict[str, Any], *, but: frozenset[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each field that differs, with both values; fields named in `but` are not looked at."""
+    """Yield each field that differs, with both values, except the fields in `but`."""
     for name in sorted((told.keys() | expected.keys()) - but):
         ours, theirs = told.get(name, 0), expected.get(name, 0)
         if ours != theirs:
@@ -93,10 +93,10 @@ def unequal(told: dict[str, Any], expected: dict[str, Any], *, but: frozenset[st
 
 
 class Expected:
-    """What the tables should hold by a partition's events; `windows` by start and kind, `totals` by kind.
+    """What the tables should have, by the events of a partition: `windows` by start and kind, `totals` by kind.
 
-    `counted_as` tells under which name a kind is counted. `unknown` names the windows, and `unknown_kinds` the totals,
-    that events of doubtful objects fall into.
+    `counted_as` returns the name under which a kind is counted. Events of doubtful objects count in the windows
+    `unknown` and in the totals of `unknown_kinds`.
     """
 
     def __init__(self, counted_as: Callable[[str], str] = str) -> None:
@@ -107,7 +107,7 @@ class Expected:
         self.unknown_kinds: set[str] = set()
 
     def add(self, facts: ObjectFacts) -> None:
-        """Add everything that an object's events say."""
+        """Add the figures of all events of an object."""
         kind = self._counted_as(facts.kind)
         if facts.is_doubtful:
             doubtful = [(_start_of(fact.at_ms), self._counted_as(of)) for of, _, fact, _ in facts.happened()]
@@ -116,7 +116,7 @@ class Expected:
             return
         for of, name, fact, is_redrive in facts.happened():
             window = self.windows[_start_of(fact.at_ms), self._counted_as(of)]
-            # A redrive makes its task again, and it is no new one.
+            # A redrive sends TASKS_CREATED again, but the task is not new.
             window.counts[_COUNTED[name]] += not (name == CREATED and is_redrive)
             window.counts["late_events"] += fact.is_late
             self._add_durations(name, fact.wait_ms, fact.spent_ms, window)

@@ -1,4 +1,4 @@
-"""What a recount finds."""
+"""The findings of a recount."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Difference(NamedTuple):
-    """One figure that a table has otherwise than the topics say; None: there is no such row."""
+    """One figure that differs between a table and the topics; None: there is no such row."""
 
     partition: int
     what: str
@@ -24,9 +24,9 @@ class Difference(NamedTuple):
 
 @dataclass
 class Findings:
-    """Differences, and how much was compared, or could not be, in any number of partitions.
+    """Differences, and how many rows were compared, or could not be compared, in any number of partitions.
 
-    `forgotten`: objects whose row is gone, as it should be. `read_to`: by partition and topic the end (exclusive).
+    `forgotten`: objects whose row was deleted, as it should be. `read_to`: the end (exclusive) by partition and topic.
     """
 
     differences: list[Difference] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the events of one object say, each kept once: the row that they should make, and the figures they add up to."""
+"""The events of one object, each kept once: the row that they should make, and what they count."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ CREATED, STARTED, FINISHED, FAILED = "TASKS_CREATED", "TASK_STARTED", "TASK_FINI
 RETRIED, DEAD, CANCELLED = "TASK_RETRIED", "TASK_DEAD", "TASK_CANCELLED"
 _OF_AN_ATTEMPT = {STARTED, FAILED, RETRIED}
 _ENDS = {FINISHED: "FINISHED", CANCELLED: "CANCELLED", DEAD: "DEAD"}
-"""The first that a generation has is how it ended."""
+"""By event, the state in which a generation has ended; the first of these that it has counts."""
 _FAILED = {"DEAD": "FAILED", "CANCELLED": "CANCELLED"}
 
 
 class Key(NamedTuple):
-    """Which event of a task; `attempt` is 0 where a generation (`redrive`) has one such event only."""
+    """Identifies an event of a task. `attempt` is 0 if a generation (`redrive`) has only one event of the type."""
 
     redrive: int
     type: str
@@ -40,7 +40,7 @@ class Key(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What an event says; `text` is a result (JSON) or an error, in short (`brief`)."""
+    """The content of an event; `text` is a result (JSON) or an error, shortened by `brief`."""
 
     at_ms: int
     is_late: bool
@@ -53,11 +53,11 @@ Task = dict[Key, Fact]
 
 _BRIEF_BYTES = 200
 MAX_SUM = 2**63 - 1
-"""Where the tables' sums of durations stop."""
+"""Largest sum of durations in the tables."""
 
 
 def brief(text: bytes) -> str:
-    """Return a text, or what tells a long one from others: a slice of objects may have gigabytes of results."""
+    """Return a text; a long one as its beginning and checksum, as a slice of objects may have gigabytes of results."""
     if len(text) <= _BRIEF_BYTES:
         return text.decode(errors="replace")
     shown = text[:_BRIEF_BYTES].decode(errors="replace")
@@ -65,14 +65,14 @@ def brief(text: bytes) -> str:
 
 
 def error_bytes(error: str) -> bytes:
-    """Return as much of an error as a row keeps."""
+    """Return the part of an error that a row keeps."""
     return error[:MAX_ERROR_CHARS].encode()
 
 
 class ObjectFacts:
     """The events of one object; `last_ms` is the latest event time so far.
 
-    `is_doubtful`: some came when the ledger may have forgotten it already, or its beginning is gone.
+    `is_doubtful`: events came when the ledger may already have deleted the object, or its first events were deleted.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class ObjectFacts:
         self._is_counted = self._is_told = self._joins = False
 
     def add_creation(self, event: ObjectCreated, *, is_late: bool) -> None:
-        """Take in OBJECT_CREATED; the first one counts."""
+        """Add OBJECT_CREATED; only the first one counts."""
         if self.created is None:
             self.created = Fact(event.at_ms, is_late, 0, 0, "")
             self.kind = event.kind
@@ -110,7 +110,7 @@ class ObjectFacts:
         self.last_ms = max(self.last_ms, event.at_ms)
 
     def add(self, event: TaskEvent, *, is_late: bool) -> None:
-        """Take in a task's event; a repeated one changes nothing."""
+        """Add an event of a task; a repeated one changes nothing."""
         first = event.first if isinstance(event, TasksCreated) else event.sequence
         if first < CALLBACK_SEQUENCE:
             self.kind = self.kind or event.kind
@@ -136,7 +136,7 @@ class ObjectFacts:
         self.tasks.setdefault(event.sequence, {}).setdefault(key, fact)
 
     def _count(self, task_count: int) -> None:
-        """Take in how many tasks the object was split into."""
+        """Note into how many tasks the object was split."""
         if not self._is_counted:
             self.task_count, self._is_counted = task_count, True
         for sequence in range(self._told_count, task_count):
@@ -145,23 +145,23 @@ class ObjectFacts:
 
     @property
     def has_beginning(self) -> bool:
-        """Whether its creation is here, and that of every task that anything is known of."""
+        """Whether its creation is known, and the creation of each of its known tasks."""
         return self.created is not None and all(Key(0, CREATED, 0) in task for task in self.tasks.values())
 
     @property
     def has_any_beginning(self) -> bool:
-        """Whether anything is here that begins a row: its creation, or that of a task."""
+        """Whether its creation or that of a task is known: these begin a row."""
         return self.created is not None or any(Key(0, CREATED, 0) in task for task in self.tasks.values())
 
     def ended_at_ms(self) -> int | None:
-        """Return when the last task ended, if the object has; None if it has not."""
+        """Return when the last task ended, None if the object has not ended."""
         if self._end() is None:
             return None
         ends = [_end_of(task) for task in self._parts().values()]
         return max((end.at_ms for end in ends if end is not None), default=0)
 
     def alive_at_ms(self) -> int:
-        """Return the last sign of life of an object that has not ended: made, begun or ended, no failure between."""
+        """Return when a task of an object was last created, started or ended; failures do not count."""
         signs = [
             min(fact.at_ms for key, fact in task.items() if key.type == CREATED)
             for task in self._parts().values()
@@ -172,7 +172,7 @@ class ObjectFacts:
         return max(signs, default=self.created.at_ms if self.created else 0)
 
     def described(self) -> dict[str, Any]:
-        """Return what the ledger should tell of the object."""
+        """Return the description of the object that the ledger should have."""
         tasks = [self.described_task(sequence) for sequence in sorted(self._parts())]
         states = self._states()
         made = [task["created_at_ms"] for task in tasks if task["created_at_ms"] is not None]
@@ -191,7 +191,7 @@ class ObjectFacts:
         }
 
     def callback_state(self) -> str | None:
-        """Return the state of the task that sends the latest end, None if there is none, or no end was sent yet."""
+        """Return the state of the latest callback task, None if there is none."""
         redrives = {
             (sequence, key.redrive) for sequence, task in self._parts().items() for key in task if key.type == CREATED
         }
@@ -199,14 +199,14 @@ class ObjectFacts:
         return None if task is None else state_of(task)
 
     def _parts(self) -> dict[int, Task]:
-        """Return the tasks that the object consists of: all but those that tell others of its end."""
+        """Return the tasks of the object without its callbacks."""
         return {sequence: task for sequence, task in self.tasks.items() if sequence < CALLBACK_SEQUENCE}
 
     def _states(self) -> list[str]:
         return [state_of(task) for sequence, task in sorted(self.tasks.items()) if sequence < MAX_TASKS]
 
     def _end(self) -> str | None:
-        """Return the state in which the object has ended: by its split, its tasks, or its join."""
+        """Return the state in which the object has ended, by its split, tasks and join; None if it has not."""
         if not self._is_told:
             split = state_of(self.tasks.get(SPLIT_SEQUENCE, {}))
             return _FAILED.get(split)
@@ -229,7 +229,7 @@ class ObjectFacts:
         return "PROCESSING"
 
     def described_task(self, sequence: int) -> dict[str, Any]:
-        """Return what the ledger should tell of a task."""
+        """Return the description of a task that the ledger should have."""
         task = self.tasks[sequence]
         of = {name: [fact for key, fact in task.items() if key.type == name] for name in (CREATED, STARTED)}
         failures = [
@@ -252,11 +252,11 @@ class ObjectFacts:
         }
 
     def counted_as(self, sequence: int) -> str:
-        """Return the kind that a task counts under."""
+        """Return the kind under which a task counts."""
         return self.kind if sequence < CALLBACK_SEQUENCE else CALLBACK_KIND
 
     def happened(self) -> Iterator[tuple[str, str, Fact, bool]]:
-        """Yield each event once: the kind it counts under, its type, what it says, and whether it is of a redrive."""
+        """Yield each event once: the kind under which it counts, its type, its content, and if a redrive made it."""
         if self.created is not None:
             yield self.kind, str(ObjectCreated.__struct_config__.tag), self.created, False
         for sequence, task in self.tasks.items():
@@ -265,7 +265,7 @@ class ObjectFacts:
 
 
 def state_of(task: Task) -> str:
-    """Return the state of a task: in its latest generation, from its end, else from its latest attempt."""
+    """Return the state of a task in its latest generation: by its end, or else by its latest attempt."""
     told = [key for key in task if key.type != RETRIED]
     latest = max((key.redrive for key in told), default=0)
     now = [key for key in told if key.redrive == latest]

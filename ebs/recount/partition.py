@@ -1,4 +1,4 @@
-"""Recounting one partition: its events in slices of objects, then its windows."""
+"""Recounts one partition: its events in slices of objects, then its windows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Slice:
     count: int
 
     def has(self, key: bytes) -> bool:
-        """Return whether an object is in it."""
+        """Return whether an object is in this slice."""
         return self.count == 1 or zlib.crc32(key) % self.count == self.number
 
 
@@ -54,7 +54,7 @@ def _object_of_result(key: bytes) -> bytes:
 
 
 class PartitionRecount:
-    """Recounts what a `cut` holds, by the settings of the statistics workers and the topics' partition count."""
+    """Recounts the records of a `cut`, with the settings of the statistics workers and the number of partitions."""
 
     def __init__(self, read: Read, cut: Cut, settings: Settings, findings: Findings, partition_count: int) -> None:
         self._read = read
@@ -68,14 +68,14 @@ class PartitionRecount:
         self._newest_ms = [0, 0]
 
     async def run(self, slice_count: int, changed_since: Callable[[Stretch], Any]) -> list[Difference]:
-        """Return the differences; `changed_since` tells which keys a changelog has behind a stretch."""
+        """Return the differences; `changed_since` returns the keys that a changelog has after a stretch."""
         windows = await self._rows(WINDOWS_TABLE, self._cut.windows, Slice(0, 1))
         named = {key.kind for key in map(decode_window_key, windows) if key.size_ms == TOTAL_SIZE_MS}
         expected = Expected(lambda kind: kind if kind in named or OTHERS not in named else OTHERS)
         found: list[Difference] = []
         for number in range(slice_count):
             part = Slice(number, slice_count)
-            # First, before newer records can compact away those of the cut.
+            # First of all, before compaction deletes records of the cut because of newer ones.
             rows = await self._rows(LEDGER_TABLE, self._cut.ledger, part)
             results = await self._rows(RESULTS_TABLE, self._cut.results, part, brief_result, _object_of_result)
             facts = await self._facts(part)
@@ -107,9 +107,9 @@ class PartitionRecount:
         keep: Callable[[bytes], Any] = _as_it_is,
         object_of: Callable[[bytes], bytes] = _as_it_is,
     ) -> dict[bytes, Any]:
-        """Return what is to be kept of the last row of each key of a slice; `object_of` tells a key's object.
+        """Return the last row of each key of a slice, converted by `keep`; `object_of` returns the object of a key.
 
-        A record that is no row of the table is passed over: a restore refuses it.
+        A record that is not a row of the table is skipped: a restore refuses it.
         """
         rows: dict[bytes, Any] = {}
         async for records in self._read(changelog):
@@ -144,7 +144,7 @@ class PartitionRecount:
     async def _events(
         self, stretch: Stretch, topic_number: int, decode: Callable[[bytes], Any]
     ) -> AsyncIterator[tuple[Any, int]]:
-        """Yield each event with the newest timestamp of its topic so far."""
+        """Yield each event with the newest timestamp of its topic up to there."""
         newest_ms = 0
         is_first = stretch.begin > 0
         async for records in self._read(stretch):
@@ -156,16 +156,16 @@ class PartitionRecount:
                 try:
                     event = decode(record.value)
                 except DECODE_ERRORS:
-                    continue  # it lies in the dead letters
+                    continue  # it is in the dead letters
                 if event is not None:
                     yield _as_believed(event, record.timestamp), newest_ms
         self._newest_ms[topic_number] = newest_ms
 
     def _decode_object(self, value: bytes) -> ObjectCreated | None:
-        """Return an object; None if it was refused, so that it never had tasks, or moved to another partition."""
+        """Return an object; None if it was refused and never had tasks, or was moved to another partition."""
         event = decode_object(value)
         if zlib.crc32(event.object_id.encode()) % self._partition_count != self._cut.objects.tp.partition:
-            return None  # it is moved to the partition of its id
+            return None  # distribution moves it to the partition of its id
         settings = self._settings
         refusal = why_refused(event, len(value), settings.tasks_per_object, settings.max_tasks_per_object)
         return event if refusal is None else None
@@ -177,7 +177,7 @@ class PartitionRecount:
     async def _without_compacted(
         self, found: list[Difference], changed_since: Callable[[Stretch], Any]
     ) -> list[Difference]:
-        """Leave out rows that are not there and have changed since: only the newer record may be left of them."""
+        """Leave out missing rows that have changed since: compaction may have left only their newer record."""
         changed = {key.decode("utf-8", "replace") for key in await changed_since(self._cut.ledger)}
         changed_results = changed | {
             _object_of_result(key).decode("utf-8", "replace") for key in await changed_since(self._cut.results)
@@ -195,6 +195,6 @@ class PartitionRecount:
 
 
 def _as_believed(event: Any, stamp_ms: int) -> Any:
-    """Return an event with the time that counts: the record's timestamp if `at_ms` is over a minute later."""
+    """Return an event with the time that counts: the record's timestamp if `at_ms` is more than a minute later."""
     is_believed = event.at_ms <= stamp_ms + _CLOCK_TOLERANCE_MS or stamp_ms <= 0
     return event if is_believed else msgspec.structs.replace(event, at_ms=stamp_ms)

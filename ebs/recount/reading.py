@@ -1,8 +1,9 @@
-"""Reading partitions up to a point at which the statistics stand still, while they run.
+"""Reads partitions up to a point at which inputs and tables of the statistics match, while the statistics run.
 
 A step commits its offsets and its rows together, so for each partition there are offsets of the inputs and ends of the
-changelogs that belong together. They are found by asking: stable offsets, then the changelogs' ends, then the offsets
-again. If these are the same and nothing undecided lies in the changelogs, no step was between; else it is asked again.
+changelogs that match. To find them, this module asks for the stable offsets, then for the ends of the changelogs, then
+for the offsets again. If both offsets are the same and the changelogs have no open transaction, no step committed in
+between. Otherwise it asks again.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class Stretch(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Offsets that it covers, at most."""
+        """Largest number of records in it."""
         return max(0, self.end - self.begin)
 
 
 class Cut(NamedTuple):
-    """What belongs together of one partition."""
+    """Stretches of one partition that match each other."""
 
     objects: Stretch
     task_events: Stretch
@@ -53,7 +54,7 @@ class Cut(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Offsets that all of it covers, at most."""
+        """Largest number of records in all stretches."""
         return sum(stretch.size for stretch in self)
 
 
@@ -91,7 +92,7 @@ class TopicReader:
     async def partitions(self) -> list[int]:
         """Return the numbers of the partitions. Raises `BrokerError` if topics are missing."""
         names = (*self._inputs, *self._changelogs)
-        # A fresh client knows the partitions of topics only that it was told to look at.
+        # A new client knows only the partitions of topics that it was told about.
         await self._client.set_topics(names)
         found = {name: self._client.cluster.partitions_for_topic(name) for name in names}
         missing = [name for name, numbers in found.items() if not numbers]
@@ -102,7 +103,7 @@ class TopicReader:
         return sorted(found[self._inputs[0]] or ())
 
     async def cut(self, number: int) -> Cut:
-        """Return what belongs together of a partition now. Raises `BrokerUnavailable` if it never stands still."""
+        """Return matching stretches of a partition. Raises `BrokerUnavailable` if a transaction stays open."""
         inputs = [TopicPartition(name, number) for name in self._inputs]
         changelogs = [TopicPartition(name, number) for name in self._changelogs]
         try:
@@ -124,7 +125,7 @@ class TopicReader:
         return Cut(*(Stretch(tp, begins[tp], max(begins[tp], wanted[tp])) for tp in (*inputs, *changelogs)))
 
     async def read(self, stretch: Stretch) -> AsyncIterator[list[Any]]:
-        """Yield the records of a stretch. Raises `BrokerUnavailable` where they do not come."""
+        """Yield the records of a stretch. Raises `BrokerUnavailable` if no records come for a while."""
         if not stretch.size:
             return
         tp = stretch.tp
@@ -142,7 +143,7 @@ class TopicReader:
                 raise BrokerUnavailable(f"{tp.topic}-{tp.partition} cannot be read up to offset {stretch.end}{refused}")
 
     async def changed_since(self, stretch: Stretch) -> set[bytes]:
-        """Return the keys that a changelog has behind a stretch: its older records of them may be compacted away."""
+        """Return the keys that a changelog has after a stretch: compaction may have deleted their older records."""
         end = (await self._committed.end_offsets([stretch.tp]))[stretch.tp]
         keys: set[bytes] = set()
         async for records in self.read(Stretch(stretch.tp, stretch.end, end)):
@@ -153,7 +154,7 @@ class TopicReader:
 def _reader(cluster: Cluster, inputs: Sequence[str], isolation_level: str = "read_committed") -> RecordReader:
     return cluster.new_reader(
         "ebs-recount",
-        whole=inputs,  # the statistics take the time of what cannot be unpacked, too
+        whole=inputs,  # records that cannot be unpacked count for the stream time of the statistics, too
         isolation_level=isolation_level,
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
@@ -161,7 +162,7 @@ def _reader(cluster: Cluster, inputs: Sequence[str], isolation_level: str = "rea
 
 @asynccontextmanager
 async def open_topics(cluster: Cluster, names: Names) -> AsyncIterator[TopicReader]:
-    """Connect to a broker. Raises `BrokerError` and `BrokerUnavailable`, whatever aiokafka calls it."""
+    """Connect to a broker. Raises `BrokerError` and `BrokerUnavailable` for all errors of aiokafka."""
     try:
         async with TopicReader(cluster, names) as reader:
             yield reader

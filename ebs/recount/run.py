@@ -1,4 +1,4 @@
-"""Recounting a whole system, one partition after the other, in slices of its objects: so memory is bounded."""
+"""Recounts a whole system, one partition after the other, in slices of objects, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 OBJECTS_PER_SLICE = 50_000
 EVENTS_PER_SLICE = 12 * OBJECTS_PER_SLICE
-"""About 200 MB; a partition with more of either is read several times."""
+"""About 200 MB. A partition with more objects or events is read several times."""
 
 
 class Recount:
-    """Recounts what `reader` reads; `advance` is called with the number of offsets read, and with their known total."""
+    """Recounts the topics of `reader`. `advance` is called with the number of offsets read and their known total."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Recount:
                 1, -(-cut.objects.size // self._objects_per_slice), -(-cut.task_events.size // EVENTS_PER_SLICE)
             )
             size = cut.windows.size + slice_count * (cut.size - cut.windows.size)
-            # The partitions to come are taken to be as large as this one.
+            # An estimate: the next partitions are as large as this one.
             self._total = self._done + size * (len(numbers) - at)
             recount = PartitionRecount(self._read, cut, self._settings, findings, partition_count)
             found = await recount.run(slice_count, self._reader.changed_since)

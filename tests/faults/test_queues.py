@@ -10,13 +10,16 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from api_process import PATIENCE_S, until
 from broker_site import PARTITIONS, running_site
 from checker import differences, request_topics
 from fleet import PATIENT, TAKEN_OVER, Fleet, said
+from plain_names import WORKERS
 from queued_project import EMBED, MAIL, QUEUED
 
 from app.kafka.cluster import Cluster
@@ -80,6 +83,19 @@ class Queues(NamedTuple):
         """Return the kinds of the requests on each topic of a queue."""
         return {topic: {json.loads(one.value)["kind"] for one in self.site.read(topic)} for topic in (GPU, DEFAULT)}
 
+    def forget_workers(self, prefix: str) -> None:
+        """Delete the heartbeats of workers, as the retention of their topic does after an hour."""
+        keys = {one.key for one in self.site.read(WORKERS) if one.key.startswith(prefix.encode())}
+
+        async def delete() -> None:
+            async with AIOKafkaProducer(bootstrap_servers=self.site.broker.bootstrap) as producer:
+                for key in keys:
+                    await producer.send_and_wait(WORKERS, None, key, partition=0)
+
+        assert keys
+        asyncio.run(delete())
+        until(lambda: not self.api.client.get("/api/workers?queue=gpu").json()["workers"], "the API to forget them")
+
     def doctor(self, **environment: str) -> dict[str, str]:
         """Return what the doctor says of groups, queues and topics that is wrong: fixes by subject."""
         env = self.fleet.environment() | {"EBS_API_URL": str(self.api.client.base_url)} | environment
@@ -134,19 +150,28 @@ def test_worker_of_a_misspelt_queue_is_refused(queues: Queues) -> None:
 
 
 def test_queue_goes_on_while_the_workers_of_the_other_are_gone(queues: Queues) -> None:
-    """Tasks wait on the log meanwhile, and run once when a worker comes back."""
+    """Tasks wait on the log and in the table meanwhile, and run once when a worker comes back.
+
+    What an hour adds: rows are long due, and the last words of the workers are gone from `workers`.
+    """
+    due_at_s = time.time() + 10
+    later = queues.submit(EMBED, ["y"], 20, delay_s=10)
+    until(lambda: queues.waiting() >= 20, queues.fleet.last_words)
     for number in (1, 2):
         queues.fleet.kill(f"gpu-{number}")
     books = queues.submit(EMBED, ["a", "b"], 20)
+    queues.forget_workers("processing.gpu/")
     for _ in range(5):
         queues.finish(*queues.submit(MAIL, "hello", 20))
-    assert {"DISTRIBUTED"} == {queues.state(book) for book in books}
+    until(lambda: time.time() > due_at_s, "the rows to be due")
+    assert {"DISTRIBUTED"} == {queues.state(book) for book in (*books, *later)}
     command = "EBS_QUEUE=gpu faust -A agents.processing worker"
     until(lambda: command in queues.doctor().get("ebs-processing-gpu", ""), "the doctor to see it")
     queue = next(one for one in queues.api.client.get("/api/queues").json()["queues"] if one["name"] == "gpu")
-    assert 20 == queue["tasks_queued"]
+    assert 40 == queue["tasks_queued"]
     assert queues.fleet.revive() == ["gpu-1", "gpu-2"]
     assert [{"pages": ["a", "b"], "queues": ["gpu"]}] * 20 == queues.finish(*books)
+    assert [{"pages": ["y"], "queues": ["gpu"]}] * 20 == queues.finish(*later)
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])

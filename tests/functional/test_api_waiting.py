@@ -166,25 +166,38 @@ def test_what_cannot_be_done_is_said(api, path, body, status, said):
 def test_what_does_not_wait_for_its_time_cannot_be_started(api):
     """The answer names what to do instead; a filter that also means others starts those."""
     put_waiting(api, "p", 60, in_line=True)
-    said = "waits for the pause or a limit of its kind: end it (`ebs resume --kind mail`, `ebs limit mail --off`)"
+    said = "kind mail is paused or at a limit (see `ebs control`): `ebs resume --kind mail` or `ebs limit mail --off`"
     assert said in problem_of(api.post("/api/waiting/start", json={"task_id": "p-0"}), 409)
     assert said in problem_of(api.post("/api/waiting/start", json={"kind": "mail"}), 409)
     assert [] == commands(api)
     put_waiting(api, "a", 60)
     answer = api.post("/api/waiting/start", json={"kind": "mail"}).json()
     assert 1 == answer["tasks_count"]
-    assert "1 of kind mail stay" in answer["warnings"][0]
+    assert "tasks of kind mail that do not start: 1; only" in answer["warnings"][0]
     assert [None, NOW_MS + 60_000] == [one["due_at_ms"] for one in api.get("/api/waiting").json()["tasks"]]
 
 
-def test_start_of_a_paused_kind_is_warned_of(api):
-    """Its tasks are due then, but start no sooner than the kind is resumed."""
+@pytest.mark.parametrize(
+    ("pauses", "undo", "of_others"),
+    [
+        ([{"kind": "mail"}], "`ebs resume --kind mail`", []),
+        ([{}], "`ebs resume`", ["kind report is paused: its tasks start after `ebs resume`"]),
+        (
+            [{}, {"kind": "mail"}],
+            "`ebs resume` and `ebs resume --kind mail`",
+            ["kind report is paused: its tasks start after `ebs resume`"],
+        ),
+    ],
+)
+def test_start_of_a_paused_kind_warns_with_the_command_that_resumes_it(api, pauses, undo, of_others):
+    """Its tasks become due, but start only after the kind is resumed; each pause has its own command."""
     fill(api)
-    assert 202 == api.post("/api/control/pause", json={"kind": "mail"}).status_code
-    said = "kind mail is paused: its tasks start after `ebs resume`"
+    for pause in pauses:
+        assert 202 == api.post("/api/control/pause", json=pause).status_code
     for body in ({"task_id": "a-0"}, {"kind": "mail"}):
-        assert [said] == api.post("/api/waiting/start", json=body).json()["warnings"]
-    assert [] == api.post("/api/waiting/start", json={"kind": "report"}).json()["warnings"]
+        warnings = api.post("/api/waiting/start", json=body).json()["warnings"]
+        assert [f"kind mail is paused: its tasks start after {undo}"] == warnings
+    assert of_others == api.post("/api/waiting/start", json={"kind": "report"}).json()["warnings"]
 
 
 def test_command_line_lists_and_acts(api, ebs):
@@ -260,4 +273,4 @@ def test_tasks_of_an_object_tell_what_they_wait_for(api, ebs):
 def test_options_before_a_subcommand_are_refused(ebs):
     """They belong to the list; a command that took no notice of them would start or cancel all."""
     answer = ebs("waiting", "--kind", "mail", "cancel", "--all")
-    assert (2, True) == (answer.exit_code, "put options behind the subcommand" in answer.output)
+    assert (2, True) == (answer.exit_code, "put options after the subcommand" in answer.output)

@@ -162,7 +162,7 @@ def test_cancels_that_are_not_shown_are_counted(api, ebs):
     for number in range(102):
         value = b'{"type":"CANCEL","at_ms":%d}' % number
         api.topics.write(CONTROL, 0, b"cancel:object:%d" % number, value)
-    assert "2 older ones" in ebs("control").stdout
+    assert "2 older cancels" in ebs("control").stdout
 
 
 def test_workers_are_shown(api, ebs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ from app.events import (
     decode_task_request,
     encode,
 )
+from app.kafka.types import LOG_APPEND_TIME
 from app.names import SEEN_TABLE
 from app.rules.distribution import MAX_OBJECT_BYTES
 from app.settings.settings import load
@@ -325,3 +327,22 @@ def test_replay_writes_the_same_bytes():
         return World().step([submitted("a"), submitted("c", offset=1)]).sent
 
     assert sent() == sent()
+
+
+@pytest.mark.parametrize("off_ms", [-HOUR_MS, HOUR_MS])
+def test_delay_begins_by_the_clock_of_the_broker(world, off_ms):
+    """Whatever the worker's own clock says: with one that is an hour behind, a delay of ten minutes would be over."""
+    event = structs.replace(object_created("h", at_ms=NOW_MS), delay_s=600)
+    taken = record("objects", 3, 0, encode(event), key=b"h", timestamp_ms=NOW_MS + 3)
+    stamped = replace(taken, timestamp_type=LOG_APPEND_TIME)
+    requests = world.step([stamped], now_ms=NOW_MS + off_ms).sent_to(TASK_REQUESTS)
+    assert {NOW_MS + 600_000} == {decode_task_request(one.value or b"").due_at_ms for one in requests}
+
+
+def test_delay_of_a_producer_that_is_ahead_begins_when_the_broker_took_it(world):
+    """Not at its own time, nor at that of the worker."""
+    event = structs.replace(object_created("h", at_ms=NOW_MS + 86_400_000), delay_s=600)
+    taken = record("objects", 3, 0, encode(event), key=b"h", timestamp_ms=NOW_MS + 3)
+    stamped = replace(taken, timestamp_type=LOG_APPEND_TIME)
+    requests = world.step([stamped], now_ms=NOW_MS + HOUR_MS).sent_to(TASK_REQUESTS)
+    assert {NOW_MS + 600_003} == {decode_task_request(one.value or b"").due_at_ms for one in requests}

@@ -17,6 +17,7 @@ from app.rules.waiting_rows import WaitingRow, encode_row, key_in_line, line_of
 from ebs import Reject, Retry, inline
 from ebs.function import StartLimits
 
+PAUSE = b'{"type":"PAUSE","at_ms":1,"reason":"for a test"}'
 IN_ORDER = StartLimits(per_key=1)
 
 
@@ -193,3 +194,20 @@ async def test_end_of_a_task_is_written_before_the_next_of_its_key_starts(bench,
     assert order.index((TaskDead, "a")) < order.index((TaskStarted, "b"))
     gate.finish("b")
     await until(lambda: TaskFinished in one.types("b"))
+
+
+async def test_task_from_the_log_does_not_overtake_those_that_have_just_left_their_line(bench, gate):
+    """A resume lets all tasks of a kind go on at once; until they have started, a later one of their key comes."""
+    one = await bench(gate, starts=IN_ORDER)
+    one.worker.ownership.give(0)
+    one.control.apply(b"pause", PAUSE)
+    one.put(0, keyed("a", "k"), keyed("b", "k"))
+    (lane,) = one.lanes
+    await until(lambda: lane.lines.parked_count == 2)
+    one.control.apply(b"pause", None)
+    one.engine.control_changed()
+    one.engine.take(one.worker.batch(0, [keyed("c", "k")], start=2))
+    for started in (["a"], ["a", "b"], ["a", "b", "c"]):
+        await until(lambda started=started: gate.started == started)
+        gate.finish(started[-1])
+    await until(lambda: one.finished() == {"a", "b", "c"})

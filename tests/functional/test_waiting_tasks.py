@@ -237,15 +237,16 @@ async def test_row_that_is_no_request_is_buried(bench, gate):
     await until(lambda: key not in store.rows)
 
 
-async def test_request_of_a_clock_that_is_ahead_waits_as_long_as_was_meant(bench, gate):
-    """Not until that instant of ours: its task would wait for years."""
+async def test_request_of_a_clock_that_is_ahead_is_not_early(bench, gate):
+    """An API with the right clock has said when; only the distribution worker that wrote the request is ahead."""
     one = await bench(gate)
     one.worker.ownership.give(0)
-    year_ms = 365 * 86_400_000
-    taken = one.worker.batch(0, [due("a", year_ms)])
-    ahead = [replace(taken.records[0], timestamp=NOW_MS + year_ms)]
-    one.stream.put(taken._replace(records=ahead))
-    await until(lambda: gate.started == ["a"])
+    taken = one.worker.batch(0, [due("a", 600_000), request("b")])
+    one.stream.put(taken._replace(records=[replace(each, timestamp=NOW_MS + 3_600_000) for each in taken.records]))
+    await until(lambda: gate.started == ["b"])
+    await until(one.waiting)
+    ((key, _),) = one.waiting()
+    assert NOW_MS + 600_000 == key.due_at_ms
 
 
 async def test_counts_by_reason(bench, gate):

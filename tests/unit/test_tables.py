@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import StoreFailed
 from app.streaming.tables import StepRows, StepTableManager, StoreMemory, TableStore, TransactionalTable
 
 if TYPE_CHECKING:
@@ -225,3 +228,17 @@ def test_changelogs_are_kept_from_fausts_consumer(table):
     """Faust subscribes to no changelog: restoring is ours."""
     assert set() == table.app.tables.changelog_topics
     assert {"counts"} == set(table.app.tables)
+
+
+@pytest.mark.parametrize("part", [0, 0.4])
+def test_row_that_the_disk_has_lost_ends_an_iteration_with_an_error(tmp_path, part):
+    """Not as if the table ended there: what waits behind it would wait for the next restart."""
+    store = TableStore(tmp_path / "waiting-0-1", StoreMemory())
+    for first in range(0, 40_000, 1_000):
+        store.write({b"%08d" % number: os.urandom(1_000) for number in range(first, first + 1_000)})
+    (file, *_) = sorted((tmp_path / "waiting-0-1").glob("*.sst"))
+    os.truncate(file, round(part * file.stat().st_size))
+    for read in (store.keys, store.items):
+        with pytest.raises(StoreFailed, match=r"Corruption: .*EBS_DATA_DIR"):
+            list(read())
+    assert [b"%08d" % number for number in range(30_000, 30_010)] == list(itertools.islice(store.keys(b"00030000"), 10))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import InvalidTimestampError
 from aiokafka.structs import OffsetAndMetadata
 from fake_steps import FakeStore
 from fakes import GROUP, FakeStream, FakeWorker, ProcessEnded, Sent, settle, until
 
 from app.errors import RecordTooLarge, StepFailed
 from app.kafka.fencing import Membership
+from app.streaming.application import EXIT_STEP_FAILED, exit_code_of
 from app.streaming.offset_notes import NOT_KEPT, NOTE, NOTE_KEY, NOTED, OffsetNote, decode_notes
 from app.streaming.step import FULL_BATCHES, Step
 from app.streaming.topic_limits import MAX_BATCH_BYTES
@@ -209,6 +211,15 @@ async def test_any_failure_of_the_producer_ends_the_process(worker, call):
         worker.ownership.partitions[0].stores["counts"].rows,
         worker.ownership.partitions[0].next_offsets["in"],
     )
+
+
+async def test_refused_timestamps_name_the_clock(worker):
+    """The broker's own words are a name and a number."""
+    worker.producer.failures["send"] = InvalidTimestampError()
+    with pytest.raises(ProcessEnded):
+        await run(step_over(worker, worker.batch(0, [b"1"])), send_and_put)
+    (error,) = worker.fatal.errors
+    assert (EXIT_STEP_FAILED, "Set its clock (NTP)") == (exit_code_of(error), str(error)[-19:])
 
 
 async def test_step_cancelled_in_its_commit_ends_the_process(worker):

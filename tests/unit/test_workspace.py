@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING
 
+import pytest
+
+from app.errors import StoreFailed
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -43,3 +46,10 @@ def test_what_a_dead_process_left_is_swept(tmp_path):
     first, second = Workspace(tmp_path, "first"), Workspace(tmp_path, "second")
     assert [f"first-{os.getpid()}", f"second-{os.getpid()}"] == [first.path.name, second.path.name]
     assert {first.path, second.path, tmp_path / "file"} == set(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_made_names_the_setting(tmp_path):
+    """A file in its way here; a disk that cannot be written ends a worker in the same way."""
+    (tmp_path / "data").touch()
+    with pytest.raises(StoreFailed, match=r"tables cannot be kept in .*/data/stores .*EBS_DATA_DIR"):
+        _ = Workspace(tmp_path / "data" / "stores", "worker-1").path

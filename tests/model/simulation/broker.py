@@ -22,7 +22,7 @@ from simulation.wire import TRY_AGAIN, batches_of, for_each, offsets_taken, prod
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from aiokafka.structs import ConsumerRecord
 
@@ -36,7 +36,8 @@ _OF_TRANSACTIONS_2 = {0: (3, 12), 9: (0, 7), 26: (0, 5), 28: (0, 5)}
 class Broker:
     """Topics, groups and transactions.
 
-    `transaction_version` is 1 or 2; `may_list`: it tells which transactions are open.
+    `transaction_version` is 1 or 2; `may_list`: it tells which transactions are open; `stamped` are topics of
+    LogAppendTime.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Broker:
         topics: Mapping[str, int],
         groups: Sequence[str],
         *,
+        stamped: Collection[str],
         transaction_version: int,
         may_list: bool,
         slow_marker_rate: float,
@@ -52,7 +54,11 @@ class Broker:
         later: Callable[..., None],
     ) -> None:
         self.topics = dict(topics)
-        self.logs = {TopicPartition(name, n): Log(name, n) for name, count in topics.items() for n in range(count)}
+        self.logs = {
+            TopicPartition(name, n): Log(name, n, is_stamped=name in stamped)
+            for name, count in topics.items()
+            for n in range(count)
+        }
         self.groups = {one: Group(one, trace, later=later) for one in groups}
         self.versions = _VERSIONS | (_OF_TRANSACTIONS_1 if transaction_version == 1 else _OF_TRANSACTIONS_2)
         self.on_change: Callable[[], None] = lambda: None

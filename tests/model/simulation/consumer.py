@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _BACKOFF_S = 0.1
 _FETCH_WAIT_S = 2.0
 _STREAM_BUFFER_BATCHES = 8
+_JOIN_S = 10.0
 _BEATS_PER_SESSION = 3
 
 
@@ -211,7 +212,9 @@ class SimulatedConsumer:
         """Join and sync once; returns the partitions, None if it has to be done again."""
         metadata = self.assignor.metadata(self._transactions.ownership.input_topics)
         member_id = self.membership.member_id
-        joined = await self._ask(requests.JoinGroup(self._group_id, member_id, self._session_s, metadata))
+        # A late request of before may take the place of this one; aiokafka's patience for it ends, too.
+        async with asyncio.timeout(_JOIN_S):
+            joined = await self._ask(requests.JoinGroup(self._group_id, member_id, self._session_s, metadata))
         if joined.error_code:
             self._forget_membership()
             return None

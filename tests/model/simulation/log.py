@@ -6,6 +6,7 @@ readers of committed records; a marker takes an offset and decides all records o
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -56,12 +57,13 @@ class Batch:
 
 
 class Log:
-    """The records of one partition, from offset 0 on."""
+    """The records of one partition, from offset 0 on; `is_stamped`: the broker's clock stamps them (LogAppendTime)."""
 
-    def __init__(self, topic: str, partition: int) -> None:
+    def __init__(self, topic: str, partition: int, *, is_stamped: bool = False) -> None:
         self.topic = topic
         self.partition = partition
         self.entries: list[Entry] = []
+        self._is_stamped = is_stamped
         self._producers: dict[int, ProducerState] = {}
 
     @property
@@ -131,9 +133,11 @@ class Log:
 
     def _write(self, batch: Batch, state: State) -> int:
         first = self.end
+        broker_ms = time.time_ns() // 1_000_000
         for number, (key, value, headers, timestamp_ms) in enumerate(batch.records):
+            stamp = (broker_ms, 1) if self._is_stamped else (timestamp_ms, 0)
             record = ConsumerRecord(
-                self.topic, self.partition, first + number, timestamp_ms, 0, key, value, None,
+                self.topic, self.partition, first + number, *stamp, key, value, None,
                 -1 if key is None else len(key), -1 if value is None else len(value), headers,
             )  # fmt: skip
             self.entries.append(Entry(record, state))

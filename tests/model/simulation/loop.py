@@ -158,10 +158,18 @@ def _task_of_process(loop: asyncio.AbstractEventLoop, coroutine: Any, **options:
 
 @contextmanager
 def virtual_clock(loop: SimulatedLoop) -> Iterator[None]:
-    """Let the clocks of the module `time`, which product and aiokafka read, show the loop's time."""
+    """Let the clocks of the module `time`, which product and aiokafka read, show the loop's time.
+
+    The time of day of a process may be wrong (`Process.clock_ahead_s`).
+    """
+
+    def day_s() -> float:
+        process = current_process.get()
+        return loop.now_s if process is None else loop.now_s + process.clock_ahead_s
+
     clocks = {
-        "time": lambda: EPOCH_MS / 1_000 + loop.now_s,
-        "time_ns": lambda: EPOCH_MS * 1_000_000 + round(loop.now_s * 1e9),
+        "time": lambda: EPOCH_MS / 1_000 + day_s(),
+        "time_ns": lambda: EPOCH_MS * 1_000_000 + round(day_s() * 1e9),
         "monotonic": lambda: loop.now_s,
         "perf_counter": lambda: loop.now_s,
     }

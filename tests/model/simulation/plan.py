@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.names import PROCESSING, ROLES, WorkerGroup
+from app.names import PROCESSING, ROLES, STATISTICS, WorkerGroup
 from app.rules.placement import partition_of
 from app.rules.schedule_times import next_instants
 from app.rules.schedules import Schedule as Timed
 from app.rules.schedules import fired_object_id
 from app.settings.settings import load
 from ebs.queues import DEFAULT_QUEUE
+from simulation.commands import draw_clocks, draw_commands
 from simulation.faults import APIS, KINDS, OF_TRANSACTIONS
 from simulation.functions import MAPPED, PLAIN, QUEUE, SINK, Job, spec_of
 from simulation.loop import EPOCH_MS
@@ -59,6 +60,7 @@ class Submitted(NamedTuple):
     task_count: int
     job: Job | None = None
     key: str = ""
+    delay_s: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -106,12 +108,18 @@ class Plan:
         self.has_queue = rng.random() < 0.2
         of_queue = rng.choice((1, 2))
         self.is_scarce = rng.random() < 0.3
+        waits = random.Random(f"{seed} waits")
+        self.has_delays = waits.random() < 0.3
+        self.has_commands = waits.random() < 0.25
+        self.may_cancel = waits.random() < 0.3
+        self.has_clocks = waits.random() < 0.1
         self.__dict__.update(given)
         if self.has_queue:
             self.worker_counts = {**self.worker_counts, f"{PROCESSING}.{QUEUE}": of_queue}
         self.submitted = self._draw_objects(rng)
         self.deeds = self._draw_deeds(rng)
         self.timed = self._draw_timed(random.Random(f"{seed} timed"))
+        self._draw_waits(waits)
 
     @cached_property
     def settings(self) -> Settings:
@@ -167,6 +175,14 @@ class Plan:
             f"workers: {who}; {ids} ids; session {self.session_s} s, transactions {self.transaction_timeout_s} s",
             f"network: one way takes {self.one_way_s} s, {self.slow_marker_rate:.0%} of the markers are slow",
             f"faults for {self.trouble_s:.1f} s: {rates} of {', '.join(sorted(self.fault_apis))}",
+            *(
+                f"command at {one.at_s:.3f} s: {one.key.decode()} {(one.value or b'back').decode()}"
+                for one in self.commands
+            ),
+            *(
+                f"clock of {one.worker} at {one.at_s:.3f} s: {one.ahead_s:+g} s ({one.lasts_s:.2f} s)"
+                for one in self.clocks
+            ),
             *(f"deed at {one.at_s:.3f} s: {one.kind} {one.worker} ({one.lasts_s:.2f} s)" for one in self.deeds),
         ]
 
@@ -186,6 +202,28 @@ class Plan:
             if rng.random() < 0.1:  # once more, by a producer with another partitioner
                 found.append(one._replace(at_s=one.at_s + rng.uniform(0, 2), partition=rng.randrange(self.partitions)))
         return sorted(found)
+
+    def _draw_waits(self, rng: random.Random) -> None:
+        """Draw the delays of objects, what operators ask for, and whose clocks are set."""
+        if self.has_delays and not self.in_order:  # a delayed task has its place by its due time
+            delays = {one.object_id: rng.choice((0.0, rng.uniform(0.1, 3))) for one in self.submitted}
+            self.submitted = [one._replace(delay_s=delays[one.object_id]) for one in self.submitted]
+        ids = sorted({one.object_id for one in self.submitted})
+        self.commands = (
+            draw_commands(rng, self.trouble_s, ids, in_order=self.in_order, cancels=self.may_cancel)
+            if self.has_commands
+            else []
+        )
+        workers = [
+            f"{group}-{number + 1}"
+            for group, count in sorted(self.worker_counts.items())
+            for number in range(count)
+            if group_named(group).role != STATISTICS
+        ]
+        self.clocks = draw_clocks(rng, self.trouble_s, workers) if self.has_clocks else []
+        if self.clocks:
+            # When it is set, a schedule begins by the clock of the worker that takes it over.
+            self.timed = []
 
     def _draw_timed(self, rng: random.Random) -> list[tuple[float, Timed]]:
         """Return schedules, and when each is set; some are set once more, by a producer that had no answer."""

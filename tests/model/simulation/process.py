@@ -27,7 +27,7 @@ UNCAUGHT = "uncaught"
 class Process:
     """`name` is the worker's, `life` counts its lives; `cause` says why it has ended.
 
-    `on_end` hears of its end once, however it comes.
+    `on_end` hears of its end once, however it comes. `clock_ahead_s` says by how much its time of day is wrong.
     """
 
     def __init__(self, loop: SimulatedLoop, name: str, life: int, on_end: Callable[[Process], None]) -> None:
@@ -35,6 +35,7 @@ class Process:
         self.life = life
         self.cause = ""
         self.is_alive = True
+        self.clock_ahead_s = 0.0
         self.worker: Any = None
         self.connections: dict[Connection, None] = {}
         self.at_death: list[Callable[[], None]] = []

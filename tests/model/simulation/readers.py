@@ -1,9 +1,10 @@
-"""What stands in for aiokafka's consumer where the product reads without a group: the restore of tables."""
+"""What stands in for aiokafka's consumer where the product reads without a group: to restore tables, and `control`."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
@@ -23,7 +24,7 @@ _MAX_RECORDS = 50
 
 
 class SimulatedReaders:
-    """The part of a `Cluster` that `restore` uses."""
+    """The part of a `Cluster` that `restore` and `ControlFeed` use."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -37,13 +38,14 @@ class SimulatedReaders:
 
 
 class SimulatedReader:
-    """The part of `RecordReader` that `restore` uses; like it, it asks again whatever is not answered."""
+    """The part of `RecordReader` that these use; like it, it asks again whatever is not answered."""
 
     def __init__(self, network: Network, isolation_level: str) -> None:
         self._network = network
         self._ends_at = "stable" if isolation_level == "read_committed" else "end"
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._highwater: dict[TopicPartition, int] = {}
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where partitions end."""
@@ -61,6 +63,10 @@ class SimulatedReader:
         """Return the next offset."""
         return self._positions[tp]
 
+    def highwater(self, tp: TopicPartition) -> int | None:
+        """Return where a partition ended when it was read last."""
+        return self._highwater.get(tp)
+
     def pause(self, tp: TopicPartition) -> None:
         """Read no more of a partition."""
         self._paused.add(tp)
@@ -68,6 +74,7 @@ class SimulatedReader:
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Return committed records."""
         asked = {tp: self._positions[tp] for tp in partitions if tp not in self._paused}
+        self._highwater = await self._ask(requests.ListOffsets(partitions, "end"))
         answer = await self._ask(requests.Fetch(asked, _MAX_RECORDS, timeout_ms / 1_000))
         self._positions |= {tp: end for tp, (_, end) in answer.items()}
         return {tp: records for tp, (records, _) in answer.items() if records}
@@ -75,6 +82,7 @@ class SimulatedReader:
     async def _ask(self, request: Any) -> Any:
         while True:
             try:
-                return await self._network.call("restore", request)
+                # Each time another one: the broker keeps a request that waits, and a late one must not take its place.
+                return await self._network.call("restore", replace(request))
             except (KafkaError, TimeoutError):
                 await asyncio.sleep(_BACKOFF_S)

@@ -11,21 +11,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.producer.sender import BaseHandler
+from msgspec import UNSET
 
+import agents.distribution as distribution_module
 import app.streaming.ownership as ownership_module
 import app.streaming.restore as restore_module
 from agents.engine.attempt_outcomes import AttemptOutcomes
 from agents.engine.kind_limits import KindLimits
+from agents.engine.line_releases import LineReleases
 from agents.engine.produced_records import ProducedRecords
 from agents.engine.split_outputs import SplitOutputs
+from agents.engine.waiting_tasks import WaitingTasks
 from agents.engine.waiting_window import WaitingWindow
 from app.kafka.fencing import Membership
 from app.kafka.protocol import OffsetFetch
 from app.kafka.transaction_handlers import Unrepeated
 from app.kafka.transactional_producer import TransactionalProducer
 from app.names import LEDGER_TABLE, SCHEDULES_TABLE, WAITING_TABLE
+from app.rules.clocks import CLOCK_TOLERANCE_MS
 from app.streaming.ownership import Ownership
 from app.streaming.transactions import Transactions
 from simulation import requests
@@ -191,6 +197,30 @@ def _waiting_starts() -> Any:
     return patch.object(WaitingWindow, "note_started", lambda _self: None)
 
 
+def _stamps_of_requests() -> Any:
+    """Let a task wait for as long as its due time is after the stamp of its request, by whatever clock."""
+    keeps = WaitingTasks.keeps
+
+    def by_stamp(self: WaitingTasks, ready: Any) -> bool:
+        lane, record, task, place = ready
+        ahead_ms = record.timestamp - self._clock_ms()
+        if task.due_at_ms is not UNSET and ahead_ms > CLOCK_TOLERANCE_MS:
+            task = msgspec.structs.replace(task, due_at_ms=max(0, task.due_at_ms - ahead_ms))
+        return keeps(self, type(ready)(lane, record, task, place))
+
+    return patch.object(WaitingTasks, "keeps", by_stamp)
+
+
+def _stamps_of_objects() -> Any:
+    """Let delays begin by the clock of distribution, though the broker has stamped the objects."""
+    return patch.object(distribution_module, "LOG_APPEND_TIME", -1)
+
+
+def _moves() -> Any:
+    """Look at no line again when a command is given or taken back."""
+    return patch.object(LineReleases, "_move_all", lambda _self, _lane: None)
+
+
 @contextmanager
 def _watermark() -> Iterator[None]:
     """Restore up to the last stable offset: what lies behind a dead worker's open transaction is missing.
@@ -272,6 +302,7 @@ _AWAY = {
 }
 _SPLIT = {"may_split": True}
 _PRODUCED_TWICE = "on objects|on sink|request .* stands 2 times"
+_CLOCKS = {"has_clocks": True, "has_delays": True, "has_commands": False, "in_order": False}
 _TWO_EACH = {"worker_counts": {"distribution": 2, "processing": 2, "statistics": 2}}
 
 SWITCHES = {
@@ -290,6 +321,9 @@ SWITCHES = {
     "turns": Switch(_turns, {"in_order": True}, _OVERTOOK),
     "turns of retries": Switch(_turns_of_retries, {"in_order": True}, _OVERTOOK),
     "waiting starts": Switch(_waiting_starts, _KILLED, _TWICE),
+    "stamps of requests": Switch(_stamps_of_requests, _CLOCKS, "ms early"),
+    "stamps of objects": Switch(_stamps_of_objects, _CLOCKS, "ms early"),
+    "moves": Switch(_moves, {"has_commands": True, "fault_rates": {}, "deed_count": 0}, "work is not done"),
     "watermark": Switch(
         _watermark,
         _KILLED | {"has_stable_ids": False, "may_list": False, "transaction_timeout_s": 5.0, "session_s": 1.5},

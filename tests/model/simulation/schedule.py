@@ -32,6 +32,7 @@ from simulation.workers import Worker
 
 if TYPE_CHECKING:
     from app.rules.schedules import Schedule as Timed
+    from simulation.commands import Command
     from simulation.plan import Deed, Submitted
 
 _PATIENCE_S = 120.0
@@ -54,6 +55,11 @@ class Schedule:
         self.broker = Broker(
             topics,
             [plan.settings.names.group(*group) for group in plan.groups],
+            stamped={
+                one.name
+                for one in catalogue(plan.settings)
+                if one.config.get("message.timestamp.type") == "LogAppendTime"
+            },
             transaction_version=plan.transaction_version,
             may_list=plan.may_list,
             slow_marker_rate=plan.slow_marker_rate,
@@ -72,6 +78,8 @@ class Schedule:
         )
         self._workers: dict[str, Worker] = {}
         self._lives: dict[str, int] = {}
+        self._clocks: dict[str, float] = {}
+        self._clock_history: dict[str, list[tuple[float, float]]] = {}
         self._ended = False
         self._something = asyncio.Event()
 
@@ -87,7 +95,7 @@ class Schedule:
                 stack.enter_context(connected(self.network))
                 stack.callback(self._close)
                 self.loop.run_until_complete(self._main())
-                self.found += self.loop.run_until_complete(differences(self.broker, self.plan))
+                self.found += self.loop.run_until_complete(differences(self.broker, self.plan, self._clock_history))
         except NothingToDo:
             self.found.append("nothing is left to happen, and work is not done")
         finally:
@@ -109,10 +117,17 @@ class Schedule:
             self._later(at_s, self._set, timed)
         for deed in self.plan.deeds:
             self._later(deed.at_s, self._do, deed)
+        for command in self.plan.commands:
+            self._later(command.at_s, self._command, command)
+        for clock in self.plan.clocks:
+            self._later(clock.at_s, self._set_clock, clock.worker, clock.ahead_s)
+            self._later(clock.at_s + clock.lasts_s, self._set_clock, clock.worker, 0.0)
         self.broker.on_change = self._something.set
         last_s = max(self.plan.trouble_s, self.plan.submitted[-1].at_s)
         try:
-            async with asyncio.timeout(last_s + _PATIENCE_S):
+            # What a worker that was ahead has let wait is due so much later.
+            patience_s = _PATIENCE_S + 2 * sum(abs(one.ahead_s) for one in self.plan.clocks)
+            async with asyncio.timeout(last_s + patience_s):
                 await asyncio.sleep(last_s)
                 while not is_done(self.broker, self.plan):
                     self._something.clear()
@@ -126,6 +141,8 @@ class Schedule:
             return
         life = self._lives[name] = self._lives.get(name, 0) + 1
         process = Process(self.loop, name, life, self._died)
+        process.clock_ahead_s = self._clocks.get(name, 0.0)
+        self._clock_history[str(process)] = [(0.0, process.clock_ahead_s)]
         self.trace.note("%s starts", process)
         group = group_named(name.rpartition("-")[0])
         rng = random.Random(f"{self.plan.seed} {process}")
@@ -163,6 +180,18 @@ class Schedule:
         else:
             self._later(0, worker.stop)
 
+    def _set_clock(self, name: str, ahead_s: float) -> None:
+        self.trace.note("the clock of %s is %+g s ahead", name, ahead_s)
+        self._clocks[name] = ahead_s
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.process.clock_ahead_s = ahead_s
+            self._clock_history[str(worker.process)].append((self.loop.now_s, ahead_s))
+
+    def _command(self, command: Command) -> None:
+        self.trace.note("command %s %s", command.key, command.value)
+        self.broker.write(self.plan.settings.names.control, 0, command.key, command.value)
+
     def _submit(self, new: Submitted) -> None:
         key = new.object_id.encode()
         wrong = "" if new.partition == partition_of(key, self.plan.partitions) else ", a wrong one"
@@ -176,6 +205,7 @@ class Schedule:
             content=msgspec.Raw(msgspec.json.encode("c" if new.job is None else new.job)),
             at_ms=EPOCH_MS + round(self.loop.now_s * 1_000),
             key=new.key or msgspec.UNSET,
+            delay_s=new.delay_s or msgspec.UNSET,
         )
         self.broker.write(self.plan.settings.names.objects, new.partition, key, encode(event))
 

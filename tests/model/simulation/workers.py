@@ -18,6 +18,7 @@ from fakes import ProcessEnded
 
 from agents.counting.bookkeeper import Bookkeeper
 from agents.distribution import OBJECTS_PER_STEP, Distributor
+from agents.engine.control_feed import ControlFeed
 from agents.engine.engine import Engine
 from agents.engine.worker_lanes import WorkerLanes
 from agents.execution.batch_calls import BatchCalls
@@ -136,6 +137,7 @@ class Worker:
         self.process = process
         process.worker = self
         self._plan = plan
+        self._network = network
         self._rng = rng
         self.settings = plan.settings
         self._names = plan.settings.names
@@ -246,9 +248,22 @@ class Worker:
             worker=str(self.process),
             output_topics={SINK: TopicShape(SINK, SINK_PARTITIONS, 1)},
         )
-        engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
         self._drain = lambda: engine.drain(_DRAIN_S)
-        return [engine.run(self._stream), lanes.commit_forever()]
+
+        async def agent() -> None:
+            if self._plan.commands:
+                feed = ControlFeed(
+                    cast("Any", SimulatedReaders(self._network)),
+                    control,
+                    names.control,
+                    on_change=engine.control_changed,
+                )
+                feed.start()
+                await feed.caught_up()
+            engine.open(cast("Any", PlannedExecutor(self._plan, self.process)))
+            await engine.run(self._stream)
+
+        return [agent(), lanes.commit_forever()]
 
     @property
     def _stream(self) -> Stream:

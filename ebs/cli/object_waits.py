@@ -1,4 +1,4 @@
-"""Waits for objects by long polls, so the answer comes when the object is done; for many of them by lists, too."""
+"""Waits for the end of objects: for one by long polls, for many also by lists of ended objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Timeout = Annotated[
 
 _LIST_LIMIT = 500
 _FEW = 20
-"""So many are asked for one by one: a list costs as much as some of them."""
+"""Up to this many objects are requested one by one: a list costs as much as several of these requests."""
 _PAUSE_S = 0.2
 _PAUSES_PER_LISTING = 4
 
@@ -40,7 +40,7 @@ class Ends(NamedTuple):
 
     @property
     def all_finished(self) -> bool:
-        """Tell whether nothing went wrong."""
+        """Whether all objects have finished."""
         return not (self.failed or self.cancelled or self.open)
 
     def words(self) -> str:
@@ -56,13 +56,13 @@ class Ends(NamedTuple):
 def wait_for_end(
     client: ApiClient, object_id: str, deadline_s: float | None, patience_s: float | None = None
 ) -> dict[str, Any]:
-    """Return an object as soon as it has ended, or as it is at the deadline (`time.monotonic`) or out of patience."""
+    """Return an object when it has ended, at the latest at the deadline (`time.monotonic`) or after `patience_s`."""
     last_s = math.inf if deadline_s is None else deadline_s
     until_s = last_s if patience_s is None else min(last_s, time.monotonic() + patience_s)
     while True:
         reply = client.run(operations.poll(POLICY, object_id, until_s, last_s))
         answer = decoded(reply, dict[str, Any])
-        # An API that stops answers before the time is over: the next one goes on waiting.
+        # An API that stops answers early; the next request goes to another one.
         if answer["state"] in ENDED_OBJECT_STATES or _is_over(until_s):
             return answer
 
@@ -74,7 +74,7 @@ def wait_for_all(
     *,
     on_progress: Callable[[int, int], None],
 ) -> Ends:
-    """Wait for objects; `ids` are in the order in which they were submitted, about that in which they end."""
+    """Wait for objects. `ids` are in the order of submission, which is about the order in which they end."""
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     crowd = _Crowd(client, ids, deadline_s)
     total = len(crowd.open)
@@ -110,8 +110,8 @@ class _Crowd:
         self._one_by_one_count = 0
 
     def wait(self) -> None:
-        """Wait for the first object, for a while, then see which others have ended."""
-        # The lists of a million objects take a minute: the longer they take, the more seldom they are asked for.
+        """Wait for the first object, for a while, then find out which others have ended."""
+        # The lists of a million objects take a minute: the longer they take, the less often they are requested.
         pause_s = max(_PAUSE_S, _PAUSES_PER_LISTING * self._took_s)
         are_many = len(self.open) > _FEW
         first = next(iter(self.open))
@@ -125,11 +125,11 @@ class _Crowd:
             ended_count = len(self.ended)
             self._list(found["created_at_ms"], state=_ENDED)
             if len(self.ended) == ended_count:
-                # Slow ones, or in no order of time: lists and pauses would only add to that.
+                # The objects are slow, or not in the order of time: lists and pauses would only cost more.
                 self._one_by_one_count = _FEW
 
     def settle(self) -> None:
-        """See how things are at the deadline."""
+        """Find out the states at the deadline."""
         known: set[str] = set()
         if len(self.open) > _FEW:
             first = self._look(next(iter(self.open)))
@@ -144,11 +144,11 @@ class _Crowd:
         return answer
 
     def _list(self, since_ms: int, **query: str) -> set[str]:
-        """Take in the list of what was created from then on; returns which objects are in it."""
+        """Read the list of objects created since an instant; returns their ids."""
         began_s = time.monotonic()
         if self._last_created_ms is None:
             self._last_created_ms = self._look(self._last_id)["created_at_ms"] or since_ms
-        # Others may have submitted more since then.
+        # Other clients may have submitted more objects since then.
         before_ms = max(since_ms, self._last_created_ms) + 1
         query |= {"created_after": str(since_ms), "created_before": str(before_ms), "limit": str(_LIST_LIMIT)}
         listed: set[str] = set()

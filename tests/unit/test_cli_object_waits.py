@@ -1,4 +1,4 @@
-"""`ebs submit --wait` asks for many objects by lists, and for each that no list tells of by its id."""
+"""`ebs submit --wait` requests many objects by lists, and each object that is in no list by its id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ebs.cli.client import ApiClient, ApiError
-from ebs.cli.waiting import Ends, wait_for_all
+from ebs.cli.object_waits import Ends, wait_for_all
 
 MANY = 2_000
 BEGUN_MS = 1_000_000
@@ -16,9 +16,9 @@ ENDED = "FINISHED,FAILED,CANCELLED"
 
 
 class FakeApi:
-    """Objects with a state and a time; pages as the API does. `hidden` are in no list, `busy` answers are 503 first.
+    """Stands for an API. Objects that are `hidden` are in no list; the first `busy` answers are 503.
 
-    A wait is over at once. The `slow` object ends once all others are told to have.
+    A long poll is answered at once. The `slow` object ends when the command knows the end of all others.
     """
 
     def __init__(self, count: int, state: str = "FINISHED") -> None:
@@ -33,11 +33,11 @@ class FakeApi:
 
     @property
     def list_count(self) -> int:
-        """How many lists were asked for."""
+        """How many lists were requested."""
         return sum(url.path == "/api/objects" for url in self.asked)
 
     def wait(self, timeout_s: float | None = None) -> Ends:
-        """Run what is tested."""
+        """Call the function under test."""
         with ApiClient("http://api", transport=httpx.MockTransport(self._answer)) as client:
             return wait_for_all(
                 client, self.ids, timeout_s, on_progress=lambda done, total: self.progress.append((done, total))
