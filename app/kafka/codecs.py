@@ -1,7 +1,7 @@
 """Decompressing record batches, up to a bound: aiokafka's own way lets 1 MB on a topic become gigabytes in memory.
 
-Our own batches have lz4, unless EBS_COMPRESSION says otherwise. Brokers unpack snappy and zstd with native libraries only,
-which Java cannot load from a temporary folder that is mounted noexec (Kafka 4.4: each produce request fails with
+Our own batches have lz4, unless EBS_COMPRESSION says otherwise. Brokers unpack snappy and zstd with native libraries
+only, which Java cannot load from a temporary folder that is mounted noexec (Kafka 4.4: each produce request fails with
 UNKNOWN_SERVER_ERROR). For lz4 they have Java code, too.
 
 | codec | written by |
