@@ -89,11 +89,10 @@ class Scheduler:
     def partition_ready(self, partition: Partition) -> None:
         """Take over the schedules of a partition."""
         self._next[partition.number] = {}
-        store = partition.stores[SCHEDULES_TABLE]
-        for key in store.keys(STATE):
+        for key, value in partition.stores[SCHEDULES_TABLE].items(STATE):
             if key[:1] != STATE:
                 break
-            self._note(partition.number, key[1:], decode_state(store.get(key)).next_at_ms)
+            self._note(partition.number, key[1:], decode_state(value).next_at_ms)
 
     def partition_lost(self, partition: Partition) -> None:
         """Forget the schedules of a partition: its next owner takes over the table."""

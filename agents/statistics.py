@@ -21,9 +21,17 @@ from agents.metrics import register_metrics
 from agents.worker import create_worker_app, load_settings, tracing_of
 from app.names import EXPIRY_TABLE, LEDGER_TABLE, RESULTS_TABLE, STATISTICS, WINDOWS_TABLE
 
+_RECENT_OBJECTS = 3_000
+"""Objects in the middle of their events, of each partition; a row of three tasks and its key take 700 bytes."""
+
 _settings = load_settings()
 app = create_worker_app(STATISTICS, _settings)
-app.Table(LEDGER_TABLE, partitions=_settings.partitions, help="one row per object: what happened to it and its tasks")
+app.Table(
+    LEDGER_TABLE,
+    partitions=_settings.partitions,
+    help="one row per object: what happened to it and its tasks",
+    recent_rows=_RECENT_OBJECTS,
+)
 app.Table(RESULTS_TABLE, partitions=_settings.partitions, help="one row per task that has a result or an error")
 app.Table(WINDOWS_TABLE, partitions=_settings.partitions, help="10 s tumbling windows by kind, and the totals")
 app.Table(EXPIRY_TABLE, partitions=_settings.partitions, help="which ledger rows to look at when, to forget them")

@@ -83,6 +83,24 @@ def content_in(what: str, text: str, *, is_json: bool) -> str | Raw:
     return Raw(text.encode())
 
 
+def work_in(form: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a form says of an object's content and its tasks, as a body of the API has it. Raises `Refused`."""
+    is_json = bool(form.get("json"))
+    work: dict[str, Any] = {}
+    if form.get("content"):
+        work["content"] = content_in("The content", form["content"], is_json=is_json)
+    tasks = number_in(form, "tasks")
+    lines = [line for line in form.get("items", "").split("\n") if line.strip()]
+    if lines and tasks is not None:
+        raise refused("Give a number of tasks, or items: each item is a task")
+    if lines:
+        items = (content_in(f"Item {number}", line, is_json=is_json) for number, line in enumerate(lines, 1))
+        work["tasks"] = [{"content": item} for item in items]
+    elif tasks is not None:
+        work["tasks"] = tasks
+    return work
+
+
 def refused(detail: str) -> Refused:
     """Return the refusal of a form, as the API would word it."""
     return Refused(_UNPROCESSABLE, {"title": "Unprocessable Content", "status": _UNPROCESSABLE, "detail": detail})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.dashboard.forms import Act, Done, Form, content_in, filled, number_in, refused
+from api.dashboard.forms import Act, Done, Form, filled, number_in, work_in
 from api.dashboard.inside import path_of
 from api.objects import object_page as one_object
 from api.objects import submit_page as submit
@@ -19,19 +19,7 @@ async def _submit(asked: Asked, form: Form) -> Done:
     delay_s = number_in(form, "delay_s")
     if delay_s is not None:
         wanted["delay_s"] = delay_s
-    is_json = bool(form.get("json"))
-    if form.get("content"):
-        wanted["content"] = content_in("The content", form["content"], is_json=is_json)
-    tasks = number_in(form, "tasks")
-    lines = [line for line in form.get("items", "").split("\n") if line.strip()]
-    if lines and tasks is not None:
-        raise refused("Give a number of tasks, or items: each item is a task")
-    if lines:
-        wanted["tasks"] = [
-            {"content": content_in(f"Item {number}", line, is_json=is_json)} for number, line in enumerate(lines, 1)
-        ]
-    elif tasks is not None:
-        wanted["tasks"] = tasks
+    wanted |= work_in(form)
     count = form.get("count", "").strip()
     if count in {"", "1"}:
         answer = await asked.inside.call("POST", "/api/objects", body=wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.dashboard.forms import Act, Done, Form, content_in, filled, number_in
+from api.dashboard.forms import Act, Done, Form, filled, number_in, work_in
 from api.dashboard.inside import path_of
 from api.schedules.page import PAGE
 
@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 
     from api.dashboard.site import Asked
 
-_TEXTS = ("cron", "time_zone", "kind", "missed")
-_NUMBERS = ("every_s", "tasks")
+_TEXTS = ("cron", "time_zone", "start_at", "end_at", "kind", "object_name", "missed")
 
 
 async def _set(asked: Asked, form: Form) -> Done:
     name = form.get("name", "")
-    body: dict[str, Any] = filled(form, *_TEXTS)
-    body |= {field: number_in(form, field) for field in _NUMBERS if form.get(field)}
-    if form.get("content"):
-        body["content"] = content_in("The content", form["content"], is_json=bool(form.get("json")))
+    body: dict[str, Any] = filled(form, *_TEXTS) | work_in(form)
+    if form.get("every_s"):
+        body["every_s"] = number_in(form, "every_s")
     answer = await asked.inside.call("PUT", path_of("schedules", name), body=body)
     found = answer["schedule"]
     following = found["next_instants"][0] if found["next_instants"] else "never"

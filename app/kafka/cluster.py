@@ -36,11 +36,15 @@ Startable = TypeVar("Startable", RecordReader, AIOKafkaProducer)
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a cluster is (`bootstrap`: HOST:PORT, several separated by commas), and makes its clients."""
+    """Where a cluster is (`bootstrap`: HOST:PORT, several separated by commas), and makes its clients.
+
+    `compression` is that of the records which its producers write, "none" or the name of a codec.
+    """
 
     bootstrap: str
     security: Mapping[str, Any] = field(default_factory=dict, repr=False)  # it holds a password
     request_timeout_ms: int = 40_000
+    compression: str = "none"
 
     def within(self, request_timeout_ms: float) -> Cluster:
         """Return the same cluster for clients that wait for so long for an answer."""
@@ -96,14 +100,17 @@ class Cluster:
 
     def new_producer(self, client_id: str, **differing: Any) -> AIOKafkaProducer:
         """Return a producer that waits for all replicas in sync, and for no more records."""
-        return AIOKafkaProducer(**self._common(client_id) | {"acks": "all", "linger_ms": 0} | differing)
+        return AIOKafkaProducer(**self._common(client_id) | self._writing() | {"acks": "all"} | differing)
 
     def new_transactional_producer(
         self, transactional_id: str, *, membership: Callable[[], Membership] | None = None, **differing: Any
     ) -> TransactionalProducer:
         """Return a producer of transactions; its client id is the transactional one unless `differing` has another."""
-        options = self._common(transactional_id) | {"transactional_id": transactional_id, "linger_ms": 0} | differing
+        options = self._common(transactional_id) | self._writing() | {"transactional_id": transactional_id} | differing
         return TransactionalProducer(membership=membership, **options)
+
+    def _writing(self) -> dict[str, Any]:
+        return {"linger_ms": 0, "compression_type": None if self.compression == "none" else self.compression}
 
     def _common(self, client_id: str) -> dict[str, Any]:
         return {
@@ -116,7 +123,7 @@ class Cluster:
 
 def cluster_of(settings: KafkaSettings) -> Cluster:
     """Return the cluster that the settings name. Raises `SettingsError` for a file that is of no use."""
-    return Cluster(settings.broker, kafka_security(settings))
+    return Cluster(settings.broker, kafka_security(settings), compression=settings.compression)
 
 
 async def started(client: Startable) -> Startable:

@@ -34,6 +34,9 @@ class KafkaSettings(BaseSettings):
     broker: Annotated[str, BeforeValidator(_parse_brokers)] = Field(
         "127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT, several separated by commas"
     )
+    compression: Literal["none", "lz4", "snappy", "zstd", "gzip"] = Field(
+        "lz4", description="How written records are compressed: none, lz4, snappy, zstd or gzip"
+    )
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
         Field("PLAINTEXT", description="Security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     )

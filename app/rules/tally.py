@@ -15,18 +15,25 @@ from app.rules.ledger_states import TASK_STATES
 class Tally:
     """The changes: `windows` by start and kind, `moves` by kind (how many tasks more or less in each state)."""
 
-    __slots__ = ("moves", "windows")
+    __slots__ = ("_counts", "_kind", "_start_ms", "moves", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[tuple[int, str], Counts] = {}
         self.moves: dict[str, list[int]] = {}
+        # The window of the last call: nearly all calls in a row want the same one.
+        self._start_ms = -WINDOW_MS
+        self._kind = ""
+        self._counts = Counts()
 
     def at(self, at_ms: int, kind: str) -> Counts:
         """Return the changes of the window that an instant falls into."""
-        key = (at_ms - at_ms % WINDOW_MS, kind)
-        counts = self.windows.get(key)
+        if 0 <= at_ms - self._start_ms < WINDOW_MS and kind == self._kind:
+            return self._counts
+        start_ms = at_ms - at_ms % WINDOW_MS
+        counts = self.windows.get((start_ms, kind))
         if counts is None:
-            counts = self.windows[key] = Counts()
+            counts = self.windows[start_ms, kind] = Counts()
+        self._start_ms, self._kind, self._counts = start_ms, kind, counts
         return counts
 
     def move(self, kind: str, before: int, after: int, count: int = 1) -> None:

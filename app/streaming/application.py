@@ -199,7 +199,12 @@ def create_streaming_app(
         notes_table=notes_table,
         why_no_row=why_no_row,
     )
-    app.transactions = Transactions(ownership=ownership, new_producer=_producer_factory(app), fatal=fatal)
+    app.transactions = Transactions(
+        ownership=ownership,
+        new_producer=_producer_factory(app),
+        fatal=fatal,
+        compression=options.cluster.compression,
+    )
     _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
     app.is_prepared = False
     app.transport.Consumer = Consumer

@@ -195,7 +195,7 @@ class Ownership:
         targets = {}
         for table in self._tables():
             for partition in owned:
-                store = partition.stores[table.name] = self._new_store(table.name, partition.number)
+                store = partition.stores[table.name] = self._new_store(table, partition.number)
                 targets[TopicPartition(table.changelog_name, partition.number)] = store
         by_number = {partition.number: partition for partition in owned}
         foreign = ForeignRecords()
@@ -305,9 +305,10 @@ class Ownership:
                 observer.partition_ready(partition)
         self._publish()
 
-    def _new_store(self, table: str, number: int) -> TableStore:
+    def _new_store(self, table: TransactionalTable, number: int) -> TableStore:
         # Every store gets a directory of its own: rocksdb may hold the lock of a closed one for a moment.
         self._store_count += 1
         self._memory = self._memory or StoreMemory()
-        check = row_check(table, self._why_no_row, keeps_offsets=table == self.notes_table)
-        return TableStore(self._stores.path / f"{table}-{number}-{self._store_count}", self._memory, check)
+        check = row_check(table.name, self._why_no_row, keeps_offsets=table.name == self.notes_table)
+        path = self._stores.path / f"{table.name}-{number}-{self._store_count}"
+        return TableStore(path, self._memory, check, recent_rows=table.recent_rows)

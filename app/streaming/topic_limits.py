@@ -6,6 +6,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from app.errors import RecordTooLarge
+from app.kafka.codecs import NUMBERS
 
 MAX_BATCH_BYTES = 900_000
 """Size at which a batch is closed: below the 1 MiB that brokers accept unless told otherwise."""
@@ -18,10 +19,14 @@ Headers = list[tuple[str, bytes]]
 
 
 class TopicLimits:
-    """What topics take; `record_bytes` is that by topic (max.message.bytes), as far as it is known."""
+    """What topics take; `record_bytes` is that by topic (max.message.bytes), as far as it is known.
 
-    def __init__(self) -> None:
+    `compression` is that of new batches, "none" or the name of a codec. Sizes are those without compression.
+    """
+
+    def __init__(self, compression: str = "none") -> None:
         self.record_bytes: dict[str, int] = {}
+        self._codec = NUMBERS[compression]
 
     def limit_bytes(self, topic: str) -> int:
         """Return how many bytes a record of a topic may have, with all that Kafka puts around it."""
@@ -38,4 +43,4 @@ class TopicLimits:
 
     def new_batch(self, topic: str) -> BatchBuilder:
         """Return an empty batch for a topic, of a transaction."""
-        return BatchBuilder(min(MAX_BATCH_BYTES, self.limit_bytes(topic)), 0, is_transactional=1)
+        return BatchBuilder(min(MAX_BATCH_BYTES, self.limit_bytes(topic)), self._codec, is_transactional=1)

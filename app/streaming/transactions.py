@@ -61,6 +61,7 @@ class Transactions:
         ownership: Ownership,
         new_producer: Callable[[Callable[[], Membership]], TransactionalProducer],
         fatal: Callable[[BaseException], NoReturn],
+        compression: str = "none",
     ) -> None:
         self.ownership = ownership
         self.fatal = fatal
@@ -68,7 +69,7 @@ class Transactions:
         self.committed_at_s = time.time()
         self.step_open = False
         self.step_observers: list[Callable[[int, float], None]] = []
-        self.topic_limits = TopicLimits()
+        self.topic_limits = TopicLimits(compression)
         self._began_at_s = 0.0
         self._new_producer = new_producer
         self._producer: TransactionalProducer | None = None

@@ -147,6 +147,7 @@ async def throughput(objects: int, *, ledger: bool) -> list[Line]:
         took_s = time.perf_counter() - began_at_s
         after = {role: usage_of(fleet.workers[f"{role}-1"].process.pid) for role in ROLES}
         verdict = await check(broker, ledger=ledger)
+        log_mb = sum(log.stat().st_size for log in fleet.directory.rglob("*-[0-9]*/*.log")) / 1e6
     cpu = ", ".join(f"{role} {(after[role].cpu_s - before[role].cpu_s) / tasks * 1_000:.3f}" for role in ROLES)
     memory = ", ".join(f"{role} {after[role].peak_mb:.0f}" for role in ROLES)
     what = "ledger and windows" if ledger else "windows only"
@@ -158,6 +159,7 @@ async def throughput(objects: int, *, ledger: bool) -> list[Line]:
         ),
         Line(f"{what}: CPU s per 1,000 tasks", cpu, ""),
         Line(f"{what}: peak memory, MB", memory, "under 300 each"),
+        Line(f"{what}: all records on the broker's disk, MB", f"{log_mb:,.0f}", ""),
     ]
 
 

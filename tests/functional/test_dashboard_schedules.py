@@ -42,11 +42,28 @@ def test_a_schedule_is_set_and_shown_in_words(api):
     assert "2026-11-24\xa006:30:00" in seen.html.replace("&nbsp;", "\xa0")
 
 
+def test_a_schedule_may_begin_and_end_and_have_items(api):
+    """As in the API: each line is a task."""
+    more = {"start_at": "2027-01-01T09:00:00Z", "end_at": "2027-02-01T09:00:00+01:00", "object_name": "reports"}
+    send_form(api, "/schedules", {**FIELDS, **more, "items": '{"of": "shop"}\r\n{"of": "bank"}\r\n', "json": "1"})
+    found = last(api)
+    assert ["2027-01-01T09:00:00+00:00", "2027-02-01T09:00:00+01:00"] == [
+        found.start_at.isoformat(),
+        found.end_at.isoformat(),
+    ]
+    assert ("reports", [b'{"of":"shop"}', b'{"of":"bank"}']) == (
+        found.object_name,
+        [bytes(item.content) for item in found.items],
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"cron": "61 6 * * *"}, "bad minute"),
         ({"cron": ""}, "or every_s"),
+        ({"start_at": "tomorrow"}, "start_at"),
+        ({"items": "a", "tasks": "3"}, "Give a number of tasks, or items"),
         ({"time_zone": "Europe/Berln"}, "Europe/Berlin"),
         ({"content": "{", "json": "1"}, "The content is not JSON"),
         ({"name": "a b"}, "such as nightly-report"),

@@ -43,6 +43,10 @@ class FakeStore:
             else:
                 self.rows[key] = value
 
+    def items(self, from_key: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the rows in order, from a key on."""
+        return iter([(key, self.rows[key]) for key in sorted(self.rows) if key >= from_key])
+
     def keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
         """Iterate over the keys in order, from `from_key` (inclusive) on."""
         return iter(sorted(key for key in self.rows if key >= (from_key or b"")))

@@ -6,10 +6,14 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import faust
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import StoreFailed
 from app.streaming.tables import StepRows, StepTableManager, StoreMemory, TableStore, TransactionalTable
@@ -53,6 +57,25 @@ def test_store_overwrites_and_deletes(store):
     store.write({b"a": b"1", b"b": b"1"})
     store.write({b"a": b"2", b"b": None, b"c": None})
     assert [(b"a", b"2")] == list(store.items())
+
+
+@given(
+    steps=st.lists(
+        st.dictionaries(st.integers(0, 12), st.none() | st.integers(0, 255), max_size=6), min_size=1, max_size=12
+    )
+)
+def test_rows_in_memory_are_those_of_the_store(steps):
+    """A store that keeps recent rows in memory answers as one that does not, whatever falls out of its memory."""
+    with tempfile.TemporaryDirectory() as directory:
+        store = TableStore(Path(directory) / "store", StoreMemory(), recent_rows=3)
+        expected: dict[bytes, bytes | None] = {}
+        for step in steps:
+            rows = {bytes([key]): None if value is None else bytes([value]) for key, value in step.items()}
+            store.write(rows)
+            expected |= rows
+            assert {key: store.get(key) for key in expected} == expected
+        assert store.get(b"never written") is None
+        store.close()
 
 
 def test_store_finds_many_at_once(store):

@@ -67,9 +67,9 @@ class MemoryStore(FakeStore):
 class SimulatedOwnership(Ownership):
     """The product's, with its stores in memory."""
 
-    def _new_store(self, table: str, _number: int) -> Any:
+    def _new_store(self, table: Any, _number: int) -> Any:
         store = MemoryStore()
-        store.why_no_row = row_check(table, why_no_row, keeps_offsets=table == self.notes_table)
+        store.why_no_row = row_check(table.name, why_no_row, keeps_offsets=table.name == self.notes_table)
         return store
 
 
