@@ -29,8 +29,10 @@ def described_task(answer: Answer) -> Iterator[RenderableType]:
         yield "some events of this task are deleted by the retention of the topic: not all attempts can be shown"
     failed = next((one for one in reversed(history) if one["stack_trace"]), None)
     if failed is not None:
-        yield f"\nstack trace of attempt {_number(failed)} (--json has those of all attempts):"
-        yield failed["stack_trace"].rstrip()
+        yield ""
+        yield f"stack trace of attempt {_number(failed)} (--json has those of all attempts):"
+        # Line by line: `show` escapes a line break within a text.
+        yield from failed["stack_trace"].rstrip().split("\n")
 
 
 def _task_table(answer: Answer) -> Table:
