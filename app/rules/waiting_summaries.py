@@ -77,7 +77,7 @@ class WaitingFilter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _WHAT_ENDS_THE_WAIT = {
-    "kind": "the pause or a limit of its kind: end it (`ebs resume --kind {kind}`, `ebs limit {kind} --off`)",
+    "kind": "its kind, which is paused or at a limit: `ebs resume --kind {kind}` ends a pause, `ebs limit {kind}` sets limits",
     "key": "other tasks of its key: it starts when they have ended",
 }
 

@@ -43,7 +43,7 @@ def _task_table(answer: Answer) -> Table:
     waits = answer.get("waiting")
     rows = [
         ("state", answer["state"]),
-        *([("waits for", wait_text(waits))] if waits else []),
+        *([("waits for", wait_text(waits).removeprefix("waits for "))] if waits else []),
         *((what, told) for what, told in running if told),
         ("role", answer["role"]),
         ("kind", answer["kind"]),
@@ -90,7 +90,8 @@ def _number(attempt: Answer) -> str:
 def wait_text(waits: Answer) -> str:
     """Return what a task waits for, and until when."""
     until = "" if waits["due_at_ms"] is None else f" until {instant_text(waits['due_at_ms'])}"
-    return f"{waits['reason']}{until}"
+    reason = waits["reason"]
+    return f"{reason}{until}" if reason in {"retry", "delay"} else f"waits for its {reason}"
 
 
 def short_json(value: Any, max_chars: int) -> str:

@@ -166,7 +166,7 @@ def test_what_cannot_be_done_is_said(api, path, body, status, said):
 def test_what_does_not_wait_for_its_time_cannot_be_started(api):
     """The answer names what to do instead; a filter that also means others starts those."""
     put_waiting(api, "p", 60, in_line=True)
-    said = "waits for the pause or a limit of its kind: end it (`ebs resume --kind mail`, `ebs limit mail --off`)"
+    said = "waits for its kind, which is paused or at a limit: `ebs resume --kind mail` ends a pause"
     assert said in problem_of(api.post("/api/waiting/start", json={"task_id": "p-0"}), 409)
     assert said in problem_of(api.post("/api/waiting/start", json={"kind": "mail"}), 409)
     assert [] == commands(api)
