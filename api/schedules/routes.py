@@ -97,7 +97,7 @@ async def delete_schedule(name: NameInPath, parts: Parts) -> Response:
 
 @router.post("/{name}/pause", summary="Pause a schedule", **_change(404))
 async def pause_schedule(name: NameInPath, parts: Parts) -> Response:
-    """Fire nothing until it is resumed. Instants that come meanwhile are passed over."""
+    """Fire nothing until it is resumed. Instants during the pause are skipped, and not fired later."""
     return await _pause(parts, await changes.find_schedule(parts, name), paused=True)
 
 

@@ -84,7 +84,13 @@ def _hindrances(client: ApiClient, kinds: Iterable[str], reasons: Collection[str
         for one in workers
         if one["worker"] in control["draining"]
     ]
-    return [*lines_of_unworked(queues), *standing_lines(workers), *paused_lines(control), *_limit_lines(control, kinds, reasons), *drained]
+    return [
+        *lines_of_unworked(queues),
+        *standing_lines(workers),
+        *paused_lines(control),
+        *_limit_lines(control, kinds, reasons),
+        *drained,
+    ]
 
 
 def _limit_lines(control: dict[str, Any], kinds: Iterable[str], reasons: Collection[str]) -> Iterator[str]:
@@ -172,7 +178,9 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
 
 def _ended_by(span: Span) -> str:
     if span.to_ms is None:
-        what = f": waits for its {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
+        what = (
+            f": waits for its {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
+        )
         return f"goes on{what}" + ("" if span.due_at_ms is None else f" until {instant_text(span.due_at_ms)}")
     again = ""
     if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:

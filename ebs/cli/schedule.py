@@ -186,7 +186,7 @@ def set_schedule(
 def pause_schedule(context: typer.Context, name: Name, *, as_json: AsJson = False, api: Api = None) -> None:
     """Let a schedule fire nothing until it is resumed.
 
-    Instants that come meanwhile are passed over.
+    Instants during the pause are skipped, and not fired later.
     """
     with open_api(context, api) as client:
         answer = client.post(path_of(SCHEDULES, name, "pause"))
