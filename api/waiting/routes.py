@@ -140,8 +140,9 @@ async def _start_task(parts: Collaborators, task_id: str) -> Response:
     found = waiting.task(task_id)
     if found is None:
         detail = (
-            f"task {task_id} does not wait: it is queued, runs, has ended, or there is none (see `ebs tasks`). The id of "
-            "a task is that of its object and a number, such as -0; `--object ID` (object_id) means all tasks of an object"
+            f"task {task_id} does not wait: it is queued, runs, has ended, or there is none (see `ebs tasks`). The id "
+            "of a task is that of its object and a number, such as -0. For all tasks of an object, give object_id "
+            "(`--object ID`)"
         )
         raise problems.not_found(detail)
     if found.task.reason not in TIMED_REASONS:

@@ -41,7 +41,7 @@ def test_one_task_is_shown_with_every_attempt(ebs):
 
 @pytest.mark.usefixtures("_story")
 def test_stack_trace_is_shown_line_by_line(ebs):
-    """A line break of it is no `\\n` in the terminal."""
+    """Its line breaks are line breaks in the terminal, too."""
     lines = ebs("tasks", "a1", "0").stdout.splitlines()
     assert ["stack trace of attempt 1 (--json has those of all attempts):", "Traceback 1"] == lines[-2:]
     assert not any("\\n" in line for line in lines)
