@@ -78,7 +78,8 @@ class WaitingFilter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _WHAT_ENDS_THE_WAIT = {
     "kind": (
-        "its kind, which is paused or at a limit: `ebs resume --kind {kind}` ends a pause, `ebs limit {kind}` sets limits"
+        "its kind, which is paused or at a limit: `ebs resume --kind {kind}` ends a pause, "
+        "`ebs limit {kind}` sets limits"
     ),
     "key": "other tasks of its key: it starts when they have ended",
 }
