@@ -69,6 +69,9 @@ def python_part() -> list[str]:
         if name == "Task":
             lines += [*_task_fields(thing), ""]
             continue
+        if name == "Project":
+            lines += _project_methods(thing)
+            continue
         text = inspect.getdoc(thing) or ""
         if name == "BatchContext":
             lines += [text, "", *table(("member", "meaning"), _batch_context_members())]
@@ -106,6 +109,20 @@ def _client_methods(name: str, client: type) -> Iterator[str]:
             if "see `Client." in text:
                 continue
             yield from ("```text", f"{name}.{method_name}{_signature(method)}", "```", "", text, "")
+
+
+def _project_methods(project: type) -> Iterator[str]:
+    """Return what registers functions: the other members are for ebs itself."""
+    yield from (inspect.getdoc(project) or "", "")
+    for name in ("task", "split", "join"):
+        method = vars(project)[name]
+        yield from ("```text", f"@project.{name}{_registering_signature(method)}", "```", "")
+        yield from (inspect.getdoc(method) or "", "")
+
+
+def _registering_signature(method: Callable[..., Any]) -> str:
+    """Return the signature of a decorator: what it returns says nothing, and `batch=None` only refuses a batch."""
+    return _signature(method).partition(" -> ")[0].replace(", batch: None = None", "")
 
 
 def _is_error(thing: Any) -> bool:
@@ -157,8 +174,9 @@ def _context_members() -> Iterator[list[str]]:
     for name, member in vars(ebs.Context).items():
         if not name.startswith("_") and isinstance(member, property):
             yield [f"`{name}`", inspect.getdoc(member) or ""]
-    progress = ebs.Context.progress
-    yield [f"`progress{_signature(progress)}`", inspect.getdoc(progress) or ""]
+    for name in ("progress", "submit", "send"):
+        method = vars(ebs.Context)[name]
+        yield [f"`{name}{_signature(method)}`", inspect.getdoc(method) or ""]
 
 
 def _batch_context_members() -> Iterator[list[str]]:

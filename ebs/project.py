@@ -84,7 +84,7 @@ context: BatchContext) -> list[Result]`; an exception in the list fails that tas
         """Register the function that splits an object of a kind into its tasks, before they start.
 
         It gets the object as a task and returns or yields the content of each task: any JSON value, or an `Item`. It
-        has attempts, limits and dead letters like any task. The policies are those of `task`, without `batch`.
+        has attempts, limits and dead letters like any task. Each policy means what it means for `task`.
         """
         return self._register("split", kind, Policy(attempts, backoff, max_age_s, time_limit_s, batch=batch))
 
@@ -102,7 +102,7 @@ context: BatchContext) -> list[Result]`; an exception in the list fails that tas
         """Register the function that gets the results of all tasks of an object, once each has finished.
 
         They stand in the order of the tasks: `join(results: list[Priced], context)`. What it returns is the object's
-        result. The policies are those of `task`, without `batch`.
+        result. Each policy means what it means for `task`.
         """
         policy = Policy(attempts, backoff, max_age_s, time_limit_s, max_result_bytes, batch=batch)
         return self._register("join", kind, policy)

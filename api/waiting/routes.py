@@ -141,7 +141,11 @@ async def _start_task(parts: Collaborators, task_id: str) -> Response:
     await waiting.catch_up()
     found = waiting.task(task_id)
     if found is None:
-        detail = f"task {task_id} does not wait: it is queued, runs or has ended, or does not exist (see `ebs tasks`)"
+        detail = (
+            f"task {task_id} does not wait: it is queued, runs or has ended, or does not exist (see `ebs tasks`). The "
+            "id of a task is that of its object and a number, such as -0. For all tasks of an object, give object_id "
+            "(`--object ID`)"
+        )
         raise problems.not_found(detail)
     if found.task.reason not in TIMED_REASONS:
         raise problems.conflict("not-startable", why_not_started(found.task.kind, found.task.reason))

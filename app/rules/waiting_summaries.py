@@ -80,7 +80,7 @@ def why_not_started(kind: str, reason: str) -> str:
     """Return why a command cannot start tasks that wait in a line, for their kind or key, and what to do instead."""
     if reason == "kind":
         why = f"kind {kind} is paused or at a limit (see `ebs control`)"
-        what_to_do = f"`ebs resume --kind {kind}` or `ebs limit {kind} --off` ends that"
+        what_to_do = f"`ebs resume --kind {kind}` ends a pause, `ebs limit {kind}` sets limits"
     else:
         why, what_to_do = "others wait for tasks of their key", "they start when these have ended"
     return f"only retries and delayed tasks can be started now; {why}: {what_to_do}"

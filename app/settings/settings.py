@@ -153,7 +153,9 @@ class Settings(WebhookSettings):
         0.5, ge=0, le=60, description="First pause before `ebs up` restarts a dead process"
     )
 
-    tasks_per_object: int = Field(3, ge=1, le=1_000, description="Number of tasks if the object does not give one")
+    tasks_per_object: int = Field(
+        3, ge=1, le=1_000, description="Number of tasks of an object that gives no `tasks` and whose kind has no split"
+    )
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
     max_depth: int = Field(
         100, ge=0, le=MAX_DEPTH, description="Maximum number of ancestors of an object, in a chain of context.submit"

@@ -17,7 +17,7 @@ from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from ebs.cli.task_tables import attempt_text, seconds_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from rich.table import Table
 
@@ -49,8 +49,9 @@ def explain(
     """
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
-        waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]})
         waiting = {} if answer["ended"] else _waiting(client, object_id)
+        reasons = {reason for reason, _ in waiting.values()}
+        waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]}, reasons)
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     for task in timeline.tasks:
         if task.task_id in waiting:
@@ -72,19 +73,39 @@ def _waiting(client: ApiClient, object_id: str) -> dict[str, tuple[str, int | No
     return {one["task_id"]: (one["reason"], one["due_at_ms"]) for one in page["tasks"]}
 
 
-def _hindrances(client: ApiClient, kinds: Iterable[str]) -> list[str]:
-    """Return what may keep tasks of some kinds from going on now, in sentences."""
+def _hindrances(client: ApiClient, kinds: Iterable[str], reasons: Collection[str]) -> list[str]:
+    """Return what may keep tasks of some kinds, which wait for these reasons, from going on now: in sentences."""
     control = client.get(path_of("control"))
     queues = [one for kind in kinds for one in client.get(path_of("queues"), kind=kind)["queues"]]
     names = {one["name"] for one in queues}
     workers = [one for one in client.get(path_of("workers"), role="processing")["workers"] if one["queue"] in names]
-    rates = [f"at most {per_s:g} tasks of kind {kind} start a second" for kind, per_s in control["rates"].items()]
     drained = [
         f"{one['worker']} is drained: `ebs drain {one['worker']} --off` undoes it"
         for one in workers
         if one["worker"] in control["draining"]
     ]
-    return [*lines_of_unworked(queues), *standing_lines(workers), *paused_lines(control), *rates, *drained]
+    return [
+        *lines_of_unworked(queues),
+        *standing_lines(workers),
+        *paused_lines(control),
+        *_limit_lines(control, kinds, reasons),
+        *drained,
+    ]
+
+
+def _limit_lines(control: dict[str, Any], kinds: Iterable[str], reasons: Collection[str]) -> Iterator[str]:
+    """Yield a line for each limit of these kinds that a command set; if there is none, where else to look."""
+    for kind in sorted(kinds):
+        limits = control["limits"].get(kind) or {"concurrency": None, "per_key": None}
+        if kind in control["rates"]:
+            yield f"at most {control['rates'][kind]:g} tasks of kind {kind} start a second"
+        if limits["concurrency"]:
+            yield f"at most {limits['concurrency']} tasks of kind {kind} run at once"
+        if limits["per_key"]:
+            yield f"at most {limits['per_key']} tasks of each key of kind {kind} run at once"
+        is_paused = control["paused"] or kind in control["paused_kinds"]
+        if "kind" in reasons and not is_paused and kind not in control["rates"] and not limits["concurrency"]:
+            yield f"kind {kind} is at a limit of the project (rate_per_s, concurrency): `ebs limit {kind}` sets another"
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:
@@ -157,7 +178,9 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
 
 def _ended_by(span: Span) -> str:
     if span.to_ms is None:
-        what = f": {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
+        what = (
+            f": waits for its {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
+        )
         return f"goes on{what}" + ("" if span.due_at_ms is None else f" until {instant_text(span.due_at_ms)}")
     again = ""
     if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:

@@ -130,7 +130,7 @@ class LocalSystem:
             policy = replace(policy, refusal_limit=_NEVER, crash_limit=_NEVER)
         self.supervisor = Supervisor(found, log=self._log, policy=policy)
         self._say(f"API {self.plan.api_url}/api/objects, its documentation {self.plan.api_url}/docs")
-        self._say("Faust's pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
+        self._say("the workers' own pages: " + ", ".join(f"{role} {url}" for role, url in self.pages.items()))
         self.started.set()
         running = asyncio.create_task(self.supervisor.run(request))
         keeping = asyncio.create_task(self._keep_kafka(kafka, request))

@@ -32,7 +32,14 @@ def run(
     *,
     name: Annotated[str, typer.Option("--name", metavar="TEXT", help="Name of the object.")] = "",
     tasks: Annotated[
-        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
+        int | None,
+        typer.Option(
+            "--tasks",
+            metavar="N",
+            min=1,
+            max=MAX_TASKS,
+            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole run as JSON.")] = False,
 ) -> None:

@@ -109,7 +109,14 @@ def set_schedule(
         typer.Option("--content-json", metavar="JSON", help="Content of the objects as JSON; @FILE reads a file."),
     ] = None,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of each object.")
+        int | None,
+        typer.Option(
+            "--tasks",
+            metavar="N",
+            min=1,
+            max=MAX_TASKS,
+            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
+        ),
     ] = None,
     object_name: Annotated[
         str | None,

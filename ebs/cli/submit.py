@@ -57,7 +57,14 @@ def submit(
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Kind of the object.")] = None,
     tasks: Annotated[
-        int | None, typer.Option("--tasks", metavar="N", min=1, max=MAX_TASKS, help="Number of tasks of the object.")
+        int | None,
+        typer.Option(
+            "--tasks",
+            metavar="N",
+            min=1,
+            max=MAX_TASKS,
+            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
+        ),
     ] = None,
     callback_url: Annotated[
         str | None,

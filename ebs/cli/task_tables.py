@@ -29,8 +29,10 @@ def described_task(answer: Answer) -> Iterator[RenderableType]:
         yield "some events of this task are deleted by the retention of the topic: not all attempts can be shown"
     failed = next((one for one in reversed(history) if one["stack_trace"]), None)
     if failed is not None:
-        yield f"\nstack trace of attempt {_number(failed)} (--json has those of all attempts):"
-        yield failed["stack_trace"].rstrip()
+        yield ""
+        yield f"stack trace of attempt {_number(failed)} (--json has those of all attempts):"
+        # Line by line: `show` escapes a line break within a text.
+        yield from failed["stack_trace"].rstrip().split("\n")
 
 
 def _task_table(answer: Answer) -> Table:
@@ -41,7 +43,7 @@ def _task_table(answer: Answer) -> Table:
     waits = answer.get("waiting")
     rows = [
         ("state", answer["state"]),
-        *([("waits for", wait_text(waits))] if waits else []),
+        *([("waits for", wait_text(waits).removeprefix("waits for "))] if waits else []),
         *((what, told) for what, told in running if told),
         ("role", answer["role"]),
         ("kind", answer["kind"]),
@@ -88,7 +90,8 @@ def _number(attempt: Answer) -> str:
 def wait_text(waits: Answer) -> str:
     """Return what a task waits for, and until when."""
     until = "" if waits["due_at_ms"] is None else f" until {instant_text(waits['due_at_ms'])}"
-    return f"{waits['reason']}{until}"
+    reason = waits["reason"]
+    return f"{reason}{until}" if reason in {"retry", "delay"} else f"waits for its {reason}"
 
 
 def short_json(value: Any, max_chars: int) -> str:

@@ -166,7 +166,9 @@ def test_what_cannot_be_done_is_said(api, path, body, status, said):
 def test_what_does_not_wait_for_its_time_cannot_be_started(api):
     """The answer names what to do instead; a filter that also means others starts those."""
     put_waiting(api, "p", 60, in_line=True)
-    said = "kind mail is paused or at a limit (see `ebs control`): `ebs resume --kind mail` or `ebs limit mail --off`"
+    said = (
+        "kind mail is paused or at a limit (see `ebs control`): `ebs resume --kind mail` ends a pause, `ebs limit mail`"
+    )
     assert said in problem_of(api.post("/api/waiting/start", json={"task_id": "p-0"}), 409)
     assert said in problem_of(api.post("/api/waiting/start", json={"kind": "mail"}), 409)
     assert [] == commands(api)

@@ -281,14 +281,18 @@ def test_standstill_is_said(api, ebs):
 
 
 def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
-    """No worker, a pause, a rate: each with the command that ends it."""
+    """No worker, a pause, limits: each with the command that ends it. Limits of other kinds are left out."""
     object_id = api.post().json()["id"]
     assert "no processing worker is running" in ebs("explain", object_id).stdout
     ebs("pause", "--kind", "default")
     ebs("rate", "mail", "5")
+    ebs("limit", "default", "--rate", "7", "--concurrency", "2", "--per-key", "1")
     said = " ".join(ebs("explain", object_id).stdout.split())
     assert "`ebs resume --kind default` undoes it" in said
-    assert "at most 5 tasks of kind mail start a second" in said
+    assert "at most 7 tasks of kind default start a second" in said
+    assert "at most 2 tasks of kind default run at once" in said
+    assert "at most 1 tasks of each key of kind default run at once" in said
+    assert "kind mail" not in said
 
 
 def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):

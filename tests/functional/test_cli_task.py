@@ -40,6 +40,14 @@ def test_one_task_is_shown_with_every_attempt(ebs):
 
 
 @pytest.mark.usefixtures("_story")
+def test_stack_trace_is_shown_line_by_line(ebs):
+    """Its line breaks are line breaks in the terminal, too."""
+    lines = ebs("tasks", "a1", "0").stdout.splitlines()
+    assert ["stack trace of attempt 1 (--json has those of all attempts):", "Traceback 1"] == lines[-2:]
+    assert not any("\\n" in line for line in lines)
+
+
+@pytest.mark.usefixtures("_story")
 def test_task_can_be_named_by_its_id(ebs):
     """As tables and logs name it; with --json it is the API's answer."""
     told = [json.loads(ebs("tasks", *named, "--json").stdout) for named in (("a1-1",), ("a1", "1"))]
