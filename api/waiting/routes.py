@@ -25,9 +25,9 @@ from api.view.waiting_tasks import parse_position, position_text
 from api.waiting import schemas
 from app.events import parse_task_id
 from app.rules.commands import CancelWaiting, CommandKey, Family, StartTask, StartWaiting, filter_name
-from app.rules.waiting_rows import TIMED_REASONS
+from app.rules.waiting_rows import REASONS, TIMED_REASONS
 from app.rules.waiting_summaries import WaitingFilter, why_not_started
-from app.telemetry.near_names import did_you_mean
+from app.telemetry.near_names import did_you_mean, shown
 
 if TYPE_CHECKING:
     from api.view.waiting_tasks import WaitingGroup, WaitingTask
@@ -45,7 +45,7 @@ router = APIRouter(prefix="/waiting", tags=["waiting"])
 async def read_waiting(parts: Parts, asked: Annotated[schemas.WaitingQuery, Query()]) -> Response:
     """Return one page of the tasks that wait in the table `waiting` and match all conditions."""
     after = problems.place_in(asked.cursor, parse_position)
-    found, position = await parts.view.waiting.page(WaitingFilter.of(asked), asked.limit, after)
+    found, position = await parts.view.waiting.page(_filter_of(asked, parameter="reason"), asked.limit, after)
     next_cursor = None if position is None else position_text(position)
     view = describe_view(parts.view, now_ms(parts))
     return json_response(schemas.WaitingPage([_described(one) for one in found], next_cursor, view))
@@ -59,7 +59,7 @@ async def read_waiting(parts: Parts, asked: Annotated[schemas.WaitingQuery, Quer
 )
 async def count_waiting(parts: Parts, asked: Annotated[schemas.CountsQuery, Query()]) -> Response:
     """Return how many tasks of each kind wait for each reason, and when the first of them is due."""
-    groups = await parts.view.waiting.groups(WaitingFilter.of(asked))
+    groups = await parts.view.waiting.groups(_filter_of(asked, parameter="reason"))
     described = [schemas.WaitingGroupAnswer(*one) for one in groups]
     view = describe_view(parts.view, now_ms(parts))
     return json_response(schemas.WaitingCounts(sum(one.waiting_count for one in groups), described, view))
@@ -79,7 +79,7 @@ async def start(request: Request, parts: Parts) -> Response:
     A filter matches the tasks that wait now. A task that begins to wait later waits for its own time.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.StartAsked)
-    wanted = WaitingFilter.of(asked)
+    wanted = _filter_of(asked, pointer="#/reason")
     if asked.task_id is not None:
         if wanted != WaitingFilter() or asked.all:
             detail = "A task needs no filter: leave out the other fields"
@@ -113,11 +113,25 @@ async def cancel(request: Request, parts: Parts) -> Response:
     `POST /api/control/cancel` cancels one task, or all tasks of a kind, also those that run.
     """
     asked = await read_struct(request, parts.settings.max_body_bytes, schemas.CancelWaitingAsked)
-    wanted = WaitingFilter.of(asked)
+    wanted = _filter_of(asked, pointer="#/reason")
     groups = await _groups_of(parts, wanted, is_all=asked.all)
     at_ms = now_ms(parts)
     order = CancelWaiting(at_ms, wanted.kind or UNSET, wanted.reason or UNSET, wanted.object_id or UNSET)
     return await _put(parts, Family.CANCEL_WAITING, order, sum(one.waiting_count for one in groups), [])
+
+
+def _filter_of(
+    asked: schemas.CountsQuery | schemas.CancelWaitingAsked | schemas.StartAsked, **where: str
+) -> WaitingFilter:
+    """Return which tasks are meant. Raises `Problem` (422) for an unknown reason; `where` that is in the request."""
+    wanted = WaitingFilter.of(asked)
+    if wanted.reason and wanted.reason not in REASONS:
+        detail = (
+            f"no task waits for {shown(wanted.reason)}: the reasons are retry, delay, kind (it is paused, or its rate "
+            "or concurrency is used up) and key"
+        )
+        raise problems.invalid([{"detail": detail, **where}])
+    return wanted
 
 
 async def _groups_of(parts: Collaborators, wanted: WaitingFilter, *, is_all: bool) -> list[WaitingGroup]:

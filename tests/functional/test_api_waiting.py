@@ -152,7 +152,13 @@ def test_filter_becomes_one_command(api, act, body, name, count):
         ("start", {"task_id": "a-0", "kind": "mail"}, 422, "A task needs no filter"),
         ("start", {"task_id": "nobody-0"}, 404, "task nobody-0 does not wait"),
         ("start", {"kind": "mial"}, 404, 'no waiting task matches (did you mean "mail"?)'),
-        ("cancel", {"kind": "mail", "reason": "never"}, 404, "no waiting task matches"),
+        ("cancel", {"kind": "mail", "reason": "key"}, 404, "no waiting task matches"),
+        (
+            "cancel",
+            {"reason": "paused"},
+            422,
+            '#/reason: no task waits for "paused": the reasons are retry, delay, kind',
+        ),
         ("cancel", {"task_id": "a-0"}, 422, "task_id"),
     ],
 )
@@ -161,6 +167,12 @@ def test_what_cannot_be_done_is_said(api, path, body, status, said):
     fill(api)
     assert said in problem_of(api.post(f"/api/waiting/{path}", json=body), status)
     assert [] == commands(api)
+
+
+@pytest.mark.parametrize("path", ["/api/waiting", "/api/waiting/counts"])
+def test_unknown_reason_is_not_an_empty_list(api, path):
+    """`ebs workers` says "paused", "rate" and "concurrency" where the table says "kind"."""
+    assert "reason: no task waits for" in problem_of(api.get(f"{path}?reason=rate"), 422)
 
 
 def test_what_does_not_wait_for_its_time_cannot_be_started(api):
