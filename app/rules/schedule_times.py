@@ -12,6 +12,7 @@ an hour too late after the second change, takes `5-1`, `R` and Arabic digits as 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -33,6 +34,9 @@ _DAY_MS = 86_400_000
 _CALENDAR_END_MS = 253_402_214_400_000
 """9999-12-31 in UTC. Later instants have no date in every time zone: Python's years end with 9999."""
 _LOOK_BACK_MS = (60_000, 3_600_000, _DAY_MS, 32 * _DAY_MS, 366 * _DAY_MS)
+_OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
+"""Files in the folder of the time zones which each machine has as it likes."""
+_TOO_LARGE = re.compile(r"\d{5}", re.ASCII)
 _ALIASES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -138,6 +142,8 @@ def _why_no_cron(cron: str) -> str | None:
     try:
         if len(cron) > MAX_CRON_CHARS:
             raise CronSimError(f"it has more than {MAX_CRON_CHARS} characters")  # noqa: TRY301  # as any other mistake
+        if _TOO_LARGE.search(cron):
+            raise CronSimError("a number in it is too large")  # noqa: TRY301  # cronsim takes any step
         fires = next(_simulation(cron, datetime.fromtimestamp(0, ZoneInfo("UTC"))), None) is not None
         problem = "" if fires else "it never fires"
     except (CronSimError, AssertionError, ValueError, TypeError) as error:
@@ -151,6 +157,8 @@ def _why_no_cron(cron: str) -> str | None:
 
 
 def _why_no_zone(name: str) -> str | None:
+    if name in _OF_THE_MACHINE:
+        return f"{shown(name)} is another time zone on each machine: write a name such as Europe/Berlin or UTC"
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

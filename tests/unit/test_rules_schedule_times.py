@@ -107,6 +107,8 @@ def test_no_instant_is_later_than_the_calendar(timing):
         (Timing(cron="1," * 500 + "1 * * * *"), "cron", "200 characters"),
         (Timing(cron="* * * * *", time_zone="Europe/Berln"), "time_zone", 'did you mean "Europe/Berlin"'),
         (Timing(cron="* * * * *", time_zone="../../etc/passwd"), "time_zone", "such as Europe/Berlin"),
+        (Timing(cron="* * * * *", time_zone="localtime"), "time_zone", "another time zone on each machine"),
+        (Timing(cron="*/99999999999999999999 * * * *"), "cron", "a number in it is too large"),
         (Timing(cron="* * * * *", time_zone="Europe"), "time_zone", "such as Europe/Berlin"),
         (Timing(cron="* * * * *", time_zone=""), "time_zone", "such as Europe/Berlin"),
         (Timing(cron="* * * * *", time_zone="a\0b"), "time_zone", "such as Europe/Berlin"),
