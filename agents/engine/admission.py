@@ -87,7 +87,7 @@ class Admission:
             return self._may_go_on(ready)
         if self._has_turn_by_key(ready):
             return True
-        # What it took of its kind's limits is for another one.
+        # A limit by key is new since it was released. What it took of its kind's limits is for another one.
         self.releases.rates.give_back(task.kind)
         lane.lines.end_turn(line, place)
         self.releases.move(lane, line)

@@ -51,13 +51,13 @@ class LineReleases:
         self.released: deque[tuple[Ready, bytes]] = deque()
         self.moved: deque[tuple[Lane, bytes]] = deque()
         self.opening: list[Lane] = []
+        self.lanes: deque[Lane] = deque()
         self.rates = KindRates(limits, on_token=self._has_token)
         self._control = control
         self._limits = limits
         self._strays = strays
         self._has_turn_by_key = has_turn_by_key
         self._on_release = on_release
-        self.lanes: deque[Lane] = deque()
 
     def lane_ready(self, lane: Lane) -> None:
         """Go on with what waits in a lane."""

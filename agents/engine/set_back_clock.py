@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
+from agents.engine.waiting_sweeps import visit_rows
 from app.rules.clocks import CLOCK_TOLERANCE_MS
 from app.rules.waiting_rows import pause_ms_of
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from agents.engine.worker_lanes import WorkerLanes
 
 log = logging.getLogger(__name__)
-
-_ROWS_A_COMMIT = 1_000
 
 
 class SetBackClock:
@@ -49,24 +49,12 @@ class SetBackClock:
         count = 0
         try:
             for lane in owned:
-                assert lane.window is not None
-                uncommitted = 0
-                for rows in lane.window.batches():
-                    changed = sum(self._correct_row(lane, *row, now_ms) for row in rows)
-                    count += changed
-                    uncommitted += changed
-                    if uncommitted < _ROWS_A_COMMIT:
-                        await asyncio.sleep(0)
-                    else:
-                        uncommitted = 0
-                        await self._lanes.note(lane)
-                    if lane.lost:
-                        break
+                count += await visit_rows(self._lanes, lane, partial(self._correct_row, lane, now_ms))
         except Exception as error:  # noqa: BLE001  # nobody awaits it
             self._lanes.transactions.fatal(error)
         if count:
             log.warning("the clock went back: %d tasks wait anew for the pauses before their next attempts", count)
 
-    def _correct_row(self, lane: Lane, key: bytes, value: bytes, now_ms: int) -> bool:
+    def _correct_row(self, lane: Lane, now_ms: int, key: bytes, value: bytes) -> bool:
         pause_ms = pause_ms_of(key, value, now_ms)
         return pause_ms is not None and self._hasten(lane, key, now_ms + pause_ms)

@@ -84,8 +84,12 @@ class Strays:
             sweep.cancel()
 
     async def _empty(self, lane: Lane, read: ReadRow) -> None:
+        def move(key: bytes, value: bytes) -> bool:
+            ready = read(lane, key, value)
+            return ready is None or self.move(ready)
+
         try:
-            await visit_rows(self._lanes, lane, read, lambda ready, _value: self.move(ready))
+            await visit_rows(self._lanes, lane, move)
         except Exception as error:  # noqa: BLE001  # nobody awaits it
             self._lanes.transactions.fatal(error)
 

@@ -32,23 +32,24 @@ Asked = frozenset[tuple["CommandKey", int]]
 """Commands: the key, and for an order also when it was given, as an order that is repeated means later tasks, too."""
 
 
-async def visit_rows(lanes: WorkerLanes, lane: Lane, read: ReadRow, visit: Callable[[Ready, bytes], bool]) -> None:
-    """Visit the waiting tasks of a lane that do not run, each with the value of its row, until the lane is lost.
+async def visit_rows(lanes: WorkerLanes, lane: Lane, visit: Callable[[bytes, bytes], bool]) -> int:
+    """Visit the waiting tasks of a lane that do not run, until the lane is lost; returns how many rows changed.
 
-    `visit` returns whether it changed the row. The changes are committed in parts.
+    `visit` gets a row's key and value and returns whether it changed the row. The changes are committed in parts.
     """
     assert lane.window is not None
-    changed_count = 0
+    changed_count = uncommitted_count = 0
     batches = lane.window.batches()
     while not lane.lost and (rows := next(batches, None)) is not None:
-        for key, value in rows:
-            ready = read(lane, key, value)
-            changed_count += ready is None or visit(ready, value)
-        if changed_count < _ROWS_A_COMMIT:
+        changed = sum(visit(key, value) for key, value in rows)
+        changed_count += changed
+        uncommitted_count += changed
+        if uncommitted_count < _ROWS_A_COMMIT:
             await asyncio.sleep(0)
         else:
-            changed_count = 0
+            uncommitted_count = 0
             await lanes.note(lane)
+    return changed_count
 
 
 class Canceller(Protocol):
@@ -134,11 +135,12 @@ class WaitingSweeps:
         if not (orders.has_cancels or orders.filters):
             return
 
-        def carry_out(ready: Ready, value: bytes) -> bool:
-            return self._carry_out(ready, value, orders, canceller)
+        def carry_out(key: bytes, value: bytes) -> bool:
+            ready = self._read(lane, key, value)
+            return ready is None or self._carry_out(ready, value, orders, canceller)
 
         self._cancel_loaded(lane, orders, canceller)
-        await visit_rows(self._lanes, lane, self._read, carry_out)
+        await visit_rows(self._lanes, lane, carry_out)
         # Meanwhile lines may have taken more rows into memory.
         self._cancel_loaded(lane, orders, canceller)
 
