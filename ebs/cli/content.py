@@ -1,4 +1,4 @@
-"""The content of an object on the command line: a text, JSON, a file, or standard input."""
+"""The work of an object on the command line: its content (a text, JSON, a file, standard input), how many tasks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from app.events import MAX_TASKS
+
 MAX_BYTES = 64 * 1_048_576
 """More than any API takes (`EBS_MAX_BODY_BYTES`): a device without an end must not fill the memory."""
+
+Tasks = Annotated[
+    int | None,
+    typer.Option(
+        "--tasks",
+        metavar="N",
+        min=1,
+        max=MAX_TASKS,
+        help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
+    ),
+]
 
 _STDIN = frozenset({"-", "@-"})
 

@@ -9,6 +9,7 @@ import typer
 
 from app.events import SPLIT_SEQUENCE, role_of
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of, with_wait
+from app.rules.waiting_rows import TIMED_REASONS
 from ebs.cli.client import path_of
 from ebs.cli.control_tables import paused_lines, standing_lines
 from ebs.cli.instants import clock_text, instant_text
@@ -178,9 +179,8 @@ def _rows(timeline: Timeline, as_of_ms: int) -> Iterator[tuple[object, ...]]:
 
 def _ended_by(span: Span) -> str:
     if span.to_ms is None:
-        what = (
-            f": waits for its {span.waits_for}" if span.waits_for and span.waits_for not in {"retry", "delay"} else ""
-        )
+        is_in_line = span.waits_for and span.waits_for not in TIMED_REASONS
+        what = f": waits for its {span.waits_for}" if is_in_line else ""
         return f"goes on{what}" + ("" if span.due_at_ms is None else f" until {instant_text(span.due_at_ms)}")
     again = ""
     if span.spent_ms is not None and span.to_ms - span.from_ms - span.spent_ms > _BEGUN_AGAIN_MS:

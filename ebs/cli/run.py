@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.errors import EbsError
-from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain_json, plain_lines
-from ebs.cli.content import json_content_of
+from ebs.cli.content import Tasks, json_content_of
 
 if TYPE_CHECKING:
     from ebs.testing import ObjectRun
@@ -31,16 +30,7 @@ def run(
     ] = None,
     *,
     name: Annotated[str, typer.Option("--name", metavar="TEXT", help="Name of the object.")] = "",
-    tasks: Annotated[
-        int | None,
-        typer.Option(
-            "--tasks",
-            metavar="N",
-            min=1,
-            max=MAX_TASKS,
-            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
-        ),
-    ] = None,
+    tasks: Tasks = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole run as JSON.")] = False,
 ) -> None:
     """Run one object through a project here, without Kafka.

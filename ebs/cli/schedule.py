@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.events import MAX_TASKS
 from ebs.cli.client import path_of
 from ebs.cli.commands import PlainCommand, subcommands
-from ebs.cli.content import content_of, json_content_of
+from ebs.cli.content import Tasks, content_of, json_content_of
 from ebs.cli.instants import duration_s, instant_text, zoned_instant
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, show_with_warnings, table_of
 from ebs.cli.task_tables import short_json
@@ -108,16 +107,7 @@ def set_schedule(
         str | None,
         typer.Option("--content-json", metavar="JSON", help="Content of the objects as JSON; @FILE reads a file."),
     ] = None,
-    tasks: Annotated[
-        int | None,
-        typer.Option(
-            "--tasks",
-            metavar="N",
-            min=1,
-            max=MAX_TASKS,
-            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
-        ),
-    ] = None,
+    tasks: Tasks = None,
     object_name: Annotated[
         str | None,
         typer.Option("--object-name", metavar="TEXT", help="Name of the objects. Default: that of the schedule."),

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.events import MAX_TASKS
 from app.telemetry.plain_text import plain
-from ebs.cli.content import content_of, json_content_of
+from ebs.cli.content import Tasks, content_of, json_content_of
 from ebs.cli.instants import duration_s, zoned_instant
 from ebs.cli.object_waits import Ends, Timeout, wait_for_all
 from ebs.cli.outcomes import outcome_lines, outcome_of, shown_ids
@@ -56,16 +55,7 @@ def submit(
         ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Kind of the object.")] = None,
-    tasks: Annotated[
-        int | None,
-        typer.Option(
-            "--tasks",
-            metavar="N",
-            min=1,
-            max=MAX_TASKS,
-            help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
-        ),
-    ] = None,
+    tasks: Tasks = None,
     callback_url: Annotated[
         str | None,
         typer.Option("--callback-url", metavar="URL", help="Where ebs sends the end of the object, see Callbacks."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from app.rules.waiting_rows import TIMED_REASONS
 from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.remote import table_of
 
@@ -91,7 +92,7 @@ def wait_text(waits: Answer) -> str:
     """Return what a task waits for, and until when."""
     until = "" if waits["due_at_ms"] is None else f" until {instant_text(waits['due_at_ms'])}"
     reason = waits["reason"]
-    return f"{reason}{until}" if reason in {"retry", "delay"} else f"waits for its {reason}"
+    return f"{reason}{until}" if reason in TIMED_REASONS else f"waits for its {reason}"
 
 
 def short_json(value: Any, max_chars: int) -> str:
