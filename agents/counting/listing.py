@@ -24,7 +24,7 @@ from app.rules.results import NO_RESULT, decode_result_row, result_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from app.streaming.tables import TableStore
+    from app.streaming.stores import TableStore
 
 MAX_ROWS = 200
 _MAX_PAGE_BYTES = 2 << 20

@@ -19,7 +19,7 @@ from app.streaming.group_positions import GroupPositions, read_positions
 from app.streaming.offset_notes import check_ends, check_tables, starting_point
 from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress, restore_stores
-from app.streaming.tables import StoreMemory, TableStore
+from app.streaming.stores import StoreMemory, TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from app.streaming.offset_notes import OffsetNote
-    from app.streaming.tables import TableStore
+    from app.streaming.stores import TableStore
 
 
 class Partition:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from app.kafka.cluster import Cluster
     from app.kafka.reading import RecordReader
-    from app.streaming.tables import TableStore
+    from app.streaming.stores import TableStore
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from agents.counting.bookkeeper import Bookkeeper
 from agents.statistics import app
 from app.events import TaskFinished, TasksCreated, TaskStarted, encode
 from app.settings.settings import load
-from app.streaming.tables import StoreMemory, TableStore
+from app.streaming.stores import StoreMemory, TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

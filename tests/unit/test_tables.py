@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import StoreFailed
-from app.streaming.tables import StepRows, StepTableManager, StoreMemory, TableStore, TransactionalTable
+from app.streaming.stores import StoreMemory, TableStore
+from app.streaming.tables import StepRows, StepTableManager, TransactionalTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,7 @@ def test_applied_rows_are_committed(rows, store):
 _FULL = """
 import os, resource, sys
 from pathlib import Path
-from app.streaming.tables import StoreMemory, TableStore
+from app.streaming.stores import StoreMemory, TableStore
 
 store = TableStore(Path(sys.argv[1]) / "ledger-0-1", StoreMemory())
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # a file that may not grow, as on a full disk
