@@ -68,7 +68,6 @@ class Event(msgspec.Struct):
     task_id: str = ""
     at_ms: int = 0
     attempt: int = 0
-    wait_ms: int = 0
     starts_at_ms: int = 0
     due_at_ms: int = 0
 
@@ -141,6 +140,9 @@ async def late_starts(broker: EmbeddedKafka, *, measured_from_ms: int) -> dict[s
         due_ms = event.starts_at_ms if event.attempt == 1 else due_at_ms[event.task_id, event.attempt]
         if due_ms >= measured_from_ms:
             late_ms["retries" if event.attempt > 1 else "delayed tasks"].append(event.at_ms - due_ms)
+    early_ms = -min(min(of_one) for of_one in late_ms.values())
+    if early_ms > 0:
+        raise SystemExit(f"a task started {early_ms} ms early")
     return {name: sorted(of_one) for name, of_one in late_ms.items()}
 
 
