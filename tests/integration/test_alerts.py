@@ -99,7 +99,7 @@ class Watched:
 
 @pytest.mark.skipif(BINARY is None, reason="the program prometheus is not installed")
 async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> None:
-    """Deaths, retries, stuck handlers, a wrong total; a pause; a killed worker; a frozen broker; no API."""
+    """Deaths, retries, stuck handlers, a wrong total; a pause, too few places; a killed worker, a frozen broker; no API."""
     async with System(site.broker, tmp_path, PARTITIONS, **ENVIRONMENT) as system:
         targets = {f"ebs-{role}": int(system.worker(role).env["EBS_WEB_PORT"]) for role in ROLES}
         with Prometheus(tmp_path, targets | {"ebs-api": system.api.port}) as prometheus:
@@ -108,7 +108,7 @@ async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> No
             await all_is_well(watched)
             await due_tasks_find_no_place(watched)
             await tasks_go_wrong(watched)
-            await processing_is_paused(watched)
+            await too_little_starts(watched)
             await processes_are_gone(watched)
     assert {alert["alert"] for alert in alerts()} == watched.seen
 
@@ -155,16 +155,15 @@ async def tasks_go_wrong(watched: Watched) -> None:
     await watched.put_right("EbsKindPausedByBreaker")
 
 
-async def processing_is_paused(watched: Watched) -> None:
-    """Work piles up, nothing is done; when it goes on, tasks have waited for long."""
-    system = watched.system
-    client = system.api.client
+async def too_little_starts(watched: Watched) -> None:
+    """A pause; then tasks that take so long that the places are too few: they pile up in the log and wait."""
+    client = watched.system.api.client
     assert client.post("/api/control/pause", json={"reason": "test"}).is_success
-    async with feeding(system.broker.bootstrap, partitions=PARTITIONS, name="slow 0.3", rate_per_s=60):
-        await watched.sees("EbsNoProgress", "EbsLagGrowing")
-    assert client.post("/api/control/resume", json={}).is_success
-    await watched.put_right("EbsNoProgress")
-    await watched.sees("EbsQueueWait")
+    async with feeding(watched.system.broker.bootstrap, partitions=PARTITIONS, name="slow 3", rate_per_s=60):
+        await watched.sees("EbsNoProgress")
+        assert client.post("/api/control/resume", json={}).is_success
+        await watched.put_right("EbsNoProgress")
+        await watched.sees("EbsLagGrowing", "EbsQueueWait")
 
 
 async def processes_are_gone(watched: Watched) -> None:
