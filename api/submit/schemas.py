@@ -57,7 +57,7 @@ class ObjectRequest(RequestBody, frozen=True, gc=False):
         TaskNumber | Items | UnsetType,
         Meta(
             description="Number of tasks with this content, or a list of items: one task each, with its own content. "
-            "Default: EBS_TASKS_PER_OBJECT (3)",
+            "Default: as the kind's split says, else EBS_TASKS_PER_OBJECT (1 with a project)",
             examples=[3, [{"content": {"sku": "a"}}, {"content": {"sku": "b"}, "name": "second"}]],
         ),
     ] = UNSET

@@ -29,7 +29,7 @@ class WorkerOutputRules(OutputRules, frozen=True):
 
     kinds: frozenset[str] | None = None
     max_depth: int = 100
-    tasks_per_object: int = 3
+    tasks_per_object: int = 1
     max_tasks_per_object: int = MAX_TASKS
     output_topics: frozenset[str] = frozenset()
     webhook_hosts: tuple[str, ...] = ()

@@ -153,8 +153,14 @@ class Settings(WebhookSettings):
         0.5, ge=0, le=60, description="First pause before `ebs up` restarts a dead process"
     )
 
+    project: str = Field(
+        "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
+    )
     tasks_per_object: int = Field(
-        3, ge=1, le=1_000, description="Number of tasks of an object that gives no `tasks` and whose kind has no split"
+        default_factory=lambda fields: 1 if fields.get("project") else 3,
+        ge=1,
+        le=1_000,
+        description="Tasks of an object that gives no `tasks` and whose kind has no split; 1 if there is a project",
     )
     max_tasks_per_object: int = Field(1_000, ge=1, le=10_000, description="Maximum number of tasks of an object")
     max_depth: int = Field(
@@ -180,9 +186,6 @@ class Settings(WebhookSettings):
         description="Tasks that one processing worker runs at once; a call of a batch is one",
     )
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Maximum time before finished tasks are committed")
-    project: str = Field(
-        "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
-    )
     queue: Annotated[str, BeforeValidator(_parse_queue)] = Field(
         DEFAULT_QUEUE, description="The queue whose tasks this processing worker runs"
     )

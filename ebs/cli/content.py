@@ -22,7 +22,7 @@ Tasks = Annotated[
         metavar="N",
         min=1,
         max=MAX_TASKS,
-        help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (3).",
+        help="Tasks, each with the whole content. Default: as the split says, else EBS_TASKS_PER_OBJECT (1).",
     ),
 ]
 

@@ -65,7 +65,7 @@ def run(
 
     `content`, `tasks` (a number, or a list with the content or an `Item` for each task), `name`, `object_id`,
     `delay_s`, `due_at` and `key` are those of `Client.submit`. Without `tasks` the kind's split makes them, else
-    EBS_TASKS_PER_OBJECT says how many. Delays and pauses take no time.
+    there are EBS_TASKS_PER_OBJECT (1) of them. Delays and pauses take no time.
 
     Raises `ObjectRefused` for what the API would refuse, `ProjectRefused` if functions do not fit together.
     """

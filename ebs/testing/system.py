@@ -72,7 +72,7 @@ class MemorySystem:
 
     def __init__(self, project: Project, refused: type[EbsError]) -> None:
         project.check()
-        self._settings = settings = load(project="")
+        self._settings = settings = _settings()
         self._project = project
         self._refused = refused
         self._handlers = _in_this_process(handlers_of(project, "", _limits_of(settings, project)))
@@ -252,6 +252,12 @@ class _AnyTarget(WorkerOutputRules, frozen=True):
 
     def why_not_sent(self, _topic: str, /) -> str | None:
         return None
+
+
+def _settings() -> Settings:
+    """Return the settings that hold for any project; none is imported, as this one is here already."""
+    task_count = load(project="any").tasks_per_object
+    return load(project="", tasks_per_object=task_count)
 
 
 def _limits_of(settings: Settings, project: Project) -> RunLimits:

@@ -99,7 +99,7 @@ class Watched:
 
 @pytest.mark.skipif(BINARY is None, reason="the program prometheus is not installed")
 async def test_each_alert_fires_for_its_reason(site: Site, tmp_path: Path) -> None:
-    """Deaths, retries, stuck handlers, a wrong total; a pause, too few places; a killed worker, a frozen broker; no API."""
+    """Deaths, retries, stuck handlers, a wrong total; a pause, few places; a killed worker, a frozen broker; no API."""
     async with System(site.broker, tmp_path, PARTITIONS, **ENVIRONMENT) as system:
         targets = {f"ebs-{role}": int(system.worker(role).env["EBS_WEB_PORT"]) for role in ROLES}
         with Prometheus(tmp_path, targets | {"ebs-api": system.api.port}) as prometheus:
@@ -156,7 +156,7 @@ async def tasks_go_wrong(watched: Watched) -> None:
 
 
 async def too_little_starts(watched: Watched) -> None:
-    """A pause; then tasks that take so long that the places are too few: they pile up in the log and wait."""
+    """Pause; then let tasks take so long that the places are too few: they pile up in the log and wait."""
     client = watched.system.api.client
     assert client.post("/api/control/pause", json={"reason": "test"}).is_success
     async with feeding(watched.system.broker.bootstrap, partitions=PARTITIONS, name="slow 3", rate_per_s=60):

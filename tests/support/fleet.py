@@ -74,6 +74,7 @@ class Fleet:
             "EBS_NAMESPACE": namespace,
             "EBS_DATA_DIR": str(directory / "data"),
             "EBS_PROCESS_TIME": "0",
+            "EBS_TASKS_PER_OBJECT": "3",  # also with a project
             "EBS_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "EBS_TRANSACTION_TIMEOUT_S": "5",
             "PYTHONPATH": os.pathsep.join(

@@ -45,6 +45,13 @@ def test_defaults_are_those_that_are_promised():
     assert DEFAULTS == {name: getattr(settings, name) for name in DEFAULTS}
 
 
+@pytest.mark.parametrize(("said", "expected"), [({}, 1), ({"tasks_per_object": 2}, 2), ({"project": ""}, 3)])
+def test_an_object_of_a_project_is_one_task(environment, said, expected):
+    """Who asks for one mail gets one; the system without a project splits, as nothing else does anything in it."""
+    environment.setenv("EBS_PROJECT", "shop.work")
+    assert load(**said).tasks_per_object == expected
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "expected"),
     [
