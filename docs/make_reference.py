@@ -40,7 +40,7 @@ _SETTING_GROUPS = {
     "broker": "Kafka and storage",
     "namespace": "Kafka and storage",
     "worker_id": "Processes",
-    "project": "Objects",
+    "tasks_per_object": "Objects",
     "process_time": "Handlers",
     "backoff_s": "Retries and dead letters",
     "drain_s": "Stopping",
@@ -74,7 +74,7 @@ def settings_part() -> list[str]:
     for name, field in Settings.model_fields.items():
         if name in _SETTING_GROUPS:
             rows = groups[_SETTING_GROUPS[name]]
-        default = shown(field.get_default(call_default_factory=True, validated_data={}))
+        default = shown(field.get_default(call_default_factory=True))
         rows.append([f"`EBS_{name.upper()}`", f"`{default}`", _range(field.metadata), field.description or ""])
     head = ("variable", "default", "range", "meaning")
     return [line for title, found in groups.items() for line in (f"## {title}", "", *table(head, found))]

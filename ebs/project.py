@@ -134,6 +134,11 @@ context: BatchContext) -> list[Result]`; an exception in the list fails that tas
             queues.setdefault(one.kind, queues.get(ANY_KIND, DEFAULT_QUEUE))
         return queues | {CALLBACK_KIND: DEFAULT_QUEUE}
 
+    @property
+    def limits(self) -> dict[str, StartLimits]:
+        """The limits of each kind; `"*"` stands for each kind that is not in it."""
+        return {one.kind: one.policy.starts for one in self if one.role == "task"}
+
     def function(self, role: Role, kind: str) -> Function | None:
         """Return the function of a kind, None if there is none; `"*"` takes the tasks of all kinds without one."""
         return self._functions.get((role, kind)) or (self._functions.get((role, ANY_KIND)) if role == "task" else None)

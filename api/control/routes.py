@@ -17,6 +17,7 @@ from api.submit.body import read_struct
 from api.view.answers import describe_view
 from app.names import PROCESSING
 from app.rules.commands import CommandKey, Drain, Family, LimitKind, LimitRate, Pause, SetConcurrency
+from app.settings.project import project_of
 
 if TYPE_CHECKING:
     from api.server.documented import RequestBody
@@ -50,10 +51,12 @@ def _command(
     "", response_model=schemas.ControlAnswer, responses=documented_problems(503), summary="Get the commands in force"
 )
 async def read_control(parts: Parts) -> Response:
-    """Return all commands that any API process acknowledged before this request."""
+    """Return all commands that any API process acknowledged before this request, and the limits of the project."""
     await parts.view.catch_up(parts.view.names.control)
     in_force = parts.view.control.state.describe()
-    return json_response({**in_force, "view": describe_view(parts.view, now_ms(parts))})
+    project = project_of(parts.settings)
+    limits = {} if project is None else {kind: one._asdict() for kind, one in project.limits.items()}
+    return json_response({**in_force, "project_limits": limits, "view": describe_view(parts.view, now_ms(parts))})
 
 
 @router.post(

@@ -116,9 +116,20 @@ class InForce(Documented, frozen=True, kw_only=True):
     cancels: Annotated[list[CancelInForce], Meta(description="The newest 100 cancels")]
 
 
-class ControlAnswer(InForce, frozen=True, kw_only=True):
-    """All commands that are in force now."""
+class LimitsOfProject(Documented, frozen=True, kw_only=True):
+    """The limits that the project gives the tasks of a kind; null: none. A command overrides each for itself."""
 
+    rate_per_s: float | None
+    concurrency: int | None
+    per_key: int | None
+
+
+class ControlAnswer(InForce, frozen=True, kw_only=True):
+    """All commands that are in force now, and the limits of the project."""
+
+    project_limits: Annotated[
+        dict[str, LimitsOfProject], Meta(description="By kind; `*` stands for each kind that is not listed")
+    ]
     view: ViewAnswer
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -99,6 +99,11 @@ class Settings(WebhookSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_task_of_a_project(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"tasks_per_object": 1, **given} if given.get("project") else given
+
     @property
     def names(self) -> Names:
         """What this system's topics and groups are called."""
@@ -153,11 +158,8 @@ class Settings(WebhookSettings):
         0.5, ge=0, le=60, description="First pause before `ebs up` restarts a dead process"
     )
 
-    project: str = Field(
-        "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
-    )
     tasks_per_object: int = Field(
-        default_factory=lambda fields: 1 if fields.get("project") else 3,
+        3,
         ge=1,
         le=1_000,
         description="Tasks of an object that gives no `tasks` and whose kind has no split; 1 if there is a project",
@@ -186,6 +188,9 @@ class Settings(WebhookSettings):
         description="Tasks that one processing worker runs at once; a call of a batch is one",
     )
     commit_interval_ms: int = Field(50, ge=1, le=10_000, description="Maximum time before finished tasks are committed")
+    project: str = Field(
+        "", description="Module of your functions, such as shop.work; empty: every task takes EBS_PROCESS_TIME"
+    )
     queue: Annotated[str, BeforeValidator(_parse_queue)] = Field(
         DEFAULT_QUEUE, description="The queue whose tasks this processing worker runs"
     )

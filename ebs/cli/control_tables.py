@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.rules.worker_heartbeats import shown_role
 from ebs.cli.instants import instant_text
 from ebs.cli.remote import table_of
 from ebs.cli.task_tables import short_json, wait_text
+from ebs.project import ANY_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,29 @@ if TYPE_CHECKING:
     Answer = Mapping[str, Any]
 
 _MAX_RESULT_CHARS = 80
+_LIMITS = {
+    "rate_per_s": "{:g} start a second",
+    "concurrency": "{} at once",
+    "per_key": "{} at once of each key",
+}
+
+
+class KindLimit(NamedTuple):
+    """A limit of a kind that is in force, in words, and whether the project or a command has set it."""
+
+    text: str
+    by_project: bool
+
+
+def limits_of_kind(answer: Answer, kind: str) -> Iterator[KindLimit]:
+    """Yield the limits of a kind that are in force, by the answer of `GET /api/control`."""
+    live = {"rate_per_s": answer["rates"].get(kind)} | answer["limits"].get(kind, {})
+    project = answer["project_limits"]
+    by_project = project.get(kind, project.get(ANY_KIND, {}))
+    for name, words in _LIMITS.items():
+        count = live.get(name) or by_project.get(name)
+        if count:
+            yield KindLimit(words.format(count), by_project=not live.get(name))
 
 
 def control_table(answer: Answer) -> Table:
@@ -28,13 +52,9 @@ def _commands(answer: Answer) -> Iterator[tuple[object, ...]]:
     pauses = ({"all kinds": answer["paused"]} if answer["paused"] else {}) | answer["paused_kinds"]
     for kind, pause in pauses.items():
         yield "pause", kind, None, instant_text(pause["at_ms"]), pause["reason"]
-    for kind, per_s in answer["rates"].items():
-        yield "rate", kind, f"{per_s:g} a second", None, None
-    for kind, limits in answer["limits"].items():
-        if limits["concurrency"]:
-            yield "limit", kind, f"{limits['concurrency']} at once", None, None
-        if limits["per_key"]:
-            yield "limit", kind, f"{limits['per_key']} at once of each key", None, None
+    for kind in sorted(answer["rates"].keys() | answer["limits"].keys() | answer["project_limits"].keys()):
+        for limit in limits_of_kind(answer, kind):
+            yield "limit", kind, limit.text, None, "the project says so" if limit.by_project else None
     counts = {"all workers": answer["concurrency"]} if answer["concurrency"] else {}
     for worker, count in (counts | answer["concurrency_of_workers"]).items():
         yield "concurrency", worker, f"{count} at once", None, None

@@ -11,14 +11,14 @@ from app.events import SPLIT_SEQUENCE, role_of
 from app.rules.timeline import Event, Span, TaskTimeline, Timeline, What, timeline_of, with_wait
 from app.rules.waiting_rows import TIMED_REASONS
 from ebs.cli.client import path_of
-from ebs.cli.control_tables import paused_lines, standing_lines
+from ebs.cli.control_tables import limits_of_kind, paused_lines, standing_lines
 from ebs.cli.instants import clock_text, instant_text
 from ebs.cli.queues import lines_of_unworked
 from ebs.cli.remote import Api, AsJson, all_pages, open_api, show, table_of
 from ebs.cli.task_tables import attempt_text, seconds_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.table import Table
 
@@ -51,8 +51,7 @@ def explain(
     with open_api(context, api) as client:
         answer = all_pages(client, path_of("objects", object_id, "events"), "events", limit=_PAGE_COUNT, cursor="after")
         waiting = {} if answer["ended"] else _waiting(client, object_id)
-        reasons = {reason for reason, _ in waiting.values()}
-        waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]}, reasons)
+        waits_for = [] if answer["ended"] else _hindrances(client, {one["kind"] for one in answer["events"]})
     timeline = timeline_of(msgspec.convert(answer["events"], list[Event]))
     for task in timeline.tasks:
         if task.task_id in waiting:
@@ -74,8 +73,8 @@ def _waiting(client: ApiClient, object_id: str) -> dict[str, tuple[str, int | No
     return {one["task_id"]: (one["reason"], one["due_at_ms"]) for one in page["tasks"]}
 
 
-def _hindrances(client: ApiClient, kinds: Iterable[str], reasons: Collection[str]) -> list[str]:
-    """Return what may keep tasks of some kinds, which wait for these reasons, from going on now: in sentences."""
+def _hindrances(client: ApiClient, kinds: Iterable[str]) -> list[str]:
+    """Return what may keep tasks of some kinds from going on now: in sentences."""
     control = client.get(path_of("control"))
     queues = [one for kind in kinds for one in client.get(path_of("queues"), kind=kind)["queues"]]
     names = {one["name"] for one in queues}
@@ -89,24 +88,17 @@ def _hindrances(client: ApiClient, kinds: Iterable[str], reasons: Collection[str
         *lines_of_unworked(queues),
         *standing_lines(workers),
         *paused_lines(control),
-        *_limit_lines(control, kinds, reasons),
+        *_limit_lines(control, kinds),
         *drained,
     ]
 
 
-def _limit_lines(control: dict[str, Any], kinds: Iterable[str], reasons: Collection[str]) -> Iterator[str]:
-    """Yield a line for each limit of these kinds that a command set; if there is none, where else to look."""
+def _limit_lines(control: dict[str, Any], kinds: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each limit of these kinds."""
     for kind in sorted(kinds):
-        limits = control["limits"].get(kind) or {"concurrency": None, "per_key": None}
-        if kind in control["rates"]:
-            yield f"at most {control['rates'][kind]:g} tasks of kind {kind} start a second"
-        if limits["concurrency"]:
-            yield f"at most {limits['concurrency']} tasks of kind {kind} run at once"
-        if limits["per_key"]:
-            yield f"at most {limits['per_key']} tasks of each key of kind {kind} run at once"
-        is_paused = control["paused"] or kind in control["paused_kinds"]
-        if "kind" in reasons and not is_paused and kind not in control["rates"] and not limits["concurrency"]:
-            yield f"kind {kind} is at a limit of the project (rate_per_s, concurrency): `ebs limit {kind}` sets another"
+        for limit in limits_of_kind(control, kind):
+            setter = f"of the project; `ebs limit {kind}` sets another" if limit.by_project else "by command"
+            yield f"limit of kind {kind}: {limit.text} ({setter})"
 
 
 def _describe(answer: dict[str, Any], timeline: Timeline, as_of_ms: int) -> dict[str, Any]:

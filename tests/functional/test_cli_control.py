@@ -19,6 +19,7 @@ from app.rules.results import Results
 from app.rules.tally import Tally
 from app.rules.worker_heartbeats import RunningTask, WorkerFigures, WorkerIdentity, heartbeat_of
 from ebs.cli.client import ApiError
+from ebs.cli.control_tables import control_table, limits_of_kind
 
 NOW_MS = 1_795_489_276_303
 
@@ -151,7 +152,7 @@ def test_control_shows_everything_in_force(api, ebs):
     ):
         ebs(*arguments)
     table = ebs("control").stdout
-    expected = ["mail", "0.5 a second", "all workers", "8 at once", "2 at once", "drain", "all kinds from before"]
+    expected = ["mail", "0.5 start a second", "all workers", "8 at once", "2 at once", "drain", "all kinds from before"]
     assert [] == [words for words in expected if words not in table]
     assert 6 == len([line for line in table.splitlines() if line.startswith("│")])
     assert {"mail"} == set(json.loads(ebs("control", "--json").stdout)["paused_kinds"])
@@ -289,10 +290,24 @@ def test_explain_says_what_keeps_an_object_from_going_on(api, ebs):
     ebs("limit", "default", "--rate", "7", "--concurrency", "2", "--per-key", "1")
     said = " ".join(ebs("explain", object_id).stdout.split())
     assert "`ebs resume --kind default` undoes it" in said
-    assert "at most 7 tasks of kind default start a second" in said
-    assert "at most 2 tasks of kind default run at once" in said
-    assert "at most 1 tasks of each key of kind default run at once" in said
+    assert "limit of kind default: 7 start a second (by command)" in said
+    assert "limit of kind default: 2 at once (by command)" in said
+    assert "limit of kind default: 1 at once of each key (by command)" in said
     assert "kind mail" not in said
+
+
+def test_limits_of_the_project_are_told(make_api):
+    """Each limit is the project's until a command sets another; `*` is each kind that has no function of its own."""
+    api = make_api(project="keyed_project")
+    assert api.request("PUT", "/api/control/limits/keyed", json={"concurrency": 5}).is_success
+    answer = api.get("/api/control").json()
+    assert [("5 at once", False), ("1 at once of each key", True)] == list(limits_of_kind(answer, "keyed"))
+    assert [] == list(limits_of_kind(answer, "free"))
+    answer["project_limits"]["*"] = {"rate_per_s": 2.5, "concurrency": None, "per_key": None}
+    assert [[], [("2.5 start a second", True)]] == [list(limits_of_kind(answer, kind)) for kind in ("free", "odd")]
+    rows = [list(column.cells) for column in control_table(answer).columns]
+    assert (["*", "keyed", "keyed"], "the project says so") == (rows[1], rows[4][0])
+    assert "keyed: at most 1 of each key" in api.get("/control").text
 
 
 def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):
