@@ -307,7 +307,7 @@ def test_limits_of_the_project_are_told(make_api):
     assert [[], [("2.5 start a second", True)]] == [list(limits_of_kind(answer, kind)) for kind in ("free", "odd")]
     rows = [list(column.cells) for column in control_table(answer).columns]
     assert (["*", "keyed", "keyed"], "the project says so") == (rows[1], rows[4][0])
-    assert "keyed: at most 1 of each key" in api.get("/control").text
+    assert "keyed: at most 1 of each key" in api.request("GET", "/control", headers={"accept": "text/html"}).text
 
 
 def test_explain_tells_a_drained_worker_from_a_stopping_one(api, ebs):
