@@ -79,7 +79,7 @@ async def test_tables_are_made_again_from_the_topics(broker: EmbeddedKafka, flee
 
 async def _count_again(broker: EmbeddedKafka, fleet: Fleet, has_caught_up: Callable[[], Awaitable[bool]]) -> None:
     await until(has_caught_up, "the first counting", fleet=fleet)
-    assert await fleet.terminate("statistics-1") == 0
+    await fleet.terminate("statistics-1", expected_code=0)
     await forget_statistics(broker.bootstrap)
     again = fleet.start("statistics", "statistics-2", **PATIENT)
     await until(lambda: said([again], "are ready: "), "the second statistics worker", fleet=fleet)

@@ -266,7 +266,7 @@ async def test_app_beats_from_start_to_end(kafka, tmp_path):
             return await partitions() == [0, 1, 2, 3]
 
         await until(owns_all, "a heartbeat with partitions", fleet=fleet)
-        assert 0 == await fleet.terminate("distribution-1")
+        await fleet.terminate("distribution-1", expected_code=0)
         records = await workers.read()
     assert (b"distribution/worker-7", None) == (records[-1].key, records[-1].value)
     assert {1} == {record.timestamp_type for record in records}  # LogAppendTime: the broker's clock

@@ -175,7 +175,7 @@ async def test_terminated_worker_finishes_what_runs(broker: EmbeddedKafka, fleet
     async with Follower(broker.bootstrap, PARTITIONS) as follower:
         accepted = await feed(broker.bootstrap, 10, partitions=PARTITIONS)
         await until(lambda: follower.has_started_tasks(8), "8 running tasks", fleet=fleet)
-        assert 0 == await fleet.terminate("processing-1")
+        await fleet.terminate("processing-1", expected_code=0)
         await follower.catch_up()
         assert follower.started_tasks == follower.finished_tasks
         fleet.start("processing", **slow)

@@ -119,12 +119,13 @@ class Fleet:
         self.workers[name].process.send_signal(signal.SIGCONT)
         self.workers[name].frozen = False
 
-    async def terminate(self, name: str, timeout_s: float = PATIENCE_S) -> int:
-        """Ask a worker to stop, and return its exit code."""
+    async def terminate(self, name: str, *, expected_code: int | None = None) -> None:
+        """Ask a worker to stop, and wait until it has; see that it ends with a certain exit code."""
         worker = self.workers.pop(name)
         worker.process.terminate()
-        await until(lambda: worker.exit_code is not None, f"{name} to stop", timeout_s=timeout_s, fleet=self)
-        return worker.process.returncode
+        await until(lambda: worker.exit_code is not None, f"{name} to stop", fleet=self)
+        if expected_code is not None:
+            assert worker.exit_code == expected_code, "\n".join(worker.log().splitlines()[-_LOG_LINES:])
 
     def revive(self) -> list[str]:
         """Start again what has ended; returns the names."""
