@@ -61,6 +61,8 @@ def generalised(message: str) -> str:
 
 def _placeholder(token: re.Match[str]) -> str:
     word = token[0]
+    if len(word) < _MIN_HEX_CHARS and word.isalpha():
+        return word  # most are; each of a message is looked at, and failures come by the thousand
     bare = word.rstrip(".:-")
     if "@" in bare:
         return "<address>" + word[len(bare) :]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
+    from types import CodeType, TracebackType
 
 MAX_ERRORS = 16
 """Of a chain, those raised last; of groups, whatever is in them."""
@@ -31,6 +31,7 @@ _FIRST_FRAMES = 10
 _LAST_FRAMES = 40
 _MAX_FRAME_CHARS = 1_000
 _MAX_KEPT = 1_000
+_MAX_KEPT_TRACES = 200
 _FOLDED_FROM = 3
 """The same line again is written so often, then counted; as `traceback` does."""
 _BEGIN = "Traceback (most recent call last):\n"
@@ -38,6 +39,8 @@ _CAUSED = "\nThe above exception was the direct cause of the following exception
 _MEANWHILE = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 _kept: dict[tuple[str, str, int, int], str] = {}
+_kept_traces: dict[tuple[int, ...], tuple[list[CodeType], str]] = {}
+"""Whole traces by the codes and instructions of their frames; the codes are kept, so that no other gets their id."""
 
 
 def stack_trace_of(error: BaseException) -> str:
@@ -187,7 +190,26 @@ class _Line(NamedTuple):
 
 
 def _frames(at: TracebackType | None) -> str:
-    """Return the frames of an error: the first and the last of many."""
+    """Return the frames of an error: of many the first and the last."""
+    place: list[int] = []
+    codes: list[CodeType] = []
+    one = at
+    while one is not None and len(codes) < _FIRST_FRAMES + _LAST_FRAMES:
+        code = one.tb_frame.f_code
+        place += (id(code), one.tb_lasti)
+        codes.append(code)
+        one = one.tb_next
+    if one is not None:
+        return _drawn_frames(at)
+    kept = _kept_traces.get(key := tuple(place))
+    if kept is None:
+        if len(_kept_traces) >= _MAX_KEPT_TRACES:
+            _kept_traces.clear()
+        kept = _kept_traces[key] = codes, _drawn_frames(at)
+    return kept[1]
+
+
+def _drawn_frames(at: TracebackType | None) -> str:
     lines = _folded(at)
     first = list(islice(lines, _FIRST_FRAMES))
     last: deque[_Line] = deque(maxlen=_LAST_FRAMES)
