@@ -215,7 +215,10 @@ def drain(
 
 
 def control(context: typer.Context, *, as_json: AsJson = False, api: Api = None) -> None:
-    """Show the pauses, limits, cancels and drains in force, also the limits of the project."""
+    """Show the pauses, limits, cancels and drains in force.
+
+    Limits of the project are among them.
+    """
     with open_api(context, api) as client:
         answer = client.get(path_of("control"))
     table = control_table(answer)

@@ -114,6 +114,36 @@ def test_focus_and_opened_parts_outlive_updates(system, visit):
     expect(field).to_have_value("5")
 
 
+_MORPHED = """async ([before, after]) => {
+    const { morph } = await import("/static/morph.js");
+    const [from, to] = [before, after].map((html) => Object.assign(document.createElement("div"), { innerHTML: html }));
+    document.body.append(from);
+    from.querySelector("input").focus();
+    morph(from, to);
+    const found = [document.activeElement.id, from.innerHTML];
+    from.remove();
+    return found;
+}"""
+_FIELD = '<p id="b"><input id="typed"></p>'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f'<p id="a">1</p>\n{_FIELD}', _FIELD),
+        (f'\n<p id="a">1</p>\n \n{_FIELD}\n', f"\n{_FIELD}\n"),
+        (f"<p>1</p><p>2</p>{_FIELD}", f"<p>1</p>{_FIELD}"),
+        (_FIELD, f'<p id="a">1</p>\n{_FIELD}'),
+        (f'<p id="a">1</p>{_FIELD}<p id="c">3</p>', f'<p id="c">3</p>{_FIELD}<p id="a">1</p>'),
+        (f'<p id="a">1</p>{_FIELD}', f'{_FIELD}<p id="a">1</p>'),
+        (f'<p id="a">1</p>{_FIELD}', f'{_FIELD}<p id="a">1</p><p id="a">2</p>'),
+    ],
+)
+def test_focus_stays_whatever_comes_and_goes_around_it(visit, before, after):
+    """A notice above a field ends, groups change their order: who types goes on typing."""
+    assert ["typed", after] == visit("/control").evaluate(_MORPHED, [before, after])
+
+
 @pytest.mark.usefixtures("some_work")
 def test_everything_can_be_read_and_sent_without_javascript(visit, visitor):
     """Lists, an object, and a form that leads to what it made."""

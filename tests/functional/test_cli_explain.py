@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+from clocked_project import RATE_PER_S, RATED
 from plain_names import TASK_EVENTS
 from typer.testing import CliRunner
 from waiting_rows import put_waiting
@@ -168,13 +169,15 @@ def test_delay_is_called_so_and_tells_until_when(explain, api):
     assert ("delay", AT_MS + 3_600_000) == (task["spans"][-1]["what"], task["spans"][-1]["due_at_ms"])
 
 
-def test_wait_for_a_limit_of_the_project_says_where_to_look(explain, api):
-    """No command is in force, so `ebs control` shows nothing."""
-    object_id = api.post(json={"tasks": 1}).json()["id"]
+def test_wait_for_a_limit_of_the_project_names_the_limit(make_api):
+    """And the command that sets another one."""
+    api = make_api(project="clocked_project")
+    object_id = api.post(json={"kind": RATED}).json()["id"]
     partition = api.view.partition_of(object_id)
-    created = TasksCreated("c", object_id, partition, "default", 0, 1, 1, AT_MS)
+    created = TasksCreated("c", object_id, partition, RATED, 0, 1, 1, AT_MS)
     api.topics.write(TASK_EVENTS, partition, object_id.encode(), encode(created))
-    put_waiting(api, object_id, 0, kind="default", in_line=True)
-    said = " ".join(explain(object_id).stdout.split())
+    put_waiting(api, object_id, 0, kind=RATED, in_line=True)
+    ran = CliRunner().invoke(cli, ["explain", object_id], obj=ThroughApi(api))
+    said = " ".join(ran.stdout.split())
     assert "goes on: waits for its kind" in said
-    assert "kind default is at a limit of the project (rate_per_s, concurrency): `ebs limit default`" in said
+    assert f"limit of kind {RATED}: {RATE_PER_S} start a second (of the project; `ebs limit {RATED}`" in said

@@ -26,14 +26,30 @@ function morphNode(from, to) {
   morph(from, to);
 }
 
+// An element that is moved loses the focus and its scrolling in browsers without `moveBefore`.
+function move(parent, child, before) {
+  const focused = child.contains(document.activeElement) ? document.activeElement : null;
+  if (parent.moveBefore) parent.moveBefore(child, before);
+  else parent.insertBefore(child, before);
+  if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
+}
+
 export function morph(from, to) {
   const byId = new Map();
   for (const child of from.children) if (child.id) byId.set(child.id, child);
+  const wantedIds = new Set([...to.children].map((child) => child.id));
   let current = from.firstChild;
   for (const wanted of [...to.childNodes]) {
     const named = wanted.id ? byId.get(wanted.id) : null;
     if (named && sameKind(named, wanted)) {
-      if (named !== current) from.insertBefore(named, current);
+      byId.delete(wanted.id);
+      // What nobody wants any more makes room, so that what is wanted stays where it is.
+      while (current && current !== named && !(current.id && wantedIds.has(current.id))) {
+        const next = current.nextSibling;
+        current.remove();
+        current = next;
+      }
+      if (named !== current) move(from, named, current);
       else current = current.nextSibling;
       morphNode(named, wanted);
     } else if (current && sameKind(current, wanted)) {
