@@ -43,6 +43,7 @@ def in_full_fields(parts: Collaborators, schedule: Schedule) -> dict[str, Any]:
         "tasks": schedule.task_count if items is None else items,
         "callback_url": said(schedule.callback_url),
         "delay_s": said(schedule.delay_s),
+        "key": said(schedule.key),
     }
 
 

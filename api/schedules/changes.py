@@ -55,6 +55,7 @@ def schedule_of(parts: Collaborators, name: str, asked: ScheduleAsked) -> Schedu
                 tasks=asked.tasks,
                 callback_url=asked.callback_url,
                 delay_s=asked.delay_s,
+                key=asked.key,
             )
         )
     except WrongFields as error:
@@ -83,6 +84,7 @@ def payload_of(schedule: Schedule) -> ObjectRequest:
         tasks=tasks if schedule.items is UNSET else items,
         callback_url=schedule.callback_url,
         delay_s=schedule.delay_s,
+        key=schedule.key,
     )
 
 
@@ -145,6 +147,7 @@ def _schedule(name: str, asked: ScheduleAsked, payload: ObjectRequest, at_ms: in
         items=tasks if isinstance(tasks, list) else UNSET,
         callback_url=asked.callback_url,
         delay_s=asked.delay_s,
+        key=asked.key,
         at_ms=at_ms,
     )
 

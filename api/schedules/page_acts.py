@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from api.dashboard.site import Asked
 
-_TEXTS = ("cron", "time_zone", "start_at", "end_at", "kind", "object_name", "missed")
+_TEXTS = ("cron", "time_zone", "start_at", "end_at", "kind", "object_name", "key", "missed")
 
 
 async def _set(asked: Asked, form: Form) -> Done:

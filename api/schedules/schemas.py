@@ -10,7 +10,7 @@ from api.server.documented import Documented, RequestBody
 from api.server.schemas import EpochMs, Kind, ViewAnswer
 from api.submit.schemas import DEFAULT_KIND, Items, TaskNumber
 from app import json_text
-from app.events import CallbackUrl, DelayS, DueAt
+from app.events import CallbackUrl, DelayS, DueAt, Key
 from app.rules import schedules as rules
 
 State = Literal["WAITING", "PAUSED", "ENDED", "NEW"]
@@ -66,6 +66,9 @@ class ScheduleAsked(RequestBody, frozen=True, kw_only=True):
     delay_s: Annotated[
         DelayS | UnsetType, Meta(description="Seconds from the instant until the tasks start. Default: 0")
     ] = UNSET
+    key: Annotated[Key | UnsetType, Meta(description="Key of the objects: limits by key (`per_key`) count by it")] = (
+        UNSET
+    )
 
 
 class ScheduleLinks(Documented, frozen=True):
@@ -111,6 +114,7 @@ class ScheduleDetail(ListedSchedule, frozen=True, kw_only=True):
     tasks: Annotated[int | list[Any] | None, Meta(description="null: the split of the kind or the setting decides")]
     callback_url: str | None
     delay_s: float | None
+    key: str | None
 
 
 class ScheduleAnswer(ScheduleDetail, frozen=True, kw_only=True):

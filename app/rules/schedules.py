@@ -23,6 +23,7 @@ from app.events import (
     DueAt,
     Instant,
     ItemRecord,
+    Key,
     Kind,
     ObjectCreated,
     TaskCount,
@@ -67,6 +68,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="t
     items: Annotated[list[ItemRecord], Meta(min_length=1, max_length=MAX_TASKS)] | UnsetType = UNSET
     callback_url: CallbackUrl | UnsetType = UNSET
     delay_s: DelayS | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
     at_ms: Instant = 0
 
     @property
@@ -130,6 +132,7 @@ def object_of(schedule: Schedule, object_id: str, at_ms: int) -> ObjectCreated:
         items=schedule.items,
         callback_url=schedule.callback_url,
         delay_s=schedule.delay_s,
+        key=schedule.key,
     )
 
 

@@ -115,6 +115,10 @@ def set_schedule(
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="DURATION", help="Start the tasks later than the instant.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="Whose work it is, such as a customer: limits by key count by it."),
+    ] = None,
     callback_url: Annotated[
         str | None, typer.Option("--callback-url", metavar="URL", help="Where ebs sends each end of each object.")
     ] = None,
@@ -149,6 +153,7 @@ def set_schedule(
         "tasks": tasks,
         "object_name": object_name,
         "delay_s": None if delay is None else duration_s(delay),
+        "key": key,
         "callback_url": callback_url,
         "start_at": None if start is None else zoned_instant(start),
         "end_at": None if end is None else zoned_instant(end),
@@ -230,7 +235,7 @@ def _table_of(found: Answer) -> Table:
         ("missed instants", found["missed"]),
         ("kind", found["kind"]),
     ]
-    more = ("start_at", "end_at", "object_name", "delay_s", "callback_url")
+    more = ("start_at", "end_at", "object_name", "delay_s", "key", "callback_url")
     rows += [(name.replace("_", " "), found[name]) for name in more if found[name] is not None]
     rows += [(name, short_json(found[name], _SHOWN_CHARS)) for name in ("tasks", "content") if found[name] is not None]
     return table_of(

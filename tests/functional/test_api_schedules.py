@@ -39,18 +39,19 @@ def take_over(api, name: str = "nightly", state: ScheduleState | None = None) ->
 
 def test_a_schedule_is_written_under_its_name(api):
     """In the partition of the name; the content stays as it was written."""
-    answer = put(api, missed="all", tasks=[{"content": {"n": 1}, "delay_s": 2}], delay_s=60)
+    answer = put(api, missed="all", tasks=[{"content": {"n": 1}, "delay_s": 2}], delay_s=60, key="ann")
     accepted = msgspec.convert(answer.json(), schemas.ScheduleAccepted)
     assert (202, False) == (answer.status_code, accepted.seen)
     assert ["no distribution worker has taken it over yet"] == [one.split(":")[0] for one in accepted.warnings]
     (record,) = api.topics.records[SCHEDULES, partition_of(b"nightly", PARTITIONS)]
     schedule = decode_schedule(record.value)
-    assert (b"nightly", "nightly", "all", b'{"day":1.0}', 60, NOW_MS) == (
+    assert (b"nightly", "nightly", "all", b'{"day":1.0}', 60, "ann", NOW_MS) == (
         record.key,
         schedule.name,
         schedule.missed,
         bytes(schedule.content),
         schedule.delay_s,
+        schedule.key,
         schedule.at_ms,
     )
 

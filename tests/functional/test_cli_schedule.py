@@ -32,6 +32,8 @@ def test_a_schedule_is_set_with_all_that_it_can_have(api, ebs):
         "N",
         "--delay",
         "5m",
+        "--key",
+        "ann",
         "--missed",
         "all",
         "--start",
@@ -43,11 +45,12 @@ def test_a_schedule_is_set_with_all_that_it_can_have(api, ebs):
     assert "At 06:30 every weekday, Europe/Berlin; next 2027-01-04T06:30:00+01:00" in told.output
     assert "warning: no distribution worker has taken it over yet" in told.output
     found = last(api)
-    assert ("report", 2, "N", 300, "all", b'{"a":1}') == (
+    assert ("report", 2, "N", 300, "ann", "all", b'{"a":1}') == (
         found.kind,
         found.task_count,
         found.object_name,
         found.delay_s,
+        found.key,
         found.missed,
         bytes(found.content),
     )

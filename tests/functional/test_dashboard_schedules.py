@@ -44,15 +44,21 @@ def test_a_schedule_is_set_and_shown_in_words(api):
 
 def test_a_schedule_may_begin_and_end_and_have_items(api):
     """As in the API: each line is a task."""
-    more = {"start_at": "2027-01-01T09:00:00Z", "end_at": "2027-02-01T09:00:00+01:00", "object_name": "reports"}
+    more = {
+        "start_at": "2027-01-01T09:00:00Z",
+        "end_at": "2027-02-01T09:00:00+01:00",
+        "object_name": "reports",
+        "key": "ann",
+    }
     send_form(api, "/schedules", {**FIELDS, **more, "items": '{"of": "shop"}\r\n{"of": "bank"}\r\n', "json": "1"})
     found = last(api)
     assert ["2027-01-01T09:00:00+00:00", "2027-02-01T09:00:00+01:00"] == [
         found.start_at.isoformat(),
         found.end_at.isoformat(),
     ]
-    assert ("reports", [b'{"of":"shop"}', b'{"of":"bank"}']) == (
+    assert ("reports", "ann", [b'{"of":"shop"}', b'{"of":"bank"}']) == (
         found.object_name,
+        found.key,
         [bytes(item.content) for item in found.items],
     )
 

@@ -77,15 +77,16 @@ def test_the_object_of_an_instant_says_which():
     at_ms = round(datetime(2026, 11, 28, 5, 30, tzinfo=UTC).timestamp() * 1_000)
     assert "nightly@2026-11-28T05:30:00Z" == fired_object_id("nightly", at_ms)
     assert "nightly@2026-11-28T05:30:00.500Z" == fired_object_id("nightly", at_ms + 500)
-    schedule = hourly(kind="report", content=msgspec.Raw(b"[1]"), task_count=2, delay_s=3.0)
+    schedule = hourly(kind="report", content=msgspec.Raw(b"[1]"), task_count=2, delay_s=3.0, key="ann")
     event = object_of(schedule, "nightly@x", NOW_MS)
     assert event == decode_object(encode(event))
-    assert ("nightly", "report", 2, b"[1]", 3.0) == (
+    assert ("nightly", "report", 2, b"[1]", 3.0, "ann") == (
         event.name,
         event.kind,
         event.task_count,
         bytes(event.content),
         event.delay_s,
+        event.key,
     )
 
 
