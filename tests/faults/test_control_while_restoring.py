@@ -79,8 +79,7 @@ async def test_commands_of_a_restore_are_carried_out_once(broker: EmbeddedKafka,
         for key in ("pause", f"limit:{LATER}", f"rate:{LATER}", f"pause:{PAUSED}"):
             await command(key, None)
         await command(f"start:waiting:kind={LATER}", StartWaiting(now_ms(), kind=LATER))
-        everything = 5 * OBJECTS * TASKS
-        await until(lambda: follower.has_ended_tasks(everything), "all tasks to end", fleet=fleet, reviving=True)
+        await all_end(broker, fleet, follower, later, paused)
 
     async def rows_are_gone() -> bool:
         return not await row_counts(broker)
@@ -111,6 +110,19 @@ def draw(rng: random.Random, object_id: str) -> tuple[str, Any]:
         (f"cancel:waiting:object_id={object_id}", CancelWaiting(now_ms(), **of_object)),
         (f"cancel:object:{object_id}", Cancel(**of_object, at_ms=now_ms())),
     ])  # fmt: skip
+
+
+async def all_end(broker: EmbeddedKafka, fleet: Fleet, follower: Follower, later: list[str], paused: list[str]) -> None:
+    """Wait until all tasks have ended; if some do not, say what they are and what waits in the table."""
+    kinds = dict.fromkeys(later, LATER) | dict.fromkeys(paused, PAUSED)
+    tasks = {f"{one}-{sequence}": kind for one, kind in kinds.items() for sequence in range(TASKS)}
+    try:
+        await until(lambda: follower.has_ended_tasks(len(tasks)), "all tasks to end", fleet=fleet, reviving=True)
+    except AssertionError as error:
+        ended = follower.finished_tasks | follower.dead_tasks | follower.cancelled_tasks
+        left = Counter((kind, task in follower.started_tasks) for task, kind in tasks.items() if task not in ended)
+        rows = await row_counts(broker)
+        raise AssertionError(f"left, by kind and whether it has started: {left}; rows: {rows}\n{error}") from None
 
 
 async def row_counts(broker: EmbeddedKafka) -> Counter[bytes]:

@@ -166,7 +166,7 @@ async def test_without_doubt_a_late_end_commits_the_next_step_half_way(site: Pro
     fleet.start("processing", module="sabotaged", SABOTAGE_BREAK="ends", **sabotage)
 
     async def late_ends(proxy: KafkaProxy, _fleet: Fleet) -> None:
-        proxy.rules = (Rule("EndTxn", Harm.LATE, 0.5, (0.13, 0.25)), OFFSETS_WAIT)
+        proxy.rules = (Rule("EndTxn", Harm.LATE, 0.5, (0.13, 0.8)), OFFSETS_WAIT)
 
     found = await run_under(site, fleet, [late_ends] * 6)
     assert any("stands 2 times on task-events" in one for one in found), found

@@ -6,6 +6,7 @@ which shares no rule with the statistics agent. A difference is a sentence; an e
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_DIFFERENCES = 20
 _STALL_S = 120.0
+_QUIET_S = 3.0
 
 
 @dataclass
@@ -64,10 +66,25 @@ async def differences(
 
     At most `MOST_DIFFERENCES` of what stands on the topics, and all of the recount: the one must not hide the other.
     """
-    topics = await read_topics(bootstrap, names)
-    found = judge(topics, names, accepted=accepted, task_count=task_count, all_finished=all_finished)
     settings = load(broker=bootstrap, namespace=names.namespace, tasks_per_object=task_count)
-    return [*found[:MOST_DIFFERENCES], *await recounted(bootstrap, settings)]
+    until_s = time.monotonic() + _STALL_S
+    while True:
+        before = await _ledger_ends(bootstrap, names)
+        topics = await read_topics(bootstrap, names)
+        found = judge(topics, names, accepted=accepted, task_count=task_count, all_finished=all_finished)
+        found = [*found[:MOST_DIFFERENCES], *await recounted(bootstrap, settings)]
+        if not found:
+            return found
+        # The statistics may have been at work between two topics. What is wrong stays wrong.
+        await asyncio.sleep(_QUIET_S)
+        if await _ledger_ends(bootstrap, names) == before or time.monotonic() > until_s:
+            return found
+
+
+async def _ledger_ends(bootstrap: str, names: Names) -> dict[TopicPartition, int]:
+    topic = names.ledger_changelog
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as probe:
+        return await probe.end_offsets([TopicPartition(topic, number) for number in await _partitions_of(probe, topic)])
 
 
 def judge(
