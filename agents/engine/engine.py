@@ -101,7 +101,7 @@ class Engine:
         self.waiting = WaitingTasks(
             lanes, control, clock_ms=clock_ms, on_due=self._plan_dispatch, max_keys=max_waiting_keys
         )
-        self._strays = Strays(lanes, routes, topic)
+        self._strays = Strays(lanes, routes, topic, clock_ms=clock_ms)
         self._intake = Intake(
             lanes, self.waiting, topic=topic, partition_count=routes.partition_count, strays=self._strays
         )

@@ -12,11 +12,17 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType, structs
+
 from agents.engine.waiting_sweeps import visit_rows
 from app.errors import RecordTooLarge
+from app.events import encode
 from app.rules.outgoing import Outgoing
+from app.rules.waiting_rows import decode_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agents.engine.lane import Lane, Ready
     from agents.engine.waiting_sweeps import ReadRow
     from agents.engine.worker_lanes import WorkerLanes
@@ -33,9 +39,10 @@ MAX_MOVES = 8
 class Strays:
     """Moves requests to the queues of their kinds. `can_be` is false if the system has one queue: nothing can move."""
 
-    def __init__(self, lanes: WorkerLanes, routes: Routes, topic: str) -> None:
+    def __init__(self, lanes: WorkerLanes, routes: Routes, topic: str, *, clock_ms: Callable[[], int]) -> None:
         self._lanes = lanes
         self._routes = routes
+        self._clock_ms = clock_ms
         self.can_be = routes.topics != {topic}
         self._sweeps: dict[Lane, asyncio.Task[None]] = {}
         self.moved_count = 0
@@ -57,10 +64,12 @@ class Strays:
 
     def send_on(self, ready: Ready, topic: str, partition: int) -> None:
         """Move a request to another partition, in the transaction that notes it as done here."""
-        lane, record, _, place = ready
+        lane, record, task, place = ready
         headers = [header for header in record.headers if header[0] != MOVES_HEADER]
         headers.append((MOVES_HEADER, str(_moves_of(record.headers) + 1).encode()))
-        outgoing = Outgoing(topic, partition, record.key, record.value, headers)
+        due_at_ms = self._due_at_ms(ready)
+        value = record.value if due_at_ms == task.due_at_ms else encode(structs.replace(task, due_at_ms=due_at_ms))
+        outgoing = Outgoing(topic, partition, record.key, value, headers)
         try:
             self._lanes.check_size(outgoing)
         except RecordTooLarge as error:
@@ -68,6 +77,14 @@ class Strays:
         else:
             self._lanes.send(lane, outgoing)
         self._lanes.finish(lane, place)
+
+    def _due_at_ms(self, ready: Ready) -> int | UnsetType:
+        """Return when a task is due now: it may have been started before the time that its request names."""
+        _, _, task, place = ready
+        if task.due_at_ms is UNSET or not isinstance(place, bytes):
+            return task.due_at_ms
+        row_due_at_ms = decode_key(place).due_at_ms  # None: it waits in a line, so it was due
+        return min(task.due_at_ms, self._clock_ms() if row_due_at_ms is None else row_due_at_ms)
 
     def open(self, lane: Lane, read: ReadRow) -> None:
         """Move all that waits in the table of a lane, if no kind has this queue any more.

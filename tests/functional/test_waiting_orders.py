@@ -9,10 +9,11 @@ import pytest
 from engine_bench import NOW_MS, Gate, again, request
 from fake_steps import FakeStore
 from fakes import settle, until
+from plain_names import TASK_REQUESTS
 
 from app.events import TaskCancelled, TaskFinished, TaskStarted, decode_task_request, encode
 from app.names import WAITING_TABLE
-from app.rules.commands import CancelWaiting, StartTask, StartWaiting, encode_command, filter_name
+from app.rules.commands import CancelWaiting, LimitKind, StartTask, StartWaiting, encode_command, filter_name
 from app.rules.waiting_rows import WaitingRow, encode_row, key_in_line, line_of, timed_key
 from ebs.function import StartLimits
 
@@ -88,6 +89,21 @@ async def test_orders_for_one_queue_leave_the_other_alone(bench):
     assert [] == idle.started
     assert ["a-0"] == [task.task_id for _, task in default.waiting()]
     assert ["g-0", "gx-0"] == [task.task_id for _, task in benches[1][0].waiting()]
+
+
+@pytest.mark.parametrize(
+    ("queue", "concurrency", "sent_to"), [("gpu", 9, ("task-requests-gpu", 3)), ("default", 1, (TASK_REQUESTS, 0))]
+)
+async def test_task_that_is_started_stays_due_wherever_it_goes(bench, gate, queue, concurrency, sent_to):
+    """To its new queue, or to a partition with a place: its request names the time for which it was to wait."""
+    one = await bench(gate, queues={"default": queue, "mail": "default"})
+    one.control.apply(b"limit:default", encode_command(LimitKind("default", concurrency=concurrency)))
+    own(one, FakeStore(dict([row("a", 1)])), 3)
+    ask(one, start_of(row("a", 1)[0], "a-0", 3))
+    await until(lambda: one.producer.sent_to(sent_to[0]))
+    (sent,) = one.producer.sent_to(sent_to[0])
+    assert (sent_to[1], NOW_MS) == (sent.partition, decode_task_request(sent.value).due_at_ms)
+    await until(lambda: not one.waiting())
 
 
 async def test_start_of_a_wait_does_not_hasten_the_next_wait(bench, gate):
