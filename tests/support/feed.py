@@ -6,11 +6,11 @@ import asyncio
 import time
 import uuid
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 from api_process import PATIENCE_S
 from msgspec import UNSET, UnsetType
 
@@ -108,6 +108,15 @@ async def feeding(bootstrap: str, *, partitions: int, rate_per_s: int, **objects
         await flowing
 
 
+async def _send(producer: AIOKafkaProducer, builder: object, topic: str, partition: int) -> Any:
+    """Send a batch; a broker that has just started may not know its topics yet, and nothing was sent then."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(UnknownTopicOrPartitionError):
+                return await producer.send_batch(builder, topic, partition=partition)
+            await asyncio.sleep(_TICK_S)
+
+
 async def _write(
     producer: AIOKafkaProducer,
     told: Sequence[dict[str, Any]],
@@ -134,10 +143,10 @@ async def _write(
         partition = zlib.crc32(key) % partitions
         builder = builders.setdefault(partition, producer.create_batch())
         if builder.append(key=key, value=encode(event), timestamp=None) is None:
-            sent.append(await producer.send_batch(builder, topic, partition=partition))
+            sent.append(await _send(producer, builder, topic, partition))
             builder = builders[partition] = producer.create_batch()
             builder.append(key=key, value=encode(event), timestamp=None)
     for partition, builder in builders.items():
-        sent.append(await producer.send_batch(builder, topic, partition=partition))
+        sent.append(await _send(producer, builder, topic, partition))
     await asyncio.gather(*sent)
     return ids
