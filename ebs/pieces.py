@@ -66,7 +66,9 @@ class _Pieces:
     def add(self, one: Any) -> None:
         number = len(self._pieces)
         if number == MAX_ITEMS:
-            raise Reject(f"{self._giver} has more than {MAX_ITEMS:,} items: no object has more tasks")
+            raise Reject(
+                f"{self._giver} has more than {MAX_ITEMS:,} items: put several into one, or submit several objects"
+            )
         piece = self._encoded(one if isinstance(one, Item) else Item(one), number)
         if len(piece) > MAX_ITEM_BYTES:
             raise Reject(
