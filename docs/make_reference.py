@@ -63,7 +63,7 @@ _METRIC_SOURCES = {
 }
 """Who tells the metrics of a file, by the longest beginning of its path."""
 _METRIC_TYPES = {"gauge": "gauge", "labelled_gauge": "gauge", "Gauge": "gauge", "counter": "counter"}
-_METRIC_TYPES |= {"Histogram": "histogram", "_Duration": "histogram", "": "counter"}
+_METRIC_TYPES |= {"labelled_counter": "counter", "Histogram": "histogram", "_Duration": "histogram", "": "counter"}
 _EXIT_SOURCES = ("app/streaming/application.py", "app/streaming/watchdog.py")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ebs.delays import why_no_start
+from ebs.encoding import encode_json
 from ebs.errors import Reject
 from ebs.pieces import is_list_like, pieces_of
 from ebs.task import KIND, KIND_IN_WORDS, why_no_key
@@ -31,8 +32,6 @@ MAX_ID_CHARS = 200
 _DIGEST_BYTES = 16
 _SUBMIT = b"ebs-submit"
 """Personalisation: the same text hashed for another purpose gives another digest."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class SubmittedObject(msgspec.Struct, frozen=True):
@@ -225,7 +224,7 @@ def _is_text(text: str) -> bool:
 
 def _json_of(value: Any, what: str) -> bytes:
     try:
-        return _encode(value)
+        return encode_json(value)
     except Exception as error:
         raise Reject(f"{what}, of type {type(value).__name__}, is not JSON: {error}") from error
 

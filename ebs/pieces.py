@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ebs.delays import why_no_start
+from ebs.encoding import encode_json
 from ebs.errors import Reject
 from ebs.item import Item
 from ebs.task import why_no_key
@@ -20,7 +21,6 @@ MAX_ITEM_BYTES = 1_000_000
 MAX_ITEMS = 10_000
 """EBS_MAX_TASKS_PER_OBJECT cannot be higher."""
 
-_encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -66,7 +66,9 @@ class _Pieces:
     def add(self, one: Any) -> None:
         number = len(self._pieces)
         if number == MAX_ITEMS:
-            raise Reject(f"{self._giver} has more than {MAX_ITEMS:,} items: no object has more tasks")
+            raise Reject(
+                f"{self._giver} has more than {MAX_ITEMS:,} items: put several into one, or submit several objects"
+            )
         piece = self._encoded(one if isinstance(one, Item) else Item(one), number)
         if len(piece) > MAX_ITEM_BYTES:
             raise Reject(
@@ -93,7 +95,7 @@ class _Pieces:
             raise Reject(f"item {number} of {self._giver}: {wrong_key}")
         why = None if isinstance(item.name, str | None) else f"its name is a {type(item.name).__name__}, not a text"
         try:
-            piece = _encode(item)
+            piece = encode_json(item)
             if isinstance(item.content, msgspec.Raw):
                 _skim(item.content)  # it was copied without a look at it, and could go on after the end of its value
         except Exception as error:  # noqa: BLE001  # whatever the items' classes raise

@@ -20,6 +20,7 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,7 +62,11 @@ _PATIENT_MS = 4 * round(GATHER_S * 1_000)
 
 
 class AttemptOutcomes:
-    """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end."""
+    """Tells what happens to attempts; `last_progress_at_ms` is when one last came to its end.
+
+    `counts` has how many ended, by role (`task`, `split`, `join`, `callback`) and outcome (`finished`, `failed`,
+    `dead`).
+    """
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class AttemptOutcomes:
         self._clock_ms = clock_ms
         self._story = FailureStory(log)
         self.last_progress_at_ms = clock_ms()
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def start(self, attempt: Attempt, now_ms: int) -> bool:
         """Say that an attempt begins; returns False if an earlier life of it has said so."""
@@ -183,6 +189,7 @@ class AttemptOutcomes:
         # The next task of its key must not start before this end is committed, or it could run again after that one.
         may_wait = not self._limits.blocking_line(task) and (again is None or due_at_ms - now_ms > _PATIENT_MS)
         self._end_failed(attempt, outgoing, again, is_patient=may_wait)
+        self.counts[task.role or "task", "dead" if again is None else "failed"] += 1
         if pause is not None:
             # The other workers go on until they read it.
             self._lanes.ends.send_now()
@@ -261,6 +268,7 @@ class AttemptOutcomes:
     def _done(self, attempt: Attempt, now_ms: int) -> None:
         if not attempt.lane.lost:
             self._lanes.finish(attempt.lane, attempt.place)
+            self.counts[attempt.task.role or "task", "finished"] += 1
             self.last_progress_at_ms = now_ms
             if self._breaker is not None:
                 self._breaker.shares.finished(attempt.task.kind, attempt.began_at_s, time.perf_counter())

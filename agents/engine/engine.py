@@ -180,6 +180,11 @@ class Engine:
         return self._pool.abandoned_count
 
     @property
+    def attempt_counts(self) -> Mapping[tuple[str, str], int]:
+        """Attempts that ended, by role and outcome."""
+        return self._outcomes.counts
+
+    @property
     def moved_count(self) -> int:
         """Requests that were sent on to the queue of their kind."""
         return self._strays.moved_count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.telemetry.metrics import counter, gauge, labelled_gauge
+from app.telemetry.metrics import counter, gauge, labelled_counter, labelled_gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,12 @@ class ProcessingCollector:
             "ebs_handlers_abandoned",
             "Abandoned handlers that still run; each occupies a slot of the pool",
             pool.abandoned_count,
+        )
+        yield labelled_counter(
+            "ebs_attempts_total",
+            "Attempts that ended in this worker; outcome: finished, failed (the task is tried again) or dead",
+            ["role", "outcome"],
+            sorted(self._engine.attempt_counts.items()),
         )
         breaker = self._engine.breaker
         yield counter(

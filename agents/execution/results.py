@@ -7,28 +7,29 @@ import inspect
 import msgspec
 
 from app.json_text import NULL, check_levels
+from ebs.encoding import encode_json
 from ebs.errors import Reject
 
-_encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def encode_result(value: object, limit_bytes: int) -> msgspec.Raw:
     """Return a handler's result as JSON of at most `limit_bytes`; raises `Reject` if it cannot be that.
 
-    Dates, UUIDs, dataclasses and msgspec structs become what msgspec makes of them, NaN becomes null.
+    Dates, UUIDs, dataclasses, msgspec structs and pydantic models become what `ebs.encoding` makes of them, NaN becomes
+    null.
     """
     if value is None:
         return NULL
     try:
-        encoded = _encode(value)
+        encoded = encode_json(value)
         if len(encoded) <= limit_bytes:
             _check(encoded)
     except Exception as error:
         if inspect.iscoroutine(value):
             value.close()  # nobody will await it, and Python would warn of that later
-        hint = ": write the handler as `async def`" if inspect.isawaitable(value) else ""
-        raise Reject(f"the result, of type {type(value).__name__}, is not JSON: {error}{hint}") from error
+        why = "write the handler as `async def`" if inspect.isawaitable(value) else error
+        raise Reject(f"the result, of type {type(value).__name__}, is not JSON: {why}") from error
     if len(encoded) > limit_bytes:
         raise Reject(
             f"the result has {len(encoded)} bytes of JSON, at most {limit_bytes} are kept: "

@@ -97,11 +97,7 @@ def _details_of(event: dict[str, Any]) -> list[str]:
 def _span(answer: dict[str, Any], tasks: list[dict[str, Any]], now_ms: int) -> tuple[int, int]:
     """Return from when to when the line of time goes: to now while the object is under way."""
     begin_ms = answer["created_at_ms"] or min((task["created_at_ms"] or now_ms for task in tasks), default=now_ms)
-    ends = [task["ended_at_ms"] for task in tasks if task["ended_at_ms"]]
-    end_ms = answer["finished_at_ms"] or max(ends, default=now_ms)
-    if answer["state"] not in ENDED_OBJECT_STATES:
-        end_ms = max(now_ms, end_ms)
-    return begin_ms, max(end_ms, begin_ms + 1)
+    return begin_ms, max(answer["ended_at_ms"] or now_ms, begin_ms + 1)
 
 
 PAGE = Page(f"/objects/{OBJECT_ID}", "object.html", "Object", _load, _load_events)

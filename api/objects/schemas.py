@@ -88,7 +88,8 @@ class ObjectFigures(Documented, frozen=True, kw_only=True):
     time_spent_ms: Ms
     created_at_ms: MaybeEpochMs
     distributed_at_ms: MaybeEpochMs
-    finished_at_ms: MaybeEpochMs
+    finished_at_ms: Annotated[MaybeEpochMs, Meta(description="null: it has not ended, or is FAILED or CANCELLED")]
+    ended_at_ms: Annotated[MaybeEpochMs, Meta(description="When its last task ended, in any state; null: it goes on")]
     links: ObjectLinks
 
 

@@ -79,10 +79,17 @@ def _wrong_fields(data: bytes | msgspec.Raw, struct: type[RequestBody]) -> Itera
         try:
             msgspec.json.decode(value, type=fields[name].type)
         except msgspec.ValidationError as error:
-            yield error_at(_pointer_to(name), error)
+            yield _with_hint(error_at(_pointer_to(name), error), name, struct)
     for name, field in fields.items():
         if field.required and name not in values:
             yield error_at(_pointer_to(name), "Field required")
+
+
+def _with_hint(error: dict[str, str], name: str, struct: type[RequestBody]) -> dict[str, str]:
+    """Return an error with what it takes, if it is about a value inside of a field for which the struct says that."""
+    hint = struct.hints.get(name)
+    is_inside = error["pointer"] != f"#{_pointer_to(name)}"
+    return error | {"detail": f"{error['detail']}: {hint}"} if hint and is_inside else error
 
 
 def _pointer_to(name: str) -> str:

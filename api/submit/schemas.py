@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Raw, UnsetType, field
 
@@ -41,6 +42,10 @@ Items = Annotated[list[ItemRequest], Meta(extra_json_schema={"minItems": 1, "max
 
 class ObjectRequest(RequestBody, frozen=True, gc=False):
     """An object to submit. Every field is optional. Unknown fields are refused, so that a typing error is noticed."""
+
+    hints: ClassVar[Mapping[str, str]] = {
+        "tasks": 'an item is {"content": ...}, and may have a `name`, `key`, `delay_s` or `due_at`'
+    }
 
     name: Annotated[str | UnsetType, Meta(description="Default: a generated name, or empty if a project is set")] = (
         UNSET

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from app.events import role_of, task_id_of
 from app.rules.counts import MAX_SUM
 from app.rules.ledger_rows import all_tasks, known_task
-from app.rules.ledger_states import ENDED_STATES, TaskState, state_of_object, state_of_task
+from app.rules.ledger_states import ENDED_OBJECT_STATES, ENDED_STATES, TaskState, state_of_object, state_of_task
 
 if TYPE_CHECKING:
     from app.rules.ledger_rows import ObjectRow
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
     """Return a row as answers show it; instants are epoch ms, None if they are not known yet."""
     states = [state_of_task(task) for task in row.tasks]
+    state = state_of_object(row)
+    last_end_ms = row.finished_at_ms or max((task.ended_at_ms for task in all_tasks(row)), default=0) or 1
     return {
         "id": object_id,
         "kind": row.kind,
-        "state": state_of_object(row).value,
+        "state": state.value,
         "tasks_total": row.task_count,
         "tasks_done": states.count(TaskState.FINISHED),
         "tasks_in_progress": states.count(TaskState.IN_PROGRESS),
@@ -30,6 +32,7 @@ def describe_object(object_id: str, row: ObjectRow) -> dict[str, Any]:
         "created_at_ms": row.created_at_ms or None,
         "distributed_at_ms": min((task.created_at_ms for task in all_tasks(row) if task.created_at_ms), default=None),
         "finished_at_ms": row.finished_at_ms or None,
+        "ended_at_ms": last_end_ms if state in ENDED_OBJECT_STATES else None,
     }
 
 

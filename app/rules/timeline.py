@@ -54,7 +54,8 @@ class Event(msgspec.Struct, frozen=True):
 class Span(msgspec.Struct):
     """From an instant to another (epoch ms; None: it goes on); `outcome` is the event that ended it.
 
-    `spent_ms` is what the handler took. A span of work that is much longer was begun again: its worker died.
+    `spent_ms` is what the handler took, None if it was cancelled. A span of work that is much longer was begun again:
+    its worker died.
     `due_at_ms` and `waits_for` tell of a wait that goes on until when it goes on, and what for.
     """
 
@@ -220,6 +221,6 @@ def _end(spans: list[Span], event: Event) -> None:
     span.to_ms = max(span.from_ms, event.at_ms)
     span.outcome = event.type
     if span.what is What.WORK:
-        span.spent_ms = event.spent_ms
+        span.spent_ms = None if event.type == "TASK_CANCELLED" else event.spent_ms  # nobody measured it
         span.worker = event.worker or span.worker
         span.error = event.error

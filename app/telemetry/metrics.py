@@ -79,6 +79,16 @@ def counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=value)
 
 
+def labelled_counter(
+    name: str, text: str, labels: Iterable[str], values: Iterable[tuple[tuple[str, ...], float]]
+) -> CounterMetricFamily:
+    """Return a counter with a value for each tuple of label values; its name ends in `_total`."""
+    family = CounterMetricFamily(name, text, labels=list(labels))
+    for label_values, value in values:
+        family.add_metric(list(label_values), value)
+    return family
+
+
 def labelled_gauge(
     name: str, text: str, labels: Iterable[str], values: Iterable[tuple[tuple[str, ...], float]]
 ) -> GaugeMetricFamily:

@@ -81,7 +81,7 @@ def _family(answer: Answer) -> Iterator[tuple[str, str]]:
 
 
 _TROUBLES = ("tasks_in_progress", "tasks_dead", "tasks_cancelled")
-_INSTANTS = ("created_at_ms", "distributed_at_ms", "finished_at_ms")
+_INSTANTS = ("created_at_ms", "distributed_at_ms", "ended_at_ms")
 
 
 def totals_table(answer: Answer, rates: Mapping[str, float] | None = None) -> Table:

@@ -39,8 +39,9 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     """An object and the progress of its tasks. `result` is what its join returned.
 
     `state` is CREATED, DISTRIBUTED, PROCESSING, FINISHED, FAILED or CANCELLED. `name` and `content` are None once the
-    retention of their topic has deleted them. `parent` is the task that submitted the object, None if a client did.
-    `children_count` says how many objects its own tasks have submitted (1000 means 1000 or more).
+    retention of their topic has deleted them. `ended_at_ms` is None until the object has ended. `parent` is the task
+    that submitted the object, None if a client did. `children_count` says how many objects its own tasks have submitted
+    (1000 means 1000 or more).
     """
 
     id: str
@@ -57,6 +58,7 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     created_at_ms: int | None = None
     distributed_at_ms: int | None = None
     finished_at_ms: int | None = None
+    ended_at_ms: int | None = None
     callback: CallbackStatus | None = None
     parent: ParentTask | None = None
     children_count: int = 0

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ebs.delays import why_no_start
+from ebs.encoding import encode_json
 from ebs.item import Item
 from ebs.task import why_no_key
 
@@ -91,14 +92,9 @@ def body_of(wanted: NewObject, object_id: str | None, key: str | None = None) ->
     if wrong is not None:
         raise ValueError(wrong)
     try:
-        return msgspec.json.encode(
-            {name: value for name, value in fields.items() if value is not None}, enc_hook=_of_model
-        )
+        return encode_json({name: value for name, value in fields.items() if value is not None})
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(
-            f"the object cannot be written as JSON ({error}): use dicts, lists, strings, numbers, dataclasses, "
-            "msgspec structs or pydantic models"
-        ) from error
+        raise TypeError(f"the object cannot be written as JSON: {error}") from error
 
 
 def _tasks_of(tasks: Any) -> Any:
@@ -119,10 +115,3 @@ def _task_of(one: Any) -> Item:
             f"Item({one!r}) for a content of this form"
         )
     return Item(one)
-
-
-def _of_model(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise TypeError(f"{type(value).__name__} has no form in JSON")
-    return dump(mode="json")

@@ -188,6 +188,7 @@ class ObjectFacts:
             "created_at_ms": None if self.created is None else self.created.at_ms or 1,
             "distributed_at_ms": min(made, default=None),
             "finished_at_ms": (self.ended_at_ms() or 1) if self._end() == "FINISHED" else None,
+            "ended_at_ms": None if self._end() is None else self.ended_at_ms() or 1,
         }
 
     def callback_state(self) -> str | None:

@@ -52,8 +52,8 @@ def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
         callback = f", callback to {one.callback_url}" if one.callback_url else ""
         yield f"submitted: {one.kind} {_short(one.content)}{callback}"
     for record in run.sent[:_MAX_PRODUCED]:
-        value = (record.value or b"").decode(errors="backslashreplace")
-        yield f"sent to {record.topic}: {_short(value) if record.value is not None else 'a tombstone'}"
+        value = "a tombstone" if record.value is None else _cut(record.value.decode(errors="backslashreplace"))
+        yield f"sent to {record.topic}: {value}"
     more = max(0, len(run.submitted) - _MAX_PRODUCED) + max(0, len(run.sent) - _MAX_PRODUCED)
     if more:
         yield f"and {more} more objects and records"
@@ -93,5 +93,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from app.topics.output_topics import make_output_topics
 if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
 
-LINKS = 200
-OBJECTS = 600
+LINKS = int(os.environ.get("CHAIN_LINKS", "200"))
+OBJECTS = int(os.environ.get("SINK_OBJECTS", "600"))
+"""Each sends CHAIN_RECORDS records (10)."""
 SINK_PARTITIONS = 6
 """Others than our topics have: their partitions have nothing to do with ours."""
 

@@ -118,6 +118,15 @@ def test_wrong_payload_is_named_field_by_field(api, payload, pointers):
     assert [] == stored(api)
 
 
+@pytest.mark.parametrize("item", [1, {"contnt": 1}, {"name": 1}])
+def test_wrong_item_says_what_an_item_is(api, item):
+    """A content alone is no item."""
+    (error,) = api.post(json={"tasks": [{}, item]}).json()["errors"]
+    assert error["detail"].endswith(
+        ': an item is {"content": ...}, and may have a `name`, `key`, `delay_s` or `due_at`'
+    )
+
+
 @pytest.mark.parametrize(
     "body", [b"{", b'{"name": "a"', b"nonsense", b'{"name": "\xff"}', b'{"name": "\\ud800"}', b" "]
 )

@@ -90,7 +90,7 @@ async def test_progress_comes_out_of_a_process(bench: Bench) -> None:
         ("deadly to read", HandlerError, "Deadly: to read"),
         ("exit", HandlerError, "SystemExit: enough"),
         ("interrupt", HandlerError, "KeyboardInterrupt: "),
-        ("no JSON", Reject, "the result, of type object, is not JSON: Encoding objects of type object is unsupported"),
+        ("no JSON", Reject, "the result, of type object, is not JSON: object has no form in JSON"),
         ("long", Reject, "the result has 2002 bytes of JSON, at most 1000 are kept: return less, or raise EBS_MAX_"),
         ("unknown", KeyError, "'unknown'"),
     ],

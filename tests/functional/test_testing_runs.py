@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 import types
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pydantic
 import pytest
 from pages import DOCS, blocks
 
@@ -214,8 +215,49 @@ def test_what_functions_produce_is_kept_if_they_finish() -> None:
     assert new.object_id == run(chains, "link", 7, tasks=1, object_id=done.object_id).submitted[0].object_id
     assert "http://localhost:9000/hooks" == new.callback_url
     assert "submitted: link 8, callback to http://localhost:9000/hooks" in story_of(done)
-    assert "sent to sales: " in story_of(done)
+    assert 'sent to sales: {"cents":7}' in story_of(done)
     assert 'did you mean "link"' in str(run(chains, "typo", tasks=1).errors[0])
+
+
+class Piece(pydantic.BaseModel):
+    """A line of an order, as a pydantic model."""
+
+    sku: str
+    due: date = date(2026, 11, 29)
+
+
+models = Project()
+
+
+@models.split("order")
+def pieces(order: Task[list[Piece]], context: Context) -> list[Piece | Item]:
+    """Return models, one of them in an item."""
+    first, second = order.content
+    return [first, Item(second, name="second")]
+
+
+@models.task("order")
+def hand_on(piece: Task[Piece], context: Context) -> dict[str, Piece]:
+    """Send, submit and return a model."""
+    context.send("sales", piece.content.sku, piece.content)
+    context.submit("order", [piece.content], tasks=[piece.content])
+    return {"piece": piece.content}
+
+
+@models.join("order")
+def first_of(pieces: list[dict[str, Piece]], context: Context) -> Piece:
+    """Return a model."""
+    return pieces[0]["piece"]
+
+
+def test_a_pydantic_model_is_written_wherever_it_is_read() -> None:
+    """As an item, a result, the content of an object and a record: in the form that pydantic gives it."""
+    done = run(models, "order", [Piece(sku="a"), Piece(sku="b")])
+    a, b = ({"sku": sku, "due": "2026-11-29"} for sku in "ab")
+    assert "FINISHED" == done.state, done.errors
+    assert ([{"piece": a}, {"piece": b}], a) == (done.results, done.result)
+    assert ([a], [a]) == (done.submitted[0].content, done.submitted[0].tasks)
+    assert a == done.sent[0].json()
 
 
 def test_nothing_can_be_split_into_nothing() -> None:

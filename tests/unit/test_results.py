@@ -52,8 +52,8 @@ def test_the_limit_counts_bytes_and_includes_its_end() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (object(), "the result, of type object, is not JSON: Encoding objects of type object is unsupported"),
-        ({(1, 2): 3}, "the result, of type dict, is not JSON: Only dicts with str-like"),
+        (object(), "the result, of type object, is not JSON: object has no form in JSON: use dicts, lists"),
+        ({(1, 2): 3}, "the result, of type dict, is not JSON: the keys of a dict are texts or numbers"),
         ("\ud800", "the result, of type str, is not JSON: 'utf-8' codec can't encode"),
         ([msgspec.Raw(b"x")], "the result, of type list, is not JSON: JSON is malformed"),
         (msgspec.Raw(b"{"), "the result, of type Raw, is not JSON: Input data was truncated"),
@@ -87,5 +87,5 @@ def test_a_coroutine_is_closed_and_its_cure_named() -> None:
     async def work() -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(Reject, match=r"of type coroutine, is not JSON: .*: write the handler as `async def`"):
+    with pytest.raises(Reject, match=r"of type coroutine, is not JSON: write the handler as `async def`"):
         encode_result(work(), 1_000)

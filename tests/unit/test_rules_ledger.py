@@ -403,14 +403,24 @@ def test_description_of_an_object_tells_counts_and_instants():
         "created_at_ms": BASE_MS,
         "distributed_at_ms": BASE_MS + 1_000,
         "finished_at_ms": BASE_MS + 6_000,
+        "ended_at_ms": BASE_MS + 6_000,
     }
     assert expected == describe_object("7f3a", row)
+
+
+def test_description_of_an_object_that_failed_tells_when_it_ended():
+    """It has not finished; once it is redriven it goes on, and has no end."""
+    row, _ = join(story(DEAD))
+    told = describe_object("7f3a", row)
+    assert ("FAILED", None, row.tasks[0].ended_at_ms) == (told["state"], told["finished_at_ms"], told["ended_at_ms"])
+    again, _ = join(story(DEAD, Life(1, "running")))
+    assert describe_object("7f3a", again)["ended_at_ms"] is None
 
 
 def test_description_of_what_has_not_happened_is_none():
     """An instant that has not come is None, never 0."""
     told = describe_object("7f3a", ObjectRow())
-    assert {None} == {told[name] for name in ("created_at_ms", "distributed_at_ms", "finished_at_ms")}
+    assert {None} == {told[name] for name in ("created_at_ms", "distributed_at_ms", "finished_at_ms", "ended_at_ms")}
     assert ("CREATED", 0, 0) == (told["state"], told["tasks_total"], told["tasks_done"])
 
 

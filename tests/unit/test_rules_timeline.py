@@ -104,6 +104,12 @@ def test_odd_stories_are_shown_too(events, expected):
     assert expected == spans(*(told(kind, at_ms) for kind, at_ms in events))
 
 
+def test_work_that_was_cancelled_was_not_measured():
+    """No figure, which would look as if the work had begun again."""
+    (task,) = timeline_of([told("STARTED", 2), told("CANCELLED", 4_005)]).tasks
+    assert task.spans[-1].spent_ms is None
+
+
 def test_object_has_its_creation_distribution_and_sums():
     """Tasks come by sequence; sums are by sort, up to now where a span goes on; duplicates count once."""
     events = [
