@@ -42,7 +42,7 @@ from app.streaming.watchdog import Watchdog, end_hanging_process, why_starved
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from app.kafka.fencing import Membership
     from app.kafka.transactional_producer import TransactionalProducer
@@ -79,6 +79,7 @@ class StreamingApp(faust.App):
     role: str
     worker_name: str
     transactional_id: str
+    absent_topics: Collection[str]
 
     async def on_first_start(self) -> None:
         """Make none of Faust's directories: its stores are not used."""
@@ -207,6 +208,7 @@ def create_streaming_app(
     )
     _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
     app.is_prepared = False
+    app.absent_topics = ()
     app.transport.Consumer = Consumer
     app.transport.Producer = Producer
     app.input = app.input_of(*input_topics)
@@ -228,6 +230,7 @@ def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
             transactional_id=app.transactional_id,
             patience_s=patience_s(options.stall_timeout_s),
             stands_aside=lambda: app.consumer.assignor.aside,
+            absent=lambda: app.absent_topics,
         ),
     )
     app.watchdog = Watchdog(
