@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 from aiokafka import errors
 
-from app.errors import EbsError, Fenced, ForeignRows, InputsChanged, OffsetsLost
+from app.errors import EbsError, Fenced, ForeignRows, ForeignTopics, InputsChanged, OffsetsLost
 from app.kafka.abandoned_transactions import transactional_id_of
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
@@ -59,7 +59,7 @@ EXIT_FENCED = 71
 EXIT_INPUTS_CHANGED = 73
 """Topics were recreated or got partitions, or the group assigned them to no worker; start the worker again."""
 EXIT_UNDECIDED = 74
-"""The worker cannot know what was done; run the command that its last line names, and start it again."""
+"""What was done, or whose a topic is, is not known; run the command that its last line names, and start it again."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
@@ -92,6 +92,8 @@ class StreamingApp(faust.App):
         await self.web.maybe_start()
         try:
             await self.preflight()
+        except ForeignTopics as error:
+            _end_process(error, EXIT_UNDECIDED)
         except EbsError as error:
             _end_process(error, EXIT_CONFIGURATION)
         try:
