@@ -2,7 +2,8 @@
 
 `/livez` fails when the worker makes no progress (`app.streaming.standstill_rule`); an unreachable broker
 does not make it fail. `/readyz` fails until the worker has joined its group and restored its partitions, and
-again while no broker answers, the broker cannot read a partition, or the worker makes no progress.
+again while no broker answers, the broker cannot read a partition, a topic that functions send to does not exist, or the
+worker makes no progress.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ def register_health(app: StreamingApp) -> None:
 
     @app.page("/readyz")
     async def readyz(web: Any, request: Any) -> Any:
-        checks = [check_broker(app), check_membership(app), check_partitions(app), check_progress(app)]
+        checks = [
+            check_broker(app),
+            check_membership(app),
+            check_partitions(app),
+            check_output_topics(app),
+            check_progress(app),
+        ]
         return _answer(web, request, checks, app.options.namespace)
 
 
@@ -89,6 +96,15 @@ def check_partitions(app: StreamingApp) -> HealthCheck:
     rows = sum(one.row_count for one in ownership.restoring)
     done = f"{owned_ratio(ownership):.0%} restored, {rows} rows"
     return HealthCheck("partitions", ok=False, detail=f"partitions {', '.join(map(str, closed))} are not ready: {done}")
+
+
+def check_output_topics(app: StreamingApp) -> HealthCheck:
+    """Return whether the topics exist to which the functions of this worker send (EBS_OUTPUT_TOPICS)."""
+    absent = ", ".join(app.absent_topics)
+    if not absent:
+        return HealthCheck("output topics", ok=True, detail="the topics that functions send to exist")
+    said = f"topic {absent} of EBS_OUTPUT_TOPICS does not exist: tasks that send to it wait (`ebs doctor` says more)"
+    return HealthCheck("output topics", ok=False, detail=said)
 
 
 def _answer(web: Any, request: Any, checks: list[HealthCheck], namespace: str = "") -> Any:

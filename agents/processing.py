@@ -34,7 +34,7 @@ from app.errors import SettingsError, StepFailed
 from app.names import PROCESSING, REDRIVEN_TABLE, WAITING_TABLE
 from app.rules.breaker import DeadShares
 from app.rules.control import ControlState
-from app.topics.output_topics import read_output_topics
+from app.topics.output_topics import read_output_topics, why_missing
 from app.topics.queues import routes_of
 from ebs.queues import DEFAULT_QUEUE
 
@@ -89,9 +89,15 @@ _engine = Engine(
 )
 
 
+_log = logging.getLogger(__name__)
+
+
 async def _find_output_topics() -> None:
     found = await read_output_topics(app.options.cluster, _settings.output_topics)
     _output_topics.update(found)
+    app.absent_topics = [name for name in _settings.output_topics if name not in found]
+    if app.absent_topics:
+        _log.error("%s. Until then the tasks that send to it wait", why_missing(app.absent_topics, _settings.broker))
     limits = {name: shape.max_message_bytes for name, shape in found.items() if shape.max_message_bytes is not None}
     app.transactions.topic_limits.record_bytes.update(limits)
 

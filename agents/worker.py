@@ -25,6 +25,7 @@ from app.telemetry.plain_text import keep_logs_plain
 from app.telemetry.quiet_log import OneOfThoseAlike
 from app.telemetry.tracing_switch import tracing_from
 from app.topics.catalogue import NOTES_TABLES, catalogue, input_topics, watched_topics
+from app.topics.keeper import RegistryKeeper
 from app.topics.making import ensure_topics
 from app.topics.queues import check_queue, queues_of
 from ebs.queues import DEFAULT_QUEUE
@@ -84,6 +85,8 @@ def create_worker_app(role: str, settings: Settings) -> StreamingApp:
             shape = report.shape
             app.transactions.topic_limits.record_bytes[shape.name] = shape.max_message_bytes or meant[shape.name]
         await check_group(cluster, group_id)
+        registry = next(spec for spec in specs if spec.is_registry)
+        app.add_future(RegistryKeeper(cluster, registry).run())
 
     app = create_streaming_app(
         group_id,

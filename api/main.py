@@ -5,7 +5,8 @@ Reads: `objects`, the changelogs of ledger, windows, schedules and waiting tasks
 Writes: `objects`, `control`, `schedules` (through `api.submit.publisher`), `dead-letters` (acts) and what a redrive
 writes (through `api.redrive.letter_writer`), the SQLite file of `EBS_STATS_DB`, its view under `EBS_DATA_DIR`.
 Guarantee: an answer of 202 means that the broker has the object; a broker that is away makes answers of 503, never a
-process that ends. Topics of another shape end it, with one line that names the fix and exit code 1.
+process that ends. Topics of another shape end it, with one line that names the fix and exit code 1, topics that are not
+known to be this system's with exit code 74.
 """
 
 from __future__ import annotations

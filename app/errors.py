@@ -8,8 +8,7 @@
     │   ├── OutcomeUnknown       records were sent, the broker has not said whether it has them     503, safe to repeat
     │   ├── RecordRefused        the broker will not take a record, however often it is sent        503
     │   ├── TopicMismatch        a topic exists with another shape; names the fix              exit 1
-    │   ├── ForeignTopics        a topic exists that is not known to be this system's          exit 1
-    │   ├── OutputTopicsMissing  a topic of EBS_OUTPUT_TOPICS does not exist                   exit 1
+    │   ├── ForeignTopics        a topic exists that is not known to be this system's          exit 74
     │   └── EmbeddedBrokerError  the broker that we start ourselves did not come up            exit 1
     ├── ProgramFailed            a supervised program ends right after each start               exit 1
     ├── DecodeError              bytes that are not the event that their topic promises        -> dead-letters
@@ -69,10 +68,6 @@ class TopicMismatch(BrokerError):
 
 class ForeignTopics(BrokerError):
     """A topic has a name of ours, and it is not known whether this system made it: nothing is written to it."""
-
-
-class OutputTopicsMissing(BrokerError):
-    """A topic that functions send records to (EBS_OUTPUT_TOPICS) does not exist."""
 
 
 class EmbeddedBrokerError(BrokerError):

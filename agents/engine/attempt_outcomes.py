@@ -6,7 +6,7 @@
 | returns JSON | TASK_FINISHED, with what it has produced (`ebs.outputs`) | is done |
 | raises, attempts left | TASK_FAILED, TASK_RETRIED | waits in the table `waiting` |
 | raises for the last time, or Reject, or returns no JSON | TASK_FAILED, TASK_DEAD | lies in `dead-letters` |
-| cannot run now (`Postponed`) | none | waits in the table `waiting`, its attempt has begun |
+| cannot run or end now (`Postponed`) | none | waits in the table `waiting`, its attempt has begun |
 | is cancelled by control | TASK_CANCELLED | is done |
 | is cancelled as its partition is lost | none | is its next owner's |
 
@@ -155,7 +155,7 @@ class AttemptOutcomes:
         if attempt.lane.lost:
             # Its next owner runs it again; a log line would report a failure that did not happen.
             return
-        if isinstance(error, Postponed) and self._postpone(attempt, error.delay_s):
+        if isinstance(error, Postponed) and self._postpone(attempt, error):
             return
         task = attempt.task
         now_ms = self._clock_ms()
@@ -212,17 +212,22 @@ class AttemptOutcomes:
         else:
             write()
 
-    def _postpone(self, attempt: Attempt, delay_s: float) -> bool:
+    def _postpone(self, attempt: Attempt, error: Postponed) -> bool:
         """Let an attempt that began wait, and begin again; returns False if it is too old or too large to wait."""
-        due_at_ms = self._clock_ms() + round(delay_s * 1_000)
+        due_at_ms = self._clock_ms() + round(error.delay_s * 1_000)
         if due_at_ms - _starts_at_ms(attempt.task) > attempt.loaded.limits.retry.max_age_ms:
             return False
         task = msgspec.structs.replace(attempt.task, due_at_ms=due_at_ms)
         record = dataclasses.replace(_seen_by(attempt), value=encode(task))
+        line, said = self._limits.blocking_line(task), message_of(error)
         try:
-            row = self._waiting.row_of(record, task, due_at_ms)
+            row = self._waiting.row_of(record, task, due_at_ms, line, said)
         except RecordTooLarge:
             return False
+        if line:
+            attempt.next_turn = line, row[0]
+        text = "%s waits %.0f s and then runs again: %s"
+        self._story.tell((task.kind, said), time.monotonic(), text, describe(task), error.delay_s, said)
         self._lanes.finish(attempt.lane, attempt.place)
         self._waiting.put(attempt.lane, *row, has_started=True)
         return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
-from app.errors import RecordTooLarge
+from app.errors import Postponed, RecordTooLarge
 from app.events import encode
 from app.kafka.partitioner import partition_of_key
 from app.rules.outgoing import Outgoing
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
     from ebs.outputs import Outputs, SentRecord
 
+_NO_TOPIC_S = (15.0, 30.0)
+"""How long a task waits whose topic does not exist: not all at once again, when somebody has made it."""
+
 
 class ProducedRecords:
     """Makes the records of what attempts produce, by the settings of one worker.
 
-    `output_topics` are the users' topics, once they are known. `check_size` raises `RecordTooLarge`.
+    `output_topics` are the users' topics that exist, once they are known. `check_size` raises `RecordTooLarge`.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class ProducedRecords:
         """Return the records: objects, then sent records, each in the order of the calls.
 
         Where the attempt is traced, they belong to its trace. Raises `Reject` for a record that its topic would refuse:
-        the broker's refusal would end the worker, and the next one.
+        the broker's refusal would end the worker, and the next one. Raises `Postponed` while its topic does not exist.
         """
         headers = [] if attempt.traced is None else attempt.traced.headers
         records = []
@@ -57,7 +61,10 @@ class ProducedRecords:
 
     def _sent(self, attempt: Attempt, record: SentRecord, trace: list[tuple[str, bytes]]) -> Outgoing:
         name, key = record.topic, record.key
-        topic = self._output_topics[name]
+        topic = self._output_topics.get(name)
+        if topic is None:
+            said = f"context.send: the topic {name} does not exist: make it (`ebs doctor` says how)"
+            raise Postponed(said, random.uniform(*_NO_TOPIC_S))
         if key is None and topic.is_compacted:
             raise Reject(f"context.send: {name} is compacted (cleanup.policy), so its records need a key: give one")
         # Records without a key stay together, as in Java's clients, so that they share batches.

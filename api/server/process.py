@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from app.errors import EbsError
+from app.errors import EbsError, ForeignTopics
 from app.telemetry.log_format import LOG_FORMAT
 from app.telemetry.plain_text import keep_logs_plain, plain
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_EXIT_CONFIGURATION, _EXIT_UNDECIDED = 1, 74
+"""The same codes as of workers (`app.streaming.application`)."""
 _LEVELS = {"crit": logging.CRITICAL, "error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO}
 
 
@@ -44,20 +46,22 @@ class Shared:
         return await asyncio.shield(self._running)
 
 
-async def guarded(run: Callable[[], Awaitable[None]], end: Callable[[str], None]) -> None:
+async def guarded(run: Callable[[], Awaitable[None]], end: Callable[[str, int], None]) -> None:
     """Run a part of the process; if it cannot work, say why in one line and `end` the process."""
     try:
         await run()
+    except ForeignTopics as error:
+        end(str(error), _EXIT_UNDECIDED)
     except (EbsError, OSError) as error:
-        end(str(error))
+        end(str(error), _EXIT_CONFIGURATION)
     except Exception:  # noqa: BLE001  # it is logged, and ends the process
         # A part that died quietly would leave a process that answers and does nothing.
         _log.exception("a part of the API failed")
-        end("a part of the API failed; the lines above say why")
+        end("a part of the API failed; the lines above say why", _EXIT_CONFIGURATION)
 
 
-def exit_process(reason: str) -> None:
-    """End with exit code 1. Nothing is lost: the view's store is a copy, and the broker has what was accepted."""
+def exit_process(reason: str, code: int) -> None:
+    """End at once. Nothing is lost: the view's store is a copy, and the broker has what was accepted."""
     print(f"error: {plain(reason)}", file=sys.stderr, flush=True)  # noqa: T201  # the last words, whatever the log level
     # sys.exit in a task leaves the server's shutdown to chance and prints a traceback.
-    os._exit(1)
+    os._exit(code)

@@ -2,6 +2,7 @@
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 LOG_APPEND_TIME = 1
@@ -10,6 +11,7 @@ LOG_APPEND_TIME = 1
 __all__ = [
     "LOG_APPEND_TIME",
     "AIOKafkaAdminClient",
+    "AIOKafkaClient",
     "ConsumerRecord",
     "NewTopic",
     "OffsetAndMetadata",

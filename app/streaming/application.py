@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 from aiokafka import errors
 
-from app.errors import EbsError, Fenced, ForeignRows, InputsChanged, OffsetsLost
+from app.errors import EbsError, Fenced, ForeignRows, ForeignTopics, InputsChanged, OffsetsLost
 from app.kafka.abandoned_transactions import transactional_id_of
 from app.streaming.batching import BatchSchema
 from app.streaming.consumer import Consumer, Producer
@@ -42,7 +42,7 @@ from app.streaming.watchdog import Watchdog, end_hanging_process, why_starved
 from app.streaming.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from app.kafka.fencing import Membership
     from app.kafka.transactional_producer import TransactionalProducer
@@ -59,7 +59,7 @@ EXIT_FENCED = 71
 EXIT_INPUTS_CHANGED = 73
 """Topics were recreated or got partitions, or the group assigned them to no worker; start the worker again."""
 EXIT_UNDECIDED = 74
-"""The worker cannot know what was done; run the command that its last line names, and start it again."""
+"""What was done, or whose a topic is, is not known; run the command that its last line names, and start it again."""
 
 _FENCING_ERRORS = (Fenced, errors.ProducerFenced, errors.IllegalGenerationError, errors.UnknownMemberIdError)
 _STREAM_BUFFER_BATCHES = 8
@@ -79,6 +79,7 @@ class StreamingApp(faust.App):
     role: str
     worker_name: str
     transactional_id: str
+    absent_topics: Collection[str]
 
     async def on_first_start(self) -> None:
         """Make none of Faust's directories: its stores are not used."""
@@ -91,6 +92,8 @@ class StreamingApp(faust.App):
         await self.web.maybe_start()
         try:
             await self.preflight()
+        except ForeignTopics as error:
+            _end_process(error, EXIT_UNDECIDED)
         except EbsError as error:
             _end_process(error, EXIT_CONFIGURATION)
         try:
@@ -207,6 +210,7 @@ def create_streaming_app(
     )
     _watch(app, dict.fromkeys((*input_topics, *watched_topics)))
     app.is_prepared = False
+    app.absent_topics = ()
     app.transport.Consumer = Consumer
     app.transport.Producer = Producer
     app.input = app.input_of(*input_topics)
@@ -228,6 +232,7 @@ def _watch(app: StreamingApp, topics: Iterable[str]) -> None:
             transactional_id=app.transactional_id,
             patience_s=patience_s(options.stall_timeout_s),
             stands_aside=lambda: app.consumer.assignor.aside,
+            absent=lambda: app.absent_topics,
         ),
     )
     app.watchdog = Watchdog(

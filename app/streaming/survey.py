@@ -18,7 +18,7 @@ from app.kafka.protocol import DescribeGroups
 from app.kafka.topic_metadata import DescribeTopics, read_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from aiokafka.client import AIOKafkaClient
 
@@ -51,7 +51,9 @@ class Survey:
         transactional_id: str,
         patience_s: float,
         stands_aside: Callable[[], bool],
+        absent: Callable[[], Container[str]] = tuple,
     ) -> None:
+        """`absent` returns the topics that the worker began without: it begins anew when one of them is made."""
         self.unowned: tuple[int, ...] = ()
         self._cluster = cluster
         self._topics = tuple(topics)
@@ -59,6 +61,7 @@ class Survey:
         self._transactional_id = transactional_id
         self._patience_s = patience_s
         self._stands_aside = stands_aside
+        self._absent = absent
         self._client: AIOKafkaClient | None = None
         self._known: dict[str, TopicMetadata] = {}
         self._change, self._change_count = "", 0
@@ -104,8 +107,11 @@ class Survey:
 
     def _change_of(self, name: str, now: TopicMetadata) -> str:
         before = self._known[name]
+        is_absent = name in self._absent()
         if now.missing:
-            return f"topic {name} is gone"
+            return "" if is_absent else f"topic {name} is gone"
+        if is_absent and now.partition_count:
+            return f"topic {name} exists now"
         if not (now.partition_count and before.partition_count):
             return ""  # the broker does not say, as for somebody who may not Describe it
         if now.topic_id != self._ownership.topic_ids.get(name, before.topic_id) or now.topic_id != before.topic_id:

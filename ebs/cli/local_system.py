@@ -15,9 +15,11 @@ from app.addresses.ports import holder_of, is_free
 from app.errors import EmbeddedBrokerError, SettingsError
 from app.kafka.cluster import cluster_of
 from app.topics.catalogue import catalogue
+from app.topics.keeper import RegistryKeeper
 from app.topics.making import ensure_topics
 from app.topics.output_topics import make_output_topics
 from app.topics.queues import retired_queues
+from app.topics.registry import TopicRegistry
 from ebs.cli.plan import api_program, worker_programs
 from ebs.local.embedded_kafka import EmbeddedKafka
 from ebs.local.restart_policy import RestartPolicy, why_ended
@@ -71,7 +73,7 @@ class LocalSystem:
                 "HOST:PORT (EBS_BROKER), or unset it: the embedded Kafka listens on loopback, in plain text"
             )
         async with self._kafka(request) as kafka:
-            reports = await unless_stopped(request, self._ensure_topics())
+            reports = await unless_stopped(request, self._ensure_topics(kafka))
             if reports is None or request.stop.is_set():
                 return
             made = sum(report.made for report in reports)
@@ -101,10 +103,17 @@ class LocalSystem:
                 f"it; --queue {queue}=1 starts a worker that moves them"
             )
 
-    def _ensure_topics(self) -> Coroutine[Any, Any, tuple[TopicReport, ...]]:
-        settings = self.plan.settings
+    async def _ensure_topics(self, kafka: EmbeddedKafka | None) -> tuple[TopicReport, ...]:
+        settings, cluster = self.plan.settings, cluster_of(self.plan.settings)
         specs = catalogue(settings, queues=self.plan.queues)
-        return ensure_topics(cluster_of(settings), specs, say=self._say)
+        # Without it nothing could start, and without us there is no Kafka on which `ebs topics --adopt` could run.
+        registry = TopicRegistry(settings.names.topics, cluster)
+        adopt = kafka is not None and not await registry.topic_ids([registry.topic])
+        reports = await ensure_topics(cluster, specs, say=self._say, adopt=adopt)
+        adopted_count = sum(report.adopted for report in reports)
+        if adopted_count:
+            self._say(f"topic {registry.topic} was gone: {adopted_count} topics of the embedded broker are adopted")
+        return reports
 
     @asynccontextmanager
     async def _kafka(self, request: StopRequest) -> AsyncIterator[EmbeddedKafka | None]:
@@ -134,14 +143,21 @@ class LocalSystem:
         self.started.set()
         running = asyncio.create_task(self.supervisor.run(request))
         keeping = asyncio.create_task(self._keep_kafka(kafka, request))
+        noting = asyncio.create_task(self._registry_keeper().run())
         try:
             await asyncio.wait([running, keeping], return_when=asyncio.FIRST_COMPLETED)
         finally:
             request.stop.set()
+            noting.cancel()
             results = await asyncio.gather(running, keeping, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    def _registry_keeper(self) -> RegistryKeeper:
+        settings = self.plan.settings
+        registry = next(one for one in catalogue(settings, queues=self.plan.queues) if one.is_registry)
+        return RegistryKeeper(cluster_of(settings), registry, say=self._say)
 
     async def _keep_kafka(self, kafka: EmbeddedKafka | None, request: StopRequest) -> None:
         """Start Kafka again whenever it dies; the programs wait for it meanwhile."""

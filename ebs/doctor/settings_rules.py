@@ -48,7 +48,7 @@ def check_settings(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
             Severity.ERROR,
             "EBS_OUTPUT_TOPICS",
             why_missing(facts.missing_output_topics, facts.bootstrap),
-            "no processing worker starts",
+            "tasks that send records to it wait, and run again when it exists",
             f"make {facts.missing_output_topics[0]}, or take it out of EBS_OUTPUT_TOPICS",
         )
     for path in facts.hidden_packages:

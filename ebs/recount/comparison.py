@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 
 _HOUR_MS = 3_600_000
 _NO_FIELDS: frozenset[str] = frozenset()
+_LATE = frozenset({"late_events"})
+_OF_TIMES = _LATE | {"object_ms", "object_max_ms", "object_histogram"}
+_CLOCK_TOLERANCE_MS = 60_000
 GONE = "its records were already deleted from the topics"
 AMBIGUOUS = "events came when the ledger may already have deleted their object"
+AHEAD = "their events are stamped ahead of the clock of the statistics worker, which counted them by its own clock"
 COMPACTED = "the row in the table changed during the comparison"
 RESULT_FIELDS = (" error", " result", " result row")
 """Ends of the names of fields that are in rows of results."""
+
+
+class StoredRow(NamedTuple):
+    """A row of the ledger as it is in the changelog, and when a statistics worker wrote it, by its own clock."""
+
+    data: bytes
+    written_at_ms: int
 
 
 class Terms(NamedTuple):
@@ -60,7 +71,7 @@ class PartitionComparison:
         self._findings = findings
 
     def rows(
-        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, StoredRow], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
         """Compare ledger rows and rows of results (shortened, see `brief_result`); returns the differences."""
         found = self._orphans(expected, stored, results)
@@ -68,7 +79,7 @@ class PartitionComparison:
             row = stored.get(object_id.encode())
             if facts.is_doubtful:
                 self._findings.skip("objects", AMBIGUOUS if facts.has_beginning else GONE)
-            elif row is not None and self._terms.is_truncated and not facts.tasks and decode_row(row).tasks:
+            elif row is not None and self._terms.is_truncated and not facts.tasks and decode_row(row.data).tasks:
                 # The topics still have its creation, but not its tasks.
                 self._findings.skip("objects", GONE)
             elif row is not None:
@@ -86,12 +97,12 @@ class PartitionComparison:
                 self._findings.skip("objects", GONE)
             else:
                 self._findings.objects += 1
-                told = describe_object(key.decode(), decode_row(row))
+                told = describe_object(key.decode(), decode_row(row.data))
                 found.append(self._difference("object", key.decode(), "row", told["state"], None))
         return found
 
     def _orphans(
-        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, bytes], results: Mapping[bytes, ResultRow]
+        self, expected: Mapping[str, ObjectFacts], stored: Mapping[bytes, StoredRow], results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
         """Return the rows of results whose object is not in the ledger: they must be deleted together with its row."""
         found = []
@@ -104,9 +115,9 @@ class PartitionComparison:
         return found
 
     def _row(
-        self, object_id: str, facts: ObjectFacts, data: bytes, results: Mapping[bytes, ResultRow]
+        self, object_id: str, facts: ObjectFacts, stored: StoredRow, results: Mapping[bytes, ResultRow]
     ) -> list[Difference]:
-        row = decode_row(data)
+        row = decode_row(stored.data)
         pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("", describe_object(object_id, row), facts.described()),
             ("", _told_of_callback(row), {"callback_url": facts.callback_url, "callback": facts.callback_state()}),
@@ -118,12 +129,18 @@ class PartitionComparison:
             result = results.get(result_key(object_id.encode(), sequence), NO_RESULT)
             told = describe_task(object_id, row, sequence, result) | {"result": result.result.decode()}
             pairs.append((f"task {sequence} ", told, facts.described_task(sequence)))
-        return [
+        found = [
             self._difference("object", object_id, f"{prefix}{name}", told[name], value)
             for prefix, told, wanted in pairs
             for name, value in wanted.items()
             if told[name] != value
         ]
+        if any(_is_ahead(one, stored.written_at_ms) for one in found):
+            self._findings.skip("objects", AHEAD)
+            times = [told[name] for _, told, _ in pairs for name in told if name.endswith("_at_ms") and told[name]]
+            facts.counted_ms = min(times), stored.written_at_ms
+            found = [one for one in found if not one.field.endswith("_at_ms")]
+        return found
 
     def _may_be_forgotten(self, facts: ObjectFacts) -> bool:
         end_ms = facts.ended_at_ms()
@@ -175,12 +192,16 @@ class PartitionComparison:
         if expected.unknown.intersection(parts):
             self._findings.skip("windows", GONE if self._terms.is_truncated else AMBIGUOUS)
             return []
+        if expected.ahead.intersection(parts):
+            self._findings.skip("windows", AHEAD)
+            return []
         figures = RecountedFigures()
         for part in parts:
             figures.add(expected.windows[part])
         self._findings.windows += 1
-        # Whether the first records are late depends on records before them, which were deleted.
-        but = frozenset({"late_events"}) if self._terms.is_truncated else _NO_FIELDS
+        # Whether the first records are late depends on records before them, which were deleted. And nothing is late
+        # because of a stamp that was not believed.
+        but = _LATE if self._terms.is_truncated or expected.ahead else _NO_FIELDS
         name = f"of {key.size_ms // 1_000} s at {key.start_ms} of {key.kind}"
         return [self._difference("window", name, *one) for one in unequal(row_of(told), figures.as_row(), but=but)]
 
@@ -196,12 +217,20 @@ class PartitionComparison:
                 continue
             self._findings.totals += 1
             figures = expected.totals.get(kind, RecountedFigures())
-            unlike = unequal(row_of([counts]), figures.as_row(), but=_NO_FIELDS)
+            but = _OF_TIMES if kind in expected.ahead_kinds else _LATE if expected.ahead else _NO_FIELDS
+            unlike = unequal(row_of([counts]), figures.as_row(), but=but)
             found += [self._difference("total", kind, *one) for one in unlike]
         return found
 
     def _difference(self, what: str, name: str, field: str, table: Any, topics: Any) -> Difference:
         return Difference(self._partition, what, name, field, table, topics)
+
+
+def _is_ahead(one: Difference, written_at_ms: int) -> bool:
+    """Return whether a time differs because it was in the future when the statistics worker counted it as now."""
+    if not one.field.endswith("_at_ms") or not one.table or not one.topics:
+        return False
+    return bool(one.topics > written_at_ms >= one.table and one.topics - one.table > _CLOCK_TOLERANCE_MS)
 
 
 def _told_of_callback(row: ObjectRow) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Expected:
     """What the tables should have, by the events of a partition: `windows` by start and kind, `totals` by kind.
 
     `counted_as` returns the name under which a kind is counted. Events of doubtful objects count in the windows
-    `unknown` and in the totals of `unknown_kinds`.
+    `unknown` and in the totals of `unknown_kinds`. Of objects whose events the statistics counted at other times, the
+    times are not compared: `ahead` has all windows in which they can be, `ahead_kinds` their kinds.
     """
 
     def __init__(self, counted_as: Callable[[str], str] = str) -> None:
@@ -105,6 +106,8 @@ class Expected:
         self.totals: dict[str, RecountedFigures] = defaultdict(RecountedFigures)
         self.unknown: set[tuple[int, str]] = set()
         self.unknown_kinds: set[str] = set()
+        self.ahead: set[tuple[int, str]] = set()
+        self.ahead_kinds: set[str] = set()
 
     def add(self, facts: ObjectFacts) -> None:
         """Add the figures of all events of an object."""
@@ -114,6 +117,8 @@ class Expected:
             self.unknown.update(doubtful)
             self.unknown_kinds.update([kind], (of for _, of in doubtful))
             return
+        if facts.counted_ms is not None:
+            self._add_ahead(facts, *facts.counted_ms)
         for of, name, fact, is_redrive in facts.happened():
             window = self.windows[_start_of(fact.at_ms), self._counted_as(of)]
             # A redrive sends TASKS_CREATED again, but the task is not new.
@@ -130,6 +135,13 @@ class Expected:
         for sequence, task in facts.tasks.items():
             if any(key.type == CREATED and not key.redrive for key in task):
                 self.totals[self._counted_as(facts.counted_as(sequence))].counts[_NOW[state_of(task)]] += 1
+
+    def _add_ahead(self, facts: ObjectFacts, first_ms: int, last_ms: int) -> None:
+        for of, _, fact, _ in facts.happened():
+            kind = self._counted_as(of)
+            self.ahead_kinds.add(kind)
+            self.ahead.add((_start_of(fact.at_ms), kind))
+            self.ahead.update((at_ms, kind) for at_ms in range(_start_of(first_ms), last_ms + 1, WINDOW_MS))
 
     def finish(self) -> None:
         """Add the windows up to the totals."""

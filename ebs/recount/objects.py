@@ -72,6 +72,8 @@ def error_bytes(error: str) -> bytes:
 class ObjectFacts:
     """The events of one object; `last_ms` is the latest event time so far.
 
+    `counted_ms` (first, last) is set if the statistics did not believe the times of its events, and counted the events
+    by their own clock at some time between these two.
     `is_doubtful`: events came when the ledger may already have deleted the object, or its first events were deleted.
     """
 
@@ -81,6 +83,7 @@ class ObjectFacts:
         "_joins",
         "_told_count",
         "callback_url",
+        "counted_ms",
         "created",
         "is_doubtful",
         "kind",
@@ -97,6 +100,7 @@ class ObjectFacts:
         self.tasks: dict[int, Task] = {}
         self.last_ms = 0
         self.is_doubtful = False
+        self.counted_ms: tuple[int, int] | None = None
         self._told_count = 0
         self._is_counted = self._is_told = self._joins = False
 

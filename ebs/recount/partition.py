@@ -15,7 +15,14 @@ from app.rules.distribution import why_refused
 from app.rules.results import unpack_result_key
 from app.rules.table_rows import why_no_row
 from app.streaming.offset_notes import NOTE_KEY
-from ebs.recount.comparison import COMPACTED, RESULT_FIELDS, PartitionComparison, Terms, brief_result
+from ebs.recount.comparison import (
+    COMPACTED,
+    RESULT_FIELDS,
+    PartitionComparison,
+    StoredRow,
+    Terms,
+    brief_result,
+)
 from ebs.recount.figures import WINDOW_MS, Expected
 from ebs.recount.objects import ObjectFacts
 
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from app.events import ObjectCreated
+    from app.kafka.types import ConsumerRecord
+    from app.rules.results import ResultRow
     from app.settings.settings import Settings
     from ebs.recount.findings import Difference, Findings
     from ebs.recount.reading import Cut, Stretch
@@ -45,8 +54,20 @@ class Slice:
         return self.count == 1 or zlib.crc32(key) % self.count == self.number
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
+def _value_of(record: ConsumerRecord) -> Any:
+    return record.value
+
+
+def _row_of(record: ConsumerRecord) -> StoredRow:
+    return StoredRow(record.value, record.timestamp)
+
+
+def _brief_result_of(record: ConsumerRecord) -> ResultRow:
+    return brief_result(record.value)
+
+
+def _object_of_row(key: bytes) -> bytes:
+    return key
 
 
 def _object_of_result(key: bytes) -> bytes:
@@ -76,8 +97,8 @@ class PartitionRecount:
         for number in range(slice_count):
             part = Slice(number, slice_count)
             # First of all, before compaction deletes records of the cut because of newer ones.
-            rows = await self._rows(LEDGER_TABLE, self._cut.ledger, part)
-            results = await self._rows(RESULTS_TABLE, self._cut.results, part, brief_result, _object_of_result)
+            rows = await self._rows(LEDGER_TABLE, self._cut.ledger, part, _row_of)
+            results = await self._rows(RESULTS_TABLE, self._cut.results, part, _brief_result_of, _object_of_result)
             facts = await self._facts(part)
             found += self._comparison().rows(facts, rows, results)
             for one in facts.values():
@@ -104,8 +125,8 @@ class PartitionRecount:
         table: str,
         changelog: Stretch,
         part: Slice,
-        keep: Callable[[bytes], Any] = _as_it_is,
-        object_of: Callable[[bytes], bytes] = _as_it_is,
+        keep: Callable[[ConsumerRecord], Any] = _value_of,
+        object_of: Callable[[bytes], bytes] = _object_of_row,
     ) -> dict[bytes, Any]:
         """Return the last row of each key of a slice, converted by `keep`; `object_of` returns the object of a key.
 
@@ -120,7 +141,7 @@ class PartitionRecount:
                     if record.value is None:
                         rows.pop(record.key, None)
                     else:
-                        rows[record.key] = keep(record.value)
+                        rows[record.key] = keep(record)
         return rows
 
     async def _facts(self, part: Slice) -> dict[str, ObjectFacts]:

@@ -18,12 +18,18 @@ from fleet import PATIENT, TAKEN_OVER, Fleet, said, until
 from follower import Follower
 from scheduled import Fired, every_second, set_schedules
 
+from app.kafka.cluster import Cluster
+from app.settings.settings import load
+from ebs.recount.reading import open_topics
+from ebs.recount.run import Recount
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet import Worker
 
     from ebs.local.embedded_kafka import EmbeddedKafka
+    from ebs.recount.findings import Findings
 
 PARTITIONS = 4
 OBJECTS = 40
@@ -82,9 +88,18 @@ async def test_clocks_of_distribution_and_of_one_of_two_workers(
     topics = await read_topics(broker.bootstrap)
     found = judge(topics, accepted=accepted) + early_starts(topics) + out_of_order(read_runs(runs))
     assert [] == found, "\n".join([*found, fleet.last_words()])
+    counted = await recount(broker.bootstrap)
+    assert ([], True) == (counted.differences[:20], counted.objects > 0), fleet.last_words()
     rated = sorted(run.begin_s for run in read_runs(runs) if run.kind == RATED)
     fastest_s = min(after - before for before, after in zip(rated, rated[RATE_PER_S:], strict=False))
     assert fastest_s > 0.7, f"{RATE_PER_S} tasks started within {fastest_s:.2f} s"
+
+
+async def recount(bootstrap: str) -> Findings:
+    """Compare the tables of the statistics, whose clock is right, with the topics."""
+    settings = load(broker=bootstrap, partitions=PARTITIONS, tasks_per_object=TASKS)
+    async with open_topics(Cluster(bootstrap), settings.names) as reader:
+        return await Recount(reader, settings).run()
 
 
 async def feed_all(broker: EmbeddedKafka) -> list[str]:

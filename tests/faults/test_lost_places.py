@@ -23,6 +23,9 @@ from topics_anew import all_ready, make_anew
 from typer.testing import CliRunner
 
 from app.events import ObjectCreated, encode
+from app.kafka.cluster import Cluster
+from app.kafka.types import NewTopic
+from app.names import BARE
 from app.streaming.application import EXIT_CONFIGURATION, EXIT_INPUTS_CHANGED, EXIT_UNDECIDED
 from ebs.cli import cli
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
 
 PARTITIONS = 4
+REGISTRY = BARE.topics
 QUICK = {**PATIENT, "EBS_STALL_TIMEOUT_S": "12"}
 """A look each second."""
 
@@ -61,6 +65,40 @@ async def test_workers_go_on_with_topics_that_were_made_anew(broker: EmbeddedKaf
         )
     topics = await read_topics(broker.bootstrap)
     assert 1 == max(topics.event_ids.values())
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+async def test_workers_write_down_again_which_topics_are_this_systems(
+    broker: EmbeddedKafka, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, is_made_again: bool
+) -> None:
+    """The topic that says so is deleted, or an empty one has its place: without the mend no worker started again."""
+    for role in ROLES:
+        fleet.start(role, **TAKEN_OVER)
+    await all_ready(fleet)
+    workers = fleet.workers.values()
+    async with Cluster(broker.bootstrap).admin("test") as admin:
+        await admin.delete_topics([REGISTRY])
+        if is_made_again:
+            await until(lambda: _is_made(admin), "an empty one")
+    text = f"topic {REGISTRY} was deleted: it is there again"
+    await until(lambda: all(text in one.log() for one in workers), "workers to notice", timeout_s=40, fleet=fleet)
+    for worker in workers:
+        fleet.kill(worker.name)
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        accepted = await feed(broker.bootstrap, 40, partitions=PARTITIONS)
+        fleet.revive()
+        await all_ready(fleet)
+        await until(lambda: _are_finished(follower, accepted), "40 objects", fleet=fleet)
+    assert not any(one.exit_code for one in workers)
+    monkeypatch.setenv("EBS_BROKER", broker.bootstrap)
+    monkeypatch.setenv("EBS_PARTITIONS", str(PARTITIONS))
+    told = await asyncio.to_thread(CliRunner().invoke, cli, ["doctor", "--api", "http://127.0.0.1:1"])
+    assert "nothing says" not in told.stdout
+
+
+async def _is_made(admin: AIOKafkaAdminClient) -> bool:
+    answer = await admin.create_topics([NewTopic(REGISTRY, 1, 1, topic_configs={"cleanup.policy": "compact"})])
+    return answer.topic_errors[0][1] == 0
 
 
 async def test_partitions_that_are_added_are_refused(broker: EmbeddedKafka, fleet: Fleet) -> None:

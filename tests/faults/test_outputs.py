@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from api_process import PATIENCE_S
 from broker_site import PARTITIONS
 from chain_project import CHAINED, RECORDS, TOPIC
@@ -13,13 +16,19 @@ from checker import differences, read_all, read_topics
 from feed import feed
 from fleet import PATIENT, ROLES, TAKEN_OVER, Fleet, owned, said, until
 from follower import Follower
+from typer.testing import CliRunner
+from worker_pages import read_page
 
 from app.kafka.cluster import Cluster
 from app.kafka.partitioner import partition_of_key
+from app.kafka.types import NewTopic
 from app.settings.settings import load
 from app.topics.output_topics import make_output_topics
+from ebs.cli import cli
 
 if TYPE_CHECKING:
+    from fleet import Worker
+
     from ebs.local.embedded_kafka import EmbeddedKafka
 
 LINKS = int(os.environ.get("CHAIN_LINKS", "200"))
@@ -107,10 +116,44 @@ async def test_each_record_that_is_sent_is_there_once(broker: EmbeddedKafka, fle
     assert [] == await differences(broker.bootstrap, accepted=accepted, task_count=1)
 
 
-async def test_a_worker_without_the_topic_it_sends_to_says_so(broker: EmbeddedKafka, fleet: Fleet) -> None:
-    """It ends with exit code 1, instead of failing at the first record."""
-    worker = fleet.start("processing", **CHAINED)
-    await until(lambda: worker.exit_code is not None, "the worker to end", fleet=fleet)
-    assert 1 == worker.exit_code
-    assert f"the topic {TOPIC} does not exist at {broker.bootstrap}" in worker.log()
-    assert f"--create --topic {TOPIC}" in worker.log()
+@pytest.mark.parametrize("partitions", [2, SINK_PARTITIONS, 9])
+async def test_tasks_wait_while_their_topic_is_gone(
+    broker: EmbeddedKafka, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, partitions: int
+) -> None:
+    """Other tasks go on, and those that wait go on by themselves when somebody has made the topic again."""
+    await start(broker, fleet, **TAKEN_OVER, EBS_STALL_TIMEOUT_S="12")
+    async with Follower(broker.bootstrap, PARTITIONS) as follower:
+        before = await feed(broker.bootstrap, 20, partitions=PARTITIONS, kind="sink")
+        await until(lambda: follower.has_finished_objects(len(before)), "the first objects", fleet=fleet)
+        async with Cluster(broker.bootstrap).admin("test") as admin:
+            await admin.delete_topics([TOPIC])
+            held_up = await feed(broker.bootstrap, OBJECTS // 10, partitions=PARTITIONS, kind="sink")
+            both = [fleet.workers[f"processing-{number}"] for number in (1, 2)]
+            await until(
+                lambda: all(is_without_topic(one) for one in both), "both to say so", fleet=fleet, reviving=True
+            )
+            (head,) = await feed(broker.bootstrap, 1, partitions=PARTITIONS, kind="link", name="3")
+            await until(lambda: follower.has_finished_objects(len(before) + 3), "other tasks", fleet=fleet)
+            assert f"context.send: the topic {TOPIC} does not exist: make it" in both[0].log() + both[1].log()
+            for name, value in {"BROKER": broker.bootstrap, "OUTPUT_TOPICS": TOPIC}.items():
+                monkeypatch.setenv(f"EBS_{name}", value)
+            told = await asyncio.to_thread(CliRunner().invoke, cli, ["doctor", "--json", "--api", "http://127.0.0.1:1"])
+            assert f"--create --topic {TOPIC}" in told.stdout
+            assert not any(one.exit_code for one in both)
+            await admin.create_topics([NewTopic(TOPIC, partitions, 1)])
+        await until(
+            lambda: follower.has_finished_objects(len(before) + 3 + len(held_up)),
+            "the tasks that waited",
+            fleet=fleet,
+            reviving=True,
+            timeout_s=2 * PATIENCE_S,
+        )
+    counts = Counter(record.key.decode() for record in await sunk(broker))
+    assert dict.fromkeys((f"{one}/{number}" for one in held_up for number in range(RECORDS)), 1) == counts
+    assert [] == await differences(broker.bootstrap, accepted=[*before, *held_up, head], task_count=1)
+
+
+def is_without_topic(worker: Worker) -> bool:
+    """Return whether a worker is up and says that the topic does not exist."""
+    page = read_page(worker, "/readyz")
+    return page.status == HTTPStatus.SERVICE_UNAVAILABLE and f"topic {TOPIC} of EBS_OUTPUT_TOPICS" in page.text

@@ -22,6 +22,7 @@ from app.events import (
     TaskCreated,
     TaskDead,
     TaskFailed,
+    TaskStarted,
     decode_object,
     decode_task_request,
     encode,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from fakes import Sent
 
+GONE = "gone"
+"""A topic that EBS_OUTPUT_TOPICS names and that does not exist."""
 TOPICS = {
     "sales": TopicShape("sales", 12, 1),
     "tiny": TopicShape("tiny", 1, 1, max_message_bytes=200),
@@ -60,7 +63,7 @@ async def bench() -> AsyncIterator[Bench]:
         project="producing_project",
         max_depth=3,
         max_tasks_per_object=5,
-        output_topics=tuple(TOPICS),
+        output_topics=(*TOPICS, GONE),
         webhook_hosts=("shop.example",),
         webhook_secret=SECRET,  # type: ignore[arg-type]  # pydantic's
     )
@@ -266,6 +269,18 @@ async def test_what_cannot_be_sent_is_an_error_that_says_what_to_change(
     reason = await dead(bench)
     assert words in reason
     assert reason.startswith("Reject: context.send: ")
+    assert [] == bench.producer.sent_to("sales")
+
+
+@pytest.mark.parametrize("kind", SORTS)
+async def test_a_task_whose_topic_does_not_exist_waits(bench: Bench, kind: str) -> None:
+    """It is no failed attempt, and nothing that the function has produced is there."""
+    sends = [{"topic": "sales", "key": "k", "value": 1}, {"topic": GONE, "key": "k", "value": 1}]
+    bench.put(0, request(kind, {"send": sends}))
+    await until(lambda: bench.waiting() != [])
+    ((_, task),) = bench.waiting()
+    assert 1 == task.attempt
+    assert [TaskStarted] == bench.types()
     assert [] == bench.producer.sent_to("sales")
 
 

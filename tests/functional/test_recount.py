@@ -18,6 +18,7 @@ from app.rules.counts import HOUR_MS, TOTAL_SIZE_MS, WINDOW_MS, decode_counts, d
 from app.rules.ledger_rows import decode_row, encode_row
 from app.rules.results import decode_result_row, encode_result_row, result_key
 from ebs.cli.recount import summary_of
+from ebs.recount.comparison import AHEAD
 from ebs.recount.objects import brief
 
 LIVES = st.tuples(
@@ -139,6 +140,49 @@ def test_foreign_records_in_changelogs_are_passed_over(world):
     for store in world.stores.values():
         store.rows[b"\xff"] = b"junk"
     assert [] == world.recount().differences
+
+
+AHEAD_MS = 3_000_000
+
+
+def finished_ahead(world: RecordedPartition, object_id: str, at_ms: int) -> None:
+    """Let an object live whose worker's clock is ahead, and the statistics count it while it lives."""
+    world.write(object_created(object_id, at_ms=at_ms), at_ms)
+    world.write(task_event(TasksCreated, object_id, 0, at_ms=at_ms + 10), at_ms + 10)
+    world.step(now_ms=at_ms + 20)
+    for number, event_type in enumerate((TaskStarted, TaskFailed, TaskFinished), 1):
+        ahead_ms = at_ms + AHEAD_MS + number * 1_000
+        world.write(task_event(event_type, object_id, 0, at_ms=ahead_ms), ahead_ms)
+        world.step(now_ms=at_ms + number * 1_000 + 50)
+
+
+def test_times_ahead_of_the_clock_of_the_statistics_are_not_compared(world):
+    """The statistics count them as now, and nobody can know when that was. All else is compared, also of later ones."""
+    finished_ahead(world, "ahead", BASE_MS + 60_000)
+    for number in range(5):
+        at_ms = BASE_MS + 120_000 + number * 20_000
+        finished(world, f"later-{number}", at_ms)
+        world.step(now_ms=at_ms + 5_000)
+    found = world.recount()
+    assert [] == [str(one) for one in found.differences]
+    assert 8 == found.objects
+    assert (1, True) == (found.incomparable["objects"], found.incomparable["windows"] > 0)
+    assert [AHEAD] == list(found.reasons)
+    assert found.windows > 5
+    world.stores[LEDGER_TABLE].rows.pop(b"later-3")
+    row = decode_row(world.stores[LEDGER_TABLE].rows[b"ahead"])
+    row.tasks[0].started = 3
+    world.stores[LEDGER_TABLE].rows[b"ahead"] = encode_row(row)
+    named = {(one.name, one.field) for one in world.recount().differences}
+    assert {("ahead", "task 0 attempts"), ("later-3", "row")} == named
+
+
+def test_a_time_that_could_be_believed_is_compared(world):
+    """A row that says an earlier time is wrong, unless the event was in the future when the row was written."""
+    row = decode_row(world.stores[LEDGER_TABLE].rows[b"a"])
+    row.tasks[0].started_at_ms -= 70_000
+    world.stores[LEDGER_TABLE].rows[b"a"] = encode_row(row)
+    assert ["task 0 started_at_ms"] == [one.field for one in world.recount().differences]
 
 
 def test_long_results_are_compared_by_their_checksum():

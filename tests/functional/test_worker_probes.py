@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agents.health import check_broker, check_membership, check_partitions, check_progress
+from agents.health import check_broker, check_membership, check_output_topics, check_partitions, check_progress
 from app.streaming.partition import Partition
 from app.streaming.restore import RestoreProgress
 
@@ -25,14 +25,15 @@ def app(**changes: Any) -> Any:
         restoring=[],
     )
     progress = SimpleNamespace(ends={}, verdict=None, why_away="", survey=None, why_excused=lambda: "", refused=dict)
-    fine = {"is_prepared": True, "should_stop": False, "progress_monitor": progress}
+    fine = {"is_prepared": True, "should_stop": False, "progress_monitor": progress, "absent_topics": []}
     return SimpleNamespace(transactions=SimpleNamespace(ownership=ownership), **(fine | changes))
 
 
 def test_worker_that_is_fine_passes_every_check():
     """With its partitions and generation in words."""
-    checks = [check(app()) for check in (check_progress, check_broker, check_membership, check_partitions)]
-    assert [True] * 4 == [check.ok for check in checks]
+    looks = (check_progress, check_broker, check_membership, check_partitions, check_output_topics)
+    checks = [check(app()) for check in looks]
+    assert [True] * 5 == [check.ok for check in checks]
     assert "works partitions 0, 1" == checks[3].detail
     assert "a member of ebs-test in generation 3" == checks[2].detail
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from api_process import PATIENCE_S, until
 from user_environment import Shop, make_shop
 
 from app.addresses.ports import free_port
+from app.kafka.cluster import Cluster
+from app.names import BARE
 
 EBS = [sys.executable, "-m", "ebs"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
@@ -180,6 +183,50 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     assert {"api", "distribution", "processing", "statistics"} == set(pids)
     broker_pid = int(re.search(r"process (\d+)", (folder / ".ebs" / "kafka" / "broker.lock").read_text())[1])
     assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
+
+
+def delete_registry(bootstrap: str) -> None:
+    """Delete the topic that says which topics are this system's."""
+
+    async def scenario() -> None:
+        async with Cluster(bootstrap).admin("test") as admin:
+            await admin.delete_topics([BARE.topics])
+
+    asyncio.run(scenario())
+
+
+def test_up_goes_on_when_the_topic_of_its_topics_is_deleted(tmp_path):
+    """Under a system that runs, whose processes die then, and under one that has ended."""
+    port = str(free_port())
+    up = [*EBS, "up", "--port", str(free_port()), "--kafka-port", port]
+    with running(*up, cwd=tmp_path) as system:
+        url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+            worked(client, "order", "1")
+            delete_registry(f"127.0.0.1:{port}")
+            pids = system.pids()
+            for pid in pids.values():
+                os.kill(pid, signal.SIGKILL)
+            for role, pid in pids.items():
+                system.until(rf"{role} +\| started, process (?!{pid}\b)")
+            until(lambda: is_answered(client), lambda: f"the API to be there again\n{system.text}")
+            assert "FINISHED" == worked(client, "order", "2")["state"], system.text
+        delete_registry(f"127.0.0.1:{port}")
+        system.process.kill()
+        system.process.wait()
+    with running(*up, cwd=tmp_path) as system:
+        system.until(r"topic ebs-topics was gone: \d+ topics of the embedded broker are adopted")
+        system.until(r"ready: curl")
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+            assert "FINISHED" == worked(client, "order", "3")["state"], system.text
+
+
+def is_answered(client: httpx.Client) -> bool:
+    """Return whether the API answers and accepts objects."""
+    try:
+        return client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_topics_of_another_shape_are_refused(kafka):

@@ -35,6 +35,7 @@ class RecordedPartition:
         self.later_keys: set[bytes] = set()
         self.later_result_keys: set[bytes] = set()
         self._worked = dict.fromkeys(self.logs, 0)
+        self._written_ms: dict[bytes, int] = {}
         self._bookkeeper = Bookkeeper(self.settings)
 
     def write(self, event: Any, timestamp_ms: int) -> None:
@@ -44,8 +45,11 @@ class RecordedPartition:
         log = self.logs[topic]
         log.append(record(topic, PARTITION, len(log), value, key=b"key", timestamp_ms=timestamp_ms))
 
-    def step(self, limit: int = 1_000_000) -> bool:
-        """Let the bookkeeper work up to `limit` new records of each topic; returns False if there are none."""
+    def step(self, limit: int = 1_000_000, now_ms: int | None = None) -> bool:
+        """Let the bookkeeper work up to `limit` new records of each topic; returns False if there are none.
+
+        `now_ms` is what its clock says; by default the newest of their timestamps.
+        """
         batches = []
         for topic, log in self.logs.items():
             first = self._worked[topic]
@@ -55,8 +59,12 @@ class RecordedPartition:
                 batches.append(batch(topic, PARTITION, records, assignment=None, start=first))
         step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
         newest_ms = max((one.timestamp for each in batches for one in each.records), default=0)
-        self._bookkeeper.record(step, newest_ms)
+        now_ms = newest_ms if now_ms is None else now_ms
+        self._bookkeeper.record(step, now_ms)
+        before = dict(self.stores[LEDGER_TABLE].rows)
         step.commit()
+        changed = [key for key, row in self.stores[LEDGER_TABLE].rows.items() if row != before.get(key)]
+        self._written_ms.update(dict.fromkeys(changed, now_ms))
         return bool(batches)
 
     def lose(self, topic: str, count: int) -> None:
@@ -75,7 +83,8 @@ class RecordedPartition:
         for changelog, table in rows.items():
             stored = self.stores[table].rows.items()
             logs[changelog] = [
-                record(changelog, PARTITION, offset, value, key=key) for offset, (key, value) in enumerate(stored)
+                record(changelog, PARTITION, offset, value, key=key, timestamp_ms=self._written_ms.get(key, 0))
+                for offset, (key, value) in enumerate(stored)
             ]
         begins = self.begins | dict.fromkeys(rows, 0)
         ends = {name: len(log) for name, log in logs.items()} | self._worked
