@@ -61,10 +61,11 @@ class ProducedRecords:
 
     def _sent(self, attempt: Attempt, record: SentRecord, trace: list[tuple[str, bytes]]) -> Outgoing:
         name, key = record.topic, record.key
-        topic = self._output_topics.get(name)
-        if topic is None:
+        try:
+            topic = self._output_topics[name]
+        except KeyError:
             said = f"context.send: the topic {name} does not exist: make it (`ebs doctor` says how)"
-            raise Postponed(said, random.uniform(*_NO_TOPIC_S))
+            raise Postponed(said, random.uniform(*_NO_TOPIC_S)) from None
         if key is None and topic.is_compacted:
             raise Reject(f"context.send: {name} is compacted (cleanup.policy), so its records need a key: give one")
         # Records without a key stay together, as in Java's clients, so that they share batches.
