@@ -227,7 +227,7 @@ def check_broker(settings: Settings, facts: SystemFacts) -> Iterator[Finding]:
         yield Finding(Severity.INFO, "broker", "auto.create.topics.enable=true", why, fix)
     kept_min = number_in(configs, "offsets.retention.minutes")
     if kept_min is not None and kept_min * 60_000 < settings.retention_days * _DAY_MS:
-        why = "a group that stops for longer starts again at the oldest record and repeats everything"
+        why = "the processing workers, if none runs for longer, refuse to start until `ebs offsets reset` decides"
         fix = f"set offsets.retention.minutes={settings.retention_days * 1_440} on the brokers"
         said = f"offsets of a group without members are kept for {_days(kept_min * 60_000)}, records for longer"
         yield Finding(Severity.WARNING, "broker", said, why, fix)
@@ -255,4 +255,6 @@ def _check_transactions(facts: SystemFacts) -> Iterator[Finding]:
 
 
 def _days(duration_ms: int) -> str:
-    return f"{duration_ms / _DAY_MS:.3g} days"
+    if duration_ms < 2 * _HOUR_MS:
+        return f"{duration_ms / 60_000:.3g} minutes"
+    return f"{duration_ms / _HOUR_MS:.3g} hours" if duration_ms < _DAY_MS else f"{duration_ms / _DAY_MS:.3g} days"
