@@ -30,6 +30,7 @@ from checker import Topics, judge, note
 from app.names import PROCESSING, STATISTICS, WAITING_TABLE
 from app.rules.waiting_rows import IN_LINE, TIMED
 from app.topics.catalogue import input_topics
+from ebs.recount.comparison import AHEAD
 from ebs.recount.reading import Cut, Stretch
 from ebs.recount.run import Recount
 from simulation.functions import MAPPED, SINK, Job
@@ -85,7 +86,9 @@ async def differences(broker: Broker, plan: Plan, clocks: ClockHistory) -> list[
     recounted = await Recount(_Reader(broker, names), plan.settings).run()
     # The recount believes the clocks of workers that were ahead; the statistics count what is stamped so as now.
     found += [one for one in map(str, recounted.differences) if not (plan.clocks and _OF_TIMES.search(one))]
-    found += [f"{count} {what} could not be compared" for what, count in recounted.incomparable.items() if count]
+    # What was far ahead it leaves out, and says so.
+    reasons = recounted.reasons.keys() - ({AHEAD} if plan.clocks else set())
+    found += [f"{recounted.reasons[reason]} rows could not be compared: {reason}" for reason in sorted(reasons)]
     found += _check_ends(topics, plan)
     fired = Counter((record.key or b"").decode() for record in broker.committed(names.objects))
     found += [f"object {one} stands {fired[one]} times on {names.objects}" for one in plan.fired if fired[one] > 1]
