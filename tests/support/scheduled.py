@@ -88,6 +88,11 @@ class Fired:
         """Return whether so many instants have fired."""
         return await self.count() >= count
 
+    async def has_early_ones(self) -> bool:
+        """Look, and return whether an instant has fired before its time by the broker's clock."""
+        await self.count()
+        return any(late_ms < 0 for _, late_ms in self.late_ms)
+
     async def has_last_ones(self) -> bool:
         """Return whether each schedule has fired its last instant."""
         await self.count()
