@@ -11,7 +11,6 @@ letters, and other records do not wait.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from agents.dead_letters import bury
@@ -212,7 +211,6 @@ async def distribution(stream: Any) -> None:
     """Split objects into tasks."""
     async for step in app.transactions.steps(stream, max_records=OBJECTS_PER_STEP):
         async with step:
-            at_ms = time.time_ns() // 1_000_000
             for batch in step.batches:
                 work = _scheduler.take if batch.topic == _settings.names.schedules else _distributor.distribute
-                work(step, batch, at_ms)
+                work(step, batch, step.began_at_ms)

@@ -10,7 +10,6 @@ EBS_LEDGER_RETENTION_H after its end, by stream time; an event that comes later 
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from agents.counting.bookkeeper import Bookkeeper
@@ -48,8 +47,7 @@ async def statistics(stream: Any) -> None:
     """Count everything, once."""
     async for step in app.transactions.steps(stream):
         async with step:
-            began_at_ns = time.time_ns()
-            _bookkeeper.record(step, began_at_ns // 1_000_000)
+            _bookkeeper.record(step)
             if _tracing is not None:
                 for batch in step.batches:
-                    _tracing.observe(batch.records, app.conf.id, began_at_ns)
+                    _tracing.observe(batch.records, app.conf.id, step.began_at_ms)

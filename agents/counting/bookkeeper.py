@@ -68,9 +68,9 @@ class Bookkeeper:
         self._sweep = LedgerSweep(self._retention, self._objects)
         self._now_ms = 0
 
-    def record(self, step: Step, now_ms: int) -> None:
-        """Count all records of a step; timestamps after `now_ms` are replaced."""
-        self._now_ms = now_ms
+    def record(self, step: Step) -> None:
+        """Count all records of a step; timestamps after its beginning are replaced."""
+        self._now_ms = step.began_at_ms
         by_partition: dict[int, list[RecordBatch]] = {}
         for batch in step.batches:
             by_partition.setdefault(batch.partition, []).append(batch)

@@ -53,6 +53,8 @@ class Step:
     Use it as `async with step:`. Inside, `batches` has the records to process. When the block ends, the sent records
     and changed rows are committed together with the offsets, so each record counts exactly once. An exception that
     leaves the block ends the process before anything is committed.
+
+    `began_at_ms` (epoch ms) is the stamp of all that it sends, and the time of all that its body counts as now.
     """
 
     def __init__(self, transactions: StepTransactions, gathered: Iterable[RecordBatch] = ()) -> None:
@@ -63,7 +65,7 @@ class Step:
         self._builders: dict[tuple[str, int], BatchBuilder] = {}
         self._full: list[tuple[str, int, BatchBuilder]] = []
         self._rows: dict[tuple[str, int], StepRows] = {}
-        self._timestamp_ms = 0
+        self.began_at_ms = 0
         self._notes: dict[int, dict[str, OffsetNote]] = {}
         self._admitted: set[TopicPartition] = set()
         self.batches: list[RecordBatch] = []
@@ -95,7 +97,7 @@ class Step:
         """Send a record with this step. Raises `RecordTooLarge` if its topic does not take it; the step goes on."""
         builder = self._builders.get((topic, partition))
         if builder is not None:
-            if builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers) is not None:
+            if builder.append(key=key, value=value, timestamp=self.began_at_ms, headers=headers) is not None:
                 return
             self.check_size(topic, key, value, headers)
             self._full.append((topic, partition, builder))
@@ -103,7 +105,7 @@ class Step:
             self.check_size(topic, key, value, headers)
         builder = self._builders[topic, partition] = self._limits.new_batch(topic)
         # An empty batch takes a record of any size.
-        builder.append(key=key, value=value, timestamp=self._timestamp_ms, headers=headers)
+        builder.append(key=key, value=value, timestamp=self.began_at_ms, headers=headers)
 
     def check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
         """Raise `RecordTooLarge` if a topic does not take a record."""
@@ -139,7 +141,7 @@ class Step:
 
     async def __aenter__(self) -> Self:
         await self._transactions.begin()
-        self._timestamp_ms = time.time_ns() // 1_000_000
+        self.began_at_ms = time.time_ns() // 1_000_000
         try:
             self._admit()
         except BaseException as error:  # noqa: BLE001  # no `__aexit__` follows, and Faust would start the agent again

@@ -96,11 +96,11 @@ class Tracing:
         )
         return Trace(span)
 
-    def observe(self, records: Iterable[ConsumerRecord], group_id: str, began_at_ns: int) -> None:
-        """Make the spans of records that were worked together since an instant (epoch ns)."""
+    def observe(self, records: Iterable[ConsumerRecord], group_id: str, began_at_ms: int) -> None:
+        """Make the spans of records that were worked together since an instant (epoch ms)."""
         for record in records:
             if record.headers:
-                done = self.process(record, group_id, began_at_ns=began_at_ns)
+                done = self.process(record, group_id, began_at_ns=began_at_ms * 1_000_000)
                 if done is not None:
                     done.end()
 

@@ -66,9 +66,9 @@ def main(options: argparse.Namespace) -> None:
                     for offset, event in enumerate(events, first)
                 ]
                 batches.append(batch(topic, PARTITION, records, assignment=None, start=first))
-            step: Any = FakeStep(batches, stores)
+            step: Any = FakeStep(batches, stores, at_ms)
             began_s = time.process_time()
-            bookkeeper.record(step, at_ms)
+            bookkeeper.record(step)
             step.commit()
             took_s += time.process_time() - began_s
         for store in stores.values():

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_steps import FakeStep, FakeStore
+from fake_steps import NEVER_MS, FakeStep, FakeStore
 from fakes import batch, record
 from histories import BASE_MS, SEEDS, URL, delivered, histories, object_created, task_event
 from hypothesis import given, settings
@@ -65,8 +65,6 @@ COUNTED = {
     "TASK_CANCELLED": "tasks_cancelled",
 }
 PARTITION = 0
-NEVER_MS = 1 << 50
-"""A clock that every stamp is behind."""
 
 
 class World:
@@ -101,9 +99,9 @@ class World:
             WINDOWS_TABLE: self.windows,
             EXPIRY_TABLE: self.expiry,
         }
-        step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()})
+        step = FakeStep(batches, {(name, PARTITION): store for name, store in tables.items()}, self.now_ms)
         untyped: Any = step
-        self.bookkeeper.record(untyped, self.now_ms)
+        self.bookkeeper.record(untyped)
         step.commit()
         return step
 
@@ -348,7 +346,7 @@ def test_partitions_are_kept_apart():
         for number, name in ((0, "f"), (1, "b"), (0, "7f3a"))
     ]
     step: Any = FakeStep(batches, stores)
-    Bookkeeper(load(partitions=4)).record(step, NEVER_MS)
+    Bookkeeper(load(partitions=4)).record(step)
     step.commit()
     assert ({b"f", b"7f3a"}, {b"b"}) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
     total = encode_window_key(WindowKey(TOTAL_SIZE_MS, 0, "default"))
@@ -377,7 +375,7 @@ def test_object_in_another_partition_is_counted_where_its_id_belongs():
     value = encode(object_created("f", at_ms=BASE_MS))
     batches = [batch(OBJECTS, number, [record(OBJECTS, number, 0, value)], assignment=None) for number in (0, 1)]
     step: Any = FakeStep(batches, stores)
-    Bookkeeper(load(partitions=4)).record(step, NEVER_MS)
+    Bookkeeper(load(partitions=4)).record(step)
     step.commit()
     assert ({b"f"}, set()) == (set(stores[LEDGER_TABLE, 0].rows), set(stores[LEDGER_TABLE, 1].rows))
 

@@ -33,8 +33,6 @@ from app.rules.results import result_key
 from app.settings.settings import load
 
 PARTITION = 0
-NEVER_MS = 1 << 50
-"""A clock that every stamp is behind."""
 RETENTION_MS = 2 * HOUR_MS
 A_LOOK_MS = RETENTION_MS // 100 + 1_000
 """By which a row may stay longer."""
@@ -83,7 +81,7 @@ class World:
                 self._offsets[topic] += 1
             batches.append(batch(topic, PARTITION, records, assignment=None))
         step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
-        self.bookkeeper.record(step, NEVER_MS)
+        self.bookkeeper.record(step)
         step.commit()
         return step
 
@@ -171,7 +169,7 @@ def test_row_stays_while_one_of_the_topics_is_behind():
         ahead = record(topic, PARTITION, 50, value, timestamp_ms=BASE_MS + 9 * RETENTION_MS)
         stores = {(name, PARTITION): FakeStore(store.rows) for name, store in world.stores.items()}
         step: Any = FakeStep([batch(topic, PARTITION, [ahead], assignment=None)], stores)
-        Bookkeeper(world.settings).record(step, NEVER_MS)
+        Bookkeeper(world.settings).record(step)
         step.commit()
         assert b"a" in stores[LEDGER_TABLE, PARTITION].rows
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from app.streaming.batching import RecordBatch
 
+NEVER_MS = 1 << 50
+"""A clock that every stamp is behind."""
+
 
 def no_rows(_key: bytes) -> bytes | None:
     """Read from a table without any rows."""
@@ -59,7 +62,10 @@ class FakeStore:
 class FakeStep:
     """A step whose body a test runs by hand: what it sends is listed, its rows are committed by `commit`."""
 
-    def __init__(self, batches: Iterable[RecordBatch], stores: Mapping[tuple[str, int], FakeStore]) -> None:
+    def __init__(
+        self, batches: Iterable[RecordBatch], stores: Mapping[tuple[str, int], FakeStore], began_at_ms: int = NEVER_MS
+    ) -> None:
+        self.began_at_ms = began_at_ms
         self.batches = list(batches)
         self.sent: list[Sent] = []
         self.left: list[tuple[RecordBatch, int]] = []

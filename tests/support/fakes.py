@@ -122,6 +122,7 @@ class FakeProducer:
         self.changelog_offsets: dict[TopicPartition, int] = {}
         self.calls: list[str] = []
         self.batch_sizes: list[int] = []
+        self.stamps_ms: set[int] = set()
         self.records: list[Sent] = []
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self.commits: list[list[Sent]] = []
@@ -154,6 +155,7 @@ class FakeProducer:
         data = bytes(builder._build())
         self.batch_sizes.append(len(data))
         self._open += [Sent(topic, partition, *rest) for rest in _read(data)]
+        self.stamps_ms.update(_stamps_of(data))
         tp = TopicPartition(topic, partition)
         sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         offset = self.changelog_offsets.get(tp, -1)
@@ -204,6 +206,13 @@ def _read(data: bytes) -> Iterator[tuple[bytes | None, bytes | None, list[tuple[
     while (found := records.next_batch()) is not None:
         for one in found:
             yield one.key, one.value, list(one.headers)
+
+
+def _stamps_of(data: bytes) -> Iterator[int]:
+    records = MemoryRecords(data)
+    while (found := records.next_batch()) is not None:
+        for one in found:
+            yield one.timestamp
 
 
 class FakeOwnership:

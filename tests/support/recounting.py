@@ -57,10 +57,11 @@ class RecordedPartition:
             self._worked[topic] += len(records)
             if records:
                 batches.append(batch(topic, PARTITION, records, assignment=None, start=first))
-        step: Any = FakeStep(batches, {(name, PARTITION): store for name, store in self.stores.items()})
         newest_ms = max((one.timestamp for each in batches for one in each.records), default=0)
         now_ms = newest_ms if now_ms is None else now_ms
-        self._bookkeeper.record(step, now_ms)
+        stores = {(name, PARTITION): store for name, store in self.stores.items()}
+        step: Any = FakeStep(batches, stores, now_ms)
+        self._bookkeeper.record(step)
         before = dict(self.stores[LEDGER_TABLE].rows)
         step.commit()
         changed = [key for key, row in self.stores[LEDGER_TABLE].rows.items() if row != before.get(key)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from app.streaming.batching import RecordBatch
 
 IN = TopicPartition("in", 0)
+BEGAN_MS = 1_800_000_000_000
 
 
 @pytest.fixture
@@ -477,3 +480,13 @@ async def test_record_without_key_and_value_can_be_sent(worker):
     async with step_over(worker, worker.batch(0, [b"1"])) as step:
         step.send("out", 0, None, None, [("why", b"empty")])
     assert [Sent("out", 0, None, None, [("why", b"empty")])] == worker.producer.sent_to("out")
+
+
+async def test_all_that_a_step_sends_is_stamped_with_the_instant_of_its_beginning(worker, monkeypatch):
+    """Its body counts by the same instant: the recount compares times in rows with the stamps of the rows."""
+    ticks_ns = itertools.count(BEGAN_MS * 1_000_000, 1_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(ticks_ns))
+    async with step_over(worker, worker.batch(0, [b"1"])) as step:
+        for _ in range(3):
+            step.send("out", 0, b"key", b"value")
+    assert {BEGAN_MS} == {step.began_at_ms} == worker.producer.stamps_ms

@@ -8,7 +8,6 @@ what runs the functions (`functions`): how long each attempt takes, and its end,
 from __future__ import annotations
 
 import asyncio
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -213,7 +212,7 @@ class Worker:
                 async with step:
                     for batch in step.batches:
                         is_object = batch.topic == self._names.objects
-                        (distributor.distribute if is_object else scheduler.take)(step, batch, _now_ms())
+                        (distributor.distribute if is_object else scheduler.take)(step, batch, step.began_at_ms)
 
         return [agent(), scheduler.run()]
 
@@ -223,7 +222,7 @@ class Worker:
         async def agent() -> None:
             async for step in self.transactions.steps(self._stream):
                 async with step:
-                    bookkeeper.record(step, _now_ms())
+                    bookkeeper.record(step)
 
         return [agent()]
 
@@ -272,7 +271,3 @@ class Worker:
 
 async def _nothing_to_drain() -> None:
     """Stand in where a role has no work of its own in flight."""
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
