@@ -12,8 +12,12 @@ from app.process.event_loop import use_uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from broker_site import Site
     from shared_broker import SharedBroker
+
+    from ebs.local.embedded_kafka import EmbeddedKafka
 
 pytest_plugins = ["time_limits", "no_skips", "fork_server", "cost_by_file"]
 
@@ -51,3 +55,19 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBr
     one = SharedBroker(tmp_path_factory.mktemp("broker"))
     yield one
     one.stop()
+
+
+@pytest.fixture
+def kafka(shared_broker: SharedBroker) -> Iterator[EmbeddedKafka]:
+    """Return a running broker without topics."""
+    with shared_broker.lent() as broker:
+        yield broker
+
+
+@pytest.fixture
+def site(shared_broker: SharedBroker, tmp_path: Path) -> Iterator[Site]:
+    """Return a site whose broker has all topics."""
+    from broker_site import running_site  # noqa: PLC0415  # as above
+
+    with running_site(shared_broker, tmp_path) as one:
+        yield one

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 from api_process import PATIENCE_S, until
+from running_ebs import EBS, ENVIRONMENT, running, worked
 from user_environment import Shop, make_shop
 
 from app.addresses.ports import free_port
-from app.kafka.cluster import Cluster
-from app.names import BARE
-
-EBS = [sys.executable, "-m", "ebs"]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("EBS_")}
-STARTED = re.compile(r"(\S+) +\| started, process (\d+)")
 
 TEST = """
 import agents
@@ -45,65 +36,12 @@ WARNED = "error::pytest.PytestAssertRewriteWarning"
 """What pytest would tell of a package with a plugin that is imported before pytest itself."""
 
 
-class Running:
-    """A running `ebs`, whose output a test can wait for."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
-        self.process = process
-        self._log_path = log_path
-
-    @property
-    def text(self) -> str:
-        """Return all that it has said."""
-        return self._log_path.read_text(errors="replace")
-
-    def until(self, pattern: str) -> re.Match[str]:
-        """Return the first match of a pattern in all that it has said, as soon as there is one."""
-
-        def found() -> re.Match[str] | None:
-            has_ended = self.process.poll() is not None
-            match = re.search(pattern, self.text)
-            assert match or not has_ended, f"ended without {pattern!r}:\n{self.text}"
-            return match
-
-        match: re.Match[str] = until(found, lambda: f"{pattern!r} in:\n{self.text}")
-        return match
-
-    def pids(self) -> dict[str, int]:
-        """Return the processes that it has said to have started."""
-        return {role: int(pid) for role, pid in STARTED.findall(self.text)}
-
-
-@contextmanager
-def running(*command: str | Path, cwd: Path, **variables: str):
-    """Run `ebs` while the block runs; whatever happens, nothing is left of it."""
-    # Into a file: a pipe that the test does not read all the time fills up, and then everything stands still.
-    log_path = cwd / "ebs.log"
-    with (
-        log_path.open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, cwd=cwd, env=ENVIRONMENT | variables) as process,
-    ):
-        try:
-            yield Running(process, log_path)
-        finally:
-            process.kill()  # its children are tethered to it
-
-
 def is_alive(pid: int) -> bool:
     """Tell whether a process exists and is more than a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def worked(client: httpx.Client, kind: str, content: str) -> Any:
-    """Submit an object of one task; return what its handler returned."""
-    posted = client.post("/api/objects", json={"kind": kind, "name": kind, "content": content, "tasks": 1})
-    assert posted.is_success, posted.text
-    path = f"/api/objects/{posted.json()['id']}"
-    until(lambda: client.get(path).json().get("state") in {"FINISHED", "FAILED"}, f"the end of {kind}")
-    return client.get(f"{path}/tasks").json()["tasks"][0]
 
 
 def tasks_created(client: httpx.Client) -> int:
@@ -183,50 +121,6 @@ def test_up_works_in_a_users_folder_and_environment_survives_deaths_and_stops_so
     assert {"api", "distribution", "processing", "statistics"} == set(pids)
     broker_pid = int(re.search(r"process (\d+)", (folder / ".ebs" / "kafka" / "broker.lock").read_text())[1])
     assert [] == [pid for pid in (*pids.values(), broker_pid) if is_alive(pid)]
-
-
-def delete_registry(bootstrap: str) -> None:
-    """Delete the topic that says which topics are this system's."""
-
-    async def scenario() -> None:
-        async with Cluster(bootstrap).admin("test") as admin:
-            await admin.delete_topics([BARE.topics])
-
-    asyncio.run(scenario())
-
-
-def test_up_goes_on_when_the_topic_of_its_topics_is_deleted(tmp_path):
-    """Under a system that runs, whose processes die then, and under one that has ended."""
-    port = str(free_port())
-    up = [*EBS, "up", "--port", str(free_port()), "--kafka-port", port]
-    with running(*up, cwd=tmp_path) as system:
-        url = system.until(r"ready: curl -X POST (\S+)/api/objects")[1]
-        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-            worked(client, "order", "1")
-            delete_registry(f"127.0.0.1:{port}")
-            pids = system.pids()
-            for pid in pids.values():
-                os.kill(pid, signal.SIGKILL)
-            for role, pid in pids.items():
-                system.until(rf"{role} +\| started, process (?!{pid}\b)")
-            until(lambda: is_answered(client), lambda: f"the API to be there again\n{system.text}")
-            assert "FINISHED" == worked(client, "order", "2")["state"], system.text
-        delete_registry(f"127.0.0.1:{port}")
-        system.process.kill()
-        system.process.wait()
-    with running(*up, cwd=tmp_path) as system:
-        system.until(r"topic ebs-topics was gone: \d+ topics of the embedded broker are adopted")
-        system.until(r"ready: curl")
-        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-            assert "FINISHED" == worked(client, "order", "3")["state"], system.text
-
-
-def is_answered(client: httpx.Client) -> bool:
-    """Return whether the API answers and accepts objects."""
-    try:
-        return client.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_topics_of_another_shape_are_refused(kafka):
