@@ -63,10 +63,15 @@ class TopicGuard:
         counts = {
             name: found[name].partition_count for name in topic_ids if _is_open(claims.get(name), topic_ids[name])
         }
+        empty = set[str]()
+        if counts:
+            empty = await self._registry.empty_of(counts)
+            # Whoever writes to a topic has noted its id before, perhaps since the last look at the notes.
+            claims |= await self._registry.read()
         standing = judge_topics(
             topic_ids,
             claims,
-            empty=await self._registry.empty_of(counts) if counts else (),
+            empty=empty,
             fitting={name for name in topic_ids if self._mismatch({name: found[name]}) is None},
         )
         if self._adopt:

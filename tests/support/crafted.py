@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -15,6 +16,8 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")
 MAGIC_AT, CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, COUNT_AT = 16, 17, 21, 23, 57
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+WRITTEN_MS = time.time_ns() // 1_000_000
+"""Stamps of long ago would let a broker delete what nobody has read yet."""
 
 
 def varint(number: int) -> bytes:
@@ -64,8 +67,8 @@ def batch(
         0,
         attributes,
         count - 1,
-        1_000,
-        1_000,
+        WRITTEN_MS,
+        WRITTEN_MS,
         producer_id,
         0,
         0,
@@ -77,7 +80,7 @@ def values(base_offset: int, *given: bytes, codec: int = 0, headers: Any = ()) -
     """Return a batch with these values, as aiokafka writes it."""
     builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
     for delta, value in enumerate(given):
-        builder.append(delta, 1_000 + delta, b"key", value, list(headers))
+        builder.append(delta, WRITTEN_MS + delta, b"key", value, list(headers))
     return base_offset.to_bytes(8, "big") + bytes(builder.build())[8:]
 
 
