@@ -41,9 +41,10 @@ exec(sys.argv[1])
 def start(directory: Path, deed: str) -> tuple[Process, Path]:
     """Start the probe, which tells of itself and then does a deed; returns it and where its output is."""
     package = directory / "modules" / "probe"
-    package.mkdir(parents=True, exist_ok=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(PROBE)
+    if not package.exists():  # a process that was started before may be about to read it
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(PROBE)
     log_path = directory / f"log-{len(list(directory.iterdir()))}"
     env = {**os.environ, "PYTHONPATH": str(package.parent), "EBS_PARTITIONS": "7", "PYTHONDONTWRITEBYTECODE": "1"}
     return start_module("probe", [deed], env=env, cwd=directory, log_path=log_path), log_path
