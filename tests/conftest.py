@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,6 @@ from app.process.event_loop import use_uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from broker_site import Site
     from shared_broker import SharedBroker
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 pytest_plugins = ["time_limits", "no_skips", "fork_server", "cost_by_file"]
 
 _BROWSER = "tests/browser/"
+_TESTS = Path(__file__).parent
+_WITHOUT_BROKER = {"unit", "functional", "model"}
+_shared: list[SharedBroker] = []
 
 # Whether a test file runs alone or with others, as the first import of an agent would install it anyway.
 use_uvloop()
@@ -42,6 +46,12 @@ class _ByFile(LoadFileScheduling):
         return _BROWSER if file.startswith(_BROWSER) else file
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what stays: thousands of tests, and the modules that they import."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Say for `--dist loadfile` which tests belong together."""
     return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
@@ -53,8 +63,17 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBr
     from shared_broker import SharedBroker  # noqa: PLC0415  # most tests do without Kafka's clients
 
     one = SharedBroker(tmp_path_factory.mktemp("broker"))
+    _shared.append(one)
     yield one
+    _shared.remove(one)
     one.stop()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop the shared broker where tests without one have come: alone it takes a twentieth of a core."""
+    if item.path.relative_to(_TESTS).parts[0] in _WITHOUT_BROKER:
+        for one in _shared:
+            one.stop()
 
 
 @pytest.fixture

@@ -110,19 +110,10 @@ class Slot:
 
     def open(self, layout: Layout, now_ms: int = 0, tombstones_kept_ms: int | None = None) -> ViewStore:
         """Open the store. Rebuild it if it is unreadable, of another layout, or too old (see `api.view.tombstones`)."""
-        try:
-            store = ViewStore(self.directory)
-        except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
-            _log.warning("the view in %s cannot be read (%s): it is rebuilt", self.directory, error)
-        else:
-            why = _why_anew(store, layout, now_ms - store.whole_ms(), tombstones_kept_ms)
-            if why is None:
-                with _closing_if_failed(store):
-                    store.keep_layout(layout)
+        if self.directory.exists():
+            store = self._open_kept(layout, now_ms, tombstones_kept_ms)
+            if store is not None:
                 return store
-            if store.layout() is not None:
-                _log.warning("the view in %s %s: it is rebuilt", self.directory, why)
-            store.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         with _telling(self.directory):
             store = ViewStore(self.directory)
@@ -130,6 +121,22 @@ class Slot:
             store.keep_whole(now_ms)
             store.keep_layout(layout)
         return store
+
+    def _open_kept(self, layout: Layout, now_ms: int, tombstones_kept_ms: int | None) -> ViewStore | None:
+        try:
+            store = ViewStore(self.directory)
+        except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exception for whatever is wrong on disk
+            _log.warning("the view in %s cannot be read (%s): it is rebuilt", self.directory, error)
+            return None
+        why = _why_anew(store, layout, now_ms - store.whole_ms(), tombstones_kept_ms)
+        if why is None:
+            with _closing_if_failed(store):
+                store.keep_layout(layout)
+            return store
+        if store.layout() is not None:
+            _log.warning("the view in %s %s: it is rebuilt", self.directory, why)
+        store.close()
+        return None
 
     def close(self) -> None:
         """Let another process have the directory."""

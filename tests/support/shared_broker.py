@@ -52,8 +52,9 @@ class SharedBroker:
             self._is_lent = False
 
     def stop(self) -> None:
-        """Stop it for good."""
-        asyncio.run(self.kafka.stop())
+        """Stop it, unless somebody has it; who gets it next starts it again."""
+        if not self._is_lent and self.kafka.pid is not None:
+            asyncio.run(self.kafka.stop())
 
     async def _prepare(self, partitions: int | None) -> None:
         self.kafka.resume()
