@@ -29,7 +29,8 @@ from plain_names import WINDOWS_CHANGELOG
 if TYPE_CHECKING:
     from ebs.local.embedded_kafka import EmbeddedKafka
 
-WARM_UP_S = 10
+WARM_UP_S = 45
+"""Until Java has compiled what the broker does all the time: before, the broker takes most of a core."""
 LATENCY_S = 20
 SECOND_HALF_S = 4
 """How long the second half takes to come in: so distribution dies with objects on their way."""
