@@ -10,10 +10,14 @@ here, and what is left out is said: the errors of a chain, the frames of one, th
 from __future__ import annotations
 
 import linecache
+import os
 import traceback
 from collections import deque
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from ebs.start import FOLDER, PACKAGE, PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,8 @@ _MAX_CHAIN = 10_000
 _FIRST_FRAMES = 10
 _LAST_FRAMES = 40
 _MAX_FRAME_CHARS = 1_000
+_OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
+_STANDARD = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
 _MAX_KEPT = 1_000
 _MAX_KEPT_TRACES = 200
 _FOLDED_FROM = 3
@@ -44,11 +50,21 @@ _kept_traces: dict[tuple[int, ...], tuple[list[CodeType], str]] = {}
 
 
 def stack_trace_of(error: BaseException) -> str:
-    """Return what `traceback.format_exception` does, joined and within bounds; never raises."""
+    """Return what `traceback.format_exception` does, joined and within bounds; never raises.
+
+    The frames of ours that lead to a user's function are left out.
+    """
     try:
         return _trace(error)
     except Exception as broken:  # noqa: BLE001  # an error class, and whoever loaded its source, is anybody's code
         return f"(the stack trace of {class_name_of(error)} cannot be had: {class_name_of(broken)})\n"
+
+
+def users_part(at: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first frame on that is not ours or the standard library's; None without one."""
+    while at is not None and _leads_to_users(at.tb_frame.f_code.co_filename):
+        at = at.tb_next
+    return at
 
 
 def class_name_of(error: BaseException) -> str:
@@ -86,11 +102,17 @@ def _trace(error: BaseException) -> str:
     shown = list(islice(chain, MAX_ERRORS))
     if any(isinstance(one, BaseExceptionGroup) for one, _ in shown) and _is_small(error):
         return "".join(traceback.format_exception(error))
-    parts = [_frames(one.__traceback__) + _said(one) + link for one, link in shown]
+    parts = [_frames(_shown_part(one)) + _said(one) + link for one, link in shown]
     more = sum(1 for _ in chain)
     if more:
         parts.append(f"({more} or more earlier exceptions are left out)\n\n")
     return "".join(reversed(parts))
+
+
+def _shown_part(error: BaseException) -> TracebackType | None:
+    part = users_part(error.__traceback__)
+    # What a handler's process raises has the frames of that process in its notes.
+    return part if part is not None or getattr(error, "__notes__", None) else error.__traceback__
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
@@ -174,6 +196,10 @@ def _members(error: BaseException) -> str:
     lines = [f"  | {class_name_of(one)}: {text_of(one, _MAX_FRAME_CHARS)}\n" for one in error.exceptions[:MAX_ERRORS]]
     more = len(error.exceptions) - len(lines)
     return "".join(lines) + (f"  | ({more} more are left out)\n" if more else "")
+
+
+def _leads_to_users(filename: str) -> bool:
+    return filename.startswith(_OURS) or (filename.startswith(_STANDARD) and "site-packages" not in filename)
 
 
 class _Line(NamedTuple):

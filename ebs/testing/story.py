@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import traceback
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebs.start import FOLDER, PACKAGE, PACKAGES
+from app.rules.stack_trace import users_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebs.testing.object_run import ObjectRun, TaskRun
 
-_OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
 _MAX_CHARS = 200
 _MAX_TASKS = 50
 _MAX_PRODUCED = 20
@@ -59,8 +56,8 @@ def _lines(run: ObjectRun, *, stacks: bool) -> Iterator[str]:
         yield f"and {more} more objects and records"
     if run.join is not None and run.join.error is None:
         yield f"result: {_short(run.result)}"
-    if stacks and run.state != "FINISHED" and run.errors:
-        yield from _own_stack(run.errors[-1].exception)
+    if stacks and run.state != "FINISHED" and run.errors and users_part(run.errors[-1].exception.__traceback__):
+        yield f"\n{run.errors[-1].stack.rstrip()}"
 
 
 def _told(task: TaskRun, run: ObjectRun) -> Iterator[str]:
@@ -77,15 +74,6 @@ def _told(task: TaskRun, run: ObjectRun) -> Iterator[str]:
     for attempt in task.attempts:
         what = "returned" if attempt.error is None else "\n      ".join(f"failed: {attempt.error}".split("\n"))
         yield f"    attempt {attempt.number}, at {attempt.started_s:,.1f} s: {what}"
-
-
-def _own_stack(error: BaseException) -> Iterator[str]:
-    """Yield a stack from the user's first line on; nothing if no line of the user's is in it."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
-        frames = frames.tb_next
-    if frames is not None:
-        yield "\n" + "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
 def _count(number: int, noun: str) -> str:

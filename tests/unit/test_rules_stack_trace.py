@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import linecache
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from app.rules import stack_trace
 from app.rules.dead_letters import Origin, dead_letter_headers
 from app.rules.stack_trace import stack_trace_of
+from ebs.start import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,6 +111,36 @@ def test_a_trace_is_what_the_standard_library_writes(case):
     for _ in range(2):
         error = raised(case)
         assert "".join(traceback.format_exception(error)) == stack_trace_of(error)
+
+
+def led_by_us(function: Callable[[], None]) -> None:
+    """Call a function from a frame of the engine, by way of the standard library."""
+    names: dict[str, Any] = {"function": function, "Context": contextvars.copy_context}
+    exec(compile("Context().run(function)", f"{FOLDER}/agents/engine/engine.py", "exec"), names)
+
+
+def raised_by(function: Callable[[], None]) -> BaseException:
+    """Return what a function raises, as the engine catches it: without a frame of this test."""
+    error = raised(lambda: led_by_us(function))
+    while error.__traceback__ is not None and error.__traceback__.tb_frame.f_code.co_filename == __file__:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+def test_frames_of_ours_that_lead_to_a_function_are_left_out():
+    """What a person looks for is the first line, not the eighth; also where an error has another one for a cause."""
+    for function in (plain, caused):
+        trace = stack_trace_of(raised_by(function))
+        assert "engine.py" not in trace
+        assert trace.splitlines()[1].startswith(f'  File "{__file__}"')
+
+
+def test_an_error_without_a_frame_of_the_users_has_those_of_ours():
+    """Such as a result that is no JSON; what comes out of another process has its frames in a note."""
+    error = raised_by(functools.partial(exec, compile("1 / 0", f"{FOLDER}/agents/x.py", "exec")))
+    assert "engine.py" in stack_trace_of(error)
+    error.add_note("Traceback of the process")
+    assert "ZeroDivisionError: division by zero\nTraceback of the process\n" == stack_trace_of(error)
 
 
 def test_an_error_that_was_never_raised_has_a_trace_too():
