@@ -10,14 +10,12 @@ here, and what is left out is said: the errors of a chain, the frames of one, th
 from __future__ import annotations
 
 import linecache
-import os
 import traceback
 from collections import deque
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ebs.start import FOLDER, PACKAGE, PACKAGES
+from ebs.frames import users_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +32,6 @@ _MAX_CHAIN = 10_000
 _FIRST_FRAMES = 10
 _LAST_FRAMES = 40
 _MAX_FRAME_CHARS = 1_000
-_OURS = tuple(f"{folder}{os.sep}" for folder in (PACKAGE, *(f"{FOLDER}{os.sep}{name}" for name in PACKAGES)))
-_STANDARD = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
 _MAX_KEPT = 1_000
 _MAX_KEPT_TRACES = 200
 _FOLDED_FROM = 3
@@ -58,13 +54,6 @@ def stack_trace_of(error: BaseException) -> str:
         return _trace(error)
     except Exception as broken:  # noqa: BLE001  # an error class, and whoever loaded its source, is anybody's code
         return f"(the stack trace of {class_name_of(error)} cannot be had: {class_name_of(broken)})\n"
-
-
-def users_part(at: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first frame on that is not ours or the standard library's; None without one."""
-    while at is not None and _leads_to_users(at.tb_frame.f_code.co_filename):
-        at = at.tb_next
-    return at
 
 
 def class_name_of(error: BaseException) -> str:
@@ -196,10 +185,6 @@ def _members(error: BaseException) -> str:
     lines = [f"  | {class_name_of(one)}: {text_of(one, _MAX_FRAME_CHARS)}\n" for one in error.exceptions[:MAX_ERRORS]]
     more = len(error.exceptions) - len(lines)
     return "".join(lines) + (f"  | ({more} more are left out)\n" if more else "")
-
-
-def _leads_to_users(filename: str) -> bool:
-    return filename.startswith(_OURS) or (filename.startswith(_STANDARD) and "site-packages" not in filename)
 
 
 class _Line(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.rules.stack_trace import users_part
+from ebs.frames import users_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
