@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
 
 _LOOKS = 5
-"""Looks at a topic that is claimed and not noted yet, over 2 s: whoever made it notes its id within milliseconds."""
+"""Looks at a topic that is claimed, not noted yet and empty, over 2 s: whoever made it is about to note its id."""
+_LOOKS_AT_WRITTEN = 20
+"""If it is not empty either, nobody else may note it: on a busy machine its maker took more than 2 s."""
 
 
 class TopicGuard:
@@ -81,7 +83,7 @@ class TopicGuard:
             raise ForeignTopics(explain_foreign(standing.foreign, self._bootstrap))
         elif standing.to_note or standing.doubtful:
             self._looks += 1
-            if self._looks < _LOOKS:
+            if self._looks < (_LOOKS_AT_WRITTEN if standing.doubtful else _LOOKS):
                 return None
             if standing.doubtful:
                 raise ForeignTopics(explain_foreign(standing.doubtful, self._bootstrap))

@@ -17,6 +17,7 @@ from app.topics.shapes import TopicShape
 SPECS = {spec.name: spec for spec in catalogue(load())}
 REGISTRY = "ebs-topics"
 LAST_LOOK = 5
+LATE_LOOK = 8
 
 
 @dataclass
@@ -60,7 +61,7 @@ def shapes(*names: str, partition_count: int = 0) -> dict[str, TopicShape]:
 async def judge(registry: MemoryRegistry, found: dict[str, TopicShape], *, made: Any = (), adopt: bool = False) -> Any:
     """Ask until the guard has an answer, as `ensure_topics` does."""
     guard = TopicGuard(list(SPECS.values()), cast("Any", registry), "kafka:9092", adopt=adopt)
-    for _ in range(10):
+    for _ in range(25):
         answer = await guard.made_by_us(found, set(made))
         if answer is not None:
             return answer
@@ -151,4 +152,21 @@ class NotedMeanwhile(MemoryRegistry):
 async def test_topic_that_is_noted_and_written_to_during_a_look_is_ours():
     """Seen on a busy machine: workers start together, and the one that makes the topics is slow."""
     registry = NotedMeanwhile(ids={"objects": "a"}, claims={"objects": TopicClaim("", 1)})
+    assert {"objects"} == await judge(registry, shapes("objects"))
+
+
+class NotedLate(MemoryRegistry):
+    """A worker writes its first heartbeat; the slow one that made the topics notes them a while after."""
+
+    async def read(self) -> dict[str, TopicClaim]:
+        """Return what was claimed; in the end the id is there."""
+        self.reads = getattr(self, "reads", 0) + 1
+        if self.reads == 2 * LATE_LOOK:
+            self.claims["objects"] = TopicClaim(self.ids["objects"], 1)
+        return await super().read()
+
+
+async def test_topic_that_is_written_to_before_it_is_noted_is_waited_for():
+    """Seen on a busy machine: for more than 2 s."""
+    registry = NotedLate(ids={"objects": "a"}, claims={"objects": TopicClaim("", 1)}, written={"objects"})
     assert {"objects"} == await judge(registry, shapes("objects"))
