@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from app.topics.shapes import TopicShape
 
 _LOOKS = 5
-"""Looks at a topic that is claimed, not noted yet and empty, over 2 s: whoever made it is about to note its id."""
-_LOOKS_AT_WRITTEN = 20
-"""If it is not empty either, nobody else may note it: on a busy machine its maker took more than 2 s."""
+"""Looks at a topic that is claimed and not noted yet, over 2 s: whoever made it notes its id within milliseconds."""
 
 
 class TopicGuard:
@@ -31,11 +29,13 @@ class TopicGuard:
         self._bootstrap = bootstrap
         self._adopt = adopt
         self._looks = 0
+        self._claimed: set[str] = set()
         self.adopted: set[str] = set()
 
     async def claim(self, names: Iterable[str]) -> None:
         """Note that topics are about to be made."""
-        await self._registry.write(dict.fromkeys(names, ""))
+        claimed = await self._registry.write(dict.fromkeys(names, ""))
+        self._claimed |= claimed.keys()
 
     async def made_by_us(self, found: Mapping[str, TopicShape], made: set[str]) -> frozenset[str] | None:
         """Return those of the topics that exist that this system made; None while that is about to be noted.
@@ -55,9 +55,18 @@ class TopicGuard:
         claims = await self._registry.read()
         if not topic_ids.keys() >= existing:
             return None  # deleted meanwhile, or another broker has not heard of them yet
+        await self._keep_notes(topic_ids, claims)
         ours = {name for name in made & topic_ids.keys() if claims[name].topic_id != topic_ids[name]}
         await self._note(topic_ids, claims, ours)
         return await self._judge(found, topic_ids, claims)
+
+    async def _keep_notes(self, topic_ids: Mapping[str, str], claims: Mapping[str, TopicClaim]) -> None:
+        """Note again what others have noted before our claim: compaction keeps the last record of a topic only."""
+        noted = {name for name in self._claimed & topic_ids.keys() if claims[name].topic_id == topic_ids[name]}
+        self._claimed -= noted
+        for adopted in (False, True):
+            named = {name: topic_ids[name] for name in noted if claims[name].adopted == adopted}
+            await self._registry.write(named, adopted=adopted)
 
     async def _judge(
         self, found: Mapping[str, TopicShape], topic_ids: dict[str, str], claims: dict[str, TopicClaim]
@@ -83,7 +92,7 @@ class TopicGuard:
             raise ForeignTopics(explain_foreign(standing.foreign, self._bootstrap))
         elif standing.to_note or standing.doubtful:
             self._looks += 1
-            if self._looks < (_LOOKS_AT_WRITTEN if standing.doubtful else _LOOKS):
+            if self._looks < _LOOKS:
                 return None
             if standing.doubtful:
                 raise ForeignTopics(explain_foreign(standing.doubtful, self._bootstrap))

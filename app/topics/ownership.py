@@ -39,6 +39,15 @@ def decode_claim(value: bytes) -> TopicClaim | None:
         return None
 
 
+def take_claim(claims: dict[str, TopicClaim], name: str, claim: TopicClaim) -> None:
+    """Take the next claim on a topic. One without an id takes no noted id away.
+
+    A process that was about to make the topic wrote it, while another one made the topic and noted its id.
+    """
+    if claim.topic_id or name not in claims:
+        claims[name] = claim
+
+
 @dataclass(frozen=True)
 class JudgedTopics:
     """Of the topics that exist: which are `proven` ours, which are to be noted with their ids, and which are not ours.

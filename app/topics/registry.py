@@ -12,7 +12,7 @@ from app.kafka.cluster import started
 from app.kafka.errors import TopicAuthorizationFailedError
 from app.kafka.topic_metadata import read_topics
 from app.kafka.types import TopicPartition
-from app.topics.ownership import TopicClaim, decode_claim
+from app.topics.ownership import TopicClaim, decode_claim, take_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class TopicRegistry:
                             "to somebody else. Nothing was written. Set EBS_NAMESPACE to a name of your own (such as "
                             "EBS_NAMESPACE=acme): it begins the names of all our topics and groups"
                         )
-                    claims[record.key.decode("utf-8", "replace")] = claim
+                    take_claim(claims, record.key.decode("utf-8", "replace"), claim)
         return claims
 
     async def own_of(self, names: Sequence[str]) -> set[str]:
