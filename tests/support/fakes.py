@@ -154,8 +154,9 @@ class FakeProducer:
         assert self._open is not None, "no transaction is open"
         data = bytes(builder._build())
         self.batch_sizes.append(len(data))
-        self._open += [Sent(topic, partition, *rest) for rest in _read(data)]
-        self.stamps_ms.update(_stamps_of(data))
+        for one in _read(data):
+            self._open.append(Sent(topic, partition, one.key, one.value, list(one.headers)))
+            self.stamps_ms.add(one.timestamp)
         tp = TopicPartition(topic, partition)
         sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         offset = self.changelog_offsets.get(tp, -1)
@@ -201,18 +202,10 @@ class FakeProducer:
             raise self.failures[name]
 
 
-def _read(data: bytes) -> Iterator[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+def _read(data: bytes) -> Iterator[Any]:
     records = MemoryRecords(data)
     while (found := records.next_batch()) is not None:
-        for one in found:
-            yield one.key, one.value, list(one.headers)
-
-
-def _stamps_of(data: bytes) -> Iterator[int]:
-    records = MemoryRecords(data)
-    while (found := records.next_batch()) is not None:
-        for one in found:
-            yield one.timestamp
+        yield from found
 
 
 class FakeOwnership:
